@@ -1,0 +1,41 @@
+# Each target works from a bare clone: it makes .venv first where that is missing or outdated.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart test lint bench clean
+
+help:
+	@echo "make quickstart   train a small denoiser and look at what it does (about 8 minutes)"
+	@echo "make test         run all tests"
+	@echo "make lint         check style and types"
+	@echo "make bench        measure speed"
+	@echo "make install      only make .venv; PYTHON=python3.12 chooses the interpreter"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lcdnet_jax needs Python 3.11 or newer; choose one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	@touch $@
+
+quickstart: install
+	$(BIN)/python quickstart.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) quickstart

@@ -1,0 +1,89 @@
+"""Patches per second of the training pipeline; one JSON line per case.
+
+    python -m benchmarks.bench_pipeline                  # generated JPEG files of 480x320
+    python -m benchmarks.bench_pipeline --folder DIR     # your images
+
+The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
+device, or added on the host.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+
+import cv2
+import numpy as np
+
+import input_pipeline
+from configs import default
+from lcdnet_jax import image_io
+
+
+def main() -> None:
+    """Runs the four cases, ``--seconds`` each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--folder", help="clean images; default: generated")
+    parser.add_argument("--images", type=int, default=100, help="number to generate")
+    parser.add_argument("--crop", type=int, default=128, help="side of a patch")
+    parser.add_argument("--batch", type=int, default=16, help="patches a batch")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time per case")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or scratch
+        if not options.folder:
+            _generate(pathlib.Path(scratch), options.images)
+        for cache_gb in (4.0, 0.0):
+            for where in ("device", "host"):
+                print(json.dumps(_measure(folder, cache_gb, where, options)), flush=True)
+
+
+def _generate(folder: pathlib.Path, count: int) -> None:
+    """Smooth colour noise, whose JPEG files are about as large as those of photographs."""
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        image = cv2.resize(rng.integers(0, 256, (50, 75, 3), np.uint8), (480, 320))
+        image_io.write(folder / f"{k:04d}.jpg", image, quality=90)
+
+
+def _measure(
+    folder: str, cache_gb: float, where: str, options: argparse.Namespace
+) -> dict[str, object]:
+    config = default.get_config()
+    config.data.train.source = "folder"
+    config.data.train.path = folder
+    config.data.crop = options.crop
+    config.data.cache_gb = cache_gb
+    config.degradation.where = where
+    config.batch_size = options.batch
+    start = time.perf_counter()
+    dataset = input_pipeline.create_dataset(config, "train")
+    created = time.perf_counter() - start
+    assert isinstance(dataset, input_pipeline.TrainDataset)
+    batches = dataset.batches()
+    for _ in range(3):
+        next(batches)
+    patches, start = 0, time.perf_counter()
+    while time.perf_counter() - start < options.seconds:
+        patches += len(next(batches)["mask"])
+    rate = patches / (time.perf_counter() - start)
+    batches.close()  # stops reading ahead, which would slow the next case
+    return {
+        "benchmark": "pipeline",
+        "images": "decoded per patch" if cache_gb == 0 else "in memory",
+        "noise": where,
+        "patches_per_second": round(rate, 1),
+        "created_in_seconds": round(created, 2),
+        "crop": options.crop,
+        "batch": options.batch,
+        "data": dataset.describe().removeprefix(f"folder {folder}: "),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+    }
+
+
+if __name__ == "__main__":
+    main()

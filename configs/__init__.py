@@ -1,0 +1,1 @@
+"""Experiment configurations: default.py holds every field, the others override a few."""

@@ -1,0 +1,120 @@
+"""Every field of an experiment, with its default. Not an experiment itself.
+
+Other files start from ``get_config()`` here and override a few fields. Any field can also be
+set on the command line: ``python train.py --config configs/tiny.py --config.steps=20``.
+The rules that fields must keep are in ``lcdnet_jax/config.py``, which checks them
+before anything is compiled.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the defaults; types are fixed and unknown fields are refused."""
+    config = ConfigDict()
+
+    # Every random number (initialisation, order, crops, noise) is a pure function of this
+    # seed and of the step.
+    config.seed = 0
+
+    # --- network -----------------------------------------------------------------------------
+    config.network = ConfigDict()
+    # A name known to lcdnet_jax.networks.create.
+    config.network.name = "sadnet"
+    # Keyword arguments of that network, beside `channels` (from data.channels) and `dtype`.
+    config.network.kwargs = ConfigDict({"preset": "base"})
+    # Compute type, float32 or bfloat16. Parameters, losses and metrics are always float32.
+    config.network.dtype = "float32"
+
+    # --- data --------------------------------------------------------------------------------
+    config.data = ConfigDict()
+    # Where training images come from:
+    #   photos  the colour photographs inside scikit-image's wheel; `split` is train or test
+    #   folder  `path` holds clean images, or pairs in input/ and target/ with equal names
+    #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split,
+    #           `feature` the key of the clean image
+    config.data.train = ConfigDict(
+        {"source": "photos", "path": "", "split": "train", "feature": "image"}
+    )
+    # Where the images of periodic evaluation come from, same fields; always full images.
+    config.data.eval = ConfigDict(
+        {"source": "photos", "path": "", "split": "test", "feature": "image"}
+    )
+    # 3 for colour or 1 for grey. Grey images are repeated, colour ones turned to luma.
+    config.data.channels = 3
+    # Side of the square training crop, pixels. Smaller images are reflect-padded to it.
+    config.data.crop = 128
+    # Horizontal and vertical flips and 90-degree rotations, each with probability 1/2.
+    config.data.augment = True
+    # Decoded training images kept in memory, gigabytes. Images beyond it are decoded anew
+    # each time they are drawn.
+    config.data.cache_gb = 4.0
+    # What to do when an image fails to decode in mid-training: "stop", or "replace" it by
+    # another one (a pure function of seed, example and attempt), counted and reported.
+    config.data.on_bad_image = "stop"
+
+    # --- degradation -------------------------------------------------------------------------
+    config.degradation = ConfigDict()
+    # "awgn": white Gaussian noise on clean images. "none": the degraded halves come from disk
+    # (folders with input/ and target/).
+    config.degradation.kind = "awgn"
+    # Noise level in 8-bit units, one value per image drawn uniformly from this range.
+    # Equal ends give a network for one level, different ends a blind one.
+    config.degradation.sigma_min = 50.0
+    config.degradation.sigma_max = 50.0
+    # What a noisy file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
+    # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
+    config.degradation.protocol = "float"
+    # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data).
+    config.degradation.where = "device"
+
+    # --- optimisation ------------------------------------------------------------------------
+    # Optimiser steps and images per step, over all devices and hosts together.
+    config.steps = 900_000
+    config.batch_size = 16
+    # Each step runs as this many sequential parts, to save memory. The result is the same.
+    config.accumulate = 1
+    # "l1", "l2" or "charbonnier", mean over all elements.
+    config.loss = "l2"
+    config.optimizer = ConfigDict()
+    # Adam with betas (0.9, 0.999) and eps 1e-8.
+    config.optimizer.learning_rate = 1e-4
+    # "halving": multiplied by 1/2 every `halve_every` steps.
+    # "cosine": falls to `final_fraction` of the peak at the last step.
+    config.optimizer.schedule = "halving"
+    config.optimizer.halve_every = 300_000
+    config.optimizer.final_fraction = 0.0
+    # Linear warm-up from 0, either schedule. 0 = none.
+    config.optimizer.warmup_steps = 0
+    # Gradients are scaled down to this global norm. 0 = never.
+    config.optimizer.clip_norm = 0.0
+    # Decay of the exponential moving average of the parameters. 0 = no average.
+    # When there is one, evaluation and inference use it.
+    config.ema_decay = 0.0
+
+    # --- start -------------------------------------------------------------------------------
+    # The state comes from the first of these that applies: a checkpoint in the working
+    # directory; `resume`, another working directory to continue exactly (a copy; that
+    # directory is not changed); `init_from`, one whose parameters start a new run at step 0
+    # (fine-tuning); a fresh initialisation.
+    config.resume = ""
+    config.init_from = ""
+
+    # --- reports -----------------------------------------------------------------------------
+    # Steps between lines of progress, evaluations and checkpoints. The last step always has
+    # all three. 0 = only the last step.
+    config.log_every = 100
+    config.eval_every = 5_000
+    config.checkpoint_every = 5_000
+    # Checkpoints kept, newest first.
+    config.keep_checkpoints = 3
+    config.eval = ConfigDict()
+    # Noise levels of periodic evaluation, 8-bit units.
+    config.eval.sigmas = (50.0,)
+    # At most this many images (the first by name). 0 = all.
+    config.eval.max_images = 0
+    # Images drawn as PNG panels (degraded | restored | clean and a zoomed crop).
+    config.eval.panels = 2
+    # Image sides are padded up to multiples of this, so that few shapes are compiled.
+    config.eval.bucket = 64
+    return config

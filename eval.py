@@ -1,0 +1,158 @@
+"""Scores a trained network on data sets, noise levels and noise protocols.
+
+    python eval.py --workdir runs/small
+    python eval.py --workdir runs/small --data kodak24,photos --sigmas 30,50 --protocols float,8bit
+
+Prints a table and writes results.json and results.csv. Every image has its own fixed noise, so
+two runs agree exactly.
+"""
+
+import csv
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+import input_pipeline
+from lcdnet_jax import Restorer, checkpoints, image_io, protocols
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.evaluation import Evaluator, Scored, summarise
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Experiment; by default the config.json of the checkpoint. Only data.eval, eval and seed are "
+    "used: the network is always the one of the checkpoint.",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The same as --workdir.")
+_STEP = flags.DEFINE_integer("step", None, "Step to load; by default the newest.")
+_RAW = flags.DEFINE_boolean("raw", False, "Use the raw parameters even where there is an average.")
+_DATA = flags.DEFINE_list(
+    "data",
+    None,
+    "Data sets: folders (of clean images, or with input/ and target/), 'photos', or 'tfds:NAME' "
+    "with the split and feature of config.data.eval. Default: config.data.eval.",
+)
+_SIGMAS = flags.DEFINE_list("sigmas", None, "Noise levels; by default config.eval.sigmas.")
+_PROTOCOLS = flags.DEFINE_list(
+    "protocols", None, "Of float, clipped and 8bit; by default that of the training."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; by default WORKDIR/eval.")
+_SAVE = flags.DEFINE_boolean("save_images", False, "Also write the restored images as PNG.")
+
+
+def main(argv: list[str]) -> None:
+    """Reads flags, loads the network, scores, writes."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        evaluate()
+    except (ValueError, checkpoints.CheckpointError) as error:
+        sys.exit(f"error: {error}")
+
+
+def evaluate() -> None:
+    """Scores every combination that the flags ask for."""
+    given = {path for path in (_WORKDIR.value, _CHECKPOINT.value) if path}
+    if len(given) != 1:
+        raise ValueError("give one directory, as --workdir or as --checkpoint")
+    workdir = pathlib.Path(given.pop())
+    trained = config_lib.load(workdir / "config.json")
+    config = trained if _CONFIG.value is None else _CONFIG.value
+    restorer = Restorer.from_checkpoint(
+        workdir, ema=not _RAW.value, step=_STEP.value, bucket=config.eval.bucket
+    )
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir / "eval"
+    output.mkdir(parents=True, exist_ok=True)
+
+    rows: list[dict[str, Any]] = []
+    described: dict[str, None] = {}
+    for name, source in _sources(config):
+        examples = input_pipeline.create_eval_dataset(source, trained.data.channels, field="--data")
+        for protocol, sigma in _settings(config, trained, paired=examples.source.paired):
+            evaluator = Evaluator(protocol, seed=config.seed, bucket=config.eval.bucket)
+            described[protocol.describe()] = None
+            scored = evaluator.score_images(restorer, examples, sigma=sigma)
+            if _SAVE.value:
+                level = "" if sigma is None else f"_sigma{sigma:g}"
+                scored = _saved(scored, output / f"{name}_{protocol.name}{level}")
+            summary = summarise(scored)
+            rows.append(
+                {
+                    "dataset": name,
+                    "sigma": sigma,
+                    "protocol": protocol.name,
+                    "psnr": summary.psnr,
+                    "ssim": summary.ssim,
+                    "input_psnr": summary.input_psnr,
+                    "n": summary.n,
+                }
+            )
+            _print_row(rows[-1], header=len(rows) == 1)
+    print("\n".join(described), flush=True)
+    (output / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
+    with (output / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"written: {output}/results.json and results.csv", flush=True)
+
+
+def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
+    """Names and sources of the data sets asked for."""
+    default = config.data.eval.to_dict()
+    if _DATA.value is None:
+        name = default["source"] if default["source"] == "photos" else default["path"]
+        yield pathlib.Path(name).name, default
+    for text in _DATA.value or ():
+        if text == "photos":
+            yield text, {"source": "photos", "split": "test"}
+        elif text.startswith("tfds:"):
+            path = text.removeprefix("tfds:")
+            yield path.replace("/", "_"), {**default, "source": "tfds", "path": path}
+        else:
+            yield pathlib.Path(text).absolute().name, {"source": "folder", "path": text}
+
+
+def _settings(
+    config: ConfigDict, trained: ConfigDict, *, paired: bool
+) -> list[tuple[protocols.Protocol, float | None]]:
+    """Protocols and noise levels for one data set."""
+    if paired:
+        return [(protocols.get("pairs"), None)]
+    names = _PROTOCOLS.value or [trained.degradation.protocol]
+    try:
+        sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
+    except ValueError:
+        raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
+    return [(protocols.get(name), sigma) for name in names for sigma in sigmas]
+
+
+def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in scored:
+        image_io.write(folder / f"{one.name}.png", image_io.to_uint8(one.restored))
+        yield one
+
+
+def _print_row(row: dict[str, Any], *, header: bool) -> None:
+    if header:
+        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<8} {'input':>6} {'PSNR':>6} "
+              f"{'SSIM':>7} {'images':>6}")  # fmt: skip
+    sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
+    print(
+        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<8} {row['input_psnr']:6.2f} "
+        f"{row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

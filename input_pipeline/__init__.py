@@ -1,0 +1,79 @@
+"""Data from the host: folders, TFDS data sets and embedded photographs, as NumPy batches.
+
+The only package that imports TensorFlow. Training batches are drawn by tf.data and are a pure
+function of (seed, step), see ``train.py``; evaluation images are read one by one, see
+``evaluation.py``.
+
+    datasets = input_pipeline.create_datasets(config)
+    for batch in datasets["train"].batches(start_step=1000): ...
+    for image in datasets["eval"]: ...
+"""
+
+import os
+
+# Read when TensorFlow is imported. Nothing here gains from oneDNN, which logs an error on CPUs
+# without AVX-512; level 1 leaves out the remarks on this machine's CPU.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+# JAX owns the accelerators; TensorFlow would take all of their memory.
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
+
+from input_pipeline.evaluation import EvalDataset, create_eval_dataset  # noqa: E402
+from input_pipeline.sources import open_source  # noqa: E402
+from input_pipeline.train import TrainDataset  # noqa: E402
+
+__all__ = [
+    "EvalDataset",
+    "TrainDataset",
+    "create_dataset",
+    "create_datasets",
+    "create_eval_dataset",
+]
+
+
+def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset:
+    """Opens and checks the images of one split.
+
+    Reads the header of every image; of training images also the pixels, as many as fit into
+    ``config.data.cache_gb``.
+
+    Args:
+      config: the fields of configs/default.py; used are seed, data, degradation, batch_size.
+      split: "train" or "eval".
+
+    Returns:
+      A ``TrainDataset`` (endless batches) or an ``EvalDataset`` (full images).
+
+    Raises:
+      ValueError: a config field that cannot be right; the message names it and the fix.
+      ImageError: (a ValueError) a folder or file that cannot be used; the message names it.
+    """
+    if split not in ("train", "eval"):
+        raise ValueError(f'split is {split!r}; use "train" or "eval"')
+    field = f"config.data.{split}"
+    source = open_source(config.data[split], channels=config.data.channels, field=field)
+    kind = config.degradation.kind
+    if source.paired and kind != "none":
+        raise ValueError(
+            f"{field} ({source.name}) holds pairs, which bring their own degradation, but "
+            f'config.degradation.kind is "{kind}"; set it to "none", or point {field}.path at a '
+            "folder of clean images, such as its target/"
+        )
+    if not source.paired and kind == "none":
+        raise ValueError(
+            f'config.degradation.kind is "none" but {field} ({source.name}) holds clean images '
+            f'only; set the kind to "awgn", or {field} to a folder with input/ and target/'
+        )
+    if split == "eval":
+        return EvalDataset(source, channels=config.data.channels)
+    return TrainDataset(source, config)
+
+
+def create_datasets(config: ConfigDict) -> dict[str, TrainDataset | EvalDataset]:
+    """``{"train": ..., "eval": ...}``, see ``create_dataset``."""
+    return {split: create_dataset(config, split) for split in ("train", "eval")}

@@ -1,0 +1,59 @@
+"""Full-size images for evaluation, decoded one by one when asked for. Needs no TensorFlow."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from input_pipeline.sources import Source, open_source
+from lcdnet_jax import image_io
+
+
+class EvalDataset:
+    """The images of a source, sorted by name; can be iterated again and again.
+
+    Yields ``{"name": str, "clean": [H, W, C]}`` and for pairs also ``"degraded": [H, W, C]``,
+    float32 in [0, 1], of the images' own sizes. Noise is the business of the caller.
+    """
+
+    def __init__(self, source: Source, *, channels: int):
+        self.source = source
+        self.channels = channels
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.source.examples)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Raises ImageError, naming the file, where one cannot be decoded."""
+        for example in self.source.examples:
+            item: dict[str, Any] = {"name": example.name}
+            for key, picture in zip(("clean", "degraded"), example.pictures, strict=False):
+                item[key] = _contiguous_float(picture.read(self.channels))
+            yield item
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"{self.source.describe()}, {self.channels} channels"
+
+
+def create_eval_dataset(
+    source: Mapping[str, Any], channels: int, *, field: str = "source"
+) -> EvalDataset:
+    """Opens any source for evaluation, whatever ``config.degradation`` says.
+
+    Args:
+      source: a mapping like ``config.data.eval``: ``source`` and what it needs of ``path``,
+        ``split``, ``feature``.
+      channels: 1 or 3.
+      field: what errors call ``source``.
+
+    Raises:
+      ValueError: a value that cannot be right.
+      ImageError: (a ValueError) a folder or file that cannot be used.
+    """
+    return EvalDataset(open_source(source, channels=channels, field=field), channels=channels)
+
+
+def _contiguous_float(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image_io.to_float(image))

@@ -1,0 +1,229 @@
+"""Endless training batches, each a pure function of (seed, step).
+
+Example i of the whole training (example j of the global batch k of B has i = k B + j) belongs
+to epoch i // n and is the image at place i % n of that epoch's permutation. Where it is cropped,
+how it is turned and its noise are drawn from stateless generators keyed by (seed, i). So there
+is no iterator state: resuming at step k, and giving each host its share of every batch, is
+arithmetic.
+"""
+
+import atexit
+import contextlib
+import weakref
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from input_pipeline import ops
+from input_pipeline.memory import Memory
+from input_pipeline.sources import Source
+
+Batch = dict[str, np.ndarray]
+
+# Independent streams of random numbers. Changing a number changes every training run.
+_ORDER, _PLACE, _NOISE, _REPLACEMENT = range(4)
+
+# Threads of TensorFlow that still decode in Python while Python shuts down never end, and the
+# program with them, so what is open is closed before.
+_open: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for batches in list(_open):
+        with contextlib.suppress(ValueError):  # another thread is just taking a batch
+            batches.close()
+
+
+class TrainDataset:
+    """Endless batches of random crops.
+
+    A batch holds ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1], ``mask`` ``[b]`` float32
+    ones and, for pairs or where noise is added on the host, ``degraded`` like ``clean`` (noise of
+    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to.
+
+    Args:
+      source: the images.
+      config: the fields of configs/default.py.
+
+    Attributes:
+      replaced: examples in the batches given out so far that stand for a damaged image.
+
+    Raises:
+      ValueError: a config field that cannot be right.
+      ImageError: (a ValueError) a file that cannot be decoded.
+    """
+
+    def __init__(self, source: Source, config: ConfigDict):
+        data, degradation = config.data, config.degradation
+        _check(config)
+        self._source = source
+        self._channels = data.channels
+        self._crop = data.crop
+        self._augment = data.augment
+        self._batch_size = config.batch_size
+        self._replace = data.on_bad_image == "replace"
+        self._noise = None
+        if degradation.kind == "awgn" and degradation.where == "host":
+            self._noise = {
+                "sigma_min": degradation.sigma_min,
+                "sigma_max": degradation.sigma_max,
+                "protocol": degradation.protocol,
+            }
+        self._memory = Memory(
+            source, channels=data.channels, budget=data.cache_gb * 1e9, replace=self._replace
+        )
+        # Shifted to stay far below the largest int64: an op may count on from its key.
+        self._streams = [
+            int(np.random.SeedSequence([config.seed, stream]).generate_state(1, np.uint64)[0] >> 2)
+            for stream in range(4)
+        ]
+        self.replaced = 0
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._memory)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """``batches()``."""
+        return self.batches()
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"{self._source.describe()}, {self._channels} channels, {self._memory.describe()}"
+
+    def batches(
+        self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
+    ) -> Generator[Batch, None, None]:
+        """Batches of steps ``start_step``, ``start_step + 1``, ... without end.
+
+        Starting late costs nothing. Host p of P gets the p-th of P equal slices of each batch.
+        Reads ahead until the iterator is closed (``.close()``) or gone.
+
+        Args:
+          start_step: first step, from 0.
+          process_index: this host, 0 <= process_index < process_count.
+          process_count: number of hosts; must divide ``config.batch_size``.
+
+        Raises:
+          ValueError: an argument out of range.
+          ImageError: (while iterating) a file that can no longer be decoded, where
+            ``config.data.on_bad_image`` is "stop"; with "replace" only if all are.
+        """
+        if self._batch_size % process_count:
+            raise ValueError(
+                f"config.batch_size {self._batch_size} is not divisible by {process_count} hosts; "
+                "use a multiple of their number"
+            )
+        if start_step < 0 or not 0 <= process_index < process_count:
+            raise ValueError(
+                f"step {start_step} of host {process_index} of {process_count}: "
+                "needs start_step >= 0 and 0 <= process_index < process_count"
+            )
+        share = self._batch_size // process_count
+        batches = self._iterate(self._pipeline(start_step, process_index, share))
+        _open.add(batches)
+        return batches
+
+    def _pipeline(self, start_step: int, process_index: int, share: int) -> tf.data.Dataset:
+        def number(local: tf.Tensor) -> tf.Tensor:
+            """From the examples of this host, counted from step 0, to those of all hosts."""
+            step, place = local // share, local % share
+            return step * self._batch_size + process_index * share + place
+
+        options = tf.data.Options()
+        options.deterministic = True
+        return (
+            tf.data.Dataset.range(start_step * share, np.iinfo(np.int64).max)
+            .map(lambda local: self._example(number(local)), num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(share, drop_remainder=True)
+            .prefetch(tf.data.AUTOTUNE)
+            .with_options(options)
+        )
+
+    def _iterate(self, pipeline: tf.data.Dataset) -> Generator[Batch, None, None]:
+        for batch in pipeline.as_numpy_iterator():
+            failed = batch.pop("failed")
+            if (failed >= 0).any():
+                raise self._memory.error(int(failed[failed >= 0][0]))
+            self.replaced += int(batch.pop("replaced").sum())
+            batch["mask"] = np.ones(len(failed), np.float32)
+            yield batch
+
+    def _example(self, i: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Example number ``i`` (int64 scalar) of the training."""
+        random = tf.random.stateless_uniform([5], self._key(_PLACE, i))
+        pixels, report = self._draw(i, random[:2])
+        if self._memory.smallest_side < self._crop:
+            pixels = ops.reflect_pad(pixels, self._crop, self._crop)
+        if self._augment:
+            pixels = ops.orient(pixels, random[2:] < 0.5)
+        image = ops.to_float(tf.ensure_shape(pixels, [self._crop, self._crop, self._memory.depth]))
+        example = {"clean": image[..., : self._channels], **report}
+        if self._source.paired:
+            example["degraded"] = image[..., self._channels :]
+        elif self._noise:
+            example["degraded"] = ops.add_noise(image, self._key(_NOISE, i), **self._noise)
+        return example
+
+    def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""
+        n = len(self)
+        epoch, position = i // n, i % n
+        image = _shuffled(position, self._key(_ORDER, epoch), n)
+        pixels, good = self._memory.crop(image, place, self._crop)
+        attempt = tf.constant(0, tf.int64)
+        if self._replace and not self._memory.complete:
+            # Attempts 0 to n - 1 are a permutation of the images, so one good image suffices.
+            def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                image = _shuffled(attempt, self._key(_REPLACEMENT, i), n)
+                return attempt + 1, image, *self._memory.crop(image, place, self._crop)
+
+            attempt, image, pixels, good = tf.while_loop(
+                lambda attempt, image, pixels, good: ~good & (attempt < n),
+                again,
+                (attempt, image, pixels, good),
+                shape_invariants=(
+                    tf.TensorShape([]),
+                    tf.TensorShape([]),
+                    tf.TensorShape([None, None, self._memory.depth]),
+                    tf.TensorShape([]),
+                ),
+            )
+        return pixels, {
+            "failed": tf.where(good, tf.constant(-1, tf.int64), image),
+            "replaced": attempt > 0,
+        }
+
+    def _key(self, stream: int, number: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.constant(self._streams[stream], tf.int64), number])
+
+
+def _shuffled(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
+    """What stands at a position of the permutation of range(n) that the key names."""
+    return tf.random.experimental.index_shuffle(position, key, tf.constant(n - 1, tf.int64))
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises ValueError for fields that would otherwise fail late or do something else."""
+    data, degradation = config.data, config.degradation
+    for name, value in (("data.crop", data.crop), ("batch_size", config.batch_size)):
+        if value < 1:
+            raise ValueError(f"config.{name} is {value}; use at least 1")
+    if config.seed < 0:
+        raise ValueError(f"config.seed is {config.seed}; use 0 or more")
+    for name, value, allowed in (
+        ("data.on_bad_image", data.on_bad_image, ("stop", "replace")),
+        ("degradation.kind", degradation.kind, ("awgn", "none")),
+        ("degradation.where", degradation.where, ("device", "host")),
+        ("degradation.protocol", degradation.protocol, ops.PROTOCOLS),
+    ):
+        if value not in allowed:
+            raise ValueError(f'config.{name} is "{value}"; use one of {", ".join(allowed)}')
+    if not 0 <= degradation.sigma_min <= degradation.sigma_max:
+        raise ValueError(
+            f"config.degradation.sigma_min {degradation.sigma_min} and sigma_max "
+            f"{degradation.sigma_max}: needs 0 <= sigma_min <= sigma_max"
+        )

@@ -1,0 +1,54 @@
+"""Image restoration in JAX and Flax: LCDNet, SADNet and stochastic frequency masking.
+
+Arrays are NHWC and floating point in [0, 1] at every public boundary; integer images exist
+only at the edge (files). Submodules load on first use, so ``import lcdnet_jax`` stays quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lcdnet_jax._version import __version__
+
+if TYPE_CHECKING:
+    from lcdnet_jax import (
+        convert,
+        degradations,
+        evaluation,
+        image_io,
+        inference,
+        losses,
+        metrics,
+        networks,
+        ops,
+        protocols,
+        training,
+    )
+    from lcdnet_jax.inference import Restorer
+
+_SUBMODULES = (
+    "convert",
+    "degradations",
+    "evaluation",
+    "image_io",
+    "inference",
+    "losses",
+    "metrics",
+    "networks",
+    "ops",
+    "protocols",
+    "training",
+)
+
+__all__ = ["Restorer", "__version__", *_SUBMODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"lcdnet_jax.{name}")
+    if name == "Restorer":
+        return importlib.import_module("lcdnet_jax.inference").Restorer
+    raise AttributeError(f"module 'lcdnet_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

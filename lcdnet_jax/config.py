@@ -1,0 +1,236 @@
+"""Experiment configurations: the rules they keep, and how they are stored and compared.
+
+``configs/default.py`` explains each field; this module refuses a configuration that breaks a
+rule, before anything is compiled, with a message that names the field and the fix.
+"""
+
+import difflib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lcdnet_jax import degradations, losses, networks
+
+# A rule takes a value and returns what it should have been, or None if it is fine.
+Rule = Callable[[Any], str | None]
+
+
+def _integer(low: int) -> Rule:
+    def rule(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= low
+        return None if good else f"an integer of at least {low}"
+
+    return rule
+
+
+def _number(low: float, high: float = float("inf")) -> Rule:
+    def rule(value: Any) -> str | None:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        bounds = f"at least {low}" if high == float("inf") else f"from {low} up to {high}"
+        return None if good and low <= value <= high else f"a number {bounds}"
+
+    return rule
+
+
+def _choice(*values: Any) -> Rule:
+    return lambda value: None if value in values else "one of " + ", ".join(map(repr, values))
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "a string"
+
+
+def _boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _levels(value: Any) -> str | None:
+    good = isinstance(value, (tuple, list)) and len(value) > 0
+    good = good and all(_number(0)(v) is None for v in value)
+    return None if good else "a tuple of one or more noise levels, each at least 0"
+
+
+_SOURCE: dict[str, Rule] = {
+    "source": _choice("photos", "folder", "tfds"),
+    "path": _text,
+    "split": _text,
+    "feature": _text,
+}
+
+RULES: dict[str, Rule] = {
+    "seed": _integer(0),
+    "network.name": lambda value: _choice(*networks.available())(value),
+    "network.kwargs": lambda v: None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict",
+    "network.dtype": _choice("float32", "bfloat16"),
+    **{f"data.{split}.{key}": rule for split in ("train", "eval") for key, rule in _SOURCE.items()},
+    "data.channels": _choice(1, 3),
+    "data.crop": _integer(1),
+    "data.augment": _boolean,
+    "data.cache_gb": _number(0),
+    "data.on_bad_image": _choice("stop", "replace"),
+    "degradation.kind": _choice("awgn", "none"),
+    "degradation.sigma_min": _number(0),
+    "degradation.sigma_max": _number(0),
+    "degradation.protocol": _choice(*degradations.NOISE_PROTOCOLS),
+    "degradation.where": _choice("device", "host"),
+    "steps": _integer(1),
+    "batch_size": _integer(1),
+    "accumulate": _integer(1),
+    "loss": _choice(*losses.NAMES),
+    "optimizer.learning_rate": _number(0),
+    "optimizer.schedule": _choice("halving", "cosine"),
+    "optimizer.halve_every": _integer(1),
+    "optimizer.final_fraction": _number(0, 1),
+    "optimizer.warmup_steps": _integer(0),
+    "optimizer.clip_norm": _number(0),
+    "ema_decay": _number(0, 1),
+    "resume": _text,
+    "init_from": _text,
+    "log_every": _integer(0),
+    "eval_every": _integer(0),
+    "checkpoint_every": _integer(0),
+    "keep_checkpoints": _integer(1),
+    "eval.sigmas": _levels,
+    "eval.max_images": _integer(0),
+    "eval.panels": _integer(0),
+    "eval.bucket": _integer(8),
+}
+
+# Fields that may change between two runs in one working directory: they alter what is reported
+# or kept, or how long the run is, but no step that was already made.
+_FREE = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
+_FREE_PREFIXES = (
+    "eval.",
+    "data.eval.",
+    "data.cache_gb",
+    "data.on_bad_image",
+    "resume",
+    "init_from",
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the field and the fix."""
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field.
+
+    Raises:
+        ConfigError: Listing every unknown, missing or wrong field.
+    """
+    flat = _flatten(config)
+    problems = []
+    for name in sorted(set(flat) - set(RULES)):
+        close = difflib.get_close_matches(name, RULES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; see configs/default.py"
+        problems.append(f"unknown field config.{name}{hint}")
+    for name in sorted(set(RULES) - set(flat)):
+        problems.append(f"missing field config.{name}; start from configs/default.py")
+    for name in sorted(set(RULES) & set(flat)):
+        wanted = RULES[name](flat[name])
+        if wanted:
+            problems.append(f"config.{name} must be {wanted}, got {flat[name]!r}")
+    if not problems:
+        problems = _problems_between_fields(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _problems_between_fields(config: ConfigDict) -> list[str]:
+    problems = []
+    if config.degradation.sigma_min > config.degradation.sigma_max:
+        problems.append(
+            f"config.degradation.sigma_min ({config.degradation.sigma_min}) is above sigma_max "
+            f"({config.degradation.sigma_max}); swap them"
+        )
+    if config.batch_size % config.accumulate:
+        problems.append(
+            f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
+            f"({config.accumulate}); choose a divisor"
+        )
+    if config.resume and config.init_from:
+        problems.append(
+            "config.resume and config.init_from are both set; resume continues a run, init_from "
+            "starts a new one from its parameters: keep one"
+        )
+    try:
+        network(config)
+    except (ValueError, TypeError) as error:
+        problems.append(f"config.network.kwargs: {error}")
+    return problems
+
+
+def network(config: ConfigDict) -> nn.Module:
+    """The network that a configuration describes."""
+    return networks.create(
+        config.network.name,
+        channels=config.data.channels,
+        dtype=jnp.dtype(config.network.dtype),
+        **config.network.kwargs,
+    )
+
+
+def save(config: ConfigDict, path: pathlib.Path) -> None:
+    """Writes a configuration as JSON, all or nothing."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+
+
+def load(path: pathlib.Path) -> ConfigDict:
+    """Reads what :func:`save` wrote.
+
+    Raises:
+        ConfigError: If there is no such file, or it is not a configuration.
+    """
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist; give a working directory of train.py (it holds config.json "
+            "and checkpoints/)"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
+
+
+def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
+    """Fields of two configurations that differ and may not, one line each."""
+    old, new = _flatten(stored), _flatten(given)
+    free = set(_FREE)
+    if given.optimizer.schedule == "cosine":
+        free.discard("steps")  # the learning rate of every step depends on the last one
+    return [
+        f"config.{name}: {old.get(name)!r} there, {new.get(name)!r} given"
+        for name in sorted(set(old) | set(new))
+        if name not in free
+        and not name.startswith(_FREE_PREFIXES)
+        and _plain(old.get(name)) != _plain(new.get(name))
+    ]
+
+
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping | ConfigDict) and name != "network.kwargs":
+            flat.update(_flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """Value as JSON gives it back: tuples as lists, ConfigDicts as dicts."""
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,594 @@
+"""The one reader and writer of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bit; grey and colour.
+
+Pillow identifies and decodes every file, because it raises on a damaged one where OpenCV may
+return half a picture. It cuts 16-bit colour to 8 bits without a word, so OpenCV supplies the
+pixels of 16-bit files, and both decoders must agree on their high bytes.
+
+An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` grey,
+``[H, W, 2]`` grey and alpha, ``[H, W, 3]`` colour, ``[H, W, 4]`` colour and alpha; uint8 in
+[0, 255] or uint16 in [0, 65535]. ``to_float`` and its inverses lead to floats in [0, 1] and back.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import secrets
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from PIL import Image
+
+# MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
+LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
+
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+IMAGE_SUFFIXES = tuple(_FORMATS)
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"RIFF": "WEBP",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # BigTIFF
+    b"MM\0+": "TIFF",
+}
+
+# Modes of the result, by Pillow's mode or (Pillow hides 16-bit grey + alpha) by PNG colour type.
+_MODES = {
+    "1": "L",
+    "L": "L",
+    "LA": "LA",
+    "La": "LA",
+    "P": "RGB",
+    "PA": "RGBA",
+    "RGB": "RGB",
+    "RGBX": "RGB",
+    "RGBA": "RGBA",
+    "RGBa": "RGBA",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+}
+_MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
+_PNG_MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message names the file, the cause and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What ``read`` will return: size as displayed (EXIF orientation applied), channels, depth."""
+
+    height: int
+    width: int
+    channels: int  # 1 grey, 2 grey + alpha, 3 colour, 4 colour + alpha
+    bits: int  # 8 or 16
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Size, channels and bit depth of an image file, without decoding its pixels.
+
+    Args:
+      path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
+
+    Returns:
+      The ``Header`` that describes what ``read`` returns.
+
+    Raises:
+      ImageError: the file is missing, empty, no image, zero-sized, holds several pictures
+        (animation, pages) or is of a kind that ``read`` refuses (floating point, 32 bit, ...).
+        PNG and TIFF files that end too early are found too; a cut JPEG or WebP only by ``read``.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as stream, _opened(stream, name) as (_, header, _):
+            return header
+    except OSError as error:
+        raise _unreadable(name, error) from error
+
+
+def read(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image file, EXIF orientation applied.
+
+    Palettes are expanded, 1-bit images become 0 and 255, CMYK becomes RGB, transparency of any
+    kind becomes an alpha channel. Of a JPEG with several pictures (MPO) the main one is read.
+
+    Args:
+      path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
+
+    Returns:
+      ``[H, W]`` (grey), ``[H, W, 2]``, ``[H, W, 3]`` or ``[H, W, 4]``; uint8, or uint16 where the
+      file stores 16 bits a channel.
+
+    Raises:
+      ImageError: as for ``read_header``; also for a file that is cut short or damaged.
+    """
+    name = os.fspath(path)
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    return decode(data, name=name)
+
+
+def decode(data: bytes, *, name: str) -> np.ndarray:
+    """Decodes the bytes of an image file; ``name`` is what errors call it. See ``read``."""
+    with _opened(io.BytesIO(data), name) as (image, header, mode):
+        try:
+            image.load()
+        except Exception as error:  # Pillow's decoders raise many kinds
+            raise ImageError(
+                f"{name}: the {image.format} file is cut short or damaged ({error}); "
+                "copy or download it again, or remove it"
+            ) from error
+        # Pillow turns some formats (TIFF) by itself while loading and then forgets the
+        # orientation; what it leaves to be done, OpenCV leaves as well.
+        orientation = _orientation(image)
+        if header.bits == 16:
+            pixels = _pixels_16(data, image, mode, name)
+        else:
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return np.ascontiguousarray(_turned(pixels, orientation))
+
+
+def write(path: str | os.PathLike[str], image: np.ndarray, *, quality: int = 95) -> None:
+    """Writes an image in the format that the suffix names; all or nothing.
+
+    PNG, TIFF, BMP and WebP are lossless. WebP has no grey: grey reads back as three equal
+    channels. JPEG keeps the full resolution of the colours (4:4:4).
+
+    Args:
+      path: file to write or replace; its folder must exist.
+      image: uint8 ``[H, W]`` or ``[H, W, C]`` with C = 1, 2 (grey + alpha), 3 or 4 (alpha not in
+        JPEG and BMP); uint16 for PNG and TIFF.
+      quality: of JPEG, 1 to 100.
+
+    Raises:
+      ImageError: a suffix, dtype or shape that cannot be written, or a write that failed (full
+        disk, read-only folder); an older file of that name is then still intact.
+    """
+    path = pathlib.Path(path)
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    kind = _checked_format(path, image)
+    try:
+        data = _encoded(np.ascontiguousarray(image), kind, quality)
+    except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
+        raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
+    _replace(path, data)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 / 255 or uint16 / 65535, in [0, 1]; floats keep their values. Returns float32.
+
+    Raises:
+      ImageError: any other dtype.
+    """
+    image = np.asarray(image)
+    if image.dtype in (np.uint8, np.uint16):
+        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if image.dtype.kind != "f" and image.dtype.name != "bfloat16":
+        raise ImageError(
+            f"expected uint8, uint16 or floating-point pixels, got {image.dtype}; "
+            "convert the array to one of these"
+        )
+    return image.astype(np.float32)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Floats are clipped to [0, 1], scaled by 255 and rounded to nearest; uint16 is rescaled.
+
+    Raises:
+      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+    """
+    return _to_integer(image, np.uint8)
+
+
+def to_uint16(image: np.ndarray) -> np.ndarray:
+    """Floats are clipped to [0, 1], scaled by 65535 and rounded to nearest; uint8 times 257.
+
+    Raises:
+      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+    """
+    return _to_integer(image, np.uint16)
+
+
+def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Grey to colour (repeated) or colour to grey (luma, as MATLAB's rgb2gray).
+
+    Args:
+      image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.
+      channels: 1 or 3.
+
+    Returns:
+      ``[H, W, channels]`` of the same dtype; integers are rounded to nearest.
+
+    Raises:
+      ImageError: an alpha channel, another shape, or another number of channels asked for.
+    """
+    image = np.asarray(image)
+    if channels not in (1, 3):
+        raise ImageError(f"an image is converted to 1 or 3 channels, not to {channels!r}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim == 3 and image.shape[2] in (2, 4):
+        raise ImageError(
+            f"the image has an alpha channel (shape {image.shape}), which is never dropped "
+            'silently; convert the file once, for example with Image.open(p).convert("RGB").save(q)'
+        )
+    if image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ImageError(f"expected an image of shape HxW, HxWx1 or HxWx3, got {image.shape}")
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    luma = image.astype(np.float64) @ np.array(LUMA_WEIGHTS)[:, None]
+    if np.issubdtype(image.dtype, np.integer):
+        luma = np.rint(luma)
+    return luma.astype(image.dtype)
+
+
+def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Image files of a folder by suffix, sorted by name; no subfolders, no hidden files.
+
+    Raises:
+      ImageError: the folder is missing, is a file, or holds no image.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        cause = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ImageError(f"{folder}: {cause}; give the folder that holds the images")
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise _unreadable(str(folder), error) from error
+    found = [
+        entry
+        for entry in entries
+        if entry.suffix.lower() in IMAGE_SUFFIXES
+        and not entry.name.startswith(".")
+        and entry.is_file()
+    ]
+    if not found:
+        raise ImageError(
+            f"{folder}: holds no image; put files with the suffix {', '.join(IMAGE_SUFFIXES)} "
+            "directly into it (subfolders are not searched)"
+        )
+    return found
+
+
+def scan(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Decodes every file and returns one message for each unreadable one, in order of ``paths``."""
+
+    def problem(path: str | os.PathLike[str]) -> str | None:
+        try:
+            read(path)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders release the GIL
+        return [message for message in pool.map(problem, paths) if message]
+
+
+# Reading
+
+
+@contextlib.contextmanager
+def _opened(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, str]]:
+    """Yields Pillow's lazy image, its header and the mode of the result (L, LA, RGB or RGBA)."""
+    start = stream.read(16)
+    if not start:
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again or remove it")
+    kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
+    if kind is None:
+        raise ImageError(
+            f"{name}: holds no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
+            "convert it to one of these or remove it"
+        )
+    png = _walk_png(stream, name) if kind == "PNG" else None
+    try:
+        stream.seek(0)
+        image = Image.open(stream, formats=[kind])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS to allow it") from None
+    except Exception as error:  # a damaged header fails in many ways
+        raise ImageError(
+            f"{name}: the {kind} header is damaged, cut short or of an unsupported kind "
+            "(such as floating point or 32-bit numbers); copy the file again, save it with "
+            "8 or 16 bits a channel, or remove it"
+        ) from error
+    with image:
+        try:
+            header, mode = _describe(image, png, stream, name)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(
+                f"{name}: the {kind} header is damaged ({error}); copy the file again or remove it"
+            ) from error
+        yield image, header, mode
+
+
+def _describe(
+    image: Image.Image, png: "_Png | None", stream: BinaryIO, name: str
+) -> tuple[Header, str]:
+    """Header of the result and its mode, from what the file stores."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # MPO: a photo with previews behind it
+        raise ImageError(
+            f"{name}: holds {frames} pictures (animation or pages); save each to a file of its own"
+        )
+    width, height = image.size
+    bits = 8
+    if png:
+        bits = max(png.bits, 8)
+    elif image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits = _tiff_bits(tags, stream, name)
+        width, height = tags[256], tags[257]  # as stored: image.size may be turned already
+
+    if bits == 16:
+        mode = _PNG_MODES.get(png.colour_type) if png else _MODES_16.get(image.mode)
+    else:
+        mode = _MODES.get(image.mode)
+        if mode and image.has_transparency_data:
+            mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
+    if mode is None or (png and bits == 16 and png.colour_key):
+        raise ImageError(
+            f"{name}: {bits}-bit {image.format} with pixels of Pillow's mode {image.mode}"
+            f"{' and one transparent colour' if mode else ''} is not supported; save the image "
+            "again as grey or RGB with 8 or 16 bits a channel"
+        )
+
+    # Pillow decodes a PNG when asked for its EXIF data, so ask only where there may be some.
+    orientation = _orientation(image) if png is None or png.metadata else 1
+    if orientation >= 5:
+        width, height = height, width
+    return Header(height, width, len(mode), bits), mode  # one letter a channel
+
+
+@dataclasses.dataclass(frozen=True)
+class _Png:
+    bits: int
+    colour_type: int
+    colour_key: bool  # one colour is transparent (tRNS)
+    metadata: bool  # there may be an orientation
+
+
+def _walk_png(stream: BinaryIO, name: str) -> _Png:
+    """Visits the chunks of a PNG without reading the pixels; every PNG must end with IEND."""
+    colour_key = metadata = False
+    stream.seek(8)
+    start = stream.read(8 + 13 + 4)
+    if len(start) == 25 and start[4:8] == b"IHDR":
+        width, height, bits, colour_type = struct.unpack(">IIBB", start[8:18])
+        if not width or not height:
+            raise ImageError(f"{name}: the image has zero size ({width}x{height}); remove it")
+        while len(chunk := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", chunk)
+            if kind == b"IEND":
+                return _Png(bits, colour_type, colour_key, metadata)
+            text = stream.read(min(length, 16)) if kind in (b"iTXt", b"tEXt", b"zTXt") else b""
+            colour_key |= kind == b"tRNS"
+            metadata |= kind == b"eXIf" or text.startswith((b"XML:com.adobe", b"Raw profile"))
+            stream.seek(length - len(text) + 4, os.SEEK_CUR)
+    raise ImageError(
+        f"{name}: the PNG file is cut short (its last chunk is missing); "
+        "copy or download it again, or remove it"
+    )
+
+
+def _tiff_bits(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
+    """8 or 16 bits a channel, after a check that the file reaches to the end of its pixels.
+
+    Neither decoder notices every cut: separate colour planes come back half empty.
+    """
+    bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
+    formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
+    if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
+        kind = "floating-point" if 3 in formats else "signed" if 2 in formats else "unsigned"
+        raise ImageError(
+            f"{name}: {kind} TIFF with {max(bits)} bits a channel is not supported; "
+            "save the image again as unsigned numbers with 8 or 16 bits"
+        )
+    size = stream.seek(0, os.SEEK_END)
+    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
+        ends = np.add(tags.get(offsets, 0), tags.get(counts, 0))
+        if np.max(ends) > size:
+            raise ImageError(
+                f"{name}: the TIFF file is cut short (its pixels end at byte {np.max(ends)} of "
+                f"{size}); copy or download it again, or remove it"
+            )
+    return 16 if bits == {16} else 8
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF (or XMP) orientation that Pillow has not applied by itself, 1 to 8."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # broken metadata must not cost a good picture
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies an EXIF orientation: 5 to 8 are stored transposed, then come the flips."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _pixels_16(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndarray:
+    """Pixels by OpenCV, whose high bytes must be those that Pillow has decoded.
+
+    The comparison catches what one of them gets wrong in silence, such as TIFF in planes.
+    """
+    coarse = np.asarray(image if len(mode) == 1 else image.convert(mode))
+    pixels: Any
+    # The function has moved between OpenCV 4 and 5. 0 silences libtiff's remarks on good files.
+    set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    level = set_log_level(0)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    finally:
+        set_log_level(level)
+    if pixels is not None and pixels.ndim == 3:  # B, G, R(, alpha); grey + alpha is G, G, G, alpha
+        order = {"LA": [0, 3], "RGB": [2, 1, 0], "RGBA": [2, 1, 0, 3]}.get(mode, [0])
+        pixels = pixels[..., order] if max(order) < pixels.shape[2] else None
+    fine = coarse.dtype != np.uint8  # Pillow keeps all bits of grey
+    if (
+        pixels is None
+        or pixels.dtype != np.uint16
+        or not np.array_equal(pixels if fine else pixels >> 8, coarse)
+    ):
+        raise ImageError(
+            f"{name}: Pillow and OpenCV {cv2.__version__} do not agree on the pixels of this "
+            f"16-bit {image.format} (colour planes apart? premultiplied alpha?); "
+            "save it again as a plain 16-bit PNG"
+        )
+    return pixels
+
+
+def _unreadable(name: str, error: OSError) -> ImageError:
+    return ImageError(
+        f"{name}: cannot be read ({error.strerror or error}); check the path and its permissions"
+    )
+
+
+# Writing
+
+
+def _checked_format(path: pathlib.Path, image: np.ndarray) -> str:
+    """Pillow's name of the format, after a check that it can hold the image."""
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(
+            f"{path}: the suffix {path.suffix!r} names no known format; "
+            f"use one of {', '.join(IMAGE_SUFFIXES)}"
+        )
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"{path}: {image.dtype} images are not written; call to_uint8 or to_uint16 first"
+        )
+    channels = 1 if image.ndim == 2 else image.shape[-1]
+    if image.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or image.size == 0:
+        raise ImageError(
+            f"{path}: an image of shape {image.shape} cannot be written; "
+            "it must be HxW or HxWxC with C = 1, 2, 3 or 4, and not empty"
+        )
+    if image.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
+        raise ImageError(
+            f"{path}: {kind} cannot hold 16 bits; use .png or .tiff, or call to_uint8 first"
+        )
+    if channels in (2, 4) and kind in ("JPEG", "BMP"):
+        raise ImageError(
+            f"{path}: {kind} cannot hold an alpha channel; use .png or write image[..., :-1]"
+        )
+    if channels == 2 and kind == "TIFF" and image.dtype == np.uint16:
+        raise ImageError(f"{path}: 16-bit grey with alpha is written as PNG only; use .png")
+    return kind
+
+
+def _encoded(image: np.ndarray, kind: str, quality: int) -> bytes:
+    if image.dtype == np.uint16:
+        return _encoded_16(image, kind)
+    options: dict[str, Any] = {}
+    if kind == "JPEG":
+        options = {"quality": quality, "subsampling": 0}
+    elif kind == "WEBP":
+        options = {"lossless": True, "exact": True}  # exact: colours under transparency too
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _encoded_16(image: np.ndarray, kind: str) -> bytes:
+    if image.ndim == 3:
+        if image.shape[2] == 2:
+            return _png_grey_alpha_16(image)
+        image = image[..., [2, 1, 0, 3][: image.shape[2]]]
+    done, buffer = cv2.imencode(".png" if kind == "PNG" else ".tiff", image)
+    if not done:
+        raise ValueError(f"OpenCV {cv2.__version__} refused it")
+    return buffer.tobytes()
+
+
+def _png_grey_alpha_16(image: np.ndarray) -> bytes:
+    """A PNG of colour type 4, which neither Pillow nor OpenCV writes with 16 bits."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width, _ = image.shape
+    rows = image.astype(">u2").view(np.uint8).reshape(height, 4 * width)
+    rows = np.pad(rows, ((0, 0), (1, 0)))  # filter type 0 before each row
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows.tobytes()))
+        + chunk(b"IEND", b"")
+    )
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes beside ``path`` and renames, so that there is never half a file under its name."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # some file systems report a full disk only now
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be written ({error.strerror or error}); nothing was changed, choose "
+            "an existing, writable folder on a disk with free space"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+# Numbers
+
+
+def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype == dtype:
+        return image
+    values = to_float(image) if image.dtype.kind != "f" else image
+    if not np.isfinite(values).all():
+        raise ImageError(
+            "the image holds NaN or infinity, which no integer stands for; "
+            "find where they come from, or call numpy.nan_to_num first"
+        )
+    values = np.clip(values, 0, 1, dtype=np.promote_types(values.dtype, np.float32))
+    return np.rint(values * np.iinfo(dtype).max).astype(dtype)

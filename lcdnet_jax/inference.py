@@ -1,0 +1,113 @@
+"""Restorer: from trained weights and an image to a restored image."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcdnet_jax import checkpoints, image_io
+
+
+class Restorer:
+    """Restores images of any size with one network, whole frames at a time.
+
+    Sides are mirrored up to a multiple of ``bucket`` and cropped back, so that images of many
+    sizes share a few compiled programs.
+
+    Args:
+        module: A network of ``lcdnet_jax.networks``.
+        variables: Its variables, as ``module.init`` or a checkpoint gives them.
+        bucket: Pixels; larger means fewer programs and more computation.
+    """
+
+    def __init__(self, module: nn.Module, variables: Mapping[str, Any], *, bucket: int = 64):
+        if bucket < 1:
+            raise ValueError(f"bucket must be at least 1 pixel, got {bucket}")
+        self.module = module
+        self.variables = variables
+        self.bucket = bucket
+        self._apply = jax.jit(module.apply)
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | pathlib.Path, *, ema: bool = True, step: int | None = None, **options: Any
+    ) -> "Restorer":
+        """Loads a trained network.
+
+        Args:
+            path: Working directory of a training run.
+            ema: Use averaged weights where the checkpoint has them.
+            step: Step to load; None for the newest.
+            **options: Arguments of :class:`Restorer`.
+
+        Raises:
+            CheckpointError, ConfigError: If the directory holds no usable checkpoint.
+        """
+        module, variables, _ = checkpoints.load_variables(path, ema=ema, step=step)
+        return cls(module, variables, **options)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> "Restorer":
+        """The same network with other weights, sharing the compiled programs."""
+        other = object.__new__(Restorer)
+        other.__dict__.update(self.__dict__, variables=variables)
+        return other
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Restores one image.
+
+        Floating-point input is neither clipped nor refused for its range, and its output is not
+        clipped; integer output is clipped and rounded. A grey image in a colour network is
+        repeated over the channels and the mean of the result returned; the channels of a colour
+        image in a grey network are restored one by one.
+
+        Args:
+            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 or 3; uint8, uint16 or floating point
+                (in [0, 1] as the network was trained).
+
+        Returns:
+            Restored image of the same shape and dtype.
+
+        Raises:
+            ImageError: For another shape or dtype, or NaN or infinite pixels.
+        """
+        image = np.asarray(image)
+        channels = 1 if image.ndim == 2 else image.shape[-1]
+        if image.ndim not in (2, 3) or channels not in (1, 3) or image.size == 0:
+            raise image_io.ImageError(
+                f"expected an image [H, W], [H, W, 1] or [H, W, 3], got shape {image.shape}; "
+                "take alpha off first and pass batches one image at a time"
+            )
+        pixels = image_io.to_float(image).reshape(*image.shape[:2], channels)
+        if not np.isfinite(pixels).all():
+            raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
+        wanted = self.module.channels
+        if channels == wanted:
+            restored = self._run(pixels[None])[0]
+        elif channels == 1:
+            restored = self._run(np.repeat(pixels, wanted, axis=-1)[None])[0]
+            restored = restored.mean(axis=-1, keepdims=True)
+        else:
+            planes = np.moveaxis(pixels, -1, 0)[..., None]
+            restored = np.concatenate([self._run(plane[None])[0] for plane in planes], axis=-1)
+        restored = restored.reshape(image.shape)
+        if image.dtype == np.uint8:
+            return image_io.to_uint8(restored)
+        if image.dtype == np.uint16:
+            return image_io.to_uint16(restored)
+        return restored.astype(image.dtype)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        height, width = batch.shape[1:3]
+        padded = pad_to_bucket(batch, self.bucket)
+        restored = self._apply(self.variables, jnp.asarray(padded))
+        return np.asarray(restored)[:, :height, :width]
+
+
+def pad_to_bucket(batch: np.ndarray, bucket: int) -> np.ndarray:
+    """Mirrors ``[N, H, W, C]`` at the bottom and right up to multiples of ``bucket``."""
+    below, right = -batch.shape[1] % bucket, -batch.shape[2] % bucket
+    return np.pad(batch, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")

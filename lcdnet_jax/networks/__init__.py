@@ -1,0 +1,62 @@
+"""Image-to-image networks, one file each, and the registry that makes them by name.
+
+Every network is a ``flax.linen.Module`` with the same calls::
+
+    variables = module.init(key, x)
+    restored = module.apply(variables, x)                      # [N, H, W, C], any H, W >= 1
+    restored, updates = module.apply(variables, x, train=True, mutable=["batch_stats"])
+
+``x`` is floating point in [0, 1], NHWC; the result has ``x``'s type and is not clipped.
+``train`` and ``axis_name`` (the mapped axis over which batch statistics are averaged) matter
+only to networks with batch normalisation. A module tells its ``channels`` and, where it
+enlarges, its ``scale``. ``dtype`` is the compute type; parameters are float32.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+from lcdnet_jax.networks.sadnet import SADNet
+
+_REGISTRY: dict[str, type[nn.Module]] = {"sadnet": SADNet}
+
+
+def available() -> tuple[str, ...]:
+    """Names that :func:`create` knows, in alphabetical order."""
+    return tuple(sorted(_REGISTRY))
+
+
+def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
+    """Makes a network.
+
+    Args:
+        name: One of :func:`available`.
+        preset: A named size of that network, such as "small" or "base" (see its class).
+        **kwargs: Fields of the network's class; they win over the preset.
+
+    Returns:
+        The module, without parameters.
+
+    Raises:
+        ValueError: For an unknown name, preset or field, naming the known ones, and for field
+            values that the network refuses.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(f"no network {name!r}; known networks: {', '.join(available())}")
+    cls = _REGISTRY[name]
+    presets: dict[str, dict[str, Any]] = getattr(cls, "PRESETS", {})
+    if preset is not None and preset not in presets:
+        known = ", ".join(presets) or "none"
+        raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
+    fields = {f.name for f in dataclasses.fields(cls)} - {"name", "parent"}
+    unknown = sorted(set(kwargs) - fields)
+    if unknown:
+        raise ValueError(
+            f"network {name!r} has no field {', '.join(map(repr, unknown))}; "
+            f"its fields: {', '.join(sorted(fields))}"
+        )
+    return cls(**{**(presets[preset] if preset else {}), **kwargs})
+
+
+__all__ = ["SADNet", "available", "create"]

@@ -1,0 +1,288 @@
+"""SADNet: spatial-adaptive denoising by deformable convolution.
+
+Chang, Li, Feng and Xu, "Spatial-Adaptive Network for Single Image Denoising", ECCV 2020
+(arXiv 2001.10291). Read :class:`SADNet` first, then its blocks in the order of use. Names of
+parameters are those of the official PyTorch code, so its weights load by name.
+
+Two details follow the official code where the paper says otherwise: the last convolution is
+3x3 (section 3.3 says 1x1), and what travels between scales is the feature map from which
+offsets and modulations are predicted, doubled, rather than offsets themselves (equation 5).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax import ops
+from lcdnet_jax.ops.precision import at_least_float32
+
+_TAPS = 9
+_xavier = nn.initializers.xavier_uniform()
+
+
+class SADNet(nn.Module):
+    """Encoder-decoder denoiser whose decoder samples adaptively (paper figure 2).
+
+    Four scales of ``width`` * (1, 2, 4, 8) channels. H and W may be any size: inside, the image
+    is mirrored up to a multiple of 8 and the result is cropped back. Output = input + residual.
+
+    Attributes:
+        channels: Channels of the image, 1 or 3.
+        width: Channels at full resolution.
+        offset_width: Channels of the feature maps from which offsets are predicted.
+        groups: Offset groups; each moves ``width * scale / groups`` channels together.
+        dilations: Rates of the four branches of the context block. The paper's
+            "SADNet (1248)" has (1, 2, 4, 8).
+        use_rsab: Decode with deformable blocks; otherwise with residual blocks (table 1).
+        use_offset_transfer: Pass offset features from coarse to fine scales (table 1). Without
+            ``use_rsab`` there are no offsets and this has no effect.
+        use_context: Put the context block at the coarsest scale (table 1).
+        zero_init_offsets: Start with zero offsets. The official code means to but does not: its
+            later Xavier initialisation overwrites the zeros, hence False.
+        dtype: Compute type. Sampling positions stay in float32.
+    """
+
+    channels: int = 3
+    width: int = 32
+    offset_width: int = 32
+    groups: int = 8
+    dilations: tuple[int, ...] = (1, 2, 3, 4)
+    use_rsab: bool = True
+    use_offset_transfer: bool = True
+    use_context: bool = True
+    zero_init_offsets: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "base": {"width": 32, "offset_width": 32, "groups": 8},
+        "small": {"width": 8, "offset_width": 16, "groups": 1},
+    }
+
+    def __post_init__(self) -> None:
+        for field in ("channels", "width", "offset_width", "groups"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"SADNet {field} must be at least 1, got {getattr(self, field)}")
+        if self.width % self.groups:
+            raise ValueError(
+                f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "
+                f"multiple of {self.groups} or groups={_largest_divisor(self.width, self.groups)}"
+            )
+        if len(self.dilations) != 4:
+            raise ValueError(f"SADNet needs four dilations, got {self.dilations}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
+        del train, axis_name
+        if x.ndim != 4 or x.shape[-1] != self.channels:
+            raise ValueError(
+                f"SADNet(channels={self.channels}) takes [N, H, W, {self.channels}], got shape "
+                f"{x.shape}; convert the image or create the network with other channels"
+            )
+        height, width = x.shape[1:3]
+        image = ops.pad_to_multiple(x, 8)
+        widths = [self.width * 2**i for i in range(4)]
+
+        # Encoder: one residual block at each scale.
+        feature = image.astype(self.dtype)
+        skips = []
+        for scale in (1, 2, 3, 4):
+            if scale > 1:
+                down = Down(widths[scale - 1], dtype=self.dtype, name=f"down{scale - 1}")
+                feature = _lrelu(down(feature))
+            block = ResBlock(widths[scale - 1], dtype=self.dtype, name=f"res{scale}")
+            feature = block(feature)
+            skips.append(feature)
+        if self.use_context:
+            feature = Context(self.dilations, dtype=self.dtype, name="context")(feature)
+
+        # Decoder: coarse to fine, each scale sampling where its offset features say.
+        offset_feature = None
+        for scale in (4, 3, 2, 1):
+            channels = widths[scale - 1]
+            if scale < 4:
+                feature = Up(channels, dtype=self.dtype, name=f"up{scale}")(feature)
+                feature = jnp.concatenate([feature, skips[scale - 1]], axis=-1)
+                feature = _conv(channels, 1, dtype=self.dtype, name=f"dconv{scale}_1")(feature)
+            if not self.use_rsab:
+                feature = ResBlock(channels, dtype=self.dtype, name=f"dres{scale}")(feature)
+                continue
+            coarser = offset_feature if self.use_offset_transfer else None
+            offset_block = OffsetBlock(self.offset_width, dtype=self.dtype, name=f"offset{scale}")
+            offset_feature = offset_block(feature, coarser)
+            rsab = RSAB(self.groups, self.zero_init_offsets, dtype=self.dtype, name=f"dres{scale}")
+            feature = rsab(feature, offset_feature)
+
+        residual = _conv(self.channels, 3, dtype=self.dtype, name="out")(feature)
+        restored = image + residual.astype(image.dtype)
+        return restored[:, :height, :width]
+
+
+class ResBlock(nn.Module):
+    """Residual block of two 3x3 convolutions, after a 1x1 one where the width changes."""
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if x.shape[-1] != self.features:
+            x = _conv(self.features, 1, dtype=self.dtype, name="conv0")(x)
+        y = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="conv1")(x))
+        return x + _conv(self.features, 3, dtype=self.dtype, name="conv2")(y)
+
+
+class Context(nn.Module):
+    """Parallel dilated convolutions on a quarter of the channels, fused and added (3.3)."""
+
+    dilations: tuple[int, ...]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        reduced = _conv(channels // 4, 1, dtype=self.dtype, name="conv0")(x)
+        branches = [
+            _lrelu(_conv(channels // 4, 3, rate, dtype=self.dtype, name=f"conv{i}")(reduced))
+            for i, rate in enumerate(self.dilations, start=1)
+        ]
+        fused = _conv(channels, 1, dtype=self.dtype, name="fusion")(jnp.concatenate(branches, -1))
+        return x + fused
+
+
+class OffsetBlock(nn.Module):
+    """Features that tell where to sample, from this scale and the next coarser one (3.2).
+
+    The coarser map is enlarged twice and doubled: a displacement covers twice the pixels here.
+    """
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, coarser: Array | None) -> Array:
+        f = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv1")(x))
+        if coarser is not None:
+            f = jnp.concatenate([f, 2 * ops.upsample2x(coarser)], axis=-1)
+            f = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv2")(f))
+        return _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv3")(f))
+
+
+class RSAB(nn.Module):
+    """Residual spatial-adaptive block: deformable then ordinary convolution, added (3.1)."""
+
+    groups: int
+    zero_init_offsets: bool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, offset_feature: Array) -> Array:
+        deform = DeformConv(self.groups, self.zero_init_offsets, dtype=self.dtype, name="dcnpack")
+        y = _lrelu(deform(x, offset_feature))
+        return x + _conv(x.shape[-1], 3, dtype=self.dtype, name="conv1")(y)
+
+
+class DeformConv(nn.Module):
+    """3x3 modulated deformable convolution that predicts its offsets from ``offset_feature``.
+
+    Channels of ``conv_offset_mask``: first G x 9 x (dy, dx), then G x 9 modulation logits.
+    """
+
+    groups: int
+    zero_init_offsets: bool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, offset_feature: Array) -> Array:
+        n, height, width, channels = x.shape
+        predict = _conv(
+            3 * _TAPS * self.groups,
+            3,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.zeros if self.zero_init_offsets else _xavier,
+            name="conv_offset_mask",
+        )
+        predicted = predict(offset_feature).astype(at_least_float32(self.dtype))
+        offset, logit = jnp.split(predicted, [2 * _TAPS * self.groups], axis=-1)
+        kernel = self.param("kernel", _fan_in_uniform, (3, 3, channels, channels))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        return ops.deform_conv2d(
+            x,
+            offset.reshape(n, height, width, self.groups, _TAPS, 2),
+            jax.nn.sigmoid(logit).reshape(n, height, width, self.groups, _TAPS),
+            kernel,
+            bias,
+        )
+
+
+class Down(nn.Module):
+    """2x2 convolution of stride 2."""
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", _xavier, (2, 2, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return ops.conv2x2_down(x, kernel.astype(self.dtype)) + _row(bias, self.dtype)
+
+
+class Up(nn.Module):
+    """Transposed 2x2 convolution of stride 2."""
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", _xavier, (2, 2, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return ops.conv2x2_up(x, kernel.astype(self.dtype)) + _row(bias, self.dtype)
+
+
+def _conv(
+    features: int,
+    size: int,
+    dilation: int = 1,
+    *,
+    dtype: DTypeLike,
+    name: str,
+    kernel_init: Callable[..., Any] = _xavier,
+) -> nn.Conv:
+    """Zero-padded convolution with bias, Xavier start as in the official code."""
+    return nn.Conv(
+        features,
+        (size, size),
+        padding="SAME",
+        kernel_dilation=dilation,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def _lrelu(x: Array) -> Array:
+    return nn.leaky_relu(x, negative_slope=0.2)
+
+
+def _row(bias: Array, dtype: DTypeLike) -> Array:
+    return bias.astype(dtype)[None, None, None]
+
+
+def _fan_in_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """U(-s, s) with s = 1/sqrt(taps * input channels), the official deformable kernel's start."""
+    kh, kw, channels, _ = shape
+    limit = (kh * kw * channels) ** -0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(d for d in range(1, limit + 1) if number % d == 0)

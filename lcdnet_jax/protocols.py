@@ -1,0 +1,100 @@
+"""What exactly a score means: named evaluation protocols.
+
+A PSNR without its protocol is not reproducible: whether noise was clipped, whether the output
+was rounded, which border was cut and which channels were compared each move it by tenths of a
+decibel or more. Every score of this library is printed beside one of these.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+
+from lcdnet_jax import metrics
+from lcdnet_jax.degradations import NOISE_PROTOCOLS
+
+# Luma of BT.601 in studio range, the Y of super-resolution and deraining papers: R, G, B, offset.
+_Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+_Y_OFFSET = 16 / 255
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a restored image is scored. The score of a data set is the mean over its images.
+
+    Attributes:
+        name: What tables call it.
+        noise: What of synthetic noise the network sees, see ``degradations.as_stored``; None
+            where degraded images come from disk.
+        rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
+        border: Pixels cut off each side before scoring.
+        luma: Scores are taken on the Y channel of BT.601 instead of RGB.
+    """
+
+    name: str
+    noise: str | None = "float"
+    rounded: bool = False
+    border: int = 0
+    luma: bool = False
+
+    def describe(self) -> str:
+        """One line to print beside scores."""
+        seen = {
+            "float": "unclipped float noise",
+            "clipped": "noise clipped to [0, 1]",
+            "8bit": "noise clipped and rounded to 8 bits",
+            None: "degraded images from disk",
+        }[self.noise]
+        rounded = " and rounded to 8 bits" if self.rounded else ""
+        return (
+            f"{self.name}: {seen}; output clipped to [0, 1]{rounded}; border {self.border}; "
+            f"{'Y of BT.601' if self.luma else 'all channels'}; mean of per-image scores"
+        )
+
+    def score(self, restored: Array, clean: Array, sizes: Array) -> dict[str, Array]:
+        """Scores images that were padded at the bottom and right to a common shape.
+
+        Args:
+            restored: ``[N, H, W, C]`` network output.
+            clean: ``[N, H, W, C]`` in [0, 1].
+            sizes: ``[N, 2]`` true heights and widths.
+
+        Returns:
+            ``{"psnr": [N], "ssim": [N]}``.
+        """
+        restored = jnp.clip(restored, 0, 1)
+        if self.rounded:
+            restored = jnp.round(restored * 255) / 255
+        if self.luma and clean.shape[-1] == 3:
+            restored, clean = _luma(restored), _luma(clean)
+        if self.border:
+            restored, clean = (a[:, self.border :, self.border :] for a in (restored, clean))
+            sizes = sizes - 2 * self.border
+        return {
+            "psnr": metrics.psnr(restored, clean, sizes=sizes),
+            "ssim": metrics.ssim(restored, clean, sizes=sizes),
+        }
+
+
+def _luma(x: Array) -> Array:
+    return (x * jnp.asarray(_Y_WEIGHTS, x.dtype)).sum(-1, keepdims=True) + _Y_OFFSET
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        *(Protocol(name, noise=name, rounded=name == "8bit") for name in NOISE_PROTOCOLS),
+        Protocol("pairs", noise=None),
+    )
+}
+
+
+def get(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: For an unknown name, listing the known ones.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"no protocol {name!r}; known protocols: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

@@ -1,0 +1,96 @@
+"""The state of a training run."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+from jax.sharding import NamedSharding
+
+Tree = Any
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that a step changes. Randomness is not state: it follows from seed and step.
+
+    Attributes:
+        step: Number of optimiser steps made, int32 scalar.
+        params: Trainable parameters, float32.
+        opt_state: State of the optimiser.
+        batch_stats: Running statistics of batch normalisation; empty where there is none.
+        ema: Moving average of ``params``, or None when none is kept.
+    """
+
+    step: Array
+    params: Tree
+    opt_state: Tree
+    batch_stats: Tree
+    ema: Tree | None
+
+    def items(self) -> dict[str, Tree]:
+        """The parts that a checkpoint holds, by name; absent ones left out."""
+        parts = {
+            "params": self.params,
+            "opt_state": self.opt_state,
+            "batch_stats": self.batch_stats,
+            "ema": self.ema,
+        }
+        return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
+
+    def variables(self) -> dict[str, Tree]:
+        """What inference applies the network with: averaged parameters when there are any."""
+        variables = {"params": self.params if self.ema is None else self.ema}
+        if self.batch_stats:
+            variables["batch_stats"] = self.batch_stats
+        return variables
+
+
+def create_state(
+    key: Array,
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    ema: bool,
+    sharding: NamedSharding | None = None,
+) -> TrainState:
+    """A fresh state, a pure function of ``key``, placed by ``sharding``."""
+    # This runs once and is all random numbers, which LLVM is slow to optimise.
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    create = jax.jit(
+        lambda key: _fresh_state(key, module, tx, ema=ema),
+        out_shardings=sharding,
+        compiler_options=options,
+    )
+    return create(key)
+
+
+def abstract_state(
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    ema: bool,
+    sharding: NamedSharding | None = None,
+) -> TrainState:
+    """Shapes, types and placement of :func:`create_state`'s result, computing nothing."""
+    shapes = jax.eval_shape(lambda key: _fresh_state(key, module, tx, ema=ema), jax.random.key(0))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+def _fresh_state(
+    key: Array, module: nn.Module, tx: optax.GradientTransformation, *, ema: bool
+) -> TrainState:
+    image = jnp.zeros((1, 8, 8, module.channels), jnp.float32)
+    variables = module.init(key, image)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        batch_stats=variables.get("batch_stats", {}),
+        # A copy: two leaves of a donated state must not share a buffer.
+        ema=jax.tree.map(jnp.copy, params) if ema else None,
+    )

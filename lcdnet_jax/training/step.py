@@ -1,0 +1,122 @@
+"""One optimiser step: degrade, restore, compare, update."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from ml_collections import ConfigDict
+
+from lcdnet_jax import degradations, losses, metrics
+from lcdnet_jax.training.optimizer import make_schedule
+from lcdnet_jax.training.state import TrainState
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    *,
+    axis_name: str | None = None,
+) -> StepFunction:
+    """Builds the step ``(state, batch) -> (state, metrics)``, to be jitted or pmapped.
+
+    Under ``jax.jit`` the batch is the global one and may be sharded. Under ``jax.pmap`` each
+    device gets its part, and gradients, metrics and batch statistics are averaged over
+    ``axis_name``. Both give the same numbers.
+
+    The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding), and "degraded"
+    where the host has made it. Metrics are float32 scalars: "loss", "psnr" (dB, output
+    unclipped), "grad_norm" (before clipping) and "learning_rate".
+    """
+    loss_function = losses.get(config.loss)
+    schedule = make_schedule(config)
+    parts = config.accumulate
+
+    def loss_and_aux(
+        params: Any, batch_stats: Any, batch: Batch
+    ) -> tuple[Array, tuple[Array, Any]]:
+        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        restored, updates = module.apply(
+            variables, batch["degraded"], train=True, axis_name=axis_name, mutable=["batch_stats"]
+        )
+        loss = loss_function(restored, batch["clean"], weights=batch["mask"])
+        psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
+        # A perfect image has infinite PSNR, which would hide the others in the mean.
+        psnr = jnp.minimum(psnr, 100.0)
+        psnr = (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
+        return loss, (psnr, updates.get("batch_stats", batch_stats))
+
+    def gradients(state: TrainState, batch: Batch) -> tuple[Any, Array, Array, Any]:
+        grad = jax.value_and_grad(loss_and_aux, has_aux=True)
+        if parts == 1:
+            (loss, (psnr, stats)), grads = grad(state.params, state.batch_stats, batch)
+            return grads, loss, psnr, stats
+
+        def one_part(carry: Any, part: Batch) -> tuple[Any, None]:
+            grads, loss, psnr, stats = carry
+            (new_loss, (new_psnr, stats)), new = grad(state.params, stats, part)
+            grads = jax.tree.map(lambda total, g: total + g / parts, grads, new)
+            return (grads, loss + new_loss / parts, psnr + new_psnr / parts, stats), None
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        start = (zeros, jnp.zeros(()), jnp.zeros(()), state.batch_stats)
+        carry, _ = jax.lax.scan(one_part, start, jax.tree.map(_interleaved, dict(batch)))
+        return carry
+
+    def _interleaved(x: Array) -> Array:
+        # Part i takes every parts-th image, so that each part is spread over all devices.
+        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        batch = prepare(batch, config, step=state.step, axis_name=axis_name)
+        grads, loss, psnr, stats = gradients(state, batch)
+        if axis_name is not None:
+            grads, loss, psnr = jax.lax.pmean((grads, loss, psnr), axis_name)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            # In the first steps a short memory, so that the random start is soon forgotten.
+            count = state.step.astype(jnp.float32)
+            decay = jnp.minimum(config.ema_decay, (1 + count) / (10 + count))
+            ema = jax.tree.map(lambda mean, p: decay * mean + (1 - decay) * p, ema, params)
+        new_metrics = {
+            "loss": loss,
+            "psnr": psnr,
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": schedule(state.step),
+        }
+        new_state = state.replace(
+            step=state.step + 1, params=params, opt_state=opt_state, batch_stats=stats, ema=ema
+        )
+        return new_state, new_metrics
+
+    return train_step
+
+
+def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
+    """Adds "degraded" where the host has not: a pure function of (seed, step, image's place)."""
+    if "degraded" in batch:
+        return batch
+    clean = batch["clean"]
+    place = jnp.arange(clean.shape[0], dtype=jnp.int32)
+    if axis_name is not None:
+        place = place + jax.lax.axis_index(axis_name) * clean.shape[0]
+    key = jax.random.fold_in(jax.random.key(config.seed), step)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
+    degraded = degradations.blind_awgn(
+        keys,
+        clean,
+        sigma_min=config.degradation.sigma_min,
+        sigma_max=config.degradation.sigma_max,
+        protocol=config.degradation.protocol,
+    )
+    return {**batch, "degraded": degraded}

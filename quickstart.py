@@ -1,0 +1,146 @@
+"""Trains a small denoiser in a few minutes and shows what it does: ``make quickstart``.
+
+The path is the one of any experiment: configs/sadnet_quickstart.py -> tf.data -> jitted steps ->
+Orbax checkpoint -> restored photographs. The peer is non-local means with the true noise level,
+its strength chosen on the training photographs. Results are in quickstart/.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+from skimage.restoration import denoise_nl_means
+
+import input_pipeline
+from lcdnet_jax import Restorer, image_io, panels, protocols, training
+from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.evaluation import Evaluator, summarise
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/sadnet_quickstart.py", "Experiment.", lock_config=True
+)
+_OUTPUT = flags.DEFINE_string("output", "quickstart", "Folder of the results.")
+
+_STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # h of non-local means, in units of sigma
+
+
+def main(argv: list[str]) -> None:
+    """Trains, restores the held-out photographs and writes the comparison."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
+    logging.set_verbosity(logging.WARNING)
+    config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
+    try:
+        run(config, output)
+    except (ValueError, CheckpointError, training.NonFiniteLossError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as error:
+        print(error, flush=True)
+        sys.exit(130)
+
+
+def run(config: ConfigDict, output: pathlib.Path) -> None:
+    """The whole quickstart; ``output`` is also the working directory of the training."""
+    datasets = input_pipeline.create_datasets(config)
+    begin = time.perf_counter()
+    training.train_and_evaluate(config, output, datasets=datasets)
+    seconds = time.perf_counter() - begin
+
+    sigma = config.degradation.sigma_max
+    evaluator = Evaluator(protocols.get(config.degradation.protocol), seed=config.seed)
+    training_photos = input_pipeline.create_eval_dataset(
+        config.data.train, config.data.channels, field="config.data.train"
+    )
+    strength = _tuned_strength(training_photos, evaluator, sigma)
+    print(f"non-local means: h = {strength} sigma, best on the training photographs", flush=True)
+    restorer = Restorer.from_checkpoint(output, bucket=config.eval.bucket)
+
+    rows, picture = [], None
+    for scored in evaluator.score_images(restorer, datasets["eval"], sigma=sigma):
+        classical = _non_local_means(scored.degraded, sigma, strength)
+        row = {
+            "name": scored.name,
+            "noisy_psnr": scored.input_psnr,
+            "classical_psnr": evaluator.score(classical, scored.clean)["psnr"],
+            "restored_psnr": scored.psnr,
+        }
+        rows.append(row)
+        versions = {
+            "clean": scored.clean,
+            "noisy": scored.degraded,
+            "classical": classical,
+            "restored": scored.restored,
+        }
+        for version, image in versions.items():
+            np.save(output / f"{scored.name}_{version}.npy", image.astype(np.float32))
+        strip = panels.draw_panel(
+            [
+                (f"{scored.name}: clean", scored.clean),
+                (f"noisy, sigma {sigma:g}: {row['noisy_psnr']:.2f} dB", scored.degraded),
+                (f"non-local means: {row['classical_psnr']:.2f} dB", classical),
+                (f"SADNet small: {row['restored_psnr']:.2f} dB", scored.restored),
+            ],
+            clean=scored.clean,
+        )
+        picture = strip if picture is None else np.concatenate([picture, strip])
+        print(_line(row), flush=True)
+    mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "name"}
+    result = {"images": rows, "mean": mean, "train_seconds": seconds}
+    (output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    image_io.write(output / "panel.png", picture)
+    print(_line({"name": "mean", **mean}))
+    print(f"[{evaluator.protocol.describe()}]")
+    print(
+        f"\nLook at {output}/panel.png. The training took {seconds:.0f} s.\n"
+        "Next: python train.py --config configs/sadnet_small.py --workdir runs/small trains the "
+        "same network longer;\n--config.data.train.source=folder --config.data.train.path=DIR "
+        "trains on your own images.",
+        flush=True,
+    )
+
+
+def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.ndarray:
+    """scikit-image's fast mode; ``strength`` is h in units of sigma."""
+    return denoise_nl_means(
+        noisy,
+        patch_size=5,
+        patch_distance=9,
+        h=strength * sigma / 255,
+        sigma=sigma / 255,
+        fast_mode=True,
+        channel_axis=-1,
+    )
+
+
+def _tuned_strength(examples: Iterable[dict], evaluator: Evaluator, sigma: float) -> float:
+    """The strength with the best mean PSNR on (the centres of) the training photographs."""
+    centres = [{**e, "clean": _centre(e["clean"], 256)} for e in examples]
+
+    def score(strength: float) -> float:
+        def restore(noisy: np.ndarray) -> np.ndarray:
+            return _non_local_means(noisy, sigma, strength)
+
+        return summarise(evaluator.score_images(restore, centres, sigma=sigma)).psnr
+
+    return max(_STRENGTHS, key=score)
+
+
+def _centre(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def _line(row: dict) -> str:
+    return (
+        f"{row['name']:<10} noisy {row['noisy_psnr']:.2f} dB, non-local means "
+        f"{row['classical_psnr']:.2f} dB, SADNet {row['restored_psnr']:.2f} dB"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,70 @@
+"""Strict settings for every test, set before JAX starts."""
+
+import os
+
+# Several fake devices on one CPU: anything that only works on one device fails here.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Equal programs are compiled once in the whole session, subprocesses included."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    settings = {
+        "jax_compilation_cache_dir": cache,
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield
+
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Loader of the official modules' own numbers; skips visibly where they are absent."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = SHARED / "golden" / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"golden file {path.name} is not beside this checkout")
+        with np.load(path) as file:
+            return dict(file)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Path of a folder of real images; skips visibly where it is absent."""
+
+    def find(relative: str) -> pathlib.Path:
+        path = SHARED / "data" / relative
+        if not path.exists():
+            pytest.skip(f"test images {relative} are not beside this checkout")
+        return path
+
+    return find

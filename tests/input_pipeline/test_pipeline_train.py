@@ -1,0 +1,351 @@
+"""Batches: what is in them, and that they are a function of (seed, step) alone."""
+
+import itertools
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import logging
+
+import input_pipeline
+from input_pipeline import train
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import ImageError
+
+
+def create(config, **fields):
+    """A training set, after changing some fields of a copy of the config."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(fields)
+    return input_pipeline.create_dataset(config, "train")
+
+
+def take(batches, count):
+    return list(itertools.islice(batches, count))
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+@pytest.fixture
+def images(tmp_path, config, fill):
+    """Seven images of different sizes, the last two smaller than the crop."""
+    config.data.train.path = str(tmp_path)
+    shapes = [(20, 30, 3), (16, 8, 3), (9, 40), (8, 8, 3), (33, 11, 3), (5, 20, 3), (2, 1, 3)]
+    return fill(tmp_path, {f"{k}.png": shape for k, shape in enumerate(shapes)})
+
+
+def numbers(batch):
+    """Which of the flat images of ``numbered`` the examples show."""
+    return np.rint(batch["clean"][:, 0, 0, 0] * 25.5).astype(int).tolist()
+
+
+# What is in a batch
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_and_ranges(config, images, channels):
+    batch = next(iter(create(config, **{"data.channels": channels})))
+    assert set(batch) == {"clean", "mask"}
+    assert batch["clean"].shape == (4, 8, 8, channels)
+    assert batch["clean"].dtype == batch["mask"].dtype == np.float32
+    assert batch["clean"].min() >= 0
+    assert batch["clean"].max() <= 1
+    np.testing.assert_array_equal(batch["mask"], np.ones(4))
+
+
+def crops_of(image, side):
+    """All crops of an image, in all orientations, as a set of bytes."""
+    image = np.pad(
+        image, [(0, max(side - size, 0)) for size in image.shape[:2]] + [(0, 0)], mode="reflect"
+    )
+    rows, columns = image.shape[0] - side + 1, image.shape[1] - side + 1
+    return {
+        view.tobytes()
+        for top, left in itertools.product(range(rows), range(columns))
+        for k in range(4)
+        for crop in [np.rot90(image[top : top + side, left : left + side], k)]
+        for view in (crop, crop[::-1])
+    }
+
+
+def test_every_example_is_a_crop_of_its_image(config, images):
+    """Small images are padded by reflection at the bottom and right, then turned."""
+    allowed = {
+        k: crops_of(image_io.to_float(image_io.convert_channels(image, 3)), 8)
+        for k, image in enumerate(images.values())
+    }
+    seen = set()
+    for batch in take(create(config).batches(), 14):  # 8 epochs of 7 images
+        for example in batch["clean"]:
+            data = example.tobytes()
+            seen |= {k for k in allowed if data in allowed[k]}
+            assert any(data in crops for crops in allowed.values())
+    assert seen == set(range(7))
+
+
+def test_crops_reach_all_places_and_orientations(tmp_path, config, fill):
+    images = fill(tmp_path, {"a.png": (10, 9, 3)})
+    config.data.train.path = str(tmp_path)
+    seen = {
+        example.tobytes()
+        for batch in take(create(config, batch_size=50).batches(), 10)
+        for example in batch["clean"]
+    }
+    assert seen == crops_of(image_io.to_float(images["a.png"]), 8)
+    assert len(seen) == 3 * 2 * 8
+
+
+def test_without_augmentation_crops_keep_their_orientation(tmp_path, config, fill):
+    image = fill(tmp_path, {"a.png": (8, 8, 3)})["a.png"]
+    config.data.train.path = str(tmp_path)
+    for batch in take(create(config, **{"data.augment": False}).batches(), 2):
+        for example in batch["clean"]:
+            np.testing.assert_array_equal(example, image_io.to_float(image))
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_16_bit_images_keep_their_bits(tmp_path, config, fill, cache_gb):
+    """8-bit images among them stay exact too."""
+    deep = fill(tmp_path, {"a.png": (8, 8, 3)}, dtype=np.uint16)["a.png"]
+    plain = fill(tmp_path, {"b.png": (8, 8, 3)})["b.png"]
+    config.data.train.path = str(tmp_path)
+    dataset = create(config, **{"data.augment": False, "data.cache_gb": cache_gb})
+    seen = {example.tobytes() for example in next(dataset.batches())["clean"]}
+    assert seen == {image_io.to_float(deep).tobytes(), image_io.to_float(plain).tobytes()}
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pairs_stay_aligned(tmp_path, config, fill, cache_gb, channels):
+    """The input is the negative of the target at every pixel, so their sum is one."""
+    targets = fill(tmp_path / "target", {"a.png": (12, 20), "b.png": (5, 9), "c.png": (30, 11)})
+    (tmp_path / "input").mkdir()
+    for name, image in targets.items():
+        image_io.write(tmp_path / "input" / name, 255 - image)
+    config.data.train.path = str(tmp_path)
+    config.degradation.kind = "none"
+    config.data.channels = channels
+    dataset = create(config, **{"data.cache_gb": cache_gb})
+    for batch in take(dataset.batches(), 10):
+        assert set(batch) == {"clean", "degraded", "mask"}
+        assert batch["clean"].std() > 0.2
+        assert batch["degraded"].shape == (4, 8, 8, channels)
+        np.testing.assert_allclose(batch["clean"] + batch["degraded"], 1, atol=1e-6)
+
+
+def test_noise_on_the_host(config, images):
+    fields = {"degradation.where": "host", "batch_size": 64}
+    batch = next(create(config, **fields).batches())
+    noise = 255 * (batch["degraded"] - batch["clean"])
+    count = noise.size
+    assert abs(noise.mean()) < 4 * 50 / np.sqrt(count)
+    assert abs(noise.std() - 50) < 4 * 50 / np.sqrt(2 * count)
+    # Every example has noise of its own.
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.3
+    stepped = next(create(config, **fields, **{"degradation.protocol": "8bit"}).batches())
+    np.testing.assert_array_equal(stepped["clean"], batch["clean"])
+    np.testing.assert_array_equal(
+        stepped["degraded"],
+        np.round(batch["degraded"].clip(0, 1) * np.float32(255)) / np.float32(255),
+    )
+
+
+def test_blind_noise_has_a_level_for_each_example(config, images):
+    fields = {
+        "degradation.where": "host",
+        "degradation.sigma_min": 0.0,
+        "batch_size": 64,
+        "data.crop": 16,
+    }
+    batch = next(create(config, **fields).batches())
+    levels = 255 * (batch["degraded"] - batch["clean"]).std(axis=(1, 2, 3))
+    assert levels.min() < 8
+    assert levels.max() > 42
+    assert levels.max() < 55
+
+
+# The function of (seed, step)
+
+
+@pytest.fixture
+def noisy(config, images):
+    """Config whose batches hold every kind of random number."""
+    config.degradation.where = "host"
+    config.degradation.sigma_min = 5.0
+    return config
+
+
+def test_batches_are_a_function_of_the_seed(noisy):
+    first, again = (take(create(noisy).batches(), 3) for _ in range(2))
+    for a, b in zip(first, again, strict=True):
+        assert_equal(a, b)
+    assert not np.array_equal(next(create(noisy, seed=1).batches())["clean"], first[0]["clean"])
+    assert not np.array_equal(first[0]["degraded"], first[1]["degraded"])
+
+
+def test_start_step_resumes_exactly(noisy):
+    dataset = create(noisy)
+    from_start = take(dataset.batches(), 6)
+    for step in (1, 5):
+        assert_equal(next(dataset.batches(step)), from_start[step])
+    deep = take(dataset.batches(10**6), 2)
+    assert_equal(next(dataset.batches(10**6 + 1)), deep[1])
+    assert_equal(next(dataset.batches(10**12)), next(dataset.batches(10**12)))
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_the_global_batch(noisy, hosts):
+    dataset = create(noisy)
+    whole = take(dataset.batches(3), 2)
+    shares = [
+        take(dataset.batches(3, process_index=p, process_count=hosts), 2) for p in range(hosts)
+    ]
+    for k, batch in enumerate(whole):
+        parts = [share[k] for share in shares]
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in batch}
+        assert_equal(joined, batch)
+
+
+def test_wrong_shares_are_refused(config, images):
+    dataset = create(config)
+    with pytest.raises(ValueError, match=r"config\.batch_size 4 is not divisible by 3"):
+        dataset.batches(process_count=3)
+    with pytest.raises(ValueError, match="process_index < process_count"):
+        dataset.batches(process_index=2, process_count=2)
+    with pytest.raises(ValueError, match="start_step >= 0"):
+        dataset.batches(-1)
+
+
+@pytest.mark.parametrize(("cache_gb", "kept"), [(0.0, 0), (3.3e-6, 3)])
+def test_the_cache_changes_nothing(noisy, cache_gb, kept):
+    """None, some (the first three) or all images in memory give the same batches."""
+    partly, whole = create(noisy, **{"data.cache_gb": cache_gb}), create(noisy)
+    assert f"{kept} decoded in memory" in partly.describe()
+    assert "7 decoded in memory" in whole.describe()
+    for a, b in zip(take(partly.batches(), 4), take(whole.batches(), 4), strict=True):
+        assert_equal(a, b)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_every_epoch_shows_each_image_once(tmp_path, config, numbered, count):
+    numbered(tmp_path, count)
+    config.data.train.path = str(tmp_path)
+    batches = take(create(config, **{"data.augment": False}).batches(), 5 * count)
+    shown = [number for batch in batches for number in numbers(batch)]
+    epochs = [shown[k : k + count] for k in range(0, len(shown), count)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    if count > 2:
+        assert len({tuple(epoch) for epoch in epochs}) > 2
+
+
+def test_shuffling_is_a_permutation_for_every_length():
+    for n in (1, 2, 3, 17, 256, 1000):
+        order = train._shuffled(tf.range(n, dtype=tf.int64), tf.constant([9, 2**40], tf.int64), n)
+        assert sorted(order.numpy()) == list(range(n))
+
+
+def test_a_program_can_end_while_files_are_being_decoded():
+    """TensorFlow's threads must not wait for a Python that has gone."""
+    program = """
+import input_pipeline
+from configs import default
+config = default.get_config()
+config.data.cache_gb = 0.0
+batches = input_pipeline.create_dataset(config, "train").batches()
+next(batches)
+"""
+    root = pathlib.Path(input_pipeline.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60, check=True)
+
+
+# Damaged files
+
+
+@pytest.fixture
+def jpegs(tmp_path, config, rng):
+    """Five JPEG files, the second cut: its header is good, its pixels are not."""
+    config.data.train.path = str(tmp_path)
+    for k in range(5):
+        noise = rng.integers(0, 9, (40, 48, 3), np.uint8)
+        image_io.write(tmp_path / f"{k}.jpg", noise + np.uint8(40 * k + 20))
+    damaged = tmp_path / "1.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-400])
+    return sorted(tmp_path.iterdir())
+
+
+def levels(batch):
+    return np.rint((batch["clean"].mean(axis=(1, 2, 3)) * 255 - 24) / 40).astype(int).tolist()
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_a_damaged_file_stops_and_is_named(config, jpegs, cache_gb):
+    with pytest.raises(ImageError, match=r"1\.jpg.*config\.data\.on_bad_image"):
+        take(create(config, **{"data.cache_gb": cache_gb}).batches(), 3)
+
+
+def test_stopping_keeps_the_batches_before(config, jpegs):
+    """However far ahead the pipeline reads, the batches before the damaged file arrive."""
+    fields = {"data.cache_gb": 0.0, "batch_size": 1}
+    replacing = create(config, **fields, **{"data.on_bad_image": "replace"})
+    expected = 0
+    for _ in replacing.batches():
+        if replacing.replaced:
+            break
+        expected += 1
+    batches = create(config, **fields).batches()
+    assert len(take(batches, expected)) == expected
+    with pytest.raises(ImageError, match=r"1\.jpg.*config\.data\.on_bad_image"):
+        next(batches)
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_a_damaged_file_is_replaced_counted_and_reported(config, jpegs, cache_gb, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        logging, "warning", lambda message, *values: warnings.append(message % values)
+    )
+    config.data.on_bad_image = "replace"
+    config.batch_size = 5  # an epoch
+    dataset = create(config, **{"data.cache_gb": cache_gb})
+    batches = take(dataset.batches(), 8)
+    assert dataset.replaced == 8
+    for batch in batches:
+        assert sorted({*levels(batch)}) == [0, 2, 3, 4]
+    assert len({tuple(levels(batch)) for batch in batches}) > 1
+    assert len(warnings) == 1
+    assert "1.jpg" in warnings[0]
+    # Again, from the middle, and with or without the cache: the same.
+    other = create(config, **{"data.cache_gb": 1.0 - cache_gb})
+    for a, b in zip(take(other.batches(3), 5), batches[3:], strict=True):
+        assert_equal(a, b)
+    assert other.replaced == 5
+
+
+def test_files_that_change_after_the_start(config, tmp_path, numbered):
+    paths = numbered(tmp_path, 3)
+    config.data.train.path = str(tmp_path)
+    config.data.cache_gb = 0.0
+    first, second = create(config), create(config)
+    image_io.write(paths[1], np.zeros((30, 30, 3), np.uint8))
+    with pytest.raises(ImageError, match=r"01\.png: is now 30x30 .* was 12x16"):
+        take(first.batches(), 2)
+    paths[1].unlink()
+    with pytest.raises(ImageError, match=r"01\.png"):
+        take(second.batches(), 2)
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_only_damaged_files(config, tmp_path, jpegs, cache_gb):
+    for path in jpegs:
+        path.write_bytes(jpegs[1].read_bytes())
+    with pytest.raises(ImageError, match=r"none of the 5 images can be decoded.*\.jpg"):
+        next(
+            create(config, **{"data.on_bad_image": "replace", "data.cache_gb": cache_gb}).batches()
+        )

@@ -1,0 +1,103 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcdnet_jax import losses
+
+# Each loss of one difference, in float64.
+REFERENCE = {
+    "l1": np.abs,
+    "l2": np.square,
+    "charbonnier": lambda d: np.sqrt(d**2 + 1e-6),
+}
+SHAPES = [(3, 7, 5, 3), (1, 9, 4, 1)]
+
+
+def pair(rng, shape):
+    return rng.random(shape, np.float32), rng.random(shape, np.float32)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_means(rng, name, shape):
+    output, target = pair(rng, shape)
+    each = REFERENCE[name](output.astype(np.float64) - target)
+    loss = jax.jit(losses.get(name))
+    result = loss(output, target)
+    assert result.shape == ()
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, each.mean(), rtol=1e-6)
+
+    weights = np.arange(shape[0], dtype=np.float32) + np.float32(0.5)
+    weighted = (weights * each.mean((1, 2, 3))).sum() / weights.sum()
+    np.testing.assert_allclose(loss(output, target, weights=weights), weighted, rtol=1e-6)
+    ones = np.ones(shape[0], np.float32)
+    np.testing.assert_allclose(loss(output, target, weights=ones), each.mean(), rtol=1e-6)
+
+
+def test_by_hand():
+    output = jnp.array([0.0, 3.0]).reshape(1, 1, 2, 1)
+    target = jnp.array([1.0, 1.0]).reshape(1, 1, 2, 1)
+    assert losses.l1(output, target) == 1.5
+    assert losses.l2(output, target) == 2.5
+    np.testing.assert_allclose(
+        losses.charbonnier(output, target, eps=2.0), (5**0.5 + 8**0.5) / 2, rtol=1e-6
+    )
+    assert losses.charbonnier(output, output) == np.float32(1e-3)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_padding_does_not_count(rng, name):
+    output, target = pair(rng, (3, 7, 5, 3))
+    loss = jax.jit(losses.get(name))
+    weights = jnp.array([1.0, 1.0, 0.0])
+    expected, gradient = jax.value_and_grad(loss)(output[:2], target[:2])
+    result, padded = jax.value_and_grad(functools.partial(loss, weights=weights))(output, target)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    np.testing.assert_allclose(padded[:2], gradient, rtol=1e-6)
+    assert not padded[2].any()
+    assert loss(output, target, weights=jnp.zeros(3)) == 0
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_bfloat16_is_computed_in_float32(rng, name):
+    output, target = (jnp.asarray(x, jnp.bfloat16) for x in pair(rng, (2, 7, 5, 3)))
+    loss = jax.jit(losses.get(name))
+    exact = loss(output.astype(jnp.float32), target.astype(jnp.float32))
+    result, gradient = jax.value_and_grad(loss)(output, target)
+    assert result.dtype == jnp.float32
+    assert result == exact
+    assert gradient.dtype == jnp.bfloat16
+    assert loss(output, target.astype(jnp.float32)) == exact
+    weights = jnp.ones(2, jnp.bfloat16)
+    np.testing.assert_allclose(loss(output, target, weights=weights), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_gradients_are_finite_where_nothing_differs(name):
+    x = jnp.full((2, 4, 4, 1), 0.5)
+    assert not jax.grad(losses.get(name))(x, x).any()
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_bad_input(name):
+    loss = losses.get(name)
+    x = np.zeros((2, 4, 5, 3), np.float32)
+    with pytest.raises(ValueError, match="differ in shape"):
+        loss(x, x[..., :1])
+    with pytest.raises(ValueError, match=r"\[N, H, W, C\]"):
+        loss(x[0], x[0])
+    with pytest.raises(TypeError, match=r"uint8.*to_float"):
+        loss(x.astype(np.uint8), x)
+    for weights in (np.ones(3, np.float32), np.ones((2, 1), np.float32), np.float32(1)):
+        with pytest.raises(ValueError, match="one for each of the 2 images"):
+            loss(x, x, weights=weights)
+
+
+def test_get():
+    assert losses.get("charbonnier") is losses.charbonnier
+    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier"):
+        losses.get("huber")

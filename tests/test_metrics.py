@@ -1,0 +1,182 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from lcdnet_jax import metrics
+
+psnr = jax.jit(metrics.psnr)
+ssim = jax.jit(metrics.ssim)
+
+
+def pair(rng, shape, noise=0.1):
+    a = rng.random(shape)
+    return a.astype(np.float32), (a + noise * rng.standard_normal(shape)).astype(np.float32)
+
+
+def skimage_ssim(a, b, data_range=1.0):
+    return structural_similarity(
+        np.asarray(a, np.float64),
+        np.asarray(b, np.float64),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
+        data_range=data_range,
+    )
+
+
+def slow_ssim(a, b):
+    """Window by window, in float64, from the definition."""
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+    scores = []
+    for c in range(a.shape[2]):
+        for y in range(a.shape[0] - 10):
+            for x in range(a.shape[1] - 10):
+                p = a[y : y + 11, x : x + 11, c].astype(np.float64)
+                q = b[y : y + 11, x : x + 11, c].astype(np.float64)
+                mp, mq = (window * p).sum(), (window * q).sum()
+                vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
+                cov = (window * (p - mp) * (q - mq)).sum()
+                scores.append(
+                    (2 * mp * mq + 1e-4)
+                    * (2 * cov + 9e-4)
+                    / ((mp**2 + mq**2 + 1e-4) * (vp + vq + 9e-4))
+                )
+    return np.mean(scores)
+
+
+@pytest.mark.parametrize("shape", [(3, 23, 31, 3), (1, 37, 18, 1)])
+def test_psnr_agrees_with_scikit_image(rng, shape):
+    a, b = pair(rng, shape)
+    expected = [peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in zip(a, b, strict=True)]
+    result = psnr(a, b)
+    assert result.shape == shape[:1]
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    scaled = functools.partial(metrics.psnr, data_range=255)
+    np.testing.assert_allclose(jax.jit(scaled)(a * 255, b * 255), expected, atol=1e-4)
+
+
+def test_psnr_by_hand():
+    flat = jnp.full((4, 5, 7, 3), 0.5)
+    offsets = jnp.array([0.1, 0.01, 0.0, -0.5])[:, None, None, None]
+    result = psnr(flat, flat + jnp.broadcast_to(offsets, flat.shape))
+    np.testing.assert_allclose(result, [20.0, 40.0, np.inf, 6.0206], atol=1e-4)
+
+
+def test_large_flat_images_lose_no_digits():
+    """One float32 sum over many equal values would be off by 1e-5."""
+    a = np.full((1, 640, 512, 3), 0.9, np.float32)
+    b = a - np.float32(0.2)
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    np.testing.assert_allclose(psnr(a, b), [-10 * np.log10(error)], atol=3e-6)
+    expected = (2 * 0.9 * 0.7 + 1e-4) / (0.9**2 + 0.7**2 + 1e-4)
+    np.testing.assert_allclose(ssim(a, b), [expected], atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 23, 31, 3), (1, 11, 11, 1), (2, 11, 40, 3)])
+def test_ssim_agrees_with_scikit_image(rng, shape):
+    a, b = pair(rng, shape)
+    expected = [skimage_ssim(x, y) for x, y in zip(a, b, strict=True)]
+    result = ssim(a, b)
+    assert result.shape == shape[:1]
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_ssim_of_another_range(rng):
+    a, b = pair(rng, (1, 15, 12, 3))
+    scaled = jax.jit(functools.partial(metrics.ssim, data_range=255))
+    np.testing.assert_allclose(scaled(a * 255, b * 255), [skimage_ssim(a[0], b[0])], atol=1e-5)
+
+
+def test_ssim_agrees_with_its_definition(rng):
+    a, b = pair(rng, (1, 14, 17, 3))
+    np.testing.assert_allclose(ssim(a, b), [slow_ssim(a[0], b[0])], atol=1e-6)
+
+
+def test_ssim_of_a_bright_nearly_flat_image(rng):
+    """Where E[x^2] - E[x]^2 cancels: contrast of 1e-3 on 0.95, all values far above it."""
+    a, b = (np.float32(0.95 + 1e-3 * rng.standard_normal((1, 40, 33, 3))) for _ in range(2))
+    expected = skimage_ssim(a[0], b[0])
+    np.testing.assert_allclose(ssim(a, b), [expected], atol=1e-6)
+
+
+def test_ssim_of_real_images(shared_data):
+    from lcdnet_jax import image_io
+
+    path = image_io.find_images(shared_data("denoise/set12"))[0]
+    clean = image_io.to_float(image_io.convert_channels(image_io.read(path), 1))[:200, :150]
+    noisy = clean + np.float32(0.2) * np.random.default_rng(0).standard_normal(
+        clean.shape, np.float32
+    )
+    result = ssim(clean[None], noisy[None])
+    np.testing.assert_allclose(result, [skimage_ssim(clean, noisy)], atol=1e-5)
+
+
+def test_ssim_corner_cases():
+    checker = (np.indices((20, 21)).sum(0) % 2).astype(np.float32)[None, :, :, None]
+    ones = np.ones_like(checker)
+    a = np.concatenate([checker, checker, ones, 0 * ones, ones])
+    b = np.concatenate([checker, 1 - checker, ones, 0 * ones, 0 * ones])  # second: opposites
+    result = ssim(a, b)
+    # The constants C1 and C2 keep the score of opposites a little above -1.
+    np.testing.assert_allclose(result, [1, -1, 1, 1, 0], atol=5e-3)
+    expected = [skimage_ssim(x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_bfloat16_is_computed_in_float32(rng):
+    a, b = (jnp.asarray(x, jnp.bfloat16) for x in pair(rng, (2, 16, 19, 3)))
+    for metric in (psnr, ssim):
+        result = metric(a, b)
+        assert result.dtype == jnp.float32
+        np.testing.assert_array_equal(result, metric(a.astype(jnp.float32), b.astype(jnp.float32)))
+    assert psnr(a, b.astype(jnp.float32)).dtype == jnp.float32
+
+
+def test_gradients_are_finite_on_flat_images():
+    flat = jnp.full((1, 12, 13, 3), 0.5)
+    a = jnp.concatenate([flat, flat, 0 * flat])
+    b = jnp.concatenate([flat, 0 * flat, 0 * flat])
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(metrics.ssim(x, b))))(a)
+    assert np.isfinite(gradient).all()
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(metrics.psnr(x, 0 * flat))))(flat)
+    assert np.isfinite(gradient).all()
+
+
+def test_ssim_gradient_points_uphill(rng):
+    a, b = pair(rng, (1, 12, 13, 1))
+    score = jax.jit(jax.value_and_grad(lambda x: jnp.sum(metrics.ssim(x, b))))
+    before, gradient = score(a)
+    step = np.float32(1e-3) * gradient / jnp.linalg.norm(gradient)
+    rise = (score(a + step)[0] - score(a - step)[0]) / np.float32(2e-3)
+    assert rise > 0
+    np.testing.assert_allclose(rise, jnp.linalg.norm(gradient), rtol=0.02)
+    assert before < 1
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+def test_bad_input(metric):
+    x = np.zeros((2, 12, 12, 3), np.float32)
+    with pytest.raises(ValueError, match=r"differ in shape.*\(2, 12, 12, 3\).*\(1, 12, 12, 3\)"):
+        metric(x, x[:1])
+    with pytest.raises(ValueError, match=r"x\[None\]"):
+        metric(x[0], x[0])
+    with pytest.raises(TypeError, match=r"uint8.*to_float"):
+        metric(x, x.astype(np.uint8))
+    with pytest.raises(TypeError, match=r"int32.*to_float"):
+        metric(x.astype(np.int32), x)
+
+
+def test_ssim_of_a_small_image():
+    x = np.zeros((1, 10, 40, 3), np.float32)
+    with pytest.raises(ValueError, match=r"11x11 pixels, got 10x40"):
+        metrics.ssim(x, x)
+    assert metrics.psnr(x[:, :1, :1], x[:, :1, :1] + np.float32(0.1)).shape == (1,)

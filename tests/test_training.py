@@ -1,0 +1,402 @@
+"""The trainer as a whole, on a tiny SADNet and generated images; no TensorFlow involved."""
+
+import json
+import os
+import pathlib
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from configs import tiny
+from lcdnet_jax import Restorer, checkpoints, image_io, networks
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.config import ConfigError
+from lcdnet_jax.training import (
+    NonFiniteLossError,
+    create_state,
+    loop,
+    make_optimizer,
+    make_schedule,
+    make_train_step,
+    train_and_evaluate,
+)
+
+
+class Noise:
+    """Training data: smooth random images, each batch a pure function of its step."""
+
+    def __init__(self, size=16, batch=8, poison_at=None, interrupt_at=None):
+        self.size, self.batch = size, batch
+        self.poison_at, self.interrupt_at = poison_at, interrupt_at
+
+    def batches(self, start_step=0, *, process_index=0, process_count=1):
+        step = start_step
+        while True:
+            rng = np.random.default_rng(step)
+            coarse = rng.uniform(size=(self.batch, self.size // 4, self.size // 4, 3))
+            clean = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+            if step == self.poison_at:
+                clean[0, 0, 0, 0] = np.nan
+            if step == self.interrupt_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield {"clean": clean, "mask": np.ones(self.batch, np.float32)}
+            step += 1
+
+
+def images(n=2):
+    rng = np.random.default_rng(1)
+    return [
+        {"name": f"image{i}", "clean": rng.uniform(size=(17 + i, 23, 3)).astype(np.float32)}
+        for i in range(n)
+    ]
+
+
+class ConvNet(nn.Module):
+    """Small enough to compile in no time, with batch statistics to carry along."""
+
+    channels: int = 3
+    features: int = 4
+    norm: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        y = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
+        if self.norm:
+            norm = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)
+            y = norm(y.astype(jnp.float32)).astype(self.dtype)
+        y = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(nn.relu(y))
+        return x + y.astype(x.dtype)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The trainer takes networks by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks._REGISTRY, "conv", ConvNet)
+        yield
+
+
+def tiny_config():
+    config = tiny.get_config()
+    config.network.name = "conv"
+    config.network.kwargs = ConfigDict()
+    return config
+
+
+@pytest.fixture
+def config():
+    return tiny_config()
+
+
+def run(config, workdir, **data):
+    return train_and_evaluate(config, workdir, datasets={"train": Noise(**data), "eval": images()})
+
+
+def assert_equal_trees(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One finished run that several tests look at, and its final state."""
+    workdir = tmp_path_factory.mktemp("trained")
+    return workdir, run(tiny_config(), workdir)
+
+
+def test_a_run_leaves_everything_that_it_promises(trained, capsys):
+    workdir, state = trained
+    assert int(state.step) == 8
+    assert config_lib.load(workdir / "config.json").steps == 8
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if "train/loss" in row]
+    assert steps == [2, 4, 6, 8]
+    assert {"train/psnr", "train/grad_norm", "train/learning_rate", "images_seen"} <= set(rows[0])
+    assert [row["step"] for row in rows if "eval/sigma50/psnr" in row] == [4, 8]
+    panel = image_io.read(workdir / "panels" / "0000008_image0_sigma50.png")
+    assert panel.ndim == 3
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()) == [
+        "4",
+        "8",
+    ]
+
+
+def test_tensorboard_gets_scalars_and_pictures(trained):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    workdir, _ = trained
+    events = EventAccumulator(str(workdir))
+    events.Reload()
+    assert {"train/loss", "eval/sigma50/psnr", "image0_sigma50"} <= set(events.Tags()["tensors"])
+
+
+def test_progress_is_shown(config, tmp_path, capsys):
+    config.steps = 2
+    run(config, tmp_path)
+    out = capsys.readouterr().out
+    assert "Total: 231" in out  # parameter overview
+    assert "step 2/2  loss 0." in out
+    assert "images/s  ETA 0:00" in out
+    assert "unclipped float noise; output clipped to [0, 1]" in out
+
+
+@pytest.mark.parametrize("change", [{}, {"accumulate": 1, "ema_decay": 0.0}])
+def test_stopping_and_resuming_changes_no_bit(config, tmp_path, change, trained):
+    config.update(change)
+    straight = trained[1] if not change else run(config, tmp_path / "straight")
+    halves = tmp_path / "halves"
+    config.steps = 5
+    run(config, halves)
+    config.steps = 8
+    resumed = run(config, halves)
+    assert_equal_trees(straight, resumed)
+
+
+def test_resume_continues_a_copy_and_leaves_the_original(config, tmp_path, trained):
+    first = tmp_path / "first"
+    config.steps = 4
+    run(config, first)
+    before = sorted(first.rglob("*"))
+    config.steps = 8
+    config.resume = str(first)
+    copied = run(config, tmp_path / "second")
+    assert_equal_trees(copied.params, trained[1].params)
+    assert sorted(first.rglob("*")) == before
+
+
+def test_init_from_takes_parameters_and_starts_at_zero(config, tmp_path, trained):
+    workdir, state = trained
+    config.init_from = str(workdir)
+    config.steps = 1
+    config.optimizer.learning_rate = 0.0
+    tuned = run(config, tmp_path)
+    assert int(tuned.step) == 1
+    assert_equal_trees(tuned.params, state.ema)  # averaged weights are what is tuned
+
+
+def test_finished_run_is_left_alone(config, trained, capsys):
+    workdir, state = trained
+    again = run(config, workdir)
+    assert "nothing to do: 8 of 8 steps" in capsys.readouterr().out
+    assert_equal_trees(again, state)
+
+
+def test_loss_falls_and_average_lags(config, tmp_path):
+    config.steps = 60
+    config.eval_every = config.checkpoint_every = 0
+    config.log_every = 10
+    config.optimizer.learning_rate = 5e-3
+    state = run(config, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[-1] < 0.5 * losses[0]
+    assert any((a != b).any() for a, b in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(state.ema), strict=True))  # fmt: skip
+
+
+class TestFailures:
+    def test_non_finite_loss_names_its_step_and_spares_the_checkpoint(self, config, tmp_path):
+        with pytest.raises(NonFiniteLossError, match=r"step 7: loss nan.*; step 4 is saved"):
+            run(config, tmp_path, poison_at=6)
+        checkpoint = checkpoints.Checkpoints(tmp_path)
+        assert checkpoint.latest_step() == 4
+        checkpoint.close()
+        assert np.isfinite(run(config, tmp_path).params["Conv_0"]["kernel"]).all()
+
+    def test_interrupt_saves_and_the_same_command_continues(self, config, tmp_path, trained):
+        config.checkpoint_every = 0
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 3; it is saved"):
+            run(config, tmp_path, interrupt_at=2)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert_equal_trees(run(config, tmp_path).params, trained[1].params)
+
+    def test_other_configuration_in_the_same_directory(self, config, trained):
+        config.optimizer.learning_rate = 0.5
+        with pytest.raises(ConfigError, match=r"learning_rate: 0.001 there, 0.5 given"):
+            run(config, trained[0])
+        assert config_lib.load(trained[0] / "config.json").optimizer.learning_rate == 1e-3
+
+    def test_checkpoint_of_another_network(self, config, tmp_path, trained):
+        config.network.kwargs = ConfigDict({"features": 6})
+        config.init_from = str(trained[0])
+        with pytest.raises(CheckpointError, match="belongs to another network") as error:
+            run(config, tmp_path)
+        assert "BatchNorm_0/bias: shape (4,) there, (6,) needed" in str(error.value)
+
+    def test_unwritable_workdir(self, config, tmp_path):
+        blocked = tmp_path / "file"
+        blocked.write_text("")
+        with pytest.raises(ConfigError, match="choose a writable --workdir"):
+            run(config, blocked / "run")
+
+    def test_full_disk_keeps_what_was_saved(self, config, tmp_path, monkeypatch):
+        real = checkpoints.ocp.CheckpointManager.save
+
+        def save(self, step, **kwargs):
+            if step > 4:
+                raise OSError(28, "No space left on device")
+            return real(self, step, **kwargs)
+
+        monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", save)
+        with pytest.raises(CheckpointError, match=r"cannot write the checkpoint of step 8"):
+            run(config, tmp_path)
+        monkeypatch.undo()
+        assert int(run(config, tmp_path).step) == 8
+
+    def test_full_disk_for_the_logs(self, config, tmp_path, monkeypatch):
+        def scalars(self, step, scalars):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(loop.Reporter, "scalars", scalars)
+        with pytest.raises(CheckpointError, match=r"cannot write to .*: No space left on device"):
+            run(config, tmp_path)
+
+    def test_batch_that_the_devices_cannot_share(self, config, tmp_path):
+        config.batch_size = 12
+        with pytest.raises(ConfigError, match="not divisible by the 8 devices; use a multiple"):
+            run(config, tmp_path)
+
+    def test_damaged_checkpoint(self, config, tmp_path):
+        config.steps = 4
+        run(config, tmp_path)
+        for path in (tmp_path / "checkpoints" / "4" / "params").rglob("*"):
+            if path.is_file() and path.stat().st_size > 100:
+                path.write_bytes(path.read_bytes()[:50])
+        with pytest.raises(CheckpointError, match="cannot read the checkpoint"):
+            Restorer.from_checkpoint(tmp_path, ema=False)
+
+    def test_directories_without_a_run(self, tmp_path):
+        with pytest.raises(ConfigError, match="does not exist; give a working directory"):
+            Restorer.from_checkpoint(tmp_path)
+
+
+class TestStep:
+    """One step, alone: the same numbers however it is spread or cut."""
+
+    def step_with(self, config, module, *, spread):
+        tx = optax.sgd(0.1)  # Adam would hide a wrong scale of the gradients
+        state = create_state(jax.random.key(0), module, tx, ema=True)
+        batch = next(Noise().batches())
+        if spread == "pmap":
+            step = jax.pmap(
+                make_train_step(module, tx, config, axis_name="data"),
+                axis_name="data",
+                in_axes=(None, 0),
+                out_axes=None,
+            )
+            batch = {k: jnp.asarray(v).reshape(8, 1, *v.shape[1:]) for k, v in batch.items()}
+        else:
+            sharding = loop.Sharding.over_all_devices()
+            step = jax.jit(make_train_step(module, tx, config))
+            if spread == "jit":
+                state = jax.device_put(state, sharding.replicated)
+                batch = sharding.put_batch(batch)
+        return step(state, batch)
+
+    @pytest.mark.parametrize("spread", ["jit", "pmap"])
+    def test_eight_devices_give_the_numbers_of_one(self, config, spread):
+        module = ConvNet()
+        config.degradation.sigma_min = 10.0  # per-image levels and noise must agree as well
+        one, one_metrics = self.step_with(config, module, spread="one")
+        many, many_metrics = self.step_with(config, module, spread=spread)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+        for key in ("loss", "psnr", "grad_norm"):
+            np.testing.assert_allclose(one_metrics[key], many_metrics[key], rtol=1e-5)
+        assert one.batch_stats
+
+    def test_accumulation_gives_the_same_step(self, config):
+        module = ConvNet(norm=False)  # batch statistics are those of the part
+        whole, _ = self.step_with(config, module, spread="one")
+        config.accumulate = 4
+        parts, _ = self.step_with(config, module, spread="one")
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+    def test_padding_examples_do_not_count(self, config):
+        module = ConvNet()
+        tx = optax.sgd(0.1)
+        state = create_state(jax.random.key(0), module, tx, ema=False)
+        batch = next(Noise().batches())
+        batch["degraded"] = batch["clean"] * 0.9
+        step = jax.jit(make_train_step(module, tx, config))
+        other = {k: v.copy() for k, v in batch.items()}
+        batch["mask"][-1] = other["mask"][-1] = 0
+        other["clean"][-1] = 0.0
+        (_, a), (_, b) = step(state, batch), step(state, other)
+        assert a["loss"] == b["loss"]
+        assert a["psnr"] == b["psnr"]
+
+    def test_bfloat16_computes_coarsely_and_keeps_float32_state(self, config):
+        exact, _ = self.step_with(config, config_lib.network(config), spread="one")
+        config.network.dtype = "bfloat16"
+        state, metrics = self.step_with(config, config_lib.network(config), spread="one")
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+        assert np.isfinite(metrics["loss"])
+        differences = [
+            float(np.abs(a - b).max())
+            for a, b in zip(
+                jax.tree.leaves(exact.params), jax.tree.leaves(state.params), strict=True
+            )
+        ]
+        assert 0 < max(differences) < 0.05
+
+    def test_noise_depends_on_seed_and_step_only(self, config):
+        batch = next(Noise().batches())
+        clean = {k: jnp.asarray(v) for k, v in batch.items()}
+
+        def noisy(seed, step):
+            config.seed = seed
+            prepared = loop_step.prepare(clean, config, step=jnp.int32(step), axis_name=None)
+            return np.asarray(prepared["degraded"])
+
+        from lcdnet_jax.training import step as loop_step
+
+        assert (noisy(0, 3) == noisy(0, 3)).all()
+        assert (noisy(0, 3) != noisy(0, 4)).any()
+        assert (noisy(0, 3) != noisy(1, 3)).any()
+
+
+class TestSchedule:
+    def test_halving_as_in_the_paper(self, config):
+        config.optimizer.learning_rate = 1e-4
+        config.optimizer.halve_every = 10
+        schedule = make_schedule(config)
+        values = [float(schedule(s)) for s in (0, 9, 10, 19, 20, 30)]
+        np.testing.assert_allclose(values, [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 1.25e-5], rtol=1e-6)
+
+    def test_warm_up_and_cosine(self, config):
+        config.steps = 21
+        config.optimizer.schedule = "cosine"
+        config.optimizer.learning_rate = 1.0
+        config.optimizer.warmup_steps = 4
+        config.optimizer.final_fraction = 0.1
+        schedule = make_schedule(config)
+        values = [float(schedule(s)) for s in (0, 3, 4, 12, 20)]
+        np.testing.assert_allclose(values, [0.2, 0.8, 1.0, 0.55, 0.1], rtol=1e-6)
+
+    def test_clipping_bounds_the_norm(self, config):
+        config.optimizer.clip_norm = 1.0
+        tx = make_optimizer(config)
+        clip_state, _ = tx.init({"w": jnp.zeros(2)}), None
+        _, new_state = tx.update({"w": jnp.asarray([30.0, 40.0])}, clip_state, {"w": jnp.zeros(2)})
+        mean = optax.tree_utils.tree_get(new_state, "mu")["w"]
+        np.testing.assert_allclose(mean, [0.06, 0.08], rtol=1e-5)  # 0.1 * (0.6, 0.8)
+
+
+def test_restorer_uses_averaged_weights(trained):
+    workdir, state = trained
+    assert isinstance(workdir, pathlib.Path)
+    averaged = Restorer.from_checkpoint(workdir)
+    raw = Restorer.from_checkpoint(workdir, ema=False)
+    assert_equal_trees(averaged.variables["params"], state.ema)
+    assert_equal_trees(raw.variables["params"], state.params)
