@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     try:
         evaluate()
-    except (ValueError, checkpoints.CheckpointError) as error:
+    except (ValueError, OSError, checkpoints.CheckpointError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -108,7 +108,7 @@ def evaluate() -> None:
 def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
     """Names and sources of the data sets asked for."""
     default = config.data.eval.to_dict()
-    if _DATA.value is None:
+    if not _DATA.value:
         name = default["source"] if default["source"] == "photos" else default["path"]
         yield pathlib.Path(name).name, default
     for text in _DATA.value or ():
@@ -155,4 +155,4 @@ def _print_row(row: dict[str, Any], *, header: bool) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_lib.parse_flags)

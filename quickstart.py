@@ -18,6 +18,7 @@ from skimage.restoration import denoise_nl_means
 
 import input_pipeline
 from lcdnet_jax import Restorer, image_io, panels, protocols, training
+from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.evaluation import Evaluator, summarise
 
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
     try:
         run(config, output)
-    except (ValueError, CheckpointError, training.NonFiniteLossError) as error:
+    except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as error:
         print(error, flush=True)
@@ -143,4 +144,4 @@ def _line(row: dict) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_lib.parse_flags)

@@ -6,6 +6,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import input_pipeline
+from lcdnet_jax import config as config_lib
 from lcdnet_jax import training
 from lcdnet_jax.checkpoints import CheckpointError
 
@@ -40,4 +41,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_lib.parse_flags)

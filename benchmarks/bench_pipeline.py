@@ -2,23 +2,25 @@
 
     python -m benchmarks.bench_pipeline                  # generated JPEG files of 480x320
     python -m benchmarks.bench_pipeline --folder DIR     # your images
+    python -m benchmarks.bench_pipeline --quick
 
 The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
 device, or added on the host.
 """
 
 import argparse
-import json
-import os
+import functools
 import pathlib
-import platform
 import tempfile
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 
 import input_pipeline
+from benchmarks import run_cases
 from configs import default
 from lcdnet_jax import image_io
 
@@ -31,14 +33,25 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128, help="side of a patch")
     parser.add_argument("--batch", type=int, default=16, help="patches a batch")
     parser.add_argument("--seconds", type=float, default=5.0, help="time per case")
+    parser.add_argument("--quick", action="store_true", help="fewer images, two seconds per case")
     options = parser.parse_args()
+    if options.quick:
+        options.images, options.seconds = 40, 2.0
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or scratch
         if not options.folder:
             _generate(pathlib.Path(scratch), options.images)
-        for cache_gb in (4.0, 0.0):
-            for where in ("device", "host"):
-                print(json.dumps(_measure(folder, cache_gb, where, options)), flush=True)
+        run_cases(
+            "pipeline",
+            [
+                (
+                    f"{images}, noise on the {where}",
+                    functools.partial(_measure, folder, cache_gb, where, options),
+                )
+                for images, cache_gb in (("in memory", 4.0), ("decoded per patch", 0.0))
+                for where in ("device", "host")
+            ],
+        )
 
 
 def _generate(folder: pathlib.Path, count: int) -> None:
@@ -51,7 +64,7 @@ def _generate(folder: pathlib.Path, count: int) -> None:
 
 def _measure(
     folder: str, cache_gb: float, where: str, options: argparse.Namespace
-) -> dict[str, object]:
+) -> Mapping[str, Any]:
     config = default.get_config()
     config.data.train.source = "folder"
     config.data.train.path = folder
@@ -72,16 +85,12 @@ def _measure(
     rate = patches / (time.perf_counter() - start)
     batches.close()  # stops reading ahead, which would slow the next case
     return {
-        "benchmark": "pipeline",
-        "images": "decoded per patch" if cache_gb == 0 else "in memory",
-        "noise": where,
-        "patches_per_second": round(rate, 1),
+        "value": round(rate, 1),
+        "unit": "patches/s",
         "created_in_seconds": round(created, 2),
         "crop": options.crop,
         "batch": options.batch,
         "data": dataset.describe().removeprefix(f"folder {folder}: "),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
     }
 
 

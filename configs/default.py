@@ -42,7 +42,8 @@ def get_config() -> ConfigDict:
     )
     # 3 for colour or 1 for grey. Grey images are repeated, colour ones turned to luma.
     config.data.channels = 3
-    # Side of the square training crop, pixels. Smaller images are reflect-padded to it.
+    # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
+    # least one image must have a side that long.
     config.data.crop = 128
     # Horizontal and vertical flips and 90-degree rotations, each with probability 1/2.
     config.data.augment = True

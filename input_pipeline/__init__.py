@@ -26,6 +26,7 @@ tf.config.set_visible_devices([], "TPU")
 from input_pipeline.evaluation import EvalDataset, create_eval_dataset  # noqa: E402
 from input_pipeline.sources import open_source  # noqa: E402
 from input_pipeline.train import TrainDataset  # noqa: E402
+from lcdnet_jax import config as config_lib  # noqa: E402
 
 __all__ = [
     "EvalDataset",
@@ -43,20 +44,23 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
     ``config.data.cache_gb``.
 
     Args:
-      config: the fields of configs/default.py; used are seed, data, degradation, batch_size.
+      config: the fields of configs/default.py. All are checked, before any image is looked at;
+        used are seed, data, degradation and batch_size.
       split: "train" or "eval".
 
     Returns:
       A ``TrainDataset`` (endless batches) or an ``EvalDataset`` (full images).
 
     Raises:
-      ValueError: a config field that cannot be right; the message names it and the fix.
+      ConfigError: (a ValueError) see ``lcdnet_jax.config.validate``.
+      ValueError: a config field that does not suit the images; the message names it and the fix.
       ImageError: (a ValueError) a folder or file that cannot be used; the message names it.
     """
     if split not in ("train", "eval"):
         raise ValueError(f'split is {split!r}; use "train" or "eval"')
+    config_lib.validate(config)
     field = f"config.data.{split}"
-    source = open_source(config.data[split], channels=config.data.channels, field=field)
+    source = open_source(config.data[split], field=field)
     kind = config.degradation.kind
     if source.paired and kind != "none":
         raise ValueError(

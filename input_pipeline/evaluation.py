@@ -52,7 +52,9 @@ def create_eval_dataset(
       ValueError: a value that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    return EvalDataset(open_source(source, channels=channels, field=field), channels=channels)
+    if channels not in (1, 3):
+        raise ValueError(f"channels is {channels}; use 3 for colour or 1 for grey")
+    return EvalDataset(open_source(source, field=field), channels=channels)
 
 
 def _contiguous_float(image: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-PROTOCOLS = ("float", "clipped", "8bit")
+from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
 
 def reflect_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -62,8 +62,10 @@ def add_noise(
     Raises:
       ValueError: unknown protocol, or not 0 <= sigma_min <= sigma_max.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f'noise protocol "{protocol}" is unknown; use {", ".join(PROTOCOLS)}')
+    if protocol not in NOISE_PROTOCOLS:
+        raise ValueError(
+            f'noise protocol "{protocol}" is unknown; use {", ".join(NOISE_PROTOCOLS)}'
+        )
     if not 0 <= sigma_min <= sigma_max:
         raise ValueError(f"noise range {sigma_min} to {sigma_max}; needs 0 <= lowest <= highest")
     level = tf.random.stateless_uniform([], seed + tf.constant([1, 0], tf.int64))

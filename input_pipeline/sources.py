@@ -8,7 +8,6 @@ import concurrent.futures
 import dataclasses
 import importlib.util
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,21 +95,18 @@ class Source:
         return f"{self.name}: {len(headers)} {'pairs' if self.paired else 'images'}, {size}"
 
 
-def open_source(spec: Mapping[str, Any], *, channels: int, field: str) -> Source:
+def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     """Lists the examples of a source and checks all headers.
 
     Args:
       spec: ``source`` ("photos", "folder" or "tfds") and the fields that it needs of ``path``,
         ``split`` and ``feature``, as in configs/default.py.
-      channels: 1 or 3, what images will be converted to.
       field: name of ``spec`` in errors, such as "config.data.train".
 
     Raises:
       ValueError: a field that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"config.data.channels is {channels}; use 3 for colour or 1 for grey")
     openers = {"photos": _photos, "folder": _folder, "tfds": _tfds}
     kind = _value(spec, field, "source")
     if kind not in openers:
@@ -207,12 +203,9 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
     except ValueError as error:
         raise ValueError(f'{field}.split "{split}" of TFDS {path}: {error}') from error
     examples = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, row in enumerate(rows.as_numpy_iterator()):
-            name = f"{number:07d}"
-            label = f"TFDS {path} {split} {name}"
-            picture = _encoded_picture(row[key], label, pathlib.Path(scratch, "image"))
-            examples.append(Example(name, picture))
+    for number, row in enumerate(rows.as_numpy_iterator()):
+        name = f"{number:07d}"
+        examples.append(Example(name, _encoded_picture(row[key], f"TFDS {path} {split} {name}")))
     if not examples:
         raise ValueError(f'{field}.split "{split}" of TFDS {path} is empty; use another split')
     return Source(f"tfds {path} {split}", tuple(examples))
@@ -288,12 +281,8 @@ def _pictures(paths: list[pathlib.Path]) -> list[Picture]:
     ]
 
 
-def _encoded_picture(data: bytes, label: str, scratch: pathlib.Path) -> Picture:
-    scratch.write_bytes(data)  # headers are read from files only
-    try:
-        header = image_io.read_header(scratch)
-    except ImageError as error:
-        raise ImageError(str(error).replace(str(scratch), label)) from None
+def _encoded_picture(data: bytes, label: str) -> Picture:
+    header = image_io.decode_header(data, name=label)
     return Picture(label, header, lambda: image_io.decode(data, name=label))
 
 

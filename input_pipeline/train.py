@@ -46,19 +46,20 @@ class TrainDataset:
 
     Args:
       source: the images.
-      config: the fields of configs/default.py.
+      config: the fields of configs/default.py, already checked by ``lcdnet_jax.config.validate``.
 
     Attributes:
       replaced: examples in the batches given out so far that stand for a damaged image.
 
     Raises:
-      ValueError: a config field that cannot be right.
+      ValueError: a crop larger than both sides of every image. Smaller images among larger ones
+        are padded by reflection.
       ImageError: (a ValueError) a file that cannot be decoded.
     """
 
     def __init__(self, source: Source, config: ConfigDict):
         data, degradation = config.data, config.degradation
-        _check(config)
+        _check_crop(source, data.crop)
         self._source = source
         self._channels = data.channels
         self._crop = data.crop
@@ -206,24 +207,14 @@ def _shuffled(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
     return tf.random.experimental.index_shuffle(position, key, tf.constant(n - 1, tf.int64))
 
 
-def _check(config: ConfigDict) -> None:
-    """Raises ValueError for fields that would otherwise fail late or do something else."""
-    data, degradation = config.data, config.degradation
-    for name, value in (("data.crop", data.crop), ("batch_size", config.batch_size)):
-        if value < 1:
-            raise ValueError(f"config.{name} is {value}; use at least 1")
-    if config.seed < 0:
-        raise ValueError(f"config.seed is {config.seed}; use 0 or more")
-    for name, value, allowed in (
-        ("data.on_bad_image", data.on_bad_image, ("stop", "replace")),
-        ("degradation.kind", degradation.kind, ("awgn", "none")),
-        ("degradation.where", degradation.where, ("device", "host")),
-        ("degradation.protocol", degradation.protocol, ops.PROTOCOLS),
-    ):
-        if value not in allowed:
-            raise ValueError(f'config.{name} is "{value}"; use one of {", ".join(allowed)}')
-    if not 0 <= degradation.sigma_min <= degradation.sigma_max:
+def _check_crop(source: Source, crop: int) -> None:
+    """Refuses a crop longer than both sides of every image; some padding is fine, no more."""
+    headers = [example.clean.header for example in source.examples]
+    largest = max(headers, key=lambda header: (max(header.height, header.width), header.height))
+    longest = max(largest.height, largest.width)
+    if crop > longest:
         raise ValueError(
-            f"config.degradation.sigma_min {degradation.sigma_min} and sigma_max "
-            f"{degradation.sigma_max}: needs 0 <= sigma_min <= sigma_max"
+            f"config.data.crop {crop} is larger than every image of config.data.train "
+            f"({source.name}), of which the largest is {largest.height}x{largest.width}, so that "
+            f"every example would be padded on both sides; use at most {longest}, or larger images"
         )

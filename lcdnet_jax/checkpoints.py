@@ -185,12 +185,17 @@ def restore_variables(
 
 
 def abstract_variables(module: Any) -> dict[str, Tree]:
-    """Shapes and types of a network's variables, without computing them."""
+    """Shapes and types of a network's variables, without computing them; for one device."""
 
     def init() -> Tree:
         return module.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, module.channels)))
 
-    return dict(jax.eval_shape(init))
+    # Without a placement Orbax would want the devices that saved the checkpoint.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+        dict(jax.eval_shape(init)),
+    )
 
 
 def _complete_steps(directory: pathlib.Path) -> list[int]:

@@ -6,13 +6,16 @@ rule, before anything is compiled, with a message that names the field and the f
 
 import difflib
 import json
+import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from absl import flags
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, losses, networks
@@ -21,25 +24,33 @@ from lcdnet_jax import degradations, losses, networks
 Rule = Callable[[Any], str | None]
 
 
-def _integer(low: int) -> Rule:
+def _integer(low: int, high: float = math.inf) -> Rule:
     def rule(value: Any) -> str | None:
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= low
-        return None if good else f"an integer of at least {low}"
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if good else f"an integer {_bounds(low, high)}"
 
     return rule
 
 
-def _number(low: float, high: float = float("inf")) -> Rule:
+def _number(low: float, high: float = math.inf) -> Rule:
     def rule(value: Any) -> str | None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        bounds = f"at least {low}" if high == float("inf") else f"from {low} up to {high}"
-        return None if good and low <= value <= high else f"a number {bounds}"
+        good = good and math.isfinite(value) and low <= value <= high
+        return None if good else f"a number {_bounds(low, high)}"
 
     return rule
+
+
+def _bounds(low: float, high: float) -> str:
+    return f"of at least {low}" if high == math.inf else f"from {low} up to {high}"
 
 
 def _choice(*values: Any) -> Rule:
-    return lambda value: None if value in values else "one of " + ", ".join(map(repr, values))
+    def rule(value: Any) -> str | None:
+        good = any(type(value) is type(known) and value == known for known in values)
+        return None if good else "one of " + ", ".join(map(repr, values))
+
+    return rule
 
 
 def _text(value: Any) -> str | None:
@@ -64,7 +75,7 @@ _SOURCE: dict[str, Rule] = {
 }
 
 RULES: dict[str, Rule] = {
-    "seed": _integer(0),
+    "seed": _integer(0, 2**32 - 1),  # what a random key holds
     "network.name": lambda value: _choice(*networks.available())(value),
     "network.kwargs": lambda v: None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict",
     "network.dtype": _choice("float32", "bfloat16"),
@@ -126,11 +137,7 @@ def validate(config: ConfigDict) -> None:
         ConfigError: Listing every unknown, missing or wrong field.
     """
     flat = _flatten(config)
-    problems = []
-    for name in sorted(set(flat) - set(RULES)):
-        close = difflib.get_close_matches(name, RULES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "; see configs/default.py"
-        problems.append(f"unknown field config.{name}{hint}")
+    problems = [_unknown(name) for name in sorted(set(flat) - set(RULES))]
     for name in sorted(set(RULES) - set(flat)):
         problems.append(f"missing field config.{name}; start from configs/default.py")
     for name in sorted(set(RULES) & set(flat)):
@@ -141,6 +148,12 @@ def validate(config: ConfigDict) -> None:
         problems = _problems_between_fields(config)
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, RULES, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see configs/default.py"
+    return f"unknown field config.{name}; {hint}"
 
 
 def _problems_between_fields(config: ConfigDict) -> list[str]:
@@ -167,6 +180,36 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
     return problems
 
 
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses a command line and checks its ``--config``; for ``app.run(flags_parser=...)``.
+
+    absl and ml_collections show some mistakes as tracebacks; here all end in "error: ...".
+    """
+    names = [argument.lstrip("-").partition("=")[0] for argument in argv[1:]]
+    fields = [name.removeprefix("config.") for name in names if name.startswith("config.")]
+    problems = [
+        _unknown(name)
+        for name in fields
+        if name not in RULES and not name.startswith("network.kwargs.")
+    ]
+    if problems:
+        sys.exit("error: " + "\n".join(problems))
+    try:
+        rest = flags.FLAGS(argv)
+        if (config := flags.FLAGS["config"].value) is not None:
+            validate(config)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    except (flags.Error, OSError) as error:  # with the cause in the last line
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
+    except AttributeError as error:
+        sys.exit(
+            f"error: no such field: {error.args[0]}; of config.network.kwargs the command line "
+            "changes only what the config file sets"
+        )
+    return rest
+
+
 def network(config: ConfigDict) -> nn.Module:
     """The network that a configuration describes."""
     return networks.create(
@@ -191,14 +234,20 @@ def load(path: pathlib.Path) -> ConfigDict:
         ConfigError: If there is no such file, or it is not a configuration.
     """
     try:
-        return ConfigDict(json.loads(path.read_text()))
-    except FileNotFoundError:
+        stored = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{path} does not exist; give a working directory of train.py (it holds config.json "
             "and checkpoints/)"
         ) from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    except ValueError as error:  # not JSON, or not even text
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
+    sections = {name.partition(".")[0] for name in RULES if "." in name}
+    if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
+        raise ConfigError(f"{path} is no configuration of train.py; restore it from a copy")
+    return ConfigDict(_with_tuples(stored))
 
 
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
@@ -225,6 +274,13 @@ def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def _with_tuples(value: Any) -> Any:
+    """Value with tuples again where JSON has lists: a network's fields must be hashable."""
+    if isinstance(value, dict):
+        return {k: _with_tuples(v) for k, v in value.items()}
+    return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -102,8 +102,10 @@ class Evaluator:
                         f"from disk and {name} has none; use a protocol with noise and a sigma"
                     )
                 degraded = self.degrade(clean, name, sigma=sigma)
-            elif self.protocol.noise is not None:
-                raise ValueError(f"{name} is degraded already; use the protocol 'pairs'")
+            elif self.protocol.noise is not None or sigma is not None:
+                raise ValueError(
+                    f"{name} is degraded already; use the protocol 'pairs' and no sigma"
+                )
             restored = restore(degraded)
             after, before = self.score(restored, clean), self.score(degraded, clean)
             yield Scored(

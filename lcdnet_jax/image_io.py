@@ -99,10 +99,15 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as stream, _opened(stream, name) as (_, header, _):
-            return header
+        with open(path, "rb") as stream:
+            return _header(stream, name)
     except OSError as error:
         raise _unreadable(name, error) from error
+
+
+def decode_header(data: bytes, *, name: str) -> Header:
+    """``read_header`` for the bytes of an image file; ``name`` is what errors call it."""
+    return _header(io.BytesIO(data), name)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
@@ -291,6 +296,11 @@ def scan(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 # Reading
+
+
+def _header(stream: BinaryIO, name: str) -> Header:
+    with _opened(stream, name) as (_, header, _):
+        return header
 
 
 @contextlib.contextmanager

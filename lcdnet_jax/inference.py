@@ -75,7 +75,7 @@ class Restorer:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
         image = np.asarray(image)
-        channels = 1 if image.ndim == 2 else image.shape[-1]
+        channels = image.shape[2] if image.ndim == 3 else 1
         if image.ndim not in (2, 3) or channels not in (1, 3) or image.size == 0:
             raise image_io.ImageError(
                 f"expected an image [H, W], [H, W, 1] or [H, W, 3], got shape {image.shape}; "

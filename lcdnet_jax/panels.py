@@ -47,11 +47,8 @@ def draw_panel(
         detail = Image.fromarray(colour[top : top + side, left : left + side])
         panel.paste(whole, (x, y))
         scale = width / width_in
-        draw.rectangle(
-            [x + left * scale, y + top * scale, x + (left + side) * scale - 1,
-             y + (top + side) * scale - 1],
-            outline=_FRAME,
-        )  # fmt: skip
+        frame_x, frame_y, frame = x + left * scale, y + top * scale, max(side * scale - 1, 0)
+        draw.rectangle([frame_x, frame_y, frame_x + frame, frame_y + frame], outline=_FRAME)
         # Nearest neighbour: the pixels themselves, not an interpolation of them.
         panel.paste(
             detail.resize((width, width), Image.Resampling.NEAREST), (x, y + height + _MARGIN)

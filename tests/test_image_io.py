@@ -76,7 +76,7 @@ def png_with(data, *chunks):
 
 
 def check(tmp_path, data, expected):
-    """`decode`, `read` and `read_header` agree with the expected array."""
+    """All four ways to read agree with the expected array."""
     decoded = image_io.decode(data, name="x")
     assert decoded.dtype == expected.dtype
     np.testing.assert_array_equal(decoded, expected)
@@ -89,7 +89,9 @@ def check(tmp_path, data, expected):
 def check_header(path, image):
     channels = 1 if image.ndim == 2 else image.shape[2]
     bits = 8 * image.dtype.itemsize
-    assert image_io.read_header(path) == image_io.Header(*image.shape[:2], channels, bits)
+    expected = image_io.Header(*image.shape[:2], channels, bits)
+    assert image_io.read_header(path) == expected
+    assert image_io.decode_header(path.read_bytes(), name="x") == expected
 
 
 # Reading what others wrote
@@ -306,6 +308,8 @@ def test_a_cut_file_is_an_error_wherever_it_is_cut(tmp_path, kind):
         if kind.endswith(("png", "tiff")):  # found without decoding
             with pytest.raises(ImageError, match="cut short"):
                 image_io.read_header(path)
+            with pytest.raises(ImageError, match=r"^record 7: .*cut short"):
+                image_io.decode_header(path.read_bytes(), name="record 7")
     if kind.endswith("png"):  # pixels whole, end mark missing
         with pytest.raises(ImageError, match="cut short"):
             image_io.decode(data[:-12], name="cut")
@@ -330,6 +334,8 @@ def test_files_that_are_no_images(tmp_path, data, message):
     for function in (image_io.read, image_io.read_header):
         with pytest.raises(ImageError, match=message):
             function(path)
+    with pytest.raises(ImageError, match=message):
+        image_io.decode_header(data, name="bad.png")
 
 
 def test_missing_file_and_folder_instead_of_file(tmp_path):

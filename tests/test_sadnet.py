@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import convert, networks
+from lcdnet_jax.networks import sadnet
 
 TINY = {"width": 4, "offset_width": 4, "groups": 2}
+
+
+def quick_jit(function):
+    """Compiled without LLVM's optimisation: these programs run once or twice."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def count(module, size=8):
@@ -24,8 +30,8 @@ def state_dict(golden):
 @pytest.fixture(scope="module")
 def tiny():
     module = networks.create("sadnet", **TINY)
-    init = jax.jit(module.init)
-    return module, init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), jax.jit(module.apply)
+    init = quick_jit(module.init)
+    return module, init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), quick_jit(module.apply)
 
 
 @pytest.mark.parametrize(("name", "channels"), [("sadnet_color", 3), ("sadnet_gray", 1)])
@@ -36,7 +42,7 @@ def test_official_output(golden, name, channels):
     module = networks.create("sadnet", **kwargs)
     x = jnp.asarray(data["input"].transpose(0, 2, 3, 1))
     expected = data["output"].transpose(0, 2, 3, 1)
-    actual = np.asarray(jax.jit(module.apply)(variables, x), np.float64)
+    actual = np.asarray(quick_jit(module.apply)(variables, x), np.float64)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
@@ -48,7 +54,7 @@ def test_official_output_in_float64(golden):
         module = networks.create("sadnet", dtype=jnp.float64, **kwargs)
         variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
         x = jnp.asarray(data["input"].transpose(0, 2, 3, 1), jnp.float64)
-        actual = jax.jit(module.apply)(variables, x)
+        actual = quick_jit(module.apply)(variables, x)
     expected = data["output"].transpose(0, 2, 3, 1)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
@@ -71,7 +77,7 @@ def test_parameter_counts(kwargs, expected):
     assert count(networks.create("sadnet", **kwargs)) == expected
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 13), (5, 3), (8, 8), (17, 30)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 30)])
 def test_any_size(tiny, size):
     _, variables, apply = tiny
     x = jax.random.uniform(jax.random.key(1), (2, *size, 3))
@@ -98,9 +104,9 @@ def test_constant_and_black_images_stay_finite(tiny):
 
 
 def test_gradients_reach_every_parameter(tiny):
-    _, variables, apply = tiny
+    module, variables, _ = tiny
     x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
-    grads = jax.jit(jax.grad(lambda v: (apply(v, x) ** 2).mean()))(variables)
+    grads = quick_jit(jax.grad(lambda v: (module.apply(v, x) ** 2).mean()))(variables)
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.isfinite(grad).all(), path
         assert np.abs(grad).max() > 0, path
@@ -109,26 +115,31 @@ def test_gradients_reach_every_parameter(tiny):
 def test_bfloat16_is_near_float32(tiny):
     module, variables, apply = tiny
     x = jax.random.uniform(jax.random.key(1), (1, 24, 16, 3))
-    rough = jax.jit(module.clone(dtype=jnp.bfloat16).apply)(variables, x)
+    rough = quick_jit(module.clone(dtype=jnp.bfloat16).apply)(variables, x)
     assert rough.dtype == jnp.float32  # input plus residual, added in the image's own type
     np.testing.assert_allclose(rough, apply(variables, x), atol=0.05)
     assert np.abs(np.asarray(rough) - np.asarray(apply(variables, x))).max() > 0
 
 
-def test_initialisation_is_the_official_one():
-    module = networks.create("sadnet", preset="base")
-    x = jax.random.uniform(jax.random.key(1), (1, 8, 8, 3))
-    params = jax.jit(module.init)(jax.random.key(0), x)["params"]
-    offsets = params["dres4"]["dcnpack"]["conv_offset_mask"]["kernel"]
-    bound = (6 / ((32 + 216) * 9)) ** 0.5
-    assert 0.99 * bound < np.abs(offsets).max() <= bound
-    kernel = params["dres4"]["dcnpack"]["kernel"]
-    assert 0.99 * (9 * 256) ** -0.5 < np.abs(kernel).max() <= (9 * 256) ** -0.5
-    up = params["up1"]["kernel"]
-    assert 0.99 * (6 / (96 * 4)) ** 0.5 < np.abs(up).max() <= (6 / (96 * 4)) ** 0.5
-    zero = module.clone(zero_init_offsets=True)
-    params = jax.jit(zero.init)(jax.random.key(0), x)["params"]
-    assert not params["dres1"]["dcnpack"]["conv_offset_mask"]["kernel"].any()
+def test_initialisation_is_the_official_one(tiny):
+    params = tiny[1]["params"]
+
+    def assert_fills(array, bound):
+        assert 0.95 * bound < np.abs(array).max() <= bound
+
+    dcn = params["dres4"]["dcnpack"]
+    assert_fills(dcn["conv_offset_mask"]["kernel"], (6 / ((4 + 54) * 9)) ** 0.5)  # Xavier
+    assert_fills(dcn["kernel"], (9 * 32) ** -0.5)
+    assert_fills(params["up1"]["kernel"], (6 / ((8 + 4) * 4)) ** 0.5)
+    assert not params["out"]["bias"].any()
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_offsets_can_start_at_zero(zero):
+    block = sadnet.DeformConv(2, zero_init_offsets=zero)
+    x = jnp.zeros((1, 4, 4, 4))
+    params = block.init(jax.random.key(0), x, x)["params"]
+    assert params["conv_offset_mask"]["kernel"].any() != zero
 
 
 def test_bad_fields_and_inputs_are_explained():

@@ -56,6 +56,8 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
             f"network {name!r} has no field {', '.join(map(repr, unknown))}; "
             f"its fields: {', '.join(sorted(fields))}"
         )
+    # A network that is a static argument of jit must be hashable, which lists are not.
+    kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
     return cls(**{**(presets[preset] if preset else {}), **kwargs})
 
 

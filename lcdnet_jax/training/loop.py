@@ -318,7 +318,7 @@ def _restored(
     return TrainState(
         step=jax.device_put(np.int32(step), sharding.replicated),
         params=items["params"],
-        opt_state=items["opt_state"],
+        opt_state=items.get("opt_state", abstract.opt_state),  # absent where it is empty
         batch_stats=items.get("batch_stats", {}),
         ema=items.get("ema"),
     )

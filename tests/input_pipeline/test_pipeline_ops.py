@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from input_pipeline import ops
 from lcdnet_jax import image_io
+from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
 
 def both_ways(function, *arguments):
@@ -56,7 +57,7 @@ def test_to_float_equals_the_library_exactly(dtype):
 SEED = np.array([3, 5], np.int64)
 
 
-@pytest.mark.parametrize("protocol", ops.PROTOCOLS)
+@pytest.mark.parametrize("protocol", NOISE_PROTOCOLS)
 def test_noise_statistics(protocol):
     """At mid grey and sigma 20 (six sigma from the ends) no protocol clips anything."""
     image = np.full((100, 120, 3), 128 / 255, np.float32)
@@ -85,7 +86,7 @@ def test_protocols_differ_in_range_and_levels():
         protocol: ops.add_noise(
             image, tf.constant(SEED), sigma_min=50.0, sigma_max=50.0, protocol=protocol
         ).numpy()
-        for protocol in ops.PROTOCOLS
+        for protocol in NOISE_PROTOCOLS
     }
     assert noisy["float"].min() < -0.3
     np.testing.assert_array_equal(noisy["clipped"], noisy["float"].clip(0, 1))

@@ -8,6 +8,7 @@ import pytest
 import input_pipeline
 from input_pipeline import sources
 from lcdnet_jax import image_io
+from lcdnet_jax.config import ConfigError
 from lcdnet_jax.image_io import ImageError
 
 create = input_pipeline.create_dataset
@@ -79,6 +80,12 @@ def test_create_eval_dataset_takes_any_mapping(tmp_path, fill):
     assert [item["degraded"].shape for item in dataset] == [(8, 8, 1)]
     with pytest.raises(ValueError, match=r"other\.path is None"):
         input_pipeline.create_eval_dataset({"source": "folder"}, 3, field="other")
+    with pytest.raises(
+        ValueError, match=r'other\.source is "web"; use one of photos, folder, tfds'
+    ):
+        input_pipeline.create_eval_dataset({"source": "web"}, 3, field="other")
+    with pytest.raises(ValueError, match="channels is 4; use 3"):
+        input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 4)
 
 
 def test_real_photographs(config, shared_data, tmp_path):
@@ -128,12 +135,10 @@ def test_missing_empty_and_unset_folders(tmp_path, config, split):
 def test_unknown_names(config):
     refuses(config, "train", "eval", split="test")
     config.data.train.source = "web"
-    refuses(config, "config.data.train.source", "web", "photos, folder, tfds")
+    refuses(config, "config.data.train.source", "web", "'photos', 'folder', 'tfds'")
     config.data.train.source = "photos"
     config.data.train.split = "validation"
     refuses(config, "config.data.train.split", "validation", "train, test")
-    config.data.channels = 4
-    refuses(config, "config.data.channels")
 
 
 def test_photos_without_their_files(config, monkeypatch):
@@ -213,20 +218,39 @@ def test_degradation_must_suit_the_source(tmp_path, config, fill):
     refuses(config, "config.degradation.kind", '"none"', "target/")
 
 
+@pytest.mark.parametrize("split", ["train", "eval"])
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("seed", -1),
         ("batch_size", 0),
         ("data.crop", 0),
+        ("data.channels", 4),
         ("data.on_bad_image", "ignore"),
         ("degradation.kind", "rain"),
         ("degradation.where", "moon"),
         ("degradation.protocol", "jpeg"),
         ("degradation.sigma_min", 60.0),
+        ("network.name", "resnet"),
     ],
 )
-def test_fields_that_cannot_be_right(config, field, value):
-    config.data.train.source = "photos"
+def test_the_whole_config_is_checked_before_the_images(config, field, value, split):
+    """The folder does not exist either, but what is cheap to find out comes first."""
+    config.data[split].path = "nowhere"
     config.update_from_flattened_dict({field: value})
-    refuses(config, f"config.{field}")
+    refuses(config, f"config.{field}", kind=ConfigError, split=split)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_crop_larger_than_every_image(tmp_path, config, fill, paired):
+    config.data.train.path = str(tmp_path)
+    config.degradation.kind = "none" if paired else "awgn"
+    for half in ("input", "target") if paired else ("",):
+        fill(tmp_path / half, {"a.png": (24, 9, 3), "b.png": (20, 30, 3), "c.png": (29, 29, 3)})
+    config.data.crop = 31
+    refuses(config, "config.data.crop 31", "the largest is 20x30", "use at most 30")
+    config.data.crop = 30  # all are padded, but one along one side only
+    assert next(create(config, "train").batches())["clean"].shape == (4, 30, 30, 3)
+    config.data.crop = 31
+    config.data.eval.path = str(tmp_path)
+    assert len(create(config, "eval")) == 3  # evaluation takes full images

@@ -14,7 +14,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
 
 
 class TinyPictures(tfds.core.GeneratorBasedBuilder):
-    """Five colour images in "train", none in "empty", one broken in "broken"."""
+    """Five examples in "train"."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -118,13 +118,9 @@ def test_data_that_is_not_prepared(tfds_config, monkeypatch, tmp_path):
 
 
 def test_a_damaged_record_is_named(tfds_config, monkeypatch):
-    real = image_io.read_header
+    real = image_io.decode_header
     monkeypatch.setattr(
-        image_io, "read_header", lambda path: real(path) and _raise(f"{path}: damaged")
+        image_io, "decode_header", lambda data, *, name: real(data[:-20], name=name)
     )
-    with pytest.raises(ImageError, match="TFDS tiny_pictures train 0000000: damaged"):
+    with pytest.raises(ImageError, match=r"^TFDS tiny_pictures train 0000000: .*cut short"):
         input_pipeline.create_dataset(tfds_config, "train")
-
-
-def _raise(message):
-    raise ImageError(message)

@@ -1,0 +1,70 @@
+"""Runs the benchmarks one after another, then prints a table; status 1 if one failed.
+
+    python -m benchmarks                  # all, quickly
+    python -m benchmarks deform_conv      # one or some
+
+Each runs in a process of its own, so that threads and memory of one do not slow the next.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+_HERE = pathlib.Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Reads the names, runs, prints."""
+    names = sorted(path.stem.removeprefix("bench_") for path in _HERE.glob("bench_*.py"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    chosen = parser.parse_args().names or names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    results = [result for name in chosen for result in _run(name)]
+    print("\n" + _table(results))
+    failed = [f"{r['benchmark']}: {r['case']}" for r in results if "error" in r]
+    if failed:
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+def _run(name: str) -> list[dict[str, Any]]:
+    """Runs one script and passes on what it prints; a script that dies counts as a failed case."""
+    results = []
+    command = [sys.executable, "-m", f"benchmarks.bench_{name}", "--quick"]
+    with subprocess.Popen(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("{"):
+                results.append(json.loads(line))
+    if not results or (process.returncode and not any("error" in r for r in results)):
+        error = f"ended with status {process.returncode} after {len(results)} cases"
+        results.append({"benchmark": name, "case": "the script", "error": error})
+    return results
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    """Case, value, unit, and the comparison where there is one."""
+    rows = [("case", "value", "unit", "peer / ours")]
+    for result in results:
+        case = f"{result['benchmark']}: {result['case']}"
+        if "error" in result:
+            rows.append((case, "failed", "", ""))
+            continue
+        value = result["value"]
+        number = f"{value:.0f}" if abs(value) >= 99.5 else f"{value:#.3g}"
+        ratio = f"{result['ratio']:.2f}  ({result['peer']})" if "ratio" in result else ""
+        rows.append((case, number, result["unit"], ratio))
+    first, second, third = (max(len(row[k]) for row in rows) for k in range(3))
+    return "\n".join(
+        f"{case:<{first}}  {value:>{second}}  {unit:<{third}}  {ratio}".rstrip()
+        for case, value, unit, ratio in rows
+    )
+
+
+if __name__ == "__main__":
+    main()
