@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
+    checkpoints.silence_orbax()
     try:
         evaluate()
     except (ValueError, OSError, checkpoints.CheckpointError) as error:

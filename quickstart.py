@@ -19,7 +19,7 @@ from skimage.restoration import denoise_nl_means
 import input_pipeline
 from lcdnet_jax import Restorer, image_io, panels, protocols, training
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, summarise
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
+    silence_orbax()
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
     try:
         run(config, output)

@@ -8,7 +8,7 @@ from ml_collections import config_flags
 import input_pipeline
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import training
-from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
+    silence_orbax()
     config, workdir = _CONFIG.value, _WORKDIR.value
     assert workdir is not None  # a required flag
     try:

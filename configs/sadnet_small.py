@@ -1,4 +1,4 @@
-"""SADNet `small` (0.29 million parameters), the size for CPUs and for trying ideas.
+"""SADNet `small` (0.31 million parameters), the size for CPUs and for trying ideas.
 
 Our own recipe, that of sadnet_quickstart.py with larger batches and more of them. Trains on the
 embedded photographs unless told otherwise; a folder of several hundred images does better:

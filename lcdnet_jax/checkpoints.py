@@ -6,6 +6,7 @@ that inference reads parameters alone. Arrays are restored onto the devices at h
 number of devices saved them.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,11 @@ _ITEMS = ("params", "opt_state", "ema", "batch_stats")
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read or written; the message names the directory and the fix."""
+
+
+def silence_orbax() -> None:
+    """For programs: keeps Orbax from logging tracebacks of what :class:`CheckpointError` says."""
+    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Checkpoints:
@@ -59,6 +65,17 @@ class Checkpoints:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
+    def saved(self) -> str:
+        """What is safely on disk now, in words for a message; waits for a save under way."""
+        with contextlib.suppress(Exception):  # a failed save counts for nothing
+            self._manager.wait_until_finished()
+        steps = self._steps_on_disk()
+        return f"step {max(steps)} is saved" if steps else "there is no checkpoint yet"
+
+    def _steps_on_disk(self) -> list[int]:
+        # Orbax gives a directory its final name when it is complete.
+        return [int(p.name) for p in self.directory.glob("[0-9]*") if p.name.isdigit()]
+
     def save(self, step: int, items: Mapping[str, Tree]) -> None:
         """Starts to save ``items``; an earlier save is finished first.
 
@@ -75,8 +92,11 @@ class Checkpoints:
         self._guard(step, self._manager.wait_until_finished)
 
     def close(self) -> None:
-        """Releases Orbax's threads."""
-        self._manager.close()
+        """Releases Orbax's threads; a save that :meth:`finish` has not awaited may be lost."""
+        try:
+            self._manager.close()
+        except Exception as error:  # of a save under way; must not hide why the run ends
+            logging.warning("the newest checkpoint was not completed: %s", error)
 
     def restore(self, step: int, items: Mapping[str, Tree]) -> dict[str, Tree]:
         """Reads the named items.
@@ -128,12 +148,10 @@ class Checkpoints:
         try:
             action()
         except Exception as error:  # Orbax wraps a full disk in several kinds
-            last = [s for s in _complete_steps(self.directory) if s != step]
-            kept = f"step {max(last)} is the last complete one" if last else "there is none before"
             raise CheckpointError(
                 f"cannot write the checkpoint of step {step} to {self.directory}: {error}\n"
-                f"Nothing saved before is lost ({kept}). Free disk space or check permissions, "
-                "then run the same command again."
+                f"Nothing saved before is lost: {self.saved()}. Free disk space or check "
+                "permissions, then run the same command again."
             ) from error
 
 
@@ -198,10 +216,6 @@ def abstract_variables(module: Any) -> dict[str, Tree]:
     )
 
 
-def _complete_steps(directory: pathlib.Path) -> list[int]:
-    return [int(p.name) for p in directory.glob("[0-9]*") if p.name.isdigit()]
-
-
 def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
     if stored is None:
         return [f"{name}: not in the checkpoint"]
@@ -238,4 +252,5 @@ __all__ = [
     "abstract_variables",
     "load_variables",
     "restore_variables",
+    "silence_orbax",
 ]

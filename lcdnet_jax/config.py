@@ -257,7 +257,7 @@ def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
     if given.optimizer.schedule == "cosine":
         free.discard("steps")  # the learning rate of every step depends on the last one
     return [
-        f"config.{name}: {old.get(name)!r} there, {new.get(name)!r} given"
+        f"config.{name}: {_plain(old.get(name))!r} there, {_plain(new.get(name))!r} given"
         for name in sorted(set(old) | set(new))
         if name not in free
         and not name.startswith(_FREE_PREFIXES)

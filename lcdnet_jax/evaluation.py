@@ -4,6 +4,7 @@ The noise of an image is a pure function of (seed, its name): it depends neither
 images of the set nor on their order, so two evaluations agree exactly.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ class Evaluator:
         self.protocol = protocol
         self._seed = seed
         self._bucket = bucket
-        self._score = jax.jit(protocol.score)
+        # By the function of the class, so that evaluators of one protocol share programs.
+        self._score = functools.partial(jax.jit(Protocol.score, static_argnums=0), protocol)
         self._awgn = jax.jit(degradations.awgn, static_argnames="protocol")
 
     def score_images(

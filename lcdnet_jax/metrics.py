@@ -80,8 +80,9 @@ def ssim(
     a, b = a / data_range, b / data_range
     # E[x^2] - E[x]^2 cancels where an image is bright and smooth. Variances do not see a
     # constant, so each channel's mean is taken out first and added to the local means only.
-    mean_a = jnp.mean(a, axis=(1, 2), keepdims=True)
-    mean_b = jnp.mean(b, axis=(1, 2), keepdims=True)
+    inside = None if sizes is None else _inside(height, width, sizes)
+    mean_a = jnp.mean(a, axis=(1, 2), keepdims=True, where=inside)
+    mean_b = jnp.mean(b, axis=(1, 2), keepdims=True, where=inside)
     a, b = a - mean_a, b - mean_b
     moments = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
     mu_a, mu_b, aa, bb, ab = (moments[..., i * channels : (i + 1) * channels] for i in range(5))
@@ -118,6 +119,13 @@ def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
                 "convert with lcdnet_jax.image_io.to_float"
             )
     return jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+
+
+def _inside(height: int, width: int, sizes: jax.Array) -> jax.Array:
+    """``[N, H, W, 1]``, False in the padding."""
+    rows = jnp.arange(height)[None, :] < sizes[:, :1]
+    columns = jnp.arange(width)[None, :] < sizes[:, 1:]
+    return rows[:, :, None, None] & columns[:, None, :, None]
 
 
 def _mean(x: jax.Array, sizes: jax.Array | None) -> jax.Array:

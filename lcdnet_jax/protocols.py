@@ -77,7 +77,8 @@ class Protocol:
 
 
 def _luma(x: Array) -> Array:
-    return (x * jnp.asarray(_Y_WEIGHTS, x.dtype)).sum(-1, keepdims=True) + _Y_OFFSET
+    weights = jnp.asarray(_Y_WEIGHTS, x.dtype).reshape(1, 1, 1, 3)
+    return (x * weights).sum(-1, keepdims=True) + _Y_OFFSET
 
 
 PROTOCOLS = {

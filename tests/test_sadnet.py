@@ -70,7 +70,7 @@ def test_official_output_in_float64(golden):
         ({"use_rsab": False, "use_offset_transfer": False}, 3_754_275),
         ({"use_offset_transfer": False}, 4_179_331),
         ({"use_context": False}, 4_004_771),
-        ({"preset": "small"}, 291_623),
+        ({"preset": "small"}, 307_283),
     ],
 )
 def test_parameter_counts(kwargs, expected):

@@ -61,7 +61,7 @@ class SADNet(nn.Module):
     # "base" is the published network; "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {"width": 32, "offset_width": 32, "groups": 8},
-        "small": {"width": 8, "offset_width": 16, "groups": 1},
+        "small": {"width": 8, "offset_width": 16, "groups": 2},
     }
 
     def __post_init__(self) -> None:

@@ -88,11 +88,9 @@ def train_and_evaluate(
         return _loop(config, module, state, datasets["train"], sharding, checkpoints, reporter,
                      evaluate)  # fmt: skip
     except OSError as error:
-        last = checkpoints.latest_step()
-        kept = "no checkpoint was saved before" if last is None else f"step {last} is saved"
         raise checkpoints_lib.CheckpointError(
-            f"cannot write to {workdir}: {error.strerror or error}; {kept}. Free disk space or "
-            "check permissions, then run the same command again"
+            f"cannot write to {workdir}: {error.strerror or error}; {checkpoints.saved()}. "
+            "Free disk space or check permissions, then run the same command again"
         ) from error
     finally:
         checkpoints.close()
@@ -351,11 +349,9 @@ def _read_metrics(
     first = step - len(rows) + 1
     for i, row in enumerate(rows):
         if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-            last = checkpoints.latest_step()
-            kept = "there is no checkpoint yet" if last is None else f"step {last} is saved"
             raise NonFiniteLossError(
                 f"step {first + i}: loss {float(row['loss'])}, gradient norm "
-                f"{float(row['grad_norm'])}; {kept}. Lower config.optimizer.learning_rate or set "
+                f"{float(row['grad_norm'])}; {checkpoints.saved()}. Lower config.optimizer.learning_rate or set "
                 "config.optimizer.clip_norm, and look at the data of that step"
             )
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -65,7 +65,10 @@ class Reporter:
             return
         folder = self._workdir / "panels"
         folder.mkdir(exist_ok=True)
-        image_io.write(folder / f"{step:07d}_{name}.png", panel)
+        try:
+            image_io.write(folder / f"{step:07d}_{name}.png", panel)
+        except image_io.ImageError as error:
+            raise OSError(str(error)) from error  # the disk's fault, as for the other files
         if self._events is not None:
             self._events.write_images(step, {name: panel[None]})
 

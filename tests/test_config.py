@@ -1,0 +1,280 @@
+import importlib
+import json
+import pathlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import tiny
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import networks
+from lcdnet_jax.config import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHIPPED = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+WITH_SIGMA = {"sadnet_color_awgn", "sadnet_gray_awgn", "sadnet_small"}
+
+
+@pytest.fixture
+def config():
+    return tiny.get_config()
+
+
+def error_of(config) -> str:
+    with pytest.raises(ConfigError) as error:
+        config_lib.validate(config)
+    return str(error.value)
+
+
+def shipped(name, *arguments):
+    return importlib.import_module(f"configs.{name}").get_config(*arguments)
+
+
+class TestShippedConfigs:
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_is_valid_and_has_exactly_the_known_fields(self, name):
+        config = shipped(name)
+        config_lib.validate(config)
+        assert set(config_lib._flatten(config)) == set(config_lib.RULES)
+
+    @pytest.mark.parametrize("name", sorted(WITH_SIGMA))
+    def test_takes_a_noise_level(self, name):
+        config = shipped(name, "30")
+        config_lib.validate(config)
+        assert config.degradation.sigma_min == config.degradation.sigma_max == 30.0
+        assert config.eval.sigmas == (30.0,)
+
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_documented_commands_exist(self, name):
+        text = importlib.import_module(f"configs.{name}").__doc__
+        for path in re.findall(r"\bconfigs/\w+\.py", text):
+            assert (ROOT / path).is_file()
+        for target in re.findall(r"\bmake (\w+)", text):
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        if name != "default":
+            assert f"--config configs/{name}.py" in text or "make" in text
+        assert ":50" not in text or name in WITH_SIGMA
+
+    def test_every_default_is_explained(self):
+        """Each assignment stands directly below a comment, or below one that shares it."""
+        lines = (ROOT / "configs/default.py").read_text().splitlines()
+        body = lines[next(i for i, line in enumerate(lines) if "config = ConfigDict()" in line) :]
+        explained = False
+        for line in (line.strip() for line in body[1:]):
+            explained = line.startswith("#") or (explained and bool(line))
+            if line.startswith("config.") and not line.endswith("= ConfigDict()"):
+                assert explained, line
+
+
+class TestRules:
+    def test_unknown_field_with_a_guess(self, config):
+        config.batchsize = 3
+        config.data.train.pth = "x"
+        config.quux = 1
+        assert error_of(config).splitlines() == [
+            "unknown field config.batchsize; did you mean batch_size?",
+            "unknown field config.data.train.pth; did you mean data.train.path?",
+            "unknown field config.quux; see configs/default.py",
+        ]
+
+    def test_missing_fields(self, config):
+        del config.loss
+        del config.data.eval
+        lines = error_of(config).splitlines()
+        assert lines[0] == "missing field config.data.eval.feature; start from configs/default.py"
+        assert lines[-1] == "missing field config.loss; start from configs/default.py"
+        assert len(lines) == 5
+
+    @pytest.mark.parametrize(
+        ("field", "value", "wanted"),
+        [
+            ("seed", -1, "an integer from 0 up to 4294967295"),
+            ("seed", 2**32, "an integer from 0 up to 4294967295"),
+            ("steps", 0, "an integer of at least 1"),
+            ("steps", True, "an integer of at least 1"),
+            ("steps", 8.0, "an integer of at least 1"),
+            ("batch_size", "8", "an integer of at least 1"),
+            ("network.name", "resnet", "one of .*'sadnet'"),
+            ("network.dtype", "float16", "one of 'float32', 'bfloat16'"),
+            ("network.kwargs", 3, "a ConfigDict"),
+            ("data.channels", 2, "one of 1, 3"),
+            ("data.channels", True, "one of 1, 3"),
+            ("data.channels", 3.0, "one of 1, 3"),
+            ("data.augment", 1, "True or False"),
+            ("data.train.source", "web", "one of 'photos', 'folder', 'tfds'"),
+            ("data.train.path", None, "a string"),
+            ("data.cache_gb", -0.5, "a number of at least 0"),
+            ("degradation.sigma_max", "50", "a number of at least 0"),
+            ("degradation.protocol", "8-bit", "one of 'float', 'clipped', '8bit'"),
+            ("optimizer.learning_rate", float("nan"), "a number of at least 0"),
+            ("optimizer.learning_rate", float("inf"), "a number of at least 0"),
+            ("optimizer.learning_rate", True, "a number of at least 0"),
+            ("ema_decay", 1.5, "a number from 0 up to 1"),
+            ("eval.sigmas", (), "a tuple of one or more noise levels"),
+            ("eval.sigmas", (25.0, -1.0), "a tuple of one or more noise levels"),
+            ("eval.sigmas", 25.0, "a tuple of one or more noise levels"),
+            ("eval.bucket", 4, "an integer of at least 8"),
+        ],
+    )
+    def test_wrong_value(self, config, field, value, wanted):
+        section, _, name = field.rpartition(".")
+        holder = config.to_dict()
+        inner = holder
+        for part in section.split(".") if section else []:
+            inner = inner[part]
+        inner[name] = value
+        message = error_of(ConfigDict(holder))
+        assert re.fullmatch(
+            rf"config\.{field} must be {wanted}.*, got {re.escape(repr(value))}", message
+        )
+
+    def test_integers_are_numbers(self, config):
+        config = ConfigDict(config.to_dict() | {"ema_decay": 0})
+        config.eval = ConfigDict(config.eval.to_dict() | {"sigmas": [25, 50]})
+        config_lib.validate(config)
+
+    def test_noise_range(self, config):
+        config.degradation.sigma_min, config.degradation.sigma_max = 30.0, 20.0
+        assert "sigma_min (30.0) is above sigma_max (20.0); swap them" in error_of(config)
+        config.degradation.sigma_max = 30.0
+        config_lib.validate(config)
+
+    def test_accumulation_divides_the_batch(self, config):
+        config.accumulate = 3
+        assert "batch_size (8) is not divisible by config.accumulate (3)" in error_of(config)
+
+    def test_one_origin_of_the_state(self, config):
+        config.resume, config.init_from = "a", "b"
+        assert "config.resume and config.init_from are both set" in error_of(config)
+
+    @pytest.mark.parametrize(
+        ("kwargs", "message"),
+        [
+            ({"widht": 8}, "'sadnet' has no field 'widht'; its fields: "),
+            ({"preset": "huge"}, "no preset 'huge'; its presets: "),
+            ({"width": 20, "groups": 8}, "width 20 is not divisible by 8 offset groups"),
+            ({"width": "8"}, "'str'"),
+            ({"channels": 1}, "'channels'"),
+        ],
+    )
+    def test_network_arguments(self, config, kwargs, message):
+        config.network.kwargs = ConfigDict(kwargs)
+        assert error_of(config).startswith("config.network.kwargs: ")
+        assert message in error_of(config)
+
+    def test_all_problems_at_once(self, config):
+        config.steps = -1
+        config.loss = "huber"
+        config.stepz = 1
+        del config.seed
+        assert len(error_of(config).splitlines()) == 4
+        config = tiny.get_config()
+        config.accumulate = 3
+        config.degradation.sigma_min = 60.0
+        config.resume, config.init_from = "a", "b"
+        config.network.kwargs.groups = 7
+        assert len(error_of(config).splitlines()) == 4
+
+
+class TestFile:
+    def test_round_trip(self, config, tmp_path):
+        config.network.kwargs.dilations = (1, 2, 4, 8)
+        config.eval.sigmas = (15.0, 50.0)
+        config_lib.save(config, tmp_path / "config.json")
+        loaded = config_lib.load(tmp_path / "config.json")
+        assert loaded.to_dict() == config.to_dict()
+        assert loaded.eval.sigmas == (15.0, 50.0)
+        config_lib.validate(loaded)
+        assert config_lib.differences(loaded, config) == []
+        assert hash(config_lib.network(loaded)) == hash(config_lib.network(config))
+        assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+    def test_failed_write_keeps_the_old_file(self, config, tmp_path):
+        path = tmp_path / "config.json"
+        config_lib.save(config, path)
+        before = path.read_bytes()
+        config.network.kwargs.bad = object()
+        with pytest.raises(TypeError):
+            config_lib.save(config, path)
+        assert path.read_bytes() == before
+
+    def test_missing(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path / "config.json", tmp_path / "file" / "config.json"):
+            with pytest.raises(ConfigError, match=r"config.json does not exist; give a working"):
+                config_lib.load(path)
+
+    def test_unreadable(self, tmp_path):
+        (tmp_path / "config.json").mkdir()
+        with pytest.raises(ConfigError, match=r"cannot read .*config.json"):
+            config_lib.load(tmp_path / "config.json")
+
+    @pytest.mark.parametrize("content", [b"", b'{"steps": ', b"\xff\xfe{}"])
+    def test_damaged(self, tmp_path, content):
+        path = tmp_path / "config.json"
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"config.json is not valid JSON"):
+            config_lib.load(path)
+
+    @pytest.mark.parametrize("content", [[], 3, None, {}, {"network": "sadnet"}])
+    def test_of_something_else(self, tmp_path, content):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=r"config.json is no configuration of train.py"):
+            config_lib.load(path)
+
+    def test_lists_make_a_hashable_network_too(self):
+        module = networks.create("sadnet", dilations=[1, 2, 4, 8])
+        assert hash(module) == hash(networks.create("sadnet", dilations=(1, 2, 4, 8)))
+
+
+class TestDifferences:
+    @pytest.mark.parametrize(
+        "field",
+        ["log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "steps",
+         "eval.max_images", "eval.panels", "eval.bucket"],
+    )  # fmt: skip
+    def test_what_may_change(self, config, field):
+        other = tiny.get_config()
+        other.update_from_flattened_dict({field: 65})
+        assert config_lib._flatten(other)[field] != config_lib._flatten(config)[field]
+        assert config_lib.differences(config, other) == []
+
+    def test_what_may_change_of_the_data(self, config):
+        other = tiny.get_config()
+        other.data.eval = ConfigDict(
+            {"source": "folder", "path": "elsewhere", "split": "", "feature": ""}
+        )
+        other.data.cache_gb = 1.0
+        other.data.on_bad_image = "replace"
+        other.eval.sigmas = (10.0, 20.0)
+        other.init_from = "elsewhere"
+        assert config_lib.differences(config, other) == []
+
+    def test_what_may_not_change(self, config):
+        other = tiny.get_config()
+        other.seed = 1
+        other.data.train.path = "elsewhere"
+        other.network.kwargs.width = 4
+        other.ema_decay = 0.5
+        assert config_lib.differences(config, other) == [
+            "config.data.train.path: '' there, 'elsewhere' given",
+            "config.ema_decay: 0.9 there, 0.5 given",
+            "config.network.kwargs: {'groups': 1, 'offset_width': 2, 'width': 2} there, "
+            "{'groups': 1, 'offset_width': 2, 'width': 4} given",
+            "config.seed: 0 there, 1 given",
+        ]
+
+    def test_added_and_removed_fields(self, config):
+        other = tiny.get_config()
+        del other.loss
+        assert config_lib.differences(config, other) == ["config.loss: 'l2' there, None given"]
+        assert config_lib.differences(other, config) == ["config.loss: None there, 'l2' given"]
+
+    def test_steps_are_fixed_where_the_schedule_needs_them(self, config):
+        other = tiny.get_config()
+        other.steps = 20
+        for one in (config, other):
+            one.optimizer.schedule = "cosine"
+        assert config_lib.differences(config, other) == ["config.steps: 8 there, 20 given"]

@@ -1,0 +1,152 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from lcdnet_jax import degradations
+
+# Few shapes and types below, so that few programs are compiled.
+awgn = jax.jit(degradations.awgn, static_argnames="protocol")
+blind_awgn = jax.jit(degradations.blind_awgn, static_argnames="protocol")
+
+SIGMA = 50 / 255
+FLAT = np.full((4, 40, 90, 3), 0.1, np.float32)  # half a sigma above black: much is clipped
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return jax.random.split(jax.random.key(0), 4)
+
+
+@pytest.fixture
+def clean(rng):
+    return rng.random(FLAT.shape, np.float32)
+
+
+def moments(protocol, level):
+    """Mean, variance and the share of exact zeros of a noisy value, from the normal law."""
+    if protocol == "float":
+        return level, SIGMA**2, 0.0
+    steps = np.linspace(-6, 6, 20_001)
+    weights = stats.norm.pdf(steps) / stats.norm.pdf(steps).sum()
+    values = np.clip(level + SIGMA * steps, 0, 1)
+    lowest = 0.0
+    if protocol == "8bit":
+        values, lowest = np.round(values * 255) / 255, 0.5 / 255
+    mean = weights @ values
+    return mean, weights @ (values - mean) ** 2, stats.norm.cdf((lowest - level) / SIGMA)
+
+
+def assert_follows_the_law(noisy, protocol, level):
+    """Within four standard errors."""
+    noisy = np.asarray(noisy, np.float64)
+    mean, variance, zeros = moments(protocol, level)
+    centred = noisy - mean
+    count = noisy.size
+    assert abs(centred.mean()) < 4 * np.sqrt(variance / count)
+    error = np.sqrt(((centred**2).var()) / count)
+    assert abs((centred**2).mean() - variance) < 4 * error
+    share = (noisy == 0).mean()
+    assert abs(share - zeros) <= 4 * np.sqrt(zeros * (1 - zeros) / count)
+
+
+@pytest.mark.parametrize("protocol", degradations.NOISE_PROTOCOLS)
+def test_statistics(protocol, keys):
+    noisy = awgn(keys, FLAT, sigma=50, protocol=protocol)
+    assert noisy.shape == FLAT.shape
+    assert noisy.dtype == jnp.float32
+    assert_follows_the_law(noisy, protocol, 0.1)
+
+
+@pytest.mark.parametrize("protocol", degradations.NOISE_PROTOCOLS)
+def test_host_noise_follows_the_same_law(protocol):
+    """Training may add noise in tf.data or on the device; evaluation does it on the device."""
+    tf = pytest.importorskip("tensorflow")
+    from input_pipeline import ops
+
+    noisy = ops.add_noise(
+        tf.constant(FLAT.reshape(-1, 90, 3)),
+        tf.constant([3, 5], tf.int64),
+        sigma_min=50.0,
+        sigma_max=50.0,
+        protocol=protocol,
+    )
+    assert_follows_the_law(noisy.numpy(), protocol, 0.1)
+
+
+def test_noise_is_white_and_differs_between_images(keys):
+    noise = np.asarray(awgn(keys, FLAT, sigma=50, protocol="float")) - FLAT
+    for a, b in (
+        (noise[:, 1:], noise[:, :-1]),
+        (noise[:, :, 1:], noise[:, :, :-1]),
+        (noise[..., 1:], noise[..., :-1]),
+        (noise[1:], noise[:-1]),
+    ):
+        assert abs((a * b).mean()) < 4 * SIGMA**2 / np.sqrt(a.size)
+
+
+@pytest.mark.parametrize("sigma", [25, np.array([10, 0, 70, 3], np.float32)])
+def test_is_the_clean_image_plus_scaled_normal_noise(keys, clean, sigma):
+    noise = np.stack([jax.random.normal(key, clean.shape[1:]) for key in keys])
+    levels = np.broadcast_to(sigma, 4)[:, None, None, None] / 255
+    noisy = awgn(keys, clean, sigma=sigma, protocol="float")
+    np.testing.assert_allclose(noisy, clean + noise * levels, rtol=0, atol=3e-7)
+
+
+def test_an_image_does_not_depend_on_its_batch(keys, clean):
+    def degrade(order):
+        order = np.asarray(order)
+        return np.asarray(blind_awgn(keys[order], clean[order], sigma_min=0, sigma_max=50))
+
+    together = degrade([0, 1, 2, 3])
+    np.testing.assert_array_equal(degrade([3, 2, 1, 0]), together[::-1])
+    np.testing.assert_array_equal(degrade([1, 1, 3, 3]), together[[1, 1, 3, 3]])
+    np.testing.assert_array_equal(degrade([2]), together[2:3])
+    assert (together[0] - clean[0] != together[1] - clean[1]).all()
+
+
+def test_stored_values(keys, clean):
+    noisy = {
+        protocol: np.asarray(awgn(keys, clean, sigma=80, protocol=protocol))
+        for protocol in degradations.NOISE_PROTOCOLS
+    }
+    assert noisy["float"].min() < 0
+    assert noisy["float"].max() > 1
+    # Three programs, so the last bit may differ.
+    np.testing.assert_allclose(noisy["clipped"], noisy["float"].clip(0, 1), rtol=0, atol=1e-6)
+    levels = np.rint(noisy["clipped"].astype(np.float64) * 255)
+    # XLA divides by a constant with its reciprocal, which costs the last bit.
+    np.testing.assert_allclose(noisy["8bit"], levels / 255, rtol=1e-6)
+
+
+def test_blind_levels_are_uniform():
+    """The noise of an image is as strong as its level; levels fill the range evenly."""
+    clean = np.zeros((400, 16, 16, 3), np.float32)
+    keys = jax.random.split(jax.random.key(1), 400)
+    noisy = blind_awgn(keys, clean, sigma_min=20, sigma_max=60)
+    levels = np.asarray(noisy).std(axis=(1, 2, 3)) * 255
+    assert 18 < levels.min() < 22  # one level is measured to 2.5 %
+    assert 57 < levels.max() < 64
+    assert stats.kstest((levels - 20) / 40, "uniform").pvalue > 1e-3
+    # A level says nothing about the noise: normalised noise is standard normal.
+    unit = np.asarray(noisy) / levels[:, None, None, None] * 255
+    assert stats.kstest(unit[:20].ravel(), "norm").pvalue > 1e-3
+
+
+def test_blind_range_of_one_level(keys):
+    noisy = blind_awgn(keys, FLAT, sigma_min=50, sigma_max=50)
+    assert_follows_the_law(noisy, "float", 0.1)
+
+
+def test_bfloat16_stays(keys, clean):
+    coarse = clean.astype(jnp.bfloat16)  # a NumPy array still
+    noisy = awgn(keys, coarse, sigma=80, protocol="8bit")
+    assert noisy.dtype == jnp.bfloat16
+    exact = awgn(keys, clean, sigma=80, protocol="8bit")
+    np.testing.assert_allclose(noisy.astype(np.float32), exact, rtol=0.01, atol=0.01)
+
+
+def test_unknown_protocol(keys):
+    with pytest.raises(ValueError, match="'16bit'; use one of float, clipped, 8bit"):
+        awgn(keys, FLAT, sigma=25, protocol="16bit")

@@ -1,0 +1,368 @@
+"""The scripts as a user starts them, in this process: only the interpreter's start is left out."""
+
+import contextlib
+import csv
+import json
+import logging
+import math
+import pathlib
+import runpy
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import app, flags
+from absl import logging as absl_logging
+from flax import linen as nn
+
+from lcdnet_jax import image_io, networks, panels
+
+pytest.importorskip("tensorflow")
+# ml_collections loads config files in an old way.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = str(ROOT / "configs" / "tiny.py")
+
+
+class StandIn(nn.Module):
+    """Takes SADNet's place and arguments, and compiles in no time."""
+
+    channels: int = 3
+    width: int = 2
+    offset_width: int = 2
+    groups: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        y = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype)(x.astype(self.dtype)))
+        return x + nn.Conv(self.channels, (3, 3), dtype=self.dtype)(y).astype(x.dtype)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_in():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks._REGISTRY, "sadnet", StandIn)
+        yield
+
+
+app.define_help_flags()  # what absl does once, it need not do inside the following
+
+
+@contextlib.contextmanager
+def clean_globals():
+    """absl's flags, its logging and sys.argv belong to the process: gives them back."""
+    known, handlers, argv = set(flags.FLAGS), logging.root.handlers[:], sys.argv
+    level = absl_logging.get_verbosity()
+    try:
+        yield
+    finally:
+        for name in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+        absl_logging.set_verbosity(level)
+        logging.root.handlers[:], sys.argv = handlers, argv
+
+
+def run(script, *arguments):
+    """``python script arguments``; returns what the process would exit with."""
+    with clean_globals():
+        sys.argv = [script, *map(str, arguments)]
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            return end.code
+
+
+def error_of(script, *arguments):
+    """The message of a command that must fail: printed alone, without a traceback, status 1."""
+    code = run(script, *arguments)
+    assert isinstance(code, str), code  # sys.exit(text) prints it and exits with 1
+    assert code.startswith("error: ")
+    return code.removeprefix("error: ")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folders of small blocky images: train/, kodim/ and pairs/."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+
+    def write(path, shape):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 256, (*shape, 3), np.uint8)
+        image_io.write(path, coarse.repeat(4, axis=0).repeat(4, axis=1))
+
+    for i in range(3):
+        write(folder / "train" / f"t{i}.png", (5 + i, 6))
+        write(folder / "kodim" / f"k{i}.png", (5, 6 + i))
+    for part in ("input", "target"):
+        for i in range(2):
+            write(folder / "pairs" / part / f"p{i}.png", (6, 5))
+    return folder
+
+
+def images_of(data):
+    return ("--config.data.train.source=folder", f"--config.data.train.path={data / 'train'}",
+            "--config.data.eval.source=folder", f"--config.data.eval.path={data / 'kodim'}"
+            )  # fmt: skip
+
+
+def train(workdir, data, *arguments):
+    return ("train.py", "--config", TINY, "--workdir", workdir, *images_of(data), *arguments)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, data):
+    """A finished run of train.py."""
+    workdir = tmp_path_factory.mktemp("run") / "new" / "folder"
+    assert run(*train(workdir, data)) is None
+    return workdir
+
+
+def results(folder):
+    rows = json.loads((folder / "results.json").read_text())
+    with (folder / "results.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [list(row) for row in table] == [list(row) for row in rows]
+    for row, texts in zip(rows, table, strict=True):
+        assert {k: "" if v is None else str(v) for k, v in row.items()} == texts
+    return rows
+
+
+@pytest.fixture
+def quick_compiler():
+    """Halves the time to compile; numbers change in the last digits only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # which do not tell such programs from the usual ones
+
+
+def test_sadnet_itself(data, tmp_path, monkeypatch, quick_compiler, capsys):
+    """The one test without the stand-in; evaluation agrees with the last one of the training."""
+    monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)
+    changes = ("--config.steps=1", "--config.ema_decay=0", "--config.eval.max_images=0")
+    assert run(*train(tmp_path, data, *changes)) is None
+    assert "Total: 17,899 " in capsys.readouterr().out
+    assert run("eval.py", "--workdir", tmp_path) is None
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    trained = next(row for row in map(json.loads, lines) if "eval/sigma50/psnr" in row)
+    (row,) = results(tmp_path / "eval")
+    for score in ("psnr", "ssim"):
+        np.testing.assert_allclose(row[score], trained[f"eval/sigma50/{score}"], rtol=1e-4)
+
+
+class TestTrain:
+    def test_leaves_a_run(self, workdir):
+        assert json.loads((workdir / "config.json").read_text())["steps"] == 8
+        assert (workdir / "checkpoints" / "8").is_dir()
+        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        assert math.isfinite(rows[-1]["eval/sigma50/psnr"])
+        assert list((workdir / "panels").glob("0000008_k0_sigma50.png"))
+
+    def test_continues(self, workdir, data, tmp_path, capsys):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        assert run(*train(copy, data, "--config.steps=9")) is None
+        assert "continuing after step 8" in capsys.readouterr().out
+        assert (copy / "checkpoints" / "9").is_dir()
+
+    @pytest.mark.parametrize(
+        ("argument", "message"),
+        [
+            ("--config.stepz=9", "unknown field config.stepz; did you mean steps?"),
+            ("--config.data.train.colour=1", "unknown field config.data.train.colour; "),
+            ("--config.network.kwargs.depth=1", "no such field: \"'depth'\"; of config.network"),
+            ("--config.steps=many", "flag --config.steps=many: invalid literal"),
+            ("--config.loss=huber", "config.loss must be one of 'l1', 'l2', 'charbonnier', got"),
+            ("--config.data.train.path=nowhere", "config.data.train.path: nowhere: does not exist"),
+            ("--config.data.train.path=", "config.data.train.path is ''; config.data.train.source"),
+            ("--config.batch_size=12", "config.batch_size / config.accumulate (12 / 1) is not"),
+            ("--config.init_from=nowhere", "nowhere/checkpoints does not exist"),
+            ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
+            ("--config=nowhere.py", "No such file or directory: 'nowhere.py'"),
+        ],
+    )
+    def test_mistakes(self, data, tmp_path, argument, message):
+        assert message in error_of(*train(tmp_path / "run", data, argument)).replace(
+            f"{pathlib.Path.cwd()}/", ""
+        )
+        assert not list(tmp_path.glob("run/checkpoints/*"))
+
+    def test_missing_arguments(self, tmp_path):
+        assert "--config must have a value" in error_of("train.py", "--workdir", tmp_path)
+        assert "--workdir must have a value" in error_of("train.py", "--config", TINY)
+
+    @pytest.mark.parametrize("damage", ["text", "half", "empty"])
+    def test_damaged_images_are_named(self, data, tmp_path, damage):
+        folder = shutil.copytree(data, tmp_path / "data")
+        victim = folder / "train" / "t1.png"
+        content = victim.read_bytes()
+        victim.write_bytes(
+            {"text": b"not an image", "half": content[: len(content) // 2], "empty": b""}[damage]
+        )
+        assert str(victim) in error_of(*train(tmp_path / "run", folder))
+
+    def test_folder_without_images(self, data, tmp_path):
+        (tmp_path / "train").mkdir()
+        shutil.copytree(data / "kodim", tmp_path / "kodim")
+        assert f"{tmp_path}/train: holds no image" in error_of(*train(tmp_path / "run", tmp_path))
+
+    def test_other_configuration_in_the_workdir(self, workdir, data):
+        message = error_of(*train(workdir, data, "--config.batch_size=16"))
+        assert "holds a run with another configuration" in message
+        assert "config.batch_size: 8 there, 16 given" in message
+
+    def test_checkpoint_of_another_network(self, workdir, data, tmp_path):
+        message = error_of(
+            *train(tmp_path, data, f"--config.init_from={workdir}",
+                   "--config.network.kwargs.width=3")
+        )  # fmt: skip
+        assert "belongs to another network" in message
+        assert "/Conv_0/bias: shape (2,) there, (3,) needed" in message
+
+
+class TestEval:
+    def test_writes_and_prints_a_table(self, workdir, data, tmp_path, capsys):
+        command = ("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{data / 'pairs'}",
+                   "--sigmas", "25,50", "--protocols", "float,8bit")  # fmt: skip
+        assert run(*command, "--output", tmp_path / "first") is None
+        out = capsys.readouterr().out
+        rows = results(tmp_path / "first")
+        keys = ["dataset", "sigma", "protocol", "psnr", "ssim", "input_psnr", "n"]
+        assert [list(row) for row in rows] == [keys] * 5
+        assert [(r["dataset"], r["sigma"], r["protocol"], r["n"]) for r in rows] == [
+            ("kodim", 25.0, "float", 3),
+            ("kodim", 50.0, "float", 3),
+            ("kodim", 25.0, "8bit", 3),
+            ("kodim", 50.0, "8bit", 3),
+            ("pairs", None, "pairs", 2),
+        ]
+        for row in rows:
+            assert 0 < row["psnr"] < 60
+            assert -1 <= row["ssim"] <= 1
+            assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}" in out
+        assert 19 < rows[0]["input_psnr"] < 23  # 20.2 dB and a little by the clip
+        for name in ("float", "8bit", "pairs"):
+            assert f"\n{name}: " in out  # what the protocols mean
+
+        assert run(*command, "--output", tmp_path / "second") is None
+        for name in ("results.json", "results.csv"):
+            assert (tmp_path / "first" / name).read_bytes() == (
+                tmp_path / "second" / name
+            ).read_bytes()
+
+    def test_defaults_come_from_the_run(self, workdir, capsys):
+        assert run("eval.py", "--checkpoint", workdir, "--save_images") is None
+        (row,) = results(workdir / "eval")
+        assert (row["dataset"], row["sigma"], row["protocol"]) == ("kodim", 50.0, "float")
+        images = sorted((workdir / "eval").rglob("*.png"))
+        assert [p.name for p in images] == ["k0.png", "k1.png", "k2.png"]
+        assert image_io.read(images[2]).shape == (20, 32, 3)
+        assert "3" in capsys.readouterr().out
+
+    def test_another_config_chooses_the_data(self, workdir, data, tmp_path):
+        assert run("eval.py", "--workdir", workdir, "--config", TINY,
+                   "--config.data.eval.source=folder",
+                   f"--config.data.eval.path={data / 'train'}", "--config.eval.sigmas=10,20",
+                   "--output", tmp_path) is None  # fmt: skip
+        assert [(r["dataset"], r["sigma"]) for r in results(tmp_path)] == [
+            ("train", 10.0),
+            ("train", 20.0),
+        ]
+
+    def test_raw_parameters_and_steps(self, workdir, tmp_path):
+        scores = set()
+        for i, choice in enumerate([(), ("--raw",), ("--step", "4"), ("--step", "4", "--raw")]):
+            output = tmp_path / str(i)
+            assert run("eval.py", "--workdir", workdir, "--output", output, *choice) is None
+            scores.add(results(output)[0]["psnr"])
+        assert len(scores) == 4
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--workdir", "nowhere"], "nowhere/config.json does not exist; give a working"),
+            ([], "give one directory, as --workdir or as --checkpoint"),
+            (["--workdir", "{run}", "--checkpoint", "x"], "give one directory"),
+            (["--workdir", "{run}", "--data", "nowhere"], "nowhere: does not exist"),
+            (["--workdir", "{run}", "--sigmas", "5,x"], "--sigmas must be numbers, got ['5', 'x']"),
+            (["--workdir", "{run}", "--protocols", "4bit"], "no protocol '4bit'; known protocols"),
+            (["--workdir", "{run}", "--protocols", "pairs"], "wants degraded images from disk"),
+            (["--workdir", "{run}", "--step", "5"], "cannot read the checkpoint"),
+            (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
+            (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
+        ],
+        ids=str,
+    )
+    def test_mistakes(self, workdir, arguments, message):
+        arguments = [a.format(run=workdir) if isinstance(a, str) else a for a in arguments]
+        assert message in error_of("eval.py", *arguments)
+
+    def test_text_file_named_png(self, workdir, tmp_path):
+        (tmp_path / "fake.png").write_text("not an image")
+        message = error_of("eval.py", "--workdir", workdir, "--data", tmp_path)
+        assert f"{tmp_path}/fake.png: holds no PNG" in message
+
+    def test_checkpoint_that_does_not_fit_its_config(self, workdir, tmp_path):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        text = (copy / "config.json").read_text()
+        (copy / "config.json").write_text(text.replace('"width": 2', '"width": 4'))
+        assert "belongs to another network" in error_of("eval.py", "--workdir", copy)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory, data):
+    """What quickstart.py leaves after two steps."""
+    output = tmp_path_factory.mktemp("quickstart")
+    assert run("quickstart.py", "--config", TINY, "--output", output, *images_of(data),
+               "--config.steps=2", "--config.degradation.sigma_min=40",
+               "--config.degradation.sigma_max=40",
+               ) is None  # fmt: skip
+    return output
+
+
+class TestQuickstart:
+    def test_result(self, output):
+        result = json.loads((output / "result.json").read_text())
+        assert set(result) == {"images", "mean", "train_seconds"}
+        scores = {"noisy_psnr", "classical_psnr", "restored_psnr"}
+        assert [image["name"] for image in result["images"]] == ["k0", "k1", "k2"]
+        for image in result["images"]:
+            assert set(image) == scores | {"name"}
+        assert set(result["mean"]) == scores
+        for key in scores:
+            mean = np.mean([image[key] for image in result["images"]])
+            np.testing.assert_allclose(result["mean"][key], mean)
+        assert result["train_seconds"] > 0
+
+    def test_arrays_are_what_was_scored(self, output, data):
+        result = json.loads((output / "result.json").read_text())
+        for row in result["images"]:
+            versions = {
+                version: np.load(output / f"{row['name']}_{version}.npy")
+                for version in ("clean", "noisy", "classical", "restored")
+            }
+            image = image_io.to_float(image_io.read(data / "kodim" / f"{row['name']}.png"))
+            np.testing.assert_array_equal(versions["clean"], image)
+            for version, array in versions.items():
+                assert array.dtype == np.float32
+                assert array.shape == image.shape
+                if version != "clean":
+                    error = np.mean((array.clip(0, 1).astype(float) - image) ** 2)
+                    psnr = -10 * np.log10(error)
+                    np.testing.assert_allclose(row[f"{version}_psnr"], psnr, rtol=1e-5)
+            noise = versions["noisy"] - image
+            assert abs(noise.std() - 40 / 255) < 4 * 40 / 255 / np.sqrt(2 * noise.size)
+        assert versions["noisy"].min() < 0  # the protocol "float"
+
+    def test_panel_and_checkpoint(self, output):
+        blank = panels.draw_panel([("", np.zeros((20, 24, 3)))] * 4, clean=np.zeros((20, 24, 3)))
+        panel = image_io.read(output / "panel.png")
+        assert panel.dtype == np.uint8
+        assert panel.shape[1:] == blank.shape[1:]
+        assert panel.shape[0] > 2 * blank.shape[0]  # three images
+        assert (output / "checkpoints" / "2").is_dir()

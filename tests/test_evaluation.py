@@ -1,0 +1,163 @@
+import collections
+import logging
+import re
+
+import jax
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+
+from lcdnet_jax import protocols
+from lcdnet_jax.evaluation import Evaluator, summarise
+
+
+def darker(image):
+    """A restorer that needs no compilation."""
+    return image * np.float32(0.9)
+
+
+@pytest.fixture
+def examples(rng):
+    """Of several sizes, all within one bucket."""
+    return [
+        {"name": f"image{i}", "clean": rng.random((20 + i, 40 - 3 * i, 3), np.float32)}
+        for i in range(4)
+    ]
+
+
+def evaluate(examples, name="float", *, sigma=50.0, restore=darker, **options):
+    evaluator = Evaluator(protocols.get(name), **options)
+    return {s.name: s for s in evaluator.score_images(restore, examples, sigma=sigma)}
+
+
+def degraded(scored):
+    return {name: one.degraded for name, one in scored.items()}
+
+
+def assert_equal_arrays(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+class TestNoise:
+    def test_two_runs_agree_exactly(self, examples):
+        first, second = evaluate(examples), evaluate(examples)
+        assert_equal_arrays(degraded(first), degraded(second))
+        for name in first:
+            for score in ("psnr", "ssim", "input_psnr"):
+                assert getattr(first[name], score) == getattr(second[name], score)
+
+    @pytest.mark.parametrize("changed", [{"bucket": 16}, {"bucket": 128}])
+    def test_does_not_depend_on_the_bucket(self, examples, changed):
+        base, other = evaluate(examples), evaluate(examples, **changed)
+        assert_equal_arrays(degraded(base), degraded(other))
+        for name in base:
+            np.testing.assert_allclose(base[name].psnr, other[name].psnr, rtol=1e-5)
+            np.testing.assert_allclose(base[name].ssim, other[name].ssim, rtol=1e-4)
+
+    def test_does_not_depend_on_the_other_images(self, examples):
+        base = degraded(evaluate(examples))
+        assert_equal_arrays(base, degraded(evaluate(examples[::-1])))
+        some = examples[1::2]
+        assert_equal_arrays({e["name"]: base[e["name"]] for e in some}, degraded(evaluate(some)))
+
+    def test_depends_on_name_and_seed(self, examples):
+        clean = examples[0]["clean"]
+        evaluator, other = (Evaluator(protocols.get("float"), seed=s) for s in (0, 1))
+        noise = evaluator.degrade(clean, "a", sigma=50) - clean
+        assert (noise != evaluator.degrade(clean, "b", sigma=50) - clean).all()
+        assert (noise != other.degrade(clean, "a", sigma=50) - clean).all()
+
+    def test_level_and_protocol_act_on_one_field(self, examples):
+        clean = examples[0]["clean"]
+        evaluators = {name: Evaluator(protocols.get(name)) for name in ("float", "clipped", "8bit")}
+        noisy = {name: e.degrade(clean, "a", sigma=50) for name, e in evaluators.items()}
+        assert noisy["float"].dtype == np.float32
+        assert noisy["float"].shape == clean.shape
+        field = noisy["float"] - clean
+        assert abs(field.std() - 50 / 255) < 4 * 50 / 255 / np.sqrt(2 * field.size)
+        half = evaluators["float"].degrade(clean, "a", sigma=25) - clean
+        np.testing.assert_allclose(field, 2 * half, rtol=0, atol=1e-6)
+        # Other programs than for "float", so the last bit may differ.
+        np.testing.assert_allclose(noisy["clipped"], noisy["float"].clip(0, 1), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(noisy["8bit"] * 255, np.rint(noisy["clipped"] * 255), atol=1e-4)
+
+
+class TestScores:
+    def test_by_hand(self, examples):
+        for one in evaluate(examples).values():
+            np.testing.assert_array_equal(one.restored, darker(one.degraded))
+            for score, image in ((one.input_psnr, one.degraded), (one.psnr, one.restored)):
+                expected = peak_signal_noise_ratio(one.clean, image.clip(0, 1), data_range=1)
+                np.testing.assert_allclose(score, expected, rtol=1e-5)
+
+    def test_pairs(self, examples, rng):
+        for e in examples:
+            e["degraded"] = e["clean"] + rng.normal(0, 0.1, e["clean"].shape).astype(np.float32)
+        scored = evaluate(examples, "pairs", sigma=None)
+        for example in examples:
+            one = scored[example["name"]]
+            assert one.degraded is example["degraded"]
+            image = one.degraded.clip(0, 1)
+            expected = peak_signal_noise_ratio(one.clean, image, data_range=1)
+            np.testing.assert_allclose(one.input_psnr, expected, rtol=1e-5)
+
+    def test_perfect_and_tiny(self, rng):
+        clean = rng.random((5, 7, 1), np.float32)
+        evaluator = Evaluator(protocols.get("float"), bucket=8)
+        scores = evaluator.score(clean, clean)
+        assert scores["psnr"] == np.inf
+        assert np.isnan(scores["ssim"])  # smaller than its window
+
+    def test_restorer_that_changes_the_size(self, examples):
+        with pytest.raises(ValueError, match="differ in shape"):
+            evaluate(examples, restore=lambda x: x.repeat(4, axis=0))
+
+    def test_summary(self, examples):
+        scored = list(evaluate(examples).values())
+        summary = summarise(iter(scored))
+        assert summary.n == 4
+        for score in ("psnr", "ssim", "input_psnr"):
+            expected = sum(getattr(s, score) for s in scored) / 4
+            np.testing.assert_allclose(getattr(summary, score), expected, rtol=1e-6)
+        with pytest.raises(ValueError, match="no image to score"):
+            summarise([])
+
+
+class TestMismatches:
+    def test_pairs_without_degraded_images(self, examples):
+        with pytest.raises(
+            ValueError, match=r"'pairs' .* wants degraded images .* image0 has none"
+        ):
+            evaluate(examples, "pairs", sigma=50.0)
+        with pytest.raises(ValueError, match="'float' with sigma None"):
+            evaluate(examples, "float", sigma=None)
+
+    @pytest.mark.parametrize(("name", "sigma"), [("float", 50.0), ("float", None), ("pairs", 50.0)])
+    def test_noise_for_degraded_images(self, examples, name, sigma):
+        examples[0]["degraded"] = examples[0]["clean"]
+        with pytest.raises(ValueError, match="image0 is degraded already; use the protocol"):
+            evaluate(examples, name, sigma=sigma)
+
+    def test_no_noise_from_pairs(self, examples):
+        with pytest.raises(ValueError, match="'pairs' adds no noise"):
+            Evaluator(protocols.get("pairs")).degrade(examples[0]["clean"], "a", sigma=50)
+
+
+def test_one_compilation_for_each_bucket(rng, caplog):
+    """Not for each image, and none more for another level or another run."""
+    sizes = [(70, 130), (128, 192), (65, 129), (100, 150)]  # a bucket of this test alone
+    examples = [{"name": str(s), "clean": rng.random((*s, 1), np.float32)} for s in sizes]
+
+    def compiled(sigma):
+        evaluator = Evaluator(protocols.get("float"))
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            summarise(evaluator.score_images(darker, examples, sigma=sigma))
+        found = (re.match(r"Compiling (?:jit\()?(\w+)", m) for m in caplog.messages)
+        return collections.Counter(match[1] for match in found if match)
+
+    first = compiled(50)
+    assert first["awgn"] == first["score"] == 1
+    assert not compiled(25)

@@ -1,0 +1,137 @@
+"""The package as others install and import it."""
+
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import lcdnet_jax
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run_python(code):
+    """What a fresh interpreter prints, from JSON."""
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
+    return json.loads(result.stdout)
+
+
+def test_what_imports_bring():
+    """Slow packages come with the parts that need them, TensorFlow with none."""
+    seen = run_python(
+        "import json, sys, lcdnet_jax\n"
+        "def top(): return sorted({name.partition('.')[0] for name in sys.modules})\n"
+        "bare = top()\n"
+        "lcdnet_jax.training.train_and_evaluate, lcdnet_jax.Restorer, lcdnet_jax.evaluation\n"
+        "print(json.dumps([bare, top()]))"
+    )
+    bare, used = map(set, seen)
+    unwanted = {"tensorflow", "tensorflow_datasets", "torch", "matplotlib", "tensorboard"}
+    assert not bare & (unwanted | {"clu"})
+    assert not used & unwanted
+    assert {"lcdnet_jax", "jax", "orbax"} <= used
+
+
+def test_import_takes_less_than_three_seconds():
+    code = "import time; t = time.perf_counter(); import lcdnet_jax; print(time.perf_counter() - t)"
+    assert statistics.median(run_python(code) for _ in range(3)) < 3
+
+
+def test_public_names():
+    for name in lcdnet_jax.__all__:
+        assert getattr(lcdnet_jax, name) is not None
+    assert dir(lcdnet_jax) == sorted(lcdnet_jax.__all__)
+    assert lcdnet_jax.training.train_and_evaluate
+    assert lcdnet_jax.Restorer.from_checkpoint
+    with pytest.raises(AttributeError, match="'lcdnet_jax' has no attribute 'nets'"):
+        _ = lcdnet_jax.nets
+
+
+def test_wheel_holds_the_library_only(tmp_path):
+    try:
+        enough = Version(importlib.metadata.version("setuptools")) >= Version("77")
+    except importlib.metadata.PackageNotFoundError:
+        enough = False
+    if not enough:
+        pytest.skip("building a wheel without a network needs setuptools >= 77")
+    source = tmp_path / "source"  # a copy: what lies in build/ would get into the wheel
+    source.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.suffix in (".py", ".toml", ".md") or entry.name == "LICENSE":
+            shutil.copy(entry, source)
+        elif entry.is_dir() and next(entry.glob("*.py"), None):
+            shutil.copytree(entry, source / entry.name)
+    tool = ["build", "--no-isolation", "--wheel", "--outdir"]
+    if importlib.util.find_spec("build") is None:
+        tool = ["pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir"]
+    subprocess.run([sys.executable, "-m", *tool, tmp_path, source], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+    version = lcdnet_jax.__version__
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"lcdnet_jax", f"lcdnet_jax-{version}.dist-info"}
+    assert "lcdnet_jax/py.typed" in names
+    assert f"lcdnet_jax-{version}.dist-info/licenses/LICENSE" in names
+    library = {p.relative_to(ROOT).as_posix() for p in (ROOT / "lcdnet_jax").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == library
+
+
+def requirements():
+    extras = PROJECT["project"]["optional-dependencies"]
+    for where, lines in {"dependencies": PROJECT["project"]["dependencies"], **extras}.items():
+        for line in lines:
+            yield where, Requirement(line)
+
+
+def test_bad_jax_releases_are_excluded_wherever_jax_is_named():
+    """0.10.2 and 0.11.0 compute wrong numbers; 0.10.1 and later good ones stay allowed."""
+    named = [(where, r) for where, r in requirements() if r.name in ("jax", "jaxlib")]
+    assert {where for where, _ in named} >= {"dependencies", "cuda", "tpu"}
+    assert {r.name for where, r in named if where == "dependencies"} == {"jax", "jaxlib"}
+    for where, requirement in named:
+        for bad in ("0.10.0", "0.10.2", "0.11.0"):
+            assert bad not in requirement.specifier, (where, bad)
+        for good in ("0.10.1", "0.11.1"):
+            assert good in requirement.specifier, (where, good)
+
+
+def test_extras_and_floors():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert set(extras) == {"train", "test", "notebooks", "export", "benchmarks", "cuda", "tpu"}
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
+    for where, requirement in requirements():
+        if requirement.name != "lcdnet-jax":
+            floors = [s for s in requirement.specifier if s.operator == ">="]
+            assert len(floors) == 1, (where, str(requirement))
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "expected"),
+    [
+        ("linux", "x86_64", "tensorflow-cpu"),
+        ("win32", "AMD64", "tensorflow-cpu"),
+        ("linux", "aarch64", "tensorflow"),
+        ("darwin", "arm64", "tensorflow"),
+        ("darwin", "x86_64", "tensorflow"),
+    ],
+)
+def test_one_tensorflow_for_each_machine(platform, machine, expected):
+    environment = {"sys_platform": platform, "platform_machine": machine}
+    chosen = [
+        r.name
+        for where, r in requirements()
+        if where == "train" and (r.marker is None or r.marker.evaluate(environment))
+    ]
+    assert [name for name in chosen if name in ("tensorflow", "tensorflow-cpu")] == [expected]

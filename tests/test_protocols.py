@@ -1,0 +1,135 @@
+import jax
+import numpy as np
+import pytest
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from lcdnet_jax import metrics, protocols
+from lcdnet_jax.protocols import Protocol
+
+SIZES = np.array([[23, 31], [32, 20], [17, 18]], np.int32)
+PADDED = (len(SIZES), 32, 32)
+
+
+@pytest.fixture
+def images(rng):
+    """Restored, some of it outside [0, 1], and clean; all beyond the sizes is rubbish."""
+    clean = rng.random((*PADDED, 3), np.float32)
+    restored = clean + 0.2 * rng.standard_normal(clean.shape, np.float32)
+    for i, (height, width) in enumerate(SIZES):
+        for padded in (clean[i], restored[i]):
+            padded[height:] = padded[:, width:] = np.nan
+    return restored, clean
+
+
+def cut_to_size(batch):
+    return [image[:h, :w].astype(np.float64) for image, (h, w) in zip(batch, SIZES, strict=True)]
+
+
+def score_by_hand(restored, clean, protocol):
+    restored = restored.clip(0, 1)
+    if protocol.rounded:
+        restored = np.rint(restored * 255) / 255
+    if protocol.luma and clean.shape[-1] == 3:
+        restored, clean = (rgb2ycbcr(x)[..., :1] / 255 for x in (restored, clean))
+    if protocol.border:
+        inner = slice(protocol.border, -protocol.border)
+        restored, clean = restored[inner, inner], clean[inner, inner]
+    return {
+        "psnr": peak_signal_noise_ratio(clean, restored, data_range=1),
+        "ssim": structural_similarity(
+            clean, restored, data_range=1, channel_axis=-1, gaussian_weights=True,
+            sigma=1.5, use_sample_covariance=False,
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        protocols.get("float"),
+        protocols.get("8bit"),
+        Protocol("everything", rounded=True, border=3, luma=True),
+    ],
+    ids=lambda protocol: protocol.name,
+)
+def test_score_by_hand(images, protocol, channels):
+    restored, clean = (x[..., :channels] for x in images)
+    scores = jax.jit(protocol.score)(restored, clean, SIZES)
+    pairs = zip(cut_to_size(restored), cut_to_size(clean), strict=True)
+    expected = [score_by_hand(r, c, protocol) for r, c in pairs]
+    for name in ("psnr", "ssim"):
+        np.testing.assert_allclose(scores[name], [e[name] for e in expected], rtol=0, atol=2e-5)
+
+
+def test_the_parts_of_a_protocol_matter(images):
+    """Or the test above could not tell them apart."""
+    restored, clean = images[0][0, :17, :18].astype(float), images[1][0, :17, :18].astype(float)
+    base = score_by_hand(restored, clean, Protocol("base"))["psnr"]
+    for change in ({"rounded": True}, {"border": 2}, {"luma": True}):
+        changed = score_by_hand(restored, clean, Protocol("changed", **change))["psnr"]
+        assert abs(changed - base) > 2e-4
+
+
+def test_too_small_for_ssim(rng):
+    """Images smaller than the window after cutting the border, alone or in a larger frame."""
+    x = rng.random((2, 16, 16, 3), np.float32)
+    sizes = np.array([[16, 10], [16, 11]], np.int32)
+    scores = jax.jit(Protocol("float").score)(x, x * 0.9, sizes)
+    assert np.isfinite(scores["psnr"]).all()
+    assert np.isnan(scores["ssim"]).tolist() == [True, False]
+    sizes = np.array([[16, 16], [6, 16]], np.int32)
+    scores = jax.jit(Protocol("cut", border=3).score)(x, x * 0.9, sizes)
+    assert np.isnan(scores["ssim"]).all()
+    assert np.isnan(scores["psnr"]).tolist() == [False, True]  # nothing is left of the second
+
+
+def test_sizes_of_the_metrics(images):
+    """The argument itself; without clipping."""
+    for metric in (jax.jit(metrics.psnr), jax.jit(metrics.ssim)):
+        scores = metric(*images, sizes=SIZES)
+        for i, pair in enumerate(zip(*map(cut_to_size, images), strict=True)):
+            alone = metric(*(x[None].astype(np.float32) for x in pair))
+            np.testing.assert_allclose(scores[i], alone[0], rtol=1e-5)
+
+
+def test_names():
+    assert set(protocols.PROTOCOLS) == {"float", "clipped", "8bit", "pairs"}
+    for name, protocol in protocols.PROTOCOLS.items():
+        assert protocols.get(name) is protocol
+        assert protocol.name == name
+        assert protocol.noise == (None if name == "pairs" else name)
+        assert protocol.rounded == (name == "8bit")
+    with pytest.raises(ValueError, match="'16bit'; known protocols: float, clipped, 8bit, pairs"):
+        protocols.get("16bit")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "line"),
+    [
+        (
+            protocols.get("float"),
+            "float: unclipped float noise; output clipped to [0, 1]; border 0; all channels; "
+            "mean of per-image scores",
+        ),
+        (
+            protocols.get("clipped"),
+            "clipped: noise clipped to [0, 1]; output clipped to [0, 1]; border 0; all channels; "
+            "mean of per-image scores",
+        ),
+        (
+            protocols.get("8bit"),
+            "8bit: noise clipped and rounded to 8 bits; output clipped to [0, 1] and rounded to 8 "
+            "bits; border 0; all channels; mean of per-image scores",
+        ),
+        (
+            Protocol("pairs4", noise=None, border=4, luma=True),
+            "pairs4: degraded images from disk; output clipped to [0, 1]; border 4; Y of BT.601; "
+            "mean of per-image scores",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_description(protocol, line):
+    assert protocol.describe() == line
