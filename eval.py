@@ -9,6 +9,7 @@ two runs agree exactly.
 
 import csv
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -73,10 +74,17 @@ def evaluate() -> None:
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir / "eval"
     output.mkdir(parents=True, exist_ok=True)
 
+    # All data sets are opened first: a mistake in the last must not cost the scores of the others.
+    datasets = {}
+    for name, source in _sources(config):
+        if name in datasets:
+            raise ValueError(f"two data sets are called {name}; rename a folder")
+        datasets[name] = input_pipeline.create_eval_dataset(
+            source, trained.data.channels, field="--data"
+        )
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
-    for name, source in _sources(config):
-        examples = input_pipeline.create_eval_dataset(source, trained.data.channels, field="--data")
+    for name, examples in datasets.items():
         for protocol, sigma in _settings(config, trained, paired=examples.source.paired):
             evaluator = Evaluator(protocol, seed=config.seed, bucket=config.eval.bucket)
             described[protocol.describe()] = None
@@ -98,7 +106,12 @@ def evaluate() -> None:
             )
             _print_row(rows[-1], header=len(rows) == 1)
     print("\n".join(described), flush=True)
-    (output / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
+    # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
+    plain = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    (output / "results.json").write_text(json.dumps(plain, indent=2) + "\n")
     with (output / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -110,16 +123,21 @@ def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
     """Names and sources of the data sets asked for."""
     default = config.data.eval.to_dict()
     if not _DATA.value:
-        name = default["source"] if default["source"] == "photos" else default["path"]
-        yield pathlib.Path(name).name, default
+        path = default["path"]
+        names = {"photos": "photos", "folder": pathlib.Path(path).name, "tfds": _tfds_name(path)}
+        yield names[default["source"]], default
     for text in _DATA.value or ():
         if text == "photos":
             yield text, {"source": "photos", "split": "test"}
         elif text.startswith("tfds:"):
             path = text.removeprefix("tfds:")
-            yield path.replace("/", "_"), {**default, "source": "tfds", "path": path}
+            yield _tfds_name(path), {**default, "source": "tfds", "path": path}
         else:
             yield pathlib.Path(text).absolute().name, {"source": "folder", "path": text}
+
+
+def _tfds_name(path: str) -> str:
+    return path.replace("/", "_")
 
 
 def _settings(
@@ -133,6 +151,8 @@ def _settings(
         sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
     except ValueError:
         raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
+    if min(sigmas) < 0:
+        raise ValueError(f"--sigmas must be at least 0, got {_SIGMAS.value}")
     return [(protocols.get(name), sigma) for name in names for sigma in sigmas]
 
 

@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
 def run(config: ConfigDict, output: pathlib.Path) -> None:
     """The whole quickstart; ``output`` is also the working directory of the training."""
     datasets = input_pipeline.create_datasets(config)
+    trained_now = not (output / "checkpoints" / str(config.steps)).exists()
     begin = time.perf_counter()
     training.train_and_evaluate(config, output, datasets=datasets)
     seconds = time.perf_counter() - begin
@@ -92,8 +93,11 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
         picture = strip if picture is None else np.concatenate([picture, strip])
         print(_line(row), flush=True)
     mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "name"}
+    stored = output / "result.json"
+    if not trained_now and stored.exists():
+        seconds = json.loads(stored.read_text())["train_seconds"]
     result = {"images": rows, "mean": mean, "train_seconds": seconds}
-    (output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    stored.write_text(json.dumps(result, indent=2) + "\n")
     image_io.write(output / "panel.png", picture)
     print(_line({"name": "mean", **mean}))
     print(f"[{evaluator.protocol.describe()}]")

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.network.kwargs.preset = "small"
     config.data.crop = 64
     config.batch_size = 4
-    config.steps = 4_200
+    config.steps = 3_200
     config.loss = "l1"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 1.0
     config.ema_decay = 0.99
     config.log_every = 200
-    config.eval_every = 1_400
-    config.checkpoint_every = 1_400
+    config.eval_every = 1_600
+    config.checkpoint_every = 800
     return config

@@ -23,8 +23,15 @@ def awgn(keys: Array, clean: ArrayLike, *, sigma: ArrayLike, protocol: str = "fl
 
     Returns:
         Noisy images, shape and type of ``clean``.
+
+    Raises:
+        TypeError: For integer images.
     """
     clean = jnp.asarray(clean)
+    if not jnp.issubdtype(clean.dtype, jnp.floating):
+        raise TypeError(
+            f"expected floating-point images, got {clean.dtype}; convert with image_io.to_float"
+        )
     shape, dtype = clean.shape[1:], clean.dtype
     noise = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
     scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32) / 255, clean.shape[:1])

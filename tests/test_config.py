@@ -154,7 +154,7 @@ class TestRules:
             ({"widht": 8}, "'sadnet' has no field 'widht'; its fields: "),
             ({"preset": "huge"}, "no preset 'huge'; its presets: "),
             ({"width": 20, "groups": 8}, "width 20 is not divisible by 8 offset groups"),
-            ({"width": "8"}, "'str'"),
+            ({"width": "8"}, "width must be an integer of at least 1, got '8'"),
             ({"channels": 1}, "'channels'"),
         ],
     )

@@ -66,8 +66,9 @@ class SADNet(nn.Module):
 
     def __post_init__(self) -> None:
         for field in ("channels", "width", "offset_width", "groups"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"SADNet {field} must be at least 1, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"SADNet {field} must be an integer of at least 1, got {value!r}")
         if self.width % self.groups:
             raise ValueError(
                 f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "

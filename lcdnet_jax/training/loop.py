@@ -247,7 +247,7 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
             raise config_lib.ConfigError(
                 f"{workdir} holds a run with another configuration:\n  "
                 + "\n  ".join(changed)
-                + "\nUse another --workdir, or set these fields back to continue that run."
+                + "\nUse another working directory, or set these fields back to continue that run."
             )
     elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
         raise config_lib.ConfigError(
@@ -351,8 +351,9 @@ def _read_metrics(
         if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
             raise NonFiniteLossError(
                 f"step {first + i}: loss {float(row['loss'])}, gradient norm "
-                f"{float(row['grad_norm'])}; {checkpoints.saved()}. Lower config.optimizer.learning_rate or set "
-                "config.optimizer.clip_norm, and look at the data of that step"
+                f"{float(row['grad_norm'])}; {checkpoints.saved()}. Lower "
+                "config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at "
+                "the data of that step"
             )
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return means | {"learning_rate": float(rows[-1]["learning_rate"])}
