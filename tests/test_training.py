@@ -212,12 +212,28 @@ class TestFailures:
         checkpoint.close()
         assert np.isfinite(run(config, tmp_path).params["Conv_0"]["kernel"]).all()
 
-    def test_interrupt_saves_and_the_same_command_continues(self, config, tmp_path, trained):
+    @pytest.fixture
+    def interruptible(self):
+        """Ctrl-C as in a terminal; in the background shells switch it off."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    def test_interrupt_saves_and_the_same_command_continues(
+        self, config, tmp_path, trained, interruptible
+    ):
         config.checkpoint_every = 0
         with pytest.raises(KeyboardInterrupt, match="stopped after step 3; it is saved"):
             run(config, tmp_path, interrupt_at=2)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_equal_trees(run(config, tmp_path).params, trained[1].params)
+
+    def test_ignored_interrupts_stay_ignored(self, config, tmp_path):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            assert int(run(config, tmp_path, interrupt_at=2).step) == 8
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_other_configuration_in_the_same_directory(self, config, trained):
         config.optimizer.learning_rate = 0.5

@@ -367,6 +367,8 @@ def _stop_signals() -> Iterator[threading.Event]:
         yield flag  # signals reach the main thread only
         return
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    # nohup and shells' "&" ask not to be stopped by Ctrl-C.
+    previous = {s: handler for s, handler in previous.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in previous.items():
