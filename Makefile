@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install quickstart test lint bench clean
 
 help:
-	@echo "make quickstart   train a small denoiser and look at what it does (about 8 minutes)"
+	@echo "make quickstart   train a small denoiser and look at what it does (about 4 minutes after the install)"
 	@echo "make test         run all tests"
 	@echo "make lint         check style and types"
 	@echo "make bench        measure speed"

@@ -8,8 +8,11 @@ two runs agree exactly.
 """
 
 import csv
+import dataclasses
+import io
 import json
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -26,8 +29,8 @@ from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Experiment; by default the config.json of the checkpoint. Only data.eval, eval and seed are "
-    "used: the network is always the one of the checkpoint.",
+    "Experiment; by default the config.json of the checkpoint. Only data.eval and eval are used: "
+    "the network is always the one of the checkpoint.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
@@ -44,6 +47,8 @@ _SIGMAS = flags.DEFINE_list("sigmas", None, "Noise levels; by default config.eva
 _PROTOCOLS = flags.DEFINE_list(
     "protocols", None, "Of float, clipped and 8bit; by default that of the training."
 )
+_BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
+_LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; by default WORKDIR/eval.")
 _SAVE = flags.DEFINE_boolean("save_images", False, "Also write the restored images as PNG.")
 
@@ -86,7 +91,7 @@ def evaluate() -> None:
     described: dict[str, None] = {}
     for name, examples in datasets.items():
         for protocol, sigma in _settings(config, trained, paired=examples.source.paired):
-            evaluator = Evaluator(protocol, seed=config.seed, bucket=config.eval.bucket)
+            evaluator = Evaluator(protocol, bucket=config.eval.bucket)
             described[protocol.describe()] = None
             scored = evaluator.score_images(restorer, examples, sigma=sigma)
             if _SAVE.value:
@@ -105,17 +110,8 @@ def evaluate() -> None:
                 }
             )
             _print_row(rows[-1], header=len(rows) == 1)
+            _write(rows, output)  # each time: a damaged image must not cost the scores before it
     print("\n".join(described), flush=True)
-    # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
-    plain = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        for row in rows
-    ]
-    (output / "results.json").write_text(json.dumps(plain, indent=2) + "\n")
-    with (output / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
     print(f"written: {output}/results.json and results.csv", flush=True)
 
 
@@ -144,8 +140,15 @@ def _settings(
     config: ConfigDict, trained: ConfigDict, *, paired: bool
 ) -> list[tuple[protocols.Protocol, float | None]]:
     """Protocols and noise levels for one data set."""
+
+    def protocol(name: str) -> protocols.Protocol:
+        suffix = ("-y" if _LUMA.value else "") + (f"-border{_BORDER.value}" * (_BORDER.value > 0))
+        return dataclasses.replace(
+            protocols.get(name), name=name + suffix, border=_BORDER.value, luma=_LUMA.value
+        )
+
     if paired:
-        return [(protocols.get("pairs"), None)]
+        return [(protocol("pairs"), None)]
     names = _PROTOCOLS.value or [trained.degradation.protocol]
     try:
         sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
@@ -153,7 +156,26 @@ def _settings(
         raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
     if min(sigmas) < 0:
         raise ValueError(f"--sigmas must be at least 0, got {_SIGMAS.value}")
-    return [(protocols.get(name), sigma) for name in names for sigma in sigmas]
+    return [(protocol(name), sigma) for name in names for sigma in sigmas]
+
+
+def _write(rows: list[dict[str, Any]], output: pathlib.Path) -> None:
+    """results.json and results.csv, all or nothing."""
+    # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
+    plain = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    texts = {"results.json": json.dumps(plain, indent=2) + "\n", "results.csv": table.getvalue()}
+    for name, text in texts.items():
+        temporary = output / f"{name}.tmp"
+        with temporary.open("w", newline="") as file:
+            file.write(text)
+        os.replace(temporary, output / name)
 
 
 def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:

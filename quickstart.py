@@ -9,7 +9,8 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
@@ -20,7 +21,7 @@ import input_pipeline
 from lcdnet_jax import Restorer, image_io, panels, protocols, training
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.evaluation import Evaluator, Example, summarise
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/sadnet_quickstart.py", "Experiment.", lock_config=True
@@ -49,13 +50,9 @@ def main(argv: list[str]) -> None:
 def run(config: ConfigDict, output: pathlib.Path) -> None:
     """The whole quickstart; ``output`` is also the working directory of the training."""
     datasets = input_pipeline.create_datasets(config)
-    trained_now = not (output / "checkpoints" / str(config.steps)).exists()
-    begin = time.perf_counter()
-    training.train_and_evaluate(config, output, datasets=datasets)
-    seconds = time.perf_counter() - begin
-
+    seconds = _train(config, output, datasets)
     sigma = config.degradation.sigma_max
-    evaluator = Evaluator(protocols.get(config.degradation.protocol), seed=config.seed)
+    evaluator = Evaluator(protocols.get(config.degradation.protocol))
     training_photos = input_pipeline.create_eval_dataset(
         config.data.train, config.data.channels, field="config.data.train"
     )
@@ -63,7 +60,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     print(f"non-local means: h = {strength} sigma, best on the training photographs", flush=True)
     restorer = Restorer.from_checkpoint(output, bucket=config.eval.bucket)
 
-    rows, picture = [], None
+    rows, strips = [], []
     for scored in evaluator.score_images(restorer, datasets["eval"], sigma=sigma):
         classical = _non_local_means(scored.degraded, sigma, strength)
         row = {
@@ -90,15 +87,12 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             ],
             clean=scored.clean,
         )
-        picture = strip if picture is None else np.concatenate([picture, strip])
+        strips.append(strip)
         print(_line(row), flush=True)
     mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "name"}
-    stored = output / "result.json"
-    if not trained_now and stored.exists():
-        seconds = json.loads(stored.read_text())["train_seconds"]
     result = {"images": rows, "mean": mean, "train_seconds": seconds}
-    stored.write_text(json.dumps(result, indent=2) + "\n")
-    image_io.write(output / "panel.png", picture)
+    (output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    image_io.write(output / "panel.png", np.concatenate(strips))
     print(_line({"name": "mean", **mean}))
     print(f"[{evaluator.protocol.describe()}]")
     print(
@@ -108,6 +102,23 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
         "trains on your own images.",
         flush=True,
     )
+
+
+def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]) -> float:
+    """Trains, or continues, or finds it done; returns the seconds of all these runs together."""
+    clock = output / "train_seconds.txt"
+    earlier = float(clock.read_text()) if clock.exists() else 0.0
+    if (output / "checkpoints" / str(config.steps)).exists() and earlier:
+        training.train_and_evaluate(config, output, datasets=datasets)  # checks, says it is done
+        return earlier
+    begin = time.perf_counter()
+    try:
+        training.train_and_evaluate(config, output, datasets=datasets)
+    finally:
+        seconds = earlier + time.perf_counter() - begin
+        if output.is_dir():
+            clock.write_text(f"{seconds:.1f}\n")
+    return seconds
 
 
 def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.ndarray:
@@ -123,7 +134,7 @@ def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.nda
     )
 
 
-def _tuned_strength(examples: Iterable[dict], evaluator: Evaluator, sigma: float) -> float:
+def _tuned_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: float) -> float:
     """The strength with the best mean PSNR on (the centres of) the training photographs."""
     centres = [{**e, "clean": _centre(e["clean"], 256)} for e in examples]
 
@@ -141,7 +152,7 @@ def _centre(image: np.ndarray, side: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def _line(row: dict) -> str:
+def _line(row: Mapping[str, Any]) -> str:
     return (
         f"{row['name']:<10} noisy {row['noisy_psnr']:.2f} dB, non-local means "
         f"{row['classical_psnr']:.2f} dB, SADNet {row['restored_psnr']:.2f} dB"

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     # Every random number (initialisation, order, crops, noise) is a pure function of this
-    # seed and of the step.
+    # seed and of the step. Evaluation noise does not depend on it, so that seeds compare.
     config.seed = 0
 
     # --- network -----------------------------------------------------------------------------
@@ -45,10 +45,11 @@ def get_config() -> ConfigDict:
     # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
     # least one image must have a side that long.
     config.data.crop = 128
-    # Horizontal and vertical flips and 90-degree rotations, each with probability 1/2.
+    # Horizontal flip, vertical flip and transposition, each with probability 1/2: all eight
+    # orientations, quarter turns among them, are equally likely.
     config.data.augment = True
     # Decoded training images kept in memory, gigabytes. Images beyond it are decoded anew
-    # each time they are drawn.
+    # each time they are drawn. (TFDS images are kept encoded as well, whatever this says.)
     config.data.cache_gb = 4.0
     # What to do when an image fails to decode in mid-training: "stop", or "replace" it by
     # another one (a pure function of seed, example and attempt), counted and reported.
@@ -73,7 +74,8 @@ def get_config() -> ConfigDict:
     # Optimiser steps and images per step, over all devices and hosts together.
     config.steps = 900_000
     config.batch_size = 16
-    # Each step runs as this many sequential parts, to save memory. The result is the same.
+    # Each step runs as this many sequential parts, to save memory. The result is the same,
+    # unless the network has batch normalisation, whose statistics are then those of a part.
     config.accumulate = 1
     # "l1", "l2" or "charbonnier", mean over all elements.
     config.loss = "l2"
@@ -85,7 +87,8 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "halving"
     config.optimizer.halve_every = 300_000
     config.optimizer.final_fraction = 0.0
-    # Linear warm-up from 0, either schedule. 0 = none.
+    # Linear warm-up to the full rate, either schedule: step i of n has (i + 1) / (n + 1) of it.
+    # 0 = none.
     config.optimizer.warmup_steps = 0
     # Gradients are scaled down to this global norm. 0 = never.
     config.optimizer.clip_norm = 0.0

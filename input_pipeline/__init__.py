@@ -1,32 +1,26 @@
 """Data from the host: folders, TFDS data sets and embedded photographs, as NumPy batches.
 
-The only package that imports TensorFlow. Training batches are drawn by tf.data and are a pure
-function of (seed, step), see ``train.py``; evaluation images are read one by one, see
-``evaluation.py``.
+The only package that imports TensorFlow, and that only for training batches and TFDS. Training
+batches are drawn by tf.data and are a pure function of (seed, step), see ``train.py``; evaluation
+images are read one by one, see ``evaluation.py``.
 
     datasets = input_pipeline.create_datasets(config)
     for batch in datasets["train"].batches(start_step=1000): ...
     for image in datasets["eval"]: ...
 """
 
-import os
+from __future__ import annotations
 
-# Read when TensorFlow is imported. Nothing here gains from oneDNN, which logs an error on CPUs
-# without AVX-512; level 1 leaves out the remarks on this machine's CPU.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from ml_collections import ConfigDict
 
-# JAX owns the accelerators; TensorFlow would take all of their memory.
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
+from input_pipeline.evaluation import EvalDataset, create_eval_dataset
+from input_pipeline.sources import open_source
+from lcdnet_jax import config as config_lib
 
-from input_pipeline.evaluation import EvalDataset, create_eval_dataset  # noqa: E402
-from input_pipeline.sources import open_source  # noqa: E402
-from input_pipeline.train import TrainDataset  # noqa: E402
-from lcdnet_jax import config as config_lib  # noqa: E402
+if TYPE_CHECKING:
+    from input_pipeline.train import TrainDataset
 
 __all__ = [
     "EvalDataset",
@@ -35,6 +29,14 @@ __all__ = [
     "create_datasets",
     "create_eval_dataset",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TrainDataset":
+        from input_pipeline.train import TrainDataset
+
+        return TrainDataset
+    raise AttributeError(f"module 'input_pipeline' has no attribute {name!r}")
 
 
 def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset:
@@ -75,6 +77,8 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
         )
     if split == "eval":
         return EvalDataset(source, channels=config.data.channels)
+    from input_pipeline.train import TrainDataset  # imports TensorFlow
+
     return TrainDataset(source, config)
 
 

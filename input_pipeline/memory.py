@@ -8,9 +8,9 @@ import concurrent.futures
 import threading
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
+from input_pipeline.host_only import tf
 from input_pipeline.sources import Source
 from lcdnet_jax.image_io import ImageError, to_uint16
 
@@ -46,7 +46,7 @@ class Memory:
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
         headers = [example.clean.header for example in self._examples]
         sides = np.array([(header.height, header.width) for header in headers], np.int64)
-        self.smallest_side = int(sides.min())
+        self.smallest_side = int(np.min(sides))
 
         sizes = sides.prod(axis=1) * self.depth
         ends = np.cumsum(sizes)

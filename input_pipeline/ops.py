@@ -1,7 +1,6 @@
 """Pure tf functions on one image ``[H, W, C]``; random ones are keyed by a seed of two int64."""
 
-import tensorflow as tf
-
+from input_pipeline.host_only import tf
 from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
 

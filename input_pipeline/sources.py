@@ -6,6 +6,7 @@ Examples are sorted by name, so that their numbers do not depend on the file sys
 import collections
 import concurrent.futures
 import dataclasses
+import importlib
 import importlib.util
 import pathlib
 from collections.abc import Callable, Mapping
@@ -166,6 +167,8 @@ def _folder(spec: Mapping[str, Any], field: str) -> Source:
 def _tfds(spec: Mapping[str, Any], field: str) -> Source:
     """Keeps the encoded bytes of one split in memory."""
     try:
+        # First, or TFDS would import TensorFlow with the accelerators in its sight.
+        importlib.import_module("input_pipeline.host_only")
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ValueError(

@@ -13,10 +13,10 @@ import weakref
 from collections.abc import Generator, Iterator
 
 import numpy as np
-import tensorflow as tf
 from ml_collections import ConfigDict
 
 from input_pipeline import ops
+from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
 from input_pipeline.sources import Source
 

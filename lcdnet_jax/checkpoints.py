@@ -8,6 +8,7 @@ number of devices saved them.
 
 import contextlib
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ Tree = Any
 
 # Everything that a checkpoint may hold; which of it does depends on the run.
 _ITEMS = ("params", "opt_state", "ema", "batch_stats")
+
+_TRASH = "trash"
 
 
 class CheckpointError(RuntimeError):
@@ -50,7 +53,11 @@ class Checkpoints:
             max_to_keep=keep,
             create=keep is not None,
             cleanup_tmp_directories=keep is not None,
+            # Old checkpoints are renamed, then deleted: a kill in between leaves no half one.
+            todelete_subdir=_TRASH if keep is not None else None,
         )
+        if keep is not None:
+            shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
         handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
         try:
             self._manager = ocp.CheckpointManager(

@@ -151,7 +151,8 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
             pixels = _pixels_16(data, image, mode, name)
         else:
             pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return np.ascontiguousarray(_turned(pixels, orientation))
+    pixels = np.ascontiguousarray(_turned(pixels, orientation))
+    return pixels if pixels.flags.writeable else pixels.copy()  # Pillow's are its own
 
 
 def write(path: str | os.PathLike[str], image: np.ndarray, *, quality: int = 95) -> None:

@@ -151,9 +151,15 @@ def test_bad_fields_and_inputs_are_explained():
         networks.create("sadnet", preset="huge")
     with pytest.raises(ValueError, match=r"no field 'depth'; its fields: channels, dilations"):
         networks.create("sadnet", depth=3)
-    with pytest.raises(ValueError, match="needs four dilations"):
+    with pytest.raises(ValueError, match="must be four integers of at least 1"):
         networks.create("sadnet", dilations=(1, 2))
+    with pytest.raises(ValueError, match="must be four integers of at least 1"):
+        networks.create("sadnet", dilations=(0, 1, 2, 3))
+    with pytest.raises(ValueError, match="use_rsab must be True or False, got 'yes'"):
+        networks.create("sadnet", use_rsab="yes")
     module = networks.create("sadnet", **TINY)
+    with pytest.raises(TypeError, match="takes floating-point images"):
+        module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
     for shape in ((1, 8, 8, 1), (8, 8, 3)):
         with pytest.raises(ValueError, match=r"SADNet\(channels=3\) takes \[N, H, W, 3\]"):
             module.init(jax.random.key(0), jnp.zeros(shape))

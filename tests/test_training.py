@@ -1,4 +1,4 @@
-"""The trainer as a whole, on a tiny SADNet and generated images; no TensorFlow involved."""
+"""The trainer as a whole, on a tiny network and generated images."""
 
 import json
 import os
@@ -228,6 +228,62 @@ class TestFailures:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_equal_trees(run(config, tmp_path).params, trained[1].params)
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupt_during_evaluation_saves_too(self, config, tmp_path, interruptible, number):
+        config.checkpoint_every = 0
+
+        class Interrupting(list):
+            def __iter__(self):
+                os.kill(os.getpid(), number)
+                return super().__iter__()
+
+        with pytest.raises(KeyboardInterrupt, match="stopped after step 4; it is saved"):
+            train_and_evaluate(
+                config, tmp_path, datasets={"train": Noise(), "eval": Interrupting(images())}
+            )
+        assert (tmp_path / "checkpoints" / "4").is_dir()
+
+    def test_failing_evaluation_saves_first(self, config, tmp_path):
+        config.checkpoint_every = 0
+
+        class Damaged(list):
+            def __iter__(self):
+                raise image_io.ImageError("image1.png: cut short")
+
+        with pytest.raises(image_io.ImageError, match="cut short"):
+            train_and_evaluate(
+                config, tmp_path, datasets={"train": Noise(), "eval": Damaged(images())}
+            )
+        assert (tmp_path / "checkpoints" / "4").is_dir()
+
+    def test_resume_of_another_configuration(self, config, tmp_path, trained):
+        config.resume = str(trained[0])
+        config.loss = "charbonnier"
+        with pytest.raises(ConfigError, match="loss: 'l2' there, 'charbonnier' given"):
+            run(config, tmp_path)
+
+    def test_full_disk_at_resume_keeps_the_metrics(self, config, tmp_path, monkeypatch):
+        config.steps = 4
+        run(config, tmp_path)
+        metrics = tmp_path / "metrics.jsonl"
+        metrics.write_text(metrics.read_text() + '{"step": 99}\n')
+        before = metrics.read_text()
+
+        def replace(*args):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(loop.Reporter.__init__.__globals__["os"], "replace", replace)
+        monkeypatch.setattr(config_lib, "save", lambda *args: None)
+        config.steps = 8
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            run(config, tmp_path)
+        assert metrics.read_text() == before
+
+    def test_batches_without_degraded_images(self, config, tmp_path):
+        config.degradation.where = "host"
+        with pytest.raises(ValueError, match="have no 'degraded' images"):
+            run(config, tmp_path)
+
     def test_ignored_interrupts_stay_ignored(self, config, tmp_path):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -269,11 +325,11 @@ class TestFailures:
         assert int(run(config, tmp_path).step) == 8
 
     def test_full_disk_for_the_logs(self, config, tmp_path, monkeypatch):
-        def scalars(self, step, scalars):
-            raise OSError(28, "No space left on device")
+        def write(path, image):
+            raise image_io.ImageError(f"{path}: cannot be written (No space left on device)")
 
-        monkeypatch.setattr(loop.Reporter, "scalars", scalars)
-        with pytest.raises(CheckpointError, match=r"cannot write to .*: No space left on device"):
+        monkeypatch.setattr(image_io, "write", write)
+        with pytest.raises(CheckpointError, match=r"cannot write to .*No space left on device"):
             run(config, tmp_path)
 
     def test_batch_that_the_devices_cannot_share(self, config, tmp_path):
@@ -336,6 +392,21 @@ class TestStep:
         config.accumulate = 4
         parts, _ = self.step_with(config, module, spread="one")
         for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+    def test_average_of_the_parameters(self, config):
+        config.ema_decay = 0.15  # from step 1 on below the start's (1 + t) / (10 + t)
+        module, tx = ConvNet(), optax.sgd(0.1)
+        state = create_state(jax.random.key(0), module, tx, ema=True)
+        step = jax.jit(make_train_step(module, tx, config))
+        batch = next(Noise().batches())
+        expected = state.params
+        for decay in (1 / 10, 0.15):
+            state, _ = step(state, batch)
+            expected = jax.tree.map(
+                lambda mean, new, d=decay: d * mean + (1 - d) * new, expected, state.params
+            )
+        for a, b in zip(jax.tree.leaves(state.ema), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
     def test_padding_examples_do_not_count(self, config):

@@ -74,8 +74,16 @@ class SADNet(nn.Module):
                 f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "
                 f"multiple of {self.groups} or groups={_largest_divisor(self.width, self.groups)}"
             )
-        if len(self.dilations) != 4:
-            raise ValueError(f"SADNet needs four dilations, got {self.dilations}")
+        rates = self.dilations
+        if len(rates) != 4 or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
+            raise ValueError(
+                f"SADNet dilations must be four integers of at least 1, got {self.dilations!r}"
+            )
+        for field in ("use_rsab", "use_offset_transfer", "use_context", "zero_init_offsets"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(
+                    f"SADNet {field} must be True or False, got {getattr(self, field)!r}"
+                )
         super().__post_init__()
 
     @nn.compact
@@ -86,6 +94,11 @@ class SADNet(nn.Module):
             raise ValueError(
                 f"SADNet(channels={self.channels}) takes [N, H, W, {self.channels}], got shape "
                 f"{x.shape}; convert the image or create the network with other channels"
+            )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                f"SADNet takes floating-point images in [0, 1], got {x.dtype}; convert with "
+                "image_io.to_float"
             )
         height, width = x.shape[1:3]
         image = ops.pad_to_multiple(x, 8)

@@ -21,7 +21,7 @@ from lcdnet_jax import panels, protocols
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.reports import Progress, Reporter
+from lcdnet_jax.training.reports import Progress, Reporter, ReportError
 from lcdnet_jax.training.sharding import Sharding
 from lcdnet_jax.training.state import TrainState, abstract_state, create_state
 from lcdnet_jax.training.step import make_train_step
@@ -87,10 +87,10 @@ def train_and_evaluate(
         evaluate = _Evaluation(config, module, datasets["eval"], reporter)
         return _loop(config, module, state, datasets["train"], sharding, checkpoints, reporter,
                      evaluate)  # fmt: skip
-    except OSError as error:
+    except ReportError as error:
         raise checkpoints_lib.CheckpointError(
-            f"cannot write to {workdir}: {error.strerror or error}; {checkpoints.saved()}. "
-            "Free disk space or check permissions, then run the same command again"
+            f"cannot write to {workdir}: {error}; {checkpoints.saved()}. Free disk space or check "
+            "permissions, then run the same command again"
         ) from error
     finally:
         checkpoints.close()
@@ -120,44 +120,61 @@ def _loop(
         start_step, process_index=jax.process_index(), process_count=jax.process_count()
     )
     progress = Progress(start_step, config.steps, config.batch_size)
-    unread: list[Mapping[str, jax.Array]] = []
+    unread: list[Mapping[str, jax.Array]] = []  # on the devices
+    rows: list[Mapping[str, Any]] = []  # read, not yet reported
     replaced = 0
-    with _stop_signals() as stop, contextlib.closing(batches):  # type: ignore[type-var]
+    with contextlib.ExitStack() as stack:
+        if hasattr(batches, "close"):  # what reads ahead must stop
+            stack.callback(batches.close)
+        stop = stack.enter_context(_stop_signals())
         for step in range(start_step + 1, config.steps + 1):
             state, metrics = train_step(state, sharding.put_batch(next(batches)))
             unread.append(metrics)
             if step == start_step + 1:
                 jax.block_until_ready(state)
                 progress.restart(step)  # compilation says nothing about the steps to come
-            last = step == config.steps or stop.is_set()
             due = {
-                name: last or (every > 0 and step % every == 0)
+                name: step == config.steps or (every > 0 and step % every == 0)
                 for name, every in (
                     ("log", config.log_every),
                     ("eval", config.eval_every),
                     ("checkpoint", config.checkpoint_every),
                 )
             }
-            if any(due.values()) or len(unread) == _MOST_UNREAD:
-                means = _read_metrics(unread, step, checkpoints)
+            if any(due.values()) or stop.is_set() or len(unread) == _MOST_UNREAD:
+                rows += _read_metrics(unread, step, checkpoints)
                 unread = []
             if due["log"]:
+                means = _means(rows)
+                rows = []
                 line, speed = progress.line(step, means)
                 reporter.say(line)
                 total = getattr(data, "replaced", 0)
                 if total > replaced:
                     reporter.say(f"{total} damaged images were replaced so far")
                     replaced = total
-                images = {"images_seen": step * config.batch_size, "images_per_second": speed}
-                reporter.scalars(step, {**{f"train/{k}": v for k, v in means.items()}, **images})
+                scalars = {f"train/{name}": value for name, value in means.items()}
+                scalars["images_seen"] = step * config.batch_size
+                if speed is not None:
+                    scalars["images_per_second"] = speed
+                reporter.scalars(step, scalars)
             with progress.paused():
                 if due["checkpoint"]:
                     checkpoints.save(step, state.items())
                 if due["eval"] and not stop.is_set():
-                    evaluate(step, state)
-            if last:
+                    try:
+                        evaluate(step, state)
+                    except Exception:  # a damaged image, say: the steps made are not lost
+                        checkpoints.save(step, state.items())
+                        checkpoints.finish(step)
+                        raise
+            if step == config.steps:
                 checkpoints.finish(step)
-            if stop.is_set():
+            elif stop.is_set():  # whenever in this step the signal came
+                if unread:
+                    _read_metrics(unread, step, checkpoints)  # only a good state is saved
+                checkpoints.save(step, state.items())
+                checkpoints.finish(step)
                 raise KeyboardInterrupt(
                     f"stopped after step {step}; it is saved, and the same command continues there"
                 )
@@ -181,9 +198,7 @@ class _Evaluation:
         paired = config.degradation.kind == "none"
         self._sigmas: Sequence[float | None] = (None,) if paired else config.eval.sigmas
         name = "pairs" if paired else config.degradation.protocol
-        self._evaluator = Evaluator(
-            protocols.get(name), seed=config.seed, bucket=config.eval.bucket
-        )
+        self._evaluator = Evaluator(protocols.get(name), bucket=config.eval.bucket)
 
     def __call__(self, step: int, state: TrainState) -> None:
         if jax.process_index() != 0:
@@ -242,13 +257,7 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     """Makes the directory, or checks that its run has the same configuration."""
     stored = workdir / "config.json"
     if stored.exists():
-        changed = config_lib.differences(config_lib.load(stored), config)
-        if changed:
-            raise config_lib.ConfigError(
-                f"{workdir} holds a run with another configuration:\n  "
-                + "\n  ".join(changed)
-                + "\nUse another working directory, or set these fields back to continue that run."
-            )
+        _check_same_run(config, workdir)
     elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
         raise config_lib.ConfigError(
             f"{workdir} holds checkpoints but no config.json; restore that file or use another "
@@ -266,6 +275,16 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     return workdir
 
 
+def _check_same_run(config: ConfigDict, workdir: pathlib.Path) -> None:
+    changed = config_lib.differences(config_lib.load(workdir / "config.json"), config)
+    if changed:
+        raise config_lib.ConfigError(
+            f"{workdir} holds a run with another configuration:\n  "
+            + "\n  ".join(changed)
+            + "\nUse another working directory, or set these fields back to continue that run."
+        )
+
+
 def _initial_state(
     config: ConfigDict,
     module: nn.Module,
@@ -281,6 +300,7 @@ def _initial_state(
         state = _restored(checkpoints, step, abstract, sharding)
         return state, f"continuing after step {step} of {checkpoints.directory}"
     if config.resume:
+        _check_same_run(config, pathlib.Path(config.resume))
         source = checkpoints_lib.Checkpoints(config.resume)
         try:
             step = source.latest_step()
@@ -343,8 +363,8 @@ def _introduce(
 
 def _read_metrics(
     unread: Sequence[Mapping[str, jax.Array]], step: int, checkpoints: checkpoints_lib.Checkpoints
-) -> dict[str, float]:
-    """Means over the steps since the last reading; the newest learning rate."""
+) -> list[Mapping[str, Any]]:
+    """The metrics of the steps up to ``step``, one row each, after a check that all is finite."""
     rows = jax.device_get(unread)
     first = step - len(rows) + 1
     for i, row in enumerate(rows):
@@ -355,6 +375,11 @@ def _read_metrics(
                 "config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at "
                 "the data of that step"
             )
+    return list(rows)
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over some steps; of the learning rate the newest."""
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return means | {"learning_rate": float(rows[-1]["learning_rate"])}
 
@@ -363,8 +388,10 @@ def _read_metrics(
 def _stop_signals() -> Iterator[threading.Event]:
     """Turns the first Ctrl-C or SIGTERM into a flag; the second acts as ever."""
     flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag  # signals reach the main thread only
+    # Signals reach the main thread only; and one host that stops alone leaves the others waiting
+    # for it in the next step, so several hosts are better killed.
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+        yield flag
         return
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     # nohup and shells' "&" ask not to be stopped by Ctrl-C.

@@ -1,8 +1,8 @@
 """What a user sees of a run: lines of progress, metrics on disk, pictures."""
 
 import contextlib
-import importlib.util
 import json
+import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
@@ -14,11 +14,16 @@ from absl import logging
 from lcdnet_jax import image_io
 
 
+class ReportError(RuntimeError):
+    """The disk refused a log or a picture."""
+
+
 class Reporter:
     """Writes to ``workdir``: metrics.jsonl, TensorBoard events and PNG panels; and to the screen.
 
-    TensorBoard events are written by clu, which needs TensorFlow; without TensorFlow this is
-    said once and the JSON lines alone are written.
+    TensorBoard events are written by clu, which needs TensorFlow and tensorboard; without them
+    this is said once and the JSON lines alone are written. What the disk refuses is raised as
+    :class:`ReportError`.
 
     Args:
         workdir: Working directory of the run.
@@ -34,15 +39,17 @@ class Reporter:
         if not active:
             return
         self._jsonl = workdir / "metrics.jsonl"
-        _cut_after(self._jsonl, start_step)
-        if importlib.util.find_spec("tensorflow") is None:
-            self.say("TensorFlow is not installed: metrics go to metrics.jsonl only")
-        else:
+        with _writing():
+            _cut_after(self._jsonl, start_step)
+        try:
             import tensorflow as tf
             from clu import metric_writers
-
-            tf.config.set_visible_devices([], "GPU")  # or it would take all of their memory
-
+        except ImportError as error:
+            self.say(f"no TensorBoard events, metrics go to metrics.jsonl only ({error})")
+            return
+        with contextlib.suppress(RuntimeError):  # too late: TensorFlow is in use already
+            tf.config.set_visible_devices([], "GPU")  # it would take all of their memory
+        with _writing():
             self._events = metric_writers.SummaryWriter(str(workdir))
 
     def say(self, text: str) -> None:
@@ -54,7 +61,7 @@ class Reporter:
         """Adds numbers of one step to both logs."""
         if not self._active:
             return
-        with self._jsonl.open("a") as file:
+        with _writing(), self._jsonl.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         if self._events is not None:
             self._events.write_scalars(step, scalars)
@@ -64,11 +71,9 @@ class Reporter:
         if not self._active:
             return
         folder = self._workdir / "panels"
-        folder.mkdir(exist_ok=True)
-        try:
+        with _writing():
+            folder.mkdir(exist_ok=True)
             image_io.write(folder / f"{step:07d}_{name}.png", panel)
-        except image_io.ImageError as error:
-            raise OSError(str(error)) from error  # the disk's fault, as for the other files
         if self._events is not None:
             self._events.write_images(step, {name: panel[None]})
 
@@ -95,19 +100,24 @@ class Progress:
         self._batch_size = batch_size
         self._last = (start_step, time.perf_counter())
 
-    def line(self, step: int, means: Mapping[str, float]) -> tuple[str, float]:
-        """The line to show after ``step`` steps, and images per second since the last line."""
+    def line(self, step: int, means: Mapping[str, float]) -> tuple[str, float | None]:
+        """The line to show after ``step`` steps, and images per second since the last line.
+
+        No step may have been timed yet; then there is neither speed nor ETA.
+        """
         last_step, last_time = self._last
         now = time.perf_counter()
-        seconds = max(now - last_time, 1e-9) / max(step - last_step, 1)
         self._last = (step, now)
-        speed = self._batch_size / seconds
-        return (
+        line = (
             f"step {step}/{self._steps}  loss {means['loss']:.5f}  psnr {means['psnr']:.2f} dB  "
-            f"lr {means['learning_rate']:.2e}  {speed:.1f} images/s  "
-            f"ETA {_clock((self._steps - step) * seconds)}",
-            speed,
+            f"lr {means['learning_rate']:.2e}"
         )
+        if step == last_step:
+            return line, None
+        seconds = max(now - last_time, 1e-9) / (step - last_step)
+        speed = self._batch_size / seconds
+        eta = _clock((self._steps - step) * seconds)
+        return f"{line}  {speed:.1f} images/s  ETA {eta}", speed
 
     def restart(self, step: int) -> None:
         """Measures speed from ``step`` on, leaving out what came before (compilation)."""
@@ -131,11 +141,26 @@ def _clock(seconds: float) -> str:
 def _cut_after(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
+    old = path.read_text()
     kept = []
-    for line in path.read_text().splitlines():
+    for line in old.splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (json.JSONDecodeError, KeyError):
             continue  # half a line, written when the run was cut off
-    path.write_text("".join(f"{line}\n" for line in kept))
+    new = "".join(f"{line}\n" for line in kept)
+    if new != old:
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(new)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(error.strerror or str(error)) from error
+    except image_io.ImageError as error:
+        raise ReportError(str(error)) from error

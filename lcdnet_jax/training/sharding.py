@@ -23,7 +23,9 @@ class Sharding:
     @classmethod
     def over_all_devices(cls) -> "Sharding":
         """One mesh axis, "data", over every device."""
-        mesh = Mesh(np.array(jax.devices()), ("data",))
+        # Host by host, so that the rows of the global batch keep their order.
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        mesh = Mesh(np.array(devices), ("data",))
         return cls(NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
 
     def put_batch(self, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

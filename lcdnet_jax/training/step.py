@@ -30,7 +30,7 @@ def make_train_step(
 
     Under ``jax.jit`` the batch is the global one and may be sharded. Under ``jax.pmap`` each
     device gets its part, and gradients, metrics and batch statistics are averaged over
-    ``axis_name``. Both give the same numbers.
+    ``axis_name``. Both give the same numbers (for a mask of ones).
 
     The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding), and "degraded"
     where the host has made it. Metrics are float32 scalars: "loss", "psnr" (dB, output
@@ -103,9 +103,19 @@ def make_train_step(
 
 
 def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
-    """Adds "degraded" where the host has not: a pure function of (seed, step, image's place)."""
+    """Adds "degraded" where the host has not: a pure function of (seed, step, image's place).
+
+    Raises:
+        ValueError: If the host should have added it.
+    """
     if "degraded" in batch:
         return batch
+    if config.degradation.kind != "awgn" or config.degradation.where != "device":
+        raise ValueError(
+            "the training batches have no 'degraded' images, which config.degradation (kind "
+            f"{config.degradation.kind!r}, where {config.degradation.where!r}) leaves to the data; "
+            "add them to the batches, or set kind 'awgn' and where 'device'"
+        )
     clean = batch["clean"]
     place = jnp.arange(clean.shape[0], dtype=jnp.int32)
     if axis_name is not None:
