@@ -262,7 +262,27 @@ class TestEval:
         images = sorted((workdir / "eval").rglob("*.png"))
         assert [p.name for p in images] == ["k0.png", "k1.png", "k2.png"]
         assert image_io.read(images[2]).shape == (20, 32, 3)
-        assert "3" in capsys.readouterr().out
+        assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}      3\n" in capsys.readouterr().out
+
+    def test_border_and_luma_are_part_of_the_protocol(self, workdir, tmp_path, capsys):
+        assert run("eval.py", "--workdir", workdir, "--border=3", "--luma", "--save_images",
+                   "--output", tmp_path) is None  # fmt: skip
+        (row,) = results(tmp_path)
+        assert row["protocol"] == "float-y-border3"
+        assert "border 3; Y of BT.601" in capsys.readouterr().out
+        run("eval.py", "--workdir", workdir, "--output", tmp_path / "plain")
+        assert results(tmp_path / "plain")[0]["psnr"] != row["psnr"]
+
+    def test_a_damaged_image_does_not_cost_the_scores_before_it(self, workdir, data, tmp_path):
+        damaged = tmp_path / "damaged"
+        damaged.mkdir()
+        image_io.write(damaged / "a.jpg", np.full((40, 40, 3), 99, np.uint8))
+        whole = (damaged / "a.jpg").read_bytes()
+        (damaged / "a.jpg").write_bytes(whole[: len(whole) - 40])
+        code = run("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{damaged}",
+                   "--output", tmp_path / "out")  # fmt: skip
+        assert "cut short" in code
+        assert [row["dataset"] for row in results(tmp_path / "out")] == ["kodim"]
 
     def test_another_config_chooses_the_data(self, workdir, data, tmp_path):
         assert run("eval.py", "--workdir", workdir, "--config", TINY,

@@ -11,11 +11,13 @@ import sys
 import tomllib
 import zipfile
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import lcdnet_jax
+from lcdnet_jax import image_io
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -41,6 +43,18 @@ def test_what_imports_bring():
     assert not bare & (unwanted | {"clu"})
     assert not used & unwanted
     assert {"lcdnet_jax", "jax", "orbax"} <= used
+
+
+def test_evaluation_images_need_no_tensorflow(tmp_path):
+    image_io.write(tmp_path / "a.png", np.zeros((4, 5, 3), np.uint8))
+    shape, loaded = run_python(
+        "import json, sys, input_pipeline\n"
+        f"source = {{'source': 'folder', 'path': {str(tmp_path)!r}}}\n"
+        "(example,) = input_pipeline.create_eval_dataset(source, 3)\n"
+        "print(json.dumps([example['clean'].shape, 'tensorflow' in sys.modules]))"
+    )
+    assert shape == [4, 5, 3]
+    assert not loaded
 
 
 def test_import_takes_less_than_three_seconds():

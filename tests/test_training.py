@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -137,6 +138,30 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
     events = EventAccumulator(str(workdir))
     events.Reload()
     assert {"train/loss", "eval/sigma50/psnr", "image0_sigma50"} <= set(events.Tags()["tensors"])
+
+
+def test_without_tensorflow_the_json_lines_remain(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # makes the import fail
+    config.steps = 2
+    run(config, tmp_path)
+    assert "no TensorBoard events" in capsys.readouterr().out
+    assert (tmp_path / "metrics.jsonl").read_text().count("train/loss") == 1
+    assert not list(tmp_path.glob("events*"))
+
+
+def test_reported_means_cover_all_steps_since_the_last_line(config, tmp_path):
+    config.log_every, config.checkpoint_every, config.eval_every = 1, 0, 0
+    run(config, tmp_path / "each")
+    config.log_every, config.checkpoint_every = 4, 3  # a checkpoint reads metrics in between
+    run(config, tmp_path / "means")
+
+    def losses(name):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        return [row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row]
+
+    each = losses("each")
+    expected = [np.mean(each[:4]), np.mean(each[4:])]
+    np.testing.assert_allclose(losses("means"), expected, rtol=1e-6)
 
 
 def test_progress_is_shown(config, tmp_path, capsys):
