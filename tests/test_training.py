@@ -186,6 +186,25 @@ def test_stopping_and_resuming_changes_no_bit(config, tmp_path, change, trained)
     assert_equal_trees(straight, resumed)
 
 
+def test_checkpoints_hold_the_state_of_their_step(config, tmp_path, monkeypatch):
+    """Saving goes on in the background while the next step reuses the memory of the state."""
+    config.network.kwargs = ConfigDict({"features": 512})
+    config.checkpoint_every, config.eval_every, config.keep_checkpoints = 1, 0, 8
+    seen = {}
+    save = checkpoints.Checkpoints.save
+
+    def record(self, step, items):
+        seen[step] = jax.tree.map(lambda x: np.array(x, copy=True), dict(items))
+        save(self, step, items)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", record)
+    run(config, tmp_path)
+    reader = checkpoints.Checkpoints(tmp_path)
+    for step in range(1, 9):
+        assert_equal_trees(reader.restore(step, seen[step]), seen[step])
+    reader.close()
+
+
 def test_resume_continues_a_copy_and_leaves_the_original(config, tmp_path, trained):
     first = tmp_path / "first"
     config.steps = 4

@@ -40,6 +40,10 @@ class TrainData(Protocol):
         """
 
 
+# Metrics of so many steps are left on the devices at most.
+_MOST_UNREAD = 1000
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite."""
 
@@ -122,7 +126,6 @@ def _loop(
     progress = Progress(start_step, config.steps, config.batch_size)
     unread: list[Mapping[str, jax.Array]] = []  # on the devices
     rows: list[Mapping[str, Any]] = []  # read, not yet reported
-    replaced = 0
     with contextlib.ExitStack() as stack:
         if hasattr(batches, "close"):  # what reads ahead must stop
             stack.callback(batches.close)
@@ -148,11 +151,8 @@ def _loop(
                 means = _means(rows)
                 rows = []
                 line, speed = progress.line(step, means)
-                reporter.say(line)
-                total = getattr(data, "replaced", 0)
-                if total > replaced:
-                    reporter.say(f"{total} damaged images were replaced so far")
-                    replaced = total
+                replaced = getattr(data, "replaced", 0)
+                reporter.say(line + (f"  {replaced} damaged images replaced" if replaced else ""))
                 scalars = {f"train/{name}": value for name, value in means.items()}
                 scalars["images_seen"] = step * config.batch_size
                 if speed is not None:
@@ -180,9 +180,6 @@ def _loop(
                 )
     reporter.say(f"done: {config.steps} steps, checkpoint in {checkpoints.directory}")
     return state
-
-
-_MOST_UNREAD = 1000
 
 
 class _Evaluation:
