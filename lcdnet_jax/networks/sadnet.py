@@ -58,7 +58,8 @@ class SADNet(nn.Module):
     zero_init_offsets: bool = False
     dtype: DTypeLike = jnp.float32
 
-    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    # "base" is the published network; "small" is ours, for CPUs and quick trials, with as few
+    # offset groups as still are groups: docs/architecture.md has the measurement.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {"width": 32, "offset_width": 32, "groups": 8},
         "small": {"width": 8, "offset_width": 16, "groups": 2},
