@@ -5,6 +5,7 @@ Orbax checkpoint -> restored photographs. The peer is non-local means with the t
 its strength chosen on the training photographs. Results are in quickstart/.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -116,7 +117,7 @@ def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]
         training.train_and_evaluate(config, output, datasets=datasets)
     finally:
         seconds = earlier + time.perf_counter() - begin
-        if output.is_dir():
+        with contextlib.suppress(OSError):  # a full disk: the training's own error says more
             clock.write_text(f"{seconds:.1f}\n")
     return seconds
 
