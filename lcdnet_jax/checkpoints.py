@@ -7,8 +7,10 @@ number of devices saved them.
 """
 
 import contextlib
+import logging as standard_logging
 import pathlib
 import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,8 +33,20 @@ class CheckpointError(RuntimeError):
 
 
 def silence_orbax() -> None:
-    """For programs: keeps Orbax from logging tracebacks of what :class:`CheckpointError` says."""
+    """For programs: keeps Orbax from printing hundreds of tracebacks of one failed save.
+
+    :class:`CheckpointError` says what failed. Orbax logs it too, asyncio logs each array that was
+    not written, and the writing threads report a closed event loop to ``sys.unraisablehook``.
+    """
     logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    show = sys.unraisablehook
+
+    def unraisablehook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
+
+    sys.unraisablehook = unraisablehook
 
 
 class Checkpoints:
