@@ -30,7 +30,8 @@ class Scored:
 
     Attributes:
         name: Name of the image.
-        clean, degraded, restored: ``[H, W, C]`` float32; ``restored`` as the network gave it.
+        clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol says; ``restored``
+            as the network gave it.
         psnr, ssim: Scores of ``restored``, dB and [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
     """
@@ -108,6 +109,7 @@ class Evaluator:
                 raise ValueError(
                     f"{name} is degraded already; use the protocol 'pairs' and no sigma"
                 )
+            clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
             restored = restore(degraded)
             after, before = self.score(restored, clean), self.score(degraded, clean)
             yield Scored(

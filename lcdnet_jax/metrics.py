@@ -1,11 +1,12 @@
 """Image quality, per image, computed in float32 whatever the inputs' dtype.
 
-Both metrics take two batches ``[N, H, W, C]`` of floating-point images whose values span
+All metrics take two batches ``[N, H, W, C]`` of floating-point images whose values span
 ``data_range`` and return ``[N]`` float32. They neither clip nor round nor crop: that is the
 business of a protocol. All functions can be jitted and differentiated.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +70,7 @@ def ssim(
       TypeError: integer images.
     """
     a, b = float32_pair(a, b)
-    height, width, channels = a.shape[1:]
+    height, width = a.shape[1:3]
     if min(height, width) < _WINDOW:
         if sizes is not None:
             return jnp.full(a.shape[0], jnp.nan, jnp.float32)
@@ -77,22 +78,54 @@ def ssim(
             f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}; "
             "use larger images or psnr"
         )
-    a, b = a / data_range, b / data_range
-    # E[x^2] - E[x]^2 cancels where an image is bright and smooth. Variances do not see a
-    # constant, so each channel's mean is taken out first and added to the local means only.
     inside = None if sizes is None else _inside(height, width, sizes)
-    mean_a = jnp.mean(a, axis=(1, 2), keepdims=True, where=inside)
-    mean_b = jnp.mean(b, axis=(1, 2), keepdims=True, where=inside)
-    a, b = a - mean_a, b - mean_b
-    moments = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
-    mu_a, mu_b, aa, bb, ab = (moments[..., i * channels : (i + 1) * channels] for i in range(5))
-    variance = aa - mu_a * mu_a + bb - mu_b * mu_b
-    covariance = ab - mu_a * mu_b
-    mu_a, mu_b = mu_a + mean_a, mu_b + mean_b
-    c1, c2 = _K1**2, _K2**2
-    luminance = (2.0 * mu_a * mu_b + c1) / (mu_a * mu_a + mu_b * mu_b + c1)
-    structure = (2.0 * covariance + c2) / (variance + c2)
-    return _mean(luminance * structure, None if sizes is None else sizes - (_WINDOW - 1))
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jnp.mean(x, axis=(1, 2), keepdims=True, where=inside)
+
+    similarity = _similarity(a / data_range, b / data_range, mean=mean, blur=_blur)
+    return _mean(similarity, None if sizes is None else sizes - (_WINDOW - 1))
+
+
+def ssim_3d(
+    a: jax.Array, b: jax.Array, *, data_range: float = 1.0, sizes: jax.Array | None = None
+) -> jax.Array:
+    """SSIM as in the evaluation code of SADNet: one similarity over height, width and channels.
+
+    Like :func:`ssim`, but the Gaussian window is 11x11x11 for colour images, its third axis the
+    channels, and image and channels are extended by their border values, so that the map covers
+    the whole image. For grey images the window is 11x11. Scores of colour images are not
+    comparable to those of :func:`ssim`.
+
+    Args:
+      a: ``[N, H, W, C]`` images, floating point, of any size.
+      b: images of the same shape.
+      data_range: largest minus smallest possible value, 1 for images in [0, 1].
+      sizes: as for :func:`ssim`.
+
+    Returns:
+      ``[N]`` float32 in [-1, 1].
+
+    Raises:
+      ValueError: different shapes or not four axes.
+      TypeError: integer images.
+    """
+    a, b = float32_pair(a, b)
+    count, height, width, channels = a.shape
+    if sizes is None:
+        sizes = jnp.broadcast_to(jnp.array([height, width]), (count, 2))
+    inside = _inside(height, width, sizes)
+    across = _across_channels(channels)
+
+    def mean(x: jax.Array) -> jax.Array:  # of all channels: the window sees their differences
+        return jnp.mean(x, axis=(1, 2, 3), keepdims=True, where=inside)
+
+    def blur(x: jax.Array) -> jax.Array:
+        groups = x.reshape((count, height, width, -1, channels))
+        groups = jnp.einsum("nhwgc,dc->nhwgd", groups, across, precision="highest")
+        return _blur(_extend(groups.reshape(x.shape), sizes))
+
+    return _mean(_similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes)
 
 
 def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -121,6 +154,33 @@ def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
 
 
+def _similarity(
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    mean: Callable[[jax.Array], jax.Array],
+    blur: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """The map of SSIM, from images in [0, 1].
+
+    E[x^2] - E[x]^2 cancels where an image is bright and smooth. Variances do not see a constant,
+    so ``mean`` (over whatever the window sees) is taken out first and added to the local means
+    only. ``blur`` takes images, concatenated along channels, to their local means.
+    """
+    channels = a.shape[-1]
+    mean_a, mean_b = mean(a), mean(b)
+    a, b = a - mean_a, b - mean_b
+    moments = blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
+    mu_a, mu_b, aa, bb, ab = (moments[..., i * channels : (i + 1) * channels] for i in range(5))
+    variance = aa - mu_a * mu_a + bb - mu_b * mu_b
+    covariance = ab - mu_a * mu_b
+    mu_a, mu_b = mu_a + mean_a, mu_b + mean_b
+    c1, c2 = _K1**2, _K2**2
+    luminance = (2.0 * mu_a * mu_b + c1) / (mu_a * mu_a + mu_b * mu_b + c1)
+    structure = (2.0 * covariance + c2) / (variance + c2)
+    return luminance * structure
+
+
 def _inside(height: int, width: int, sizes: jax.Array) -> jax.Array:
     """``[N, H, W, 1]``, False in the padding."""
     rows = jnp.arange(height)[None, :] < sizes[:, :1]
@@ -141,10 +201,32 @@ def _mean(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
     return jnp.where(jnp.min(sizes, axis=1) > 0, means, jnp.nan)  # nothing left to average
 
 
+def _taps() -> np.ndarray:
+    taps = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2)
+    return taps / taps.sum()
+
+
+def _across_channels(channels: int) -> np.ndarray:
+    """The window along channels that repeat beyond the first and last, as ``[C, C]``."""
+    matrix = np.zeros((channels, channels), np.float32)
+    for channel in range(channels):
+        for offset, tap in enumerate(_taps(), start=-(_WINDOW // 2)):
+            matrix[channel, np.clip(channel + offset, 0, channels - 1)] += tap
+    return matrix
+
+
+def _extend(x: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Repeats the border values of each image by half a window, beyond its true size."""
+    for axis in (1, 2):
+        index = jnp.arange(x.shape[axis] + _WINDOW - 1)[None] - _WINDOW // 2
+        index = jnp.clip(index, 0, sizes[:, axis - 1, None] - 1)
+        x = jax.vmap(lambda image, i, axis=axis: jnp.take(image, i, axis=axis - 1))(x, index)
+    return x
+
+
 def _blur(x: jax.Array) -> jax.Array:
     """Gaussian window along H and W, valid region: shifted multiply-adds, exact in float32."""
-    taps = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2)
-    taps /= taps.sum()
+    taps = _taps()
     for axis in (1, 2):
         size = x.shape[axis] - _WINDOW + 1
         shifted = (jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(_WINDOW))

@@ -8,6 +8,7 @@ decibel or more. Every score of this library is printed beside one of these.
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from lcdnet_jax import metrics
@@ -29,6 +30,9 @@ class Protocol:
         rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
         border: Pixels cut off each side before scoring.
         luma: Scores are taken on the Y channel of BT.601 instead of RGB.
+        multiple: Sides are cut, at the bottom and right, to multiples of this before the network
+            sees the image.
+        ssim_3d: SSIM is ``metrics.ssim_3d`` instead of ``metrics.ssim``.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Protocol:
     rounded: bool = False
     border: int = 0
     luma: bool = False
+    multiple: int = 1
+    ssim_3d: bool = False
 
     def describe(self) -> str:
         """One line to print beside scores."""
@@ -46,10 +52,26 @@ class Protocol:
             None: "degraded images from disk",
         }[self.noise]
         rounded = " and rounded to 8 bits" if self.rounded else ""
+        cut = f"sides cut to multiples of {self.multiple}; " if self.multiple > 1 else ""
+        ssim = "SSIM with windows over height, width and channels; " if self.ssim_3d else ""
         return (
-            f"{self.name}: {seen}; output clipped to [0, 1]{rounded}; border {self.border}; "
-            f"{'Y of BT.601' if self.luma else 'all channels'}; mean of per-image scores"
+            f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; border {self.border}; "
+            f"{'Y of BT.601' if self.luma else 'all channels'}; {ssim}mean of per-image scores"
         )
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The part of an image ``[H, W, C]`` that is restored and scored.
+
+        Raises:
+            ValueError: If nothing is left.
+        """
+        height, width = (side - side % self.multiple for side in image.shape[:2])
+        if not height or not width:
+            raise ValueError(
+                f"protocol {self.name!r} cuts sides to multiples of {self.multiple} pixels and "
+                f"leaves nothing of {image.shape[0]}x{image.shape[1]}; use another protocol"
+            )
+        return image[:height, :width]
 
     def score(self, restored: Array, clean: Array, sizes: Array) -> dict[str, Array]:
         """Scores images that were padded at the bottom and right to a common shape.
@@ -72,7 +94,9 @@ class Protocol:
             sizes = sizes - 2 * self.border
         return {
             "psnr": metrics.psnr(restored, clean, sizes=sizes),
-            "ssim": metrics.ssim(restored, clean, sizes=sizes),
+            "ssim": (metrics.ssim_3d if self.ssim_3d else metrics.ssim)(
+                restored, clean, sizes=sizes
+            ),
         }
 
 
@@ -86,6 +110,9 @@ PROTOCOLS = {
     for protocol in (
         *(Protocol(name, noise=name, rounded=name == "8bit") for name in NOISE_PROTOCOLS),
         Protocol("pairs", noise=None),
+        # The evaluation of SADNet's code: noisy images are 8-bit files, outputs are not rounded.
+        Protocol("sadnet", noise="8bit", multiple=8, ssim_3d=True),
+        Protocol("sadnet-pairs", noise=None, multiple=8, ssim_3d=True),
     )
 }
 

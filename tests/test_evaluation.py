@@ -98,10 +98,27 @@ class TestScores:
         scored = evaluate(examples, "pairs", sigma=None)
         for example in examples:
             one = scored[example["name"]]
-            assert one.degraded is example["degraded"]
+            np.testing.assert_array_equal(one.degraded, example["degraded"])
             image = one.degraded.clip(0, 1)
             expected = peak_signal_noise_ratio(one.clean, image, data_range=1)
             np.testing.assert_allclose(one.input_psnr, expected, rtol=1e-5)
+
+    def test_the_network_sees_what_the_protocol_leaves(self, examples, rng):
+        for sigma, name in ((50.0, "sadnet"), (None, "sadnet-pairs")):
+            if sigma is None:
+                for e in examples:
+                    e["degraded"] = rng.random(e["clean"].shape, np.float32)
+            for example in examples:
+                one = evaluate([example], name, sigma=sigma)[example["name"]]
+                height, width = (side // 8 * 8 for side in example["clean"].shape[:2])
+                cut = (slice(height), slice(width))
+                np.testing.assert_array_equal(one.clean, example["clean"][cut])
+                assert one.degraded.shape == one.restored.shape == one.clean.shape
+                if sigma is None:
+                    np.testing.assert_array_equal(one.degraded, example["degraded"][cut])
+                else:  # the noise of the whole image, then cut
+                    whole = evaluate([example], "8bit")[example["name"]].degraded
+                    np.testing.assert_array_equal(one.degraded, whole[cut])
 
     def test_perfect_and_tiny(self, rng):
         clean = rng.random((5, 7, 1), np.float32)

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lcdnet_jax import metrics
 
 psnr = jax.jit(metrics.psnr)
 ssim = jax.jit(metrics.ssim)
+ssim_3d = jax.jit(metrics.ssim_3d)
 
 
 def pair(rng, shape, noise=0.1):
@@ -49,6 +51,25 @@ def slow_ssim(a, b):
                     / ((mp**2 + mq**2 + 1e-4) * (vp + vq + 9e-4))
                 )
     return np.mean(scores)
+
+
+def slow_ssim_3d(a, b):
+    """One array [H, W, C] with borders repeated along all axes, in float64, by scipy."""
+    offsets = np.arange(11) - 5
+    taps = np.exp(-(offsets**2) / (2 * 1.5**2))
+    taps /= taps.sum()
+
+    def blur(x):
+        for axis in range(3):
+            x = scipy.ndimage.correlate1d(x, taps, axis=axis, mode="nearest")
+        return x
+
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    ma, mb = blur(a), blur(b)
+    va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+    return np.mean(
+        (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 23, 31, 3), (1, 37, 18, 1)])
@@ -101,6 +122,27 @@ def test_ssim_agrees_with_its_definition(rng):
     np.testing.assert_allclose(ssim(a, b), [slow_ssim(a[0], b[0])], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 23, 31, 3), (2, 14, 12, 1), (2, 3, 40, 3), (1, 1, 1, 3)])
+def test_ssim_3d_agrees_with_its_definition(rng, shape):
+    a, b = pair(rng, shape)
+    result = ssim_3d(a, b)
+    assert result.shape == shape[:1]
+    expected = [slow_ssim_3d(x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(result, expected, atol=2e-6)
+    scaled = jax.jit(functools.partial(metrics.ssim_3d, data_range=255))
+    np.testing.assert_allclose(scaled(a * 255, b * 255), expected, atol=1e-5)
+
+
+def test_ssim_3d_of_padded_images(rng):
+    a, b = pair(rng, (2, 20, 24, 3))
+    sizes = np.array([[20, 9], [13, 24]], np.int32)
+    result = ssim_3d(a, b, sizes=sizes)
+    expected = [
+        slow_ssim_3d(x[:h, :w], y[:h, :w]) for x, y, (h, w) in zip(a, b, sizes, strict=True)
+    ]
+    np.testing.assert_allclose(result, expected, atol=2e-6)
+
+
 def test_ssim_of_a_bright_nearly_flat_image(rng):
     """Where E[x^2] - E[x]^2 cancels: contrast of 1e-3 on 0.95, all values far above it."""
     a, b = (np.float32(0.95 + 1e-3 * rng.standard_normal((1, 40, 33, 3))) for _ in range(2))
@@ -134,7 +176,7 @@ def test_ssim_corner_cases():
 
 def test_bfloat16_is_computed_in_float32(rng):
     a, b = (jnp.asarray(x, jnp.bfloat16) for x in pair(rng, (2, 16, 19, 3)))
-    for metric in (psnr, ssim):
+    for metric in (psnr, ssim, ssim_3d):
         result = metric(a, b)
         assert result.dtype == jnp.float32
         np.testing.assert_array_equal(result, metric(a.astype(jnp.float32), b.astype(jnp.float32)))
@@ -162,7 +204,7 @@ def test_ssim_gradient_points_uphill(rng):
     assert before < 1
 
 
-@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim])
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.ssim_3d])
 def test_bad_input(metric):
     x = np.zeros((2, 12, 12, 3), np.float32)
     with pytest.raises(ValueError, match=r"differ in shape.*\(2, 12, 12, 3\).*\(1, 12, 12, 3\)"):

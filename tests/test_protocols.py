@@ -6,6 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lcdnet_jax import metrics, protocols
 from lcdnet_jax.protocols import Protocol
+from tests.test_metrics import slow_ssim_3d as ssim_3d_by_hand
 
 SIZES = np.array([[23, 31], [32, 20], [17, 18]], np.int32)
 PADDED = (len(SIZES), 32, 32)
@@ -35,13 +36,14 @@ def score_by_hand(restored, clean, protocol):
     if protocol.border:
         inner = slice(protocol.border, -protocol.border)
         restored, clean = restored[inner, inner], clean[inner, inner]
-    return {
-        "psnr": peak_signal_noise_ratio(clean, restored, data_range=1),
-        "ssim": structural_similarity(
-            clean, restored, data_range=1, channel_axis=-1, gaussian_weights=True,
-            sigma=1.5, use_sample_covariance=False,
-        ),
-    }  # fmt: skip
+    psnr = peak_signal_noise_ratio(clean, restored, data_range=1)
+    if protocol.ssim_3d:
+        return {"psnr": psnr, "ssim": ssim_3d_by_hand(restored, clean)}
+    ssim = structural_similarity(
+        clean, restored, data_range=1, channel_axis=-1, gaussian_weights=True,
+        sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    return {"psnr": psnr, "ssim": ssim}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -50,6 +52,7 @@ def score_by_hand(restored, clean, protocol):
     [
         protocols.get("float"),
         protocols.get("8bit"),
+        protocols.get("sadnet"),
         Protocol("everything", rounded=True, border=3, luma=True),
     ],
     ids=lambda protocol: protocol.name,
@@ -95,14 +98,28 @@ def test_sizes_of_the_metrics(images):
 
 
 def test_names():
-    assert set(protocols.PROTOCOLS) == {"float", "clipped", "8bit", "pairs"}
+    noises = {
+        **{name: name for name in ("float", "clipped", "8bit")},
+        "pairs": None,
+        "sadnet": "8bit",
+        "sadnet-pairs": None,
+    }
+    assert {name: p.noise for name, p in protocols.PROTOCOLS.items()} == noises
     for name, protocol in protocols.PROTOCOLS.items():
         assert protocols.get(name) is protocol
         assert protocol.name == name
-        assert protocol.noise == (None if name == "pairs" else name)
         assert protocol.rounded == (name == "8bit")
+        assert (protocol.multiple == 8) == protocol.ssim_3d == name.startswith("sadnet")
     with pytest.raises(ValueError, match="'16bit'; known protocols: float, clipped, 8bit, pairs"):
         protocols.get("16bit")
+
+
+def test_cut_to_multiples(rng):
+    image = rng.random((23, 40, 3))
+    np.testing.assert_array_equal(protocols.get("sadnet").cut(image), image[:16])
+    np.testing.assert_array_equal(protocols.get("8bit").cut(image), image)
+    with pytest.raises(ValueError, match=r"'sadnet' cuts .* 8 pixels .* nothing of 7x40; use"):
+        protocols.get("sadnet").cut(image[:7])
 
 
 @pytest.mark.parametrize(
@@ -127,6 +144,12 @@ def test_names():
             Protocol("pairs4", noise=None, border=4, luma=True),
             "pairs4: degraded images from disk; output clipped to [0, 1]; border 4; Y of BT.601; "
             "mean of per-image scores",
+        ),
+        (
+            protocols.get("sadnet"),
+            "sadnet: noise clipped and rounded to 8 bits; sides cut to multiples of 8; output "
+            "clipped to [0, 1]; border 0; all channels; SSIM with windows over height, width and "
+            "channels; mean of per-image scores",
         ),
     ],
     ids=lambda value: getattr(value, "name", None),
