@@ -1,8 +1,10 @@
-"""Pictures to look at: versions of one image side by side, with a zoomed crop below."""
+"""Pictures to look at: versions of one image side by side; where a network samples an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.ndimage
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from lcdnet_jax import image_io
@@ -10,6 +12,11 @@ from lcdnet_jax import image_io
 _MARGIN = 8
 _TEXT = 16
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (230, 60, 40)
+_OUTSIDE, _POINT = (205, 205, 205), (90, 255, 90)
+# Modulation 0, 0.5, 1: from dark to light, so that it also reads without colour vision.
+_RAMP = np.array([(35, 20, 130), (225, 50, 90), (255, 235, 70)], np.float64)
+_LEGEND = 650
+_FINER = 4  # marks are drawn this many times larger and reduced: Pillow's have no soft edges
 
 
 def draw_panel(
@@ -56,6 +63,220 @@ def draw_panel(
         font = ImageFont.load_default(size=_TEXT - 2)
         draw.text((x, y + height + width + 2 * _MARGIN), caption, fill=_INK, font=font)
     return np.asarray(panel)
+
+
+def choose_points(image: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Three pixels where adaptive sampling has different things to do.
+
+    All three come from the two eigenvalues of the structure tensor (Harris and Stephens, "A
+    combined corner and edge detector", 1988), which measure contrast along and across the
+    prevailing direction: the first minus the second is largest at an edge, the second in texture,
+    and their sum is smallest where the image is flat. The same image gives the same points.
+
+    Args:
+        image: ``[H, W, C]``, C = 1 or 3, float in [0, 1]; may be noisy.
+
+    Returns:
+        (row, column) of "edge", "texture" and "flat", away from the borders where the image is
+        large enough. In an image without any contrast all three are the same.
+    """
+    grey = np.asarray(image, np.float64).mean(axis=-1)
+    dy, dx = (scipy.ndimage.gaussian_filter(grey, 1.5, order=order) for order in ((1, 0), (0, 1)))
+    yy, xx, yx = (scipy.ndimage.gaussian_filter(p, 5) for p in (dy * dy, dx * dx, dy * dx))
+    spread = np.hypot(yy - xx, 2 * yx)  # difference of the eigenvalues; their sum is yy + xx
+    top, left = (min(24, (side - 1) // 2) for side in grey.shape)
+    inner = (slice(top, grey.shape[0] - top), slice(left, grey.shape[1] - left))
+    points = {}
+    for name, score in (("edge", spread), ("texture", yy + xx - spread), ("flat", -yy - xx)):
+        row, column = np.unravel_index(score[inner].argmax(), score[inner].shape)
+        points[name] = (top + int(row), left + int(column))
+    return points
+
+
+def draw_sampling(
+    image: np.ndarray,
+    sampling: Mapping[int, tuple[ArrayLike, ArrayLike]],
+    *,
+    points: Mapping[str, tuple[int, int]],
+    width: int = 288,
+) -> np.ndarray:
+    """Draws where each scale of a deformable network samples around chosen pixels.
+
+    A row for each point, a column for each scale, coarse to fine, all of the same enlarged
+    detail. Hollow squares are the regular 3x3 grid of that scale around the point, dots the
+    learned positions of all groups, their colour the modulation; a line leads from each square
+    to its dots. What lies outside the image is grey; there the network reads zeros. Offsets
+    longer than the image are drawn as long as the image.
+
+    Args:
+        image: ``[H, W, C]``, C = 1 or 3, float in [0, 1] (clipped here).
+        sampling: By the size of a scale's pixels, as ``SADNet.sampling`` gives it for this one
+            image: positions ``[1, ceil(H / size), ceil(W / size), G, 9, 2]``, (row, column) in
+            pixels of that scale, and modulation ``[1, ..., G, 9]`` in [0, 1].
+        points: Captions and pixels (row, column) of ``image``.
+        width: Side of each picture in the panel, pixels.
+
+    Returns:
+        ``[H', W', 3]`` uint8.
+
+    Raises:
+        ValueError: For no points or scales, a point outside the image, and sampling of another
+            image size, of several images, or not finite.
+    """
+    fields = {size: (np.asarray(p), np.asarray(m)) for size, (p, m) in sampling.items()}
+    _check_sampling(image.shape[:2], fields, points)
+    scales = sorted(fields, reverse=True)
+    colour = image_io.convert_channels(image_io.to_uint8(image), 3)
+    font = ImageFont.load_default(size=_TEXT - 2)
+    step_x, step_y = width + _MARGIN, width + _TEXT + 2 * _MARGIN
+    left, top = _MARGIN, _TEXT + 2 * _MARGIN
+    panel = Image.new(
+        "RGB",
+        (left + max(len(scales) * step_x, _LEGEND), top + len(points) * step_y + _TEXT + _MARGIN),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(panel)
+    for i, size in enumerate(scales):
+        title = "full resolution" if size == 1 else f"1/{size} resolution"
+        draw.text((left + i * step_x, _MARGIN), title, fill=_INK, font=font)
+    for j, (caption, point) in enumerate(points.items()):
+        marks = {s: _marks(*fields[s], s, point, max(colour.shape[:2])) for s in scales}
+        top_left, side = _box([place for grid, dots, _ in marks.values() for place in (grid, dots)])
+        detail = Image.new("RGB", (side, side), _OUTSIDE)
+        detail.paste(Image.fromarray(colour), (-top_left[1], -top_left[0]))
+        for i, size in enumerate(scales):
+            picture = _draw_marks(detail, top_left, point, *marks[size], width)
+            panel.paste(picture, (left + i * step_x, top + j * step_y))
+        text = f"{caption}: row {point[0]}, column {point[1]}"
+        draw.text((left, top + j * step_y + width + _MARGIN // 2), text, fill=_INK, font=font)
+    panel.paste(_draw_legend(), (left, panel.height - _TEXT - _MARGIN))
+    return np.asarray(panel)
+
+
+def _marks(
+    positions: np.ndarray, modulation: np.ndarray, size: int, point: tuple[int, int], longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grid ``[9, 2]`` and dots ``[G, 9, 2]`` in pixels of the image, modulation ``[G, 9]``."""
+    row, column = point[0] // size, point[1] // size
+    grid = np.add(np.stack(np.divmod(np.arange(9), 3), axis=-1), (row - 1, column - 1))
+    offset = (positions[0, row, column].astype(np.float64) - grid) * size
+    grid = (grid + 0.5) * size - 0.5
+    return grid, grid + np.clip(offset, -longest, longest), modulation[0, row, column]
+
+
+def _box(places: Sequence[np.ndarray]) -> tuple[tuple[int, int], int]:
+    """Corner and side of the smallest square around ``[..., 2]``, with a rim for the marks."""
+    every = np.concatenate([p.reshape(-1, 2) for p in places])
+    low, high = np.floor(every.min(axis=0)) - 1, np.ceil(every.max(axis=0)) + 1
+    side = int((high - low).max()) + 1
+    top, left = (low + high + 1 - side) // 2
+    return (int(top), int(left)), side
+
+
+def _draw_marks(
+    detail: Image.Image,
+    top_left: tuple[int, int],
+    point: tuple[int, int],
+    grid: np.ndarray,
+    dots: np.ndarray,
+    modulation: np.ndarray,
+    width: int,
+) -> Image.Image:
+    """The detail, whose corner is the pixel ``top_left``, enlarged and with marks on it."""
+    large = width * _FINER
+    zoom = large / detail.width
+    unit = large / 288  # the marks grow with the picture
+
+    def place(p: np.ndarray) -> tuple[float, float]:
+        y, x = (p - top_left + 0.5) * zoom
+        return float(x), float(y)
+
+    # Nearest neighbour: the pixels themselves, not an interpolation of them.
+    picture = detail.resize((large, large), Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(picture)
+    for group in dots:
+        for start, end in zip(grid, group, strict=True):
+            draw.line([place(start), place(end)], fill=_PAPER, width=round(unit))
+    for p in grid:
+        _draw_square(draw, place(p), unit)
+    for p, value in zip(dots.reshape(-1, 2), modulation.reshape(-1), strict=True):
+        _draw_dot(draw, place(p), value, unit * min(1, 2 / len(dots)) ** 0.25)  # many: smaller
+    draw.rectangle(_around(place(np.array(point)), zoom / 2), outline=_POINT, width=round(2 * unit))
+    return picture.resize((width, width), Image.Resampling.BOX)
+
+
+def _draw_legend() -> Image.Image:
+    """One line, ``_LEGEND`` pixels wide: the colours of the modulation, then the marks."""
+    unit, middle = float(_FINER), _TEXT * _FINER / 2
+    picture = Image.new("RGB", (_LEGEND * _FINER, _TEXT * _FINER), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=(_TEXT - 2) * _FINER)
+
+    def write(x: float, text: str) -> float:
+        draw.text((x, middle), text, fill=_INK, font=font, anchor="lm")
+        return x + font.getlength(text) + 6 * unit
+
+    x = write(0, "learned sample, modulation 0")
+    for value in np.linspace(0, 1, 11):
+        _draw_dot(draw, (x + 5 * unit, middle), value, unit)
+        x += 10 * unit
+    x = write(x + 6 * unit, "1") + 24 * unit
+    _draw_square(draw, (x, middle), unit)
+    x = write(x + 9 * unit, "regular grid of the scale") + 24 * unit
+    draw.rectangle(_around((x, middle), 6 * unit), outline=_POINT, width=round(2 * unit))
+    write(x + 11 * unit, "chosen pixel")
+    return picture.resize((_LEGEND, _TEXT), Image.Resampling.BOX)
+
+
+def _draw_square(draw: ImageDraw.ImageDraw, centre: tuple[float, float], unit: float) -> None:
+    draw.rectangle(_around(centre, 4.5 * unit), outline=_INK, width=round(3 * unit))
+    draw.rectangle(_around(centre, 3.5 * unit), outline=_PAPER, width=round(unit))
+
+
+def _draw_dot(
+    draw: ImageDraw.ImageDraw, centre: tuple[float, float], modulation: float, unit: float
+) -> None:
+    red, green, blue = (round(float(np.interp(modulation, (0, 0.5, 1), c))) for c in _RAMP.T)
+    draw.ellipse(_around(centre, 4.5 * unit), fill=_INK)
+    draw.ellipse(_around(centre, 3.5 * unit), fill=(red, green, blue))
+
+
+def _around(centre: tuple[float, float], radius: float) -> list[float]:
+    x, y = centre
+    return [x - radius, y - radius, x + radius, y + radius]
+
+
+def _check_sampling(
+    size_in: tuple[int, ...],
+    fields: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    points: Mapping[str, tuple[int, int]],
+) -> None:
+    height, width = size_in
+    if not points or not fields:
+        raise ValueError(
+            "nothing to draw; give the sampling of at least one scale and at least one point "
+            "(choose_points finds three)"
+        )
+    for caption, (row, column) in points.items():
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(
+                f"the point {caption!r} is ({row}, {column}), outside the image of {height} rows "
+                f"and {width} columns"
+            )
+    for size, (positions, modulation) in fields.items():
+        got, of = positions.shape, modulation.shape
+        expected = (1, -(-height // size), -(-width // size))
+        if got[:3] != expected or got[4:] != (9, 2) or of != got[:-1]:
+            raise ValueError(
+                f"the sampling of scale {size} has shapes {got} and {of}, but one image of "
+                f"{height}x{width} needs {expected} + (G, 9, 2) and {expected} + (G, 9); pass the "
+                "sampling of this image alone"
+            )
+        if not np.isfinite(positions).all() or not np.isfinite(modulation).all():
+            raise ValueError(
+                f"the sampling of scale {size} holds NaN or infinity; check the network's "
+                "parameters and input"
+            )
 
 
 def _detail(clean: np.ndarray) -> tuple[int, int, int]:

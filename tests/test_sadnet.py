@@ -1,11 +1,12 @@
 """SADNet against the official module's numbers, its parameter counts, and any image size."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcdnet_jax import convert, networks
+from lcdnet_jax import convert, networks, ops
 from lcdnet_jax.networks import sadnet
 
 TINY = {"width": 4, "offset_width": 4, "groups": 2}
@@ -163,6 +164,104 @@ def test_bad_fields_and_inputs_are_explained():
     for shape in ((1, 8, 8, 1), (8, 8, 3)):
         with pytest.raises(ValueError, match=r"SADNet\(channels=3\) takes \[N, H, W, 3\]"):
             module.init(jax.random.key(0), jnp.zeros(shape))
+
+
+def regular_grid(height, width):
+    """[h, w, 9, 2]: what each output pixel of a 3x3 convolution reads."""
+    grid = np.zeros((height, width, 9, 2))
+    for y, x, i, j in np.ndindex(height, width, 3, 3):
+        grid[y, x, 3 * i + j] = (y - 1 + i, x - 1 + j)
+    return grid
+
+
+class TestSampling:
+    def test_means_what_the_official_code_means(self, rng):
+        """A network of zeros whose offsets and logits are the biases set here."""
+        module = networks.create("sadnet", channels=1, **TINY)
+        x = jnp.zeros((2, 9, 18, 1))
+        shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+        set_by_hand = jax.tree.map(lambda leaf: leaf, zeros)
+        biases = {}
+        for scale in (1, 2, 3, 4):
+            biases[2 ** (scale - 1)] = bias = rng.normal(size=54).astype(np.float32)
+            block = set_by_hand["params"][f"dres{scale}"]["dcnpack"]
+            block["conv_offset_mask"]["bias"] = jnp.asarray(bias)
+        sampling = quick_jit(module.sampling)
+        regular, learned = jax.device_get((sampling(zeros, x), sampling(set_by_hand, x)))
+        assert list(learned) == [1, 2, 4, 8]
+        for size, (h, w) in {1: (9, 18), 2: (5, 9), 4: (3, 5), 8: (2, 3)}.items():
+            grid, bias = regular_grid(h, w), biases[size]
+            for found in (regular[size], learned[size]):
+                assert found.positions.shape == (2, h, w, 2, 9, 2)
+                assert found.modulation.shape == (2, h, w, 2, 9)
+                assert found.positions.dtype == found.modulation.dtype == jnp.float32
+            for image, group, tap in np.ndindex(2, 2, 9):
+                where = (image, slice(None), slice(None), group, tap)
+                np.testing.assert_array_equal(regular[size].positions[where], grid[:, :, tap])
+                shift = bias[18 * group + 2 * tap], bias[18 * group + 2 * tap + 1]
+                np.testing.assert_allclose(
+                    learned[size].positions[where], grid[:, :, tap] + shift, atol=2e-6
+                )
+                weight = 1 / (1 + np.exp(-bias[36 + 9 * group + tap]))
+                np.testing.assert_allclose(learned[size].modulation[where], weight, rtol=1e-5)
+            np.testing.assert_array_equal(regular[size].modulation, 0.5)
+
+    def test_is_what_the_blocks_sample(self, tiny):
+        """Sampling there again gives the blocks' own outputs, on an image that is padded."""
+        module, variables, _ = tiny
+        x = jax.random.uniform(jax.random.key(1), (2, 9, 14, 3))
+        scales = {2 ** (scale - 1): f"dres{scale}" for scale in (1, 2, 3, 4)}
+
+        @quick_jit
+        def observe(variables, x):
+            calls, again = {}, {}
+
+            def record(next_call, args, kwargs, context):
+                out = next_call(*args, **kwargs)
+                if isinstance(context.module, sadnet.DeformConv):
+                    calls[context.module.path[0]] = (args[0], out)
+                return out
+
+            with nn.intercept_methods(record):
+                module.apply(variables, x)
+            whole = module.sampling(variables, ops.pad_to_multiple(x, 8))
+            for size, name in scales.items():
+                params = variables["params"][name]["dcnpack"]
+                grid = regular_grid(16 // size, 16 // size).astype(np.float32)
+                offset = whole[size].positions - grid[None, :, :, None]
+                again[name] = ops.deform_conv2d(
+                    calls[name][0], offset, whole[size].modulation, params["kernel"], params["bias"]
+                )
+            outputs = {name: out for name, (_, out) in calls.items()}
+            return outputs, again, whole, module.sampling(variables, x)
+
+        outputs, again, whole, cropped = observe(variables, x)
+        for size, name in scales.items():
+            np.testing.assert_allclose(again[name], outputs[name], atol=1e-5)
+            h, w = -(-9 // size), -(-14 // size)
+            for part, everything in zip(cropped[size], whole[size], strict=True):
+                assert part.shape[1:3] == (h, w)
+                np.testing.assert_array_equal(part, everything[:, :h, :w])
+            assert np.abs(whole[size].modulation - 0.5).max() > 1e-3
+
+    def test_leaves_the_network_alone(self, tiny):
+        """The network is the same program whether it is asked for its sampling or not."""
+        module, variables, _ = tiny
+        assert set(variables) == {"params"}
+        x = jnp.zeros((1, 8, 8, 3))
+
+        asked = jax.jit(lambda v, x: module.apply(v, x, mutable=["intermediates"])[0])
+        plain = jax.jit(lambda v, x: module.apply(v, x))
+        programs = [f.lower(variables, x).as_text() for f in (asked, plain)]
+        assert programs[0] == programs[1]
+        kept = jax.eval_shape(lambda: module.apply(variables, x, mutable=["batch_stats"])[1])
+        assert kept == {}
+
+    def test_needs_deformable_blocks(self):
+        module = networks.create("sadnet", use_rsab=False, **TINY)
+        with pytest.raises(ValueError, match="learns no sampling; use a network with use_rsab=Tr"):
+            module.sampling({}, jnp.zeros((1, 8, 8, 3)))
 
 
 class TestFromTorch:

@@ -10,11 +10,12 @@ offsets and modulations are predicted, doubled, rather than offsets themselves (
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -23,6 +24,18 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 _TAPS = 9
 _xavier = nn.initializers.xavier_uniform()
+
+
+class Sampling(NamedTuple):
+    """Where the deformable block of one scale samples, and how much each sample counts.
+
+    Attributes:
+        positions: ``[N, h, w, G, 9, 2]``, (row, column) in pixels of that scale.
+        modulation: ``[N, h, w, G, 9]``, in (0, 1).
+    """
+
+    positions: Array
+    modulation: Array
 
 
 class SADNet(nn.Module):
@@ -139,6 +152,44 @@ class SADNet(nn.Module):
         restored = image + residual.astype(image.dtype)
         return restored[:, :height, :width]
 
+    @nn.nowrap
+    def sampling(self, variables: Mapping[str, Any], x: Array) -> dict[int, Sampling]:
+        """The learned sampling of every output pixel, group and tap (paper figure 4).
+
+        A position is that of the pixel, plus its tap of the regular 3x3 grid, plus the learned
+        offset; it may lie outside the image. Those of scale s are at ``(p + 0.5) * s - 0.5`` in
+        the image.
+
+        Args:
+            variables: As for ``apply``.
+            x: ``[N, H, W, channels]``, floating point in [0, 1].
+
+        Returns:
+            By the size of a pixel of the scale, 1 (finest), 2, 4 and 8: arrays with
+            ``h = ceil(H / size)`` and ``w = ceil(W / size)``, float32 (float64 for a float64
+            network).
+
+        Raises:
+            ValueError: For a network with ``use_rsab=False``.
+        """
+        if not self.use_rsab:
+            raise ValueError(
+                "SADNet(use_rsab=False) has no deformable blocks and learns no sampling; use a "
+                "network with use_rsab=True"
+            )
+        _, state = self.apply(variables, x, mutable=["intermediates"])
+        tap = np.stack(np.divmod(np.arange(_TAPS), 3), axis=-1) - 1
+        found = {}
+        for scale in (1, 2, 3, 4):
+            block = state["intermediates"][f"dres{scale}"]["dcnpack"]
+            offset, modulation = block["sampling"][-1]
+            size = 2 ** (scale - 1)
+            h, w = -(-x.shape[1] // size), -(-x.shape[2] // size)
+            pixel = jnp.moveaxis(jnp.indices((h, w), offset.dtype), 0, -1)[None, :, :, None, None]
+            grid = pixel + jnp.asarray(tap, offset.dtype)[None, None, None, None]
+            found[size] = Sampling(grid + offset[:, :h, :w], modulation[:, :h, :w])
+        return found
+
 
 class ResBlock(nn.Module):
     """Residual block of two 3x3 convolutions, after a 1x1 one where the width changes."""
@@ -226,15 +277,12 @@ class DeformConv(nn.Module):
         )
         predicted = predict(offset_feature).astype(at_least_float32(self.dtype))
         offset, logit = jnp.split(predicted, [2 * _TAPS * self.groups], axis=-1)
+        offset = offset.reshape(n, height, width, self.groups, _TAPS, 2)
+        modulation = jax.nn.sigmoid(logit).reshape(n, height, width, self.groups, _TAPS)
+        self.sow("intermediates", "sampling", (offset, modulation))  # kept only if asked for
         kernel = self.param("kernel", _fan_in_uniform, (3, 3, channels, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        return ops.deform_conv2d(
-            x,
-            offset.reshape(n, height, width, self.groups, _TAPS, 2),
-            jax.nn.sigmoid(logit).reshape(n, height, width, self.groups, _TAPS),
-            kernel,
-            bias,
-        )
+        return ops.deform_conv2d(x, offset, modulation, kernel, bias)
 
 
 class Down(nn.Module):
