@@ -21,7 +21,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-import input_pipeline
+from input_pipeline import EvalDataset, create_eval_dataset, dnd
+from input_pipeline.dnd import DND
 from lcdnet_jax import Restorer, checkpoints, image_io, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
@@ -40,12 +41,17 @@ _RAW = flags.DEFINE_boolean("raw", False, "Use the raw parameters even where the
 _DATA = flags.DEFINE_list(
     "data",
     None,
-    "Data sets: folders (of clean images, or with input/ and target/), 'photos', or 'tfds:NAME' "
-    "with the split and feature of config.data.eval. Default: config.data.eval.",
+    "Data sets: folders (of clean images, or with input/ and target/), 'photos', 'tfds:NAME' with "
+    "the split and feature of config.data.eval, or KIND:FOLDER for another kind of "
+    "config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' scores nothing, "
+    "but restores the crops of DND and writes a submission. Default: config.data.eval.",
 )
 _SIGMAS = flags.DEFINE_list("sigmas", None, "Noise levels; by default config.eval.sigmas.")
 _PROTOCOLS = flags.DEFINE_list(
-    "protocols", None, "Of float, clipped and 8bit; by default that of the training."
+    "protocols",
+    None,
+    "Of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by default that of "
+    "the training. Pairs are scored under 'pairs', or 'sadnet-pairs' for sadnet.",
 )
 _BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
 _LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
@@ -80,16 +86,22 @@ def evaluate() -> None:
     output.mkdir(parents=True, exist_ok=True)
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
-    datasets = {}
+    datasets: dict[str, EvalDataset | DND] = {}
     for name, source in _sources(config):
         if name in datasets:
-            raise ValueError(f"two data sets are called {name}; rename a folder")
-        datasets[name] = input_pipeline.create_eval_dataset(
-            source, trained.data.channels, field="--data"
-        )
+            raise ValueError(
+                f"two data sets are called {name}; rename a folder or score them apart"
+            )
+        if source["source"] == "dnd":
+            datasets[name] = DND(source["path"])
+            continue
+        datasets[name] = create_eval_dataset(source, trained.data.channels, field="--data")
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
     for name, examples in datasets.items():
+        if isinstance(examples, DND):
+            _submit(restorer, examples, output / name)
+            continue
         for protocol, sigma in _settings(config, trained, paired=examples.source.paired):
             evaluator = Evaluator(protocol, bucket=config.eval.bucket)
             described[protocol.describe()] = None
@@ -111,29 +123,40 @@ def evaluate() -> None:
             )
             _print_row(rows[-1], header=len(rows) == 1)
             _write(rows, output)  # each time: a damaged image must not cost the scores before it
-    print("\n".join(described), flush=True)
-    print(f"written: {output}/results.json and results.csv", flush=True)
+    if rows:
+        print("\n".join(described), flush=True)
+        print(f"written: {output}/results.json and results.csv", flush=True)
 
 
 def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
     """Names and sources of the data sets asked for."""
     default = config.data.eval.to_dict()
     if not _DATA.value:
-        path = default["path"]
-        names = {"photos": "photos", "folder": pathlib.Path(path).name, "tfds": _tfds_name(path)}
-        yield names[default["source"]], default
+        yield _name(default["source"], default["path"]), default
     for text in _DATA.value or ():
+        kind, colon, path = text.partition(":")
         if text == "photos":
             yield text, {"source": "photos", "split": "test"}
-        elif text.startswith("tfds:"):
-            path = text.removeprefix("tfds:")
-            yield _tfds_name(path), {**default, "source": "tfds", "path": path}
+        elif colon and kind in (*config_lib.SOURCES, "dnd"):
+            yield _name(kind, path), {**default, "source": kind, "path": path}
         else:
-            yield pathlib.Path(text).absolute().name, {"source": "folder", "path": text}
+            yield _name("folder", text), {"source": "folder", "path": text}
 
 
-def _tfds_name(path: str) -> str:
-    return path.replace("/", "_")
+def _name(kind: str, path: str) -> str:
+    """What results and folders of images call a data set."""
+    if kind == "folder":
+        return pathlib.Path(path).absolute().name
+    return path.replace("/", "_") if kind == "tfds" else kind.replace(",", "+")
+
+
+def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
+    """Restores all crops of DND and writes what its server takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(len(benchmark)):
+        path = dnd.write(folder, i, [restorer(crop) for crop in benchmark.crops(i)])
+        print(f"DND: image {i + 1} of {len(benchmark)}, {path.name}", flush=True)
+    print(f"written: {folder}; DND's server scores these files, {dnd.SERVER}", flush=True)
 
 
 def _settings(
@@ -147,9 +170,11 @@ def _settings(
             protocols.get(name), name=name + suffix, border=_BORDER.value, luma=_LUMA.value
         )
 
-    if paired:
-        return [(protocol("pairs"), None)]
     names = _PROTOCOLS.value or [trained.degradation.protocol]
+    if paired:
+        plain = (protocols.get(name).name for name in names)
+        pairs = ["sadnet-pairs" if name.startswith("sadnet") else "pairs" for name in plain]
+        return [(protocol(name), None) for name in dict.fromkeys(pairs)]
     try:
         sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
     except ValueError:

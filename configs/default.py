@@ -30,9 +30,16 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     # Where training images come from:
     #   photos  the colour photographs inside scikit-image's wheel; `split` is train or test
-    #   folder  `path` holds clean images, or pairs in input/ and target/ with equal names
-    #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split,
-    #           `feature` the key of the clean image
+    #   folder  `path` holds clean images, or pairs in input/ and target/ (or noisy/ and clean/)
+    #           with equal names
+    #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
+    #           the key of the clean image, or "noisy:clean" for pairs. Pairs with real noise
+    #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu
+    #   sidd, renoir, polyu, nam, sidd_validation
+    #           pairs with real noise; `path` is the folder of the data set as published, see
+    #           input_pipeline/real_noise.py
+    # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
+    # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(
         {"source": "photos", "path": "", "split": "train", "feature": "image"}
     )
@@ -45,6 +52,11 @@ def get_config() -> ConfigDict:
     # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
     # least one image must have a side that long.
     config.data.crop = 128
+    # Crops are taken anywhere in an image, each image equally often (0); or inside square tiles
+    # of this side, one every `tile_stride` pixels, each tile equally often, so that large
+    # images count for more.
+    config.data.tile = 0
+    config.data.tile_stride = 0
     # Horizontal flip, vertical flip and transposition, each with probability 1/2: all eight
     # orientations, quarter turns among them, are equally likely.
     config.data.augment = True
@@ -58,7 +70,7 @@ def get_config() -> ConfigDict:
     # --- degradation -------------------------------------------------------------------------
     config.degradation = ConfigDict()
     # "awgn": white Gaussian noise on clean images. "none": the degraded halves come from disk
-    # (folders with input/ and target/).
+    # (sources that hold pairs).
     config.degradation.kind = "awgn"
     # Noise level in 8-bit units, one value per image drawn uniformly from this range.
     # Equal ends give a network for one level, different ends a blind one.

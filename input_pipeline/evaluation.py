@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.sources import Source, open_source
+from input_pipeline.examples import Source
+from input_pipeline.sources import open_source
 from lcdnet_jax import image_io
 
 

@@ -10,8 +10,8 @@ import threading
 import numpy as np
 from absl import logging
 
+from input_pipeline.examples import Source
 from input_pipeline.host_only import tf
-from input_pipeline.sources import Source
 from lcdnet_jax.image_io import ImageError, to_uint16
 
 
@@ -47,6 +47,7 @@ class Memory:
         headers = [example.clean.header for example in self._examples]
         sides = np.array([(header.height, header.width) for header in headers], np.int64)
         self.smallest_side = int(np.min(sides))
+        self._sides = sides
 
         sizes = sides.prod(axis=1) * self.depth
         ends = np.cumsum(sizes)
@@ -58,7 +59,7 @@ class Memory:
         self._kept = kept
         # Tensors are made here, once: captured by the graphs of all iterators, copied by none.
         self._kept_tensor = tf.constant(kept)
-        self._table = tf.constant(np.column_stack([sides, self._starts]))
+        self._table = tf.constant(np.column_stack([sides[:, 1], self._starts]))
         self._flat = tf.experimental.dlpack.from_dlpack(self._pixels.__dlpack__())
 
     def __len__(self) -> int:
@@ -69,6 +70,29 @@ class Memory:
     def complete(self) -> bool:
         """Whether every image is kept, so that no file is read again."""
         return bool(self._kept.all())
+
+    def tiles(self, side: int, stride: int) -> np.ndarray:
+        """The parts of all images from which crops are taken: whole images, or squares.
+
+        Squares begin at multiples of ``stride`` and lie wholly inside their image. An image with
+        a side below ``side`` is not cut along it.
+
+        Args:
+          side: of the squares, pixels; 0 for whole images.
+          stride: from one square to the next, pixels.
+
+        Returns:
+          int64 ``[tiles, 5]``: number of the image, top, left, height, width.
+        """
+        rows = []
+        for index, (height, width) in enumerate(self._sides.tolist()):
+            tile_height, tile_width = min(side or height, height), min(side or width, width)
+            rows += [
+                (index, top, left, tile_height, tile_width)
+                for top in range(0, height - tile_height + 1, stride or height)
+                for left in range(0, width - tile_width + 1, stride or width)
+            ]
+        return np.array(rows, np.int64)
 
     def describe(self) -> str:
         """How many images are kept, and their size."""
@@ -83,11 +107,11 @@ class Memory:
             f'{problem} (or set config.data.on_bad_image to "replace" to go on without it)'
         )
 
-    def crop(self, index: tf.Tensor, place: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """A square of image ``index``, smaller where the image is.
+    def crop(self, tile: tf.Tensor, place: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """A square inside a part of an image, smaller where that part is.
 
         Args:
-          index: int64 scalar.
+          tile: int64 ``[5]``, a row of ``tiles``.
           place: float32 ``[2]`` in [0, 1), from the first possible row and column to the last.
           side: pixels.
 
@@ -95,11 +119,13 @@ class Memory:
           Pixels ``[min(side, height), min(side, width), depth]`` and True; or zeros and False
           where the image cannot be decoded (``error`` then says why).
         """
-        height, width, start = tf.unstack(self._table[index])
-        rows, columns = tf.minimum(height, side), tf.minimum(width, side)
-        free = tf.stack([height - rows, width - columns])
+        index, tile_top, tile_left, tile_height, tile_width = tf.unstack(tile)
+        width, start = tf.unstack(self._table[index])
+        rows, columns = tf.minimum(tile_height, side), tf.minimum(tile_width, side)
+        free = tf.stack([tile_height - rows, tile_width - columns])
         corner = tf.cast(place * tf.cast(free + 1, tf.float32), tf.int64)
-        top, left = tf.unstack(tf.minimum(corner, free))  # the product may round up
+        # The product may round up.
+        top, left = tf.unstack(tf.stack([tile_top, tile_left]) + tf.minimum(corner, free))
 
         def from_memory() -> tuple[tf.Tensor, tf.Tensor]:
             begin = start + top * width * self.depth

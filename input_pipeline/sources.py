@@ -1,21 +1,33 @@
-"""Where images come from: photos, folder, tfds. A source knows every header and decodes nothing.
+"""Where images come from. A source knows every header and decodes nothing.
+
+Kinds are photos, folder, tfds and the layouts of ``real_noise.py``.
 
 Examples are sorted by name, so that their numbers do not depend on the file system.
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import importlib
 import importlib.util
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from input_pipeline import real_noise
+from input_pipeline.examples import (
+    Example,
+    Picture,
+    Source,
+    check_sizes,
+    first,
+    from_bytes,
+    from_files,
+    pairs_of_files,
+)
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.image_io import ImageError
 
 # Colour photographs inside scikit-image's wheel. The two views of the stereo motorcycle show
 # the same scene, so both are on one side.
@@ -32,87 +44,49 @@ PHOTOS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """One encoded image."""
-
-    label: str  # what errors call it: the path, or the place in a TFDS split
-    header: Header
-    decode: Callable[[], np.ndarray]
-
-    def read(self, channels: int) -> np.ndarray:
-        """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
-
-        Raises:
-          ImageError: damaged, or no longer what its header said at the start.
-        """
-        image = self.decode()
-        bits = 8 * image.dtype.itemsize
-        if (*image.shape[:2], bits) != (self.header.height, self.header.width, self.header.bits):
-            raise ImageError(
-                f"{self.label}: is now {image.shape[0]}x{image.shape[1]} with {bits} bits, but "
-                f"was {_size(self.header)} with {self.header.bits} bits at the start; start again "
-                "after changing images"
-            )
-        try:
-            return image_io.convert_channels(image, channels)
-        except ImageError as error:
-            raise ImageError(f"{self.label}: {error}") from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """A clean image, or a pair of equal size."""
-
-    name: str
-    clean: Picture
-    degraded: Picture | None = None
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Clean, then degraded if there is one."""
-        return (self.clean,) if self.degraded is None else (self.clean, self.degraded)
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Examples sorted by name; all are pairs or none is."""
-
-    name: str
-    examples: tuple[Example, ...]
-
-    @property
-    def paired(self) -> bool:
-        """Whether the examples have a degraded half."""
-        return self.examples[0].degraded is not None
-
-    def describe(self) -> str:
-        """One line: name, number, sizes."""
-        headers = [example.clean.header for example in self.examples]
-        heights, widths = {h.height for h in headers}, {h.width for h in headers}
-        size = f"{min(heights)}x{min(widths)}"
-        if len(heights) + len(widths) > 2:
-            size = f"from {size} to {max(heights)}x{max(widths)}"
-        return f"{self.name}: {len(headers)} {'pairs' if self.paired else 'images'}, {size}"
+# Names of two folders that together hold pairs: degraded, clean.
+PAIRS = (("input", "target"), ("noisy", "clean"))
 
 
 def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     """Lists the examples of a source and checks all headers.
 
     Args:
-      spec: ``source`` ("photos", "folder" or "tfds") and the fields that it needs of ``path``,
-        ``split`` and ``feature``, as in configs/default.py.
+      spec: ``source`` and the fields that it needs of ``path``, ``split`` and ``feature``, as in
+        configs/default.py. Several kinds and paths may be joined by commas.
       field: name of ``spec`` in errors, such as "config.data.train".
 
     Raises:
       ValueError: a field that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    openers = {"photos": _photos, "folder": _folder, "tfds": _tfds}
-    kind = _value(spec, field, "source")
-    if kind not in openers:
-        raise ValueError(f'{field}.source is "{kind}"; use one of {", ".join(openers)}')
-    source = openers[kind](spec, field)
+    openers = {
+        "photos": _photos,
+        "folder": _folder,
+        "tfds": _tfds,
+        **dict.fromkeys(real_noise.LAYOUTS, _real_noise),
+    }
+    kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
+    for kind in kinds:
+        if kind not in openers:
+            raise ValueError(
+                f'{field}.source is "{kind}"; use one of {", ".join(openers)}, or several of '
+                "these, joined by commas"
+            )
+    if len(kinds) == 1:
+        source = openers[kinds[0]]({**spec, "source": kinds[0]}, field)
+    else:
+        paths = [path.strip() for path in str(spec.get("path") or "").split(",")]
+        if len(paths) != len(kinds):
+            raise ValueError(
+                f"{field}.source names {len(kinds)} sources, but {field}.path {len(paths)} folders "
+                f"({', '.join(paths)}); give one for each, joined by commas"
+            )
+        sources = [
+            openers[kind]({**spec, "source": kind, "path": path}, field)
+            for kind, path in zip(kinds, paths, strict=True)
+        ]
+        source = _joined(kinds, sources, field)
     for example in source.examples:
         for picture in example.pictures:
             _check_alpha(picture)
@@ -121,7 +95,27 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     )
 
 
-# The three kinds
+def _joined(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Source:
+    """Several sources as one, whose examples have the kind (and its number, if needed) before."""
+    if len({source.paired for source in sources}) > 1:
+        pairs, clean = (
+            [source.name for source in sources if source.paired == paired]
+            for paired in (True, False)
+        )
+        raise ValueError(
+            f"{field}: {', '.join(pairs)} holds pairs and {', '.join(clean)} clean images only; "
+            "join sources of one sort"
+        )
+    examples = [
+        dataclasses.replace(example, name=f"{prefix}_{example.name}")
+        for number, (kind, source) in enumerate(zip(kinds, sources, strict=True), 1)
+        for prefix in [kind if kinds.count(kind) == 1 else f"{kind}{number}"]
+        for example in source.examples
+    ]
+    return Source(" + ".join(source.name for source in sources), tuple(examples))
+
+
+# The kinds
 
 
 def _photos(spec: Mapping[str, Any], field: str) -> Source:
@@ -147,21 +141,25 @@ def _photos(spec: Mapping[str, Any], field: str) -> Source:
 
 def _folder(spec: Mapping[str, Any], field: str) -> Source:
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
-    inputs, targets = folder / "input", folder / "target"
     try:
-        if not inputs.is_dir() and not targets.is_dir():
-            examples = _unpaired(image_io.find_images(folder))
-        elif inputs.is_dir() and targets.is_dir():
-            examples = _paired(inputs, targets)
-        else:
-            there, lacking = (inputs, targets) if inputs.is_dir() else (targets, inputs)
+        found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
+        if len(found) > 1:
+            names = " and ".join(f"{degraded}/ or {clean}/" for degraded, clean in found)
             raise ImageError(
-                f"{folder}: has {there.name}/ but no {lacking.name}/; add it for pairs, or point "
-                "the path at a folder of clean images"
+                f"{folder}: has {names}, so it is not clear which are the pairs; move one of them"
             )
+        examples = _paired(folder, *found[0]) if found else _unpaired(image_io.find_images(folder))
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
     return Source(f"folder {folder}", examples)
+
+
+def _real_noise(spec: Mapping[str, Any], field: str) -> Source:
+    kind, folder = spec["source"], pathlib.Path(_value(spec, field, "path")).expanduser()
+    try:
+        return Source(f"{kind} {folder}", real_noise.LAYOUTS[kind](folder))
+    except ImageError as error:
+        raise ImageError(f"{field}.path: {error}") from error
 
 
 def _tfds(spec: Mapping[str, Any], field: str) -> Source:
@@ -170,12 +168,19 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
         # First, or TFDS would import TensorFlow with the accelerators in its sight.
         importlib.import_module("input_pipeline.host_only")
         import tensorflow_datasets as tfds
+
+        importlib.import_module("input_pipeline.builders")  # TFDS then knows their names
     except ImportError as error:
         raise ValueError(
             f'{field}.source "tfds" needs tensorflow-datasets; pip install "lcdnet-jax[train]"'
         ) from error
     path, split = _value(spec, field, "path"), _value(spec, field, "split")
-    key = _value(spec, field, "feature")
+    keys = _value(spec, field, "feature").split(":")
+    if len(keys) > 2:
+        raise ValueError(
+            f'{field}.feature "{spec["feature"]}" names {len(keys)} images; use "clean", or '
+            '"degraded:clean" for pairs'
+        )
     try:
         builder = tfds.builder(path)
     except ValueError as error:  # unknown name or config; the rest of the message lists hundreds
@@ -190,17 +195,21 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
         for name, feature in features.items()
         if isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)
     ]
-    if key not in images:
-        raise ValueError(
-            f'{field}.feature "{key}" is no 8- or 16-bit image of TFDS {path}; '
-            + (f"use one of {', '.join(images)}" if images else "it has none")
-        )
+    for key in keys:
+        if key not in images:
+            raise ValueError(
+                f'{field}.feature "{key}" is no 8- or 16-bit image of TFDS {path}; '
+                + (f"use one of {', '.join(images)}" if images else "it has none")
+                + (", or two of them as degraded:clean for pairs" if len(images) > 1 else "")
+            )
     if not builder.is_prepared():
         raise ValueError(
             f"TFDS {path} ({field}.path) is not prepared in {builder.data_dir}; run "
-            f"`tfds build {path}`, which downloads it, or set TFDS_DATA_DIR to where it is"
+            f"{_build_command(builder, path)}, or set TFDS_DATA_DIR to where it is"
         )
-    decoders = tfds.decode.PartialDecoding({key: True}, decoders={key: tfds.decode.SkipDecoding()})
+    decoders = tfds.decode.PartialDecoding(
+        dict.fromkeys(keys, True), decoders=dict.fromkeys(keys, tfds.decode.SkipDecoding())
+    )
     try:
         rows = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
     except ValueError as error:
@@ -208,10 +217,20 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
     examples = []
     for number, row in enumerate(rows.as_numpy_iterator()):
         name = f"{number:07d}"
-        examples.append(Example(name, _encoded_picture(row[key], f"TFDS {path} {split} {name}")))
+        label = f"TFDS {path} {split} {name}"
+        # Named degraded:clean, but an example begins with the clean half.
+        examples.append(Example(name, *(from_bytes(row[key], label) for key in reversed(keys))))
     if not examples:
         raise ValueError(f'{field}.split "{split}" of TFDS {path} is empty; use another split')
+    check_sizes(examples, where=f"TFDS {path} {split}")
     return Source(f"tfds {path} {split}", tuple(examples))
+
+
+def _build_command(builder: Any, path: str) -> str:
+    """What prepares a TFDS data set."""
+    if type(builder).__module__ == "input_pipeline.builders":
+        return f"`python -m input_pipeline.builders {path} --manual_dir DIR`"
+    return f"`tfds build {path}`, which downloads it"
 
 
 # Helpers
@@ -222,13 +241,19 @@ def _unpaired(paths: list[pathlib.Path]) -> tuple[Example, ...]:
     stems = collections.Counter(path.stem for path in paths)
     return tuple(
         Example(path.stem if stems[path.stem] == 1 else path.name, picture)
-        for path, picture in zip(paths, _pictures(paths), strict=True)
+        for path, picture in zip(paths, from_files(paths), strict=True)
     )
 
 
-def _paired(inputs: pathlib.Path, targets: pathlib.Path) -> tuple[Example, ...]:
+def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
     """Files of two folders, matched by stem, of equal sizes."""
-    degraded, clean = _by_stem(inputs), _by_stem(targets)
+    for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
+        if not (folder / lacking).is_dir():
+            raise ImageError(
+                f"{folder}: has {there}/ but no {lacking}/; add it for pairs, or point the path "
+                "at a folder of clean images"
+            )
+    degraded, clean = _by_stem(folder / degraded_name), _by_stem(folder / clean_name)
     alone = sorted(
         [path for stem, path in degraded.items() if stem not in clean]
         + [path for stem, path in clean.items() if stem not in degraded]
@@ -236,30 +261,14 @@ def _paired(inputs: pathlib.Path, targets: pathlib.Path) -> tuple[Example, ...]:
     if alone:
         names = [f"{path.parent.name}/{path.name}" for path in alone]
         raise ImageError(
-            f"{inputs.parent}: {len(alone)} files have no partner: {_first(names)}; files in "
-            "input/ and target/ must have equal names (the suffix may differ)"
+            f"{folder}: {len(alone)} files have no partner: {first(names)}; files in "
+            f"{degraded_name}/ and {clean_name}/ must have equal names (the suffix may differ)"
         )
-    names = sorted(clean)
-    examples = tuple(
-        Example(name, *pair)
-        for name, *pair in zip(
-            names,
-            _pictures([clean[name] for name in names]),
-            _pictures([degraded[name] for name in names]),
-            strict=True,
-        )
+    return pairs_of_files(
+        {stem: (degraded[stem], clean[stem]) for stem in clean},
+        where=str(folder),
+        halves=(degraded_name, clean_name),
     )
-    sizes = [
-        (example.name, *(_size(picture.header) for picture in example.pictures))
-        for example in examples
-    ]
-    unequal = [f"{name} (input {d}, target {c})" for name, c, d in sizes if c != d]
-    if unequal:
-        raise ImageError(
-            f"{inputs.parent}: {len(unequal)} pairs differ in size (height x width): "
-            f"{_first(unequal)}; crop or resize them to equal sizes"
-        )
-    return examples
 
 
 def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -272,21 +281,6 @@ def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
             )
         found[path.stem] = path
     return found
-
-
-def _pictures(paths: list[pathlib.Path]) -> list[Picture]:
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # matters on a network file system
-        headers = list(pool.map(image_io.read_header, paths))
-    return [
-        # The default binds the path of this turn.
-        Picture(str(path), header, lambda path=path: image_io.read(path))  # type: ignore[misc]
-        for path, header in zip(paths, headers, strict=True)
-    ]
-
-
-def _encoded_picture(data: bytes, label: str) -> Picture:
-    header = image_io.decode_header(data, name=label)
-    return Picture(label, header, lambda: image_io.decode(data, name=label))
 
 
 def _check_alpha(picture: Picture) -> None:
@@ -306,11 +300,3 @@ def _value(spec: Mapping[str, Any], field: str, key: str) -> str:
             f'{field}.{key} is {value!r}; {field}.source "{spec.get("source")}" needs it'
         )
     return value
-
-
-def _size(header: Header) -> str:
-    return f"{header.height}x{header.width}"
-
-
-def _first(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")

@@ -1,10 +1,10 @@
 """Endless training batches, each a pure function of (seed, step).
 
 Example i of the whole training (example j of the global batch k of B has i = k B + j) belongs
-to epoch i // n and is the image at place i % n of that epoch's permutation. Where it is cropped,
-how it is turned and its noise are drawn from stateless generators keyed by (seed, i). So there
-is no iterator state: resuming at step k, and giving each host its share of every batch, is
-arithmetic.
+to epoch i // n and is a crop of the image, or of the tile, at place i % n of that epoch's
+permutation. Where it is cropped, how it is turned and its noise are drawn from stateless
+generators keyed by (seed, i). So there is no iterator state: resuming at step k, and giving each
+host its share of every batch, is arithmetic.
 """
 
 import atexit
@@ -16,9 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import ops
+from input_pipeline.examples import Source
 from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
-from input_pipeline.sources import Source
 
 Batch = dict[str, np.ndarray]
 
@@ -76,6 +76,9 @@ class TrainDataset:
         self._memory = Memory(
             source, channels=data.channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
+        tiles = self._memory.tiles(data.tile, data.tile_stride)
+        self._tile_count = len(tiles)
+        self._tiles = tf.constant(tiles)
         # Shifted to stay far below the largest int64: an op may count on from its key.
         self._streams = [
             int(np.random.SeedSequence([config.seed, stream]).generate_state(1, np.uint64)[0] >> 2)
@@ -93,7 +96,11 @@ class TrainDataset:
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"{self._source.describe()}, {self._channels} channels, {self._memory.describe()}"
+        tiles = f"{self._tile_count} tiles, " if self._tile_count > len(self) else ""
+        return (
+            f"{self._source.describe()}, {tiles}{self._channels} channels, "
+            f"{self._memory.describe()}"
+        )
 
     def batches(
         self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
@@ -171,30 +178,30 @@ class TrainDataset:
 
     def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""
-        n = len(self)
+        n = self._tile_count
         epoch, position = i // n, i % n
-        image = _shuffled(position, self._key(_ORDER, epoch), n)
-        pixels, good = self._memory.crop(image, place, self._crop)
+        tile = self._tiles[_shuffled(position, self._key(_ORDER, epoch), n)]
+        pixels, good = self._memory.crop(tile, place, self._crop)
         attempt = tf.constant(0, tf.int64)
         if self._replace and not self._memory.complete:
-            # Attempts 0 to n - 1 are a permutation of the images, so one good image suffices.
+            # Attempts 0 to n - 1 are a permutation of the tiles, so one good image suffices.
             def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                image = _shuffled(attempt, self._key(_REPLACEMENT, i), n)
-                return attempt + 1, image, *self._memory.crop(image, place, self._crop)
+                tile = self._tiles[_shuffled(attempt, self._key(_REPLACEMENT, i), n)]
+                return attempt + 1, tile, *self._memory.crop(tile, place, self._crop)
 
-            attempt, image, pixels, good = tf.while_loop(
-                lambda attempt, image, pixels, good: ~good & (attempt < n),
+            attempt, tile, pixels, good = tf.while_loop(
+                lambda attempt, tile, pixels, good: ~good & (attempt < n),
                 again,
-                (attempt, image, pixels, good),
+                (attempt, tile, pixels, good),
                 shape_invariants=(
                     tf.TensorShape([]),
-                    tf.TensorShape([]),
+                    tf.TensorShape([5]),
                     tf.TensorShape([None, None, self._memory.depth]),
                     tf.TensorShape([]),
                 ),
             )
         return pixels, {
-            "failed": tf.where(good, tf.constant(-1, tf.int64), image),
+            "failed": tf.where(good, tf.constant(-1, tf.int64), tile[0]),
             "replaced": attempt > 0,
         }
 

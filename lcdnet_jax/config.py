@@ -67,8 +67,18 @@ def _levels(value: Any) -> str | None:
     return None if good else "a tuple of one or more noise levels, each at least 0"
 
 
+# Kinds of sources; input_pipeline/sources.py opens them.
+SOURCES = ("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation")
+
+
+def _sources(value: Any) -> str | None:
+    good = isinstance(value, str) and all(kind.strip() in SOURCES for kind in value.split(","))
+    wanted = f"one of {', '.join(map(repr, SOURCES))}, or several of these joined by commas"
+    return None if good else wanted
+
+
 _SOURCE: dict[str, Rule] = {
-    "source": _choice("photos", "folder", "tfds"),
+    "source": _sources,
     "path": _text,
     "split": _text,
     "feature": _text,
@@ -82,6 +92,8 @@ RULES: dict[str, Rule] = {
     **{f"data.{split}.{key}": rule for split in ("train", "eval") for key, rule in _SOURCE.items()},
     "data.channels": _choice(1, 3),
     "data.crop": _integer(1),
+    "data.tile": _integer(0),
+    "data.tile_stride": _integer(0),
     "data.augment": _boolean,
     "data.cache_gb": _number(0),
     "data.on_bad_image": _choice("stop", "replace"),
@@ -162,6 +174,16 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         problems.append(
             f"config.degradation.sigma_min ({config.degradation.sigma_min}) is above sigma_max "
             f"({config.degradation.sigma_max}); swap them"
+        )
+    if config.data.tile and not config.data.crop <= config.data.tile:
+        problems.append(
+            f"config.data.tile ({config.data.tile}) is smaller than config.data.crop "
+            f"({config.data.crop}), which is taken inside it; enlarge the tile, or 0 for none"
+        )
+    if bool(config.data.tile) != bool(config.data.tile_stride):
+        problems.append(
+            f"config.data.tile ({config.data.tile}) and config.data.tile_stride "
+            f"({config.data.tile_stride}) belong together; set both, or both to 0"
         )
     if config.batch_size % config.accumulate:
         problems.append(

@@ -45,6 +45,27 @@ class TestShippedConfigs:
         assert config.degradation.sigma_min == config.degradation.sigma_max == 30.0
         assert config.eval.sigmas == (30.0,)
 
+    def test_ablation_rows(self):
+        """All rows of the table in its docstring, with the switches that it marks by x."""
+        table = importlib.import_module("configs.sadnet_ablation").__doc__
+        rows = re.findall(r"^ {4}(\w+) +([-x]) +([-x]) +([-x]) +\d\d\.\d\d", table, re.MULTILINE)
+        assert len(rows) == len(set(rows)) == 6
+        for name, *marks in rows:
+            network = config_lib.network(shipped("sadnet_ablation", name))
+            switches = (network.use_rsab, network.use_offset_transfer, network.use_context)
+            assert switches == tuple(mark == "x" for mark in marks)
+            assert network.width == 32
+        assert shipped("sadnet_ablation") == shipped("sadnet_ablation", "full")
+        with pytest.raises(ValueError, match="no ablation row 'all'; use one of none, rsab"):
+            shipped("sadnet_ablation", "all")
+
+    def test_real_noise(self):
+        real, other, nam = (shipped(f"sadnet_{name}") for name in ("real", "1248", "nam"))
+        assert real.loss == nam.loss == "l1"
+        assert config_lib.network(real).dilations == (1, 2, 3, 4)
+        assert config_lib.network(other).dilations == (1, 2, 4, 8)
+        assert nam.init_from in importlib.import_module("configs.sadnet_real").__doc__
+
     @pytest.mark.parametrize("name", SHIPPED)
     def test_documented_commands_exist(self, name):
         text = importlib.import_module(f"configs.{name}").__doc__
@@ -138,6 +159,16 @@ class TestRules:
         config.degradation.sigma_min, config.degradation.sigma_max = 30.0, 20.0
         assert "sigma_min (30.0) is above sigma_max (20.0); swap them" in error_of(config)
         config.degradation.sigma_max = 30.0
+        config_lib.validate(config)
+
+    def test_tiles_hold_the_crop_and_have_a_stride(self, config):
+        config.data.crop, config.data.tile, config.data.tile_stride = 64, 32, 16
+        assert "tile (32) is smaller than config.data.crop (64)" in error_of(config)
+        config.data.tile, config.data.tile_stride = 96, 0
+        assert "tile (96) and config.data.tile_stride (0) belong together" in error_of(config)
+        config.data.tile, config.data.tile_stride = 0, 48
+        assert "belong together" in error_of(config)
+        config.data.tile = 96
         config_lib.validate(config)
 
     def test_accumulation_divides_the_batch(self, config):

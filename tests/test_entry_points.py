@@ -255,6 +255,19 @@ class TestEval:
                 tmp_path / "second" / name
             ).read_bytes()
 
+    def test_the_evaluation_of_the_paper(self, workdir, data, tmp_path, capsys):
+        assert run("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{data / 'pairs'}",
+                   "--protocols", "sadnet,8bit", "--save_images", "--output", tmp_path
+                   ) is None  # fmt: skip
+        rows = {(row["dataset"], row["protocol"]): row for row in results(tmp_path)}
+        assert list(rows) == [
+            ("kodim", "sadnet"), ("kodim", "8bit"), ("pairs", "sadnet-pairs"), ("pairs", "pairs")
+        ]  # fmt: skip
+        assert rows["kodim", "sadnet"]["ssim"] != rows["kodim", "8bit"]["ssim"]
+        assert image_io.read(tmp_path / "kodim_sadnet_sigma50" / "k2.png").shape == (16, 32, 3)
+        assert image_io.read(tmp_path / "pairs_sadnet-pairs" / "p0.png").shape == (24, 16, 3)
+        assert "sides cut to multiples of 8" in capsys.readouterr().out
+
     def test_defaults_come_from_the_run(self, workdir, capsys):
         assert run("eval.py", "--checkpoint", workdir, "--save_images") is None
         (row,) = results(workdir / "eval")
@@ -312,14 +325,16 @@ class TestEval:
             (["--workdir", "{run}", "--sigmas", "5,x"], "--sigmas must be numbers, got ['5', 'x']"),
             (["--workdir", "{run}", "--protocols", "4bit"], "no protocol '4bit'; known protocols"),
             (["--workdir", "{run}", "--protocols", "pairs"], "wants degraded images from disk"),
+            (["--workdir", "{run}", "--data", "{data}/pairs", "--protocols", "4bit"],
+             "no protocol '4bit'; known protocols"),
             (["--workdir", "{run}", "--step", "5"], "cannot read the checkpoint"),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
         ],
         ids=str,
     )
-    def test_mistakes(self, workdir, arguments, message):
-        arguments = [a.format(run=workdir) if isinstance(a, str) else a for a in arguments]
+    def test_mistakes(self, workdir, data, arguments, message):
+        arguments = [a.format(run=workdir, data=data) if isinstance(a, str) else a for a in arguments]
         assert message in error_of("eval.py", *arguments)
 
     def test_text_file_named_png(self, workdir, tmp_path):

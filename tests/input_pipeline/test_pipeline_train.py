@@ -110,6 +110,42 @@ def test_without_augmentation_crops_keep_their_orientation(tmp_path, config, fil
             np.testing.assert_array_equal(example, image_io.to_float(image))
 
 
+@pytest.fixture
+def positions(tmp_path, config):
+    """Two images whose pixels tell (image, row, column): 18x21, and 5x9 which is below a tile."""
+    for k, (height, width) in enumerate([(18, 21), (5, 9)]):
+        rows, columns = np.mgrid[:height, :width]
+        image = np.stack([np.full_like(rows, k), rows, columns], axis=-1).astype(np.uint8)
+        image_io.write(tmp_path / f"{k}.png", image)
+    config.data.train.path = str(tmp_path)
+    config.data.augment = False
+    config.data.tile, config.data.tile_stride = 8, 4
+    return config
+
+
+def corners(batches, count):
+    """(image, row, column) of the first pixel of each example."""
+    pixels = np.concatenate([batch["clean"][:, 0, 0] for batch in take(batches, count)])
+    return [tuple(corner) for corner in np.rint(pixels * 255).astype(int).tolist()]
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_an_epoch_shows_every_tile_once(positions, cache_gb):
+    dataset = create(positions, batch_size=13, **{"data.cache_gb": cache_gb})
+    assert "13 tiles" in dataset.describe()
+    expected = [(0, top, left) for top in (0, 4, 8) for left in (0, 4, 8, 12)] + [(1, 0, 0)]
+    for start in range(3):
+        assert sorted(corners(dataset.batches(start), 1)) == expected
+
+
+def test_crops_lie_inside_tiles(positions):
+    dataset = create(positions, batch_size=50, **{"data.crop": 3})
+    seen = set(corners(dataset.batches(), 100))
+    # Rows 16 and 17, column 20 of the large image, column 8 of the small one are in no tile.
+    large = {(0, row, column) for row in range(14) for column in range(18)}
+    assert seen == large | {(1, row, column) for row in range(3) for column in range(6)}
+
+
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
 def test_16_bit_images_keep_their_bits(tmp_path, config, fill, cache_gb):
     """8-bit images among them stay exact too."""

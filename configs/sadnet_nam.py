@@ -1,0 +1,26 @@
+"""SADNet for the Nam data set: sadnet_real.py's network, fine-tuned on PolyU.
+
+Source: Chang et al., ECCV 2020, section 4.3. Neither the paper nor its code says how long, nor at
+which rate: the number of steps is our own, the rate that at which the first training ends.
+
+Command: python train.py --config configs/sadnet_nam.py --workdir runs/nam
+(after sadnet_real.py in runs/real, or --config.init_from=DIR)
+Time and score: not yet run. The paper reports 42.92 dB on 25 patches of Nam.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import sadnet_real
+
+
+def get_config() -> ConfigDict:
+    """Starts from runs/real; PolyU's 100 pairs, evaluated on Nam's patches."""
+    config = sadnet_real.get_config()
+    config.init_from = "runs/real"
+    config.data.train.source = "polyu"
+    config.data.train.path = "data/PolyU"
+    config.data.eval.source = "nam"
+    config.data.eval.path = "data/Nam"
+    config.steps = 20_000
+    config.optimizer.learning_rate = 1.25e-5
+    return config

@@ -1,0 +1,29 @@
+"""SADNet for the noise of real cameras, the recipe of the official code.
+
+Source: Chang et al., ECCV 2020, section 4.1 and the released training code: as
+sadnet_color_awgn.py, but on pairs, with the mean absolute error. The pairs are SIDD-Medium (sRGB)
+and RENOIR, whose clean image is the mean of its two low-noise ones.
+
+Command: python train.py --config configs/sadnet_real.py --workdir runs/real
+(the three data sets in their original layout below data/, or elsewhere:
+--config.data.train.path=SIDD,RENOIR --config.data.eval.path=SIDD_VALIDATION;
+raise --config.data.cache_gb as far as the memory allows: decoded, the pairs take tens of
+gigabytes, and a large PNG decoded for each crop is slow)
+Time and score: not yet run. The paper reports 39.46 dB on the SIDD validation blocks.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import sadnet_color_awgn
+
+
+def get_config() -> ConfigDict:
+    """SIDD-Medium and RENOIR; evaluated on the SIDD validation blocks."""
+    config = sadnet_color_awgn.get_config()
+    config.data.train.source = "sidd,renoir"
+    config.data.train.path = "data/SIDD_Medium_Srgb,data/RENOIR"
+    config.data.eval.source = "sidd_validation"
+    config.data.eval.path = "data/SIDD_validation"
+    config.degradation.kind = "none"
+    config.loss = "l1"
+    return config

@@ -1,0 +1,126 @@
+"""The Darmstadt Noise Dataset: noisy crops in, a submission to its server out.
+
+Ploetz and Roth, CVPR 2017. Its 1000 clean crops (20 in each of 50 photographs) are not public;
+scores come from the server at ``SERVER``. Only sRGB is supported.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.io
+
+from lcdnet_jax.image_io import ImageError
+
+SERVER = "https://noise.visinf.tu-darmstadt.de"
+
+
+class DND:
+    """The noisy crops of the folder ``dnd_2017``.
+
+    MATLAB stores arrays column by column, so that h5py sees all axes in reverse.
+
+    Args:
+      folder: holds ``info.mat`` and ``images_srgb/0001.mat`` and so on, both HDF5.
+
+    Raises:
+      ImageError: another layout, or a file that cannot be read.
+      ValueError: h5py is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        try:
+            import h5py  # here, so that all else works without it
+        except ImportError as error:
+            raise ValueError('DND needs h5py; pip install "lcdnet-jax[train]"') from error
+        self._open = lambda path: h5py.File(path, "r")
+        root = pathlib.Path(folder).expanduser()
+        self._boxes = self._read_boxes(root / "info.mat")
+        self._paths = [root / "images_srgb" / f"{i + 1:04d}.mat" for i in range(len(self._boxes))]
+        missing = [path.name for path in self._paths if not path.is_file()]
+        if missing:
+            raise ImageError(
+                f"{root}: images_srgb/ lacks {len(missing)} of {len(self._paths)} images, the "
+                f"first is {missing[0]}; extract the archive of DND again"
+            )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._paths)
+
+    def crops(self, index: int) -> list[np.ndarray]:
+        """The noisy crops of one image.
+
+        Args:
+          index: 0 to ``len(self) - 1``.
+
+        Returns:
+          ``[H, W, 3]`` float32 in [0, 1] each, 20 of 512x512 in the published data.
+
+        Raises:
+          ImageError: the file cannot be read, or does not fit the boxes.
+        """
+        path = self._paths[index]
+        try:
+            with self._open(path) as file:
+                image = file["InoisySRGB"]  # [3, width, height]
+                if image.ndim != 3 or len(image) != 3 or image.dtype.kind != "f":
+                    raise _damaged(path, f"InoisySRGB is {image.dtype} {image.shape}")
+                _, width, height = image.shape
+                crops = []
+                # One-based, both ends included.
+                for y0, x0, y1, x1 in self._boxes[index]:
+                    if not (1 <= y0 <= y1 <= height and 1 <= x0 <= x1 <= width):
+                        raise ImageError(
+                            f"{path}: is {height}x{width}, but info.mat has the box "
+                            f"{[y0, x0, y1, x1]}; extract the archive of DND again"
+                        )
+                    crop = image[:, x0 - 1 : x1, y0 - 1 : y1]
+                    crops.append(np.ascontiguousarray(crop.T, dtype=np.float32))
+        except (OSError, KeyError) as error:
+            raise _damaged(path, error) from error
+        return crops
+
+    def _read_boxes(self, path: pathlib.Path) -> list[list[list[int]]]:
+        """For each image a list of boxes y0, x0, y1, x1."""
+        if not path.is_file():
+            raise ImageError(
+                f"{path}: does not exist; give the folder dnd_2017, which holds info.mat and "
+                "images_srgb/"
+            )
+        try:
+            with self._open(path) as file:
+                references = np.ravel(file["info/boundingboxes"])
+                return [np.asarray(file[r]).T.astype(int).tolist() for r in references]
+        except (OSError, KeyError) as error:
+            raise _damaged(path, error) from error
+
+
+def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> pathlib.Path:
+    """Writes the restored crops of one image, all or nothing, as the server takes them.
+
+    Args:
+      folder: exists; the submission is all its files together.
+      index: number of the image, from 0.
+      restored: ``[H, W, 3]`` floating point, of the sizes and in the order of ``DND.crops``;
+        clipped to [0, 1] here.
+
+    Returns:
+      Path of the file: ``0001.mat`` for index 0.
+    """
+    cell = np.empty((1, len(restored)), object)
+    for i, crop in enumerate(restored):
+        cell[0, i] = np.clip(crop, 0, 1).astype(np.float32)
+    path = folder / f"{index + 1:04d}.mat"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        scipy.io.savemat(file, {"Idenoised": cell, "israw": False, "eval_version": "1.0"})
+    os.replace(temporary, path)
+    return path
+
+
+def _damaged(path: pathlib.Path, error: object) -> ImageError:
+    return ImageError(
+        f"{path}: is no HDF5 file of DND, or is damaged ({error}); extract the archive again"
+    )

@@ -1,0 +1,313 @@
+"""Pairs with real noise, in the folders in which their makers publish them.
+
+    sidd             SIDD-Medium sRGB (Abdelhamed, Lin and Brown, CVPR 2018)
+    renoir           RENOIR, aligned images (Anaya and Barbu, JVCIR 2018)
+    polyu            PolyU (Xu, Li, Liang, Zhang and Zhang, arXiv 1804.02603)
+    nam              CC, or Nam (Nam, Hwang, Matsushita and Kim, CVPR 2016), two selections
+    sidd_validation  the validation blocks of SIDD
+
+Each function takes the folder and returns the examples, sorted by name. Headers are read at once,
+pixels when asked for.
+"""
+
+import functools
+import pathlib
+import re
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.io
+
+from input_pipeline.examples import Example, Picture, check_sizes, first, from_files, pairs_of_files
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import Header, ImageError
+
+
+def sidd(root: pathlib.Path) -> tuple[Example, ...]:
+    """Pairs of SIDD-Medium sRGB: two in each of 160 scenes.
+
+    Args:
+      root: holds ``Data/<scene>/0001_NOISY_SRGB_010.PNG`` with ``0001_GT_SRGB_010.PNG``, or is
+        ``Data`` itself.
+
+    Returns:
+      Examples called ``<scene>_0001_SRGB_010``.
+
+    Raises:
+      ImageError: another layout, a file without its other half, or one that cannot be read.
+    """
+    data = root / "Data" if (root / "Data").is_dir() else root
+    files = {}
+    for scene in _entries(data):
+        if scene.is_dir():
+            pairs = _matched(_images(scene), "noisy", "gt")
+            files.update({f"{scene.name}_{name}": pair for name, pair in pairs.items()})
+    if not files:
+        raise _wrong_layout(
+            data,
+            "folders of scenes with *_NOISY_SRGB_*.PNG and *_GT_SRGB_*.PNG",
+            "give the folder of SIDD-Medium sRGB that holds Data/",
+        )
+    return pairs_of_files(files, where=str(data))
+
+
+def renoir(root: pathlib.Path) -> tuple[Example, ...]:
+    """Pairs of RENOIR, one for each noisy image.
+
+    As in the data preparation of SADNet, the clean half is the mean of the reference image and
+    the second one with little noise ("full"), truncated to 8 bits.
+
+    Args:
+      root: holds ``Mi3_Aligned``, ``T3i_Aligned`` and ``S90_Aligned`` (any of them), or is one;
+        in these, ``Batch_001/`` and so on with one ``*Reference.bmp``, one ``*full.bmp`` and any
+        number of ``*Noisy.bmp``. An archive extracted into a folder of its own name is found too.
+
+    Returns:
+      Examples called by folders and noisy file, ``Mi3_Aligned_Batch_001_IMG_1Noisy``.
+
+    Raises:
+      ImageError: another layout, images of a scene that differ in size, or a file that cannot be
+        read.
+    """
+    _entries(root)  # raises where there is no folder
+    patterns = ("Batch_*", "*_Aligned/Batch_*", "*_Aligned/*_Aligned/Batch_*")
+    batches = sorted(batch for p in patterns for batch in root.glob(p) if batch.is_dir())
+    if not batches:
+        raise _wrong_layout(
+            root,
+            "Mi3_Aligned/, T3i_Aligned/ or S90_Aligned/ with folders Batch_001, Batch_002, ...",
+            "give the folder into which the archives of aligned images were extracted",
+        )
+    examples: list[Example] = []
+    for batch in batches:
+        kinds: dict[str, list[pathlib.Path]] = {"reference": [], "full": [], "noisy": []}
+        for path in _images(batch):
+            if found := re.search(r"(reference|full|noisy)\.bmp$", path.name, re.IGNORECASE):
+                kinds[found[1].lower()].append(path)
+        if len(kinds["reference"]) != 1 or len(kinds["full"]) != 1 or not kinds["noisy"]:
+            raise _wrong_layout(
+                batch,
+                "one *Reference.bmp, one *full.bmp and at least one *Noisy.bmp",
+                "extract the archive again, or remove what does not belong there",
+            )
+        reference, full, *noisy = from_files([path for paths in kinds.values() for path in paths])
+        if reference.header != full.header:
+            raise ImageError(
+                f"{reference.label} and {full.label} differ in size or channels; "
+                "extract the archive again"
+            )
+        clean = Picture(
+            f"mean of {reference.label} and {full.label}",
+            reference.header,
+            functools.partial(_mean, reference, full),
+        )
+        place = "_".join(batch.relative_to(root).parts)
+        examples += [
+            Example(f"{place}_{path.stem}", clean, picture)
+            for path, picture in zip(kinds["noisy"], noisy, strict=True)
+        ]
+    check_sizes(examples, where=str(root))
+    return tuple(sorted(examples, key=lambda example: example.name))
+
+
+def _mean(reference: Picture, full: Picture) -> np.ndarray:
+    """Mean of two uint8 or uint16 images, fractions cut off."""
+    a, b = (picture.read(picture.header.channels) for picture in (reference, full))
+    return ((a.astype(np.uint32) + b) // 2).astype(a.dtype)
+
+
+def polyu(root: pathlib.Path) -> tuple[Example, ...]:
+    """The 100 pairs of 512x512 pixels of PolyU.
+
+    Args:
+      root: holds ``CroppedImages/`` with ``*_real.JPG`` (noisy) and ``*_mean.JPG``, or is that
+        folder; any image suffix, upper or lower case.
+
+    Returns:
+      Examples called by what the two names share.
+
+    Raises:
+      ImageError: another layout, a file without its other half, or one that cannot be read.
+    """
+    cropped = root / "CroppedImages"
+    return _real_and_mean(
+        cropped if cropped.is_dir() else root, "give the folder of PolyU that holds CroppedImages/"
+    )
+
+
+def nam(root: pathlib.Path) -> tuple[Example, ...]:
+    """Pairs of 512x512 pixels cut from the images of Nam et al., in either of two selections.
+
+    Args:
+      root: holds ``*_real.png`` (noisy) and ``*_mean.png``, the 15 patches called CC (any image
+        suffix, upper or lower case); or ``Nam_patches/01_noise.png`` with
+        ``Nam_patch_GT/01_gt.png`` and so on, the 25 patches of CBDNet, which the SADNet paper
+        scores: the ``testsets`` folder of CBDNet's repository.
+
+    Returns:
+      Examples called by what the two names share.
+
+    Raises:
+      ImageError: another layout, a file without its other half, or one that cannot be read.
+    """
+    noisy, clean = root / "Nam_patches", root / "Nam_patch_GT"
+    if not noisy.is_dir() and not clean.is_dir():
+        return _real_and_mean(
+            root, "give that folder, or one with Nam_patches/ and Nam_patch_GT/ of CBDNet"
+        )
+    files = _matched(_images(noisy) + _images(clean), "noise", "gt")
+    if not files:
+        raise _wrong_layout(
+            noisy, "*_noise.png, with *_gt.png in Nam_patch_GT/", "copy testsets/ of CBDNet again"
+        )
+    return pairs_of_files(files, where=str(root))
+
+
+def _real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...]:
+    files = _matched(_images(folder), "real", "mean")
+    if not files:
+        raise _wrong_layout(folder, "images *_real.* (noisy) and *_mean.* (clean)", advice)
+    return pairs_of_files(files, where=str(folder))
+
+
+def sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
+    """The validation blocks of SIDD: 40 images with 32 blocks of 256x256 pixels each.
+
+    Both files, 0.25 GB decoded each, are loaded when the first pixels are asked for.
+
+    Args:
+      root: holds ``ValidationNoisyBlocksSrgb.mat`` and ``ValidationGtBlocksSrgb.mat``.
+
+    Returns:
+      Examples called ``<image>_<block>``, ``01_01`` to ``40_32``.
+
+    Raises:
+      ImageError: a file that is missing, cannot be read, or holds something else.
+    """
+    paths = [root / f"Validation{half}BlocksSrgb.mat" for half in ("Noisy", "Gt")]
+    missing = [path.name for path in paths if not path.is_file()]
+    _entries(root)  # raises where there is no folder
+    if missing:
+        raise _wrong_layout(
+            root, " and ".join(missing), "give the folder with the validation data of SIDD (sRGB)"
+        )
+    noisy, clean = (_MatBlocks(path) for path in paths)
+    if noisy.shape != clean.shape:
+        raise ImageError(
+            f"{root}: the blocks differ, {noisy.shape} in {paths[0].name} and {clean.shape} in "
+            f"{paths[1].name}; download both again"
+        )
+    return tuple(
+        Example(f"{i + 1:02d}_{j + 1:02d}", clean.picture(i, j), noisy.picture(i, j))
+        for i, j in np.ndindex(*noisy.shape[:2])
+    )
+
+
+class _MatBlocks:
+    """The one array of a MATLAB file, uint8 ``[images, blocks, H, W, 3]``, called as the file."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._lock = threading.Lock()
+        self._array: np.ndarray | None = None
+        try:
+            variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
+        except Exception as error:  # SciPy raises many kinds
+            raise self._unreadable(error) from error
+        self.shape, kind = variables.get(path.stem, ((), ""))
+        if len(self.shape) != 5 or self.shape[-1] != 3 or kind != "uint8":
+            found = [f"{name} {shape} {kind}" for name, (shape, kind) in variables.items()]
+            raise ImageError(
+                f"{path}: looked for {path.stem}, uint8 [images, blocks, height, width, 3], found "
+                f"{first(found) or 'nothing'}; download it again"
+            )
+
+    def picture(self, image: int, block: int) -> Picture:
+        height, width = self.shape[2:4]
+        return Picture(
+            f"{self._path} block {image + 1}, {block + 1}",
+            Header(height, width, channels=3, bits=8),
+            lambda: self._blocks()[image, block],
+        )
+
+    def _blocks(self) -> np.ndarray:
+        with self._lock:  # many threads ask, one loads
+            if self._array is None:
+                try:
+                    self._array = scipy.io.loadmat(self._path)[self._path.stem]
+                except Exception as error:
+                    raise self._unreadable(error) from error
+            return self._array
+
+    def _unreadable(self, error: Exception) -> ImageError:
+        return ImageError(
+            f"{self._path}: is no MATLAB file of version 5 to 7, or is damaged ({error}); "
+            "download it again"
+        )
+
+
+LAYOUTS: dict[str, Callable[[pathlib.Path], tuple[Example, ...]]] = {
+    "sidd": sidd,
+    "renoir": renoir,
+    "polyu": polyu,
+    "nam": nam,
+    "sidd_validation": sidd_validation,
+}
+
+
+# Helpers
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder holds, sorted, without hidden files."""
+    if not folder.is_dir():
+        cause = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [
+        entry
+        for entry in _entries(folder)
+        if entry.suffix.lower() in image_io.IMAGE_SUFFIXES and entry.is_file()
+    ]
+
+
+def _matched(
+    paths: Sequence[pathlib.Path], noisy: str, clean: str
+) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+    """Noisy and clean files by the name without the word in which they differ.
+
+    Files with neither word (between underscores, or at the end) are left out.
+    """
+    halves: dict[str, dict[str, pathlib.Path]] = {noisy: {}, clean: {}}
+    for path in paths:
+        found = re.fullmatch(rf"(.*)_({noisy}|{clean})(_.*)?", path.stem, re.IGNORECASE)
+        if not found:
+            continue
+        half, name = halves[found[2].lower()], found[1] + (found[3] or "")
+        if name in half:
+            raise ImageError(
+                f"{half[name]} and {path.name} have equal names, so their partner is not clear; "
+                "remove or rename one"
+            )
+        half[name] = path
+    both = halves[noisy].keys() & halves[clean].keys()
+    alone = sorted(
+        str(path) for half in halves.values() for name, path in half.items() if name not in both
+    )
+    if alone:
+        raise ImageError(
+            f"{len(alone)} files have no partner: {first(alone)}; a file *_{noisy}* needs a file "
+            f"*_{clean}* of the same name, so copy what is missing or remove the rest"
+        )
+    return {name: (halves[noisy][name], halves[clean][name]) for name in both}
+
+
+def _wrong_layout(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
+    found = [entry.name + "/" * entry.is_dir() for entry in _entries(folder)]
+    return ImageError(
+        f"{folder}: looked for {wanted}, found {first(found) or 'an empty folder'}; {advice}"
+    )
