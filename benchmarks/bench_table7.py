@@ -1,0 +1,104 @@
+"""Parameters, multiply-accumulates and time at 480x320, beside table 7 of the SADNet paper.
+
+    python -m benchmarks.bench_table7                # each network for about 20 seconds
+    python -m benchmarks.bench_table7 --quick
+
+One colour image in float32, jitted and warm, each call waited for; the median is reported. The
+paper's times are those of an NVIDIA GTX 1080 Ti, so only the first two columns compare. What the
+paper calls FLOPs are multiply-accumulates; docs/sadnet.md explains why its two numbers for
+SADNet are larger.
+"""
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import run_cases
+from benchmarks.macs import count_macs, count_parameters
+from lcdnet_jax import networks
+
+_SHAPE = (1, 320, 480, 3)
+
+# name in the paper -> thousands of parameters, 1e9 "FLOPs", milliseconds
+_PAPER = {
+    "DnCNN": (558, 86.1, 21.3),
+    "MemNet": (2908, 449.2, 154.2),
+    "RNAN": (8960, 1163.5, 1072.2),
+    "RIDNet": (1499, 230.0, 84.4),
+    "SADNet": (4321, 50.1, 26.7),
+}
+
+# what is measured -> name in the paper, if it is there, and how to make it
+_NETWORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "sadnet base": ("SADNet", {"name": "sadnet", "preset": "base"}),
+    "sadnet small": (None, {"name": "sadnet", "preset": "small"}),
+}
+
+
+def main() -> None:
+    """All networks, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=20.0, help="time per network")
+    parser.add_argument("--quick", action="store_true", help="two seconds per network")
+    options = parser.parse_args()
+    seconds = 2.0 if options.quick else options.seconds
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+
+    def measure(case: str) -> Mapping[str, Any]:
+        paper, kwargs = _NETWORKS[case]
+        result = _measure(kwargs, seconds) | ({"paper": _PAPER[paper]} if paper else {})
+        rows.append((case, result))
+        return result
+
+    run_cases("table7", [(case, functools.partial(measure, case)) for case in _NETWORKS])
+    print("\n" + _table(rows), flush=True)
+
+
+def _measure(kwargs: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    module = networks.create(**{"channels": _SHAPE[-1], **kwargs})
+    x = jax.random.uniform(jax.random.key(0), _SHAPE)
+    variables = module.init(jax.random.key(1), jnp.zeros((1, 8, 8, _SHAPE[-1])))
+    apply = jax.jit(module.apply)
+    start = time.perf_counter()
+    jax.block_until_ready(apply(variables, x))
+    first = time.perf_counter() - start
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        jax.block_until_ready(apply(variables, x))
+        times.append(1e3 * (time.perf_counter() - start))
+    return {
+        "value": round(statistics.median(times), 1),
+        "unit": "ms",
+        "parameters": count_parameters(module, _SHAPE),
+        "gmacs": round(count_macs(module, _SHAPE) / 1e9, 2),
+        "first_call_in_seconds": round(first, 1),
+        "calls": len(times),
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+
+
+def _table(rows: list[tuple[str, Mapping[str, Any]]]) -> str:
+    """Ours, then the paper's."""
+    line = "{:<14} {:>12} {:>8} {:>10} {:>16} {:>12} {:>12}".format
+    lines = [line("480x320 colour", "parameters", "GMAC", "ms here", "paper: k params", "GFLOPs",
+                  "ms 1080Ti")]  # fmt: skip
+    for case, result in rows:
+        paper = result.get("paper", ("", "", ""))
+        lines.append(line(case, f"{result['parameters']:,}", result["gmacs"], result["value"],
+                          *paper))  # fmt: skip
+    measured = {_NETWORKS[case][0] for case, _ in rows}
+    lines += [line(name, "", "", "", *row) for name, row in _PAPER.items() if name not in measured]
+    return "\n".join(text.rstrip() for text in lines)
+
+
+if __name__ == "__main__":
+    main()
