@@ -44,9 +44,6 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
         "Give the folder of the data set as published: python -m input_pipeline.builders NAME "
         "--manual_dir DIR; input_pipeline/real_noise.py describes the layouts."
     )
-    # Only lists of downloads are looked for beside it, and TFDS 4.9.10 finds it by a package
-    # (importlib_resources) that it does not install.
-    code_path = None
     LAYOUT: str  # name of the function in real_noise.LAYOUTS
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -325,8 +325,10 @@ class TestEval:
             (["--workdir", "{run}", "--sigmas", "5,x"], "--sigmas must be numbers, got ['5', 'x']"),
             (["--workdir", "{run}", "--protocols", "4bit"], "no protocol '4bit'; known protocols"),
             (["--workdir", "{run}", "--protocols", "pairs"], "wants degraded images from disk"),
-            (["--workdir", "{run}", "--data", "{data}/pairs", "--protocols", "4bit"],
-             "no protocol '4bit'; known protocols"),
+            (
+                ["--workdir", "{run}", "--data", "{data}/pairs", "--protocols", "4bit"],
+                "no protocol '4bit'; known protocols",
+            ),
             (["--workdir", "{run}", "--step", "5"], "cannot read the checkpoint"),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
@@ -334,7 +336,8 @@ class TestEval:
         ids=str,
     )
     def test_mistakes(self, workdir, data, arguments, message):
-        arguments = [a.format(run=workdir, data=data) if isinstance(a, str) else a for a in arguments]
+        places = {"run": workdir, "data": data}
+        arguments = [a.format(**places) if isinstance(a, str) else a for a in arguments]
         assert message in error_of("eval.py", *arguments)
 
     def test_text_file_named_png(self, workdir, tmp_path):
