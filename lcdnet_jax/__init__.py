@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         networks,
         ops,
         protocols,
+        sfm,
         training,
     )
     from lcdnet_jax.inference import Restorer
@@ -36,6 +37,7 @@ _SUBMODULES = (
     "networks",
     "ops",
     "protocols",
+    "sfm",
     "training",
 )
 

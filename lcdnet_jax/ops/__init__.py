@@ -1,7 +1,17 @@
 """Pure functions on arrays. Nothing here knows networks, training or files."""
 
+from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d
 from lcdnet_jax.ops.deform_conv import deform_conv2d
 from lcdnet_jax.ops.padding import pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
 
-__all__ = ["conv2x2_down", "conv2x2_up", "deform_conv2d", "pad_to_multiple", "upsample2x"]
+__all__ = [
+    "conv2x2_down",
+    "conv2x2_up",
+    "dct_2d",
+    "dct_matrix",
+    "deform_conv2d",
+    "idct_2d",
+    "pad_to_multiple",
+    "upsample2x",
+]
