@@ -1,8 +1,9 @@
 """Weights of PyTorch models as Flax variables.
 
-Each network's parameters carry the names of its official PyTorch code, so that a conversion is
-a renaming of leaves and a transposition. PyTorch itself is not needed: pass the state dict as
-NumPy arrays, ``{k: v.numpy() for k, v in torch.load(path, weights_only=True).items()}``.
+Each network's parameters carry the names of its official PyTorch code, up to the rule of its
+layout below, so that a conversion is a renaming and a transposition. PyTorch itself is not
+needed: pass the state dict as NumPy arrays,
+``{k: v.numpy() for k, v in torch.load(path, map_location="cpu", weights_only=True).items()}``.
 """
 
 import re
@@ -24,23 +25,55 @@ class _Layout:
     """How one network's PyTorch checkpoint differs from its Flax variables.
 
     Attributes:
-        transposed: Pattern of modules whose kernels are stored (in, out, kh, kw).
+        transposed: Pattern of PyTorch modules whose kernels are stored (in, out, kh, kw).
         dead: Pattern of keys that some official checkpoints hold but never use.
+        rename: PyTorch's path of a module from Flax's, both joined by dots.
     """
 
     transposed: str = r"(?!)"
     dead: str = r"(?!)"
+    rename: Callable[[str], str] = lambda path: path
+
+
+def _numbered(path: str) -> str:
+    """Members of a PyTorch list: body_2 -> body.2."""
+    return re.sub(r"_(\d+)\b", r".\1", path)
+
+
+def _sequential(path: str) -> str:
+    """DnCNN's one list (conv, ReLU, then conv, BatchNorm, ReLU again and again, conv)."""
+    stack, layer, number = re.split(r"\.|_", path)
+    place = 3 * int(number) - (layer == "conv")
+    return f"{stack}.{stack}.{max(place, 0)}"
 
 
 _LAYOUTS = {
+    "dncnn": _Layout(rename=_sequential),
+    "memnet": _Layout(rename=_numbered),
+    # The official class makes a BatchNorm after each first convolution and does not call it.
+    "n3net": _Layout(
+        dead=r"blocks\.\d\.bn1\..*",
+        rename=lambda path: _numbered(path).replace(
+            "distance_bn", "n3aggregation.aggregation.nnn.bn"
+        ),
+    ),
+    "ridnet": _Layout(
+        rename=lambda path: re.sub(r"\b(head|c[12])$", r"\1.body.0", _numbered(path))
+    ),
     "sadnet": _Layout(
         transposed=r"up[1-3]",
         # Until April 2020 the code made these layers also where they were never called.
         dead=r"(res[2-4]|dres[1-4])\.conv0\..*|offset4\.offset_conv2\..*",
     ),
+    "unet_n2n": _Layout(),
 }
 _ALWAYS_DEAD = r".*\.num_batches_tracked"
-_LEAF_NAMES = {"kernel": "weight", "scale": "weight"}
+_LEAF_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def from_torch(
@@ -54,7 +87,7 @@ def from_torch(
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Returns:
-        Flax variables, float32: ``{"params": ...}``.
+        Flax variables, float32: ``{"params": ...}``, and "batch_stats" where there are any.
 
     Raises:
         ValueError: If any key is missing, unknown or of another shape; the message lists all.
@@ -88,7 +121,7 @@ def from_torch(
         raise ValueError(
             f"these are not the weights of {name} with {network_kwargs}\n  "
             + "\n  ".join(problems)
-            + "\nCheck channels, width and preset, or the file."
+            + "\nCheck the network's fields (channels, sizes, preset), or the file."
         )
     if dead:
         logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dead))
@@ -105,7 +138,7 @@ def _torch_key(
 ) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     """PyTorch key of a Flax leaf, and the function that turns its array into Flax's order."""
     *modules, leaf = path[1:]  # path[0] is the collection
-    prefix = ".".join(modules)
+    prefix = layout.rename(".".join(modules))
     key = f"{prefix}.{_LEAF_NAMES.get(leaf, leaf)}"
     if leaf != "kernel":
         return key, lambda array: array

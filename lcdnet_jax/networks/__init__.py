@@ -17,9 +17,23 @@ from typing import Any
 
 import flax.linen as nn
 
+from lcdnet_jax.networks.buifd import BUIFD
+from lcdnet_jax.networks.dncnn import DnCNN
+from lcdnet_jax.networks.memnet import MemNet
+from lcdnet_jax.networks.n3net import N3Net
+from lcdnet_jax.networks.ridnet import RIDNet
 from lcdnet_jax.networks.sadnet import SADNet
+from lcdnet_jax.networks.unet_n2n import UnetN2N
 
-_REGISTRY: dict[str, type[nn.Module]] = {"sadnet": SADNet}
+_REGISTRY: dict[str, type[nn.Module]] = {
+    "buifd": BUIFD,
+    "dncnn": DnCNN,
+    "memnet": MemNet,
+    "n3net": N3Net,
+    "ridnet": RIDNet,
+    "sadnet": SADNet,
+    "unet_n2n": UnetN2N,
+}
 
 
 def available() -> tuple[str, ...]:
@@ -61,4 +75,14 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
     return cls(**{**(presets[preset] if preset else {}), **kwargs})
 
 
-__all__ = ["SADNet", "available", "create"]
+__all__ = [
+    "BUIFD",
+    "DnCNN",
+    "MemNet",
+    "N3Net",
+    "RIDNet",
+    "SADNet",
+    "UnetN2N",
+    "available",
+    "create",
+]

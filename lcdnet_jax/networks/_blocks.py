@@ -1,0 +1,107 @@
+"""What several networks share: checks of fields and images, convolution, normalisation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.ops.precision import at_least_float32
+
+Initializer = Callable[..., Any]
+
+# PyTorch's kaiming_normal_ (not truncated, unlike JAX's he_normal), and its default start.
+kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def clipped_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Start of BatchNorm scales in the SFM code: N(0, 2 / (9 * 64)) clipped to +-0.025."""
+    return jnp.clip((2 / 9 / 64) ** 0.5 * jax.random.normal(key, shape, dtype), -0.025, 0.025)
+
+
+def check_fields(module: nn.Module, **least: int) -> None:
+    """Raises ValueError unless each named field is an integer of at least the given number."""
+    for field, minimum in least.items():
+        value = getattr(module, field)
+        if not isinstance(value, int) or value < minimum:
+            raise ValueError(
+                f"{type(module).__name__} {field} must be an integer of at least {minimum}, "
+                f"got {value!r}"
+            )
+
+
+def check_image(x: Array, name: str, channels: int) -> None:
+    """Raises ValueError or TypeError unless ``x`` is floating point ``[N, H, W, channels]``."""
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise ValueError(
+            f"{name}(channels={channels}) takes [N, H, W, {channels}], got shape {x.shape}; "
+            "convert the image or create the network with other channels"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} takes floating-point images in [0, 1], got {x.dtype}; convert with "
+            "image_io.to_float"
+        )
+
+
+def conv(
+    x: Array,
+    features: int,
+    size: int = 3,
+    *,
+    dtype: DTypeLike,
+    name: str,
+    dilation: int = 1,
+    bias: bool = False,
+    kernel_init: Initializer = kaiming_normal,
+) -> Array:
+    """Zero-padded ``size`` x ``size`` convolution; a bias starts as PyTorch's do."""
+    limit = (size * size * x.shape[-1]) ** -0.5
+
+    def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    layer = nn.Conv(
+        features,
+        (size, size),
+        kernel_dilation=dilation,
+        use_bias=bias,
+        kernel_init=kernel_init,
+        bias_init=bias_init,
+        dtype=dtype,
+        name=name,
+    )
+    return layer(x)
+
+
+def batch_norm(
+    x: Array,
+    *,
+    train: bool,
+    axis_name: str | None,
+    dtype: DTypeLike,
+    name: str,
+    momentum: float = 0.9,
+    scale_init: Initializer = clipped_normal,
+    mask: Array | None = None,
+) -> Array:
+    """Batch normalisation over all axes but the last, in float32, returned in ``dtype``.
+
+    ``mask`` (bool, ``x``'s rank) selects what enters the statistics. The running variance is
+    that of the batch; PyTorch keeps n / (n - 1) times as much, n being the number of pixels.
+    """
+    exact = at_least_float32(dtype)
+    layer = nn.BatchNorm(
+        use_running_average=not train,
+        momentum=momentum,
+        epsilon=1e-5,
+        dtype=exact,
+        scale_init=scale_init,
+        axis_name=axis_name,
+        name=name,
+    )
+    return layer(x.astype(exact), mask=mask).astype(dtype)

@@ -1,0 +1,67 @@
+"""BUIFD: a blind denoiser that also estimates the noise level and fuses by it.
+
+El Helou and Süsstrunk, "Blind Universal Bayesian Image Denoising with Gaussian Noise Level
+Learning", IEEE TIP 2020 (arXiv 1907.03029), as in the code of stochastic frequency masking
+(ECCV 2020, arXiv 2003.07119), which defines it without training it.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv
+from lcdnet_jax.networks.dncnn import ConvStack
+from lcdnet_jax.ops.precision import at_least_float32
+
+
+class BUIFD(nn.Module):
+    """DnCNN's estimate, fused linearly with the input by a predicted noise level map.
+
+    Images in [0, 1]. Start as :class:`~lcdnet_jax.networks.dncnn.DnCNN`.
+
+    Attributes:
+        channels: Channels of the image and of the noise level map.
+        depth: Convolutions of the denoising part; the part that estimates the level has seven.
+        features: Channels between them, in both parts.
+        dtype: Compute type. Normalisation and the noise level stay in float32.
+    """
+
+    channels: int = 1
+    depth: int = 17
+    features: int = 64
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, depth=2, features=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool = False,
+        axis_name: str | None = None,
+        return_level: bool = False,
+    ) -> Array | tuple[Array, Array]:
+        """Restores ``x [N, H, W, channels]``.
+
+        With ``return_level`` gives ``(restored, level)``: ``level``, of ``x``'s shape and type
+        and in (0, 1), is the noise's standard deviation over the largest one in training.
+        """
+        check_image(x, "BUIFD", self.channels)
+        denoise = ConvStack(self.depth, self.features, 3, dtype=self.dtype, name="dncnn")
+        estimate = ConvStack(7, self.features, 5, dtype=self.dtype, name="noisecnn")
+        exact = at_least_float32(self.dtype)
+        image = x.astype(exact)
+        prior = image - denoise(image, train=train, axis_name=axis_name)
+        level = jax.nn.sigmoid(estimate(image, train=train, axis_name=axis_name))
+
+        parts = [image, prior, level, image * (1 - level), prior * level]
+        y = jnp.concatenate(parts, axis=-1)
+        for i, features in enumerate((16, 16, self.channels)):  # no activations between
+            y = conv(y, features, dtype=self.dtype, name=f"fusion_{i}")
+        restored = y.astype(x.dtype)
+        return (restored, level.astype(x.dtype)) if return_level else restored

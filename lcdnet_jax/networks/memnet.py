@@ -1,0 +1,99 @@
+"""MemNet: blocks that remember the outputs of all earlier ones.
+
+Tai, Yang, Liu and Xu, "MemNet: A Persistent Memory Network for Image Restoration", ICCV 2017
+(arXiv 1708.02209), in the small form that the code of stochastic frequency masking (ECCV 2020,
+arXiv 2003.07119) trains: 20 channels, and units that do not share weights.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, conv
+
+
+class MemNet(nn.Module):
+    """Memory blocks between two convolutions, plus the input. Images in [0, 1].
+
+    Every convolution follows normalisation and ReLU and has no bias; the first normalisation
+    acts on the pixels themselves. Start as in the SFM code: Kaiming normal convolutions,
+    BatchNorm scales N(0, 0.059) clipped to +-0.025.
+
+    Attributes:
+        channels: Channels of the image.
+        features: Channels inside.
+        blocks: Memory blocks.
+        units: Residual units of a memory block.
+        dtype: Compute type. Normalisation stays in float32.
+    """
+
+    channels: int = 1
+    features: int = 20
+    blocks: int = 6
+    units: int = 4
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, blocks=1, units=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Restores ``x [N, H, W, channels]``."""
+        check_image(x, "MemNet", self.channels)
+        state: dict[str, Any] = {"train": train, "axis_name": axis_name}
+        first = BNReLUConv(self.features, dtype=self.dtype, name="feature_extractor")
+        memory = [first(x, **state)]
+        for i in range(self.blocks):
+            block = MemoryBlock(self.units, dtype=self.dtype, name=f"dense_memory_{i}")
+            memory.append(block(memory, **state))
+        last = BNReLUConv(self.channels, dtype=self.dtype, name="reconstructor")
+        return x + last(memory[-1], **state).astype(x.dtype)
+
+
+class MemoryBlock(nn.Module):
+    """Residual units in a chain; a 1x1 gate chooses from their outputs and all earlier blocks'."""
+
+    units: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, memory: list[Array], *, train: bool, axis_name: str | None) -> Array:
+        state: dict[str, Any] = {"train": train, "axis_name": axis_name}
+        y = memory[-1]
+        short_term = []
+        for i in range(self.units):
+            y = ResidualUnit(dtype=self.dtype, name=f"recursive_unit_{i}")(y, **state)
+            short_term.append(y)
+        gate = BNReLUConv(y.shape[-1], size=1, dtype=self.dtype, name="gate_unit")
+        return gate(jnp.concatenate(short_term + memory, axis=-1), **state)
+
+
+class ResidualUnit(nn.Module):
+    """Two convolutions, plus the input."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, axis_name: str | None) -> Array:
+        y = x
+        for name in ("relu_conv1", "relu_conv2"):
+            layer = BNReLUConv(x.shape[-1], dtype=self.dtype, name=name)
+            y = layer(y, train=train, axis_name=axis_name)
+        return x + y
+
+
+class BNReLUConv(nn.Module):
+    """Normalisation, ReLU, convolution."""
+
+    features: int
+    size: int = 3
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, axis_name: str | None) -> Array:
+        y = batch_norm(x, train=train, axis_name=axis_name, dtype=self.dtype, name="bn")
+        return conv(nn.relu(y), self.features, self.size, dtype=self.dtype, name="conv")

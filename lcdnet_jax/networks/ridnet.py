@@ -1,0 +1,147 @@
+"""RIDNet: residual blocks with dilated branches and channel attention.
+
+Anwar and Barnes, "Real Image Denoising with Feature Attention", ICCV 2019
+(arXiv 1904.07396), as in the code of stochastic frequency masking (ECCV 2020,
+arXiv 2003.07119).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv
+from lcdnet_jax.ops.precision import at_least_float32
+
+_RGB_MEAN = (0.4488, 0.4371, 0.4040)
+_REDUCTION = 16
+
+
+class RIDNet(nn.Module):
+    """Enhancement attention modules between two convolutions, plus the input.
+
+    Images in [0, 1]; the mean of DIV2K's colours is taken off inside and put back by 1x1
+    convolutions, which the SFM code trains like the others. Start as there: Kaiming normal
+    weights, PyTorch's default biases.
+
+    The channel attention averages over the whole image, so a tile is restored a little
+    differently from the same pixels of a larger image.
+
+    Attributes:
+        channels: Channels of the image, 1 or 3. The SFM code's class raises for 3; here the
+            mean has one value for each channel then, as was meant.
+        features: Channels inside, a multiple of 16.
+        blocks: Enhancement attention modules.
+        dtype: Compute type. Means and the attention weights stay in float32.
+    """
+
+    channels: int = 1
+    features: int = 64
+    blocks: int = 4
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, blocks=1)
+        if self.channels not in (1, 3):
+            raise ValueError(f"RIDNet channels must be 1 or 3, got {self.channels}")
+        if self.features % _REDUCTION:
+            raise ValueError(
+                f"RIDNet features {self.features} is not divisible by {_REDUCTION}, the reduction "
+                f"of its channel attention; use a multiple of {_REDUCTION}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
+        del train, axis_name
+        check_image(x, "RIDNet", self.channels)
+        mean = _RGB_MEAN if self.channels == 3 else (sum(_RGB_MEAN) / 3,)
+        exact = at_least_float32(self.dtype)
+
+        y = _shift(x.astype(exact), tuple(-m for m in mean), dtype=exact, name="sub_mean")
+        y = nn.relu(conv(y, self.features, dtype=self.dtype, bias=True, name="head"))
+        for i in range(1, self.blocks + 1):
+            y = Block(dtype=self.dtype, name=f"b{i}")(y)
+        y = conv(y, self.channels, dtype=self.dtype, bias=True, name="tail")
+        y = _shift(y.astype(exact), mean, dtype=exact, name="add_mean")
+        return x + y.astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Enhancement attention module: three residual parts, then channel attention."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = MergeRun(dtype=self.dtype, name="r1")(x)
+        y = Residual((3, 3), dtype=self.dtype, name="r2")(y)
+        y = Residual((3, 3, 1), dtype=self.dtype, name="r3")(y)
+        return ChannelAttention(dtype=self.dtype, name="ca")(y)
+
+
+class MergeRun(nn.Module):
+    """Two branches of dilated convolutions, merged and added to the input."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        branches = []
+        for branch, dilations in (("body1", (1, 2)), ("body2", (3, 4))):
+            y = x
+            for i, rate in enumerate(dilations):
+                name = f"{branch}_{2 * i}"
+                y = conv(y, x.shape[-1], dilation=rate, dtype=self.dtype, bias=True, name=name)
+                y = nn.relu(y)
+            branches.append(y)
+        merged = jnp.concatenate(branches, axis=-1)
+        merged = conv(merged, x.shape[-1], dtype=self.dtype, bias=True, name="body3_0")
+        return x + nn.relu(merged)
+
+
+class Residual(nn.Module):
+    """Convolutions of the given sizes with ReLU between, the input added before the last ReLU."""
+
+    sizes: tuple[int, ...]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x
+        for i, size in enumerate(self.sizes):
+            y = nn.relu(y) if i else y
+            name = f"body_{2 * i}"
+            y = conv(y, x.shape[-1], size, dtype=self.dtype, bias=True, name=name)
+        return nn.relu(x + y)
+
+
+class ChannelAttention(nn.Module):
+    """Weighs each channel by a function of all channels' means over the image."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        exact = at_least_float32(self.dtype)
+        features = x.shape[-1]
+        y = x.astype(exact).mean(axis=(1, 2), keepdims=True)
+        y = nn.relu(conv(y, features // _REDUCTION, 1, dtype=exact, bias=True, name="c1"))
+        y = jax.nn.sigmoid(conv(y, features, 1, dtype=exact, bias=True, name="c2"))
+        return x * y.astype(x.dtype)
+
+
+def _shift(x: Array, amounts: tuple[float, ...], *, dtype: DTypeLike, name: str) -> Array:
+    """1x1 convolution that starts as ``x + amounts``; exact, because it carries the image."""
+    layer = nn.Conv(
+        x.shape[-1],
+        (1, 1),
+        kernel_init=lambda key, shape, dtype: jnp.eye(shape[-1], dtype=dtype)[None, None],
+        bias_init=lambda key, shape, dtype: jnp.asarray(amounts, dtype),
+        precision=jax.lax.Precision.HIGHEST,
+        dtype=dtype,
+        name=name,
+    )
+    return layer(x)

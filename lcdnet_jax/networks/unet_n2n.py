@@ -1,0 +1,70 @@
+"""The U-Net of Noise2Noise.
+
+Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila, "Noise2Noise: Learning Image
+Restoration without Clean Data", ICML 2018 (arXiv 1803.04189), as in the code of stochastic
+frequency masking (ECCV 2020, arXiv 2003.07119), which trains it on pairs of noisy images.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax import ops
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv, torch_default
+
+
+class UnetN2N(nn.Module):
+    """Encoder-decoder of five scales whose output is the image itself, not a residual.
+
+    The range of images is that of the training: [0, 1] for the SFM code's weights for BSD, but
+    image - 0.5 for its weights for microscopy. H and W may be any size: inside, the image is
+    mirrored up to a multiple of 32 and the result is cropped back. No convolution has a bias.
+    Start as PyTorch's default, U(-s, s) with s = 1 / sqrt(9 * input channels).
+
+    Attributes:
+        channels: Channels of the image.
+        dtype: Compute type.
+    """
+
+    channels: int = 1
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
+        del train, axis_name
+        check_image(x, "UnetN2N", self.channels)
+        height, width = x.shape[1:3]
+        image = ops.pad_to_multiple(x, 32).astype(self.dtype)
+
+        y = self._conv(image, 48, "enc_conv0")
+        skips = [image]
+        for scale in (1, 2, 3, 4, 5):
+            y = self._conv(y, 48, f"enc_conv{scale}")
+            y = nn.max_pool(y, (2, 2), strides=(2, 2))
+            skips.append(y)
+        y = self._conv(skips.pop(), 48, "enc_conv6")
+
+        for scale in (5, 4, 3, 2):
+            y = jnp.concatenate([_enlarge(y), skips.pop()], axis=-1)
+            y = self._conv(y, 96, f"dec_conv{scale}a")
+            y = self._conv(y, 96, f"dec_conv{scale}b")
+        y = jnp.concatenate([_enlarge(y), skips.pop()], axis=-1)
+        y = self._conv(y, 64, "dec_conv1a")
+        y = self._conv(y, 32, "dec_conv1b")
+        y = conv(y, self.channels, dtype=self.dtype, kernel_init=torch_default, name="dec_conv1c")
+        return y[:, :height, :width].astype(x.dtype)
+
+    def _conv(self, x: Array, features: int, name: str) -> Array:
+        y = conv(x, features, dtype=self.dtype, kernel_init=torch_default, name=name)
+        return nn.leaky_relu(y, negative_slope=0.1)
+
+
+def _enlarge(x: Array) -> Array:
+    """Repeats every pixel twice in both directions."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
