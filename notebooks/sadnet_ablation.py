@@ -1,0 +1,215 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What each part of SADNet is worth
+#
+# Table 1 of the paper (Chang et al., ECCV 2020) takes SADNet apart in six rows: with and without
+# the blocks that sample adaptively (RSAB), the transfer of offsets from coarse to fine scales, and
+# the context block. The paper trains each row for some 900,000 steps on DIV2K and reports the
+# PSNR on Kodak24 in colour at sigma 50.
+#
+# Here the same six networks are trained at a much smaller budget, so that all of them fit into
+# half an hour on two CPU cores: the preset `small`, few steps, several seeds. The question is
+# whether the order of the rows already shows, and which differences are larger than those
+# between seeds. For the paper's own budget there is `configs/sadnet_ablation.py`, one row at a
+# time.
+#
+# Environment variables choose what it runs on:
+#
+# | variable | meaning | default |
+# |---|---|---|
+# | `ABLATION_BUDGET` | `reduced`, or `tiny` to try the machinery on two rows | `reduced` |
+# | `ABLATION_TRAIN` | folder of clean training images | training photographs of scikit-image |
+# | `ABLATION_TEST` | folder of clean test images | test photographs of scikit-image |
+# | `ABLATION_RUNS` | keeps the trained networks; they are not trained again | `runs/ablation` |
+
+# %%
+import os
+import pathlib
+import sys
+
+ROOT = next(p for p in (pathlib.Path.cwd(), pathlib.Path.cwd().parent) if (p / "configs").is_dir())
+sys.path.insert(0, str(ROOT))
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import Markdown, display
+from PIL import Image
+
+import input_pipeline
+from configs import sadnet_ablation, sadnet_quickstart
+from lcdnet_jax import Restorer, panels, protocols, training
+from lcdnet_jax.checkpoints import silence_orbax
+from lcdnet_jax.evaluation import Evaluator, summarise
+
+silence_orbax()
+
+BUDGETS = {
+    "reduced": {
+        "kwargs": {"preset": "small"}, "steps": 2_000, "crop": 64, "seeds": (0, 1, 2),
+        "rows": tuple(sadnet_ablation.ROWS),
+    },
+    "tiny": {
+        "kwargs": {"width": 2, "offset_width": 2, "groups": 1}, "steps": 2, "crop": 16,
+        "seeds": (0,), "rows": ("none", "full"),
+    },
+}  # fmt: skip
+budget = BUDGETS[os.environ.get("ABLATION_BUDGET", "reduced")]
+runs = pathlib.Path(os.environ.get("ABLATION_RUNS", ROOT / "runs" / "ablation"))
+folders = {"train": os.environ.get("ABLATION_TRAIN"), "eval": os.environ.get("ABLATION_TEST")}
+
+# %% [markdown]
+# ## The six networks
+#
+# One row's experiment is the recipe of `make quickstart` with that row's switches.
+
+
+# %%
+def experiment(row, seed):
+    config = sadnet_quickstart.get_config()
+    switches = sadnet_ablation.get_config(row).network.kwargs.to_dict()
+    config.network.kwargs = {**switches, **budget["kwargs"]}
+    if "preset" not in budget["kwargs"]:
+        del config.network.kwargs.preset
+    config.seed = seed
+    config.steps = budget["steps"]
+    config.data.crop = budget["crop"]
+    config.eval_every = 0
+    config.eval.max_images = 1  # the scores below are of all images
+    config.eval.panels = 0
+    for split, folder in folders.items():
+        if folder:
+            config.data[split].source, config.data[split].path = "folder", folder
+    return config
+
+
+config = experiment("full", 0)
+display(
+    Markdown(
+        f"{config.steps} steps of {config.batch_size} crops of {config.data.crop} pixels, "
+        f"{len(budget['seeds'])} seeds, sigma {config.degradation.sigma_max:g}, noise "
+        f"`{config.degradation.protocol}`, learning rate {config.optimizer.learning_rate:g} "
+        f"({config.optimizer.schedule})."
+    )
+)
+
+# %% [markdown]
+# ## Training
+#
+# Each run has a working directory of its own. A run that is finished is left alone, one that was
+# interrupted goes on.
+
+# %%
+for seed in budget["seeds"]:
+    for row in budget["rows"]:
+        config = experiment(row, seed)
+        workdir = runs / f"{row}_{seed}"
+        if not (workdir / "checkpoints" / str(config.steps)).exists():
+            training.train_and_evaluate(
+                config, workdir, datasets=input_pipeline.create_datasets(config)
+            )
+
+# %% [markdown]
+# ## Scores
+#
+# Every network restores the same noisy images: the noise of an image depends on its name alone.
+
+# %%
+config = experiment("full", 0)
+images = input_pipeline.create_dataset(config, "eval")
+examples = list(images)
+protocol = protocols.get(config.degradation.protocol)
+evaluator = Evaluator(protocol)
+psnr = {
+    row: [
+        summarise(
+            evaluator.score_images(
+                Restorer.from_checkpoint(runs / f"{row}_{seed}"),
+                examples,
+                sigma=config.degradation.sigma_max,
+            )
+        ).psnr
+        for seed in budget["seeds"]
+    ]
+    for row in budget["rows"]
+}
+
+# %%
+PAPER = {
+    "none": 29.05, "rsab": 29.55, "context": 29.12,
+    "rsab_context": 29.60, "rsab_transfer": 29.59, "full": 29.64,
+}  # fmt: skip
+lines = [
+    "| RSAB | transfer | context | PSNR here: mean | per seed | over row 1 | paper | over row 1 |",
+    "|---|---|---|---|---|---|---|---|",
+]
+for row in budget["rows"]:
+    marks = " | ".join("x" if switch else "" for switch in sadnet_ablation.ROWS[row])
+    mean, base = np.mean(psnr[row]), np.mean(psnr["none"])
+    seeds = ", ".join(f"{value:.2f}" for value in psnr[row])
+    lines.append(
+        f"| {marks} | {mean:.2f} | {seeds} | {mean - base:+.2f} | {PAPER[row]:.2f} "
+        f"| {PAPER[row] - PAPER['none']:+.2f} |"
+    )
+display(Markdown("\n".join(lines)))
+source = pathlib.Path(folders["eval"] or "scikit-image").name
+display(Markdown(f"{len(examples)} images of {source}, PSNR in dB, {protocol.describe()}."))
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+for i, row in enumerate(budget["rows"]):
+    gains = np.array(psnr[row]) - np.mean(psnr["none"])
+    axes.plot(
+        gains, [i] * len(gains), "o", color="tab:blue", label="here, per seed" if not i else ""
+    )
+    axes.plot(
+        PAPER[row] - PAPER["none"], i, "D", color="tab:orange", label="paper" if not i else ""
+    )
+axes.set_yticks(range(len(budget["rows"])), budget["rows"])
+axes.invert_yaxis()
+axes.set_xlabel("gain over row 1, dB")
+axes.grid(axis="x", alpha=0.3)
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# ## Where it samples
+#
+# The full network on a noisy photograph, as in figure 4 of the paper: for a few pixels, where each
+# scale looks (dots; the colour is the modulation) instead of at the regular 3x3 grid.
+
+# %%
+photo = next(iter(input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 3)))
+noisy = evaluator.degrade(photo["clean"], photo["name"], sigma=config.degradation.sigma_max)
+restorer = Restorer.from_checkpoint(runs / f"full_{budget['seeds'][0]}")
+sampling = restorer.module.sampling(restorer.variables, noisy[None])
+picture = panels.draw_sampling(noisy, sampling, points=panels.choose_points(photo["clean"]))
+display(Image.fromarray(picture))
+
+# %% [markdown]
+# How far the samples lie from the regular grid, in pixels of the photograph, and how much they
+# count, by scale:
+
+# %%
+lines = ["| scale | median shift | 90 % below | mean modulation |", "|---|---|---|---|"]
+taps = np.stack(np.divmod(np.arange(9), 3), axis=-1) - 1
+for size, (positions, modulation) in sampling.items():
+    rows_, columns = np.indices(positions.shape[1:3])
+    grid = np.stack([rows_, columns], axis=-1)[None, :, :, None, None] + taps
+    shift = np.linalg.norm(positions - grid, axis=-1) * size
+    lines.append(
+        f"| 1/{size} | {np.median(shift):.2f} | {np.quantile(shift, 0.9):.2f} "
+        f"| {np.mean(modulation):.2f} |"
+    )
+display(Markdown("\n".join(lines)))

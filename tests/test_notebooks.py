@@ -1,0 +1,70 @@
+"""Notebooks run headless on their tiny setting, and the two forms of each agree."""
+
+import os
+import pathlib
+import re
+
+import jupytext
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from lcdnet_jax import image_io
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def cells(notebook):
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def outputs(notebook):
+    """All that was printed or shown as text."""
+    parts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            parts.append(output.get("text", "") + data.get("text/markdown", ""))
+    return "\n".join(parts)
+
+
+def pictures(notebook):
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_forms_agree_and_the_stored_one_was_run(name):
+    stored = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    assert cells(stored) == cells(jupytext.read(FOLDER / f"{name}.py"))
+    counts = [cell.execution_count for cell in stored.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))  # run once, from top to bottom
+    assert pictures(stored)
+    assert not re.search(r"/(work|tmp|home|root|Users)/", str(stored))
+
+
+def test_sadnet_ablation(tmp_path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    (tmp_path / "images").mkdir()
+    image_io.write(tmp_path / "images" / "a.png", image)
+    monkeypatch.setenv("ABLATION_BUDGET", "tiny")
+    monkeypatch.setenv("ABLATION_TRAIN", str(tmp_path / "images"))
+    monkeypatch.setenv("ABLATION_TEST", str(tmp_path / "images"))
+    monkeypatch.setenv("ABLATION_RUNS", str(tmp_path / "runs"))
+    # Its programs run once or twice, so LLVM need not optimise them.
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_backend_optimization_level=0")
+    notebook = jupytext.read(FOLDER / "sadnet_ablation.py")
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(FOLDER)}}, timeout=300)
+    client.execute()
+    text = outputs(notebook)
+    rows = re.findall(r"^\| (x?) \| (x?) \| (x?) \| \d+\.\d\d \|", text, re.MULTILINE)
+    assert rows == [("", "", ""), ("x", "x", "x")]  # the tiny setting has the first and the last
+    assert len(re.findall(r"^\| 1/[1248] \|", text, re.MULTILINE)) == 4
+    assert pictures(notebook) == 2
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"none_0", "full_0"}
