@@ -5,7 +5,7 @@
     python -m benchmarks.bench_pipeline --quick
 
 The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
-device, or added on the host.
+device, or added on the host, also after stochastic frequency masking of half of the patches.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from lcdnet_jax import image_io
 
 
 def main() -> None:
-    """Runs the four cases, ``--seconds`` each."""
+    """Runs the five cases, ``--seconds`` each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--folder", help="clean images; default: generated")
     parser.add_argument("--images", type=int, default=100, help="number to generate")
@@ -41,15 +41,22 @@ def main() -> None:
         folder = options.folder or scratch
         if not options.folder:
             _generate(pathlib.Path(scratch), options.images)
+        on_host = {"degradation.where": "host"}
+        masked = {**on_host, "sfm.where": "host", "sfm.rate": 0.5}
         run_cases(
             "pipeline",
             [
                 (
-                    f"{images}, noise on the {where}",
-                    functools.partial(_measure, folder, cache_gb, where, options),
+                    f"{images}, {work}",
+                    functools.partial(_measure, folder, cache_gb, fields, options),
                 )
-                for images, cache_gb in (("in memory", 4.0), ("decoded per patch", 0.0))
-                for where in ("device", "host")
+                for images, cache_gb, work, fields in (
+                    ("in memory", 4.0, "noise on the device", {}),
+                    ("in memory", 4.0, "noise on the host", on_host),
+                    ("in memory", 4.0, "masking and noise on the host", masked),
+                    ("decoded per patch", 0.0, "noise on the device", {}),
+                    ("decoded per patch", 0.0, "noise on the host", on_host),
+                )
             ],
         )
 
@@ -63,15 +70,15 @@ def _generate(folder: pathlib.Path, count: int) -> None:
 
 
 def _measure(
-    folder: str, cache_gb: float, where: str, options: argparse.Namespace
+    folder: str, cache_gb: float, fields: Mapping[str, Any], options: argparse.Namespace
 ) -> Mapping[str, Any]:
     config = default.get_config()
     config.data.train.source = "folder"
     config.data.train.path = folder
     config.data.crop = options.crop
     config.data.cache_gb = cache_gb
-    config.degradation.where = where
     config.batch_size = options.batch
+    config.update_from_flattened_dict(fields)
     start = time.perf_counter()
     dataset = input_pipeline.create_dataset(config, "train")
     created = time.perf_counter() - start

@@ -38,6 +38,10 @@ _PAPER = {
 _NETWORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "sadnet base": ("SADNet", {"name": "sadnet", "preset": "base"}),
     "sadnet small": (None, {"name": "sadnet", "preset": "small"}),
+    "dncnn": ("DnCNN", {"name": "dncnn"}),
+    "ridnet": ("RIDNet", {"name": "ridnet"}),
+    # 20 channels and unshared units, not the MemNet of the table.
+    "memnet of SFM": (None, {"name": "memnet"}),
 }
 
 

@@ -82,6 +82,29 @@ def get_config() -> ConfigDict:
     # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data).
     config.degradation.where = "device"
 
+    # --- stochastic frequency masking --------------------------------------------------------
+    # Images of a batch lose a random band of frequencies, see lcdnet_jax/sfm.py. With kind
+    # "awgn" the clean image is masked before noise is added to it, with "none" the degraded
+    # half of a pair. Masking does not clip. Evaluation images are never masked.
+    config.sfm = ConfigDict()
+    # Probability that an image is masked; the paper has 0.5. 0 = no masking.
+    config.sfm.rate = 0.0
+    # How bands are drawn: "targeted" (the paper's denoising), "uniform" (its super-resolution)
+    # or "random" (each coefficient by itself). `center` and `sigma` of targeted bands are
+    # shares of the largest frequency.
+    config.sfm.mode = "targeted"
+    config.sfm.center = 0.85
+    config.sfm.sigma = 0.15
+    # Where images are masked: "device" (inside the jitted step) or "host" (tf.data). Noise on
+    # the host needs masking on the host, which comes first.
+    config.sfm.where = "device"
+    # Images that are not drawn for masking stay as they are ("keep") or turn black before noise
+    # is added ("zero"), and the target is the clean image ("clean") or what noise was added to
+    # ("masked"). The first are the paper's description, the second what the authors' denoising
+    # code comes to; for kind "awgn" only.
+    config.sfm.unselected = "keep"
+    config.sfm.target = "clean"
+
     # --- optimisation ------------------------------------------------------------------------
     # Optimiser steps and images per step, over all devices and hosts together.
     config.steps = 900_000

@@ -47,7 +47,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
 
     Args:
       config: the fields of configs/default.py. All are checked, before any image is looked at;
-        used are seed, data, degradation and batch_size.
+        used are seed, data, degradation, sfm and batch_size.
       split: "train" or "eval".
 
     Returns:

@@ -1,7 +1,9 @@
 """Pure tf functions on one image ``[H, W, C]``; random ones are keyed by a seed of two int64."""
 
 from input_pipeline.host_only import tf
+from lcdnet_jax import sfm
 from lcdnet_jax.degradations import NOISE_PROTOCOLS
+from lcdnet_jax.ops.dct import dct_matrix
 
 
 def reflect_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -75,3 +77,74 @@ def add_noise(
     if protocol == "8bit":
         noisy = tf.round(noisy * 255.0) / 255.0
     return noisy
+
+
+def mask_frequencies(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    rate: float,
+    mode: str = "targeted",
+    center: float = 0.85,
+    sigma: float = 0.15,
+    unselected: str = "keep",
+) -> tf.Tensor:
+    """Stochastic frequency masking of one image, by the laws of ``lcdnet_jax.sfm``.
+
+    The numbers drawn are others than there.
+
+    Args:
+      image: ``[H, W, C]`` float32 in [0, 1], H and W known when the function is traced.
+      seed: int64 ``[2]``; equal seeds give equal masks.
+      rate: probability that the image is masked.
+      mode: "targeted", "uniform" or "random", see ``lcdnet_jax.sfm``.
+      center: centre of targeted bands as a share of the largest radius.
+      sigma: spread of targeted bands as a share of the largest radius.
+      unselected: an image that is not masked stays as it is ("keep") or turns black ("zero").
+
+    Returns:
+      ``[H, W, C]`` float32, not clipped.
+
+    Raises:
+      ValueError: an option outside its range.
+    """
+    sfm.check_options(rate=rate, mode=mode, center=center, sigma=sigma, unselected=unselected)
+
+    def masked() -> tf.Tensor:
+        height, width = image.shape[:2]
+        mask = draw_mask(height, width, seed, mode=mode, center=center, sigma=sigma)
+        return apply_mask(image, mask)
+
+    others = image if unselected == "keep" else tf.zeros_like(image)
+    selected = tf.random.stateless_uniform([], seed + tf.constant([1, 0], tf.int64)) < rate
+    # A condition, so that the images left alone cost no transform.
+    return tf.cond(selected, masked, lambda: others)
+
+
+def draw_mask(
+    height: int, width: int, seed: tf.Tensor, *, mode: str, center: float, sigma: float
+) -> tf.Tensor:
+    """The random mask of one image, ``[height, width]`` float32 of 0 and 1."""
+    limit = sfm.max_radius(height, width)
+    if mode == "random":
+        return tf.cast(tf.random.stateless_uniform([height, width], seed) < 0.5, tf.float32)
+    if mode == "targeted":
+        below, above = tf.unstack(sigma * tf.abs(tf.random.stateless_normal([2], seed)))
+        return band_mask(height, width, limit * (center - below), limit * (center + above))
+    ends = limit * tf.random.stateless_uniform([2], seed)
+    return band_mask(height, width, tf.reduce_min(ends), tf.reduce_max(ends))
+
+
+def band_mask(height: int, width: int, inner: tf.Tensor, outer: tf.Tensor) -> tf.Tensor:
+    """0 where the radius of a coefficient lies strictly between two float32 numbers, else 1."""
+    radius = tf.constant(sfm.radii(height, width))
+    return 1.0 - tf.cast((inner < radius) & (radius < outer), tf.float32)
+
+
+def apply_mask(image: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Multiplies the DCT coefficients of all channels of ``[H, W, C]`` by ``[H, W]``."""
+    down, across = (tf.constant(dct_matrix(size), tf.float32) for size in image.shape[:2])
+    planes = tf.transpose(image, [2, 0, 1])
+    planes = mask * (down @ tf.matmul(planes, across, transpose_b=True))
+    planes = tf.matmul(down, planes @ across, transpose_a=True)
+    return tf.transpose(planes, [1, 2, 0])

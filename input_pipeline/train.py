@@ -2,9 +2,9 @@
 
 Example i of the whole training (example j of the global batch k of B has i = k B + j) belongs
 to epoch i // n and is a crop of the image, or of the tile, at place i % n of that epoch's
-permutation. Where it is cropped, how it is turned and its noise are drawn from stateless
-generators keyed by (seed, i). So there is no iterator state: resuming at step k, and giving each
-host its share of every batch, is arithmetic.
+permutation. Where it is cropped, how it is turned, its frequency mask and its noise are drawn
+from stateless generators keyed by (seed, i). So there is no iterator state: resuming at step k,
+and giving each host its share of every batch, is arithmetic.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from input_pipeline.memory import Memory
 Batch = dict[str, np.ndarray]
 
 # Independent streams of random numbers. Changing a number changes every training run.
-_ORDER, _PLACE, _NOISE, _REPLACEMENT = range(4)
+_ORDER, _PLACE, _NOISE, _REPLACEMENT, _MASK = range(5)
 
 # Threads of TensorFlow that still decode in Python while Python shuts down never end, and the
 # program with them, so what is open is closed before.
@@ -43,6 +43,11 @@ class TrainDataset:
     A batch holds ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1], ``mask`` ``[b]`` float32
     ones and, for pairs or where noise is added on the host, ``degraded`` like ``clean`` (noise of
     protocol "float" leaves [0, 1]). The arrays of a batch must not be written to.
+
+    With ``config.sfm.where`` "host" frequencies are masked last but for noise, after cropping and
+    turning: of ``degraded`` for pairs, else of a copy of ``clean`` that noise is added to. Where
+    that is left to the device, the copy is in the batch as ``to_degrade``; where it is the target
+    (``config.sfm.target`` "masked"), it stands for ``clean``. Masked images may leave [0, 1].
 
     Args:
       source: the images.
@@ -73,6 +78,17 @@ class TrainDataset:
                 "sigma_max": degradation.sigma_max,
                 "protocol": degradation.protocol,
             }
+        masking = config.sfm
+        self._masking = None
+        self._masked_target = masking.target == "masked"
+        if masking.rate > 0 and masking.where == "host":
+            self._masking = {
+                "rate": masking.rate,
+                "mode": masking.mode,
+                "center": masking.center,
+                "sigma": masking.sigma,
+                "unselected": masking.unselected,
+            }
         self._memory = Memory(
             source, channels=data.channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
@@ -82,7 +98,7 @@ class TrainDataset:
         # Shifted to stay far below the largest int64: an op may count on from its key.
         self._streams = [
             int(np.random.SeedSequence([config.seed, stream]).generate_state(1, np.uint64)[0] >> 2)
-            for stream in range(4)
+            for stream in range(5)
         ]
         self.replaced = 0
 
@@ -169,11 +185,19 @@ class TrainDataset:
         if self._augment:
             pixels = ops.orient(pixels, random[2:] < 0.5)
         image = ops.to_float(tf.ensure_shape(pixels, [self._crop, self._crop, self._memory.depth]))
-        example = {"clean": image[..., : self._channels], **report}
+        clean, degraded = image[..., : self._channels], image[..., self._channels :]
+        source = degraded if self._source.paired else clean
+        if self._masking:
+            source = ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)
+            if self._masked_target:
+                clean = source
+        example = {"clean": clean, **report}
         if self._source.paired:
-            example["degraded"] = image[..., self._channels :]
+            example["degraded"] = source
         elif self._noise:
-            example["degraded"] = ops.add_noise(image, self._key(_NOISE, i), **self._noise)
+            example["degraded"] = ops.add_noise(source, self._key(_NOISE, i), **self._noise)
+        elif source is not clean:
+            example["to_degrade"] = source
         return example
 
     def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, losses, networks
+from lcdnet_jax import degradations, losses, networks, sfm
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -102,6 +102,13 @@ RULES: dict[str, Rule] = {
     "degradation.sigma_max": _number(0),
     "degradation.protocol": _choice(*degradations.NOISE_PROTOCOLS),
     "degradation.where": _choice("device", "host"),
+    "sfm.rate": _number(0, 1),
+    "sfm.mode": _choice(*sfm.MODES),
+    "sfm.center": _number(0, 1),
+    "sfm.sigma": _number(0),
+    "sfm.where": _choice("device", "host"),
+    "sfm.unselected": _choice(*sfm.UNSELECTED),
+    "sfm.target": _choice("clean", "masked"),
     "steps": _integer(1),
     "batch_size": _integer(1),
     "accumulate": _integer(1),
@@ -136,6 +143,19 @@ _FREE_PREFIXES = (
     "resume",
     "init_from",
 )
+
+# What stored configurations mean that are older than a field: they lack it.
+_BEFORE: dict[str, Any] = {
+    "data.tile": 0,
+    "data.tile_stride": 0,
+    "sfm.rate": 0.0,
+    "sfm.mode": "targeted",
+    "sfm.center": 0.85,
+    "sfm.sigma": 0.15,
+    "sfm.where": "device",
+    "sfm.unselected": "keep",
+    "sfm.target": "clean",
+}
 
 
 class ConfigError(ValueError):
@@ -190,6 +210,8 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
             f"({config.accumulate}); choose a divisor"
         )
+    if config.sfm.rate > 0:
+        problems += _problems_of_masking(config)
     if config.resume and config.init_from:
         problems.append(
             "config.resume and config.init_from are both set; resume continues a run, init_from "
@@ -199,6 +221,30 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         network(config)
     except (ValueError, TypeError) as error:
         problems.append(f"config.network.kwargs: {error}")
+    return problems
+
+
+def _problems_of_masking(config: ConfigDict) -> list[str]:
+    problems = []
+    if config.degradation.kind == "awgn":
+        if config.sfm.where == "device" and config.degradation.where == "host":
+            problems.append(
+                "config.sfm.where is 'device' and config.degradation.where 'host', but masking "
+                "comes before noise and the host before the device; set config.sfm.where to "
+                "'host', or config.degradation.where to 'device'"
+            )
+        return problems
+    if config.sfm.unselected == "zero":
+        problems.append(
+            "config.sfm.unselected 'zero' would blacken degraded images that come from disk "
+            "(config.degradation.kind 'none'), and black tells nothing of the target; set it to "
+            "'keep'"
+        )
+    if config.sfm.target == "masked":
+        problems.append(
+            "config.sfm.target 'masked' would make the network's input its target where degraded "
+            "images come from disk (config.degradation.kind 'none'); set it to 'clean'"
+        )
     return problems
 
 
@@ -266,10 +312,20 @@ def load(path: pathlib.Path) -> ConfigDict:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     except ValueError as error:  # not JSON, or not even text
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
+    if isinstance(stored, dict):
+        _add_later_fields(stored)
     sections = {name.partition(".")[0] for name in RULES if "." in name}
     if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
         raise ConfigError(f"{path} is no configuration of train.py; restore it from a copy")
     return ConfigDict(_with_tuples(stored))
+
+
+def _add_later_fields(stored: dict[str, Any]) -> None:
+    for name, value in _BEFORE.items():
+        section, _, field = name.partition(".")
+        holder = stored.setdefault(section, {})
+        if isinstance(holder, dict):
+            holder.setdefault(field, value)
 
 
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:

@@ -128,6 +128,13 @@ class TestRules:
             ("data.cache_gb", -0.5, "a number of at least 0"),
             ("degradation.sigma_max", "50", "a number of at least 0"),
             ("degradation.protocol", "8-bit", "one of 'float', 'clipped', '8bit'"),
+            ("sfm.rate", 1.5, "a number from 0 up to 1"),
+            ("sfm.mode", "central", "one of 'targeted', 'uniform', 'random'"),
+            ("sfm.center", -0.1, "a number from 0 up to 1"),
+            ("sfm.sigma", float("inf"), "a number of at least 0"),
+            ("sfm.where", "gpu", "one of 'device', 'host'"),
+            ("sfm.unselected", "black", "one of 'keep', 'zero'"),
+            ("sfm.target", "noisy", "one of 'clean', 'masked'"),
             ("optimizer.learning_rate", float("nan"), "a number of at least 0"),
             ("optimizer.learning_rate", float("inf"), "a number of at least 0"),
             ("optimizer.learning_rate", True, "a number of at least 0"),
@@ -159,6 +166,27 @@ class TestRules:
         config.degradation.sigma_min, config.degradation.sigma_max = 30.0, 20.0
         assert "sigma_min (30.0) is above sigma_max (20.0); swap them" in error_of(config)
         config.degradation.sigma_max = 30.0
+        config_lib.validate(config)
+
+    def test_masking_comes_before_noise(self, config):
+        config.sfm.rate = 0.5
+        config_lib.validate(config)
+        config.degradation.where = "host"
+        assert "masking comes before noise and the host before the device" in error_of(config)
+        config.sfm.where = "host"
+        config_lib.validate(config)
+        config.degradation.where = "device"
+        config_lib.validate(config)
+
+    def test_masking_of_pairs(self, config):
+        config.degradation.kind, config.degradation.where = "none", "host"
+        config.sfm.unselected, config.sfm.target = "zero", "masked"
+        config_lib.validate(config)  # off
+        config.sfm.rate = 0.5
+        zero, masked = error_of(config).splitlines()
+        assert re.search(r"^config\.sfm\.unselected 'zero' would blacken .*'keep'$", zero)
+        assert re.search(r"^config\.sfm\.target 'masked' would make the .*'clean'$", masked)
+        config.sfm.unselected, config.sfm.target = "keep", "clean"
         config_lib.validate(config)
 
     def test_tiles_hold_the_crop_and_have_a_stride(self, config):
@@ -220,6 +248,20 @@ class TestFile:
         assert config_lib.differences(loaded, config) == []
         assert hash(config_lib.network(loaded)) == hash(config_lib.network(config))
         assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+    def test_of_a_run_before_masking(self, config, tmp_path):
+        """It had none, and may be continued without."""
+        path = tmp_path / "config.json"
+        stored = config.to_dict()
+        del stored["sfm"]
+        del stored["data"]["tile"], stored["data"]["tile_stride"]
+        path.write_text(json.dumps(stored))
+        loaded = config_lib.load(path)
+        config_lib.validate(loaded)
+        assert config_lib.differences(loaded, config) == []
+        config.sfm.rate = 0.5
+        lines = config_lib.differences(loaded, config)
+        assert lines == ["config.sfm.rate: 0.0 there, 0.5 given"]
 
     def test_failed_write_keeps_the_old_file(self, config, tmp_path):
         path = tmp_path / "config.json"

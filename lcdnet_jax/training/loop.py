@@ -36,7 +36,8 @@ class TrainData(Protocol):
         """Batches from ``start_step`` on, without end; of each, this host's slice.
 
         "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless noise is added on
-        the device, "degraded".
+        the device, "degraded". Where the host masks frequencies before the device adds noise,
+        "to_degrade" holds the masked images; for the target "masked" they are "clean" instead.
         """
 
 

@@ -1,4 +1,4 @@
-"""One optimiser step: degrade, restore, compare, update."""
+"""One optimiser step: mask, degrade, restore, compare, update."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, losses, metrics
+from lcdnet_jax import degradations, losses, metrics, sfm
 from lcdnet_jax.training.optimizer import make_schedule
 from lcdnet_jax.training.state import TrainState
 
@@ -32,9 +32,11 @@ def make_train_step(
     device gets its part, and gradients, metrics and batch statistics are averaged over
     ``axis_name``. Both give the same numbers (for a mask of ones).
 
-    The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding), and "degraded"
-    where the host has made it. Metrics are float32 scalars: "loss", "psnr" (dB, output
-    unclipped), "grad_norm" (before clipping) and "learning_rate".
+    The batch holds "clean" ``[B, H, W, C]``, the target, and "mask" ``[B]`` (0 for padding);
+    "degraded" where the host has made it; and "to_degrade" where the host has masked frequencies
+    of what noise is still to be added to, and the target is another image. Metrics are float32
+    scalars: "loss", "psnr" (dB, output unclipped), "grad_norm" (before clipping) and
+    "learning_rate".
     """
     loss_function = losses.get(config.loss)
     schedule = make_schedule(config)
@@ -103,30 +105,73 @@ def make_train_step(
 
 
 def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
-    """Adds "degraded" where the host has not: a pure function of (seed, step, image's place).
+    """Does what the host has not: masks frequencies and adds "degraded".
+
+    A pure function of (seed, step, image's place).
 
     Raises:
-        ValueError: If the host should have added it.
+        ValueError: For a batch that lacks what the host should have added, or is degraded before
+            it could be masked.
     """
-    if "degraded" in batch:
-        return batch
-    if config.degradation.kind != "awgn" or config.degradation.where != "device":
+    degradation, masking = config.degradation, config.sfm
+    adds_noise = "degraded" not in batch
+    if adds_noise and (degradation.kind != "awgn" or degradation.where != "device"):
         raise ValueError(
             "the training batches have no 'degraded' images, which config.degradation (kind "
-            f"{config.degradation.kind!r}, where {config.degradation.where!r}) leaves to the data; "
+            f"{degradation.kind!r}, where {degradation.where!r}) leaves to the data; "
             "add them to the batches, or set kind 'awgn' and where 'device'"
         )
-    clean = batch["clean"]
-    place = jnp.arange(clean.shape[0], dtype=jnp.int32)
+    masks = masking.rate > 0 and masking.where == "device"
+    if masks and not adds_noise and degradation.kind == "awgn":
+        raise ValueError(
+            "the training batches have 'degraded' images, but config.sfm (where 'device') masks "
+            "before noise is added; leave them out of the batches, or mask before adding noise "
+            "there and set config.sfm.where to 'host'"
+        )
+    if not masks and not adds_noise:
+        return batch
+    count = batch["clean"].shape[0]
+    place = jnp.arange(count, dtype=jnp.int32)
     if axis_name is not None:
-        place = place + jax.lax.axis_index(axis_name) * clean.shape[0]
+        place = place + jax.lax.axis_index(axis_name) * count
     key = jax.random.fold_in(jax.random.key(config.seed), step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
-    degraded = degradations.blind_awgn(
+    batch = dict(batch)
+    source = batch["clean"] if adds_noise else batch["degraded"]
+    if masks:
+        source = _masked(keys, source, config)
+        if masking.target == "masked":
+            batch["clean"] = source
+    elif masking.rate > 0 and masking.target == "clean":
+        if "to_degrade" not in batch:
+            raise ValueError(
+                "the training batches have no 'to_degrade' images, which config.sfm (where "
+                "'host') leaves to the data; add the masked images to the batches, or set "
+                "config.sfm.where to 'device'"
+            )
+        source = batch.pop("to_degrade")
+    if adds_noise:
+        source = degradations.blind_awgn(
+            keys,
+            source,
+            sigma_min=degradation.sigma_min,
+            sigma_max=degradation.sigma_max,
+            protocol=degradation.protocol,
+        )
+    return {**batch, "degraded": source}
+
+
+def _masked(keys: Array, images: Array, config: ConfigDict) -> Array:
+    # Noise is drawn from children 0 and 1 of an image's key, and stays the same when masking is
+    # switched on.
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 2)
+    masked, _ = sfm.mask_images(
         keys,
-        clean,
-        sigma_min=config.degradation.sigma_min,
-        sigma_max=config.degradation.sigma_max,
-        protocol=config.degradation.protocol,
+        images,
+        rate=config.sfm.rate,
+        mode=config.sfm.mode,
+        center=config.sfm.center,
+        sigma=config.sfm.sigma,
+        unselected=config.sfm.unselected,
     )
-    return {**batch, "degraded": degraded}
+    return masked
