@@ -27,6 +27,9 @@ from lcdnet_jax import Restorer, checkpoints, image_io, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 
+# A protocol and a noise level in 8-bit units, None for pairs.
+Setting = tuple[protocols.Protocol, float | None]
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
@@ -86,26 +89,33 @@ def evaluate() -> None:
     output.mkdir(parents=True, exist_ok=True)
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
-    datasets: dict[str, EvalDataset | DND] = {}
+    names = _PROTOCOLS.value or [trained.degradation.protocol]
+    for name in names:
+        protocols.get(name)  # also where only DND or pairs are asked for
+    datasets: dict[str, tuple[EvalDataset | DND, list[Setting]]] = {}
     for name, source in _sources(config):
         if name in datasets:
-            raise ValueError(
-                f"two data sets are called {name}; rename a folder or score them apart"
-            )
+            raise ValueError(f"two data sets are called {name}; rename a folder")
         if source["source"] == "dnd":
-            datasets[name] = DND(source["path"])
+            datasets[name] = DND(source["path"]), []
             continue
-        datasets[name] = create_eval_dataset(source, trained.data.channels, field="--data")
+        examples = create_eval_dataset(source, trained.data.channels, field="--data")
+        datasets[name] = examples, _settings(names, config, paired=examples.source.paired)
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
-    for name, examples in datasets.items():
-        if isinstance(examples, DND):
-            _submit(restorer, examples, output / name)
+    # A protocol that cuts sides to multiples of 8 does so that the network sees no padding.
+    restorers = {1: restorer}
+    for name, (data, settings) in datasets.items():
+        if isinstance(data, DND):
+            _submit(restorer, data, output / name)
             continue
-        for protocol, sigma in _settings(config, trained, paired=examples.source.paired):
+        for protocol, sigma in settings:
+            multiple = protocol.multiple
+            if multiple not in restorers:
+                restorers[multiple] = Restorer(restorer.module, restorer.variables, bucket=multiple)
             evaluator = Evaluator(protocol, bucket=config.eval.bucket)
             described[protocol.describe()] = None
-            scored = evaluator.score_images(restorer, examples, sigma=sigma)
+            scored = evaluator.score_images(restorers[multiple], data, sigma=sigma)
             if _SAVE.value:
                 level = "" if sigma is None else f"_sigma{sigma:g}"
                 scored = _saved(scored, output / f"{name}_{protocol.name}{level}")
@@ -137,6 +147,8 @@ def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
         kind, colon, path = text.partition(":")
         if text == "photos":
             yield text, {"source": "photos", "split": "test"}
+        elif colon and kind == "photos":
+            raise ValueError(f"--data {text}: photos are in no folder; say 'photos'")
         elif colon and kind in (*config_lib.SOURCES, "dnd"):
             yield _name(kind, path), {**default, "source": kind, "path": path}
         else:
@@ -147,7 +159,10 @@ def _name(kind: str, path: str) -> str:
     """What results and folders of images call a data set."""
     if kind == "folder":
         return pathlib.Path(path).absolute().name
-    return path.replace("/", "_") if kind == "tfds" else kind.replace(",", "+")
+    if kind == "tfds":
+        return path.replace("/", "_")
+    kinds = kind.replace(" ", "").replace(",", "+")
+    return kinds if kind == "dnd" or "+" in kinds else f"{kinds}_{pathlib.Path(path).name}"
 
 
 def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
@@ -159,10 +174,8 @@ def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
     print(f"written: {folder}; DND's server scores these files, {dnd.SERVER}", flush=True)
 
 
-def _settings(
-    config: ConfigDict, trained: ConfigDict, *, paired: bool
-) -> list[tuple[protocols.Protocol, float | None]]:
-    """Protocols and noise levels for one data set."""
+def _settings(names: list[str], config: ConfigDict, *, paired: bool) -> list[Setting]:
+    """Protocols of these names and noise levels, for one data set."""
 
     def protocol(name: str) -> protocols.Protocol:
         suffix = ("-y" if _LUMA.value else "") + (f"-border{_BORDER.value}" * (_BORDER.value > 0))
@@ -170,10 +183,8 @@ def _settings(
             protocols.get(name), name=name + suffix, border=_BORDER.value, luma=_LUMA.value
         )
 
-    names = _PROTOCOLS.value or [trained.degradation.protocol]
     if paired:
-        plain = (protocols.get(name).name for name in names)
-        pairs = ["sadnet-pairs" if name.startswith("sadnet") else "pairs" for name in plain]
+        pairs = ["sadnet-pairs" if name.startswith("sadnet") else "pairs" for name in names]
         return [(protocol(name), None) for name in dict.fromkeys(pairs)]
     try:
         sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
@@ -212,11 +223,11 @@ def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:
 
 def _print_row(row: dict[str, Any], *, header: bool) -> None:
     if header:
-        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<8} {'input':>6} {'PSNR':>6} "
+        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<12} {'input':>6} {'PSNR':>6} "
               f"{'SSIM':>7} {'images':>6}")  # fmt: skip
     sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
     print(
-        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<8} {row['input_psnr']:6.2f} "
+        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<12} {row['input_psnr']:6.2f} "
         f"{row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}",
         flush=True,
     )

@@ -60,8 +60,10 @@ def main() -> None:
         rows.append((case, result))
         return result
 
-    run_cases("table7", [(case, functools.partial(measure, case)) for case in _NETWORKS])
-    print("\n" + _table(rows), flush=True)
+    try:
+        run_cases("table7", [(case, functools.partial(measure, case)) for case in _NETWORKS])
+    finally:  # ends the program where a case failed
+        print("\n" + _table(rows), flush=True)
 
 
 def _measure(kwargs: Mapping[str, Any], seconds: float) -> dict[str, Any]:

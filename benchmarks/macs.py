@@ -64,7 +64,10 @@ def _count(jaxpr: Any, is_weight: list[bool]) -> tuple[int, list[bool]]:
                 kernel = equation.invars[1].aval.shape
                 out_dim = equation.params["dimension_numbers"].rhs_spec[0]
                 size = math.prod(equation.outvars[0].aval.shape)
-                total += size * math.prod(kernel) // kernel[out_dim]
+                # Of a transposed convolution only the products with pixels, not with the zeros
+                # between them.
+                dilation = math.prod(equation.params["lhs_dilation"])
+                total += size * math.prod(kernel) // (kernel[out_dim] * dilation)
             elif name == "dot_general":
                 (contracted, _), _ = equation.params["dimension_numbers"]
                 lengths = [equation.invars[0].aval.shape[axis] for axis in contracted]

@@ -1,7 +1,7 @@
 """SADNet for the Nam data set: sadnet_real.py's network, fine-tuned on PolyU.
 
-Source: Chang et al., ECCV 2020, section 4.3. Neither the paper nor its code says how long, nor at
-which rate: the number of steps is our own, the rate that at which the first training ends.
+Source: Chang et al., ECCV 2020, section 4.3. Neither the paper nor its code says how long or at
+which rate, so both are our choice: 20,000 steps at the rate of the last steps of sadnet_real.py.
 
 Command: python train.py --config configs/sadnet_nam.py --workdir runs/nam
 (after sadnet_real.py in runs/real, or --config.init_from=DIR)
@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data.train.path = "data/PolyU"
     config.data.eval.source = "nam"
     config.data.eval.path = "data/Nam"
+    config.data.tile = config.data.tile_stride = 0  # 300/150 would leave out the edges of 512x512
     config.steps = 20_000
-    config.optimizer.learning_rate = 1.25e-5
+    config.optimizer.learning_rate = 2.5e-5
     return config

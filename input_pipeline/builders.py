@@ -26,6 +26,7 @@ from input_pipeline.host_only import tf  # noqa: F401  (first: it keeps TensorFl
 import tensorflow_datasets as tfds
 
 from input_pipeline import real_noise
+from input_pipeline.examples import tiles
 
 TILE, STRIDE = 300, 150
 
@@ -65,12 +66,10 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             if self.builder_config.name == "full":
                 yield example.name, {"noisy": noisy, "clean": clean, "name": example.name}
                 continue
-            # The official preparation leaves out tiles that end exactly at the border.
-            for top in range(0, clean.shape[0] - TILE + 1, STRIDE):
-                for left in range(0, clean.shape[1] - TILE + 1, STRIDE):
-                    name = f"{example.name}_{top:04d}_{left:04d}"
-                    tile = (slice(top, top + TILE), slice(left, left + TILE))
-                    yield name, {"noisy": noisy[tile], "clean": clean[tile], "name": name}
+            for top, left, height, width in tiles(clean.shape[0], clean.shape[1], TILE, STRIDE):
+                name = f"{example.name}_{top:04d}_{left:04d}"
+                tile = (slice(top, top + height), slice(left, left + width))
+                yield name, {"noisy": noisy[tile], "clean": clean[tile], "name": name}
 
 
 class SiddMedium(_Pairs):

@@ -78,7 +78,7 @@ class DND:
                         )
                     crop = image[:, x0 - 1 : x1, y0 - 1 : y1]
                     crops.append(np.ascontiguousarray(crop.T, dtype=np.float32))
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, AttributeError) as error:  # the last: a group, not an array
             raise _damaged(path, error) from error
         return crops
 
@@ -91,10 +91,14 @@ class DND:
             )
         try:
             with self._open(path) as file:
-                references = np.ravel(file["info/boundingboxes"])
-                return [np.asarray(file[r]).T.astype(int).tolist() for r in references]
-        except (OSError, KeyError) as error:
-            raise _damaged(path, error) from error
+                references = np.ravel(file["info/boundingboxes"][()])
+                boxes = [np.asarray(file[r]).T.astype(int) for r in references]
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, f"info/boundingboxes: {error}") from error
+        if not boxes or any(b.ndim != 2 or b.shape[1] != 4 or not len(b) for b in boxes):
+            shapes = [b.shape for b in boxes]
+            raise _damaged(path, f"info/boundingboxes holds {shapes}, not arrays of [boxes, 4]")
+        return [b.tolist() for b in boxes]
 
 
 def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> pathlib.Path:

@@ -75,6 +75,23 @@ class Source:
         return f"{self.name}: {len(headers)} {'pairs' if self.paired else 'images'}, {size}"
 
 
+def tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """Squares that begin at multiples of ``stride`` and lie wholly inside an image.
+
+    An image with a side below ``side`` is not cut along it. SADNet's preparation also leaves out
+    squares that end exactly at the border; these are kept here.
+
+    Returns:
+      Top, left, height, width of each.
+    """
+    rows, columns = min(side, height), min(side, width)
+    return [
+        (top, left, rows, columns)
+        for top in range(0, height - rows + 1, stride)
+        for left in range(0, width - columns + 1, stride)
+    ]
+
+
 def from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
     """One picture a file; reads the headers.
 

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from absl import logging
 
-from input_pipeline.examples import Source
+from input_pipeline.examples import Source, tiles
 from input_pipeline.host_only import tf
 from lcdnet_jax.image_io import ImageError, to_uint16
 
@@ -72,27 +72,25 @@ class Memory:
         return bool(self._kept.all())
 
     def tiles(self, side: int, stride: int) -> np.ndarray:
-        """The parts of all images from which crops are taken: whole images, or squares.
-
-        Squares begin at multiples of ``stride`` and lie wholly inside their image. An image with
-        a side below ``side`` is not cut along it.
+        """The parts of all images from which crops are taken: whole images, or ``tiles`` of them.
 
         Args:
-          side: of the squares, pixels; 0 for whole images.
-          stride: from one square to the next, pixels.
+          side: of the tiles, pixels; 0 for whole images.
+          stride: from one tile to the next, pixels.
 
         Returns:
           int64 ``[tiles, 5]``: number of the image, top, left, height, width.
         """
-        rows = []
-        for index, (height, width) in enumerate(self._sides.tolist()):
-            tile_height, tile_width = min(side or height, height), min(side or width, width)
-            rows += [
-                (index, top, left, tile_height, tile_width)
-                for top in range(0, height - tile_height + 1, stride or height)
-                for left in range(0, width - tile_width + 1, stride or width)
-            ]
-        return np.array(rows, np.int64)
+        return np.array(
+            [
+                (index, *tile)
+                for index, (height, width) in enumerate(self._sides.tolist())
+                for tile in (
+                    tiles(height, width, side, stride) if side else [(0, 0, height, width)]
+                )
+            ],
+            np.int64,
+        )
 
     def describe(self) -> str:
         """How many images are kept, and their size."""

@@ -264,7 +264,12 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
     if not folder.is_dir():
         cause = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -280,14 +285,15 @@ def _matched(
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
     """Noisy and clean files by the name without the word in which they differ.
 
-    Files with neither word (between underscores, or at the end) are left out.
+    Files with neither word (set off by underscores) are left out.
     """
     halves: dict[str, dict[str, pathlib.Path]] = {noisy: {}, clean: {}}
     for path in paths:
-        found = re.fullmatch(rf"(.*)_({noisy}|{clean})(_.*)?", path.stem, re.IGNORECASE)
+        found = re.fullmatch(rf"(?:(.*)_)?({noisy}|{clean})(_.*)?", path.stem, re.IGNORECASE)
         if not found:
             continue
-        half, name = halves[found[2].lower()], found[1] + (found[3] or "")
+        half = halves[found[2].lower()]
+        name = ((found[1] or "") + (found[3] or "")).strip("_")
         if name in half:
             raise ImageError(
                 f"{half[name]} and {path.name} have equal names, so their partner is not clear; "

@@ -109,7 +109,10 @@ class Evaluator:
                 raise ValueError(
                     f"{name} is degraded already; use the protocol 'pairs' and no sigma"
                 )
-            clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
+            try:
+                clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
             restored = restore(degraded)
             after, before = self.score(restored, clean), self.score(degraded, clean)
             yield Scored(

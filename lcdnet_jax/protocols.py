@@ -63,13 +63,14 @@ class Protocol:
         """The part of an image ``[H, W, C]`` that is restored and scored.
 
         Raises:
-            ValueError: If nothing is left.
+            ValueError: If nothing is left to score.
         """
         height, width = (side - side % self.multiple for side in image.shape[:2])
-        if not height or not width:
+        if min(height, width) <= 2 * self.border:
             raise ValueError(
-                f"protocol {self.name!r} cuts sides to multiples of {self.multiple} pixels and "
-                f"leaves nothing of {image.shape[0]}x{image.shape[1]}; use another protocol"
+                f"protocol {self.name!r} (sides cut to multiples of {self.multiple} pixels, border "
+                f"{self.border}) leaves nothing of {image.shape[0]}x{image.shape[1]} pixels; use "
+                "another protocol or a smaller border"
             )
         return image[:height, :width]
 

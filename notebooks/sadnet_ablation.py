@@ -108,17 +108,16 @@ display(
 # ## Training
 #
 # Each run has a working directory of its own. A run that is finished is left alone, one that was
-# interrupted goes on.
+# interrupted goes on, and one of another configuration is refused.
 
 # %%
 for seed in budget["seeds"]:
     for row in budget["rows"]:
         config = experiment(row, seed)
         workdir = runs / f"{row}_{seed}"
-        if not (workdir / "checkpoints" / str(config.steps)).exists():
-            training.train_and_evaluate(
-                config, workdir, datasets=input_pipeline.create_datasets(config)
-            )
+        training.train_and_evaluate(
+            config, workdir, datasets=input_pipeline.create_datasets(config)
+        )
 
 # %% [markdown]
 # ## Scores

@@ -10,6 +10,7 @@ from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.training.optimizer import make_schedule
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHIPPED = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
@@ -64,6 +65,8 @@ class TestShippedConfigs:
         assert real.loss == nam.loss == "l1"
         assert config_lib.network(real).dilations == (1, 2, 3, 4)
         assert config_lib.network(other).dilations == (1, 2, 4, 8)
+        ends = make_schedule(real)(real.steps - 1)
+        assert nam.optimizer.learning_rate == pytest.approx(float(ends), rel=1e-6)
         assert nam.init_from in importlib.import_module("configs.sadnet_real").__doc__
 
     @pytest.mark.parametrize("name", SHIPPED)

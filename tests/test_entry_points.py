@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from flax import linen as nn
 
-from lcdnet_jax import image_io, networks, panels
+from lcdnet_jax import image_io, inference, networks, panels
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -267,6 +267,22 @@ class TestEval:
         assert image_io.read(tmp_path / "kodim_sadnet_sigma50" / "k2.png").shape == (16, 32, 3)
         assert image_io.read(tmp_path / "pairs_sadnet-pairs" / "p0.png").shape == (24, 16, 3)
         assert "sides cut to multiples of 8" in capsys.readouterr().out
+
+    def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
+        real, shapes = inference.pad_to_bucket, set()
+
+        def spy(batch, bucket):
+            padded = real(batch, bucket)
+            shapes.add((batch.shape[1:3], padded.shape[1:3]))
+            return padded
+
+        monkeypatch.setattr(inference, "pad_to_bucket", spy)
+        command = ("eval.py", "--workdir", workdir, "--output", tmp_path, "--protocols")
+        run(*command, "8bit")
+        assert {padded for _, padded in shapes} == {(64, 64)}
+        shapes.clear()
+        run(*command, "sadnet")
+        assert shapes == {((16, width), (16, width)) for width in (24, 32)}
 
     def test_defaults_come_from_the_run(self, workdir, capsys):
         assert run("eval.py", "--checkpoint", workdir, "--save_images") is None

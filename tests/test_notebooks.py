@@ -14,6 +14,7 @@ from lcdnet_jax import image_io
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+assert NAMES
 
 
 def cells(notebook):

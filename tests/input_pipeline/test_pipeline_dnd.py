@@ -117,6 +117,7 @@ def test_refusals(tmp_path, root, images):
         ({"Other": images[0].T}, "InoisySRGB"),
         ({"InoisySRGB": images[0][..., 0].T}, "InoisySRGB is float32 (30, 20)"),
         ({"InoisySRGB": np.zeros((3, 30, 20), np.uint8)}, "InoisySRGB is uint8 (3, 30, 20)"),
+        ({"InoisySRGB/group": images[0].T}, "'Group' object"),
         ({"InoisySRGB": images[0][:19].T}, "19x30, but info.mat has the box [5, 9, 20, 30]"),
     ):
         with matlab(first) as file:
@@ -126,6 +127,24 @@ def test_refusals(tmp_path, root, images):
     refuses(f"{first}: is no HDF5 file of DND")
     first.unlink()
     refuses(f"{root}: images_srgb/ lacks 1 of 2 images, the first is 0001.mat")
+    (root / "info.mat").unlink()
+    for boxes, cause in (
+        (np.zeros((1, 2)), "info/boundingboxes: "),  # numbers, not references
+        (None, "info/boundingboxes: "),  # a group
+        ([], "holds []"),
+        ([np.zeros((3, 20))], "holds [(20, 3)], not arrays of [boxes, 4]"),
+    ):
+        with matlab(root / "info.mat") as file:
+            if boxes is None:
+                file.create_group("info/boundingboxes")
+            elif isinstance(boxes, list):
+                found = [
+                    file.create_dataset(f"#refs#/{i}", data=b).ref for i, b in enumerate(boxes)
+                ]
+                file["info/boundingboxes"] = np.array(found, h5py.ref_dtype)
+            else:
+                file["info/boundingboxes"] = boxes
+        refuses(f"{root}/info.mat: ", cause)
     (root / "info.mat").write_bytes(b"words")
     refuses(f"{root}/info.mat: is no HDF5 file of DND")
 
@@ -188,8 +207,8 @@ def test_eval_of_other_kinds_beside_dnd(tmp_path, root, restorer, capsys, rng):
     assert run("eval.py", "--workdir", tmp_path / "run", "--data", data, "--output", output) is None
     rows = json.loads((output / "results.json").read_text())
     assert [(row["dataset"], row["protocol"], row["n"]) for row in rows] == [
-        ("nam", "pairs", 1),
-        ("sidd_validation", "pairs", 2),
+        ("nam_nam", "pairs", 1),
+        (f"sidd_validation_{tmp_path.name}", "pairs", 2),
     ]
     errors = np.mean((halves["Noisy"].astype(float) - halves["Gt"]) ** 2, axis=(2, 3, 4))
     psnr = np.mean(10 * np.log10(255**2 / errors))
@@ -219,5 +238,7 @@ def test_eval_mistakes(tmp_path, root, restorer):
     command = ("eval.py", "--workdir", tmp_path / "run", "--data")
     assert "info.mat: does not exist" in error_of(*command, f"dnd:{tmp_path}/nowhere")
     assert "two data sets are called dnd" in error_of(*command, f"dnd:{root},dnd:{root}")
+    assert "no protocol 'x'" in error_of(*command, f"dnd:{root}", "--protocols", "x")
+    assert "photos are in no folder" in error_of(*command, "photos:train")
     assert "--data.path: " in error_of(*command, f"sidd:{tmp_path}/nowhere")
     assert not list((tmp_path / "run" / "eval").iterdir())

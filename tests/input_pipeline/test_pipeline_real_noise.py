@@ -1,5 +1,6 @@
 """Data sets with real noise, in folders and files generated in the layouts of their makers."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -80,6 +81,20 @@ def test_sidd(sidd):
     }
     assert pairs("sidd", sidd) == expected
     assert pairs("sidd", sidd / "Data") == expected
+
+
+def test_names_without_a_number(tmp_path, flat):
+    """As in SIDD-Small."""
+    flat(tmp_path / "scene", {"NOISY_SRGB_010.PNG": 1, "GT_SRGB_010.PNG": 2})
+    assert pairs("sidd", tmp_path) == {"scene_SRGB_010": (1, 2)}
+
+
+def test_a_folder_that_may_not_be_read(sidd, monkeypatch):
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", denied)
+    refuses("sidd", sidd, "Data: cannot be read (Permission denied); check the path")
 
 
 def test_sidd_refusals(sidd, tmp_path, flat):
