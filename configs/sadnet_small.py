@@ -5,7 +5,9 @@ embedded photographs unless told otherwise; a folder of several hundred images d
 --config.data.train.source=folder --config.data.train.path=DIR
 
 Command: python train.py --config configs/sadnet_small.py --workdir runs/small
-Time and score: not yet run.
+Time and score: some 80 minutes of CPU time on one core (2026-11-20) on 332 images of BSDS500, by
+--config.data.train.source=folder; Kodak24 28.84 dB, CBSD68 27.85 dB (protocol float; trained with
+--config.degradation.protocol=8bit and scored so: 28.69 and 27.74). README has the whole table.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +16,7 @@ from configs import sadnet_quickstart
 
 
 def get_config(sigma: str = "50") -> ConfigDict:
-    """One noise level, in 8-bit units; unclipped noise."""
+    """One noise level, in 8-bit units; unclipped noise unless told otherwise."""
     config = sadnet_quickstart.get_config()
     config.degradation.sigma_min = config.degradation.sigma_max = float(sigma)
     config.eval.sigmas = (float(sigma),)
