@@ -20,6 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
+from lcdnet_jax.networks._blocks import check_fields, check_image
 from lcdnet_jax.ops.precision import at_least_float32
 
 _TAPS = 9
@@ -79,10 +80,7 @@ class SADNet(nn.Module):
     }
 
     def __post_init__(self) -> None:
-        for field in ("channels", "width", "offset_width", "groups"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"SADNet {field} must be an integer of at least 1, got {value!r}")
+        check_fields(self, channels=1, width=1, offset_width=1, groups=1)
         if self.width % self.groups:
             raise ValueError(
                 f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "
@@ -104,16 +102,7 @@ class SADNet(nn.Module):
     def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
         """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
         del train, axis_name
-        if x.ndim != 4 or x.shape[-1] != self.channels:
-            raise ValueError(
-                f"SADNet(channels={self.channels}) takes [N, H, W, {self.channels}], got shape "
-                f"{x.shape}; convert the image or create the network with other channels"
-            )
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(
-                f"SADNet takes floating-point images in [0, 1], got {x.dtype}; convert with "
-                "image_io.to_float"
-            )
+        check_image(x, "SADNet", self.channels)
         height, width = x.shape[1:3]
         image = ops.pad_to_multiple(x, 8)
         widths = [self.width * 2**i for i in range(4)]
