@@ -1,12 +1,13 @@
 """Weights of PyTorch models as Flax variables.
 
 Each network's parameters carry the names of its official PyTorch code, up to the rule of its
-layout below, so that a conversion is a renaming and a transposition. PyTorch itself is not
-needed: pass the state dict as NumPy arrays,
-``{k: v.numpy() for k, v in torch.load(path, map_location="cpu", weights_only=True).items()}``.
+layout below, so that a conversion is a renaming and a transposition. Only :func:`read_state_dict`
+needs PyTorch; :func:`from_torch` takes a state dict as NumPy arrays, wherever they come from.
 """
 
+import os
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,67 @@ def from_torch(
     if dead:
         logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dead))
     return unflatten_dict(converted)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads a PyTorch weights file, in today's or in the legacy format, without running its code.
+
+    Args:
+        path: A file that ``torch.save`` wrote of a state dict, alone or as the entry
+            "state_dict", "params" or "params_ema" of a dict.
+
+    Returns:
+        PyTorch names to arrays; bfloat16 comes as float32.
+
+    Raises:
+        ImportError: Where PyTorch is not installed.
+        OSError: For a file that cannot be opened.
+        ValueError: For a file that is none of PyTorch's, wants to run code, or holds something
+            else than named tensors.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            "reading a .pth file needs PyTorch, which is not installed; run\n"
+            '  pip install "lcdnet-jax[torch]"'
+        ) from error
+    with open(path, "rb"):  # names the reason, which torch.load would hide
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it then refuses
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any kind, for files that are not PyTorch's
+        if blocked := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} does not hold plain weights: loading it would run code "
+                f"({blocked[1]}), so it was not loaded. Save its state dict alone, "
+                "torch.save(model.state_dict(), FILE), where the file is trusted"
+            ) from error
+        raise ValueError(
+            f"{path} is no file that torch.save wrote, or is damaged; give a .pth or .pt file"
+        ) from error
+    for wrapper in ("state_dict", "params_ema", "params"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+            break
+    tensors = isinstance(loaded, Mapping) and all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()
+    )
+    if not tensors or not loaded:
+        raise ValueError(
+            f"{path} holds no state dict (names and tensors) but {_described(loaded)}; save "
+            "model.state_dict()"
+        )
+    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in loaded.items()}
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Mapping):
+        kinds = {str(k): type(v).__name__ for k, v in list(value.items())[:4]}
+        return "a dict of " + (", ".join(f"{k} ({kind})" for k, kind in kinds.items()) or "nothing")
+    return f"a {type(value).__name__}"
 
 
 def _abstract_variables(module: Any) -> Any:
