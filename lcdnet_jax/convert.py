@@ -1,24 +1,32 @@
 """Weights of PyTorch models as Flax variables.
 
 Each network's parameters carry the names of its official PyTorch code, up to the rule of its
-layout below, so that a conversion is a renaming and a transposition. Only :func:`read_state_dict`
-needs PyTorch; :func:`from_torch` takes a state dict as NumPy arrays, wherever they come from.
+layout below, so that a conversion is a renaming and a transposition. Files need PyTorch to be
+read; :func:`from_torch` takes a state dict as NumPy arrays, wherever they come from.
 """
 
+import hashlib
+import json
 import os
+import pathlib
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
 
-from lcdnet_jax import networks
+from lcdnet_jax import checkpoints, networks
+from lcdnet_jax import config as config_lib
+from lcdnet_jax._version import __version__
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,26 @@ def from_torch(
     Raises:
         ValueError: If any key is missing, unknown or of another shape; the message lists all.
     """
-    layout = _LAYOUTS.get(name)
-    if layout is None:
-        raise ValueError(f"no conversion for {name!r}; known: {', '.join(sorted(_LAYOUTS))}")
+    layout = _layout(name)
     module = networks.create(name, **network_kwargs)
+    variables, dropped = _converted(module, layout, state_dict, f"{name} with {network_kwargs}")
+    if dropped:
+        logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dropped))
+    return variables
+
+
+def _layout(name: str) -> _Layout:
+    if name not in _LAYOUTS:
+        raise ValueError(f"no conversion for {name!r}; known: {', '.join(sorted(_LAYOUTS))}")
+    return _LAYOUTS[name]
+
+
+def _converted(
+    module: nn.Module, layout: _Layout, state_dict: Mapping[str, np.ndarray], described: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Flax variables, and the keys that went unused."""
     given = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
-    wanted = flatten_dict(_abstract_variables(module))
+    wanted = flatten_dict(checkpoints.abstract_variables(module))
 
     converted, missing, misshaped = {}, [], []
     for path, leaf in wanted.items():
@@ -120,13 +142,126 @@ def from_torch(
     ]
     if problems:
         raise ValueError(
-            f"these are not the weights of {name} with {network_kwargs}\n  "
+            f"these are not the weights of {described}\n  "
             + "\n  ".join(problems)
             + "\nCheck the network's fields (channels, sizes, preset), or the file."
         )
-    if dead:
-        logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dead))
-    return unflatten_dict(converted)
+    return unflatten_dict(converted), dead
+
+
+def convert_file(
+    name: str,
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    network_kwargs: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Turns a PyTorch weights file into a checkpoint directory, all or nothing.
+
+    ``Restorer.from_checkpoint``, eval.py and ``config.init_from`` take the directory. Beside the
+    checkpoint and its configuration it holds ``card.json``, which says where the weights are from.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        path: The file, see :func:`read_state_dict`.
+        output: The directory to write.
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+        force: Replace ``output`` where it is an earlier conversion.
+
+    Returns:
+        What ``card.json`` holds: "network", its "kwargs" and "channels", the number of
+        "parameters", the "input_range" that the weights were trained for, the "source" (the
+        file's name and SHA-256), the keys "dropped" as unused, and the version of "lcdnet_jax".
+
+    Raises:
+        ImportError, OSError, ValueError: As :func:`read_state_dict` and :func:`from_torch`; also
+            for an output that may not be replaced or cannot be written.
+        CheckpointError: If the disk refuses.
+    """
+    output = pathlib.Path(output).resolve()
+    _check_free(output, force)
+    layout = _layout(name)
+    module, config = _network(name, network_kwargs or {})
+    state_dict = read_state_dict(path)
+    described = f"{name} with {dict(network_kwargs or {})}"
+    variables, dropped = _converted(module, layout, state_dict, described)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    card = {
+        "network": name,
+        "kwargs": config.network.kwargs.to_dict(),
+        "channels": config.data.channels,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "input_range": list(getattr(module, "input_range", (0.0, 1.0))),
+        "source": {"file": pathlib.Path(path).name, "sha256": digest},
+        "dropped": dropped,
+        "lcdnet_jax": __version__,
+    }
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
+            made = pathlib.Path(scratch) / "new"
+            _write(made, variables, config, card)
+            if output.exists():
+                output.rename(made.with_name("old"))  # deleted with the scratch directory
+            made.rename(output)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {output}: {error.strerror or error}; choose a writable directory on a "
+            "disk with free space"
+        ) from error
+    return card
+
+
+# What a converted checkpoint holds, and what eval.py adds to it.
+_CONTENT = {"config.json", "card.json", "checkpoints", "eval"}
+
+
+def _check_free(output: pathlib.Path, force: bool) -> None:
+    """Raises ValueError if the output exists and may not be replaced."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ValueError(f"{output} is a file; give a directory")
+    content = {entry.name for entry in output.iterdir()}
+    if content and not force:
+        raise ValueError(f"{output} is not empty; choose another directory, or --force")
+    if content and not ("card.json" in content and content <= _CONTENT):
+        shown = ", ".join(sorted(content - _CONTENT)[:4]) or "no card.json"
+        raise ValueError(
+            f"{output} is no earlier conversion ({shown}), and --force replaces nothing else; "
+            "choose another directory"
+        )
+
+
+def _network(name: str, kwargs: Mapping[str, Any]) -> tuple[nn.Module, ConfigDict]:
+    """The network, and what of a training's configuration describes it."""
+    try:
+        module = networks.create(name, **kwargs)
+        dtype = jnp.dtype(module.dtype).name
+    except TypeError as error:  # for a value of a kind that the network does not look for
+        raise ValueError(f"{name} with {dict(kwargs)}: {error}") from error
+    for field, value in (("data.channels", module.channels), ("network.dtype", dtype)):
+        if wanted := config_lib.RULES[field](value):
+            raise ValueError(f"{field.rpartition('.')[2]} must be {wanted}, got {value!r}")
+    fields = {k: v for k, v in kwargs.items() if k not in ("channels", "dtype")}
+    network = {"name": name, "kwargs": fields, "dtype": dtype}
+    return module, ConfigDict({"network": network, "data": {"channels": module.channels}})
+
+
+def _write(
+    directory: pathlib.Path, variables: dict[str, Any], config: ConfigDict, card: dict[str, Any]
+) -> None:
+    directory.mkdir()
+    config_lib.save(config, directory / "config.json")
+    (directory / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    writer = checkpoints.Checkpoints(directory, keep=1)
+    try:
+        writer.save(0, variables)
+        writer.finish(0)
+    finally:
+        writer.close()
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -140,7 +275,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         PyTorch names to arrays; bfloat16 comes as float32.
 
     Raises:
-        ImportError: Where PyTorch is not installed.
+        ImportError: Where PyTorch cannot be imported.
         OSError: For a file that cannot be opened.
         ValueError: For a file that is none of PyTorch's, wants to run code, or holds something
             else than named tensors.
@@ -149,17 +284,24 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise ImportError(
-            "reading a .pth file needs PyTorch, which is not installed; run\n"
+            f"reading a .pth file needs PyTorch, which cannot be imported ({error}); run\n"
             '  pip install "lcdnet-jax[torch]"'
         ) from error
-    with open(path, "rb"):  # names the reason, which torch.load would hide
-        pass
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise OSError(f"cannot read {path}: {error.strerror}; give a .pth or .pt file") from error
+    if empty:
+        raise ValueError(f"{path} is empty; download it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that it then refuses
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind, for files that are not PyTorch's
-        if blocked := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+        if blocked := re.search(
+            r"unsupported (?:global: )?GLOBAL (\S+)", str(error), re.IGNORECASE
+        ):
             raise ValueError(
                 f"{path} does not hold plain weights: loading it would run code "
                 f"({blocked[1]}), so it was not loaded. Save its state dict alone, "
@@ -172,15 +314,16 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
             break
-    tensors = isinstance(loaded, Mapping) and all(
+    named = isinstance(loaded, Mapping) and all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()
     )
-    if not tensors or not loaded:
+    if not named or not loaded:
         raise ValueError(
             f"{path} holds no state dict (names and tensors) but {_described(loaded)}; save "
             "model.state_dict()"
         )
-    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in loaded.items()}
+    tensors = {k: v.detach() for k, v in loaded.items()}
+    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}
 
 
 def _described(value: Any) -> str:
@@ -188,11 +331,6 @@ def _described(value: Any) -> str:
         kinds = {str(k): type(v).__name__ for k, v in list(value.items())[:4]}
         return "a dict of " + (", ".join(f"{k} ({kind})" for k, kind in kinds.items()) or "nothing")
     return f"a {type(value).__name__}"
-
-
-def _abstract_variables(module: Any) -> Any:
-    image = jnp.zeros((1, 8, 8, module.channels))
-    return jax.eval_shape(module.init, jax.random.key(0), image)
 
 
 def _torch_key(

@@ -97,7 +97,8 @@ def test_wheel_holds_the_library_only(tmp_path):
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"lcdnet_jax", f"lcdnet_jax-{version}.dist-info"}
     assert "lcdnet_jax/py.typed" in names
-    assert f"lcdnet_jax-{version}.dist-info/licenses/LICENSE" in names
+    for entry in ("licenses/LICENSE", "entry_points.txt"):
+        assert f"lcdnet_jax-{version}.dist-info/{entry}" in names
     library = {p.relative_to(ROOT).as_posix() for p in (ROOT / "lcdnet_jax").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == library
 
@@ -123,7 +124,10 @@ def test_bad_jax_releases_are_excluded_wherever_jax_is_named():
 
 def test_extras_and_floors():
     extras = PROJECT["project"]["optional-dependencies"]
-    assert set(extras) == {"train", "test", "notebooks", "export", "benchmarks", "cuda", "tpu"}
+    assert set(extras) == {
+        *("train", "test", "notebooks", "export", "benchmarks", "torch", "cuda", "tpu")
+    }
+    assert [where for where, r in requirements() if r.name == "torch"] == ["torch"]
     assert PROJECT["project"]["requires-python"] == ">=3.11"
     for where, requirement in requirements():
         if requirement.name != "lcdnet-jax":

@@ -1,13 +1,12 @@
 """The denoisers of the SFM paper's code: official numbers, slow references, any image size."""
 
-import collections
 import functools
-import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from legacy_pth import read_pth
 
 from lcdnet_jax import convert, networks
 from lcdnet_jax.networks import memnet, n3net
@@ -59,37 +58,6 @@ def drawn(module, channels=1, **kwargs):
 def tiny(request):
     module = networks.create(request.param, **TINY[request.param])
     return module, drawn(module), quick_jit(module.apply)
-
-
-def read_pth(path):
-    """State dict of a file in PyTorch's format before 1.6: pickles, then raw storages."""
-    dtypes = {}
-
-    class Reader(pickle.Unpickler):
-        def find_class(self, module, name):
-            return {
-                "OrderedDict": collections.OrderedDict,
-                "_rebuild_tensor_v2": lambda storage, offset, size, *_: (storage, offset, size),
-                "FloatStorage": np.dtype("<f4"),
-                "LongStorage": np.dtype("<i8"),
-            }[name]
-
-        def persistent_load(self, pid):
-            _, dtype, key, *_ = pid
-            dtypes[key] = dtype
-            return key
-
-    with open(path, "rb") as file:
-        *_, tensors, keys = [Reader(file).load() for _ in range(5)]
-        storages = {}
-        for key in keys:
-            (count,) = np.frombuffer(file.read(8), "<i8")
-            data = file.read(int(count) * dtypes[key].itemsize)
-            storages[key] = np.frombuffer(data, dtypes[key])
-    return {
-        name: storages[key][offset : offset + int(np.prod(size))].reshape(size)
-        for name, (key, offset, size) in tensors.items()
-    }
 
 
 class TestOfficialNumbers:
@@ -237,6 +205,52 @@ def test_cropping_undoes_padding(name, size, inside):
 
     y, whole = both(drawn(module))
     np.testing.assert_allclose(y, whole[:, : size[0], : size[1]], atol=1e-5)
+
+
+class TestInputRange:
+    """UnetN2N takes and gives [0, 1], whatever its weights want."""
+
+    @staticmethod
+    @functools.cache
+    def plain():
+        module = networks.UnetN2N()
+        return drawn(module), quick_jit(module.apply)
+
+    @pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (-1, 3)])
+    def test_is_a_change_of_units(self, low, high):
+        variables, apply = self.plain()
+        x = image(1, 17, 30, 1)
+        inside = apply(variables, x * np.float32(high - low) + np.float32(low))
+        expected = (np.asarray(inside, np.float64) - low) / (high - low)
+        ranged = quick_jit(networks.create("unet_n2n", input_range=[low, high]).apply)
+        np.testing.assert_allclose(ranged(variables, x), expected, atol=1e-6)
+        assert np.abs(expected - apply(variables, x)).max() > 0.1
+
+    def test_default_computes_nothing_more(self):
+        def program(**kwargs):
+            module = networks.UnetN2N(**kwargs)
+            return str(jax.make_jaxpr(module.apply)(drawn(module), image(1, 32, 32, 1)))
+
+        assert program() == program(input_range=(0, 1))
+        counts = [program(**k).count(" sub ") for k in ({}, {"input_range": (-0.5, 0.5)})]
+        assert counts == [0, 1]
+
+    def test_half_precision_images_are_shifted_in_full(self):
+        """In bfloat16 steps above 8 are 1/16."""
+        variables, _ = self.plain()
+        exactly = {"xla_backend_optimization_level": 0, "xla_allow_excess_precision": False}
+        module = networks.UnetN2N(input_range=(8.0, 9.0))
+        apply = jax.jit(module.apply, compiler_options=exactly)
+        x = jnp.asarray(image(1, 8, 8, 1), jnp.bfloat16)
+        y = apply(variables, x)
+        assert y.dtype == jnp.bfloat16
+        full = apply(variables, x.astype(jnp.float32))
+        np.testing.assert_array_equal(y, full.astype(jnp.bfloat16))
+
+    @pytest.mark.parametrize("value", [(0, 0), (1, 0), (0, 1, 2), 3, "01", (0, "1"), (0, np.inf)])
+    def test_mistakes(self, value):
+        with pytest.raises(ValueError, match="input_range must be two numbers, the lower one"):
+            networks.create("unet_n2n", input_range=value)
 
 
 def test_images_of_a_batch_do_not_mix(tiny):

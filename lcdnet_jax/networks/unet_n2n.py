@@ -5,6 +5,8 @@ Restoration without Clean Data", ICML 2018 (arXiv 1803.04189), as in the code of
 frequency masking (ECCV 2020, arXiv 2003.07119), which trains it on pairs of noisy images.
 """
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -12,26 +14,37 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._blocks import check_fields, check_image, conv, torch_default
+from lcdnet_jax.ops.precision import at_least_float32
 
 
 class UnetN2N(nn.Module):
     """Encoder-decoder of five scales whose output is the image itself, not a residual.
 
-    The range of images is that of the training: [0, 1] for the SFM code's weights for BSD, but
-    image - 0.5 for its weights for microscopy. H and W may be any size: inside, the image is
-    mirrored up to a multiple of 32 and the result is cropped back. No convolution has a bias.
-    Start as PyTorch's default, U(-s, s) with s = 1 / sqrt(9 * input channels).
+    H and W may be any size: inside, the image is mirrored up to a multiple of 32 and the result is
+    cropped back. No convolution has a bias. Start as PyTorch's default, U(-s, s) with
+    s = 1 / sqrt(9 * input channels).
 
     Attributes:
         channels: Channels of the image.
+        input_range: What black and white are to the weights, low and high. Images come and go in
+            [0, 1] whatever it is. The SFM code's weights for BSD have (0, 1), those for microscopy
+            (-0.5, 0.5).
         dtype: Compute type.
     """
 
     channels: int = 1
+    input_range: tuple[float, float] = (0.0, 1.0)
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1)
+        ends = self.input_range
+        good = isinstance(ends, tuple) and len(ends) == 2
+        good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+        if not good or not ends[0] < ends[1]:
+            raise ValueError(
+                f"UnetN2N input_range must be two numbers, the lower one first, got {ends!r}"
+            )
         super().__post_init__()
 
     @nn.compact
@@ -40,7 +53,12 @@ class UnetN2N(nn.Module):
         del train, axis_name
         check_image(x, "UnetN2N", self.channels)
         height, width = x.shape[1:3]
-        image = ops.pad_to_multiple(x, 32).astype(self.dtype)
+        low, high = self.input_range
+        shifted = (low, high) != (0, 1)
+        image = ops.pad_to_multiple(x, 32)
+        if shifted:
+            image = image.astype(at_least_float32(x.dtype)) * (high - low) + low
+        image = image.astype(self.dtype)
 
         y = self._conv(image, 48, "enc_conv0")
         skips = [image]
@@ -58,6 +76,8 @@ class UnetN2N(nn.Module):
         y = self._conv(y, 64, "dec_conv1a")
         y = self._conv(y, 32, "dec_conv1b")
         y = conv(y, self.channels, dtype=self.dtype, kernel_init=torch_default, name="dec_conv1c")
+        if shifted:
+            y = (y.astype(at_least_float32(self.dtype)) - low) / (high - low)
         return y[:, :height, :width].astype(x.dtype)
 
     def _conv(self, x: Array, features: int, name: str) -> Array:
