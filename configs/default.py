@@ -38,6 +38,10 @@ def get_config() -> ConfigDict:
     #   sidd, renoir, polyu, nam, sidd_validation
     #           pairs with real noise; `path` is the folder of the data set as published, see
     #           input_pipeline/real_noise.py
+    #   fmd     pairs of fluorescence microscopy; `path` is the folder of the data set as published
+    #           or of one type in it (TwoPhoton_MICE, test_mix), `feature` the averaging levels,
+    #           such as "raw,avg2", or "image" for all five; `split` is train (both halves are
+    #           noisy captures of one scene) or test (with the ground truth)
     # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(
@@ -57,6 +61,9 @@ def get_config() -> ConfigDict:
     # images count for more.
     config.data.tile = 0
     config.data.tile_stride = 0
+    # Every training image is used at each of these scales, from above 0 up to 1 (bicubic, not
+    # antialiased), and counts as so many images. Pairs need (1.0,): scaling smooths their noise.
+    config.data.scales = (1.0,)
     # Horizontal flip, vertical flip and transposition, each with probability 1/2: all eight
     # orientations, quarter turns among them, are equally likely.
     config.data.augment = True
@@ -69,8 +76,8 @@ def get_config() -> ConfigDict:
 
     # --- degradation -------------------------------------------------------------------------
     config.degradation = ConfigDict()
-    # "awgn": white Gaussian noise on clean images. "none": the degraded halves come from disk
-    # (sources that hold pairs).
+    # "awgn": Gaussian noise on clean images. "none": the degraded halves come from disk (sources
+    # that hold pairs).
     config.degradation.kind = "awgn"
     # Noise level in 8-bit units, one value per image drawn uniformly from this range.
     # Equal ends give a network for one level, different ends a blind one.
@@ -79,13 +86,18 @@ def get_config() -> ConfigDict:
     # What a noisy file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
     # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
     config.degradation.protocol = "float"
-    # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data).
+    # What of the frequencies the noise has: "white" (all of them alike), "low" or "high" (half
+    # of the band), "brownian" (white noise after a Gaussian blur). See lcdnet_jax/degradations.py.
+    config.degradation.spectrum = "white"
+    # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data; white
+    # noise only).
     config.degradation.where = "device"
 
     # --- stochastic frequency masking --------------------------------------------------------
     # Images of a batch lose a random band of frequencies, see lcdnet_jax/sfm.py. With kind
-    # "awgn" the clean image is masked before noise is added to it, with "none" the degraded
-    # half of a pair. Masking does not clip. Evaluation images are never masked.
+    # "awgn" the clean image is masked before noise is added to it; with kind "none", and where
+    # the objective is not "supervised", the degraded image is masked. Masking does not clip.
+    # Evaluation images are never masked.
     config.sfm = ConfigDict()
     # Probability that an image is masked; the paper has 0.5. 0 = no masking.
     config.sfm.rate = 0.0
@@ -112,15 +124,28 @@ def get_config() -> ConfigDict:
     # Each step runs as this many sequential parts, to save memory. The result is the same,
     # unless the network has batch normalisation, whose statistics are then those of a part.
     config.accumulate = 1
-    # "l1", "l2" or "charbonnier", mean over all elements.
+    # What the network's output is compared with:
+    #   supervised    the clean image (of pairs: the clean half)
+    #   noise2noise   a second noisy copy of it, with other noise of the same level; kind "awgn"
+    #                 only (for pairs of two captures, "supervised" does just that)
+    #   noise2self    the degraded image itself, at one pixel of nine, which the network does not
+    #                 see; no clean image is used, and images without pairs (kind "none") are
+    #                 taken for degraded ones
+    config.objective = "supervised"
+    # "l1", "l2" or "charbonnier", mean over all elements; or "sse", half the sum of squares of an
+    # image, mean over images.
     config.loss = "l2"
+    # Weight of a further loss: "sse" of unnormalised DCT coefficients. 0 = off.
+    config.dct_loss_weight = 0.0
     config.optimizer = ConfigDict()
-    # Adam with betas (0.9, 0.999) and eps 1e-8.
+    # Adam with betas (0.9, `beta2`) and eps 1e-8.
     config.optimizer.learning_rate = 1e-4
-    # "halving": multiplied by 1/2 every `halve_every` steps.
+    config.optimizer.beta2 = 0.999
+    # "step": multiplied by `decay_factor` every `decay_every` steps.
     # "cosine": falls to `final_fraction` of the peak at the last step.
-    config.optimizer.schedule = "halving"
-    config.optimizer.halve_every = 300_000
+    config.optimizer.schedule = "step"
+    config.optimizer.decay_every = 300_000
+    config.optimizer.decay_factor = 0.5
     config.optimizer.final_fraction = 0.0
     # Linear warm-up to the full rate, either schedule: step i of n has (i + 1) / (n + 1) of it.
     # 0 = none.

@@ -70,7 +70,8 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
             f'config.degradation.kind is "{kind}"; set it to "none", or point {field}.path at a '
             "folder of clean images, such as its target/"
         )
-    if not source.paired and kind == "none":
+    degraded_only = split == "train" and config.objective == "noise2self"
+    if not source.paired and kind == "none" and not degraded_only:
         raise ValueError(
             f'config.degradation.kind is "none" but {field} ({source.name}) holds clean images '
             f'only; set the kind to "awgn", or {field} to a folder with input/ and target/'
@@ -79,7 +80,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
         return EvalDataset(source, channels=config.data.channels)
     from input_pipeline.train import TrainDataset  # imports TensorFlow
 
-    return TrainDataset(source, config)
+    return TrainDataset(source.scaled(config.data.scales), config)
 
 
 def create_datasets(config: ConfigDict) -> dict[str, TrainDataset | EvalDataset]:

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
 from lcdnet_jax import image_io
@@ -38,6 +39,31 @@ class Picture:
         except ImageError as error:
             raise ImageError(f"{self.label}: {error}") from None
 
+    def scaled(self, scale: float) -> "Picture":
+        """This picture at ``scale`` in (0, 1]: bicubic, no antialiasing, sizes cut to integers.
+
+        As the patches of SFM's released training code are made (``cv2.resize``, INTER_CUBIC), but
+        for its exchange of height and width, which square images do not show.
+
+        Raises:
+          ImageError: nothing would be left of the picture.
+        """
+        if scale == 1:
+            return self
+        height, width = int(self.header.height * scale), int(self.header.width * scale)
+        if not height or not width:
+            raise ImageError(
+                f"{self.label}: at scale {scale} nothing is left of {_size(self.header)} pixels; "
+                "remove the image or the scale"
+            )
+
+        def decode() -> np.ndarray:
+            image = self.read(self.header.channels)
+            return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+        header = dataclasses.replace(self.header, height=height, width=width)
+        return Picture(f"{self.label} at scale {scale}", header, decode)
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -64,6 +90,27 @@ class Source:
     def paired(self) -> bool:
         """Whether the examples have a degraded half."""
         return self.examples[0].degraded is not None
+
+    def scaled(self, scales: Sequence[float]) -> "Source":
+        """Every example at each of these scales, see ``Picture.scaled``; scale 1 changes nothing.
+
+        Examples of other scales are called ``<name>_x<scale>``.
+
+        Raises:
+          ImageError: an image of which a scale would leave nothing.
+        """
+        if tuple(scales) == (1,):
+            return self
+        examples = [
+            Example(
+                example.name if scale == 1 else f"{example.name}_x{scale}",
+                *(picture.scaled(scale) for picture in example.pictures),
+            )
+            for example in self.examples
+            for scale in scales
+        ]
+        examples.sort(key=lambda example: example.name)
+        return Source(f"{self.name} at scales {', '.join(map(str, scales))}", tuple(examples))
 
     def describe(self) -> str:
         """One line: name, number, sizes."""
@@ -133,10 +180,12 @@ def pairs_of_files(
     Raises:
       ImageError: a file without a readable header, or a pair of different sizes.
     """
-    names = sorted(files)
-    degraded = from_files([files[name][0] for name in names])
-    clean = from_files([files[name][1] for name in names])
-    examples = tuple(map(Example, names, clean, degraded))
+    paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
+    pictures = dict(zip(paths, from_files(paths), strict=True))
+    examples = tuple(
+        Example(name, pictures[clean], pictures[degraded])
+        for name, (degraded, clean) in sorted(files.items())
+    )
     check_sizes(examples, where=where, halves=halves)
     return examples
 

@@ -1,6 +1,6 @@
 """Where images come from. A source knows every header and decodes nothing.
 
-Kinds are photos, folder, tfds and the layouts of ``real_noise.py``.
+Kinds are photos, folder, tfds and what ``real_noise.py`` knows.
 
 Examples are sorted by name, so that their numbers do not depend on the file system.
 """
@@ -65,6 +65,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
         "folder": _folder,
         "tfds": _tfds,
         **dict.fromkeys(real_noise.LAYOUTS, _real_noise),
+        "fmd": _fmd,
     }
     kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
     for kind in kinds:
@@ -160,6 +161,27 @@ def _real_noise(spec: Mapping[str, Any], field: str) -> Source:
         return Source(f"{kind} {folder}", real_noise.LAYOUTS[kind](folder))
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
+
+
+def _fmd(spec: Mapping[str, Any], field: str) -> Source:
+    split, feature = _value(spec, field, "split"), _value(spec, field, "feature")
+    if split not in real_noise.FMD_SPLITS:
+        raise ValueError(
+            f'{field}.split is "{split}"; fmd has the splits {", ".join(real_noise.FMD_SPLITS)}'
+        )
+    known = real_noise.FMD_LEVELS
+    levels = known if feature == "image" else [level.strip() for level in feature.split(",")]
+    if not set(levels) <= set(known):
+        raise ValueError(
+            f'{field}.feature is "{feature}"; of fmd it names averaging levels, joined by commas: '
+            f'{", ".join(known)}, or is "image", which stands for all of them'
+        )
+    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    try:
+        examples = real_noise.fmd(folder, split=split, levels=levels)
+    except ImageError as error:
+        raise ImageError(f"{field}.path: {error}") from error
+    return Source(f"fmd {split} {folder}", examples)
 
 
 def _tfds(spec: Mapping[str, Any], field: str) -> Source:

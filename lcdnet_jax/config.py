@@ -67,8 +67,15 @@ def _levels(value: Any) -> str | None:
     return None if good else "a tuple of one or more noise levels, each at least 0"
 
 
+def _scales(value: Any) -> str | None:
+    good = isinstance(value, (tuple, list)) and len(value) > 0
+    good = good and all(_number(0, 1)(v) is None and v > 0 for v in value)
+    good = good and len(set(value)) == len(value)
+    return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
+
+
 # Kinds of sources; input_pipeline/sources.py opens them.
-SOURCES = ("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation")
+SOURCES = ("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation", "fmd")
 
 
 def _sources(value: Any) -> str | None:
@@ -94,6 +101,7 @@ RULES: dict[str, Rule] = {
     "data.crop": _integer(1),
     "data.tile": _integer(0),
     "data.tile_stride": _integer(0),
+    "data.scales": _scales,
     "data.augment": _boolean,
     "data.cache_gb": _number(0),
     "data.on_bad_image": _choice("stop", "replace"),
@@ -101,6 +109,7 @@ RULES: dict[str, Rule] = {
     "degradation.sigma_min": _number(0),
     "degradation.sigma_max": _number(0),
     "degradation.protocol": _choice(*degradations.NOISE_PROTOCOLS),
+    "degradation.spectrum": _choice(*degradations.SPECTRA),
     "degradation.where": _choice("device", "host"),
     "sfm.rate": _number(0, 1),
     "sfm.mode": _choice(*sfm.MODES),
@@ -112,10 +121,14 @@ RULES: dict[str, Rule] = {
     "steps": _integer(1),
     "batch_size": _integer(1),
     "accumulate": _integer(1),
+    "objective": _choice("supervised", "noise2noise", "noise2self"),
     "loss": _choice(*losses.NAMES),
+    "dct_loss_weight": _number(0),
     "optimizer.learning_rate": _number(0),
-    "optimizer.schedule": _choice("halving", "cosine"),
-    "optimizer.halve_every": _integer(1),
+    "optimizer.beta2": _number(0, 1),
+    "optimizer.schedule": _choice("step", "cosine"),
+    "optimizer.decay_every": _integer(1),
+    "optimizer.decay_factor": _number(0, 1),
     "optimizer.final_fraction": _number(0, 1),
     "optimizer.warmup_steps": _integer(0),
     "optimizer.clip_norm": _number(0),
@@ -148,6 +161,7 @@ _FREE_PREFIXES = (
 _BEFORE: dict[str, Any] = {
     "data.tile": 0,
     "data.tile_stride": 0,
+    "data.scales": (1.0,),
     "sfm.rate": 0.0,
     "sfm.mode": "targeted",
     "sfm.center": 0.85,
@@ -155,6 +169,11 @@ _BEFORE: dict[str, Any] = {
     "sfm.where": "device",
     "sfm.unselected": "keep",
     "sfm.target": "clean",
+    "degradation.spectrum": "white",
+    "objective": "supervised",
+    "dct_loss_weight": 0.0,
+    "optimizer.beta2": 0.999,
+    "optimizer.decay_factor": 0.5,
 }
 
 
@@ -205,11 +224,22 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             f"config.data.tile ({config.data.tile}) and config.data.tile_stride "
             f"({config.data.tile_stride}) belong together; set both, or both to 0"
         )
+    if config.degradation.kind == "none" and tuple(config.data.scales) != (1.0,):
+        problems.append(
+            f"config.data.scales {tuple(config.data.scales)} would smooth the noise of degraded "
+            "images that come from disk (config.degradation.kind 'none'); set it to (1.0,)"
+        )
     if config.batch_size % config.accumulate:
         problems.append(
             f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
             f"({config.accumulate}); choose a divisor"
         )
+    if config.degradation.spectrum != "white" and config.degradation.where == "host":
+        problems.append(
+            f"config.degradation.spectrum {config.degradation.spectrum!r} is made on the device "
+            "only; set config.degradation.where to 'device'"
+        )
+    problems += _problems_of_objective(config)
     if config.sfm.rate > 0:
         problems += _problems_of_masking(config)
     if config.resume and config.init_from:
@@ -224,8 +254,37 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
     return problems
 
 
+def _problems_of_objective(config: ConfigDict) -> list[str]:
+    if config.objective != "noise2noise":
+        return []
+    if config.degradation.kind != "awgn":
+        return [
+            "config.objective 'noise2noise' makes the second noisy copy itself, for "
+            "config.degradation.kind 'awgn'; pairs of two captures are trained on by 'supervised'"
+        ]
+    if config.degradation.where == "host":
+        return [
+            "config.objective 'noise2noise' makes both noisy copies on the device; set "
+            "config.degradation.where to 'device'"
+        ]
+    return []
+
+
 def _problems_of_masking(config: ConfigDict) -> list[str]:
     problems = []
+    if config.objective != "supervised":
+        if config.sfm.where == "host":
+            problems.append(
+                f"config.objective {config.objective!r} masks the noisy image and compares with "
+                "an unmasked one, on the device; set config.sfm.where to 'device'"
+            )
+        if config.sfm.unselected == "zero" or config.sfm.target == "masked":
+            problems.append(
+                f"config.objective {config.objective!r} compares with noisy images, which are "
+                "neither blackened nor masked; set config.sfm.unselected to 'keep' and "
+                "config.sfm.target to 'clean'"
+            )
+        return problems
     if config.degradation.kind == "awgn":
         if config.sfm.where == "device" and config.degradation.where == "host":
             problems.append(
@@ -295,8 +354,17 @@ def save(config: ConfigDict, path: pathlib.Path) -> None:
     os.replace(temporary, path)
 
 
-def load(path: pathlib.Path) -> ConfigDict:
+# All that a configuration of converted weights holds.
+_NETWORK_ALONE = ("network.name", "network.kwargs", "network.dtype", "data.channels")
+
+
+def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
     """Reads what :func:`save` wrote.
+
+    Args:
+        path: The ``config.json`` of a training, or of converted weights, which holds the network
+            alone: ``network`` and ``data.channels``.
+        training: Refuse the latter.
 
     Raises:
         ConfigError: If there is no such file, or it is not a configuration.
@@ -312,6 +380,16 @@ def load(path: pathlib.Path) -> ConfigDict:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     except ValueError as error:  # not JSON, or not even text
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
+    if isinstance(stored, dict) and set(flat := _flatten(stored)) == set(_NETWORK_ALONE):
+        for name in _NETWORK_ALONE:
+            if wanted := RULES[name](flat[name]):
+                raise ConfigError(f"{path}: {name} must be {wanted}, got {flat[name]!r}")
+        if training:
+            raise ConfigError(
+                f"{path.parent} holds converted weights, which have no optimiser state to continue "
+                "from; set config.init_from to it and train in another working directory"
+            )
+        return ConfigDict(_with_tuples(stored))
     if isinstance(stored, dict):
         _add_later_fields(stored)
     sections = {name.partition(".")[0] for name in RULES if "." in name}
@@ -322,8 +400,10 @@ def load(path: pathlib.Path) -> ConfigDict:
 
 def _add_later_fields(stored: dict[str, Any]) -> None:
     for name, value in _BEFORE.items():
-        section, _, field = name.partition(".")
-        holder = stored.setdefault(section, {})
+        section, _, field = name.rpartition(".")
+        if section == "sfm":  # the only section that they may lack
+            stored.setdefault(section, {})
+        holder = stored.get(section) if section else stored
         if isinstance(holder, dict):
             holder.setdefault(field, value)
 
