@@ -21,9 +21,10 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from configs import default
 from input_pipeline import EvalDataset, create_eval_dataset, dnd
 from input_pipeline.dnd import DND
-from lcdnet_jax import Restorer, checkpoints, image_io, protocols
+from lcdnet_jax import Restorer, checkpoints, degradations, image_io, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 
@@ -38,7 +39,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The same as --workdir.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "The same as --workdir; also a directory of lcdnet-jax convert."
+)
 _STEP = flags.DEFINE_integer("step", None, "Step to load; by default the newest.")
 _RAW = flags.DEFINE_boolean("raw", False, "Use the raw parameters even where there is an average.")
 _DATA = flags.DEFINE_list(
@@ -55,6 +58,12 @@ _PROTOCOLS = flags.DEFINE_list(
     None,
     "Of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by default that of "
     "the training. Pairs are scored under 'pairs', or 'sadnet-pairs' for sadnet.",
+)
+_SPECTRUM = flags.DEFINE_enum(
+    "spectrum", None, degradations.SPECTRA, "Filter of the noise; by default that of the training."
+)
+_SPREAD = flags.DEFINE_float(
+    "spread", 0.0, "Noise levels rise over the columns, from this much below to this much above.", 0
 )
 _BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
 _LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
@@ -80,7 +89,7 @@ def evaluate() -> None:
     if len(given) != 1:
         raise ValueError("give one directory, as --workdir or as --checkpoint")
     workdir = pathlib.Path(given.pop())
-    trained = config_lib.load(workdir / "config.json")
+    trained = _with_defaults(config_lib.load(workdir / "config.json"))
     config = trained if _CONFIG.value is None else _CONFIG.value
     restorer = Restorer.from_checkpoint(
         workdir, ema=not _RAW.value, step=_STEP.value, bucket=config.eval.bucket
@@ -90,6 +99,7 @@ def evaluate() -> None:
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
     names = _PROTOCOLS.value or [trained.degradation.protocol]
+    spectrum = _SPECTRUM.value or trained.degradation.spectrum
     for name in names:
         protocols.get(name)  # also where only DND or pairs are asked for
     datasets: dict[str, tuple[EvalDataset | DND, list[Setting]]] = {}
@@ -100,7 +110,10 @@ def evaluate() -> None:
             datasets[name] = DND(source["path"]), []
             continue
         examples = create_eval_dataset(source, trained.data.channels, field="--data")
-        datasets[name] = examples, _settings(names, config, paired=examples.source.paired)
+        datasets[name] = (
+            examples,
+            _settings(names, config, paired=examples.source.paired, spectrum=spectrum),
+        )
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
     # A protocol that cuts sides to multiples of 8 does so that the network sees no padding.
@@ -136,6 +149,15 @@ def evaluate() -> None:
     if rows:
         print("\n".join(described), flush=True)
         print(f"written: {output}/results.json and results.csv", flush=True)
+
+
+def _with_defaults(stored: ConfigDict) -> ConfigDict:
+    """The configuration of a checkpoint, completed: converted weights bring the network alone."""
+    config = default.get_config()
+    with config.ignore_type():
+        config.update(stored)
+        config.network = stored.network  # not mixed with the default network's fields
+    return config
 
 
 def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
@@ -174,13 +196,18 @@ def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
     print(f"written: {folder}; DND's server scores these files, {dnd.SERVER}", flush=True)
 
 
-def _settings(names: list[str], config: ConfigDict, *, paired: bool) -> list[Setting]:
+def _settings(
+    names: list[str], config: ConfigDict, *, paired: bool, spectrum: str
+) -> list[Setting]:
     """Protocols of these names and noise levels, for one data set."""
 
     def protocol(name: str) -> protocols.Protocol:
         suffix = ("-y" if _LUMA.value else "") + (f"-border{_BORDER.value}" * (_BORDER.value > 0))
+        found = protocols.get(name)
+        if not paired:
+            found = found.with_noise(spectrum=spectrum, spread=_SPREAD.value)
         return dataclasses.replace(
-            protocols.get(name), name=name + suffix, border=_BORDER.value, luma=_LUMA.value
+            found, name=found.name + suffix, border=_BORDER.value, luma=_LUMA.value
         )
 
     if paired:
@@ -190,8 +217,8 @@ def _settings(names: list[str], config: ConfigDict, *, paired: bool) -> list[Set
         sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
     except ValueError:
         raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
-    if min(sigmas) < 0:
-        raise ValueError(f"--sigmas must be at least 0, got {_SIGMAS.value}")
+    if min(sigmas) < _SPREAD.value:
+        raise ValueError(f"--sigmas must be at least {_SPREAD.value:g}, got {sigmas}")
     return [(protocol(name), sigma) for name in names for sigma in sigmas]
 
 

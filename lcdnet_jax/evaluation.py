@@ -75,7 +75,7 @@ class Evaluator:
         self._bucket = bucket
         # By the function of the class, so that evaluators of one protocol share programs.
         self._score = functools.partial(jax.jit(Protocol.score, static_argnums=0), protocol)
-        self._awgn = jax.jit(degradations.awgn, static_argnames="protocol")
+        self._awgn = jax.jit(degradations.awgn, static_argnames=("protocol", "spectrum"))
 
     def score_images(
         self,
@@ -125,9 +125,17 @@ class Evaluator:
             raise ValueError(f"protocol {self.protocol.name!r} adds no noise")
         height, width = clean.shape[:2]
         key = jax.random.fold_in(jax.random.key(self._seed), zlib.crc32(name.encode()))
-        padded = jnp.asarray(pad_to_bucket(clean[None], _NOISE_BUCKET))
+        level = np.asarray(sigma, np.float32)
+        if self.protocol.spread:
+            level = degradations.varying_sigma(width, sigma, self.protocol.spread)
+        # Filtered noise depends on the size of the image, a level by column on its width.
+        white = self.protocol.spectrum == "white" and not self.protocol.spread
         noisy = self._awgn(
-            key[None], padded, sigma=jnp.float32(sigma), protocol=self.protocol.noise
+            key[None],
+            pad_to_bucket(clean[None], _NOISE_BUCKET if white else 1),
+            sigma=level,
+            protocol=self.protocol.noise,
+            spectrum=self.protocol.spectrum,
         )
         return np.asarray(noisy)[0, :height, :width]
 

@@ -1,4 +1,4 @@
-"""Training losses: scalar float32 means, computed in float32 whatever the inputs' dtype.
+"""Training losses: scalar float32, computed in float32 whatever the inputs' dtype.
 
 Each takes ``output`` and ``target`` ``[N, H, W, C]``, floating point and of equal shape, and
 ``weights`` ``[N]`` or None. With weights the loss is sum(w_i loss_i) / sum(w_i) over the images'
@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lcdnet_jax.metrics import float32_pair
+from lcdnet_jax.ops import dct_2d
 
 Loss = Callable[..., jax.Array]
 
@@ -46,12 +48,52 @@ def charbonnier(
     return _mean(jnp.sqrt(jnp.square(output - target) + eps**2), weights)
 
 
-_LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "charbonnier": charbonnier}
+def sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
+    """Half the sum over an image of (output - target)^2, mean over images; scalar float32.
+
+    The loss of DnCNN (Zhang et al., IEEE TIP 2017, eq. 1) and of the SFM code. Its gradient is
+    that of :func:`l2` times half the number of values in an image.
+    """
+    output, target = float32_pair(output, target)
+    return 0.5 * output[0].size * _mean(jnp.square(output - target), weights)
+
+
+def dct_sse(
+    output: jax.Array,
+    target: jax.Array,
+    *,
+    weights: jax.Array | None = None,
+    orthonormal: bool = False,
+) -> jax.Array:
+    """:func:`sse` of the DCT-II coefficients of each channel; scalar float32.
+
+    The auxiliary loss of the SFM code, whose transform is unnormalised: 2 sum_n x_n
+    cos(pi (2n + 1) k / 2N) along each axis, so that on patches of 64x64 it weighs (2 * 64)^2
+    times as much as ``sse`` (the mean twice that along each axis). An orthonormal transform keeps
+    sums of squares (Parseval), and this would be ``sse`` once more.
+    """
+    output, target = float32_pair(output, target)
+    height, width = output.shape[1:3]
+    difference = dct_2d(output - target)
+    if not orthonormal:
+        factors = _unnormalised(height)[:, None] * _unnormalised(width)
+        difference = difference * factors[None, :, :, None]
+    return 0.5 * output[0].size * _mean(jnp.square(difference), weights)
+
+
+def _unnormalised(length: int) -> np.ndarray:
+    """Unnormalised over orthonormal DCT-II coefficients, ``[length]`` float32."""
+    factors = np.full(length, (2 * length) ** 0.5, np.float32)
+    factors[0] *= 2**0.5
+    return factors
+
+
+_LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "charbonnier": charbonnier, "sse": sse}
 NAMES = tuple(_LOSSES)
 
 
 def get(name: str) -> Loss:
-    """The loss called ``name``: "l1", "l2" or "charbonnier"; ValueError for any other."""
+    """The loss of that name, one of ``NAMES``; ValueError for any other."""
     if name not in _LOSSES:
         raise ValueError(f"unknown loss {name!r}; use one of {', '.join(_LOSSES)}")
     return _LOSSES[name]

@@ -5,14 +5,14 @@ was rounded, which border was cut and which channels were compared each move it 
 decibel or more. Every score of this library is printed beside one of these.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from lcdnet_jax import metrics
-from lcdnet_jax.degradations import NOISE_PROTOCOLS
+from lcdnet_jax.degradations import NOISE_PROTOCOLS, SPECTRA
 
 # Luma of BT.601 in studio range, the Y of super-resolution and deraining papers: R, G, B, offset.
 _Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
@@ -27,6 +27,9 @@ class Protocol:
         name: What tables call it.
         noise: What of synthetic noise the network sees, see ``degradations.as_stored``; None
             where degraded images come from disk.
+        spectrum: How synthetic noise is filtered, see ``degradations.shape_noise``.
+        spread: Its level rises by twice this from the first column to the last, with the given
+            level in the middle, see ``degradations.varying_sigma``; 8-bit units.
         rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
         border: Pixels cut off each side before scoring.
         luma: Scores are taken on the Y channel of BT.601 instead of RGB.
@@ -37,6 +40,8 @@ class Protocol:
 
     name: str
     noise: str | None = "float"
+    spectrum: str = "white"
+    spread: float = 0.0
     rounded: bool = False
     border: int = 0
     luma: bool = False
@@ -51,6 +56,10 @@ class Protocol:
             "8bit": "noise clipped and rounded to 8 bits",
             None: "degraded images from disk",
         }[self.noise]
+        if self.spectrum != "white":
+            seen = f"{seen} ({self.spectrum})"
+        if self.spread:
+            seen = f"{seen}, level from -{self.spread:g} to +{self.spread:g} over the columns"
         rounded = " and rounded to 8 bits" if self.rounded else ""
         cut = f"sides cut to multiples of {self.multiple}; " if self.multiple > 1 else ""
         ssim = "SSIM with windows over height, width and channels; " if self.ssim_3d else ""
@@ -58,6 +67,22 @@ class Protocol:
             f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; border {self.border}; "
             f"{'Y of BT.601' if self.luma else 'all channels'}; {ssim}mean of per-image scores"
         )
+
+    def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
+        """The same for other noise, which its name then tells; see the attributes.
+
+        Raises:
+            ValueError: For an unknown spectrum, or pairs, which bring their own noise.
+        """
+        if spectrum not in SPECTRA:
+            raise ValueError(f"no noise spectrum {spectrum!r}; use one of {', '.join(SPECTRA)}")
+        if spectrum == "white" and spread == 0:
+            return self
+        if self.noise is None:
+            raise ValueError(f"protocol {self.name!r} adds no noise; leave spectrum and spread off")
+        name = self.name + (f"-{spectrum}" if spectrum != "white" else "")
+        name += f"-varying{spread:g}" if spread else ""
+        return replace(self, name=name, spectrum=spectrum, spread=spread)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The part of an image ``[H, W, C]`` that is restored and scored.

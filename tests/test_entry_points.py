@@ -177,7 +177,10 @@ class TestTrain:
             ("--config.data.train.colour=1", "unknown field config.data.train.colour; "),
             ("--config.network.kwargs.depth=1", "no such field: \"'depth'\"; of config.network"),
             ("--config.steps=many", "flag --config.steps=many: invalid literal"),
-            ("--config.loss=huber", "config.loss must be one of 'l1', 'l2', 'charbonnier', got"),
+            (
+                "--config.loss=huber",
+                "config.loss must be one of 'l1', 'l2', 'charbonnier', 'sse', got",
+            ),
             ("--config.data.train.path=nowhere", "config.data.train.path: nowhere: does not exist"),
             ("--config.data.train.path=", "config.data.train.path is ''; config.data.train.source"),
             ("--config.batch_size=12", "config.batch_size / config.accumulate (12 / 1) is not"),

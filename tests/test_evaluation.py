@@ -1,13 +1,14 @@
 import collections
 import logging
 import re
+import zlib
 
 import jax
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from lcdnet_jax import protocols
+from lcdnet_jax import degradations, protocols
 from lcdnet_jax.evaluation import Evaluator, summarise
 
 
@@ -68,6 +69,18 @@ class TestNoise:
         noise = evaluator.degrade(clean, "a", sigma=50) - clean
         assert (noise != evaluator.degrade(clean, "b", sigma=50) - clean).all()
         assert (noise != other.degrade(clean, "a", sigma=50) - clean).all()
+
+    def test_filtered_noise_is_that_of_the_images_own_size(self, examples):
+        """Not of a padded one: what is a low frequency depends on the size."""
+        clean = examples[0]["clean"]
+        for spectrum, spread in (("low", 0), ("white", 20)):
+            protocol = protocols.get("float").with_noise(spectrum=spectrum, spread=spread)
+            field = Evaluator(protocol).degrade(clean, "a", sigma=50) - clean
+            key = jax.random.fold_in(jax.random.key(0), zlib.crc32(b"a"))
+            white = jax.random.normal(key, clean.shape)[None]
+            level = np.linspace(50 - spread, 50 + spread, clean.shape[1])[:, None] / 255
+            expected = np.asarray(degradations.shape_noise(white, spectrum)[0]) * level
+            np.testing.assert_allclose(field, expected, atol=1e-6)
 
     def test_level_and_protocol_act_on_one_field(self, examples):
         clean = examples[0]["clean"]

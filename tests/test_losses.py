@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import fft
 
 from lcdnet_jax import losses
 
@@ -12,6 +13,7 @@ REFERENCE = {
     "l1": np.abs,
     "l2": np.square,
     "charbonnier": lambda d: np.sqrt(d**2 + 1e-6),
+    "sse": lambda d: 0.5 * d[0].size * np.square(d),  # so that the mean is half the sum
 }
 SHAPES = [(3, 7, 5, 3), (1, 9, 4, 1)]
 
@@ -47,6 +49,42 @@ def test_by_hand():
         losses.charbonnier(output, target, eps=2.0), (5**0.5 + 8**0.5) / 2, rtol=1e-6
     )
     assert losses.charbonnier(output, output) == np.float32(1e-3)
+    assert losses.sse(output, target) == 2.5
+    assert losses.sse(jnp.tile(output, (3, 1, 1, 1)), jnp.tile(target, (3, 1, 1, 1))) == 2.5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_loss_of_dct_coefficients(rng, shape):
+    output, target = pair(rng, shape)
+    difference = output.astype(np.float64) - target
+    weights = np.array([1.0, 0.0, 2.0][: shape[0]], np.float32)
+    for norm, orthonormal in ((None, False), ("ortho", True)):
+        each = np.square(fft.dctn(difference, axes=(1, 2), norm=norm)).sum((1, 2, 3)) / 2
+        loss = functools.partial(losses.dct_sse, orthonormal=orthonormal)
+        np.testing.assert_allclose(loss(output, target), each.mean(), rtol=1e-5)
+        expected = (weights * each).sum() / weights.sum()
+        np.testing.assert_allclose(loss(output, target, weights=weights), expected, rtol=1e-5)
+
+
+def test_an_orthonormal_dct_loss_only_doubles_the_loss_of_pixels(rng):
+    """Parseval: the gradient has the same direction. The authors' unnormalised one has not."""
+    output, target = pair(rng, (2, 16, 12, 1))
+    pixels, gradient = jax.value_and_grad(losses.sse)(output, target)
+    dct = functools.partial(losses.dct_sse, orthonormal=True)
+    twice, other = jax.value_and_grad(dct)(output, target)
+    np.testing.assert_allclose(pixels + twice, 2 * pixels, rtol=1e-6)
+    np.testing.assert_allclose(other, gradient, atol=1e-6)
+    theirs = jax.grad(losses.dct_sse)(output, target)
+    cosine = (gradient * theirs).sum() / jnp.linalg.norm(gradient) / jnp.linalg.norm(theirs)
+    assert 0.5 < cosine < 0.99
+
+
+def test_weight_of_the_dct_loss_on_patches_of_64():
+    """(2 * 64)^2 times the loss of pixels, away from the first row and column."""
+    wave = np.cos(np.pi * 5 * (np.arange(64) + 0.5) / 64)
+    output = jnp.asarray(np.outer(wave, wave), jnp.float32)[None, ..., None]
+    ratio = losses.dct_sse(output, 0 * output) / losses.sse(output, 0 * output)
+    np.testing.assert_allclose(ratio, 16_384, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -99,5 +137,5 @@ def test_bad_input(name):
 
 def test_get():
     assert losses.get("charbonnier") is losses.charbonnier
-    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier"):
+    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse"):
         losses.get("huber")

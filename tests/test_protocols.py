@@ -66,6 +66,21 @@ def test_score_by_hand(images, protocol, channels):
         np.testing.assert_allclose(scores[name], [e[name] for e in expected], rtol=0, atol=2e-5)
 
 
+def test_other_noise():
+    clipped = protocols.get("clipped")
+    assert clipped.with_noise() is clipped
+    low = clipped.with_noise(spectrum="low", spread=10)
+    assert (low.name, low.spectrum, low.spread) == ("clipped-low-varying10", "low", 10)
+    assert low.describe() == (
+        "clipped-low-varying10: noise clipped to [0, 1] (low), level from -10 to +10 over the "
+        "columns; output clipped to [0, 1]; border 0; all channels; mean of per-image scores"
+    )
+    with pytest.raises(ValueError, match="'pink'; use one of white"):
+        clipped.with_noise(spectrum="pink")
+    with pytest.raises(ValueError, match="'pairs' adds no noise"):
+        protocols.get("pairs").with_noise(spectrum="low")
+
+
 def test_the_parts_of_a_protocol_matter(images):
     """Or the test above could not tell them apart."""
     restored, clean = images[0][0, :17, :18].astype(float), images[1][0, :17, :18].astype(float)

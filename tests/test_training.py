@@ -498,12 +498,24 @@ class TestStep:
 
 
 class TestSchedule:
-    def test_halving_as_in_the_paper(self, config):
+    def test_steps(self, config):
         config.optimizer.learning_rate = 1e-4
-        config.optimizer.halve_every = 10
+        config.optimizer.decay_every = 10
         schedule = make_schedule(config)
         values = [float(schedule(s)) for s in (0, 9, 10, 19, 20, 30)]
         np.testing.assert_allclose(values, [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 1.25e-5], rtol=1e-6)
+        config.optimizer.decay_factor = 0.1
+        values = [float(make_schedule(config)(s)) for s in (9, 10, 20)]
+        np.testing.assert_allclose(values, [1e-4, 1e-5, 1e-6], rtol=1e-6)
+
+    def test_memory_of_squared_gradients(self, config):
+        """Adam's second moment after one step is (1 - beta2) times the square."""
+        config.optimizer.beta2 = 0.9
+        tx = make_optimizer(config)
+        params = {"w": jnp.zeros(1)}
+        _, state = tx.update({"w": jnp.asarray([0.5])}, tx.init(params), params)
+        second = optax.tree_utils.tree_get(state, "nu")["w"]
+        np.testing.assert_allclose(second, [0.1 * 0.25], rtol=1e-5)
 
     def test_warm_up_and_cosine(self, config):
         config.steps = 21

@@ -193,10 +193,13 @@ class _Evaluation:
         self._examples = examples
         self._reporter = reporter
         self._restorer = Restorer(module, {}, bucket=config.eval.bucket)
-        paired = config.degradation.kind == "none"
+        degradation = config.degradation
+        paired = degradation.kind == "none"
         self._sigmas: Sequence[float | None] = (None,) if paired else config.eval.sigmas
-        name = "pairs" if paired else config.degradation.protocol
-        self._evaluator = Evaluator(protocols.get(name), bucket=config.eval.bucket)
+        protocol = protocols.get("pairs" if paired else degradation.protocol)
+        if not paired:
+            protocol = protocol.with_noise(spectrum=degradation.spectrum)
+        self._evaluator = Evaluator(protocol, bucket=config.eval.bucket)
 
     def __call__(self, step: int, state: TrainState) -> None:
         if jax.process_index() != 0:
@@ -274,7 +277,8 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _check_same_run(config: ConfigDict, workdir: pathlib.Path) -> None:
-    changed = config_lib.differences(config_lib.load(workdir / "config.json"), config)
+    stored = config_lib.load(workdir / "config.json", training=True)
+    changed = config_lib.differences(stored, config)
     if changed:
         raise config_lib.ConfigError(
             f"{workdir} holds a run with another configuration:\n  "

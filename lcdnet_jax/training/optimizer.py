@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 def make_schedule(config: ConfigDict) -> optax.Schedule:
     """Learning rate as a function of the step (0 for the first one).
 
-    ``halving`` multiplies by 1/2 every ``halve_every`` steps (SADNet, section 4.1). ``cosine``
-    falls from the peak to ``final_fraction`` of it at the last step. Either is multiplied by a
-    linear warm-up that reaches 1 at step ``warmup_steps``.
+    ``step`` multiplies by ``decay_factor`` every ``decay_every`` steps. ``cosine`` falls from the
+    peak to ``final_fraction`` of it at the last step. Either is multiplied by a linear warm-up
+    that reaches 1 at step ``warmup_steps``.
     """
     optimizer = config.optimizer
     warmup, peak, final = optimizer.warmup_steps, optimizer.learning_rate, optimizer.final_fraction
@@ -22,8 +22,8 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
 
     def schedule(step: ArrayLike) -> jnp.ndarray:
         now = jnp.asarray(step, jnp.float32)
-        if optimizer.schedule == "halving":
-            factor = 0.5 ** jnp.floor(now / optimizer.halve_every)
+        if optimizer.schedule == "step":
+            factor = optimizer.decay_factor ** jnp.floor(now / optimizer.decay_every)
         else:
             progress = jnp.clip((now - warmup) / span, 0, 1)
             factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
@@ -36,7 +36,7 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """Adam, after clipping by global norm where the configuration asks for it."""
-    adam = _tolerant(optax.adam(make_schedule(config)))
+    adam = _tolerant(optax.adam(make_schedule(config), b2=config.optimizer.beta2))
     clip_norm = config.optimizer.clip_norm
     if clip_norm == 0:
         return adam

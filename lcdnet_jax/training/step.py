@@ -1,6 +1,6 @@
-"""One optimiser step: mask, degrade, restore, compare, update."""
+"""One optimiser step: prepare, restore, compare, update."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +10,11 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, losses, metrics, sfm
+from lcdnet_jax import losses, metrics
 from lcdnet_jax.training.optimizer import make_schedule
+from lcdnet_jax.training.prepare import Batch, prepare
 from lcdnet_jax.training.state import TrainState
 
-Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -32,11 +32,11 @@ def make_train_step(
     device gets its part, and gradients, metrics and batch statistics are averaged over
     ``axis_name``. Both give the same numbers (for a mask of ones).
 
-    The batch holds "clean" ``[B, H, W, C]``, the target, and "mask" ``[B]`` (0 for padding);
-    "degraded" where the host has made it; and "to_degrade" where the host has masked frequencies
-    of what noise is still to be added to, and the target is another image. Metrics are float32
-    scalars: "loss", "psnr" (dB, output unclipped), "grad_norm" (before clipping) and
-    "learning_rate".
+    The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding); "degraded" where
+    the host has made it; and "to_degrade" where the host has masked frequencies of what noise is
+    still to be added to, and the target is another image. Metrics are float32 scalars: "loss",
+    "psnr" (dB, output unclipped, against the objective's target, which may be a noisy image),
+    "grad_norm" (before clipping) and "learning_rate".
     """
     loss_function = losses.get(config.loss)
     schedule = make_schedule(config)
@@ -49,8 +49,13 @@ def make_train_step(
         restored, updates = module.apply(
             variables, batch["degraded"], train=True, axis_name=axis_name, mutable=["batch_stats"]
         )
-        loss = loss_function(restored, batch["clean"], weights=batch["mask"])
         psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
+        if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
+            restored = jnp.where(batch["scored"], restored, batch["clean"])
+        loss = loss_function(restored, batch["clean"], weights=batch["mask"])
+        if config.dct_loss_weight:
+            dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
+            loss = loss + config.dct_loss_weight * dct_loss
         # A perfect image has infinite PSNR, which would hide the others in the mean.
         psnr = jnp.minimum(psnr, 100.0)
         psnr = (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
@@ -102,76 +107,3 @@ def make_train_step(
         return new_state, new_metrics
 
     return train_step
-
-
-def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
-    """Does what the host has not: masks frequencies and adds "degraded".
-
-    A pure function of (seed, step, image's place).
-
-    Raises:
-        ValueError: For a batch that lacks what the host should have added, or is degraded before
-            it could be masked.
-    """
-    degradation, masking = config.degradation, config.sfm
-    adds_noise = "degraded" not in batch
-    if adds_noise and (degradation.kind != "awgn" or degradation.where != "device"):
-        raise ValueError(
-            "the training batches have no 'degraded' images, which config.degradation (kind "
-            f"{degradation.kind!r}, where {degradation.where!r}) leaves to the data; "
-            "add them to the batches, or set kind 'awgn' and where 'device'"
-        )
-    masks = masking.rate > 0 and masking.where == "device"
-    if masks and not adds_noise and degradation.kind == "awgn":
-        raise ValueError(
-            "the training batches have 'degraded' images, but config.sfm (where 'device') masks "
-            "before noise is added; leave them out of the batches, or mask before adding noise "
-            "there and set config.sfm.where to 'host'"
-        )
-    if not masks and not adds_noise:
-        return batch
-    count = batch["clean"].shape[0]
-    place = jnp.arange(count, dtype=jnp.int32)
-    if axis_name is not None:
-        place = place + jax.lax.axis_index(axis_name) * count
-    key = jax.random.fold_in(jax.random.key(config.seed), step)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
-    batch = dict(batch)
-    source = batch["clean"] if adds_noise else batch["degraded"]
-    if masks:
-        source = _masked(keys, source, config)
-        if masking.target == "masked":
-            batch["clean"] = source
-    elif masking.rate > 0 and masking.target == "clean":
-        if "to_degrade" not in batch:
-            raise ValueError(
-                "the training batches have no 'to_degrade' images, which config.sfm (where "
-                "'host') leaves to the data; add the masked images to the batches, or set "
-                "config.sfm.where to 'device'"
-            )
-        source = batch.pop("to_degrade")
-    if adds_noise:
-        source = degradations.blind_awgn(
-            keys,
-            source,
-            sigma_min=degradation.sigma_min,
-            sigma_max=degradation.sigma_max,
-            protocol=degradation.protocol,
-        )
-    return {**batch, "degraded": source}
-
-
-def _masked(keys: Array, images: Array, config: ConfigDict) -> Array:
-    # Noise is drawn from children 0 and 1 of an image's key, and stays the same when masking is
-    # switched on.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 2)
-    masked, _ = sfm.mask_images(
-        keys,
-        images,
-        rate=config.sfm.rate,
-        mode=config.sfm.mode,
-        center=config.sfm.center,
-        sigma=config.sfm.sigma,
-        unselected=config.sfm.unselected,
-    )
-    return masked

@@ -1,0 +1,129 @@
+"""What the network is given and what its output is compared with: masks, degrades, hides pixels."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from lcdnet_jax import degradations, sfm
+
+Batch = Mapping[str, Array]
+
+
+def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
+    """Does what the host has not: masks frequencies, adds "degraded", exchanges the target.
+
+    A pure function of (seed, step, image's place). In the result "degraded" is the network's
+    input and "clean" the target, whatever the objective; with "noise2self" there is also "scored"
+    ``[B, H, W, 1]`` bool, the pixels whose output counts.
+
+    Raises:
+        ValueError: For a batch that lacks what the host should have added, or is degraded before
+            it could be masked.
+    """
+    degradation, masking, objective = config.degradation, config.sfm, config.objective
+    if "degraded" not in batch and degradation.kind == "none" and objective == "noise2self":
+        batch = {**batch, "degraded": batch["clean"]}  # images without clean halves
+    adds_noise = "degraded" not in batch
+    if adds_noise and (degradation.kind != "awgn" or degradation.where != "device"):
+        raise ValueError(
+            "the training batches have no 'degraded' images, which config.degradation (kind "
+            f"{degradation.kind!r}, where {degradation.where!r}) leaves to the data; "
+            "add them to the batches, or set kind 'awgn' and where 'device'"
+        )
+    masks = masking.rate > 0 and masking.where == "device"
+    supervised = objective == "supervised"
+    if masks and not adds_noise and degradation.kind == "awgn" and supervised:
+        raise ValueError(
+            "the training batches have 'degraded' images, but config.sfm (where 'device') masks "
+            "before noise is added; leave them out of the batches, or mask before adding noise "
+            "there and set config.sfm.where to 'host'"
+        )
+    if not masks and not adds_noise and supervised:
+        return batch
+    count = batch["clean"].shape[0]
+    place = jnp.arange(count, dtype=jnp.int32)
+    if axis_name is not None:
+        place = place + jax.lax.axis_index(axis_name) * count
+    key = jax.random.fold_in(jax.random.key(config.seed), step)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
+    noise = {
+        "sigma_min": degradation.sigma_min,
+        "sigma_max": degradation.sigma_max,
+        "protocol": degradation.protocol,
+        "spectrum": degradation.spectrum,
+    }
+    batch = dict(batch)
+
+    if supervised:  # masked, then noisy; pairs masked where they are degraded
+        source = batch["clean"] if adds_noise else batch["degraded"]
+        if masks:
+            source = _masked(keys, source, config)
+            if masking.target == "masked":
+                batch["clean"] = source
+        elif masking.rate > 0 and masking.target == "clean":
+            if "to_degrade" not in batch:
+                raise ValueError(
+                    "the training batches have no 'to_degrade' images, which config.sfm (where "
+                    "'host') leaves to the data; add the masked images to the batches, or set "
+                    "config.sfm.where to 'device'"
+                )
+            source = batch.pop("to_degrade")
+        if adds_noise:
+            source = degradations.blind_awgn(keys, source, **noise)
+        return {**batch, "degraded": source}
+
+    # Noisy, then masked; the target is noisy and not masked.
+    if adds_noise:
+        copies = 2 if objective == "noise2noise" else 1
+        source, *others = degradations.noisy_copies(keys, batch["clean"], copies, **noise)
+        target = others[0] if others else source
+    else:
+        source = target = batch["degraded"]
+    if masks:
+        source = _masked(keys, source, config)
+    if objective == "noise2self":
+        scored = hidden_pixels(*source.shape[1:3], step=step)
+        source = jnp.where(scored, _uniform(keys, source.shape[1:]), source)
+        batch["scored"] = jnp.broadcast_to(scored, (count, *scored.shape[1:]))
+    return {**batch, "degraded": source, "clean": target}
+
+
+def hidden_pixels(height: int, width: int, *, step: Array) -> Array:
+    """One pixel of each 3x3 cell, another one at each step, nine in turn: ``[1, H, W, 1]`` bool.
+
+    Batson and Royer, "Noise2Self", ICML 2019 (arXiv 1901.11365), whose partition of the pixels
+    this is; the order and the random values that replace them are those of the SFM code.
+    """
+    row, column = step % 3, step // 3 % 3
+    rows, columns = jnp.arange(height) % 3 == row, jnp.arange(width) % 3 == column
+    return rows[None, :, None, None] & columns[None, None, :, None]
+
+
+# Children of an image's key. Noise is drawn from children 0 and 1, and stays the same when
+# something else is switched on.
+_MASK, _HIDDEN = 2, 3
+
+
+def _children(keys: Array, number: int) -> Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def _uniform(keys: Array, shape: tuple[int, ...]) -> Array:
+    keys = _children(keys, _HIDDEN)
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32))(keys)
+
+
+def _masked(keys: Array, images: Array, config: ConfigDict) -> Array:
+    masked, _ = sfm.mask_images(
+        _children(keys, _MASK),
+        images,
+        rate=config.sfm.rate,
+        mode=config.sfm.mode,
+        center=config.sfm.center,
+        sigma=config.sfm.sigma,
+        unselected=config.sfm.unselected,
+    )
+    return masked
