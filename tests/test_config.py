@@ -69,6 +69,30 @@ class TestShippedConfigs:
         assert nam.optimizer.learning_rate == pytest.approx(float(ends), rel=1e-6)
         assert nam.init_from in importlib.import_module("configs.sadnet_real").__doc__
 
+    def test_variants_of_frequency_masking(self):
+        for network in ("dncnn", "memnet", "ridnet"):
+            plain, paper, released = (
+                shipped("sfm_awgn", network + variant) for variant in ("", ":sfm", ":released")
+            )
+            for config in (plain, paper, released):
+                config_lib.validate(config)
+                assert config.network.name == network
+            assert (plain.sfm.rate, paper.sfm.rate, released.sfm.rate) == (0, 0.5, 0.5)
+            assert plain.steps == paper.steps == released.steps == 50 * 282
+            # The masks are all that differs.
+            assert (paper.sfm.unselected, paper.sfm.target) == ("keep", "clean")
+            assert (released.sfm.unselected, released.sfm.target) == ("zero", "masked")
+            plain.sfm = paper.sfm = released.sfm
+            assert plain == paper == released
+        rates = [float(make_schedule(plain)(epoch * 282)) for epoch in (0, 29, 30, 49)]
+        assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+        for objective, peak in (("n2n", 1e-4), ("n2s", 1e-5)):
+            config = shipped("sfm_microscopy", f"{objective}:sfm")
+            config_lib.validate(config)
+            assert config.sfm.rate == shipped("sfm_n2n", "sfm").sfm.rate == 0.5
+            highest = float(make_schedule(config)(config.steps * 3 // 10))
+            assert highest == pytest.approx(peak, rel=1e-3)
+
     @pytest.mark.parametrize("name", SHIPPED)
     def test_documented_commands_exist(self, name):
         text = importlib.import_module(f"configs.{name}").__doc__

@@ -1,0 +1,40 @@
+"""A small DnCNN for grey images, with and without frequency masking: the experiment for CPUs.
+
+Variants: "regular"; "sfm", as the SFM paper describes it (masked before noise is added, the
+target is the clean image); "released", as the authors' released training code has it (images that
+are not masked are black, the target is the masked image). All else is equal, updates included.
+
+Command: python train.py --config configs/sfm_small.py:sfm --workdir runs/small_sfm
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(variant: str = "regular") -> ConfigDict:
+    """One arm of the experiment."""
+    if variant not in ("regular", "sfm", "released"):
+        raise ValueError(f"no variant {variant!r}; use regular, sfm or released")
+    config = default.get_config()
+    config.network.name = "dncnn"
+    config.network.kwargs = ConfigDict({"depth": 8, "features": 24})
+    config.data.channels = 1
+    config.data.crop = 64
+    config.degradation.sigma_min = 0.0
+    config.degradation.sigma_max = 55.0
+    config.degradation.protocol = "float"
+    if variant != "regular":
+        config.sfm.rate = 0.5
+    if variant == "released":
+        config.sfm.unselected = "zero"
+        config.sfm.target = "masked"
+    config.batch_size = 16
+    config.steps = 3_000
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.log_every = 100
+    config.eval_every = 0
+    config.checkpoint_every = 500
+    config.eval.sigmas = (15.0, 25.0, 50.0)
+    return config
