@@ -34,7 +34,8 @@ def get_config() -> ConfigDict:
     #           with equal names
     #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
     #           the key of the clean image, or "noisy:clean" for pairs. Pairs with real noise
-    #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu
+    #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu; so are those
+    #           of gopro and so on below, as "degraded:clean" (dpdd_dual: "left:right:clean")
     #   sidd, renoir, polyu, nam, sidd_validation
     #           pairs with real noise; `path` is the folder of the data set as published, see
     #           input_pipeline/real_noise.py
@@ -42,6 +43,11 @@ def get_config() -> ConfigDict:
     #           or of one type in it (TwoPhoton_MICE, test_mix), `feature` the averaging levels,
     #           such as "raw,avg2", or "image" for all five; `split` is train (both halves are
     #           noisy captures of one scene) or test (with the ground truth)
+    #   gopro, gopro_gamma, hide, realblur_j, realblur_r, dpdd, dpdd_dual, rain13k
+    #           pairs for deblurring and deraining; `path` is the folder of the data set as
+    #           published, see input_pipeline/restoration_pairs.py; `split` is train or test, of
+    #           dpdd also val, test_indoor and test_outdoor, of rain13k also Test100, Rain100H,
+    #           Rain100L, Test2800 and Test1200. The usual GoPro benchmark is gopro, without gamma
     # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(
@@ -51,7 +57,8 @@ def get_config() -> ConfigDict:
     config.data.eval = ConfigDict(
         {"source": "photos", "path": "", "split": "test", "feature": "image"}
     )
-    # 3 for colour or 1 for grey. Grey images are repeated, colour ones turned to luma.
+    # 3 for colour or 1 for grey. Grey images are repeated, colour ones turned to luma. 6 for the
+    # two views of a dual-pixel camera (dpdd_dual), left and right, which are restored to 3.
     config.data.channels = 3
     # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
     # least one image must have a side that long.
@@ -65,7 +72,8 @@ def get_config() -> ConfigDict:
     # antialiased), and counts as so many images. Pairs need (1.0,): scaling smooths their noise.
     config.data.scales = (1.0,)
     # Horizontal flip, vertical flip and transposition, each with probability 1/2: all eight
-    # orientations, quarter turns among them, are equally likely.
+    # orientations, quarter turns among them, are equally likely. Two views are exchanged by a
+    # horizontal flip and never transposed.
     config.data.augment = True
     # Decoded training images kept in memory, gigabytes. Images beyond it are decoded anew
     # each time they are drawn. (TFDS images are kept encoded as well, whatever this says.)
@@ -110,10 +118,10 @@ def get_config() -> ConfigDict:
     # Where images are masked: "device" (inside the jitted step) or "host" (tf.data). Noise on
     # the host needs masking on the host, which comes first.
     config.sfm.where = "device"
-    # Images that are not drawn for masking stay as they are ("keep") or turn black before noise
-    # is added ("zero"), and the target is the clean image ("clean") or what noise was added to
-    # ("masked"). The first are the paper's description, the second what the authors' denoising
-    # code comes to; for kind "awgn" only.
+    # Images that are not drawn for masking stay as they are ("keep") or turn black ("zero"), and
+    # the target is the clean image ("clean") or what noise was added to ("masked", for supervised
+    # denoising of added noise only). The first are the paper's description, the second what the
+    # authors' code comes to.
     config.sfm.unselected = "keep"
     config.sfm.target = "clean"
 
@@ -129,12 +137,14 @@ def get_config() -> ConfigDict:
     #   noise2noise   a second noisy copy of it, with other noise of the same level; kind "awgn"
     #                 only (for pairs of two captures, "supervised" does just that)
     #   noise2self    the degraded image itself, at one pixel of nine, which the network does not
-    #                 see; no clean image is used, and images without pairs (kind "none") are
-    #                 taken for degraded ones
+    #                 see; no clean image is used, and training images without pairs (kind
+    #                 "none") are taken for degraded ones; data.eval still needs pairs for scores
     config.objective = "supervised"
-    # "l1", "l2" or "charbonnier", mean over all elements; or "sse", half the sum of squares of an
-    # image, mean over images.
+    # "l1", "l2" or "charbonnier", mean over all elements; "sse", half the sum of squares of an
+    # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalised
+    # Fourier coefficients, of all scales that the network gives.
     config.loss = "l2"
+    config.fft_weight = 0.1
     # Weight of a further loss: "sse" of unnormalised DCT coefficients. 0 = off.
     config.dct_loss_weight = 0.0
     config.optimizer = ConfigDict()

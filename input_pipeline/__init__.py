@@ -47,7 +47,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
 
     Args:
       config: the fields of configs/default.py. All are checked, before any image is looked at;
-        used are seed, data, degradation, sfm and batch_size.
+        used are seed, data, degradation, sfm, objective and batch_size.
       split: "train" or "eval".
 
     Returns:
@@ -63,6 +63,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
     config_lib.validate(config)
     field = f"config.data.{split}"
     source = open_source(config.data[split], field=field)
+    source.check_channels(config.data.channels, field=field)
     kind = config.degradation.kind
     if source.paired and kind != "none":
         raise ValueError(
@@ -70,7 +71,13 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
             f'config.degradation.kind is "{kind}"; set it to "none", or point {field}.path at a '
             "folder of clean images, such as its target/"
         )
-    degraded_only = split == "train" and config.objective == "noise2self"
+    degraded_only = kind == "none" and config.objective == "noise2self"
+    if not source.paired and degraded_only and split == "eval":
+        raise ValueError(
+            f"{field} ({source.name}) holds no pairs, but scores need clean images beside the "
+            "degraded ones; config.objective 'noise2self' does without them in config.data.train "
+            "only"
+        )
     if not source.paired and kind == "none" and not degraded_only:
         raise ValueError(
             f'config.degradation.kind is "none" but {field} ({source.name}) holds clean images '

@@ -1,17 +1,23 @@
-"""TFDS data sets of pairs with real noise, made from folders as published.
+"""TFDS data sets of pairs, made from folders as published.
 
     python -m input_pipeline.builders polyu --manual_dir /data/PolyU
     python -m input_pipeline.builders renoir/tiles --manual_dir /data/RENOIR --data_dir /data/tfds
+    python -m input_pipeline.builders gopro --manual_dir /data/GOPRO_Large
 
 prepares one of ``sidd_medium``, ``renoir`` and ``polyu``, whose layouts ``real_noise.py``
-describes. Without a name after the slash the pairs are whole ("full"); "tiles" are squares of 300
-pixels, one every 150, as in the data preparation of SADNet. Training then reads them with
+describes, or of ``gopro`` and what else ``restoration_pairs.py`` describes. Of the first, without
+a name after the slash the pairs are whole ("full"); "tiles" are squares of 300 pixels, one every
+150, as in the data preparation of SADNet. Training then reads them with
 
     --config.data.train.source=tfds --config.data.train.path=renoir/tiles
     --config.data.train.feature=noisy:clean --config.degradation.kind=none
 
-Tiles overlap, so that they take four times the space, and the source keeps all encoded images in
-memory: for SIDD prefer ``config.data.tile``, which cuts the same tiles out of whole images.
+where the feature is "degraded:clean" for ``gopro`` and so on, and "left:right:clean" (with
+``--config.data.channels=6``) for ``dpdd_dual``.
+
+The source keeps all encoded images in memory, and tiles, which overlap, take four times the space:
+for large data sets prefer their folders, and ``config.data.tile``, which cuts the same tiles out of
+whole images.
 """
 
 import argparse
@@ -20,13 +26,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from input_pipeline.host_only import tf  # noqa: F401  (first: it keeps TensorFlow off accelerators)
 
 # isort: split
 import tensorflow_datasets as tfds
 
-from input_pipeline import real_noise
-from input_pipeline.examples import tiles
+from input_pipeline import real_noise, restoration_pairs
+from input_pipeline.examples import count_pairs, tiles
+from lcdnet_jax.image_io import to_uint16
 
 TILE, STRIDE = 300, 150
 
@@ -90,27 +99,113 @@ class Polyu(_Pairs):
     LAYOUT = "polyu"
 
 
+class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Those splits of a data set that its folder has, as images of its bit depth (RGB, PNG).
+
+    Features are ``degraded`` (or ``left`` and ``right``), ``clean`` and ``name``.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Give the folder of the data set as published: python -m input_pipeline.builders NAME "
+        "--manual_dir DIR; input_pipeline/restoration_pairs.py describes the layouts."
+    )
+
+    @property
+    def _layout(self) -> restoration_pairs.Layout:
+        return restoration_pairs.LAYOUTS[self.name]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        dtype = np.uint16 if self._layout.bits == 16 else np.uint8
+        image = tfds.features.Image(shape=(None, None, 3), dtype=dtype, encoding_format="png")
+        degraded = ("left", "right") if self._layout.two_views else ("degraded",)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__ or "",
+            features=tfds.features.FeaturesDict(
+                {**dict.fromkeys(degraded, image), "clean": image, "name": tfds.features.Text()}
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        root, parts = pathlib.Path(dl_manager.manual_dir), self._layout.parts
+        # Without any, the reader of the first says what it has looked for.
+        there = [split for split, part in parts.items() if (root / part).exists()] or [*parts][:1]
+        return {split: self._generate_examples(root, split) for split in there}
+
+    def _generate_examples(
+        self, root: pathlib.Path, split: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        views = 2 if self._layout.two_views else 1
+        for example in self._layout.read(root, split):
+            clean, degraded = example.read(3 * views)
+            images = [*np.split(degraded, views, axis=-1), clean]
+            if self._layout.bits == 16:
+                images = [to_uint16(image) for image in images]
+            keys = ("left", "right", "clean") if views == 2 else ("degraded", "clean")
+            yield example.name, {**dict(zip(keys, images, strict=True)), "name": example.name}
+
+
+class Gopro(_RestorationPairs):
+    """GOPRO_Large, motion blur, 1280x720 pixels; the pairs of the usual benchmark."""
+
+
+class GoproGamma(_RestorationPairs):
+    """GOPRO_Large, motion blur, 1280x720 pixels; the pairs with a camera response of gamma 2.2."""
+
+
+class Hide(_RestorationPairs):
+    """HIDE, motion blur of people."""
+
+
+class RealblurJ(_RestorationPairs):
+    """RealBlur-J, camera shake, the camera's JPEGs."""
+
+
+class RealblurR(_RestorationPairs):
+    """RealBlur-R, camera shake, developed from raw files."""
+
+
+class Dpdd(_RestorationPairs):
+    """DPDD, defocus, 1680x1120 pixels of 16 bits."""
+
+
+class DpddDual(_RestorationPairs):
+    """DPDD, defocus, the left and right view of a dual-pixel sensor, 16 bits."""
+
+
+class Rain13k(_RestorationPairs):
+    """Rain13K, synthetic rain, and its five test sets, each a split."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares one data set."""
     parser = argparse.ArgumentParser(
         prog="python -m input_pipeline.builders",
-        description="Prepares pairs with real noise as a TFDS data set.",
+        description="Prepares pairs in the folders of their makers as a TFDS data set.",
     )
-    builders = {builder.name: builder for builder in (SiddMedium, Renoir, Polyu)}
-    names = [f"{name}{config}" for name in builders for config in ("", "/full", "/tiles")]
+    noisy = (SiddMedium, Renoir, Polyu)
+    others = (Gopro, GoproGamma, Hide, RealblurJ, RealblurR, Dpdd, DpddDual, Rain13k)
+    builders = {builder.name: builder for builder in (*noisy, *others)}
+    names = [f"{builder.name}{config}" for builder in noisy for config in ("", "/full", "/tiles")]
+    names += [builder.name for builder in others]
     parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--manual_dir", required=True, help="folder of the data set, as published")
     parser.add_argument("--data_dir", help="where to put it; by default that of TFDS")
     given = parser.parse_args(arguments)
     name, _, config = given.name.partition("/")
     try:
-        builder = builders[name](config=config or "full", data_dir=given.data_dir)
+        config = config or ("full" if builders[name] in noisy else None)
+        builder = builders[name](config=config, data_dir=given.data_dir)
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=given.manual_dir)
         )
     except (ValueError, OSError, AssertionError) as error:
         sys.exit(f"error: {error}")
-    print(f"{builder.info.splits['train'].num_examples} pairs in {builder.data_dir}")
+    layout = restoration_pairs.LAYOUTS.get(name)
+    for split, info in builder.info.splits.items():
+        count = count_pairs(info.num_examples, layout.published[split] if layout else None)
+        print(f"{split}: {count} in {builder.data_dir}")
 
 
 if __name__ == "__main__":

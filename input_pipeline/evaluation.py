@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import Source
+from input_pipeline.examples import TWO_VIEWS, Source
 from input_pipeline.sources import open_source
 from lcdnet_jax import image_io
 
@@ -14,7 +14,8 @@ class EvalDataset:
     """The images of a source, sorted by name; can be iterated again and again.
 
     Yields ``{"name": str, "clean": [H, W, C]}`` and for pairs also ``"degraded": [H, W, C]``,
-    float32 in [0, 1], of the images' own sizes. Noise is the business of the caller.
+    float32 in [0, 1], of the images' own sizes; with 6 channels, for pairs with two views, "clean"
+    has 3 and "degraded" 6. Noise is the business of the caller.
     """
 
     def __init__(self, source: Source, *, channels: int):
@@ -29,8 +30,8 @@ class EvalDataset:
         """Raises ImageError, naming the file, where one cannot be decoded."""
         for example in self.source.examples:
             item: dict[str, Any] = {"name": example.name}
-            for key, picture in zip(("clean", "degraded"), example.pictures, strict=False):
-                item[key] = _contiguous_float(picture.read(self.channels))
+            for key, image in zip(("clean", "degraded"), example.read(self.channels), strict=False):
+                item[key] = _contiguous_float(image)
             yield item
 
     def describe(self) -> str:
@@ -46,16 +47,20 @@ def create_eval_dataset(
     Args:
       source: a mapping like ``config.data.eval``: ``source`` and what it needs of ``path``,
         ``split``, ``feature``.
-      channels: 1 or 3.
+      channels: 1 or 3; 6 for pairs with two views.
       field: what errors call ``source``.
 
     Raises:
       ValueError: a value that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"channels is {channels}; use 3 for colour or 1 for grey")
-    return EvalDataset(open_source(source, field=field), channels=channels)
+    if channels not in (1, 3, TWO_VIEWS):
+        raise ValueError(
+            f"channels is {channels}; use 3 for colour, 1 for grey or {TWO_VIEWS} for two views"
+        )
+    opened = open_source(source, field=field)
+    opened.check_channels(channels, field=field)
+    return EvalDataset(opened, channels=channels)
 
 
 def _contiguous_float(image: np.ndarray) -> np.ndarray:

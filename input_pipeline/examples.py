@@ -3,13 +3,21 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header, ImageError
+
+# Channels of a degraded picture that holds the two views of a dual-pixel camera.
+TWO_VIEWS = 6
+
+
+def clean_channels(channels: int) -> int:
+    """Channels of the clean half where the degraded one has ``channels``: 3 for two views."""
+    return 3 if channels == TWO_VIEWS else channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Picture:
     def read(self, channels: int) -> np.ndarray:
         """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
 
+        Args:
+          channels: 1 or 3; 6 for two views, which are left as they are.
+
         Raises:
           ImageError: damaged, or no longer what its header said at the start.
         """
@@ -34,10 +45,21 @@ class Picture:
                 f"was {_size(self.header)} with {self.header.bits} bits at the start; start again "
                 "after changing images"
             )
+        if self.header.channels == channels == TWO_VIEWS:
+            return image
         try:
             return image_io.convert_channels(image, channels)
         except ImageError as error:
             raise ImageError(f"{self.label}: {error}") from None
+
+    def check_alpha(self) -> None:
+        """Raises what ``read`` would raise for an alpha channel, before anything is decoded."""
+        header = self.header
+        if header.channels in (2, 4):
+            stand_in = np.broadcast_to(
+                np.zeros((), f"uint{header.bits}"), (header.height, header.width, header.channels)
+            )
+            dataclasses.replace(self, decode=lambda: stand_in).read(3)
 
     def scaled(self, scale: float) -> "Picture":
         """This picture at ``scale`` in (0, 1]: bicubic, no antialiasing, sizes cut to integers.
@@ -67,7 +89,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A clean image, or a pair of equal size."""
+    """A clean image, or a pair of equal size, whose degraded half may hold two views."""
 
     name: str
     clean: Picture
@@ -78,18 +100,52 @@ class Example:
         """Clean, then degraded if there is one."""
         return (self.clean,) if self.degraded is None else (self.clean, self.degraded)
 
+    def read(self, channels: int) -> list[np.ndarray]:
+        """Decodes ``pictures`` to ``[H, W, C]`` each; see ``Picture.read``.
+
+        Args:
+          channels: 1 or 3; 6 for pairs with two views, whose clean half has 3.
+
+        Raises:
+          ImageError: see ``Picture.read``.
+        """
+        clean = self.clean.read(clean_channels(channels))
+        return [clean] if self.degraded is None else [clean, self.degraded.read(channels)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Examples sorted by name; all are pairs or none is."""
+    """Examples sorted by name; all are pairs or none is, and all have as many views."""
 
     name: str
     examples: tuple[Example, ...]
+    published: int | None = None  # how many there are in the data set as published
 
     @property
     def paired(self) -> bool:
         """Whether the examples have a degraded half."""
         return self.examples[0].degraded is not None
+
+    @property
+    def two_views(self) -> bool:
+        """Whether the degraded halves hold the two views of a dual-pixel camera."""
+        degraded = self.examples[0].degraded
+        return degraded is not None and degraded.header.channels == TWO_VIEWS
+
+    def check_channels(self, channels: int, *, field: str) -> None:
+        """Raises ValueError, calling the source ``field``, unless it suits ``channels``."""
+        if self.two_views and channels != TWO_VIEWS:
+            raise ValueError(
+                f"{field} ({self.name}) holds two views of every scene, together {TWO_VIEWS} "
+                f"channels, but config.data.channels is {channels}; set it to {TWO_VIEWS}, or the "
+                'source to one with a single picture, such as "dpdd"'
+            )
+        if channels == TWO_VIEWS and not self.two_views:
+            raise ValueError(
+                f"{field} ({self.name}) holds one view of every scene, but config.data.channels is "
+                f"{TWO_VIEWS}, for the two views of a dual-pixel camera; set it to 3, or the "
+                'source to one with two views, such as "dpdd_dual"'
+            )
 
     def scaled(self, scales: Sequence[float]) -> "Source":
         """Every example at each of these scales, see ``Picture.scaled``; scale 1 changes nothing.
@@ -119,7 +175,17 @@ class Source:
         size = f"{min(heights)}x{min(widths)}"
         if len(heights) + len(widths) > 2:
             size = f"from {size} to {max(heights)}x{max(widths)}"
-        return f"{self.name}: {len(headers)} {'pairs' if self.paired else 'images'}, {size}"
+        many = (
+            count_pairs(len(headers), self.published) if self.paired else f"{len(headers)} images"
+        )
+        return f"{self.name}: {many}, {size}"
+
+
+def count_pairs(count: int, published: int | None = None) -> str:
+    """A number of pairs in words, and whether it is that of the data set as published."""
+    if published is None:
+        return f"{count} pairs"
+    return f"{count} pairs ({'as published' if count == published else f'published: {published}'})"
 
 
 def tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
@@ -164,8 +230,33 @@ def from_bytes(data: bytes, label: str) -> Picture:
     return Picture(label, header, lambda: image_io.decode(data, name=label))
 
 
+def join_views(views: Sequence[Picture]) -> Picture:
+    """One picture as it is; the left and right view of a scene as one of six channels, RGB each.
+
+    Raises:
+      ImageError: views of different size or depth, or with an alpha channel.
+    """
+    if len(views) == 1:
+        return views[0]
+    left, right = views
+    kinds = [(view.header.height, view.header.width, view.header.bits) for view in views]
+    if kinds[0] != kinds[1]:
+        described = [f"{_size(v.header)} with {v.header.bits} bits" for v in views]
+        raise ImageError(
+            f"{left.label} and {right.label} are views of one scene, but differ "
+            f"({', '.join(described)}); copy or download them again"
+        )
+    for view in views:
+        view.check_alpha()
+    return Picture(
+        f"{left.label} and {right.label}",
+        dataclasses.replace(left.header, channels=TWO_VIEWS),
+        lambda: np.concatenate([left.read(3), right.read(3)], axis=-1),
+    )
+
+
 def pairs_of_files(
-    files: dict[str, tuple[pathlib.Path, pathlib.Path]],
+    files: Mapping[str, tuple[pathlib.Path, ...]],
     *,
     where: str,
     halves: tuple[str, str] = ("noisy", "clean"),
@@ -173,18 +264,19 @@ def pairs_of_files(
     """Pairs, sorted by name; reads the headers.
 
     Args:
-      files: degraded and clean file of each name.
+      files: degraded and clean file of each name; left, right and clean file for two views.
       where: the folder, for errors.
       halves: what errors call degraded and clean.
 
     Raises:
-      ImageError: a file without a readable header, or a pair of different sizes.
+      ImageError: a file without a readable header, or a pair of different sizes, or views of
+        different kinds.
     """
     paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
     pictures = dict(zip(paths, from_files(paths), strict=True))
     examples = tuple(
-        Example(name, pictures[clean], pictures[degraded])
-        for name, (degraded, clean) in sorted(files.items())
+        Example(name, pictures[clean], join_views([pictures[path] for path in degraded]))
+        for name, (*degraded, clean) in sorted(files.items())
     )
     check_sizes(examples, where=where, halves=halves)
     return examples

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from absl import logging
 
-from input_pipeline.examples import Source, tiles
+from input_pipeline.examples import Source, clean_channels, tiles
 from input_pipeline.host_only import tf
 from lcdnet_jax.image_io import ImageError, to_uint16
 
@@ -24,7 +24,7 @@ class Memory:
 
     Args:
       source: the images.
-      channels: 1 or 3.
+      channels: 1 or 3; 6 for pairs with two views.
       budget: bytes of decoded pixels to keep; filled in the order of the names.
       replace: whether a file that cannot be decoded is reported and left out, instead of raised.
 
@@ -40,7 +40,7 @@ class Memory:
         self._problems: dict[int, str] = {}  # what is wrong with an image, as far as known
         self._lock = threading.Lock()
 
-        self.depth = channels * (2 if source.paired else 1)
+        self.depth = clean_channels(channels) + (channels if source.paired else 0)
         pictures = [picture for example in self._examples for picture in example.pictures]
         deep = any(picture.header.bits == 16 for picture in pictures)
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
@@ -152,7 +152,7 @@ class Memory:
     def _decode(self, index: int) -> np.ndarray | None:
         """``[height, width, depth]``, or None after a note in ``problems``."""
         try:
-            halves = [picture.read(self._channels) for picture in self._examples[index].pictures]
+            halves = self._examples[index].read(self._channels)
         except ImageError as error:
             self._note(index, str(error))
             return None

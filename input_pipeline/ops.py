@@ -20,19 +20,29 @@ def reflect_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return image
 
 
-def orient(image: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
+def orient(image: tf.Tensor, choices: tf.Tensor, *, two_views: bool = False) -> tf.Tensor:
     """Flips rows if ``choices[0]``, columns if ``choices[1]``, then transposes if ``choices[2]``.
 
     Three independent fair choices give all eight orientations, quarter turns among them, with
     equal probability.
 
+    The two views of a dual-pixel camera are told by which side an image out of focus is displaced
+    to, along rows. So its mirror image has exchanged views, and no transposition is a picture that
+    the camera could take: of two views, columns are flipped together with exchanging the views,
+    and nothing is transposed.
+
     Args:
       image: ``[H, W, C]``.
       choices: bool ``[3]``.
+      two_views: whether the last six channels are a left and a right view.
 
     Returns:
       ``[H, W, C]`` or ``[W, H, C]``.
     """
+    if two_views:
+        exchanged = tf.concat([image[..., :-6], image[..., -3:], image[..., -6:-3]], axis=-1)
+        image = tf.where(choices[1], exchanged, image)
+        choices = tf.logical_and(choices, [True, True, False])
     image = tf.raw_ops.Reverse(tensor=image, dims=tf.stack([choices[0], choices[1], False]))
     return tf.transpose(image, tf.where(choices[2], [1, 0, 2], [0, 1, 2]))
 

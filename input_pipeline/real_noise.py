@@ -21,7 +21,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline.examples import Example, Picture, check_sizes, first, from_files, pairs_of_files
-from lcdnet_jax import image_io
+from input_pipeline.folders import entries, images, wrong_layout
 from lcdnet_jax.image_io import Header, ImageError
 
 
@@ -40,12 +40,12 @@ def sidd(root: pathlib.Path) -> tuple[Example, ...]:
     """
     data = root / "Data" if (root / "Data").is_dir() else root
     files = {}
-    for scene in _entries(data):
+    for scene in entries(data):
         if scene.is_dir():
-            pairs = _matched(_images(scene), "noisy", "gt")
+            pairs = _matched(images(scene), "noisy", "gt")
             files.update({f"{scene.name}_{name}": pair for name, pair in pairs.items()})
     if not files:
-        raise _wrong_layout(
+        raise wrong_layout(
             data,
             "folders of scenes with *_NOISY_SRGB_*.PNG and *_GT_SRGB_*.PNG",
             "give the folder of SIDD-Medium sRGB that holds Data/",
@@ -71,11 +71,11 @@ def renoir(root: pathlib.Path) -> tuple[Example, ...]:
       ImageError: another layout, images of a scene that differ in size, or a file that cannot be
         read.
     """
-    _entries(root)  # raises where there is no folder
+    entries(root)  # raises where there is no folder
     patterns = ("Batch_*", "*_Aligned/Batch_*", "*_Aligned/*_Aligned/Batch_*")
     batches = sorted(batch for p in patterns for batch in root.glob(p) if batch.is_dir())
     if not batches:
-        raise _wrong_layout(
+        raise wrong_layout(
             root,
             "Mi3_Aligned/, T3i_Aligned/ or S90_Aligned/ with folders Batch_001, Batch_002, ...",
             "give the folder into which the archives of aligned images were extracted",
@@ -83,11 +83,11 @@ def renoir(root: pathlib.Path) -> tuple[Example, ...]:
     examples: list[Example] = []
     for batch in batches:
         kinds: dict[str, list[pathlib.Path]] = {"reference": [], "full": [], "noisy": []}
-        for path in _images(batch):
+        for path in images(batch):
             if found := re.search(r"(reference|full|noisy)\.bmp$", path.name, re.IGNORECASE):
                 kinds[found[1].lower()].append(path)
         if len(kinds["reference"]) != 1 or len(kinds["full"]) != 1 or not kinds["noisy"]:
-            raise _wrong_layout(
+            raise wrong_layout(
                 batch,
                 "one *Reference.bmp, one *full.bmp and at least one *Noisy.bmp",
                 "extract the archive again, or remove what does not belong there",
@@ -157,18 +157,18 @@ def nam(root: pathlib.Path) -> tuple[Example, ...]:
         return _real_and_mean(
             root, "give that folder, or one with Nam_patches/ and Nam_patch_GT/ of CBDNet"
         )
-    files = _matched(_images(noisy) + _images(clean), "noise", "gt")
+    files = _matched(images(noisy) + images(clean), "noise", "gt")
     if not files:
-        raise _wrong_layout(
+        raise wrong_layout(
             noisy, "*_noise.png, with *_gt.png in Nam_patch_GT/", "copy testsets/ of CBDNet again"
         )
     return pairs_of_files(files, where=str(root))
 
 
 def _real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...]:
-    files = _matched(_images(folder), "real", "mean")
+    files = _matched(images(folder), "real", "mean")
     if not files:
-        raise _wrong_layout(folder, "images *_real.* (noisy) and *_mean.* (clean)", advice)
+        raise wrong_layout(folder, "images *_real.* (noisy) and *_mean.* (clean)", advice)
     return pairs_of_files(files, where=str(folder))
 
 
@@ -188,9 +188,9 @@ def sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
     """
     paths = [root / f"Validation{half}BlocksSrgb.mat" for half in ("Noisy", "Gt")]
     missing = [path.name for path in paths if not path.is_file()]
-    _entries(root)  # raises where there is no folder
+    entries(root)  # raises where there is no folder
     if missing:
-        raise _wrong_layout(
+        raise wrong_layout(
             root, " and ".join(missing), "give the folder with the validation data of SIDD (sRGB)"
         )
     noisy, clean = (_MatBlocks(path) for path in paths)
@@ -261,11 +261,11 @@ def fmd(root: pathlib.Path, *, split: str, levels: Sequence[str]) -> tuple[Examp
     Args:
       root: holds folders of types, such as ``TwoPhoton_MICE/``, or is one of them. In a type
         ``raw/<field>/*.png``, the same in ``avg2/`` to ``avg16/``, and ``gt/<field>/avg50.png``,
-        the mean of all captures; in the type ``test_mix``, images of field 19 of all others,
-        ``raw/*.png`` and so on with ``gt/*.png`` of equal names.
-      split: "train" (without field 19 and test_mix) pairs a capture with another of its field and
-        level, half the captures further on: both halves are noisy, as in Noise2Noise. "test"
-        (field 19 and test_mix) pairs it with the image in ``gt``.
+        the mean of all captures. Or it is ``test_mix``, images of field 19 of all types, with
+        ``raw/*.png`` and so on and ``gt/*.png`` of equal names.
+      split: "train" (without field 19) pairs a capture with another of its field and level, half
+        the captures further on: both halves are noisy, as in Noise2Noise. "test" (field 19, or
+        test_mix) pairs it with the image in ``gt``.
       levels: of ``FMD_LEVELS``.
 
     Returns:
@@ -280,11 +280,11 @@ def fmd(root: pathlib.Path, *, split: str, levels: Sequence[str]) -> tuple[Examp
     def is_type(folder: pathlib.Path) -> bool:
         return any((folder / name).is_dir() for name in (*FMD_LEVELS, "gt"))
 
-    types = [root.absolute()] if is_type(root) else list(filter(is_type, _entries(root)))
-    if split == "train":
+    types = [root.absolute()] if is_type(root) else list(filter(is_type, entries(root)))
+    if split == "train" or len(types) > 1:  # test_mix repeats what the types have
         types = [folder for folder in types if folder.name != _FMD_MIX]
     if not types:
-        raise _wrong_layout(
+        raise wrong_layout(
             root,
             "folders such as TwoPhoton_MICE/, with raw/, avg2/, ..., gt/ in them",
             "give the folder into which the archives were extracted, or one such folder in it "
@@ -294,7 +294,7 @@ def fmd(root: pathlib.Path, *, split: str, levels: Sequence[str]) -> tuple[Examp
     for folder in types:
         for level in levels:
             if not (folder / level).is_dir():
-                raise _wrong_layout(
+                raise wrong_layout(
                     folder, f"{level}/", "extract the archive again, or name other levels"
                 )
             files.update(_fmd_level(folder, level, split))
@@ -313,14 +313,14 @@ def _fmd_level(
         }
     fields = {
         int(entry.name): entry
-        for entry in _entries(folder / level)
+        for entry in entries(folder / level)
         if entry.is_dir()
         and entry.name.isdecimal()
         and (int(entry.name) == _FMD_TEST_FIELD) == (split == "test")
     }
     if not fields:
         wanted = f"a folder {_FMD_TEST_FIELD}/" if split == "test" else "folders 1/ to 20/"
-        raise _wrong_layout(folder / level, wanted, "extract the archive again")
+        raise wrong_layout(folder / level, wanted, "extract the archive again")
     files = {}
     for number, field in fields.items():
         captures = _fmd_captures(field, 2 if split == "train" else 1)
@@ -337,9 +337,9 @@ def _fmd_level(
 
 
 def _fmd_captures(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
-    captures = [path for path in _images(folder) if path.suffix.lower() == ".png"]
+    captures = [path for path in images(folder) if path.suffix.lower() == ".png"]
     if len(captures) < count:
-        raise _wrong_layout(folder, f"at least {count} *.png", "extract the archive again")
+        raise wrong_layout(folder, f"at least {count} *.png", "extract the archive again")
     return captures
 
 
@@ -362,27 +362,6 @@ LAYOUTS: dict[str, Callable[[pathlib.Path], tuple[Example, ...]]] = {
 
 
 # Helpers
-
-
-def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a folder holds, sorted, without hidden files."""
-    if not folder.is_dir():
-        cause = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise ImageError(
-            f"{folder}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-
-
-def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [
-        entry
-        for entry in _entries(folder)
-        if entry.suffix.lower() in image_io.IMAGE_SUFFIXES and entry.is_file()
-    ]
 
 
 def _matched(
@@ -415,10 +394,3 @@ def _matched(
             f"*_{clean}* of the same name, so copy what is missing or remove the rest"
         )
     return {name: (halves[noisy][name], halves[clean][name]) for name in both}
-
-
-def _wrong_layout(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
-    found = [entry.name + "/" * entry.is_dir() for entry in _entries(folder)]
-    return ImageError(
-        f"{folder}: looked for {wanted}, found {first(found) or 'an empty folder'}; {advice}"
-    )

@@ -1,6 +1,6 @@
 """Where images come from. A source knows every header and decodes nothing.
 
-Kinds are photos, folder, tfds and what ``real_noise.py`` knows.
+Kinds are photos, folder, tfds and what ``real_noise.py`` and ``restoration_pairs.py`` know.
 
 Examples are sorted by name, so that their numbers do not depend on the file system.
 """
@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import real_noise
+from input_pipeline import real_noise, restoration_pairs
 from input_pipeline.examples import (
     Example,
-    Picture,
     Source,
     check_sizes,
-    first,
     from_bytes,
     from_files,
+    join_views,
     pairs_of_files,
 )
+from input_pipeline.folders import matched_by_stem
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
 
@@ -66,6 +66,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
         "tfds": _tfds,
         **dict.fromkeys(real_noise.LAYOUTS, _real_noise),
         "fmd": _fmd,
+        **dict.fromkeys(restoration_pairs.LAYOUTS, _restoration_pairs),
     }
     kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
     for kind in kinds:
@@ -90,7 +91,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
         source = _joined(kinds, sources, field)
     for example in source.examples:
         for picture in example.pictures:
-            _check_alpha(picture)
+            picture.check_alpha()
     return dataclasses.replace(
         source, examples=tuple(sorted(source.examples, key=lambda example: example.name))
     )
@@ -107,13 +108,21 @@ def _joined(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Sour
             f"{field}: {', '.join(pairs)} holds pairs and {', '.join(clean)} clean images only; "
             "join sources of one sort"
         )
+    if len({source.two_views for source in sources}) > 1:
+        two, one = ([s.name for s in sources if s.two_views == views] for views in (True, False))
+        raise ValueError(
+            f"{field}: {', '.join(two)} holds two views of every scene and {', '.join(one)} one; "
+            "join sources of one sort"
+        )
     examples = [
         dataclasses.replace(example, name=f"{prefix}_{example.name}")
         for number, (kind, source) in enumerate(zip(kinds, sources, strict=True), 1)
         for prefix in [kind if kinds.count(kind) == 1 else f"{kind}{number}"]
         for example in source.examples
     ]
-    return Source(" + ".join(source.name for source in sources), tuple(examples))
+    counts = [source.published for source in sources if source.published is not None]
+    published = sum(counts) if len(counts) == len(sources) else None
+    return Source(" + ".join(source.name for source in sources), tuple(examples), published)
 
 
 # The kinds
@@ -153,6 +162,21 @@ def _folder(spec: Mapping[str, Any], field: str) -> Source:
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
     return Source(f"folder {folder}", examples)
+
+
+def _restoration_pairs(spec: Mapping[str, Any], field: str) -> Source:
+    kind, split = spec["source"], _value(spec, field, "split")
+    layout = restoration_pairs.LAYOUTS[kind]
+    if split not in layout.published:
+        raise ValueError(
+            f'{field}.split is "{split}"; {kind} has the splits {", ".join(layout.published)}'
+        )
+    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    try:
+        examples = layout.read(folder, split)
+    except ImageError as error:
+        raise ImageError(f"{field}.path: {error}") from error
+    return Source(f"{kind} {split} {folder}", examples, layout.published[split])
 
 
 def _real_noise(spec: Mapping[str, Any], field: str) -> Source:
@@ -198,10 +222,10 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
         ) from error
     path, split = _value(spec, field, "path"), _value(spec, field, "split")
     keys = _value(spec, field, "feature").split(":")
-    if len(keys) > 2:
+    if len(keys) > 3:
         raise ValueError(
-            f'{field}.feature "{spec["feature"]}" names {len(keys)} images; use "clean", or '
-            '"degraded:clean" for pairs'
+            f'{field}.feature "{spec["feature"]}" names {len(keys)} images; use "clean", '
+            '"degraded:clean" for pairs, or "left:right:clean" for two views'
         )
     try:
         builder = tfds.builder(path)
@@ -240,8 +264,8 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
     for number, row in enumerate(rows.as_numpy_iterator()):
         name = f"{number:07d}"
         label = f"TFDS {path} {split} {name}"
-        # Named degraded:clean, but an example begins with the clean half.
-        examples.append(Example(name, *(from_bytes(row[key], label) for key in reversed(keys))))
+        *degraded, clean = (from_bytes(row[key], label) for key in keys)
+        examples.append(Example(name, clean, join_views(degraded) if degraded else None))
     if not examples:
         raise ValueError(f'{field}.split "{split}" of TFDS {path} is empty; use another split')
     check_sizes(examples, where=f"TFDS {path} {split}")
@@ -275,44 +299,11 @@ def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[
                 f"{folder}: has {there}/ but no {lacking}/; add it for pairs, or point the path "
                 "at a folder of clean images"
             )
-    degraded, clean = _by_stem(folder / degraded_name), _by_stem(folder / clean_name)
-    alone = sorted(
-        [path for stem, path in degraded.items() if stem not in clean]
-        + [path for stem, path in clean.items() if stem not in degraded]
-    )
-    if alone:
-        names = [f"{path.parent.name}/{path.name}" for path in alone]
-        raise ImageError(
-            f"{folder}: {len(alone)} files have no partner: {first(names)}; files in "
-            f"{degraded_name}/ and {clean_name}/ must have equal names (the suffix may differ)"
-        )
     return pairs_of_files(
-        {stem: (degraded[stem], clean[stem]) for stem in clean},
+        matched_by_stem(folder / degraded_name, folder / clean_name),
         where=str(folder),
         halves=(degraded_name, clean_name),
     )
-
-
-def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    found: dict[str, pathlib.Path] = {}
-    for path in image_io.find_images(folder):
-        if path.stem in found:
-            raise ImageError(
-                f"{folder}: {found[path.stem].name} and {path.name} have equal names, so their "
-                "partner is not clear; remove or rename one"
-            )
-        found[path.stem] = path
-    return found
-
-
-def _check_alpha(picture: Picture) -> None:
-    """Raises what reading the picture would raise, before anything is decoded."""
-    header = picture.header
-    if header.channels in (2, 4):
-        stand_in = np.broadcast_to(
-            np.zeros((), f"uint{header.bits}"), (header.height, header.width, header.channels)
-        )
-        dataclasses.replace(picture, decode=lambda: stand_in).read(3)
 
 
 def _value(spec: Mapping[str, Any], field: str, key: str) -> str:

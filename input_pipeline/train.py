@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import ops
-from input_pipeline.examples import Source
+from input_pipeline.examples import TWO_VIEWS, Source, clean_channels
 from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
 
@@ -42,7 +42,8 @@ class TrainDataset:
 
     A batch holds ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1], ``mask`` ``[b]`` float32
     ones and, for pairs or where noise is added on the host, ``degraded`` like ``clean`` (noise of
-    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to.
+    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to. Of pairs with two
+    views (``config.data.channels`` 6) ``clean`` has 3 channels and ``degraded`` 6: left, right.
 
     With ``config.sfm.where`` "host" frequencies are masked last but for noise, after cropping and
     turning: of ``degraded`` for pairs, else of a copy of ``clean`` that noise is added to. Where
@@ -183,9 +184,10 @@ class TrainDataset:
         if self._memory.smallest_side < self._crop:
             pixels = ops.reflect_pad(pixels, self._crop, self._crop)
         if self._augment:
-            pixels = ops.orient(pixels, random[2:] < 0.5)
+            pixels = ops.orient(pixels, random[2:] < 0.5, two_views=self._channels == TWO_VIEWS)
         image = ops.to_float(tf.ensure_shape(pixels, [self._crop, self._crop, self._memory.depth]))
-        clean, degraded = image[..., : self._channels], image[..., self._channels :]
+        depth = clean_channels(self._channels)
+        clean, degraded = image[..., :depth], image[..., depth:]
         source = degraded if self._source.paired else clean
         if self._masking:
             source = ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)

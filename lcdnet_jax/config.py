@@ -41,6 +41,16 @@ def _number(low: float, high: float = math.inf) -> Rule:
     return rule
 
 
+def _inside(low: float, high: float) -> Rule:
+    """Like ``_number`` without ``high``."""
+
+    def rule(value: Any) -> str | None:
+        good = _number(low, high)(value) is None and value < high
+        return None if good else f"a number of at least {low} and below {high}"
+
+    return rule
+
+
 def _bounds(low: float, high: float) -> str:
     return f"of at least {low}" if high == math.inf else f"from {low} up to {high}"
 
@@ -75,7 +85,13 @@ def _scales(value: Any) -> str | None:
 
 
 # Kinds of sources; input_pipeline/sources.py opens them.
-SOURCES = ("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation", "fmd")
+SOURCES = (
+    *("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation", "fmd"),
+    *("gopro", "gopro_gamma", "hide", "realblur_j", "realblur_r", "dpdd", "dpdd_dual", "rain13k"),
+)
+
+# Networks that take the two views of a dual-pixel camera, 6 channels, and give 3.
+_TWO_VIEW_NETWORKS = ("lcdnet",)
 
 
 def _sources(value: Any) -> str | None:
@@ -97,7 +113,7 @@ RULES: dict[str, Rule] = {
     "network.kwargs": lambda v: None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict",
     "network.dtype": _choice("float32", "bfloat16"),
     **{f"data.{split}.{key}": rule for split in ("train", "eval") for key, rule in _SOURCE.items()},
-    "data.channels": _choice(1, 3),
+    "data.channels": _choice(1, 3, 6),
     "data.crop": _integer(1),
     "data.tile": _integer(0),
     "data.tile_stride": _integer(0),
@@ -123,12 +139,13 @@ RULES: dict[str, Rule] = {
     "accumulate": _integer(1),
     "objective": _choice("supervised", "noise2noise", "noise2self"),
     "loss": _choice(*losses.NAMES),
+    "fft_weight": _number(0),
     "dct_loss_weight": _number(0),
     "optimizer.learning_rate": _number(0),
-    "optimizer.beta2": _number(0, 1),
+    "optimizer.beta2": _inside(0, 1),
     "optimizer.schedule": _choice("step", "cosine"),
     "optimizer.decay_every": _integer(1),
-    "optimizer.decay_factor": _number(0, 1),
+    "optimizer.decay_factor": _number(1e-6, 1),
     "optimizer.final_fraction": _number(0, 1),
     "optimizer.warmup_steps": _integer(0),
     "optimizer.clip_norm": _number(0),
@@ -171,6 +188,7 @@ _BEFORE: dict[str, Any] = {
     "sfm.target": "clean",
     "degradation.spectrum": "white",
     "objective": "supervised",
+    "fft_weight": 0.1,
     "dct_loss_weight": 0.0,
     "optimizer.beta2": 0.999,
     "optimizer.decay_factor": 0.5,
@@ -234,12 +252,19 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
             f"({config.accumulate}); choose a divisor"
         )
-    if config.degradation.spectrum != "white" and config.degradation.where == "host":
+    if config.degradation.spectrum != "white" and config.degradation.kind == "none":
+        problems.append(
+            f"config.degradation.spectrum {config.degradation.spectrum!r} is of noise that is "
+            "added, but config.degradation.kind 'none' adds none; set it to 'white'"
+        )
+    elif config.degradation.spectrum != "white" and config.degradation.where == "host":
         problems.append(
             f"config.degradation.spectrum {config.degradation.spectrum!r} is made on the device "
             "only; set config.degradation.where to 'device'"
         )
     problems += _problems_of_objective(config)
+    if config.data.channels == 6:
+        problems += _problems_of_two_views(config)
     if config.sfm.rate > 0:
         problems += _problems_of_masking(config)
     if config.resume and config.init_from:
@@ -255,6 +280,11 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
 
 
 def _problems_of_objective(config: ConfigDict) -> list[str]:
+    if config.objective == "noise2self" and config.loss == "l1_fft":
+        return [
+            "config.loss 'l1_fft' compares whole spectra, but config.objective 'noise2self' some "
+            "pixels only; set config.loss to 'sse'"
+        ]
     if config.objective != "noise2noise":
         return []
     if config.degradation.kind != "awgn":
@@ -270,6 +300,27 @@ def _problems_of_objective(config: ConfigDict) -> list[str]:
     return []
 
 
+def _problems_of_two_views(config: ConfigDict) -> list[str]:
+    field = "config.data.channels 6 (the two views of a dual-pixel camera, restored to 3 channels)"
+    problems = []
+    if config.network.name not in _TWO_VIEW_NETWORKS:
+        problems.append(
+            f"{field} needs another network than {config.network.name!r}; set config.network.name "
+            f"to {' or '.join(map(repr, _TWO_VIEW_NETWORKS))}, or the channels to 3"
+        )
+    if config.degradation.kind != "none":
+        problems.append(
+            f"{field} is for pairs, which bring their own degradation; set "
+            f"config.degradation.kind, which is {config.degradation.kind!r}, to 'none'"
+        )
+    if config.objective != "supervised":
+        problems.append(
+            f"{field} has no clean image of the input's channels, as config.objective "
+            f"{config.objective!r} needs it; set that to 'supervised'"
+        )
+    return problems
+
+
 def _problems_of_masking(config: ConfigDict) -> list[str]:
     problems = []
     if config.objective != "supervised":
@@ -278,11 +329,10 @@ def _problems_of_masking(config: ConfigDict) -> list[str]:
                 f"config.objective {config.objective!r} masks the noisy image and compares with "
                 "an unmasked one, on the device; set config.sfm.where to 'device'"
             )
-        if config.sfm.unselected == "zero" or config.sfm.target == "masked":
+        if config.sfm.target == "masked":
             problems.append(
-                f"config.objective {config.objective!r} compares with noisy images, which are "
-                "neither blackened nor masked; set config.sfm.unselected to 'keep' and "
-                "config.sfm.target to 'clean'"
+                f"config.objective {config.objective!r} compares with noisy images, which are not "
+                "masked; set config.sfm.target to 'clean'"
             )
         return problems
     if config.degradation.kind == "awgn":
@@ -293,12 +343,6 @@ def _problems_of_masking(config: ConfigDict) -> list[str]:
                 "'host', or config.degradation.where to 'device'"
             )
         return problems
-    if config.sfm.unselected == "zero":
-        problems.append(
-            "config.sfm.unselected 'zero' would blacken degraded images that come from disk "
-            "(config.degradation.kind 'none'), and black tells nothing of the target; set it to "
-            "'keep'"
-        )
     if config.sfm.target == "masked":
         problems.append(
             "config.sfm.target 'masked' would make the network's input its target where degraded "
@@ -399,6 +443,11 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
 
 
 def _add_later_fields(stored: dict[str, Any]) -> None:
+    optimizer = stored.get("optimizer")
+    if isinstance(optimizer, dict) and "halve_every" in optimizer:  # its name before
+        optimizer["decay_every"] = optimizer.pop("halve_every")
+        if optimizer.get("schedule") == "halving":
+            optimizer["schedule"] = "step"
     for name, value in _BEFORE.items():
         section, _, field = name.rpartition(".")
         if section == "sfm":  # the only section that they may lack

@@ -31,7 +31,7 @@ class Scored:
     Attributes:
         name: Name of the image.
         clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol says; ``restored``
-            as the network gave it.
+            as the network gave it, ``degraded`` the mean where there are two views.
         psnr, ssim: Scores of ``restored``, dB and [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
     """
@@ -87,9 +87,11 @@ class Evaluator:
         """Scores images one after the other.
 
         Args:
-            restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``.
+            restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``; two views
+                ``[H, W, 6]`` to ``[H, W, 3]``.
             examples: Mappings with "name" and "clean" ``[H, W, C]`` float32 in [0, 1], and
-                "degraded" where degraded images come from disk.
+                "degraded" where degraded images come from disk: the same shape, or ``[H, W, 6]``
+                for the left and right view of a dual-pixel camera.
             sigma: Noise level in 8-bit units; None where degraded images come from disk.
 
         Raises:
@@ -114,6 +116,8 @@ class Evaluator:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
             restored = restore(degraded)
+            if degraded.shape[-1] == 6:
+                degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
             after, before = self.score(restored, clean), self.score(degraded, clean)
             yield Scored(
                 name, clean, degraded, restored, after["psnr"], after["ssim"], before["psnr"]

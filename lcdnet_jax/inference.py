@@ -65,18 +65,25 @@ class Restorer:
         image in a grey network are restored one by one.
 
         Args:
-            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 or 3; uint8, uint16 or floating point
-                (in [0, 1] as the network was trained).
+            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 or 3, or ``[H, W, 6]`` (left RGB, right
+                RGB) for a network of the two views of a dual-pixel camera; uint8, uint16 or
+                floating point (in [0, 1] as the network was trained).
 
         Returns:
-            Restored image of the same shape and dtype.
+            Restored image of the same shape and dtype; of two views ``[H, W, 3]``.
 
         Raises:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
         image = np.asarray(image)
         channels = image.shape[2] if image.ndim == 3 else 1
-        if image.ndim not in (2, 3) or channels not in (1, 3) or image.size == 0:
+        wanted = self.module.channels
+        if wanted == 6 and (image.ndim != 3 or channels != 6 or image.size == 0):
+            raise image_io.ImageError(
+                "the network takes the left and right view of a dual-pixel camera as [H, W, 6], "
+                f"got shape {image.shape}; join the views along the last axis"
+            )
+        if wanted != 6 and (image.ndim not in (2, 3) or channels not in (1, 3) or image.size == 0):
             raise image_io.ImageError(
                 f"expected an image [H, W], [H, W, 1] or [H, W, 3], got shape {image.shape}; "
                 "take alpha off first and pass batches one image at a time"
@@ -84,7 +91,6 @@ class Restorer:
         pixels = image_io.to_float(image).reshape(*image.shape[:2], channels)
         if not np.isfinite(pixels).all():
             raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
-        wanted = self.module.channels
         if channels == wanted:
             restored = self._run(pixels[None])[0]
         elif channels == 1:
@@ -93,7 +99,8 @@ class Restorer:
         else:
             planes = np.moveaxis(pixels, -1, 0)[..., None]
             restored = np.concatenate([self._run(plane[None])[0] for plane in planes], axis=-1)
-        restored = restored.reshape(image.shape)
+        if image.ndim == 2:
+            restored = restored[..., 0]
         if image.dtype == np.uint8:
             return image_io.to_uint8(restored)
         if image.dtype == np.uint16:

@@ -116,6 +116,19 @@ class TestScores:
             expected = peak_signal_noise_ratio(one.clean, image, data_range=1)
             np.testing.assert_allclose(one.input_psnr, expected, rtol=1e-5)
 
+    def test_two_views(self, examples, rng):
+        """The network gets both; shown and scored before it is their mean."""
+        for e in examples:
+            e["degraded"] = rng.random((*e["clean"].shape[:2], 6), np.float32)
+        scored = evaluate(examples, "pairs", sigma=None, restore=lambda views: views[..., 2::-1])
+        for example in examples:
+            one, (left, right) = scored[example["name"]], np.split(example["degraded"], 2, axis=-1)
+            np.testing.assert_array_equal(one.restored, left[..., ::-1])
+            np.testing.assert_allclose(one.degraded, np.mean([left, right], axis=0), atol=1e-7)
+            for score, image in ((one.input_psnr, one.degraded), (one.psnr, one.restored)):
+                expected = peak_signal_noise_ratio(one.clean, image, data_range=1)
+                np.testing.assert_allclose(score, expected, rtol=1e-5)
+
     def test_the_network_sees_what_the_protocol_leaves(self, examples, rng):
         for sigma, name in ((50.0, "sadnet"), (None, "sadnet-pairs")):
             if sigma is None:

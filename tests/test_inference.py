@@ -130,6 +130,42 @@ def test_other_shapes(colour, shape):
     assert str(shape) in str(error.value)
 
 
+class TwoViews(nn.Module):
+    """The left view and a quarter of the right one; needs no parameters."""
+
+    channels: int = 6
+
+    def __call__(self, x):
+        return x[..., :3] + x[..., 3:] / 4
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_two_views(rng, dtype):
+    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    views = (rng.random((13, 9, 6)) * top).astype(dtype)
+    restorer = Restorer(TwoViews(), {}, bucket=BUCKET)
+    result = restorer(views)
+    assert result.shape == (13, 9, 3)
+    assert result.dtype == dtype
+    left, right = np.split(views.astype(np.float64), 2, axis=-1)
+    expected = left + right / 4
+    if dtype != np.float32:
+        expected = np.rint(expected.clip(0, top))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1 if top > 1 else 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 3), (0, 9, 6), (1, 9, 9, 6)], ids=str)
+def test_one_view_in_a_network_of_two(shape):
+    with pytest.raises(ImageError, match=r"takes the left and right view .*got shape \("):
+        Restorer(TwoViews(), {})(np.zeros(shape, np.float32))
+
+
+def test_two_views_in_a_network_of_one(colour, grey):
+    for restorer in (colour, grey):
+        with pytest.raises(ImageError, match=r"expected an image .*got shape \(9, 9, 6\)"):
+            restorer(np.zeros((9, 9, 6), np.float32))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_pixels_that_are_no_numbers(colour, value):
     image = np.zeros((9, 9, 3))

@@ -1,4 +1,4 @@
-"""TFDS data sets of pairs with real noise, prepared from generated folders."""
+"""TFDS data sets of pairs, prepared from generated folders."""
 
 import re
 import runpy
@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
-from input_pipeline import builders
+from input_pipeline import builders, restoration_pairs
 from lcdnet_jax import image_io
 
 
@@ -144,7 +144,12 @@ def test_one_feature_is_not_paired(opened):
             'source.feature "image" is no 8- or 16-bit image of TFDS polyu; use one',
         ),
         ("polyu", "noisy:name", "use one of noisy, clean, or two of them as degraded:clean"),
-        ("polyu", "noisy:clean:name", 'names 3 images; use "clean", or "degraded:clean"'),
+        ("polyu", "noisy:clean:name", 'feature "name" is no 8- or 16-bit image of TFDS polyu'),
+        (
+            "polyu",
+            "noisy:clean:noisy:clean",
+            'names 4 images; use "clean", "degraded:clean" for pairs, or "left:right:clean" for',
+        ),
         ("renoir/tiles", "noisy:clean", "`python -m input_pipeline.builders renoir/tiles --manual"),
         (
             "sidd_medium",
@@ -185,3 +190,75 @@ def test_command_refuses_other_folders(tmp_path):
     (tmp_path / "notes.txt").write_text("words")
     with pytest.raises(SystemExit, match=r"error: .*looked for folders of scenes .*notes\.txt"):
         builders.main([*arguments, str(tmp_path)])
+
+
+# Deblurring and deraining
+
+
+def prepare(name, root, data_dir, monkeypatch):
+    builders.main([name, "--manual_dir", str(root), "--data_dir", str(data_dir)])
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(data_dir))
+
+
+def test_the_splits_that_are_there(tmp_path, fill, monkeypatch, capsys):
+    """Of Rain13K the training pairs and one test set."""
+    written = {
+        (place, half): fill(
+            tmp_path / place / half, {"1.png": (5, 6, 3), "2.png": (7, 4, 3)}, seed=k
+        )
+        for place in ("train/Rain13K", "test/Rain100H")
+        for k, half in enumerate(("input", "target"))
+    }
+    prepare("rain13k", tmp_path, tmp_path / "tfds", monkeypatch)
+    where = f"{tmp_path}/tfds/rain13k/1.0.0"
+    said = capsys.readouterr().out
+    assert f"train: 2 pairs (published: 13711) in {where}" in said
+    assert f"Rain100H: 2 pairs (published: 100) in {where}" in said
+    spec = {"source": "tfds", "path": "rain13k", "feature": "degraded:clean"}
+    for split, place in (("train", "train/Rain13K"), ("Rain100H", "test/Rain100H")):
+        items = {
+            item["clean"].shape: item
+            for item in input_pipeline.create_eval_dataset({**spec, "split": split}, 3)
+        }
+        for half, key in (("input", "degraded"), ("target", "clean")):
+            for image in written[place, half].values():
+                np.testing.assert_array_equal(items[image.shape][key], image_io.to_float(image))
+    with pytest.raises(ValueError, match=r'source\.split "Test100" of TFDS rain13k'):
+        input_pipeline.create_eval_dataset({**spec, "split": "Test100"}, 3)
+
+
+def test_two_views_of_16_bits(tmp_path, fill, monkeypatch, config):
+    written = {
+        half: fill(tmp_path / folder, {file: (9, 10, 3)}, dtype=np.uint16, seed=k)[file]
+        for k, (half, folder, file) in enumerate(
+            [
+                ("left", "val_l/source", "1P0A0894_L.png"),
+                ("right", "val_r/source", "1P0A0894_R.png"),
+                ("clean", "val_c/target", "1P0A0895.png"),
+            ]
+        )
+    }
+    prepare("dpdd_dual", tmp_path, tmp_path / "tfds", monkeypatch)
+    spec = {"source": "tfds", "path": "dpdd_dual", "split": "val", "feature": "left:right:clean"}
+    (item,) = input_pipeline.create_eval_dataset(spec, 6)
+    np.testing.assert_array_equal(item["clean"], image_io.to_float(written["clean"]))
+    np.testing.assert_array_equal(
+        item["degraded"],
+        image_io.to_float(np.concatenate([written["left"], written["right"]], axis=-1)),
+    )
+    (item,) = input_pipeline.create_eval_dataset({**spec, "feature": "right:clean"}, 3)
+    np.testing.assert_array_equal(item["degraded"], image_io.to_float(written["right"]))
+    with pytest.raises(ValueError, match=r"holds two views .*\.channels is 3; set it to 6"):
+        input_pipeline.create_eval_dataset(spec, 3)
+
+
+def test_a_folder_without_any_split(tmp_path):
+    (tmp_path / "GOPRO_Large").mkdir()
+    arguments = ["gopro", "--data_dir", str(tmp_path / "tfds"), "--manual_dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"error: .*looked for train/, found GOPRO_Large/.*; give"):
+        builders.main(arguments)
+
+
+def test_every_kind_of_pairs_has_a_builder():
+    for name in restoration_pairs.LAYOUTS:
+        assert tfds.builder_cls(name).__module__ == "input_pipeline.builders"

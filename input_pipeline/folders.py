@@ -1,0 +1,85 @@
+"""What readers of published folders share: what a folder holds, and which files belong together."""
+
+import pathlib
+
+from input_pipeline.examples import first
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import ImageError
+
+
+def entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder holds, sorted, without hidden files.
+
+    Raises:
+      ImageError: no folder, or one that may not be read.
+    """
+    if not folder.is_dir():
+        cause = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+
+
+def images(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The image files of a folder by suffix, sorted; maybe none. Raises as ``entries`` does."""
+    return [
+        entry
+        for entry in entries(folder)
+        if entry.suffix.lower() in image_io.IMAGE_SUFFIXES and entry.is_file()
+    ]
+
+
+def by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The image files of a folder by name without suffix.
+
+    Raises:
+      ImageError: no folder, no image in it, or two of equal name.
+    """
+    found: dict[str, pathlib.Path] = {}
+    for path in image_io.find_images(folder):
+        if path.stem in found:
+            raise ImageError(
+                f"{folder}: {found[path.stem].name} and {path.name} have equal names, so their "
+                "partner is not clear; remove or rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def matched_by_stem(
+    degraded_folder: pathlib.Path, clean_folder: pathlib.Path, *, spare: bool = False
+) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+    """Degraded and clean file of two folders by their common name; suffixes may differ.
+
+    Args:
+      degraded_folder: beside ``clean_folder``, or below its parent.
+      clean_folder: holds the clean files.
+      spare: whether ``clean_folder`` may hold others as well.
+
+    Raises:
+      ImageError: as ``by_stem``; or a file without its other half.
+    """
+    degraded, clean = by_stem(degraded_folder), by_stem(clean_folder)
+    alone = [path for stem, path in degraded.items() if stem not in clean]
+    if not spare:
+        alone += [path for stem, path in clean.items() if stem not in degraded]
+    if alone:
+        names = [f"{path.parent.name}/{path.name}" for path in sorted(alone)]
+        raise ImageError(
+            f"{clean_folder.parent}: {len(alone)} files have no partner: {first(names)}; files in "
+            f"{degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the suffix "
+            "may differ)"
+        )
+    return {stem: (path, clean[stem]) for stem, path in degraded.items()}
+
+
+def wrong_layout(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
+    """What to raise for a folder that does not look as it should; lists what it holds."""
+    found = [entry.name + "/" * entry.is_dir() for entry in entries(folder)]
+    return ImageError(
+        f"{folder}: looked for {wanted}, found {first(found) or 'an empty folder'}; {advice}"
+    )

@@ -1,0 +1,338 @@
+"""Pairs for deblurring and deraining, in the folders in which they are published.
+
+    gopro        GOPRO_Large (Nah, Kim and Lee, CVPR 2017): motion blur, averaged frames
+    gopro_gamma  the same, averaged behind a camera response curve of gamma 2.2
+    hide         HIDE (Shen et al., ICCV 2019): motion blur of people
+    realblur_j   RealBlur-J (Rim, Lee, Won and Cho, ECCV 2020): camera shake, the camera's JPEGs
+    realblur_r   RealBlur-R: the same scenes, developed from raw files
+    dpdd         DPDD (Abuolaim and Brown, ECCV 2020): defocus, one picture of a scene, 16 bits
+    dpdd_dual    DPDD: defocus, the left and right view of a dual-pixel sensor, 16 bits
+    rain13k      Rain13K and its five test sets (Jiang et al., CVPR 2020), as Restormer's authors
+                 distribute them (Zamir et al., CVPR 2022)
+
+``LAYOUTS`` has the reader and the splits of each. A reader takes the folder and a split and returns
+the examples, sorted by name. Headers are read at once, pixels when asked for.
+
+The layouts come from what the authors' repositories say and do; the pictures themselves have not
+been seen. Each function says what of it is inferred.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import re
+import string
+from collections.abc import Callable, Mapping
+
+from input_pipeline.examples import Example, first, pairs_of_files
+from input_pipeline.folders import by_stem, entries, matched_by_stem, wrong_layout
+from lcdnet_jax.image_io import ImageError
+
+# Degraded and clean file of each name, or left, right and clean file.
+_Files = dict[str, tuple[pathlib.Path, ...]]
+
+
+def gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Example, ...]:
+    """Pairs of GOPRO_Large.
+
+    Its authors trained and scored on ``blur_gamma``, but the benchmark that later papers compare
+    on (DMPHN, MPRNet, MIMO-UNet and all that took their data from these) is ``blur``, as their
+    code and their answers to users say. The two give different scores.
+
+    Args:
+      root: holds ``train/<sequence>/`` and ``test/<sequence>/``, with ``blur/*.png``,
+        ``blur_gamma/*.png`` and ``sharp/*.png`` of equal names in each.
+      split: "train" or "test".
+      blur: "blur" or "blur_gamma".
+
+    Returns:
+      Examples called ``<sequence>_<frame>``, ``GOPR0384_11_00_000001``.
+
+    Raises:
+      ImageError: another layout, a file without its other half, or one that cannot be read.
+    """
+    advice = "give the folder GOPRO_Large"
+    _need(root, split, advice=advice)
+    sequences = [entry for entry in entries(root / split) if entry.is_dir()]
+    if not sequences:
+        raise wrong_layout(root / split, "folders of sequences such as GOPR0372_07_00/", advice)
+    files: _Files = {}
+    for sequence in sequences:
+        _need(sequence, blur, "sharp", advice="extract the archive again")
+        pairs = matched_by_stem(sequence / blur, sequence / "sharp")
+        files.update({f"{sequence.name}_{stem}": pair for stem, pair in pairs.items()})
+    return pairs_of_files(files, where=str(root / split), halves=(blur, "sharp"))
+
+
+def hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
+    """Pairs of HIDE.
+
+    The benchmark scores networks trained on GOPRO_Large on the split "test". The layout is
+    inferred from programs of many users, which agree; the authors do not describe it.
+
+    Args:
+      root: holds ``train/*.png``, ``test/test-close-ups/*.png`` and ``test/test-long-shot/*.png``
+        (either or both), and in ``GT/`` the sharp images of all, under the same names.
+      split: "train" or "test".
+
+    Returns:
+      Examples called as the file, in the split "test" after their folder:
+      ``test-long-shot_<file>``.
+
+    Raises:
+      ImageError: another layout, a blurred image without a sharp one, or a file that cannot be
+        read.
+    """
+    names = ["train"] if split == "train" else ["test/test-close-ups", "test/test-long-shot"]
+    there = [name for name in names if (root / name).is_dir()]
+    _need(root, *(there or names[:1]), "GT", advice="give the folder HIDE_dataset")
+    files: _Files = {}
+    for name in there:
+        prefix = "" if split == "train" else f"{pathlib.PurePath(name).name}_"
+        pairs = matched_by_stem(root / name, root / "GT", spare=True)
+        files.update({f"{prefix}{stem}": pair for stem, pair in pairs.items()})
+    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+
+
+def realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
+    """Pairs of RealBlur-J or RealBlur-R, as the authors' lists name them.
+
+    Scores of the benchmark are taken after aligning the restored image with the sharp one. The
+    lists are those of the authors' repositories (``datalist/`` of their SRN-Deblur), with paths as
+    below; that the archive holds them beside the images is inferred from programs of users.
+
+    Args:
+      root: holds ``RealBlur_J_train_list.txt``, ``RealBlur_J_test_list.txt`` (or ``_R_``) and the
+        folders that their lines begin with, such as
+        ``RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene230/gt/gt_7.png``. A line has the
+        sharp and the blurred file; of pairs that are missing as a whole, nothing is said but the
+        number of those that are there.
+      split: "train" or "test".
+      version: "J" or "R".
+
+    Returns:
+      Examples called ``<scene>_<number>``, ``scene230_7``.
+
+    Raises:
+      ImageError: no list, none of its images, one half of a pair only, or a file that cannot be
+        read.
+    """
+    listing = root / f"RealBlur_{version}_{split}_list.txt"
+    advice = "give the folder into which the archive of RealBlur was extracted"
+    if not listing.is_file():
+        raise wrong_layout(root, listing.name, advice)
+    files: _Files = {}
+    alone = []
+    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        paths = [root / word for word in line.split()]
+        if len(paths) != 2:
+            raise ImageError(
+                f'{listing}: line {number} is "{line.strip()[:80]}", not the names of a sharp and '
+                "a blurred file; extract the archive again"
+            )
+        sharp, blurred = paths
+        there = [path for path in paths if path.is_file()]
+        if len(there) == 1:
+            alone += there
+        elif there:
+            scene = sharp.parent.parent.name
+            files[f"{scene}_{sharp.stem.removeprefix('gt_')}"] = blurred, sharp
+    if alone:
+        names = [str(path.relative_to(root)) for path in sorted(alone)]
+        raise ImageError(
+            f"{root}: {len(alone)} files have no partner, which {listing.name} names: "
+            f"{first(names)}; copy what is missing or remove the rest"
+        )
+    if not files:
+        raise wrong_layout(root, f"the images that {listing.name} names", advice)
+    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+
+
+# The blurred pictures of the test set that are taken indoors. Restormer's test data has files with
+# their places among all 76 pictures; the places are those that a program of one of its users
+# prints. That Restormer's data has the order of the names in DPDD is inferred.
+_INDOOR = frozenset(
+    f"1P0A{number}"
+    for number in (
+        *(1046, 1063, 1067, 1112, 1434, 1442, 1488, 1734, 1890, 1910, 1916, 1924, 1932, 1973),
+        *(1979, 1983, 1987, 1992, 2003, 2014, 2030, 2066, 2074, 2098, 2151, 2154, 2177, 2202),
+        *(2206, 2239, 2258, 2261, 2317, 2350, 2357, 2513, 2521),
+    )
+)
+
+
+def dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Example, ...]:
+    """Pairs of DPDD of 1120x1680 pixels and 16 bits: a wide aperture, and a narrow one.
+
+    The two pictures of a scene have different numbers. As in the authors' code they are paired by
+    their order, and numbers that differ by more than two, which no published pair does, are
+    refused. That the views differ along rows, which flips rely on, is inferred: it holds for a
+    camera held upright, and the known pictures of the test set are all wide.
+
+    Args:
+      root: holds ``train_c/``, ``val_c/`` and ``test_c/`` with ``source/*.png`` (blurred) and
+        ``target/*.png`` (sharp), and for ``dual`` ``train_l/source/*_L.png``,
+        ``train_r/source/*_R.png`` and so on.
+      split: "train", "val" or "test"; "test_indoor" and "test_outdoor" are parts of the last.
+      dual: whether the degraded half is the left and the right view, instead of one picture.
+
+    Returns:
+      Examples called as the blurred picture, ``1P0A0917``; degraded halves of two views have six
+      channels.
+
+    Raises:
+      ImageError: another layout, a scene that lacks a picture, pictures of a scene that differ in
+        size or depth, or a file that cannot be read.
+    """
+    part, _, place = split.partition("_")
+    views = ("l", "r") if dual else ("c",)
+    sources = [f"{part}_{view}/source" for view in views]
+    target = f"{part}_c/target"
+    _need(root, *sources, target, advice="give the folder dd_dp_dataset_canon")
+    blurred = [
+        {stem.removesuffix(f"_{view.upper()}"): path for stem, path in by_stem(root / name).items()}
+        for view, name in zip(views, sources, strict=True)
+    ]
+    if alone := sorted(blurred[0].keys() ^ blurred[-1].keys()):
+        raise ImageError(
+            f"{root}: {len(alone)} scenes have only one of their files in {sources[0]}/ and "
+            f"{sources[-1]}/: {first(alone)}; copy what is missing or remove the rest"
+        )
+    sharp = by_stem(root / target)
+    names, partners = sorted(blurred[0]), sorted(sharp)
+    if len(names) != len(partners):
+        raise ImageError(
+            f"{root}: {sources[0]}/ has {len(names)} pictures and {target}/ {len(partners)}; the "
+            "pictures of a scene are told by their order, so copy what is missing or remove the "
+            "rest"
+        )
+    for name, partner in zip(names, partners, strict=True):
+        if not _neighbours(name, partner):
+            raise ImageError(
+                f"{root}: by their order {name} in {sources[0]}/ and {partner} in {target}/ are "
+                "pictures of one scene, but their numbers differ by more than two; copy what is "
+                "missing or remove the rest"
+            )
+    if place and not all(re.fullmatch(r"1P0A\d{4}", name) for name in names):
+        raise wrong_layout(
+            root / sources[0],
+            "names as published, such as 1P0A0917, which tell indoor from outdoor scenes",
+            'set the split to "test" for all of them',
+        )
+    files: _Files = {
+        name: (*(half[name] for half in blurred), sharp[partner])
+        for name, partner in zip(names, partners, strict=True)
+        if not place or (name in _INDOOR) == (place == "indoor")
+    }
+    if not files:
+        raise wrong_layout(root / sources[0], f"{place} scenes", 'set the split to "test"')
+    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+
+
+def _neighbours(a: str, b: str) -> bool:
+    """Whether two names are equal but for final numbers, which differ by at most two."""
+    start_a, start_b = (name.rstrip(string.digits) for name in (a, b))
+    end_a, end_b = (int(name[len(start_a) :] or 0) for name in (a, b))
+    return start_a == start_b and abs(end_a - end_b) <= 2
+
+
+# Pairs in what Restormer's authors distribute: one pair of the 13,712 of the paper was of unequal
+# sizes and was taken out, and Test100 has had 98 pairs since the first paper that used it.
+_RAIN_TESTS = {"Test100": 98, "Rain100H": 100, "Rain100L": 100, "Test2800": 2800, "Test1200": 1200}
+
+
+def rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
+    """Pairs of Rain13K, or of its test sets.
+
+    Args:
+      root: holds ``train/Rain13K/`` and ``test/Test100/``, ``test/Rain100H/``, ``test/Rain100L/``,
+        ``test/Test2800/``, ``test/Test1200/`` with ``input/`` and ``target/``, files of equal
+        names, in each.
+      split: "train", the name of a test set, or "test" for all five together (papers average the
+        scores of the sets instead).
+
+    Returns:
+      Examples called as the files, in the split "test" after their set: ``Rain100H_<file>``.
+
+    Raises:
+      ImageError: another layout, a file without its other half, or one that cannot be read.
+    """
+    places = {
+        f"{name}_" if split == "test" else "": f"test/{name}"
+        for name in (_RAIN_TESTS if split == "test" else [split])
+    }
+    if split == "train":
+        places = {"": "train/Rain13K"}
+    _need(
+        root,
+        *(f"{place}/{half}" for place in places.values() for half in ("input", "target")),
+        advice="give the folder that train.zip and test.zip were extracted into",
+    )
+    files: _Files = {}
+    for prefix, place in places.items():
+        pairs = matched_by_stem(root / place / "input", root / place / "target")
+        files.update({f"{prefix}{stem}": pair for stem, pair in pairs.items()})
+    return pairs_of_files(files, where=str(root), halves=("input", "target"))
+
+
+def _need(root: pathlib.Path, *names: str, advice: str) -> None:
+    """Raises the ImageError of a wrong layout where ``root`` lacks one of these folders."""
+    for name in names:
+        if not (root / name).is_dir():
+            there = root
+            for part in pathlib.PurePath(name).parts[:-1]:  # as far as folders go
+                there = there / part if (there / part).is_dir() else there
+            raise wrong_layout(there, f"{(root / name).relative_to(there)}/", advice)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How to read a data set.
+
+    Attributes:
+      read: takes its folder and a split.
+      published: number of pairs of each split.
+      parts: splits that have no pair in common, and what there is in the folder where they are.
+      bits: of its pictures.
+      two_views: whether its degraded halves are two views.
+    """
+
+    read: Callable[[pathlib.Path, str], tuple[Example, ...]]
+    published: Mapping[str, int]
+    parts: Mapping[str, str]
+    bits: int = 8
+    two_views: bool = False
+
+
+_GOPRO = {"train": 2103, "test": 1111}
+_REALBLUR = {"train": 3758, "test": 980}
+_DPDD = {"train": 350, "val": 74, "test": 76, "test_indoor": 37, "test_outdoor": 39}
+_DPDD_PARTS = {split: f"{split}_c" for split in ("train", "val", "test")}
+
+LAYOUTS = {
+    "gopro": Layout(gopro, _GOPRO, {split: split for split in _GOPRO}),
+    "gopro_gamma": Layout(
+        functools.partial(gopro, blur="blur_gamma"), _GOPRO, {split: split for split in _GOPRO}
+    ),
+    "hide": Layout(hide, {"train": 6397, "test": 2025}, {"train": "train", "test": "test"}),
+    **{
+        f"realblur_{version.lower()}": Layout(
+            functools.partial(realblur, version=version),
+            _REALBLUR,
+            {split: f"RealBlur_{version}_{split}_list.txt" for split in _REALBLUR},
+        )
+        for version in ("J", "R")
+    },
+    "dpdd": Layout(dpdd, _DPDD, _DPDD_PARTS, bits=16),
+    "dpdd_dual": Layout(
+        functools.partial(dpdd, dual=True), _DPDD, _DPDD_PARTS, bits=16, two_views=True
+    ),
+    "rain13k": Layout(
+        rain13k,
+        {"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
+        {"train": "train/Rain13K", **{name: f"test/{name}" for name in _RAIN_TESTS}},
+    ),
+}
