@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ops,
         protocols,
         sfm,
+        spectra,
         training,
     )
     from lcdnet_jax.inference import Restorer
@@ -38,6 +39,7 @@ _SUBMODULES = (
     "ops",
     "protocols",
     "sfm",
+    "spectra",
     "training",
 )
 

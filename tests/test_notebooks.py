@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from lcdnet_jax import image_io
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import image_io, sfm
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -39,6 +40,17 @@ def pictures(notebook):
     )
 
 
+def executed(name, monkeypatch):
+    """The notebook after a run in a kernel of its own."""
+    # Its programs run once or twice, so LLVM need not optimise them.
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_backend_optimization_level=0")
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(FOLDER)}}, timeout=300)
+    client.execute()
+    return notebook
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_both_forms_agree_and_the_stored_one_was_run(name):
     stored = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
@@ -57,15 +69,29 @@ def test_sadnet_ablation(tmp_path, monkeypatch):
     monkeypatch.setenv("ABLATION_TRAIN", str(tmp_path / "images"))
     monkeypatch.setenv("ABLATION_TEST", str(tmp_path / "images"))
     monkeypatch.setenv("ABLATION_RUNS", str(tmp_path / "runs"))
-    # Its programs run once or twice, so LLVM need not optimise them.
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
-    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_backend_optimization_level=0")
-    notebook = jupytext.read(FOLDER / "sadnet_ablation.py")
-    client = NotebookClient(notebook, resources={"metadata": {"path": str(FOLDER)}}, timeout=300)
-    client.execute()
+    notebook = executed("sadnet_ablation", monkeypatch)
     text = outputs(notebook)
     rows = re.findall(r"^\| (x?) \| (x?) \| (x?) \| \d+\.\d\d \|", text, re.MULTILINE)
     assert rows == [("", "", ""), ("x", "x", "x")]  # the tiny setting has the first and the last
     assert len(re.findall(r"^\| 1/[1248] \|", text, re.MULTILINE)) == 4
     assert pictures(notebook) == 2
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"none_0", "full_0"}
+
+
+def test_sfm_frequency(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFM_FREQUENCY_BUDGET", "tiny")
+    monkeypatch.setenv("SFM_FREQUENCY_RUNS", str(tmp_path / "runs"))
+    notebook = executed("sfm_frequency", monkeypatch)
+    text = outputs(notebook)
+    masks = re.findall(r"^\| `(\w+)` \| 0\.\d{3} \| 0\.\d{3} \| \d\.\d\d \|$", text, re.MULTILINE)
+    assert masks == list(sfm.MODES)
+    scores = re.findall(r"^\| `(\w+)` \| (\d\d\.\d\d) \| [\d.]+ \| [\d.]+ \|$", text, re.MULTILINE)
+    assert [arm for arm, _ in scores] == ["regular", "sfm", "released"]
+    assert pictures(notebook) == 5
+    for arm, _ in scores:
+        stored = config_lib.load(tmp_path / "runs" / f"{arm}-0" / "config.json")
+        assert (stored.sfm.rate, stored.sfm.unselected, stored.sfm.target) == {
+            "regular": (0, "keep", "clean"),
+            "sfm": (0.5, "keep", "clean"),
+            "released": (0.5, "zero", "masked"),
+        }[arm]
