@@ -210,6 +210,8 @@ def _settings(
             found, name=found.name + suffix, border=_BORDER.value, luma=_LUMA.value
         )
 
+    if paired and (_SPECTRUM.value or _SPREAD.value):
+        raise ValueError("--spectrum and --spread are of noise that is added, but --data has pairs")
     if paired:
         pairs = ["sadnet-pairs" if name.startswith("sadnet") else "pairs" for name in names]
         return [(protocol(name), None) for name in dict.fromkeys(pairs)]
@@ -218,7 +220,8 @@ def _settings(
     except ValueError:
         raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
     if min(sigmas) < _SPREAD.value:
-        raise ValueError(f"--sigmas must be at least {_SPREAD.value:g}, got {sigmas}")
+        spread = f" --spread ({_SPREAD.value:g})" if _SPREAD.value else " 0"
+        raise ValueError(f"--sigmas must be at least{spread}, got {min(sigmas):g}")
     return [(protocol(name), sigma) for name in names for sigma in sigmas]
 
 

@@ -19,6 +19,7 @@ named as below. --images holds the 68 colour images of CBSD68 (the grey ones fol
 
 import argparse
 import csv
+import hashlib
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from lcdnet_jax import Restorer, convert, image_io, networks, protocols
 from lcdnet_jax.evaluation import Evaluator
 
 _ALL = tuple(range(5, 101, 5))
+_COUNT = 68  # images
 _TOLERANCE = 0.05  # dB, of a mean
 
 # Red, green, blue: rounded, they give BSD68's grey files from CBSD68's colour files, pixel for
@@ -79,22 +81,31 @@ Scores = dict[tuple[str, int], float]
 def main() -> None:
     """Scores what is not in the cache, prints the table; status 1 if a mean is off."""
     options = _options()
+    try:
+        _compare(options)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _compare(options: argparse.Namespace) -> None:
     images = sorted(image_io.find_images(options.images), key=lambda path: path.stem)
-    if len(images) != 68:
-        sys.exit(f"error: {options.images} holds {len(images)} images; CBSD68 has 68")
+    if len(images) != _COUNT:
+        raise ValueError(f"{options.images} holds {len(images)} images; CBSD68 has {_COUNT}")
     options.cache.mkdir(parents=True, exist_ok=True)
     off = []
     for name in options.models:
         published = _published(_MODELS[name], options.weights)
-        sigmas = [s for s in options.sigmas if s in published]
+        if not set(options.sigmas or published) <= set(published):
+            sys.exit(f"error: of {name} only sigma {', '.join(map(str, published))} was published")
+        sigmas = options.sigmas or list(published)
         scores = _scores(name, options, images, sigmas)
-        print(f"\n{name}\n{'sigma':>5} {'here':>7} {'paper':>7} {'difference':>10}")
+        print(f"\n{name}\n{'sigma':>5} {'here':>7} {'published':>9} {'difference':>10}")
         for sigma in sigmas:
             here = float(np.mean([scores[path.stem, sigma] for path in images]))
             difference = here - published[sigma]
-            if abs(difference) > _TOLERANCE:
+            if not abs(difference) <= _TOLERANCE:  # nor NaN
                 off.append(f"{name} at {sigma}")
-            print(f"{sigma:>5} {here:7.2f} {published[sigma]:7.2f} {difference:+10.3f}")
+            print(f"{sigma:>5} {here:7.2f} {published[sigma]:9.2f} {difference:+10.3f}")
     if off:
         sys.exit(f"error: more than {_TOLERANCE} dB from the published mean: {', '.join(off)}")
     print(f"\nall means are within {_TOLERANCE} dB of the published ones")
@@ -119,7 +130,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--weights", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--images", type=pathlib.Path, required=True, metavar="DIR")
     parser.add_argument("--models", type=names, default=list(_MODELS), help=", ".join(_MODELS))
-    parser.add_argument("--sigmas", type=levels, default=_ALL, help="5,10,... up to 100")
+    parser.add_argument("--sigmas", type=levels, default=[], help="of 5,10,...,100; all")
     parser.add_argument(
         "--cache", type=pathlib.Path, default=pathlib.Path("runs/sfm_published_table")
     )
@@ -138,17 +149,20 @@ def _scores(
     name: str, options: argparse.Namespace, images: list[pathlib.Path], sigmas: list[int]
 ) -> Scores:
     """Reads the cache, and computes and adds what it lacks."""
-    file = options.cache / f"{name}.csv"
+    model = _MODELS[name]
+    weights = options.weights / model.weights
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
+    file = options.cache / f"{name}-{digest}.csv"
     scores = dict(_cached(file))
     missing = [(p, s) for p in images for s in sigmas if (p.stem, s) not in scores]
     if not missing:
         return scores
-    model = _MODELS[name]
-    state_dict = convert.read_state_dict(options.weights / model.weights)
+    state_dict = convert.read_state_dict(weights)
     variables = convert.from_torch(model.network, state_dict)
     restorer = Restorer(networks.create(model.network), variables, bucket=1)
     evaluator = Evaluator(protocols.get("clipped"), bucket=1)
     with file.open("a", newline="") as out:
+        out.write("\n")  # after a row that a kill may have cut off
         writer = csv.writer(out)
         for i, (path, sigma) in enumerate(missing, 1):
             clean = _grey(path)

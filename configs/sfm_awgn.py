@@ -11,6 +11,8 @@ epochs of 282 batches. There each patch is stored with one turned copy; here it 
 time it is drawn.
 
 Command: python train.py --config configs/sfm_awgn.py:dncnn:sfm --workdir runs/dncnn_sfm
+         python eval.py --workdir runs/dncnn_sfm --protocols clipped --sigmas 5,10,15,...,100
+Scores are published for the protocol "clipped"; training reports those of "float".
 BSD400 is expected in data/BSD400 and BSD68 in data/BSD68, as folders of grey images:
 --config.data.train.path=DIR and --config.data.eval.path=DIR. No score yet: a day on a CPU.
 """

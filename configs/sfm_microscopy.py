@@ -6,9 +6,10 @@ kinds of images with 1, 2, 4, 8 or 16 captures averaged; field 19 is for testing
 The recipe is that of the SFM paper's code: the four corners of 256 pixels of an image of 512,
 sixteen a batch; sums of squares; Adam with beta2 0.99; a rate that rises over 30 % of the training
 to 1e-4 (n2n, 400 epochs of 285 batches) or 1e-5 (n2s, 100 epochs), then falls as a cosine. The
-network works on values from -0.5 to 0.5. Three things differ here: corners are drawn one by one
-and turned, instead of all four of an image together; the second capture is half the captures
-further on, instead of any other; the rate begins at nothing, instead of a tenth.
+network works on values from -0.5 to 0.5. Four things differ here: corners are drawn one by one and
+turned, instead of all four of an image together; the second capture is half the captures further
+on, instead of any other; the rate begins at nothing, instead of a tenth; with ":sfm", images that
+are not masked stay as they are, instead of turning grey.
 
 Command: python train.py --config configs/sfm_microscopy.py:n2s:sfm --workdir runs/n2s_sfm
 FMD is expected in data/FMD: --config.data.train.path=DIR and --config.data.eval.path=DIR.

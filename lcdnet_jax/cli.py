@@ -97,10 +97,10 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
     print(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
     print(f"written      {directory}")
-    print("next, on a folder of clean images, or in Python on one image:")
+    print("next, in Python on one image, or in a checkout on a folder of clean images:")
+    print(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
     command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
     print(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
-    print(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
 
 
 def _fields(texts: Sequence[str]) -> dict[str, Any]:

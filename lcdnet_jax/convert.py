@@ -111,7 +111,12 @@ def from_torch(
 
 def _layout(name: str) -> _Layout:
     if name not in _LAYOUTS:
-        raise ValueError(f"no conversion for {name!r}; known: {', '.join(sorted(_LAYOUTS))}")
+        unpublished = name in networks.available()
+        raise ValueError(
+            f"no conversion for {name!r}"
+            + (", of which no official weights are published" if unpublished else "")
+            + f"; known: {', '.join(sorted(_LAYOUTS))}"
+        )
     return _LAYOUTS[name]
 
 
@@ -203,9 +208,15 @@ def convert_file(
         with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
             made = pathlib.Path(scratch) / "new"
             _write(made, variables, config, card)
+            old = made.with_name("old")  # deleted with the scratch directory
             if output.exists():
-                output.rename(made.with_name("old"))  # deleted with the scratch directory
-            made.rename(output)
+                output.rename(old)
+            try:
+                made.rename(output)
+            except BaseException:
+                if old.exists():
+                    old.rename(output)
+                raise
     except OSError as error:
         raise OSError(
             f"cannot write {output}: {error.strerror or error}; choose a writable directory on a "
@@ -268,8 +279,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a PyTorch weights file, in today's or in the legacy format, without running its code.
 
     Args:
-        path: A file that ``torch.save`` wrote of a state dict, alone or as the entry
-            "state_dict", "params" or "params_ema" of a dict.
+        path: A file that ``torch.save`` wrote of a state dict, alone or as an entry of a dict:
+            "state_dict", else "params_ema" (averaged weights), else "params".
 
     Returns:
         PyTorch names to arrays; bfloat16 comes as float32.

@@ -293,6 +293,20 @@ class TestExistingOutput:
             assert "cannot write the checkpoint" in message
             assert contents(output.parent) == before
 
+    def test_failing_to_move_brings_the_old_one_back(self, output, other, monkeypatch):
+        real = pathlib.Path.rename
+
+        def rename(path, target):
+            if path.name == "new":
+                raise OSError(5, "Input/output error")
+            return real(path, target)
+
+        monkeypatch.setattr(pathlib.Path, "rename", rename)
+        before = contents(output.parent)
+        message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
+        assert "cannot write" in message
+        assert contents(output.parent) == before
+
     def test_unwritable(self, pth):
         target = pth / "out"  # below a file
         message = error_of("convert", "dncnn", pth, "-o", target, *SMALL)

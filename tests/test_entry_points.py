@@ -305,6 +305,18 @@ class TestEval:
         run("eval.py", "--workdir", workdir, "--output", tmp_path / "plain")
         assert results(tmp_path / "plain")[0]["psnr"] != row["psnr"]
 
+    def test_other_noise(self, workdir, data, tmp_path, capsys):
+        command = ("eval.py", "--workdir", workdir, "--spectrum=low", "--spread=10")
+        assert run(*command, "--output", tmp_path) is None
+        (row,) = results(tmp_path)
+        assert row["protocol"] == "float-low-varying10"
+        assert row["input_psnr"] > 17  # white noise: 14
+        assert "level from -10 to +10 over the columns" in capsys.readouterr().out
+        pairs = ("--data", data / "pairs", "--output", tmp_path)
+        assert "but --data has pairs" in error_of(*command, *pairs)
+        message = "--sigmas must be at least --spread (10), got 5"
+        assert message in error_of(*command, "--sigmas=5", "--output", tmp_path)
+
     def test_a_damaged_image_does_not_cost_the_scores_before_it(self, workdir, data, tmp_path):
         damaged = tmp_path / "damaged"
         damaged.mkdir()

@@ -80,14 +80,21 @@ class TestNoise2Noise:
         np.testing.assert_allclose(masked["degraded"], expected, atol=1e-6)
         assert np.abs(masked["degraded"] - plain["degraded"]).max() > 0.01
 
+    def test_as_released_the_others_are_black(self, config):
+        fields = {"sfm.rate": 0.5, "sfm.unselected": "zero"}
+        actual = prepared(config, clean_batch(), **N2N, **fields)
+        plain = prepared(config, clean_batch(), **N2N)
+        black = ~actual["degraded"].any((1, 2, 3))
+        assert 0 < black.sum() < COUNT
+        np.testing.assert_array_equal(actual["clean"], plain["clean"])
+
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
             ({"degradation.kind": "none"}, "pairs of two captures are trained on by 'supervised'"),
             ({"degradation.where": "host"}, "set config.degradation.where to 'device'"),
             ({"sfm.rate": 0.5, "sfm.where": "host"}, "set config.sfm.where to 'device'"),
-            ({"sfm.rate": 0.5, "sfm.unselected": "zero"}, "neither blackened nor masked"),
-            ({"sfm.rate": 0.5, "sfm.target": "masked"}, "neither blackened nor masked"),
+            ({"sfm.rate": 0.5, "sfm.target": "masked"}, "which are not masked; set config.sfm"),
         ],
     )
     def test_refused(self, config, fields, message):

@@ -43,7 +43,8 @@ class UnetN2N(nn.Module):
         good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
         if not good or not ends[0] < ends[1]:
             raise ValueError(
-                f"UnetN2N input_range must be two numbers, the lower one first, got {ends!r}"
+                "UnetN2N input_range must be a tuple of two numbers, the lower one first, got "
+                f"{ends!r}"
             )
         super().__post_init__()
 
