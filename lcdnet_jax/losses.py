@@ -6,14 +6,14 @@ own means, so an example of weight 0 (padding of the last batch) does not count;
 are 0 the loss is 0. Shapes that disagree raise ValueError, integer images TypeError.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lcdnet_jax.metrics import float32_pair
-from lcdnet_jax.ops import dct_2d
+from lcdnet_jax.ops import dct_2d, rfft2
 
 Loss = Callable[..., jax.Array]
 
@@ -88,7 +88,69 @@ def _unnormalised(length: int) -> np.ndarray:
     return factors
 
 
-_LOSSES: dict[str, Loss] = {"l1": l1, "l2": l2, "charbonnier": charbonnier, "sse": sse}
+def l1_fft(
+    output: jax.Array | Sequence[jax.Array],
+    target: jax.Array,
+    *,
+    weights: jax.Array | None = None,
+    fft_weight: float = 0.1,
+) -> jax.Array:
+    """L1 of pixels plus ``fft_weight`` times L1 of Fourier coefficients, mean over scales.
+
+    The loss of LCDNet (arXiv 2504.10558; that of MIMO-UNet, Cho et al., ICCV 2021). The transform
+    is unnormalised and the mean over real and imaginary parts of all coefficients, so that for
+    noise-like errors of 256x256 pixels its mean is some 167 times that of the pixels; it grows
+    with the side of the crop. (An orthonormal one would be smaller by that side.)
+
+    Args:
+        output: ``[N, H, W, C]``, or several scales of it, the finest first.
+        target: ``[N, H, W, C]``; made smaller for other scales, bilinear without antialiasing.
+        weights: See the module.
+        fft_weight: Of the second term.
+    """
+    outputs = (output,) if isinstance(output, jax.Array | np.ndarray) else tuple(output)
+    total = jnp.zeros((), jnp.float32)
+    for scaled in outputs:
+        of_scale = target
+        if scaled.shape != target.shape:
+            of_scale = _smaller(target, scaled.shape, outputs[0].shape)
+        total += l1(scaled, of_scale, weights=weights)
+        if fft_weight:
+            total += fft_weight * _fft_l1(*float32_pair(scaled, of_scale), weights)
+    return total / len(outputs)
+
+
+def _smaller(target: jax.Array, shape: tuple[int, ...], finest: tuple[int, ...]) -> jax.Array:
+    """The target at a coarser scale."""
+    if finest != target.shape or any(target.shape[axis] % shape[axis] for axis in (1, 2)):
+        raise ValueError(
+            f"outputs of {finest} and {shape} do not fit a target of {target.shape}; train on "
+            "crops whose sides are multiples of 16"
+        )
+    exact = target.astype(jnp.float32)
+    return jax.image.resize(exact, (*target.shape[:1], *shape[1:]), "bilinear", antialias=False)
+
+
+def _fft_l1(output: jax.Array, target: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean of |real| and |imaginary| parts of the unnormalised transform of the difference."""
+    height, width, channels = output.shape[1:]
+    spectrum = rfft2(output - target) * (height * width) ** 0.5
+    # The columns that are left out repeat others, but for the first and, if even, the middle one.
+    twice = np.full((1, 1, width // 2 + 1, 1), 2, np.float32)
+    twice[:, :, 0] = 1
+    if width % 2 == 0:
+        twice[:, :, -1] = 1
+    magnitude = spectrum * jnp.sign(spectrum) * twice
+    return _mean(magnitude, weights) * (magnitude[0].size / (2 * height * width * channels))
+
+
+_LOSSES: dict[str, Loss] = {
+    "l1": l1,
+    "l2": l2,
+    "charbonnier": charbonnier,
+    "sse": sse,
+    "l1_fft": l1_fft,
+}
 NAMES = tuple(_LOSSES)
 
 

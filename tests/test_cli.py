@@ -364,7 +364,7 @@ class TestMistakes:
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--channels", "2"],
-                "channels must be one of 1, 3, got 2",
+                "channels must be one of 1, 3, 6, got 2",
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--channels", "three"],

@@ -87,6 +87,56 @@ def test_weight_of_the_dct_loss_on_patches_of_64():
     np.testing.assert_allclose(ratio, 16_384, rtol=1e-4)
 
 
+def l1_fft_by_hand(outputs, target, fft_weight):
+    """Targets from the definition of halving without antialiasing; NumPy's full transform."""
+    terms = []
+    for factor, output in zip((1, 2, 4, 8), outputs, strict=False):
+        cells = target.reshape(len(target), -1, factor, target.shape[2] // factor, factor, 1)
+        middle = slice((factor - 1) // 2, factor // 2 + 1)  # the two in the middle of a cell
+        smaller = cells[:, :, middle, :, middle].mean((2, 4))
+        spectrum = np.fft.fft2(output - smaller, axes=(1, 2))
+        parts = np.abs(np.stack([spectrum.real, spectrum.imag]))
+        terms.append(np.abs(output - smaller).mean() + fft_weight * parts.mean())
+    return np.mean(terms)
+
+
+@pytest.mark.parametrize("fft_weight", [0.1, 0.0])
+def test_l1_and_fourier_coefficients_of_four_scales(rng, fft_weight):
+    target = rng.random((2, 16, 24, 1), np.float32)
+    outputs = [rng.random((2, 16 // f, 24 // f, 1), np.float32) for f in (1, 2, 4, 8)]
+    loss = functools.partial(losses.l1_fft, fft_weight=fft_weight)
+    expected = l1_fft_by_hand([o.astype(np.float64) for o in outputs], target, fft_weight)
+    np.testing.assert_allclose(jax.jit(loss)(outputs, target), expected, rtol=1e-5)
+    one = l1_fft_by_hand([outputs[0].astype(np.float64)], target, fft_weight)
+    np.testing.assert_allclose(loss(outputs[0], target), one, rtol=1e-5)
+    if not fft_weight:
+        np.testing.assert_allclose(loss(outputs[0], target), losses.l1(outputs[0], target))
+    # Padding of the batch does not count, equal images lose nothing, and gradients are finite.
+    weights = jnp.array([1.0, 0.0])
+    alone = loss([o[:1] for o in outputs], target[:1])
+    np.testing.assert_allclose(loss(outputs, target, weights=weights), alone, rtol=1e-5)
+    value, gradient = jax.value_and_grad(loss)(target, target)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_fourier_loss_of_odd_widths_and_by_hand(rng):
+    """One pixel off by one: |coefficients| are |cos| and |sin|, at a single pixel 1 and 0."""
+    zero = jnp.zeros((1, 1, 1, 1))
+    np.testing.assert_allclose(losses.l1_fft(zero + 1, zero), 1 + 0.1 * 0.5, rtol=1e-6)
+    output, target = rng.random((1, 5, 7, 1)), rng.random((1, 5, 7, 1))
+    expected = l1_fft_by_hand([output], target, 0.1)
+    actual = losses.l1_fft(output.astype(np.float32), target.astype(np.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_scales_that_do_not_fit(rng):
+    target = rng.random((1, 20, 24, 1), np.float32)
+    outputs = [target, rng.random((1, 16, 16, 1), np.float32)]
+    with pytest.raises(ValueError, match="crops whose sides are multiples of 16"):
+        losses.l1_fft(outputs, target)
+
+
 @pytest.mark.parametrize("name", REFERENCE)
 def test_padding_does_not_count(rng, name):
     output, target = pair(rng, (3, 7, 5, 3))
@@ -137,5 +187,5 @@ def test_bad_input(name):
 
 def test_get():
     assert losses.get("charbonnier") is losses.charbonnier
-    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse"):
+    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse, l1_fft"):
         losses.get("huber")

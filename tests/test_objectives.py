@@ -1,6 +1,7 @@
 """Training without clean images: what Noise2Noise and Noise2Self show the network and ask of it."""
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -194,6 +195,36 @@ def test_the_dct_loss_is_added_with_its_weight(config):
     plain, extra = (f(output, seen["clean"]) for f in (losses.l2, losses.dct_sse))
     _, loss = step_with(config, Shift(), batch, dct_loss_weight=0.3)
     np.testing.assert_allclose(loss, plain + 0.3 * extra, rtol=1e-5)
+
+
+class Scales(Shift):
+    """Gives a coarser image when asked, as LCDNet does."""
+
+    HAS_SCALES: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None, all_scales=False):
+        a = self.param("a", nn.initializers.constant(0.5), ())
+        b = self.param("b", nn.initializers.constant(0.25), ())
+        finest = x * a + b
+        return (finest, finest[:, ::2, ::2]) if all_scales else finest
+
+
+def test_all_scales_are_compared_where_the_loss_takes_them(config):
+    batch = clean_batch(16, 16)
+    seen = prepared(config, batch)
+    output = 0.5 * seen["degraded"] + np.float32(0.25)
+    for loss, expected in (
+        ("l1_fft", losses.l1_fft((output, output[:, ::2, ::2]), seen["clean"], fft_weight=0.5)),
+        ("l2", losses.l2(output, seen["clean"])),
+    ):
+        _, actual = step_with(config, Scales(), batch, loss=loss, fft_weight=0.5)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_whole_spectra_need_all_pixels(config):
+    with pytest.raises(ConfigError, match="'l1_fft' compares whole spectra"):
+        prepared(config, clean_batch(), **N2S, loss="l1_fft")
 
 
 class Smooth(nn.Module):

@@ -19,6 +19,7 @@ import flax.linen as nn
 
 from lcdnet_jax.networks.buifd import BUIFD
 from lcdnet_jax.networks.dncnn import DnCNN
+from lcdnet_jax.networks.lcdnet import LCDNet
 from lcdnet_jax.networks.memnet import MemNet
 from lcdnet_jax.networks.n3net import N3Net
 from lcdnet_jax.networks.ridnet import RIDNet
@@ -28,6 +29,7 @@ from lcdnet_jax.networks.unet_n2n import UnetN2N
 _REGISTRY: dict[str, type[nn.Module]] = {
     "buifd": BUIFD,
     "dncnn": DnCNN,
+    "lcdnet": LCDNet,
     "memnet": MemNet,
     "n3net": N3Net,
     "ridnet": RIDNet,
@@ -78,6 +80,7 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
 __all__ = [
     "BUIFD",
     "DnCNN",
+    "LCDNet",
     "MemNet",
     "N3Net",
     "RIDNet",

@@ -35,12 +35,14 @@ def check_fields(module: nn.Module, **least: int) -> None:
 
 
 def check_image(x: Array, name: str, channels: int) -> None:
-    """Raises ValueError or TypeError unless ``x`` is floating point ``[N, H, W, channels]``."""
+    """Raises ValueError or TypeError unless ``x`` is ``[N, H, W, channels]``, floating point."""
     if x.ndim != 4 or x.shape[-1] != channels:
         raise ValueError(
             f"{name}(channels={channels}) takes [N, H, W, {channels}], got shape {x.shape}; "
             "convert the image or create the network with other channels"
         )
+    if 0 in x.shape[:3]:
+        raise ValueError(f"{name} got no pixels, shape {x.shape}; drop empty images")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{name} takes floating-point images in [0, 1], got {x.dtype}; convert with "

@@ -2,6 +2,8 @@
 
 from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d
 from lcdnet_jax.ops.deform_conv import deform_conv2d
+from lcdnet_jax.ops.depthwise import depthwise_conv2d
+from lcdnet_jax.ops.fourier import irfft2, rfft2
 from lcdnet_jax.ops.padding import pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
 
@@ -11,7 +13,10 @@ __all__ = [
     "dct_2d",
     "dct_matrix",
     "deform_conv2d",
+    "depthwise_conv2d",
     "idct_2d",
+    "irfft2",
     "pad_to_multiple",
+    "rfft2",
     "upsample2x",
 ]

@@ -1,5 +1,6 @@
 """One optimiser step: prepare, restore, compare, update."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,11 @@ def make_train_step(
     "grad_norm" (before clipping) and "learning_rate".
     """
     loss_function = losses.get(config.loss)
+    options: dict[str, Any] = {}
+    if config.loss == "l1_fft":
+        loss_function = functools.partial(loss_function, fft_weight=config.fft_weight)
+        if getattr(module, "HAS_SCALES", False):
+            options["all_scales"] = True
     schedule = make_schedule(config)
     parts = config.accumulate
 
@@ -46,13 +52,19 @@ def make_train_step(
         params: Any, batch_stats: Any, batch: Batch
     ) -> tuple[Array, tuple[Array, Any]]:
         variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
-        restored, updates = module.apply(
-            variables, batch["degraded"], train=True, axis_name=axis_name, mutable=["batch_stats"]
+        outputs, updates = module.apply(
+            variables,
+            batch["degraded"],
+            train=True,
+            axis_name=axis_name,
+            mutable=["batch_stats"],
+            **options,
         )
+        restored = outputs[0] if options else outputs
         psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
         if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
-            restored = jnp.where(batch["scored"], restored, batch["clean"])
-        loss = loss_function(restored, batch["clean"], weights=batch["mask"])
+            restored = outputs = jnp.where(batch["scored"], restored, batch["clean"])
+        loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
         if config.dct_loss_weight:
             dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
             loss = loss + config.dct_loss_weight * dct_loss

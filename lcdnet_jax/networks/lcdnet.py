@@ -1,0 +1,745 @@
+"""LCDNet: deblurring and deraining by selection of scales and frequencies.
+
+Gao and Dang, "Enhancing Image Restoration through Learning Context-Rich and Detail-Accurate
+Features" (arXiv 2504.10558; journal version in Neural Networks, 2026). **A reconstruction**: no
+code was released, and the text available to us fixes the parts but not all of their order and
+sizes. docs/lcdnet.md says of each choice whether it is the paper's, that of the papers it builds
+on, or ours; where a choice has an alternative it is a field here. The authors' numbers are not to
+be expected.
+
+Read :class:`LCDNet` first, then its blocks in the order of use.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax import ops
+from lcdnet_jax.networks._blocks import check_fields, check_image
+from lcdnet_jax.ops import conv2x2_down
+from lcdnet_jax.ops.precision import at_least_float32
+
+_CHOICES = {
+    "block": ("mssf", "naf"),
+    "global_branch": ("fourier_unit", "literal_chain", "none"),
+    "msfm_fusion": ("sk", "cross"),
+    "msfm_softmax": ("branch", "joint"),
+    "scam_type": ("sk", "sff", "cross", "none"),
+    "scam_softmax": ("branch", "joint"),
+    "sfe_type": ("scm", "naf"),
+    "input_downsample": ("nearest", "bilinear"),
+    "residual_base": (None, "input", "view_mean", "none"),
+}
+_SCALES = 4
+
+
+class LCDNet(nn.Module):
+    """U-net of four scales and a middle that takes the image at each scale and restores each.
+
+    Scales have ``width`` * (1, 2, 4, 8) channels and the middle 16 times ``width``. H and W may
+    be any size: inside, the image is mirrored up to a multiple of 16 and the finest result is
+    cropped back. Its output is the degraded image plus a residual.
+
+    Attributes:
+        channels: Channels of the image: 1, 3, or 6 for the two views of a dual-pixel camera (left
+            red, green, blue, then right), which give one image of 3.
+        width: Channels at full resolution, a multiple of 16.
+        enc_blocks: MSSF blocks at each scale of the encoder, fine to coarse.
+        mid_blocks: The same of the middle.
+        dec_blocks: The same of the decoder, fine to coarse.
+        block: "mssf", or "naf" for NAFNet's plain block (ablation).
+        global_branch: The branch of a block that sees the whole image: "fourier_unit", a gate
+            between spectra; "literal_chain", the most literal reading of the text; "none".
+        use_msfm: End each stage with MSFM.
+        msfm_kernels: Sizes of the two low-pass filters of MSFM.
+        msfm_groups: Filters of one image in each half of the channels.
+        msfm_fusion: How MSFM joins low and high frequencies: "sk", by channel weights, or "cross",
+            by attention along rows.
+        msfm_softmax: The two channel weights add up to 1 ("branch"), or all of them ("joint").
+        scam_type: How the encoder's features are gated on their way to the decoder: "sk", by
+            channel weights; "sff", in the way of MSFSNet; "cross", by attention along rows; "none".
+        scam_softmax: As ``msfm_softmax``, for "sk".
+        sfe_type: How smaller images enter the encoder: "scm", four convolutions, or "naf".
+        input_downsample: How images are made smaller: "nearest" (every other pixel, from the
+            first) or "bilinear" (means of 2x2).
+        residual_base: What residuals are added to: "input", "view_mean" (of six channels) or
+            "none". None: the input, for six channels the mean of the views.
+        norm_eps: Of layer normalisation.
+        layer_scale_init: Start of the factors of the branches of a block; None for no factors.
+        local_pool: Global means are taken over windows of so many pixels of the full resolution,
+            as at training size, in both directions; None for the whole image. For testing, 1.5
+            times the side of the training crops (Chu et al., "Improving Image Restoration by
+            Revisiting Global Information Aggregation", ECCV 2022).
+        remat: Compute blocks again in the backward pass instead of keeping what they compute.
+        dtype: Compute type. Fourier transforms, normalisation, softmax and means stay in float32.
+    """
+
+    channels: int = 3
+    width: int = 32
+    enc_blocks: tuple[int, ...] = (1, 1, 1, 28)
+    mid_blocks: int = 1
+    dec_blocks: tuple[int, ...] = (1, 1, 1, 1)
+    block: str = "mssf"
+    global_branch: str = "fourier_unit"
+    use_msfm: bool = True
+    msfm_kernels: tuple[int, ...] = (3, 5)
+    msfm_groups: int = 8
+    msfm_fusion: str = "sk"
+    msfm_softmax: str = "branch"
+    scam_type: str = "sk"
+    scam_softmax: str = "branch"
+    sfe_type: str = "scm"
+    input_downsample: str = "nearest"
+    residual_base: str | None = None
+    norm_eps: float = 1e-6
+    layer_scale_init: float | None = 0.0
+    local_pool: int | None = None
+    remat: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    # Losses that compare several scales ask for them by ``all_scales``.
+    HAS_SCALES: ClassVar[bool] = True
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 16, "enc_blocks": (1, 1, 1, 1)},
+        "small": {"width": 32, "enc_blocks": (1, 1, 1, 8)},
+        "base": {"width": 32, "enc_blocks": (1, 1, 1, 28)},
+        "large": {"width": 64, "enc_blocks": (1, 1, 1, 28)},
+    }
+
+    def __post_init__(self) -> None:
+        _check(self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool = False,
+        axis_name: str | None = None,
+        all_scales: bool = False,
+    ) -> Any:
+        """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here.
+
+        Args:
+            x: Degraded images.
+            train: Unused.
+            axis_name: Unused.
+            all_scales: Give the coarser images, too.
+
+        Returns:
+            ``[N, H, W, 3]`` (or 1); with ``all_scales`` a tuple of that and of the images at 1/2,
+            1/4 and 1/8 of the size, H and W rounded up to multiples of 16.
+        """
+        del train, axis_name
+        check_image(x, "LCDNet", self.channels)
+        height, width = x.shape[1:3]
+        images = self._pyramid(ops.pad_to_multiple(x, 16))
+        widths = [self.width * 2**scale for scale in range(_SCALES + 1)]
+        shared = _Shared(
+            self.dtype, self.norm_eps, self.layer_scale_init, self.global_branch, self.block
+        )
+
+        def stage(feature: Array, blocks: int, scale: int, name: str) -> Array:
+            return HSFSBlock(
+                blocks,
+                self.msfm_kernels if self.use_msfm else (),
+                self.msfm_groups,
+                self.msfm_fusion,
+                self.msfm_softmax,
+                self._window(scale),
+                self.remat,
+                shared,
+                name=name,
+            )(feature)
+
+        # Encoder: at each scale but the first, the smaller image joins.
+        feature = _conv(widths[0], 3, self.dtype, "stem")(images[0].astype(self.dtype))
+        skips = []
+        for scale in range(_SCALES):
+            if scale:
+                shallow = SFE(widths[scale], self.sfe_type, shared, name=f"sfe{scale}")
+                joined = jnp.concatenate([shallow(images[scale]), feature], axis=-1)
+                feature = _conv(widths[scale], 1, self.dtype, f"merge{scale}")(joined)
+            feature = stage(feature, self.enc_blocks[scale], scale, f"enc{scale}")
+            skips.append(feature)
+            feature = Down(self.dtype, name=f"down{scale}")(feature)
+        feature = stage(feature, self.mid_blocks, _SCALES, "mid")
+
+        # Decoder: coarse to fine, beside what the encoder saw, gated.
+        if self.scam_type == "sff":
+            skips = SFF(shared, name="sff")(skips, feature)
+        outputs = []
+        for scale in reversed(range(_SCALES)):
+            channels = widths[scale]
+            feature = Up(self.dtype, name=f"up{scale}")(feature)
+            gated = skips[scale]
+            if self.scam_type == "sk":
+                scam = SCAM(self.scam_softmax, self._window(scale), self.dtype, name=f"scam{scale}")
+                gated = scam(gated, feature)
+            elif self.scam_type == "cross":
+                gated, feature = RowAttention(shared, name=f"scam{scale}")(gated, feature)
+            joined = jnp.concatenate([feature, gated], axis=-1)
+            feature = _conv(channels, 1, self.dtype, f"skip{scale}")(joined)
+            feature = stage(feature, self.dec_blocks[scale], scale, f"dec{scale}")
+            if scale == 0 or all_scales or self.is_initializing():
+                head = _conv(min(self.channels, 3), 3, self.dtype, f"head{scale}")
+                base = self._base(images[scale])
+                outputs.append((base + head(feature).astype(base.dtype)).astype(x.dtype))
+        outputs = [outputs.pop()[:, :height, :width], *reversed(outputs)]
+        return tuple(outputs) if all_scales else outputs[0]
+
+    def _pyramid(self, image: Array) -> list[Array]:
+        """The image at sizes 1, 1/2, 1/4 and 1/8."""
+        images = [image]
+        for _ in range(_SCALES - 1):
+            finer = images[-1]
+            if self.input_downsample == "nearest":
+                images.append(finer[:, ::2, ::2])
+            else:
+                images.append(_mean_of_cells(finer, 2))
+        return images
+
+    def _base(self, image: Array) -> Array:
+        """What a residual is added to, in float32."""
+        image = image.astype(at_least_float32(image.dtype))
+        base = self.residual_base or ("view_mean" if self.channels == 6 else "input")
+        if base == "none":
+            return jnp.zeros((*image.shape[:3], min(self.channels, 3)), image.dtype)
+        return (image[..., :3] + image[..., 3:]) / 2 if base == "view_mean" else image
+
+    def _window(self, scale: int) -> int | None:
+        return None if self.local_pool is None else max(1, self.local_pool // 2**scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What all blocks have in common; see the fields of :class:`LCDNet`."""
+
+    dtype: DTypeLike
+    norm_eps: float
+    layer_scale_init: float | None
+    global_branch: str
+    block: str
+
+
+class HSFSBlock(nn.Module):
+    """A stage: ``blocks`` MSSF blocks, then MSFM added to what they give.
+
+    Equal blocks are one loop over stacked parameters (``nn.scan``), compiled once.
+    """
+
+    blocks: int
+    msfm_kernels: tuple[int, ...]
+    msfm_groups: int
+    msfm_fusion: str
+    msfm_softmax: str
+    window: int | None
+    remat: bool
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kind = MSSFBlock if self.shared.block == "mssf" else NAFBlock
+        block = kind(self.window, self.shared, name="blocks")
+
+        def body(block: nn.Module, carry: Array, _: None) -> tuple[Array, None]:
+            return block(carry), None
+
+        loop = nn.scan(
+            nn.remat(body) if self.remat else body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.blocks,
+        )
+        x, _ = loop(block, x, None)
+        if not self.msfm_kernels:
+            return x
+        msfm = MSFM(
+            self.msfm_kernels, self.msfm_groups, self.msfm_fusion, self.msfm_softmax, self.window,
+            self.shared, name="msfm",
+        )  # fmt: skip
+        return x + msfm(x)
+
+
+class MSSFBlock(nn.Module):
+    """Multi-scale spatial and frequency block: a local and a global branch, then two kernel sizes.
+
+    With factors of 0 it gives back its input.
+    """
+
+    window: int | None
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels, dtype = x.shape[-1], self.shared.dtype
+        normed = _layer_norm(self.shared, "norm1")(x)
+        local = _gated(normed, dtype, "local")
+        local = _attend(local, self.window, dtype, "local_sca")
+        total = x + _scaled(_conv(channels, 1, dtype, "local_out")(local), self, "beta_local")
+        if self.shared.global_branch == "fourier_unit":
+            branch = FourierUnit(self.window, self.shared, name="global")(normed)
+            total += _scaled(branch, self, "beta_global")
+        elif self.shared.global_branch == "literal_chain":
+            branch = LiteralChain(self.shared, name="global")(normed)
+            total += _scaled(branch, self, "beta_global")
+
+        # Kernels of 3 and 5 pixels whose results are gated and mixed, twice.
+        y = _conv(2 * channels, 1, dtype, "expand", bias=False)(
+            _layer_norm(self.shared, "norm2")(total)
+        )
+        small, large = (
+            _gate(Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}")(y)) for k in (3, 5)
+        )
+        (small1, small2), (large1, large2) = (
+            jnp.split(part, 2, axis=-1) for part in (small, large)
+        )
+        small = jnp.concatenate([small1, large1], axis=-1)
+        large = jnp.concatenate([small2, large2], axis=-1)
+        small, large = (
+            _gate(Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}")(part))
+            for part, k in ((small, 3), (large, 5))
+        )
+        y = _conv(channels, 1, dtype, "reduce", bias=False)(
+            jnp.concatenate([small, large], axis=-1)
+        )
+        return total + _scaled(y, self, "gamma")
+
+
+class FourierUnit(nn.Module):
+    """The global branch: a gate between spectra, so that every pixel depends on all.
+
+    A product over frequencies is what makes the mixing depend on the image; a convolution by 1x1
+    alone would be linear. FDTANet's unit is its model.
+    """
+
+    window: int | None
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels, dtype = x.shape[-1], self.shared.dtype
+        y = _gated(x, dtype, "spatial")
+        spectrum = ops.rfft2(y.astype(at_least_float32(dtype))).astype(dtype)
+        spectrum = _conv(4 * channels, 1, dtype, "spectral")(spectrum)
+        spectrum = _gate(_layer_norm(self.shared, "norm")(spectrum))
+        y = ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
+        return _conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
+
+
+class LiteralChain(nn.Module):
+    """The global branch as the text reads most literally: the local branch's steps on a spectrum.
+
+    1x1, depthwise 3x3 over the plane of frequencies, gate, channel attention, 1x1.
+    """
+
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        dtype = self.shared.dtype
+        spectrum = ops.rfft2(x.astype(at_least_float32(dtype))).astype(dtype)
+        spectrum = _attend(_gated(spectrum, dtype, "spectral"), None, dtype, "sca")
+        spectrum = _conv(2 * x.shape[-1], 1, dtype, "out")(spectrum)
+        return ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
+
+
+class NAFBlock(nn.Module):
+    """NAFNet's block (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022)."""
+
+    window: int | None
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels, dtype = x.shape[-1], self.shared.dtype
+        y = _gated(_layer_norm(self.shared, "norm1")(x), dtype, "spatial")
+        y = _conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
+        x = x + _scaled(y, self, "beta")
+        y = _conv(2 * channels, 1, dtype, "expand")(_layer_norm(self.shared, "norm2")(x))
+        return x + _scaled(_conv(channels, 1, dtype, "reduce")(_gate(y)), self, "gamma")
+
+
+class MSFM(nn.Module):
+    """Multi-scale selective frequency module: low and high frequencies, weighed by channel.
+
+    Half of the channels is split by a small filter, half by a large one. The filters are predicted
+    from the image's mean, one for each group of channels; their taps are positive and add up to 1.
+    """
+
+    kernels: tuple[int, ...]
+    groups: int
+    fusion: str
+    softmax: str
+    window: int | None
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels, dtype = x.shape[-1], self.shared.dtype
+        halves = jnp.split(_conv(channels, 1, dtype, "in")(x), 2, axis=-1)
+        branches = [
+            self._branch(half, kernel, f"{kernel}x{kernel}")
+            for half, kernel in zip(halves, self.kernels, strict=True)
+        ]
+        return _conv(channels, 1, dtype, "out")(jnp.concatenate(branches, axis=-1))
+
+    def _branch(self, y: Array, size: int, name: str) -> Array:
+        dtype, channels = self.shared.dtype, y.shape[-1]
+        filters = self._filters(y, size, name)
+        self.sow("intermediates", f"filters_{name}", filters)
+        low = low_pass(y, filters)
+        high = y - low
+        if self.fusion == "cross":
+            low, high = RowAttention(self.shared, name=f"fuse_{name}")(low, high)
+            y = low + high
+        else:
+            z = _dense(max(channels // 2, 32), dtype, f"squeeze_{name}")(_mean(y, self.window))
+            weight_high, weight_low = _pair_of_weights(z, channels, self.softmax, dtype, True, name)
+            y = weight_high * high + weight_low * low
+        return _conv(channels, 1, dtype, f"out_{name}")(y)
+
+    def _filters(self, y: Array, size: int, name: str) -> Array:
+        """``[N, groups, size**2]`` float32; the mean is that of the whole image at any size."""
+        taps = size**2
+        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        dense = _dense(
+            self.groups * taps, self.shared.dtype, f"filter_{name}", bias=False, init=init
+        )
+        logits = _layer_norm(self.shared, f"filter_norm_{name}")(dense(_mean(y, None)))
+        logits = logits.astype(at_least_float32(self.shared.dtype))
+        return jax.nn.softmax(logits.reshape(y.shape[0], self.groups, taps), axis=-1)
+
+
+def low_pass(y: Array, filters: Array) -> Array:
+    """Filters each group of consecutive channels, the image mirrored at its borders.
+
+    Args:
+        y: ``[N, H, W, C]``.
+        filters: ``[N, groups, taps]``, square kernels row by row.
+    """
+    _, height, width, channels = y.shape
+    groups, taps = filters.shape[1:]
+    size = round(taps**0.5)
+    reach = size // 2
+    padded = jnp.pad(y, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    weights = jnp.repeat(filters.astype(y.dtype), channels // groups, axis=1)[:, :, None, None, :]
+    total = jnp.zeros_like(y)
+    for tap in range(taps):  # shifted sums: patches of all pixels would be `taps` times the image
+        row, column = divmod(tap, size)
+        shifted = padded[:, row : row + height, column : column + width]
+        total += shifted * weights[..., tap].transpose(0, 2, 3, 1)
+    return total
+
+
+class SCAM(nn.Module):
+    """Gate of a skip connection: encoder and decoder features weighed by channel and added."""
+
+    softmax: str
+    window: int | None
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, encoder: Array, decoder: Array) -> Array:
+        channels = encoder.shape[-1]
+        squeezed = _dense(max(channels // 8, 4), self.dtype, "squeeze", bias=False)
+        t = _gate(squeezed(_mean(encoder + decoder, self.window)))
+        weights = _pair_of_weights(t, channels, self.softmax, self.dtype, False, "gate")
+        self.sow("intermediates", "gates", weights)
+        return weights[0] * encoder + weights[1] * decoder
+
+
+class SFF(nn.Module):
+    """All skip connections in the way of MSFSNet (the alternative ``scam_type`` "sff").
+
+    Every scale of the encoder is mixed from all, gated beside a context that comes from the middle
+    and is handed down from scale to scale, and mixed from all once more. Each gate's softmax is
+    over the channels of one branch, so it passes little.
+    """
+
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, skips: list[Array], middle: Array) -> list[Array]:
+        dtype = self.shared.dtype
+        features = self._mix(skips, "before")
+        context = middle
+        gated: list[Array] = []
+        for scale in reversed(range(len(skips))):
+            context = Up(dtype, name=f"context{scale}")(context)
+            feature = features[scale]
+            channels = feature.shape[-1]
+            squeeze = _dense(max(channels // 8, 4), dtype, f"squeeze{scale}", bias=False)
+            t = _gate(squeeze(_mean(feature + context, None)))
+            of_feature, of_context = (
+                _softmax(_dense(channels, dtype, f"{name}{scale}", bias=False)(t), -1)
+                for name in ("feature", "gate")
+            )
+            context = context * of_context + context
+            gated.insert(0, feature * of_feature + feature + context)
+        return self._mix(gated, "after")
+
+    def _mix(self, features: list[Array], name: str) -> list[Array]:
+        """Each scale from all of them, resampled to it."""
+        mixed = []
+        for to, feature in enumerate(features):
+            channels, resampled = feature.shape[-1], []
+            for source, other in enumerate(features):
+                label = f"{name}_{source}_to_{to}"
+                factor = 2 ** abs(to - source)
+                if source < to:
+                    other = _conv(channels, 1, self.shared.dtype, label)(
+                        other[:, ::factor, ::factor]
+                    )
+                elif source > to:
+                    wide = _conv(channels * factor**2, 1, self.shared.dtype, label, bias=False)
+                    other = _pixel_shuffle(wide(other), factor)
+                resampled.append(other)
+            merge = _conv(channels, 1, self.shared.dtype, f"{name}_{to}")
+            mixed.append(merge(jnp.concatenate(resampled, axis=-1)))
+        return mixed
+
+
+class RowAttention(nn.Module):
+    """Two feature maps attend to each other along rows, both ways.
+
+    The cross-attention of stereo views (Chu, Chen and Yu, "NAFSSR", CVPRW 2022); with factors of
+    0, as at the start, both pass unchanged.
+    """
+
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, one: Array, other: Array) -> tuple[Array, Array]:
+        channels, dtype = one.shape[-1], self.shared.dtype
+        exact = at_least_float32(dtype)
+
+        def project(x: Array, name: str) -> Array:
+            return _conv(channels, 1, dtype, name)(x).astype(exact)
+
+        query = project(_layer_norm(self.shared, "norm_one")(one), "query_one")
+        key = project(_layer_norm(self.shared, "norm_other")(other), "query_other")
+        scores = jnp.einsum("nhqc,nhkc->nhqk", query, key, precision="highest") / channels**0.5
+        of_other = jnp.einsum(
+            "nhqk,nhkc->nhqc", _softmax(scores, -1), project(other, "value_other")
+        )
+        of_one = jnp.einsum("nhqk,nhqc->nhkc", _softmax(scores, -2), project(one, "value_one"))
+        one = one + _scaled(of_other.astype(dtype), self, "beta")
+        return one, other + _scaled(of_one.astype(dtype), self, "gamma")
+
+
+class SFE(nn.Module):
+    """Shallow features of a smaller image."""
+
+    features: int
+    kind: str
+    shared: _Shared
+
+    @nn.compact
+    def __call__(self, image: Array) -> Array:
+        c, dtype = self.features, self.shared.dtype
+        y = image.astype(dtype)
+        if self.kind == "naf":
+            return NAFBlock(None, self.shared, name="block")(_conv(c, 3, dtype, "conv")(y))
+        y = nn.gelu(_conv(c // 4, 3, dtype, "conv1")(y), approximate=False)
+        y = nn.gelu(_conv(c // 2, 1, dtype, "conv2")(y), approximate=False)
+        y = nn.gelu(_conv(c // 2, 3, dtype, "conv3")(y), approximate=False)
+        y = _conv(c, 1, dtype, "conv4")(y)
+        # Normalised over pixels, each channel of each image by itself.
+        norm = nn.GroupNorm(
+            num_groups=None, group_size=1, epsilon=1e-5, dtype=at_least_float32(dtype), name="norm"
+        )
+        return norm(y.astype(at_least_float32(dtype))).astype(dtype)
+
+
+class Depthwise(nn.Module):
+    """Depthwise convolution to ``multiplier`` times the channels."""
+
+    size: int
+    multiplier: int = 1
+    bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        out = self.multiplier * x.shape[-1]
+        shape = (self.size, self.size, 1, out)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        y = ops.depthwise_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (out,))
+            y += bias.astype(self.dtype)[None, None, None]
+        return y
+
+
+class Down(nn.Module):
+    """Half the size, twice the channels: a 2x2 convolution of stride 2."""
+
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (2, 2, channels, 2 * channels)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (2 * channels,))
+        y = conv2x2_down(x, kernel.astype(self.dtype))
+        return y + bias.astype(self.dtype)[None, None, None]
+
+
+class Up(nn.Module):
+    """Twice the size, half the channels: a 1x1 convolution, whose channels become pixels."""
+
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = _conv(2 * x.shape[-1], 1, self.dtype, "conv", bias=False)
+        return _pixel_shuffle(conv(x), 2)
+
+
+def _pixel_shuffle(x: Array, factor: int) -> Array:
+    """``[N, H, W, C f f]`` -> ``[N, f H, f W, C]``, in PyTorch's order of channels."""
+    n, height, width, channels = x.shape
+    channels //= factor**2
+    x = x.reshape(n, height, width, channels, factor, factor).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, factor * height, factor * width, channels)
+
+
+def _mean_of_cells(x: Array, factor: int) -> Array:
+    n, height, width, channels = x.shape
+    cells = x.reshape(n, height // factor, factor, width // factor, factor, channels)
+    return cells.mean(axis=(2, 4))
+
+
+def _conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bool = True) -> nn.Conv:
+    return nn.Conv(features, (size, size), use_bias=bias, dtype=dtype, name=name)
+
+
+def _dense(
+    features: int, dtype: DTypeLike, name: str, *, bias: bool = True, init: Any = None
+) -> nn.Dense:
+    """A 1x1 convolution of means."""
+    init = init or nn.initializers.lecun_normal()
+    return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
+
+
+def _gate(x: Array) -> Array:
+    """SimpleGate: the product of the two halves of the channels."""
+    one, other = jnp.split(x, 2, axis=-1)
+    return one * other
+
+
+def _gated(x: Array, dtype: DTypeLike, name: str) -> Array:
+    """1x1 to twice the channels, depthwise 3x3, gate: the head of NAFNet's block."""
+    channels = 2 * x.shape[-1]
+    y = _conv(channels, 1, dtype, f"{name}_expand")(x)
+    return _gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
+
+
+def _attend(x: Array, window: int | None, dtype: DTypeLike, name: str) -> Array:
+    """Simplified channel attention: times a 1x1 convolution of the mean."""
+    return x * _dense(x.shape[-1], dtype, name)(_mean(x, window))
+
+
+def _mean(x: Array, window: int | None) -> Array:
+    """Mean over the image ``[N, 1, 1, C]``, or around each pixel ``[N, H, W, C]``.
+
+    A window inside the image is moved inwards at its borders.
+    """
+    exact = x.astype(at_least_float32(x.dtype))
+    height, width = x.shape[1:3]
+    if window is None or window >= max(height, width):
+        return exact.mean(axis=(1, 2), keepdims=True).astype(x.dtype)
+    for axis, side in ((1, height), (2, width)):
+        size = min(window, side)
+        window_shape = [1, 1, 1, 1]
+        window_shape[axis] = size
+        zero = jnp.zeros((), exact.dtype)
+        sums = jax.lax.reduce_window(exact, zero, jax.lax.add, window_shape, (1, 1, 1, 1), "VALID")
+        before = (size - 1) // 2
+        edges = [(0, 0)] * 4
+        edges[axis] = (before, size - 1 - before)
+        exact = jnp.pad(sums / size, edges, mode="edge")
+    return exact.astype(x.dtype)
+
+
+def _pair_of_weights(
+    z: Array, channels: int, softmax: str, dtype: DTypeLike, bias: bool, name: str
+) -> tuple[Array, Array]:
+    """Two weights for each channel, in ``dtype``; call from a compact method."""
+    one, other = (_dense(channels, dtype, f"{name}_{i}", bias=bias)(z) for i in (0, 1))
+    if softmax == "branch":
+        weights = _softmax(jnp.stack([one, other]), 0)
+        return weights[0], weights[1]
+    weights = _softmax(jnp.concatenate([one, other], axis=-1), -1)
+    return weights[..., :channels], weights[..., channels:]
+
+
+def _softmax(x: Array, axis: int) -> Array:
+    return jax.nn.softmax(x.astype(at_least_float32(x.dtype)), axis=axis).astype(x.dtype)
+
+
+def _layer_norm(shared: _Shared, name: str) -> Any:
+    """Over the channels of each pixel, in float32."""
+    exact = at_least_float32(shared.dtype)
+    layer = nn.LayerNorm(epsilon=shared.norm_eps, dtype=exact, name=name)
+    return lambda x: layer(x.astype(exact)).astype(shared.dtype)
+
+
+def _scaled(branch: Array, block: Any, name: str) -> Array:
+    """A branch times its factors, where there are any."""
+    init = block.shared.layer_scale_init
+    if init is None:
+        return branch
+    factors = block.param(name, nn.initializers.constant(init), (branch.shape[-1],))
+    return branch * factors.astype(branch.dtype)[None, None, None]
+
+
+def _check(network: LCDNet) -> None:
+    """Raises ValueError for fields that make no network."""
+    check_fields(network, channels=1, width=16, mid_blocks=1, msfm_groups=1)
+    if network.channels not in (1, 3, 6):
+        raise ValueError(
+            f"LCDNet channels must be 1, 3, or 6 for two views, got {network.channels}"
+        )
+    if network.width % 16:
+        raise ValueError(
+            f"LCDNet width {network.width} is not divisible by 16; use "
+            f"{max(16, network.width // 16 * 16)} or {network.width // 16 * 16 + 16}"
+        )
+    for field in ("enc_blocks", "dec_blocks"):
+        counts = getattr(network, field)
+        if len(counts) != _SCALES or not all(isinstance(n, int) and n >= 1 for n in counts):
+            raise ValueError(
+                f"LCDNet {field} must be {_SCALES} integers of at least 1, got {counts!r}"
+            )
+    for field, allowed in _CHOICES.items():
+        if getattr(network, field) not in allowed:
+            raise ValueError(
+                f"LCDNet {field} must be one of {', '.join(map(repr, allowed))}, got "
+                f"{getattr(network, field)!r}"
+            )
+    sizes = network.msfm_kernels
+    if len(sizes) != 2 or not all(isinstance(size, int) and size % 2 == 1 for size in sizes):
+        raise ValueError(f"LCDNet msfm_kernels must be two odd sizes, got {sizes!r}")
+    if network.width // 2 % network.msfm_groups:
+        raise ValueError(
+            f"LCDNet msfm_groups {network.msfm_groups} does not divide half of the width "
+            f"({network.width // 2}); use 8"
+        )
+    if network.residual_base == "view_mean" and network.channels != 6:
+        raise ValueError("LCDNet residual_base 'view_mean' is for 6 channels; use 'input'")
+    if network.residual_base == "input" and network.channels == 6:
+        raise ValueError("LCDNet has no residual_base 'input' of 6 channels; use 'view_mean'")
+    if network.local_pool is not None:
+        check_fields(network, local_pool=1)

@@ -1,0 +1,496 @@
+"""LCDNet layer by layer against NumPy in float64, its sizes, options and refusals."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from scipy import ndimage, special
+
+from lcdnet_jax import networks
+from lcdnet_jax.networks import lcdnet
+
+# Compiled without LLVM's optimisation: these programs run once.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def drawn(module, *shapes):
+    """Variables as after some training: every number its own, so that none can be mixed up."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "kernel":
+            fan = np.prod(leaf.shape[:-1]) if leaf.ndim < 5 else np.prod(leaf.shape[1:-1])
+            value = rng.normal(0, fan**-0.5, leaf.shape)
+        elif name == "scale":
+            value = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            value = rng.uniform(-0.4, 0.4, leaf.shape)
+        return jnp.asarray(value, jnp.float32)
+
+    inputs = [jnp.zeros(shape) for shape in shapes]
+    return jax.tree_util.tree_map_with_path(
+        draw, {"params": jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]}
+    )
+
+
+def image(*shape):
+    return np.random.default_rng(1).uniform(size=shape).astype(np.float32)
+
+
+def shared(**fields):
+    options = {"dtype": jnp.float32, "norm_eps": 1e-6, "layer_scale_init": 0.0}
+    return lcdnet._Shared(**options | {"global_branch": "fourier_unit", "block": "mssf"} | fields)
+
+
+# --- The layers by hand, in float64 ---------------------------------------------------------------
+
+
+def conv(x, p):
+    """Zero-padded, by shifted products; grouped where the kernel has fewer inputs."""
+    kernel = np.asarray(p["kernel"], np.float64)
+    size, per_group, out = kernel.shape[0], kernel.shape[2], kernel.shape[3]
+    reach = size // 2
+    height, width = x.shape[1:3]
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    total = 0
+    for i in range(size):
+        for j in range(size):
+            part = padded[:, i : i + height, j : j + width]
+            if per_group == x.shape[3]:
+                total = total + part @ kernel[i, j]
+            else:  # depthwise: output o belongs to input o // multiplier
+                total = total + part.repeat(out // x.shape[3], axis=-1) * kernel[i, j, 0]
+    return total + np.asarray(p.get("bias", np.zeros(out)), np.float64)
+
+
+def dense(x, p):
+    return x @ np.asarray(p["kernel"], np.float64) + np.asarray(p.get("bias", 0), np.float64)
+
+
+def norm(x, p, axes=-1, eps=1e-6):
+    centred = x - x.mean(axes, keepdims=True)
+    unit = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + eps)
+    return unit * np.asarray(p["scale"], np.float64) + np.asarray(p["bias"], np.float64)
+
+
+def gate(x):
+    half = x.shape[-1] // 2
+    return x[..., :half] * x[..., half:]
+
+
+def mean(x):
+    return x.mean((1, 2), keepdims=True)
+
+
+def softmax(x, axis):
+    weights = np.exp(x - x.max(axis, keepdims=True))
+    return weights / weights.sum(axis, keepdims=True)
+
+
+def cat(*parts):
+    return np.concatenate(parts, axis=-1)
+
+
+def head_of(x, p, name):
+    return gate(conv(conv(x, p[f"{name}_expand"]), p[f"{name}_dw"]))
+
+
+def mssf_block(x, p):
+    n = norm(x, p["norm1"])
+    local = head_of(n, p, "local")
+    total = x + p["beta_local"] * conv(local * dense(mean(local), p["local_sca"]), p["local_out"])
+
+    f = p["global"]
+    spectrum = np.fft.rfft2(head_of(n, f, "spatial"), axes=(1, 2), norm="ortho")
+    mixed = gate(norm(conv(cat(spectrum.real, spectrum.imag), f["spectral"]), f["norm"]))
+    half = mixed.shape[-1] // 2
+    spectrum = mixed[..., :half] + 1j * mixed[..., half:]
+    y = np.fft.irfft2(spectrum, x.shape[1:3], axes=(1, 2), norm="ortho")
+    total = total + p["beta_global"] * conv(y * dense(mean(y), f["sca"]), f["out"])
+
+    h = conv(norm(total, p["norm2"]), p["expand"])
+    small, large = gate(conv(h, p["first_3"])), gate(conv(h, p["first_5"]))
+    half = small.shape[-1] // 2
+    u = gate(conv(cat(small[..., :half], large[..., :half]), p["second_3"]))
+    v = gate(conv(cat(small[..., half:], large[..., half:]), p["second_5"]))
+    return total + p["gamma"] * conv(cat(u, v), p["reduce"])
+
+
+def msfm(x, p, groups=8):
+    y = conv(x, p["in"])
+    half = y.shape[-1] // 2
+    branches = []
+    for part, size in ((y[..., :half], 3), (y[..., half:], 5)):
+        name = f"{size}x{size}"
+        logits = norm(dense(mean(part), p[f"filter_{name}"]), p[f"filter_norm_{name}"])
+        filters = softmax(logits.reshape(len(x), groups, size * size), -1)
+        low = np.empty_like(part)
+        for n in range(len(x)):
+            for channel in range(half):
+                kernel = filters[n, channel // (half // groups)].reshape(size, size)
+                low[n, ..., channel] = ndimage.correlate(
+                    part[n, ..., channel], kernel, mode="mirror"
+                )
+        high = part - low
+        z = dense(mean(low + high), p[f"squeeze_{name}"])
+        weights = softmax(np.stack([dense(z, p[f"{name}_{i}"]) for i in (0, 1)]), 0)
+        branches.append(conv(weights[0] * high + weights[1] * low, p[f"out_{name}"]))
+    return conv(cat(*branches), p["out"])
+
+
+def stage(x, p):
+    blocks = p["blocks"]
+    for i in range(blocks["gamma"].shape[0]):
+        x = mssf_block(x, jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i], np.float64), blocks))
+    return x + msfm(x, p["msfm"])
+
+
+def scam(e, d, p):
+    t = gate(dense(mean(e + d), p["squeeze"]))
+    weights = softmax(np.stack([dense(t, p[f"gate_{i}"]) for i in (0, 1)]), 0)
+    return weights[0] * e + weights[1] * d
+
+
+def sfe(x, p):
+    def gelu(y):
+        return y * (1 + special.erf(y / np.sqrt(2))) / 2
+
+    y = gelu(conv(gelu(conv(gelu(conv(x, p["conv1"])), p["conv2"])), p["conv3"]))
+    return norm(conv(y, p["conv4"]), p["norm"], (1, 2), 1e-5)
+
+
+def down(x, p):
+    kernel = np.asarray(p["kernel"], np.float64)
+    cells = [x[:, i::2, j::2] @ kernel[i, j] for i in (0, 1) for j in (0, 1)]
+    return sum(cells) + np.asarray(p["bias"], np.float64)
+
+
+def up(x, p):
+    """Pixel shuffle: channel 4 c + 2 i + j becomes pixel (i, j) of channel c."""
+    y = conv(x, p["conv"])
+    n, height, width, channels = y.shape
+    out = np.empty((n, 2 * height, 2 * width, channels // 4))
+    for i in (0, 1):
+        for j in (0, 1):
+            out[:, i::2, j::2] = y[..., 2 * i + j :: 4]
+    return out
+
+
+def lcdnet_by_hand(x, p):
+    height, width = x.shape[1:3]
+    below, right = -height % 16, -width % 16
+    image = np.pad(x.astype(np.float64), ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
+    images = [image[:, :: 2**k, :: 2**k] for k in range(4)]
+    feature, skips = conv(image, p["stem"]), []
+    for k in range(4):
+        if k:
+            feature = conv(cat(sfe(images[k], p[f"sfe{k}"]), feature), p[f"merge{k}"])
+        feature = stage(feature, p[f"enc{k}"])
+        skips.append(feature)
+        feature = down(feature, p[f"down{k}"])
+    feature = stage(feature, p["mid"])
+    outputs = []
+    for k in (3, 2, 1, 0):
+        feature = up(feature, p[f"up{k}"])
+        feature = conv(cat(feature, scam(skips[k], feature, p[f"scam{k}"])), p[f"skip{k}"])
+        feature = stage(feature, p[f"dec{k}"])
+        outputs.insert(0, images[k] + conv(feature, p[f"head{k}"]))
+    return [outputs[0][:, :height, :width], *outputs[1:]]
+
+
+@pytest.mark.parametrize("shape", [(2, 19, 33, 3)])
+def test_by_hand(shape):
+    module = networks.create("lcdnet", preset="tiny", enc_blocks=(1, 2, 1, 1))
+    variables = drawn(module, (1, 16, 16, 3))
+    x = image(*shape)
+    actual = quick_jit(functools.partial(module.apply, all_scales=True))(variables, x)
+    expected = lcdnet_by_hand(x, variables["params"])
+    for one, other in zip(actual, expected, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
+    assert np.abs(expected[0] - x).max() > 0.05
+
+
+# --- Sizes ----------------------------------------------------------------------------------------
+
+
+def parameters(**kwargs):
+    module = networks.create("lcdnet", **kwargs)
+    x = jnp.zeros((1, 16, 16, module.channels))
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "count"),
+    [
+        ({"preset": "tiny"}, 3_320_076),
+        ({"preset": "small"}, 22_232_428),
+        ({"preset": "base"}, 49_486_188),
+        ({"preset": "base", "channels": 6}, 49_490_076),
+        ({"preset": "base", "global_branch": "literal_chain"}, 58_409_580),
+        ({"preset": "base", "global_branch": "none"}, 22_707_628),
+        ({"preset": "base", "scam_type": "none"}, 49_464_428),
+    ],
+)
+def test_parameter_counts(kwargs, count):
+    """Of the specification of the layers."""
+    assert parameters(**kwargs) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "channels"), [((256, 256), 3), ((90, 72), 6), ((45, 1280), 3), ((1, 3), 1)]
+)
+def test_shapes(size, channels):
+    module = networks.create("lcdnet", preset="tiny", channels=channels)
+    x = jnp.zeros((2, *size, channels))
+    scales, variables = jax.eval_shape(
+        functools.partial(module.init_with_output, all_scales=True), jax.random.key(0), x
+    )
+    out = min(channels, 3)
+    padded = [-(-side // 16) * 16 for side in size]
+    coarse = [(2, padded[0] // f, padded[1] // f, out) for f in (2, 4, 8)]
+    assert [y.shape for y in scales] == [(2, *size, out), *coarse]
+    assert {f"head{scale}" for scale in range(4)} <= set(variables["params"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"block": "naf", "use_msfm": False, "scam_type": "none"},
+        {"global_branch": "literal_chain"},
+        {"global_branch": "none", "layer_scale_init": None},
+        {"msfm_fusion": "cross", "msfm_kernels": (5, 7)},
+        {"msfm_softmax": "joint", "scam_softmax": "joint"},
+        {"scam_type": "sff", "sfe_type": "naf"},
+        {"scam_type": "cross", "input_downsample": "bilinear"},
+        {"channels": 6, "residual_base": "none", "remat": True},
+        {"local_pool": 24, "dtype": jnp.bfloat16},
+    ],
+    ids=str,
+)
+def test_every_alternative_is_a_network(fields):
+    module = networks.create("lcdnet", preset="tiny", **fields)
+    x = jnp.zeros((2, 40, 33, module.channels), jnp.float32)
+    result, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
+    assert (result.shape, result.dtype) == ((2, 40, 33, 3), jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+# --- Blocks ---------------------------------------------------------------------------------------
+
+
+def test_a_block_with_factors_of_zero_changes_nothing():
+    block = lcdnet.MSSFBlock(None, shared())
+    x = image(2, 7, 9, 16)
+    variables = jax.jit(block.init)(jax.random.key(0), x)
+    np.testing.assert_array_equal(block.apply(variables, x), x)
+
+
+def test_plain_sums_are_factors_of_one():
+    x = image(2, 6, 9, 16)
+    plain, scaled = (lcdnet.MSSFBlock(None, shared(layer_scale_init=s)) for s in (None, 1.0))
+    variables = drawn(plain, x.shape)
+    names = ("beta_local", "beta_global", "gamma")
+    ones = {"params": variables["params"] | {name: jnp.ones(16) for name in names}}
+    expected = quick_jit(scaled.apply)(ones, x)
+    np.testing.assert_allclose(quick_jit(plain.apply)(variables, x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_low_pass(size):
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((2, 7, 6, 8)).astype(np.float32)
+    filters = softmax(rng.standard_normal((2, 4, size * size)), -1).astype(np.float32)
+    actual = lcdnet.low_pass(jnp.asarray(y), jnp.asarray(filters))
+    padded = np.pad(y.astype(np.float64), ((0, 0), *[(size // 2,) * 2] * 2, (0, 0)), mode="reflect")
+    for n, row, column, channel in np.ndindex(y.shape):
+        patch = padded[n, row : row + size, column : column + size, channel]
+        expected = (patch.ravel() * filters[n, channel // 2]).sum()
+        assert actual[n, row, column, channel] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("softmax", ["branch", "joint"])
+def test_weights_of_low_and_high(softmax):
+    """Constant images have no high frequencies; filters and weights add up to one."""
+    module = lcdnet.MSFM((3, 5), 4, "sk", softmax, None, shared())
+    x = np.broadcast_to(image(2, 1, 1, 16), (2, 6, 9, 16))
+    variables = drawn(module, x.shape)
+    _, seen = module.apply(variables, x, mutable=["intermediates"])
+    seen = seen["intermediates"]
+    for name in ("3x3", "5x5"):
+        (filters,) = seen[f"filters_{name}"]
+        assert filters.shape == (2, 4, int(name[0]) ** 2)
+        np.testing.assert_allclose(filters.sum(-1), 1, rtol=1e-5)
+        assert (filters > 0).all()
+    y = jnp.asarray(np.broadcast_to(image(2, 1, 1, 8), (2, 6, 9, 8)))
+    np.testing.assert_allclose(lcdnet.low_pass(y, filters), y, atol=1e-6)
+
+    gates = lcdnet.SCAM(softmax, None, jnp.float32)
+    one, other = image(2, 6, 9, 16), image(2, 6, 9, 16)[::-1]
+    variables = drawn(gates, one.shape, other.shape)
+    _, seen = gates.apply(variables, one, other, mutable=["intermediates"])
+    weights = np.stack(seen["intermediates"]["gates"][0])
+    total = weights.sum(0) if softmax == "branch" else weights.sum((0, -1))
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+
+
+def test_row_attention():
+    module = lcdnet.RowAttention(shared())
+    a, b = image(2, 3, 5, 8), image(2, 3, 5, 8)[::-1] * 2
+    variables = drawn(module, a.shape, b.shape)
+    p = jax.tree.map(np.asarray, variables["params"])
+    query, key = (
+        conv(norm(a, p["norm_one"]), p["query_one"]),
+        conv(norm(b, p["norm_other"]), p["query_other"]),
+    )
+    expected = [a.astype(np.float64), b.astype(np.float64)]
+    for n, row in np.ndindex(2, 3):
+        scores = query[n, row] @ key[n, row].T / np.sqrt(8)
+        other = conv(b, p["value_other"])[n, row]
+        one = conv(a, p["value_one"])[n, row]
+        expected[0][n, row] += p["beta"] * (softmax(scores, 1) @ other)
+        expected[1][n, row] += p["gamma"] * (softmax(scores.T, 1) @ one)
+    for actual, wanted in zip(module.apply(variables, a, b), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
+
+
+def test_literal_chain():
+    module = lcdnet.LiteralChain(shared())
+    x = image(2, 5, 7, 4)
+    variables = drawn(module, x.shape)
+    p = variables["params"]
+    z = np.fft.rfft2(x.astype(np.float64), axes=(1, 2), norm="ortho")
+    y = head_of(cat(z.real, z.imag), p, "spectral")
+    y = conv(y * dense(mean(y), p["sca"]), p["out"])
+    expected = np.fft.irfft2(y[..., :4] + 1j * y[..., 4:], (5, 7), axes=(1, 2), norm="ortho")
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+def test_naf_block():
+    module = lcdnet.NAFBlock(None, shared(block="naf"))
+    x = image(2, 5, 7, 6)
+    variables = drawn(module, x.shape)
+    p = jax.tree.map(np.asarray, variables["params"])
+    y = head_of(norm(x, p["norm1"]), p, "spatial")
+    y = x + p["beta"] * conv(y * dense(mean(y), p["sca"]), p["out"])
+    expected = y + p["gamma"] * conv(gate(conv(norm(y, p["norm2"]), p["expand"])), p["reduce"])
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+class TestLocalPooling:
+    @pytest.mark.parametrize("window", [3, 4, 7])
+    def test_means_of_windows_moved_inwards(self, window):
+        x = image(2, 9, 6, 2)
+        actual = lcdnet._mean(jnp.asarray(x), window)
+        tall, wide = min(window, 9), min(window, 6)
+        for row, column in np.ndindex(9, 6):
+            top = np.clip(row - (tall - 1) // 2, 0, 9 - tall)
+            left = np.clip(column - (wide - 1) // 2, 0, 6 - wide)
+            expected = x[:, top : top + tall, left : left + wide].mean((1, 2))
+            np.testing.assert_allclose(actual[:, row, column], expected, atol=1e-6)
+
+    def test_large_windows_are_the_whole_image_and_constants_stay(self):
+        x = jnp.asarray(image(2, 9, 6, 2))
+        for window in (9, 100):
+            np.testing.assert_array_equal(lcdnet._mean(x, window), lcdnet._mean(x, None))
+        constant = jnp.full((1, 9, 6, 2), 0.3)
+        np.testing.assert_allclose(lcdnet._mean(constant, 4), constant, rtol=1e-6)
+
+    def test_in_a_stage(self):
+        """Windows that hold the image change nothing; smaller ones do."""
+        x = image(1, 8, 12, 16)
+        options = ((3, 5), 8, "sk", "branch")
+        whole = lcdnet.HSFSBlock(1, *options, None, False, shared())
+        variables = drawn(whole, x.shape)
+        expected = quick_jit(whole.apply)(variables, x)
+        for window, same in ((12, True), (5, False)):
+            local = lcdnet.HSFSBlock(1, *options, window, False, shared())
+            difference = np.abs(quick_jit(local.apply)(variables, x) - expected).max()
+            assert (difference == 0) == same
+
+
+def test_bfloat16():
+    """Transforms and normalisation are in float32, whatever the type of the rest."""
+    x = image(1, 8, 12, 16)
+    options = (2, (3, 5), 8, "sk", "branch", None, False)
+    exact = lcdnet.HSFSBlock(*options, shared())
+    variables = drawn(exact, x.shape)
+    expected = quick_jit(exact.apply)(variables, x)
+    coarse = lcdnet.HSFSBlock(*options, shared(dtype=jnp.bfloat16))
+    actual = quick_jit(coarse.apply)(variables, x.astype(jnp.bfloat16))
+    assert actual.dtype == jnp.bfloat16
+    error = np.abs(actual.astype(np.float32) - expected).max() / np.abs(expected).max()
+    assert error < 0.06
+
+
+def test_gradients_of_a_sharded_stage_need_no_other_images():
+    """The gradient of parameters is summed over devices; nothing else travels. With remat."""
+    block = lcdnet.HSFSBlock(2, (3, 5), 8, "sk", "branch", None, True, shared())
+    x = image(8, 6, 9, 16)
+    variables = drawn(block, x.shape)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    batch, whole = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in (("data",), ()))
+
+    def loss(variables, x):
+        return (block.apply(variables, x) ** 2).mean()
+
+    program = quick_jit(
+        jax.value_and_grad(loss), in_shardings=(whole, batch), out_shardings=whole
+    ).lower(variables, x).compile()  # fmt: skip
+    text = program.as_text()
+    assert "all-reduce" in text
+    assert not re.findall(r"all-gather|all-to-all|collective-permute", text)
+    value, gradient = program(
+        jax.device_put(variables, whole), jax.device_put(x, batch)
+    )  # fmt: skip
+    plain = lcdnet.HSFSBlock(2, (3, 5), 8, "sk", "branch", None, False, shared())
+    expected = quick_jit(
+        jax.value_and_grad(lambda v, x: (plain.apply(v, x) ** 2).mean())
+    )(variables, x)  # fmt: skip
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (gradient, expected[1])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 24}, "LCDNet width 24 is not divisible by 16; use 16 or 32"),
+        ({"width": 8}, "LCDNet width must be an integer of at least 16"),
+        ({"channels": 2}, "channels must be 1, 3, or 6 for two views, got 2"),
+        ({"enc_blocks": (1, 1, 1)}, "enc_blocks must be 4 integers of at least 1"),
+        ({"dec_blocks": (1, 1, 0, 1)}, "dec_blocks must be 4 integers of at least 1"),
+        ({"global_branch": "dct"}, "global_branch must be one of 'fourier_unit', 'literal_chain'"),
+        ({"scam_type": None}, "scam_type must be one of 'sk', 'sff', 'cross', 'none', got None"),
+        ({"msfm_kernels": (3, 4)}, "msfm_kernels must be two odd sizes"),
+        ({"msfm_groups": 3}, "msfm_groups 3 does not divide half of the width"),
+        ({"residual_base": "view_mean"}, "'view_mean' is for 6 channels; use 'input'"),
+        ({"channels": 6, "residual_base": "input"}, "use 'view_mean'"),
+        ({"local_pool": 0}, "local_pool must be an integer of at least 1"),
+    ],
+)
+def test_fields_that_make_no_network(fields, message):
+    with pytest.raises(ValueError, match=message):
+        networks.create("lcdnet", **fields)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape", "dtype", "error", "message"),
+    [
+        (3, (1, 16, 16, 1), np.float32, ValueError, "got shape .*convert the image or create"),
+        (3, (1, 16, 16, 6), np.float32, ValueError, r"LCDNet\(channels=3\) takes \[N, H, W, 3\]"),
+        (6, (1, 16, 16, 3), np.float32, ValueError, r"LCDNet\(channels=6\) takes"),
+        (3, (1, 16, 16, 3), np.uint8, TypeError, "image_io.to_float"),
+        (3, (1, 0, 16, 3), np.float32, ValueError, "no pixels"),
+    ],
+)
+def test_bad_images(channels, shape, dtype, error, message):
+    module = networks.create("lcdnet", preset="tiny", channels=channels)
+    with pytest.raises(error, match=message):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape, dtype))
