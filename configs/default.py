@@ -95,7 +95,8 @@ def get_config() -> ConfigDict:
     # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
     config.degradation.protocol = "float"
     # What of the frequencies the noise has: "white" (all of them alike), "low" or "high" (half
-    # of the band), "brownian" (white noise after a Gaussian blur). See lcdnet_jax/degradations.py.
+    # of the band), "brownian" (white noise after a Gaussian blur). See shape_noise in
+    # lcdnet_jax/degradations/noise.py.
     config.degradation.spectrum = "white"
     # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data; white
     # noise only).

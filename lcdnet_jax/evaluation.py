@@ -131,7 +131,7 @@ class Evaluator:
         key = jax.random.fold_in(jax.random.key(self._seed), zlib.crc32(name.encode()))
         level = np.asarray(sigma, np.float32)
         if self.protocol.spread:
-            level = degradations.varying_sigma(width, sigma, self.protocol.spread)
+            level = degradations.varying_sigma(width, sigma=sigma, spread=self.protocol.spread)
         # Filtered noise depends on the size of the image, a level by column on its width.
         white = self.protocol.spectrum == "white" and not self.protocol.spread
         noisy = self._awgn(

@@ -153,20 +153,22 @@ def test_spectra(rng, shape):
     ):
         kept = np.where(zeroed[None, :, :, None], 0, coefficients)
         expected = fft.idctn(kept, axes=(1, 2), norm="ortho")
-        actual = degradations.shape_noise(jnp.asarray(white), spectrum)
+        actual = degradations.shape_noise(jnp.asarray(white), spectrum=spectrum)
         np.testing.assert_allclose(actual, expected, atol=1e-5)
     expected = ndimage.gaussian_filter(white.astype(np.float64), (0, 3, 3, 0))
-    actual = degradations.shape_noise(jnp.asarray(white), "brownian")
+    actual = degradations.shape_noise(jnp.asarray(white), spectrum="brownian")
     np.testing.assert_allclose(actual, expected, atol=1e-6)
-    assert degradations.shape_noise(white, "white") is white
+    assert degradations.shape_noise(white, spectrum="white") is white
     with pytest.raises(ValueError, match="'pink'; use one of white, low, high, brownian"):
-        degradations.shape_noise(white, "pink")
+        degradations.shape_noise(white, spectrum="pink")
 
 
 def test_variance_that_is_left(rng):
     """As the docstring says, for 64x64."""
     white = jnp.asarray(rng.standard_normal((8, 64, 64, 1)), jnp.float32)
-    left = {s: float(degradations.shape_noise(white, s).var()) for s in degradations.SPECTRA}
+    left = {
+        s: float(degradations.shape_noise(white, spectrum=s).var()) for s in degradations.SPECTRA
+    }
     assert left["white"] == pytest.approx(1, abs=0.03)
     assert left["low"] == pytest.approx(0.404, abs=0.02)
     assert left["high"] == pytest.approx(0.596, abs=0.02)
@@ -177,25 +179,25 @@ def test_awgn_of_other_spectra(keys, clean):
     noise = awgn(keys, clean, sigma=30) - clean
     for spectrum in ("low", "brownian"):
         shaped = degradations.awgn(keys, clean, sigma=30, spectrum=spectrum)
-        expected = clean + degradations.shape_noise(noise, spectrum)
+        expected = clean + degradations.shape_noise(noise, spectrum=spectrum)
         np.testing.assert_allclose(shaped, expected, atol=1e-6)
 
 
 def test_level_that_varies_over_the_columns(keys):
-    levels = degradations.varying_sigma(201, 25, 10)
+    levels = degradations.varying_sigma(201, sigma=25, spread=10)
     np.testing.assert_allclose(levels[0, 0, [0, 100, 200], 0], [15, 25, 35], rtol=1e-6)
     flat = np.zeros((4, 400, 201, 3), np.float32)
     noisy = np.asarray(awgn(keys, flat, sigma=levels))
     measured = noisy.std(axis=(0, 1, 3)) * 255
     np.testing.assert_allclose(measured, levels.ravel(), rtol=0.06)
     for spread in (26, -1):
-        with pytest.raises(ValueError, match="would be negative; use a spread from 0 to sigma"):
-            degradations.varying_sigma(5, 25, spread)
+        with pytest.raises(ValueError, match=r"cannot vary by .* around 25; use a spread from 0"):
+            degradations.varying_sigma(5, sigma=25, spread=spread)
 
 
 def test_copies_share_the_level_and_nothing_else(keys, clean):
     levels = {"sigma_min": 0.0, "sigma_max": 80.0}
-    first, second = degradations.noisy_copies(keys, clean, 2, **levels)
+    first, second = degradations.noisy_copies(keys, clean, count=2, **levels)
     np.testing.assert_array_equal(first, degradations.blind_awgn(keys, clean, **levels))
     one, other = (np.asarray(copy) - clean for copy in (first, second))
     axes = (1, 2, 3)

@@ -79,7 +79,7 @@ class TestNoise:
             key = jax.random.fold_in(jax.random.key(0), zlib.crc32(b"a"))
             white = jax.random.normal(key, clean.shape)[None]
             level = np.linspace(50 - spread, 50 + spread, clean.shape[1])[:, None] / 255
-            expected = np.asarray(degradations.shape_noise(white, spectrum)[0]) * level
+            expected = np.asarray(degradations.shape_noise(white, spectrum=spectrum)[0]) * level
             np.testing.assert_allclose(field, expected, atol=1e-6)
 
     def test_level_and_protocol_act_on_one_field(self, examples):

@@ -64,7 +64,9 @@ class TestNoise2Noise:
         actual = prepared(config, batch, step=3, **N2N)
         assert set(actual) == {"clean", "degraded", "mask"}
         levels = {"sigma_min": 5.0, "sigma_max": 50.0}
-        one, other = degradations.noisy_copies(keys_of(config, 3), batch["clean"], 2, **levels)
+        one, other = degradations.noisy_copies(
+            keys_of(config, 3), batch["clean"], count=2, **levels
+        )
         np.testing.assert_array_equal(actual["degraded"], one)
         np.testing.assert_array_equal(actual["clean"], other)
         # The input is that of supervised training.

@@ -78,7 +78,7 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
     # Noisy, then masked; the target is noisy and not masked.
     if adds_noise:
         copies = 2 if objective == "noise2noise" else 1
-        source, *others = degradations.noisy_copies(keys, batch["clean"], copies, **noise)
+        source, *others = degradations.noisy_copies(keys, batch["clean"], count=copies, **noise)
         target = others[0] if others else source
     else:
         source = target = batch["degraded"]

@@ -1,8 +1,4 @@
-"""Degradations of clean images: pure, keyed JAX functions on ``[N, H, W, C]`` in [0, 1].
-
-Each image has a key of its own, so what happens to an image depends neither on the others in
-its batch nor on how many devices share them.
-"""
+"""Gaussian noise on stored values: one level or drawn ones, white or filtered, stored or not."""
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +48,11 @@ def awgn(
     scale = jnp.asarray(sigma, jnp.float32) / 255
     if scale.ndim < 4:
         scale = jnp.broadcast_to(scale, clean.shape[:1])[:, None, None, None]
-    noisy = clean + (shape_noise(noise, spectrum) * scale).astype(dtype)
+    noisy = clean + (shape_noise(noise, spectrum=spectrum) * scale).astype(dtype)
     return as_stored(noisy, protocol)
 
 
-def shape_noise(noise: Array, spectrum: str) -> Array:
+def shape_noise(noise: Array, *, spectrum: str) -> Array:
     """Filters white noise ``[N, H, W, C]`` as the SFM code does (arXiv 2003.07119).
 
     ``white``: nothing. ``low`` and ``high``: only DCT coefficients whose frequency (see ``sfm``)
@@ -85,7 +81,7 @@ def _blur_matrix(side: int) -> np.ndarray:
     return scipy.ndimage.gaussian_filter1d(np.eye(side), 3.0, axis=0).astype(np.float32)
 
 
-def varying_sigma(width: int, sigma: float, spread: float) -> np.ndarray:
+def varying_sigma(width: int, *, sigma: float, spread: float) -> np.ndarray:
     """Noise level that rises with the column, linearly from sigma - spread to sigma + spread.
 
     The spatially varying test noise of the SFM code, whose ``spread`` is 10.
@@ -103,8 +99,8 @@ def varying_sigma(width: int, sigma: float, spread: float) -> np.ndarray:
     """
     if not 0 <= spread <= sigma:
         raise ValueError(
-            f"a noise level that varies by {spread:g} around {sigma:g} would be negative; use a "
-            "spread from 0 to sigma"
+            f"a noise level cannot vary by {spread:g} around {sigma:g}; use a spread from 0 to "
+            "sigma"
         )
     levels = np.linspace(sigma - spread, sigma + spread, width, dtype=np.float32)
     return levels[None, None, :, None]
@@ -123,7 +119,7 @@ def blind_awgn(
     return noisy_copies(
         keys,
         clean,
-        1,
+        count=1,
         sigma_min=sigma_min,
         sigma_max=sigma_max,
         protocol=protocol,
@@ -134,8 +130,8 @@ def blind_awgn(
 def noisy_copies(
     keys: Array,
     clean: ArrayLike,
-    count: int,
     *,
+    count: int,
     sigma_min: float,
     sigma_max: float,
     protocol: str = "float",
