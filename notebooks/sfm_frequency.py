@@ -400,20 +400,19 @@ plt.show()
 # %% [markdown]
 # ## What the stored run says
 #
-# The networks of the stored run were trained for 3,000 steps on 332 images of BSDS500, seed 0 only
-# (2026-11-20, two CPU cores, about ten minutes each).
+# The networks of the stored run were trained for 3,000 steps on 332 images of BSDS500, three seeds
+# each (2026-11-20, about ten minutes of CPU time a run).
 #
 # * All three lose most of the highest frequencies even of a clean image, and masking makes it more,
-#   not less: above 0.85 of the largest radius `regular` passes a sixth, the other two a tenth. An
-#   explanation that fits is that in training the masked band of half of the inputs (of all that are
-#   not black, for `released`) held noise and nothing else, so that less of what is found there
-#   counts as image.
-# * `released` passes less than the others over most of the spectrum at sigma 0 and 5, and scores
-#   1.8 dB less without noise. `sfm` differs from `regular` above 0.6 only, and scores 0.3 dB less
-#   without noise and the same from sigma 5 on.
-# * None of them fills the hole. All reach a little into its lower end, `regular`, which has never
-#   seen one, as far as `sfm`.
+#   not less, with every seed: above 0.85 of the largest radius `regular` passes a sixth to a
+#   quarter, `sfm` a ninth to a quarter and `released` a seventh at most. An explanation that fits is
+#   that in training the masked band of half of the inputs (of all that are not black, for
+#   `released`) held noise and nothing else, so that less of what is found there counts as image.
+# * `released` passes least nearly everywhere, and scores 2 dB less than `regular` without noise.
+#   `sfm` scores 0.4 dB less without noise and the same at sigma 25.
+# * None of them fills the hole. All reach a little into its lower end, and `regular`, which has
+#   never seen one, as far as `sfm`.
 #
 # So at this size and length masking towards a clean target does not teach a denoiser to invent the
-# masked band; it makes it more careful there. The figures say nothing about noise stronger than in
-# training, where the published gains are.
+# masked band; it makes it more careful there. Noise stronger than in training, where the published
+# gains are, is in docs/sfm.md: there `sfm` and `regular` score the same.
