@@ -31,7 +31,7 @@ quickstart: install
 	$(FAST_CPU) $(BIN)/python quickstart.py
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
