@@ -249,7 +249,7 @@ class TestInputRange:
 
     @pytest.mark.parametrize("value", [(0, 0), (1, 0), (0, 1, 2), 3, "01", (0, "1"), (0, np.inf)])
     def test_mistakes(self, value):
-        with pytest.raises(ValueError, match="input_range must be two numbers, the lower one"):
+        with pytest.raises(ValueError, match="input_range must be a tuple of two numbers"):
             networks.create("unet_n2n", input_range=value)
 
 
