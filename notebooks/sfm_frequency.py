@@ -405,8 +405,8 @@ plt.show()
 #
 # * All three lose most of the highest frequencies even of a clean image, and masking makes it more,
 #   not less, with every seed: above 0.85 of the largest radius `regular` passes a sixth to a
-#   quarter, `sfm` a ninth to a quarter and `released` a seventh at most. An explanation that fits is
-#   that in training the masked band of half of the inputs (of all that are not black, for
+#   quarter, `sfm` a ninth to a quarter and `released` a seventh at most. An explanation that
+#   fits is that in training the masked band of half of the inputs (of all that are not black, for
 #   `released`) held noise and nothing else, so that less of what is found there counts as image.
 # * `released` passes least nearly everywhere, and scores 2 dB less than `regular` without noise.
 #   `sfm` scores 0.4 dB less without noise and the same at sigma 25.
