@@ -1,0 +1,322 @@
+"""Windows along a side by their definition; tiled images against whole ones; local means."""
+
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lcdnet_jax import Restorer, checkpoints, networks, tiling
+
+OVERLAP, TILE, BUCKET = 3, 32, 8
+
+
+# --- Geometry -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bucket", [1, 4, 8, 64])
+@pytest.mark.parametrize(
+    ("tile", "overlap"), [(17, 0), (18, 0), (32, 3), (64, 23), (145, 64), (200, 10), (256, 64)]
+)
+def test_windows(tile, overlap, bucket):
+    tiling.check(tile, overlap)
+    step = tile - 2 * overlap - tiling.RAMP
+    for side in (1, tile - 1, tile, tile + 1, tile + step, tile + step + 1, 2 * tile, 5 * tile + 3):
+        padded = math.ceil(side / bucket) * bucket
+        starts, weights = tiling.windows(side, tile=tile, overlap=overlap, bucket=bucket)
+        if side <= tile:
+            assert starts == (0,)
+            np.testing.assert_array_equal(weights, np.ones((1, padded), np.float32))
+            continue
+        # As few and as even as can be, from the first pixel to the last of the padded side.
+        assert len(starts) == 1 + math.ceil((padded - tile) / step)
+        assert starts[0] == 0
+        assert starts[-1] == padded - tile
+        steps = np.diff(starts)
+        grid = math.gcd(bucket, tile, step)
+        assert not (steps % grid).any()
+        assert np.ptp(steps) <= grid
+        # Every pixel: weights of 1 in all, from windows that saw its surroundings.
+        assert weights.shape == (len(starts), tile)
+        assert weights.dtype == np.float32
+        total = np.zeros(padded, np.float32)
+        for start, row in zip(starts, weights, strict=True):
+            total[start : start + tile] += row
+            assert row.min() >= 0
+            seen = start + np.flatnonzero(row)
+            assert start == 0 or seen[0] - start >= overlap
+            assert start + tile == padded or start + tile - 1 - seen[-1] >= overlap
+        np.testing.assert_array_equal(total, 1)
+
+
+def test_weights_by_hand():
+    """Two windows that share just the pixels of the ramp beside the overlap, and one more."""
+    starts, weights = tiling.windows(72, tile=52, overlap=8, bucket=4)
+    assert starts == (0, 20)
+    ramp = np.arange(1, 32, 2) / 32
+    np.testing.assert_array_equal(weights[1], [0] * 8 + [*ramp] + [1] * 28)
+    np.testing.assert_array_equal(weights[0], weights[1][::-1])
+    # Closer than need be: the ramp stays in the middle, far from both edges.
+    starts, weights = tiling.windows(60, tile=52, overlap=8, bucket=4)
+    assert starts == (0, 8)
+    np.testing.assert_array_equal(weights[1], [0] * 14 + [*ramp] + [1] * 22)
+
+
+def test_windows_start_on_the_stride_of_networks():
+    """With the defaults and round tiles, on multiples of 16, the stride of LCDNet."""
+    for tile, side in itertools.product((192, 256, 512), (600, 1111, 4000)):
+        starts, _ = tiling.windows(side, tile=tile, overlap=64, bucket=64)
+        assert len(starts) > 1
+        assert not np.any(np.mod(starts, 16))
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "message"),
+    [
+        (144, 64, "tile 144 is used up by overlap 64 .* tile of at least 145 or a smaller overlap"),
+        (16, 0, "tile of at least 17"),
+        (0, 0, "tile of at least 17"),
+        (64, -1, "overlap must be at least 0 pixels, got -1"),
+    ],
+)
+def test_tiles_that_leave_nothing(tile, overlap, message):
+    with pytest.raises(ValueError, match=message):
+        Restorer(Filter(), {}, tile=tile, overlap=overlap)
+
+
+# --- Images ---------------------------------------------------------------------------------------
+
+
+class Filter(nn.Module):
+    """One convolution that sees ``reach`` pixels to each side, zeros beyond the edge."""
+
+    channels: int = 3
+    out: int = 3
+    reach: int = OVERLAP
+
+    @nn.compact
+    def __call__(self, x):
+        size = 2 * self.reach + 1
+        return nn.Conv(self.out, (size, size), bias_init=nn.initializers.ones)(x)
+
+
+class Blocks(nn.Module):
+    """Means of cells of 16 pixels, as a network of that stride would pair them."""
+
+    channels: int = 1
+
+    def __call__(self, x):
+        n, height, width, c = x.shape
+        cells = x.reshape(n, height // 16, 16, width // 16, 16, c).mean((2, 4))
+        return cells.repeat(16, axis=1).repeat(16, axis=2)
+
+
+class Mean(nn.Module):
+    """The mean of all that it sees."""
+
+    channels: int = 1
+
+    def __call__(self, x):
+        return jnp.zeros_like(x) + x.mean((1, 2), keepdims=True)
+
+
+@functools.cache
+def pair(**fields):
+    """One network, whole and tiled."""
+    module = Filter(**fields)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, module.channels)))
+    return (
+        Restorer(module, variables, bucket=BUCKET),
+        Restorer(module, variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP),
+    )
+
+
+@pytest.mark.parametrize(
+    "size", [(33, 32), (71, 45), (40, 101), (72, 72), (9, 77), (77, 1), (32, 33)], ids=str
+)
+def test_a_network_that_sees_no_further_than_the_overlap(rng, size):
+    image = rng.random((*size, 3), np.float32)
+    whole, tiled = pair()
+    np.testing.assert_allclose(tiled(image), whole(image), rtol=0, atol=1e-6)
+
+
+def test_a_network_that_sees_one_pixel_further(rng):
+    """Windows 10 pixels apart, the most that is allowed, so that not a pixel is spare."""
+    image = rng.random((72, 72, 3), np.float32)
+    assert tiling.windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)[0] == (0, 10, 20, 30, 40)
+    whole, tiled = pair(reach=OVERLAP + 1)
+    difference = np.abs(tiled(image) - whole(image))
+    assert difference.max() > 1e-4
+    assert difference[:13, :13].max() < 1e-6  # nothing but the first window
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 7), (1, 1)], ids=str)
+def test_an_image_that_fits_is_restored_whole(rng, size):
+    image = rng.random((*size, 3), np.float32)
+    whole, tiled = pair()
+    np.testing.assert_array_equal(tiled(image), whole(image))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float64])
+@pytest.mark.parametrize("shape", [(41, 50), (41, 50, 1), (41, 50, 3)], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_and_dtypes(rng, shape, dtype, channels):
+    top = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+    image = (rng.random(shape) * top).astype(dtype)
+    whole, tiled = (restorer(image) for restorer in pair(channels=channels, out=channels))
+    assert tiled.shape == shape
+    assert tiled.dtype == dtype
+    assert np.ptp(tiled) > 0
+    atol = {np.float16: 2e-3, np.float64: 1e-6}.get(dtype, 1)
+    np.testing.assert_allclose(tiled.astype(float), whole.astype(float), rtol=0, atol=atol)
+
+
+def test_two_views(rng):
+    views = rng.random((41, 50, 6), np.float32)
+    whole, tiled = (restorer(views) for restorer in pair(channels=6, out=3))
+    assert tiled.shape == (41, 50, 3)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+
+
+def test_a_network_of_the_registry(rng):
+    """DnCNN of depth 3 sees 3 pixels to each side."""
+    module = networks.create("dncnn", depth=3, features=4)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    image = rng.random((50, 41), np.float32)
+    whole = Restorer(module, variables, bucket=BUCKET)(image)
+    tiled = Restorer(module, variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP)(image)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+
+
+def test_networks_that_pair_pixels(rng):
+    """The cells of a window are those of the whole image."""
+    image = rng.random((100, 150), np.float32)
+    whole = Restorer(Blocks(), {}, bucket=16)(image)
+    tiled = Restorer(Blocks(), {}, bucket=16, tile=64, overlap=8)(image)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+
+
+def test_a_network_that_sees_the_whole_image():
+    """Its windows differ, and blend without a seam."""
+    image = np.zeros((32, 64), np.float32)
+    image[:, 32:] = 1
+    np.testing.assert_array_equal(Restorer(Mean(), {}, bucket=BUCKET)(image), 0.5)
+    restorer = Restorer(Mean(), {}, bucket=BUCKET, tile=TILE, overlap=OVERLAP)
+    tiled = restorer(image)
+    # Windows of 32 columns at these places.
+    starts, weights = tiling.windows(64, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    assert starts == (0, 8, 16, 24, 32)
+    expected = np.zeros(64)
+    for start, row in zip(starts, weights, strict=True):
+        expected[start : start + 32] += row * image[0, start : start + 32].mean()
+    np.testing.assert_allclose(tiled, np.tile(expected, (32, 1)), rtol=0, atol=1e-6)
+    # One window is 1/4 brighter than the last, and a pixel lies in two ramps.
+    assert np.diff(tiled, axis=1).max() <= 2 * (1 / 4) / tiling.RAMP + 1e-6
+    assert tiled.min() == 0
+    assert tiled.max() == 1
+
+
+def test_the_network_sees_one_window_at_a_time(rng):
+    _, tiled = pair()
+    tiled = tiled.with_variables(tiled.variables)
+    seen, apply = [], tiled._apply
+    tiled._apply = lambda variables, x: seen.append(x.shape) or apply(variables, x)
+    tiled(rng.random((50, 41, 3), np.float32))
+    assert seen == [(1, TILE, TILE, 3)] * 4 * 3  # padded to 56 x 48: steps of 24 and 16 in tens
+
+
+def test_large_images_share_one_program(rng):
+    whole, _ = pair()
+    restorer = Restorer(whole.module, whole.variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP)
+
+    def programs(*sizes):
+        before = restorer._apply._cache_size()
+        for size in sizes:
+            restorer(rng.random((*size, 3), np.float32))
+        return restorer._apply._cache_size() - before
+
+    assert programs((33, 50), (61, 43), (40, 40), (100, 57), (33, 33)) == 1
+    assert programs((50, 10), (90, 16), (77, 9)) == 1  # narrow, one bucket
+    assert programs((10, 50), (16, 90)) == 1  # the other way
+
+
+# --- Local means, and what a restorer says of itself ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lcdnet():
+    """The smallest one with channel attention, and the shapes of its variables."""
+    module = networks.create(
+        "lcdnet", channels=1, width=16, enc_blocks=(1, 1, 1, 1), block="naf", use_msfm=False,
+        scam_type="none", sfe_type="naf", global_branch="none", layer_scale_init=1.0,
+    )  # fmt: skip
+    return module, jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+
+class LocalMean(nn.Module):
+    channels: int = 1
+    local_pool: int | None = None
+
+    def __call__(self, x):
+        return jnp.zeros_like(x) + networks.lcdnet._mean(x, self.local_pool)
+
+
+def test_local_means(rng):
+    """As numbers: the means of LCDNet's blocks, alone."""
+    image = rng.random((12, 20), np.float32)
+    module = LocalMean()
+    full, wide, local = (
+        Restorer(module, {}, bucket=1, local_pool=window)(image) for window in (None, 20, 5)
+    )
+    np.testing.assert_allclose(full, image.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(wide, full)
+    np.testing.assert_allclose(local[4, 7], image[2:7, 5:10].mean(), rtol=1e-5)
+
+
+def test_local_means_of_lcdnet(lcdnet):
+    """As programs, which are quicker to make than to compile."""
+
+    def program(restorer):
+        return restorer._apply.lower(restorer.variables, np.zeros((1, 16, 32, 1), "f")).as_text()
+
+    module, variables = lcdnet
+    full = program(Restorer(module, variables))
+    assert program(Restorer(module, variables, local_pool=32)) == full
+    local = program(Restorer(module, variables, local_pool=8))
+    assert local == program(Restorer(module.clone(local_pool=8), variables))
+    assert local != full
+
+
+def test_mode(lcdnet):
+    module, variables = lcdnet
+    tiled = {"tile": 256, "overlap": 64}
+    assert Restorer(module, variables).mode == "full"
+    assert Restorer(module, variables, local_pool=96).mode == "local 96"
+    assert Restorer(module, variables, **tiled).mode == "tiled 256/64"
+    assert Restorer(module, variables, local_pool=96, **tiled).mode == "tiled 256/64, local 96"
+    assert Restorer(module.clone(local_pool=24), variables).mode == "local 24"
+    assert Restorer(Filter(), {}, **tiled).mode == "tiled 256/64"
+    assert module.local_pool is None
+
+
+def test_networks_without_local_means(lcdnet):
+    with pytest.raises(ValueError, match="Filter has no local_pool; leave it None, or use tile"):
+        Restorer(Filter(), {}, local_pool=96)
+    with pytest.raises(ValueError, match="local_pool must be an integer of at least 1, got 0"):
+        Restorer(*lcdnet, local_pool=0)
+
+
+def test_options_are_kept(rng, lcdnet, monkeypatch):
+    whole, tiled = pair()
+    other = jax.tree.map(lambda a: 2 * a, whole.variables)
+    image = rng.random((41, 50, 3), np.float32)
+    result = tiled.with_variables(other)(image)
+    np.testing.assert_allclose(result, whole.with_variables(other)(image), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result, 2 * tiled(image), rtol=0, atol=1e-6)
+    monkeypatch.setattr(checkpoints, "load_variables", lambda *_, **__: (*lcdnet, {}))
+    loaded = Restorer.from_checkpoint("run", tile=200, overlap=32, local_pool=12)
+    assert loaded.with_variables({}).mode == "tiled 200/32, local 12"
