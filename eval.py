@@ -2,14 +2,17 @@
 
     python eval.py --workdir runs/small
     python eval.py --workdir runs/small --data kodak24,photos --sigmas 30,50 --protocols float,8bit
+    python eval.py --workdir runs/gopro --data gopro:/data/GoPro --modes full,local,tiled
 
-Prints a table and writes results.json and results.csv. Every image has its own fixed noise, so
-two runs agree exactly.
+Prints a table and writes results.json and results.csv. Every image has its own fixed noise (or
+blur, or rain), so two runs agree exactly.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
@@ -52,12 +55,29 @@ _DATA = flags.DEFINE_list(
     "config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' scores nothing, "
     "but restores the crops of DND and writes a submission. Default: config.data.eval.",
 )
-_SIGMAS = flags.DEFINE_list("sigmas", None, "Noise levels; by default config.eval.sigmas.")
+_SIGMAS = flags.DEFINE_list(
+    "sigmas",
+    None,
+    "Noise levels; by default config.eval.sigmas, or the degradation of the training where that is "
+    "another than noise.",
+)
 _PROTOCOLS = flags.DEFINE_list(
     "protocols",
     None,
-    "Of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by default that of "
-    "the training. Pairs are scored under 'pairs', or 'sadnet-pairs' for sadnet.",
+    "For clean images of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by "
+    "default that of the training. For pairs of pairs, gopro, realblur, dpdd, rain and "
+    "sadnet-pairs; by default that of the benchmark.",
+)
+_MODES = flags.DEFINE_list(
+    "modes",
+    ["full"],
+    "Of full (whole images), local (whole images, but means over windows of --local_pool pixels; "
+    "for LCDNet) and tiled (windows of --tile pixels that share --overlap pixels).",
+)
+_TILE = flags.DEFINE_integer("tile", 384, "Side of the windows of --modes tiled.", 1)
+_OVERLAP = flags.DEFINE_integer("overlap", 64, "Pixels thrown away at their inner edges.", 0)
+_LOCAL_POOL = flags.DEFINE_integer(
+    "local_pool", None, "Window of --modes local; by default 1.5 times the training crop.", 1
 )
 _SPECTRUM = flags.DEFINE_enum(
     "spectrum", None, degradations.SPECTRA, "Filter of the noise; by default that of the training."
@@ -79,7 +99,7 @@ def main(argv: list[str]) -> None:
     checkpoints.silence_orbax()
     try:
         evaluate()
-    except (ValueError, OSError, checkpoints.CheckpointError) as error:
+    except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -91,17 +111,16 @@ def evaluate() -> None:
     workdir = pathlib.Path(given.pop())
     trained = _with_defaults(config_lib.load(workdir / "config.json"))
     config = trained if _CONFIG.value is None else _CONFIG.value
-    restorer = Restorer.from_checkpoint(
-        workdir, ema=not _RAW.value, step=_STEP.value, bucket=config.eval.bucket
-    )
+    module, variables, _ = checkpoints.load_variables(workdir, ema=not _RAW.value, step=_STEP.value)
+    modes = {name: _mode_options(name, trained) for name in dict.fromkeys(_MODES.value)}
+    for options in modes.values():
+        Restorer(module, variables, **options)  # mistakes show before anything is scored
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir / "eval"
     output.mkdir(parents=True, exist_ok=True)
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
-    names = _PROTOCOLS.value or [trained.degradation.protocol]
-    spectrum = _SPECTRUM.value or trained.degradation.spectrum
-    for name in names:
-        protocols.get(name)  # also where only DND or pairs are asked for
+    for name in _PROTOCOLS.value or ():
+        protocols.get(name)  # also where only DND is asked for
     datasets: dict[str, tuple[EvalDataset | DND, list[Setting]]] = {}
     for name, source in _sources(config):
         if name in datasets:
@@ -109,38 +128,43 @@ def evaluate() -> None:
         if source["source"] == "dnd":
             datasets[name] = DND(source["path"]), []
             continue
-        examples = create_eval_dataset(source, trained.data.channels, field="--data")
-        datasets[name] = (
-            examples,
-            _settings(names, config, paired=examples.source.paired, spectrum=spectrum),
+        examples = _open(source, trained)
+        settings = _settings(
+            source["source"], config, trained=trained, paired=examples.source.paired
         )
+        datasets[name] = examples, settings
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
     # A protocol that cuts sides to multiples of 8 does so that the network sees no padding.
-    restorers = {1: restorer}
+    restorers: dict[tuple[str, int], Restorer] = {}
     for name, (data, settings) in datasets.items():
         if isinstance(data, DND):
-            _submit(restorer, data, output / name)
+            _submit(Restorer(module, variables, bucket=config.eval.bucket), data, output / name)
             continue
-        for protocol, sigma in settings:
-            multiple = protocol.multiple
-            if multiple not in restorers:
-                restorers[multiple] = Restorer(restorer.module, restorer.variables, bucket=multiple)
-            evaluator = Evaluator(protocol, bucket=config.eval.bucket)
+        for (protocol, sigma), mode in itertools.product(settings, modes):
+            bucket = protocol.multiple if protocol.multiple > 1 else config.eval.bucket
+            if (mode, bucket) not in restorers:
+                restorers[mode, bucket] = Restorer(module, variables, bucket=bucket, **modes[mode])
+            restorer = restorers[mode, bucket]
+            degradation = config_lib.degradation(trained) if protocol.degradation else None
+            evaluator = Evaluator(protocol, degradation=degradation, bucket=config.eval.bucket)
             described[protocol.describe()] = None
-            scored = evaluator.score_images(restorers[multiple], data, sigma=sigma)
+            scored = evaluator.score_images(restorer, data, sigma=sigma)
             if _SAVE.value:
                 level = "" if sigma is None else f"_sigma{sigma:g}"
-                scored = _saved(scored, output / f"{name}_{protocol.name}{level}")
+                seen = "" if mode == "full" else f"_{mode}"
+                scored = _saved(scored, output / f"{name}_{protocol.name}{level}{seen}")
             summary = summarise(scored)
             rows.append(
                 {
                     "dataset": name,
                     "sigma": sigma,
                     "protocol": protocol.name,
+                    "mode": restorer.mode,
                     "psnr": summary.psnr,
                     "ssim": summary.ssim,
                     "input_psnr": summary.input_psnr,
+                    **summary.extra,
                     "n": summary.n,
                 }
             )
@@ -196,33 +220,75 @@ def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
     print(f"written: {folder}; DND's server scores these files, {dnd.SERVER}", flush=True)
 
 
+def _mode_options(mode: str, trained: ConfigDict) -> dict[str, int]:
+    """Arguments of ``Restorer``."""
+    if mode == "full":
+        return {}
+    if mode == "tiled":
+        return {"tile": _TILE.value, "overlap": _OVERLAP.value}
+    if mode == "local":
+        return {"local_pool": _LOCAL_POOL.value or round(1.5 * trained.data.crop)}
+    raise ValueError(f"no mode {mode!r}; --modes are full, local and tiled")
+
+
+def _open(source: dict[str, str], trained: ConfigDict) -> EvalDataset:
+    """Pairs with as many channels as the network takes, or clean images to degrade."""
+    channels = trained.data.channels
+    if channels == 6 and trained.degradation.kind != "none":  # made here of clean images of 3
+        with contextlib.suppress(ValueError):
+            return create_eval_dataset(source, 3, field="--data")
+    return create_eval_dataset(source, channels, field="--data")
+
+
 def _settings(
-    names: list[str], config: ConfigDict, *, paired: bool, spectrum: str
+    source: str, config: ConfigDict, *, trained: ConfigDict, paired: bool
 ) -> list[Setting]:
-    """Protocols of these names and noise levels, for one data set."""
-
-    def protocol(name: str) -> protocols.Protocol:
-        suffix = ("-y" if _LUMA.value else "") + (f"-border{_BORDER.value}" * (_BORDER.value > 0))
-        found = protocols.get(name)
-        if not paired:
-            found = found.with_noise(spectrum=spectrum, spread=_SPREAD.value)
-        return dataclasses.replace(
-            found, name=found.name + suffix, border=_BORDER.value, luma=_LUMA.value
-        )
-
+    """Protocols and noise levels of one data set."""
     if paired and (_SPECTRUM.value or _SPREAD.value):
         raise ValueError("--spectrum and --spread are of noise that is added, but --data has pairs")
+    default = protocols.for_source(source) if paired else trained.degradation.protocol
+    asked = _PROTOCOLS.value or [default]
+    # What only fits the data sets of the other sort in --data is left to them.
+    names = [name for name in asked if (protocols.get(name).noise is None) == paired]
     if paired:
-        pairs = ["sadnet-pairs" if name.startswith("sadnet") else "pairs" for name in names]
-        return [(protocol(name), None) for name in dict.fromkeys(pairs)]
+        if not names:  # all are of denoising
+            pairs = ["sadnet-pairs" if name == "sadnet" else default for name in asked]
+            names = list(dict.fromkeys(pairs))
+        return [(_cut(protocols.get(name)), None) for name in names]
+    if not names:
+        raise ValueError(
+            f"--protocols {','.join(asked)} wants degraded images from disk, but --data ({source}) "
+            "has clean ones; use float, clipped or 8bit"
+        )
+    kind = trained.degradation.kind
+    if kind not in ("awgn", "none") and not _SIGMAS.value:
+        return [(_cut(protocols.get(name).with_degradation(kind)), None) for name in names]
+    texts = _SIGMAS.value or config.eval.sigmas
     try:
-        sigmas = [float(s) for s in _SIGMAS.value or config.eval.sigmas]
+        sigmas = [float(text) for text in texts]
     except ValueError:
-        raise ValueError(f"--sigmas must be numbers, got {_SIGMAS.value}") from None
+        raise ValueError(f"--sigmas must be numbers, got {texts}") from None
     if min(sigmas) < _SPREAD.value:
         spread = f" --spread ({_SPREAD.value:g})" if _SPREAD.value else " 0"
         raise ValueError(f"--sigmas must be at least{spread}, got {min(sigmas):g}")
-    return [(protocol(name), sigma) for name in names for sigma in sigmas]
+    spectrum = _SPECTRUM.value or trained.degradation.spectrum
+    settings: list[Setting] = []
+    for name in names:
+        protocol = protocols.get(name).with_noise(spectrum=spectrum, spread=_SPREAD.value)
+        settings += [(_cut(protocol), sigma) for sigma in sigmas]
+    return settings
+
+
+def _cut(protocol: protocols.Protocol) -> protocols.Protocol:
+    """The protocol with --border and --luma, which its name then tells."""
+    luma = _LUMA.value and not protocol.luma
+    suffix = ("-y" if luma else "") + (f"-border{_BORDER.value}" * (_BORDER.value > 0))
+    return dataclasses.replace(
+        protocol,
+        name=protocol.name + suffix,
+        border=_BORDER.value or protocol.border,
+        luma=luma or protocol.luma,
+    )
 
 
 def _write(rows: list[dict[str, Any]], output: pathlib.Path) -> None:
@@ -233,7 +299,8 @@ def _write(rows: list[dict[str, Any]], output: pathlib.Path) -> None:
         for row in rows
     ]
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    columns = dict.fromkeys(key for row in rows for key in row)  # not all have MAE
+    writer = csv.DictWriter(table, fieldnames=[*columns])
     writer.writeheader()
     writer.writerows(rows)
     texts = {"results.json": json.dumps(plain, indent=2) + "\n", "results.csv": table.getvalue()}
@@ -253,12 +320,15 @@ def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:
 
 def _print_row(row: dict[str, Any], *, header: bool) -> None:
     if header:
-        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<12} {'input':>6} {'PSNR':>6} "
-              f"{'SSIM':>7} {'images':>6}")  # fmt: skip
+        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<12} {'mode':<14} {'input':>6} "
+              f"{'PSNR':>6} {'SSIM':>7} {'images':>6}")  # fmt: skip
     sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
+    further = "".join(
+        f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
+    )
     print(
-        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<12} {row['input_psnr']:6.2f} "
-        f"{row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}",
+        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<12} {row['mode']:<14} "
+        f"{row['input_psnr']:6.2f} {row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}{further}",
         flush=True,
     )
 

@@ -84,29 +84,38 @@ def get_config() -> ConfigDict:
 
     # --- degradation -------------------------------------------------------------------------
     config.degradation = ConfigDict()
-    # "awgn": Gaussian noise on clean images. "none": the degraded halves come from disk (sources
-    # that hold pairs).
+    # What is done to clean images:
+    #   awgn    Gaussian noise
+    #   none    nothing: the degraded halves come from disk (sources that hold pairs)
+    #   motion, defocus, dual_pixel, rain, camera, jpeg, or several of these joined by "+", in that
+    #           order ("motion+camera"); see docs/degradations.md. dual_pixel gives two views, for
+    #           data.channels 6
     config.degradation.kind = "awgn"
+    # Options of the latter by kind, where they are not those of the function: with kind "motion"
+    # ConfigDict({"motion": {"length": (4.0, 20.0)}}).
+    config.degradation.options = ConfigDict()
+    # --- of "awgn" ---
     # Noise level in 8-bit units, one value per image drawn uniformly from this range.
     # Equal ends give a network for one level, different ends a blind one.
     config.degradation.sigma_min = 50.0
     config.degradation.sigma_max = 50.0
-    # What a noisy file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
-    # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
-    config.degradation.protocol = "float"
     # What of the frequencies the noise has: "white" (all of them alike), "low" or "high" (half
     # of the band), "brownian" (white noise after a Gaussian blur). See shape_noise in
     # lcdnet_jax/degradations/noise.py.
     config.degradation.spectrum = "white"
-    # Where noise is added in training: "device" (inside the jitted step) or "host" (tf.data; white
-    # noise only).
+    # --- of all but "none" ---
+    # What a degraded file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
+    # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
+    config.degradation.protocol = "float"
+    # Where images are degraded in training: "device" (inside the jitted step) or "host" (tf.data;
+    # white noise only).
     config.degradation.where = "device"
 
     # --- stochastic frequency masking --------------------------------------------------------
-    # Images of a batch lose a random band of frequencies, see lcdnet_jax/sfm.py. With kind
-    # "awgn" the clean image is masked before noise is added to it; with kind "none", and where
-    # the objective is not "supervised", the degraded image is masked. Masking does not clip.
-    # Evaluation images are never masked.
+    # Images of a batch lose a random band of frequencies, see lcdnet_jax/sfm.py. The clean image
+    # is masked before it is degraded; with degradation.kind "none", and where the objective is
+    # not "supervised", the degraded image is masked. Masking does not clip. Evaluation images
+    # are never masked.
     config.sfm = ConfigDict()
     # Probability that an image is masked; the paper has 0.5. 0 = no masking.
     config.sfm.rate = 0.0

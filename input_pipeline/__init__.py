@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ml_collections import ConfigDict
 
 from input_pipeline.evaluation import EvalDataset, create_eval_dataset
+from input_pipeline.examples import channels_on_disk
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 
@@ -63,7 +64,8 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
     config_lib.validate(config)
     field = f"config.data.{split}"
     source = open_source(config.data[split], field=field)
-    source.check_channels(config.data.channels, field=field)
+    channels = channels_on_disk(config)
+    source.check_channels(channels, field=field)
     kind = config.degradation.kind
     if source.paired and kind != "none":
         raise ValueError(
@@ -81,10 +83,11 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
     if not source.paired and kind == "none" and not degraded_only:
         raise ValueError(
             f'config.degradation.kind is "none" but {field} ({source.name}) holds clean images '
-            f'only; set the kind to "awgn", or {field} to a folder with input/ and target/'
+            'only; set the kind to "awgn" or another degradation, or '
+            f"{field} to a folder with input/ and target/"
         )
     if split == "eval":
-        return EvalDataset(source, channels=config.data.channels)
+        return EvalDataset(source, channels=channels)
     from input_pipeline.train import TrainDataset  # imports TensorFlow
 
     return TrainDataset(source.scaled(config.data.scales), config)

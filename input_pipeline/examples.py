@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header, ImageError
@@ -18,6 +19,12 @@ TWO_VIEWS = 6
 def clean_channels(channels: int) -> int:
     """Channels of the clean half where the degraded one has ``channels``: 3 for two views."""
     return 3 if channels == TWO_VIEWS else channels
+
+
+def channels_on_disk(config: ConfigDict) -> int:
+    """Channels that images are read with; two views may be made from clean images of 3."""
+    channels = config.data.channels
+    return channels if config.degradation.kind == "none" else clean_channels(channels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import ops
-from input_pipeline.examples import TWO_VIEWS, Source, clean_channels
+from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
 from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
 
@@ -67,7 +67,7 @@ class TrainDataset:
         data, degradation = config.data, config.degradation
         _check_crop(source, data.crop)
         self._source = source
-        self._channels = data.channels
+        self._channels = channels_on_disk(config)
         self._crop = data.crop
         self._augment = data.augment
         self._batch_size = config.batch_size
@@ -91,7 +91,7 @@ class TrainDataset:
                 "unselected": masking.unselected,
             }
         self._memory = Memory(
-            source, channels=data.channels, budget=data.cache_gb * 1e9, replace=self._replace
+            source, channels=self._channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
         tiles = self._memory.tiles(data.tile, data.tile_stride)
         self._tile_count = len(tiles)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
@@ -100,6 +101,16 @@ def _sources(value: Any) -> str | None:
     return None if good else wanted
 
 
+def _degradation(value: Any) -> str | None:
+    kinds = value.split("+") if isinstance(value, str) else []
+    if value in ("awgn", "none") or (kinds and all(kind in degradations.KINDS for kind in kinds)):
+        return None
+    return (
+        f"'awgn', 'none', or one or several of {', '.join(map(repr, degradations.KINDS))} joined "
+        "by '+'"
+    )
+
+
 _SOURCE: dict[str, Rule] = {
     "source": _sources,
     "path": _text,
@@ -121,7 +132,10 @@ RULES: dict[str, Rule] = {
     "data.augment": _boolean,
     "data.cache_gb": _number(0),
     "data.on_bad_image": _choice("stop", "replace"),
-    "degradation.kind": _choice("awgn", "none"),
+    "degradation.kind": _degradation,
+    "degradation.options": lambda v: (
+        None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict"
+    ),
     "degradation.sigma_min": _number(0),
     "degradation.sigma_max": _number(0),
     "degradation.protocol": _choice(*degradations.NOISE_PROTOCOLS),
@@ -187,6 +201,7 @@ _BEFORE: dict[str, Any] = {
     "sfm.unselected": "keep",
     "sfm.target": "clean",
     "degradation.spectrum": "white",
+    "degradation.options": {},
     "objective": "supervised",
     "fft_weight": 0.1,
     "dct_loss_weight": 0.0,
@@ -252,16 +267,18 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
             f"({config.accumulate}); choose a divisor"
         )
-    if config.degradation.spectrum != "white" and config.degradation.kind == "none":
+    if config.degradation.spectrum != "white" and config.degradation.kind != "awgn":
         problems.append(
             f"config.degradation.spectrum {config.degradation.spectrum!r} is of noise that is "
-            "added, but config.degradation.kind 'none' adds none; set it to 'white'"
+            f"added, but config.degradation.kind {config.degradation.kind!r} adds none; set it to "
+            "'white'"
         )
     elif config.degradation.spectrum != "white" and config.degradation.where == "host":
         problems.append(
             f"config.degradation.spectrum {config.degradation.spectrum!r} is made on the device "
             "only; set config.degradation.where to 'device'"
         )
+    problems += _problems_of_degradation(config)
     problems += _problems_of_objective(config)
     if config.data.channels == 6:
         problems += _problems_of_two_views(config)
@@ -276,6 +293,44 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         network(config)
     except (ValueError, TypeError) as error:
         problems.append(f"config.network.kwargs: {error}")
+    return problems
+
+
+def _problems_of_degradation(config: ConfigDict) -> list[str]:
+    """Of what neither is noise nor comes from disk; found by tracing it on a small image."""
+    kind, options = config.degradation.kind, config.degradation.options
+    if kind in ("awgn", "none"):
+        if not options:
+            return []
+        return [
+            f"config.degradation.options {options.to_dict()} are of other kinds than {kind!r}; "
+            "remove them"
+        ]
+    problems = []
+    if config.degradation.where == "host":
+        problems.append(
+            f"config.degradation.kind {kind!r} is made on the device only; set "
+            "config.degradation.where to 'device'"
+        )
+    if config.objective != "supervised":
+        problems.append(
+            f"config.objective {config.objective!r} is for noise, but config.degradation.kind is "
+            f"{kind!r}; set it to 'supervised'"
+        )
+    channels = config.data.channels
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3 if channels == 6 else channels), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    try:
+        degrade = degradations.from_kind(kind, options.to_dict())
+        given = jax.eval_shape(degrade, keys, image).shape[-1]
+    except (ValueError, TypeError) as error:
+        return [*problems, f"config.degradation.options: {error}"]
+    if given != channels:
+        problems.append(
+            f"config.degradation.kind {kind!r} gives images of {given} channels, but "
+            f"config.data.channels is {channels}; "
+            + ("set that to 6" if given == 6 else "add dual_pixel, or set that to 3")
+        )
     return problems
 
 
@@ -308,10 +363,10 @@ def _problems_of_two_views(config: ConfigDict) -> list[str]:
             f"{field} needs another network than {config.network.name!r}; set config.network.name "
             f"to {' or '.join(map(repr, _TWO_VIEW_NETWORKS))}, or the channels to 3"
         )
-    if config.degradation.kind != "none":
+    if config.degradation.kind == "awgn":
         problems.append(
-            f"{field} is for pairs, which bring their own degradation; set "
-            f"config.degradation.kind, which is {config.degradation.kind!r}, to 'none'"
+            f"{field} is for pairs, or for clean images of which two views are made; set "
+            "config.degradation.kind, which is 'awgn', to 'none' or 'dual_pixel'"
         )
     if config.objective != "supervised":
         problems.append(
@@ -335,7 +390,7 @@ def _problems_of_masking(config: ConfigDict) -> list[str]:
                 "masked; set config.sfm.target to 'clean'"
             )
         return problems
-    if config.degradation.kind == "awgn":
+    if config.degradation.kind != "none":
         if config.sfm.where == "device" and config.degradation.where == "host":
             problems.append(
                 "config.sfm.where is 'device' and config.degradation.where 'host', but masking "
@@ -361,7 +416,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     problems = [
         _unknown(name)
         for name in fields
-        if name not in RULES and not name.startswith("network.kwargs.")
+        if name not in RULES and not name.startswith(tuple(f"{leaf}." for leaf in _LEAVES))
     ]
     if problems:
         sys.exit("error: " + "\n".join(problems))
@@ -375,8 +430,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
     except AttributeError as error:
         sys.exit(
-            f"error: no such field: {error.args[0]}; of config.network.kwargs the command line "
-            "changes only what the config file sets"
+            f"error: no such field: {error.args[0]}; of config.network.kwargs and "
+            "config.degradation.options the command line changes only what the config file sets"
         )
     return rest
 
@@ -389,6 +444,14 @@ def network(config: ConfigDict) -> nn.Module:
         dtype=jnp.dtype(config.network.dtype),
         **config.network.kwargs,
     )
+
+
+def degradation(config: ConfigDict) -> degradations.Step | None:
+    """How clean images are degraded; None where that is noise, or comes from disk."""
+    kind = config.degradation.kind
+    if kind in ("awgn", "none"):
+        return None
+    return degradations.from_kind(kind, config.degradation.options.to_dict())
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:
@@ -472,11 +535,15 @@ def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
     ]
 
 
+# Fields whose own fields are not known here.
+_LEAVES = ("network.kwargs", "degradation.options")
+
+
 def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping | ConfigDict) and name != "network.kwargs":
+        if isinstance(value, Mapping | ConfigDict) and name not in _LEAVES:
             flat.update(_flatten(value, f"{name}."))
         else:
             flat[name] = value

@@ -7,14 +7,14 @@ images of the set nor on their order, so two evaluations agree exactly.
 import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import degradations
+from lcdnet_jax import alignment, degradations, perceptual
 from lcdnet_jax.inference import pad_to_bucket
 from lcdnet_jax.protocols import Protocol
 
@@ -34,6 +34,7 @@ class Scored:
             as the network gave it, ``degraded`` the mean where there are two views.
         psnr, ssim: Scores of ``restored``, dB and [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
+        extra: Further scores of ``restored`` that the protocol has, such as "mae" and "lpips".
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scored:
     psnr: float
     ssim: float
     input_psnr: float
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Summary:
     Attributes:
         psnr, ssim, input_psnr: Means over the images.
         n: Number of images.
+        extra: Means of the further scores.
     """
 
     psnr: float
     ssim: float
     input_psnr: float
     n: int
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -65,17 +69,32 @@ class Evaluator:
 
     Args:
         protocol: What the scores mean.
-        seed: Of the noise.
+        degradation: What is done to clean images, ``[N]`` keys and ``[N, H, W, C]`` to images,
+            where ``protocol.degradation`` names one; None for noise.
+        seed: Of the noise or degradation.
         bucket: Metrics are compiled for sides that are multiples of this, pixels.
     """
 
-    def __init__(self, protocol: Protocol, *, seed: int = 0, bucket: int = 64):
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        degradation: degradations.Step | None = None,
+        seed: int = 0,
+        bucket: int = 64,
+    ):
+        if (degradation is None) != (protocol.degradation is None):
+            raise ValueError(
+                f"protocol {protocol.name!r} has the degradation {protocol.degradation!r}, but the "
+                f"function given is {degradation!r}; use Protocol.with_degradation with a function"
+            )
         self.protocol = protocol
         self._seed = seed
         self._bucket = bucket
         # By the function of the class, so that evaluators of one protocol share programs.
         self._score = functools.partial(jax.jit(Protocol.score, static_argnums=0), protocol)
         self._awgn = jax.jit(degradations.awgn, static_argnames=("protocol", "spectrum"))
+        self._degradation = None if degradation is None else jax.jit(degradation)
 
     def score_images(
         self,
@@ -95,13 +114,16 @@ class Evaluator:
             sigma: Noise level in 8-bit units; None where degraded images come from disk.
 
         Raises:
-            ValueError: If examples, protocol and sigma do not belong together.
+            ValueError: If examples, protocol and sigma do not belong together, or an image cannot
+                be scored.
         """
         for example in examples:
             name, clean = example["name"], np.asarray(example["clean"], np.float32)
             degraded = example.get("degraded")
             if degraded is None:
-                if self.protocol.noise is None or sigma is None:
+                if self.protocol.noise is None or (
+                    sigma is None and self.protocol.degradation is None
+                ):
                     raise ValueError(
                         f"protocol {self.protocol.name!r} with sigma {sigma} wants degraded images "
                         f"from disk and {name} has none; use a protocol with noise and a sigma"
@@ -109,7 +131,8 @@ class Evaluator:
                 degraded = self.degrade(clean, name, sigma=sigma)
             elif self.protocol.noise is not None or sigma is not None:
                 raise ValueError(
-                    f"{name} is degraded already; use the protocol 'pairs' and no sigma"
+                    f"{name} is degraded already; use a protocol for pairs, such as 'pairs' or "
+                    "'gopro', and no sigma"
                 )
             try:
                 clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
@@ -118,17 +141,34 @@ class Evaluator:
             restored = restore(degraded)
             if degraded.shape[-1] == 6:
                 degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
-            after, before = self.score(restored, clean), self.score(degraded, clean)
-            yield Scored(
-                name, clean, degraded, restored, after["psnr"], after["ssim"], before["psnr"]
-            )
+            try:
+                scores = self.score(restored, clean)
+                input_psnr = self._scores(degraded, clean)["psnr"]
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            psnr, ssim = scores.pop("psnr"), scores.pop("ssim")
+            yield Scored(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
 
-    def degrade(self, clean: np.ndarray, name: str, *, sigma: float) -> np.ndarray:
-        """The noisy version of an image, ``[H, W, C]`` float32 to the same."""
+    def degrade(self, clean: np.ndarray, name: str, *, sigma: float | None = None) -> np.ndarray:
+        """The degraded version of an image ``[H, W, C]`` float32; ``sigma`` is of noise.
+
+        Raises:
+            ValueError: If the protocol degrades nothing, or lacks or has no use for ``sigma``.
+        """
         if self.protocol.noise is None:
-            raise ValueError(f"protocol {self.protocol.name!r} adds no noise")
+            raise ValueError(f"protocol {self.protocol.name!r} degrades nothing")
         height, width = clean.shape[:2]
         key = jax.random.fold_in(jax.random.key(self._seed), zlib.crc32(name.encode()))
+        if self._degradation is not None:
+            if sigma is not None:
+                raise ValueError(
+                    f"sigma is of noise, which protocol {self.protocol.name!r} does not add; leave "
+                    "it None"
+                )
+            degraded = self._degradation(key[None], jnp.asarray(clean[None]))
+            return np.asarray(degradations.as_stored(degraded, self.protocol.noise))[0]
+        if sigma is None:
+            raise ValueError(f"protocol {self.protocol.name!r} adds noise; give its sigma")
         level = np.asarray(sigma, np.float32)
         if self.protocol.spread:
             level = degradations.varying_sigma(width, sigma=sigma, spread=self.protocol.spread)
@@ -144,10 +184,29 @@ class Evaluator:
         return np.asarray(noisy)[0, :height, :width]
 
     def score(self, restored: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-        """PSNR and SSIM of one image ``[H, W, C]``."""
+        """Scores of one image ``[H, W, C]``: "psnr", "ssim", and those the protocol adds.
+
+        Raises:
+            ValueError: For images of different shapes, or that cannot be aligned where the
+                protocol aligns.
+        """
+        scores = self._scores(restored, clean)
+        if self.protocol.lpips and perceptual.available():
+            inner = (slice(self.protocol.border, -self.protocol.border or None),) * 2
+            stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
+            scores["lpips"] = perceptual.lpips(stored[inner], clean[inner])
+        return scores
+
+    def _scores(self, restored: np.ndarray, clean: np.ndarray) -> dict[str, float]:
+        """All but LPIPS, which is slow and not needed of the degraded image."""
+        images = [restored, clean]
+        if self.protocol.aligned:
+            stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
+            aligned, valid = alignment.align(stored, clean)
+            images = [aligned, clean, valid[..., None]]
         sizes = jnp.asarray([clean.shape[:2]], jnp.int32)
-        padded = (jnp.asarray(pad_to_bucket(a[None], self._bucket)) for a in (restored, clean))
-        return {name: float(value[0]) for name, value in self._score(*padded, sizes).items()}
+        a, b, *mask = (jnp.asarray(pad_to_bucket(x[None], self._bucket)) for x in images)
+        return {name: float(value[0]) for name, value in self._score(a, b, sizes, *mask).items()}
 
 
 def summarise(scored: Iterable[Scored]) -> Summary:
@@ -156,8 +215,9 @@ def summarise(scored: Iterable[Scored]) -> Summary:
     Raises:
         ValueError: If there is none.
     """
-    rows = [(s.psnr, s.ssim, s.input_psnr) for s in scored]
+    rows = [{"psnr": s.psnr, "ssim": s.ssim, "input_psnr": s.input_psnr, **s.extra} for s in scored]
     if not rows:
         raise ValueError("no image to score; the data set is empty")
-    psnr, ssim, input_psnr = (float(v) for v in np.mean(rows, axis=0))
-    return Summary(psnr, ssim, input_psnr, len(rows))
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    psnr, ssim, input_psnr = (means.pop(name) for name in ("psnr", "ssim", "input_psnr"))
+    return Summary(psnr, ssim, input_psnr, len(rows), means)

@@ -14,12 +14,18 @@ import numpy as np
 
 _WINDOW = 11
 _SIGMA = 1.5
+_UNIFORM_WINDOW = 7
 _K1 = 0.01
 _K2 = 0.03
 
 
 def psnr(
-    a: jax.Array, b: jax.Array, *, data_range: float = 1.0, sizes: jax.Array | None = None
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    data_range: float = 1.0,
+    sizes: jax.Array | None = None,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """Peak signal-to-noise ratio in dB: 10 log10(data_range^2 / mean squared error).
 
@@ -32,6 +38,8 @@ def psnr(
       sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
         right to a common shape; the padding does not count, and an image smaller than the
         metric needs gives NaN. None: no padding.
+      mask: ``[N, H, W, 1]`` bool, the mean is over the pixels where it is True, NaN where it
+        never is; None: all.
 
     Returns:
       ``[N]`` float32; infinity for identical images.
@@ -41,11 +49,42 @@ def psnr(
       TypeError: integer images.
     """
     a, b = float32_pair(a, b)
-    return -10.0 * jnp.log10(_mean(jnp.square((a - b) / data_range), sizes))
+    return -10.0 * jnp.log10(_mean(jnp.square((a - b) / data_range), sizes, mask))
+
+
+def mae(
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    sizes: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Mean absolute error over pixels and channels of each image, in the units of the images.
+
+    Args:
+      a: ``[N, H, W, C]`` images, floating point.
+      b: images of the same shape.
+      sizes: as for :func:`psnr`.
+      mask: as for :func:`psnr`.
+
+    Returns:
+      ``[N]`` float32, 0 for identical images.
+
+    Raises:
+      ValueError: different shapes or not four axes.
+      TypeError: integer images.
+    """
+    a, b = float32_pair(a, b)
+    return _mean(jnp.abs(a - b), sizes, mask)
 
 
 def ssim(
-    a: jax.Array, b: jax.Array, *, data_range: float = 1.0, sizes: jax.Array | None = None
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    data_range: float = 1.0,
+    sizes: jax.Array | None = None,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """Structural similarity of Wang et al., "Image Quality Assessment", IEEE TIP 2004.
 
@@ -61,6 +100,8 @@ def ssim(
       sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
         right to a common shape; the padding does not count, and an image smaller than the
         metric needs gives NaN. None: no padding.
+      mask: ``[N, H, W, 1]`` bool, the mean is over the windows whose centre has True, NaN where
+        none has; None: all. Windows see all pixels, masked or not.
 
     Returns:
       ``[N]`` float32 in [-1, 1].
@@ -69,28 +110,53 @@ def ssim(
       ValueError: different shapes, not four axes, or images smaller than the window.
       TypeError: integer images.
     """
-    a, b = float32_pair(a, b)
-    height, width = a.shape[1:3]
-    if min(height, width) < _WINDOW:
-        if sizes is not None:
-            return jnp.full(a.shape[0], jnp.nan, jnp.float32)
-        raise ValueError(
-            f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, got {height}x{width}; "
-            "use larger images or psnr"
-        )
-    inside = None if sizes is None else _inside(height, width, sizes)
+    return _ssim_inside(a, b, _taps(), data_range=data_range, sizes=sizes, mask=mask)
 
-    def mean(x: jax.Array) -> jax.Array:
-        return jnp.mean(x, axis=(1, 2), keepdims=True, where=inside)
 
-    similarity = _similarity(a / data_range, b / data_range, mean=mean, blur=_blur)
-    return _mean(similarity, None if sizes is None else sizes - (_WINDOW - 1))
+def ssim_uniform(
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    data_range: float = 1.0,
+    sizes: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """SSIM as :func:`ssim`, but with equal weights in a 7x7 window and sample variances.
+
+    This is ``skimage.metrics.structural_similarity`` with its defaults, which the evaluation of
+    dual-pixel defocus deblurring uses (Abuolaim and Brown, ECCV 2020).
+
+    Args:
+      a: ``[N, H, W, C]`` images, floating point, H and W at least 7.
+      b: images of the same shape.
+      data_range: largest minus smallest possible value, 1 for images in [0, 1].
+      sizes: as for :func:`ssim`.
+      mask: as for :func:`ssim`.
+
+    Returns:
+      ``[N]`` float32 in [-1, 1].
+
+    Raises:
+      ValueError: different shapes, not four axes, or images smaller than the window.
+      TypeError: integer images.
+    """
+    taps = np.full(_UNIFORM_WINDOW, 1 / _UNIFORM_WINDOW)
+    return _ssim_inside(
+        a, b, taps, data_range=data_range, sizes=sizes, mask=mask, sample_variance=True
+    )
 
 
 def ssim_3d(
-    a: jax.Array, b: jax.Array, *, data_range: float = 1.0, sizes: jax.Array | None = None
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    data_range: float = 1.0,
+    sizes: jax.Array | None = None,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
-    """SSIM as in the evaluation code of SADNet: one similarity over height, width and channels.
+    """SSIM over height, width and channels: that of MATLAB's ``ssim`` for arrays of three axes.
+
+    The evaluation code of SADNet has it, and the tables of motion deblurring since MPRNet.
 
     Like :func:`ssim`, but the Gaussian window is 11x11x11 for colour images, its third axis the
     channels, and image and channels are extended by their border values, so that the map covers
@@ -102,6 +168,7 @@ def ssim_3d(
       b: images of the same shape.
       data_range: largest minus smallest possible value, 1 for images in [0, 1].
       sizes: as for :func:`ssim`.
+      mask: as for :func:`ssim`.
 
     Returns:
       ``[N]`` float32 in [-1, 1].
@@ -123,9 +190,9 @@ def ssim_3d(
     def blur(x: jax.Array) -> jax.Array:
         groups = x.reshape((count, height, width, -1, channels))
         groups = jnp.einsum("nhwgc,dc->nhwgd", groups, across, precision="highest")
-        return _blur(_extend(groups.reshape(x.shape), sizes))
+        return _blur(_extend(groups.reshape(x.shape), sizes), _taps())
 
-    return _mean(_similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes)
+    return _mean(_similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes, mask)
 
 
 def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -154,26 +221,67 @@ def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
 
 
+def _ssim_inside(
+    a: jax.Array,
+    b: jax.Array,
+    taps: np.ndarray,
+    *,
+    data_range: float,
+    sizes: jax.Array | None,
+    mask: jax.Array | None,
+    sample_variance: bool = False,
+) -> jax.Array:
+    """SSIM of each channel with a separable window, averaged where the window lies inside."""
+    a, b = float32_pair(a, b)
+    height, width = a.shape[1:3]
+    window = len(taps)
+    if min(height, width) < window:
+        if sizes is not None:
+            return jnp.full(a.shape[0], jnp.nan, jnp.float32)
+        raise ValueError(
+            f"SSIM needs images of at least {window}x{window} pixels, got {height}x{width}; "
+            "use larger images or psnr"
+        )
+    inside = None if sizes is None else _inside(height, width, sizes)
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jnp.mean(x, axis=(1, 2), keepdims=True, where=inside)
+
+    similarity = _similarity(
+        a / data_range,
+        b / data_range,
+        mean=mean,
+        blur=functools.partial(_blur, taps=taps),
+        unbias=window**2 / (window**2 - 1) if sample_variance else 1.0,
+    )
+    cut = window // 2
+    if mask is not None:
+        mask = mask[:, cut : height - cut, cut : width - cut]
+    return _mean(similarity, None if sizes is None else sizes - (window - 1), mask)
+
+
 def _similarity(
     a: jax.Array,
     b: jax.Array,
     *,
     mean: Callable[[jax.Array], jax.Array],
     blur: Callable[[jax.Array], jax.Array],
+    unbias: float = 1.0,
 ) -> jax.Array:
     """The map of SSIM, from images in [0, 1].
 
     E[x^2] - E[x]^2 cancels where an image is bright and smooth. Variances do not see a constant,
     so ``mean`` (over whatever the window sees) is taken out first and added to the local means
-    only. ``blur`` takes images, concatenated along channels, to their local means.
+    only. ``blur`` takes images, concatenated along channels, to their local means; variances are
+    multiplied by ``unbias``.
     """
     channels = a.shape[-1]
     mean_a, mean_b = mean(a), mean(b)
     a, b = a - mean_a, b - mean_b
     moments = blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
     mu_a, mu_b, aa, bb, ab = (moments[..., i * channels : (i + 1) * channels] for i in range(5))
-    variance = aa - mu_a * mu_a + bb - mu_b * mu_b
-    covariance = ab - mu_a * mu_b
+    variance = unbias * (aa - mu_a * mu_a + bb - mu_b * mu_b)
+    covariance = unbias * (ab - mu_a * mu_b)
     mu_a, mu_b = mu_a + mean_a, mu_b + mean_b
     c1, c2 = _K1**2, _K2**2
     luminance = (2.0 * mu_a * mu_b + c1) / (mu_a * mu_a + mu_b * mu_b + c1)
@@ -188,8 +296,10 @@ def _inside(height: int, width: int, sizes: jax.Array) -> jax.Array:
     return rows[:, :, None, None] & columns[:, None, :, None]
 
 
-def _mean(x: jax.Array, sizes: jax.Array | None) -> jax.Array:
+def _mean(x: jax.Array, sizes: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
     """Mean of each image; row by row, as one long float32 sum of equal values is off by 1e-5."""
+    if mask is not None:
+        return _mean(jnp.where(mask, x, 0), sizes) / _mean(mask.astype(x.dtype), sizes)
     if sizes is None:
         return jnp.mean(jnp.mean(x, axis=(2, 3)), axis=1)
     heights, widths = sizes[:, 0, None], sizes[:, 1, None]
@@ -224,12 +334,11 @@ def _extend(x: jax.Array, sizes: jax.Array) -> jax.Array:
     return x
 
 
-def _blur(x: jax.Array) -> jax.Array:
-    """Gaussian window along H and W, valid region: shifted multiply-adds, exact in float32."""
-    taps = _taps()
+def _blur(x: jax.Array, taps: np.ndarray) -> jax.Array:
+    """Window along H and W, valid region: shifted multiply-adds, exact in float32."""
     for axis in (1, 2):
-        size = x.shape[axis] - _WINDOW + 1
-        shifted = (jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(_WINDOW))
+        size = x.shape[axis] - len(taps) + 1
+        shifted = (jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(len(taps)))
         x = functools.reduce(
             jnp.add, (float(tap) * part for tap, part in zip(taps, shifted, strict=True))
         )

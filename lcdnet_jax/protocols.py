@@ -11,12 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lcdnet_jax import metrics
+from lcdnet_jax import metrics, perceptual
 from lcdnet_jax.degradations import NOISE_PROTOCOLS, SPECTRA
 
 # Luma of BT.601 in studio range, the Y of super-resolution and deraining papers: R, G, B, offset.
 _Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _Y_OFFSET = 16 / 255
+
+_SSIM = {"gaussian": metrics.ssim, "3d": metrics.ssim_3d, "uniform": metrics.ssim_uniform}
+_SSIM_TOLD = {
+    "gaussian": "",
+    "3d": "SSIM with windows over height, width and channels; ",
+    "uniform": "SSIM with uniform 7x7 windows; ",
+}
 
 
 @dataclass(frozen=True)
@@ -25,28 +32,44 @@ class Protocol:
 
     Attributes:
         name: What tables call it.
-        noise: What of synthetic noise the network sees, see ``degradations.as_stored``; None
-            where degraded images come from disk.
+        noise: What of synthetic degradation the network sees, see ``degradations.as_stored``;
+            None where degraded images come from disk.
+        degradation: What is done to clean images instead of adding noise, a kind of
+            ``degradations.from_kind``; None for noise.
         spectrum: How synthetic noise is filtered, see ``degradations.shape_noise``.
         spread: Its level rises by twice this from the first column to the last, with the given
             level in the middle, see ``degradations.varying_sigma``; 8-bit units.
         rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
         border: Pixels cut off each side before scoring.
         luma: Scores are taken on the Y channel of BT.601 instead of RGB.
+        luma_rounded: That channel is rounded to 256 levels, of output and ground truth alike, as
+            ``rgb2ycbcr`` of MATLAB does for 8-bit images.
         multiple: Sides are cut, at the bottom and right, to multiples of this before the network
             sees the image.
-        ssim_3d: SSIM is ``metrics.ssim_3d`` instead of ``metrics.ssim``.
+        ssim: Which one: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
+            ``metrics.ssim_uniform``.
+        aligned: The output, clipped and rounded, is brought to the brightness and the place of
+            the ground truth by ``alignment.align``, and scored where it covers it; both images
+            are 0 elsewhere, which windows of SSIM see.
+        mae: The mean absolute error is a further score.
+        lpips: LPIPS is a further score where its package is installed, see ``perceptual``: of the
+            clipped output without the border, in RGB whatever ``luma``.
     """
 
     name: str
     noise: str | None = "float"
+    degradation: str | None = None
     spectrum: str = "white"
     spread: float = 0.0
     rounded: bool = False
     border: int = 0
     luma: bool = False
+    luma_rounded: bool = False
     multiple: int = 1
-    ssim_3d: bool = False
+    ssim: str = "gaussian"
+    aligned: bool = False
+    mae: bool = False
+    lpips: bool = False
 
     def describe(self) -> str:
         """One line to print beside scores."""
@@ -56,16 +79,26 @@ class Protocol:
             "8bit": "noise clipped and rounded to 8 bits",
             None: "degraded images from disk",
         }[self.noise]
+        if self.degradation is not None:
+            stored = {"float": "unclipped", "clipped": "clipped", "8bit": "rounded to 8 bits"}
+            seen = f"synthetic {self.degradation}, {stored[self.noise or 'float']}"
         if self.spectrum != "white":
             seen = f"{seen} ({self.spectrum})"
         if self.spread:
             seen = f"{seen}, level from -{self.spread:g} to +{self.spread:g} over the columns"
         rounded = " and rounded to 8 bits" if self.rounded else ""
         cut = f"sides cut to multiples of {self.multiple}; " if self.multiple > 1 else ""
-        ssim = "SSIM with windows over height, width and channels; " if self.ssim_3d else ""
+        aligned = "aligned to the ground truth (intensity, homography by ECC) and scored inside; "
+        channels = "Y of BT.601" if self.luma else "all channels"
+        if self.luma and self.luma_rounded:
+            channels += " rounded to 8 bits"
+        further = "MAE; " if self.mae else ""
+        if self.lpips:
+            further += "LPIPS (AlexNet); " if perceptual.available() else "LPIPS not installed; "
         return (
-            f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; border {self.border}; "
-            f"{'Y of BT.601' if self.luma else 'all channels'}; {ssim}mean of per-image scores"
+            f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; "
+            f"{aligned if self.aligned else ''}border {self.border}; {channels}; "
+            f"{_SSIM_TOLD[self.ssim]}{further}mean of per-image scores"
         )
 
     def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
@@ -84,6 +117,16 @@ class Protocol:
         name += f"-varying{spread:g}" if spread else ""
         return replace(self, name=name, spectrum=spectrum, spread=spread)
 
+    def with_degradation(self, kind: str) -> "Protocol":
+        """The same for another degradation than noise, which its name then tells.
+
+        Raises:
+            ValueError: For pairs, which are degraded already.
+        """
+        if self.noise is None:
+            raise ValueError(f"protocol {self.name!r} degrades nothing; use float, clipped or 8bit")
+        return replace(self, name=f"{kind}-{self.name}", degradation=kind)
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The part of an image ``[H, W, C]`` that is restored and scored.
 
@@ -99,31 +142,55 @@ class Protocol:
             )
         return image[:height, :width]
 
-    def score(self, restored: Array, clean: Array, sizes: Array) -> dict[str, Array]:
+    def stored(self, restored: Array) -> Array:
+        """Network output as it is compared: clipped, and rounded where the protocol says so."""
+        restored = jnp.clip(restored, 0, 1)
+        return jnp.round(restored * 255) / 255 if self.rounded else restored
+
+    def score(
+        self, restored: Array, clean: Array, sizes: Array, mask: Array | None = None
+    ) -> dict[str, Array]:
         """Scores images that were padded at the bottom and right to a common shape.
 
         Args:
-            restored: ``[N, H, W, C]`` network output.
+            restored: ``[N, H, W, C]`` network output; where the protocol aligns, what
+                ``alignment.align`` made of ``stored(output)``.
             clean: ``[N, H, W, C]`` in [0, 1].
             sizes: ``[N, 2]`` true heights and widths.
+            mask: ``[N, H, W, 1]`` bool, the pixels that count; where the protocol aligns only.
 
         Returns:
-            ``{"psnr": [N], "ssim": [N]}``.
+            ``{"psnr": [N], "ssim": [N]}``, and "mae" where the protocol has it.
+
+        Raises:
+            ValueError: If there is a mask without alignment or alignment without a mask.
         """
-        restored = jnp.clip(restored, 0, 1)
-        if self.rounded:
-            restored = jnp.round(restored * 255) / 255
+        if self.aligned != (mask is not None):
+            raise ValueError(
+                f"protocol {self.name!r} "
+                + ("needs images from alignment.align and their mask" if self.aligned
+                   else "aligns nothing; leave the mask off")
+            )  # fmt: skip
+        if mask is None:
+            restored = self.stored(restored)
         if self.luma and clean.shape[-1] == 3:
             restored, clean = _luma(restored), _luma(clean)
+            if self.luma_rounded:
+                restored, clean = (jnp.round(a * 255) / 255 for a in (restored, clean))
+        if mask is not None:
+            restored, clean = (jnp.where(mask, a, 0) for a in (restored, clean))
         if self.border:
-            restored, clean = (a[:, self.border :, self.border :] for a in (restored, clean))
+            cut = (slice(None), slice(self.border, None), slice(self.border, None))
+            restored, clean = restored[cut], clean[cut]
+            mask = None if mask is None else mask[cut]
             sizes = sizes - 2 * self.border
-        return {
-            "psnr": metrics.psnr(restored, clean, sizes=sizes),
-            "ssim": (metrics.ssim_3d if self.ssim_3d else metrics.ssim)(
-                restored, clean, sizes=sizes
-            ),
+        scores = {
+            "psnr": metrics.psnr(restored, clean, sizes=sizes, mask=mask),
+            "ssim": _SSIM[self.ssim](restored, clean, sizes=sizes, mask=mask),
         }
+        if self.mae:
+            scores["mae"] = metrics.mae(restored, clean, sizes=sizes, mask=mask)
+        return scores
 
 
 def _luma(x: Array) -> Array:
@@ -137,9 +204,25 @@ PROTOCOLS = {
         *(Protocol(name, noise=name, rounded=name == "8bit") for name in NOISE_PROTOCOLS),
         Protocol("pairs", noise=None),
         # The evaluation of SADNet's code: noisy images are 8-bit files, outputs are not rounded.
-        Protocol("sadnet", noise="8bit", multiple=8, ssim_3d=True),
-        Protocol("sadnet-pairs", noise=None, multiple=8, ssim_3d=True),
+        Protocol("sadnet", noise="8bit", multiple=8, ssim="3d"),
+        Protocol("sadnet-pairs", noise=None, multiple=8, ssim="3d"),
+        # GoPro, HIDE, REDS: MATLAB's psnr and ssim of saved PNG files (MPRNet, Restormer), and the
+        # SSIM of NAFNet's code.
+        Protocol("gopro", noise=None, rounded=True, ssim="3d"),
+        # Rain100, Test100 and so on: MATLAB's rgb2ycbcr of saved PNG files (MPRNet, Restormer).
+        Protocol("rain", noise=None, rounded=True, luma=True, luma_rounded=True),
+        # The evaluation of Abuolaim and Brown, ECCV 2020, with LPIPS as in Restormer's.
+        Protocol("dpdd", noise=None, ssim="uniform", mae=True, lpips=True),
+        Protocol("realblur", noise=None, rounded=True, aligned=True),
     )
+}
+
+# Kinds of paired sources, see config.SOURCES, whose tables are made under another than "pairs".
+_OF_SOURCE = {
+    **dict.fromkeys(("gopro", "gopro_gamma", "hide"), "gopro"),
+    **dict.fromkeys(("realblur_j", "realblur_r"), "realblur"),
+    **dict.fromkeys(("dpdd", "dpdd_dual"), "dpdd"),
+    "rain13k": "rain",
 }
 
 
@@ -152,3 +235,17 @@ def get(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"no protocol {name!r}; known protocols: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def for_source(kind: str) -> str:
+    """Name of the protocol under which papers score a kind of paired data.
+
+    Args:
+        kind: As in ``config.data.eval.source``, such as "gopro", or several joined by commas.
+
+    Returns:
+        "gopro", "realblur", "dpdd" or "rain"; "pairs" for any other kind, and for several that
+        have different ones.
+    """
+    names = {_OF_SOURCE.get(one.strip(), "pairs") for one in kind.split(",")}
+    return names.pop() if len(names) == 1 else "pairs"

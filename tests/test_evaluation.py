@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import logging
 import re
 import zlib
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from lcdnet_jax import degradations, protocols
+from lcdnet_jax import alignment, degradations, perceptual, protocols
 from lcdnet_jax.evaluation import Evaluator, summarise
 
 
@@ -166,6 +167,77 @@ class TestScores:
             np.testing.assert_allclose(getattr(summary, score), expected, rtol=1e-6)
         with pytest.raises(ValueError, match="no image to score"):
             summarise([])
+
+
+class TestFurtherScores:
+    @pytest.fixture
+    def pairs(self, rng):
+        """Odd sizes, large enough for LPIPS."""
+        examples = []
+        for i, size in enumerate([(33, 41), (35, 37)]):
+            clean = rng.random((*size, 3), np.float32)
+            degraded = clean + rng.normal(0, 0.1, clean.shape).astype(np.float32)
+            examples.append({"name": f"image{i}", "clean": clean, "degraded": degraded})
+        return examples
+
+    def test_mae_and_lpips(self, pairs, monkeypatch):
+        """LPIPS of clipped images, only where it is installed, and never of the degraded ones."""
+        seen = []
+
+        def distance(restored, clean):
+            seen.append((restored, clean))
+            return float(len(seen))
+
+        monkeypatch.setattr(perceptual, "lpips", distance)
+        monkeypatch.setattr(perceptual, "available", lambda: False)
+        without = evaluate(pairs, "dpdd", sigma=None)
+        assert not seen
+        monkeypatch.setattr(perceptual, "available", lambda: True)
+        scored = evaluate(pairs, "dpdd", sigma=None)
+        assert len(seen) == len(pairs)
+        for i, (name, one) in enumerate(scored.items()):
+            image = one.restored.clip(0, 1)
+            np.testing.assert_allclose(
+                one.extra["mae"], np.abs(image - one.clean).mean(), rtol=1e-5
+            )
+            np.testing.assert_array_equal(seen[i][0], image)
+            np.testing.assert_array_equal(seen[i][1], one.clean)
+            assert one.extra == {**without[name].extra, "lpips": i + 1}
+        summary = summarise(scored.values())
+        assert summary.extra["lpips"] == 1.5
+        mean = np.mean([one.extra["mae"] for one in scored.values()])
+        np.testing.assert_allclose(summary.extra["mae"], mean)
+        assert set(summarise(without.values()).extra) == {"mae"}
+
+    def test_lpips_without_the_border(self, pairs, monkeypatch):
+        monkeypatch.setattr(perceptual, "available", lambda: True)
+        monkeypatch.setattr(perceptual, "lpips", lambda restored, clean: restored.shape[0])
+        protocol = dataclasses.replace(protocols.get("dpdd"), border=2)
+        clean = pairs[0]["clean"]
+        assert Evaluator(protocol).score(clean, clean)["lpips"] == len(clean) - 4
+
+    def test_alignment(self, pairs, monkeypatch):
+        """Of what a PNG would hold; both images, each scored where its own mask says."""
+        seen = []
+
+        def shift(restored, clean):  # as if the restored image covered all but two columns
+            seen.append(restored)
+            valid = np.ones(clean.shape[:2], bool)
+            valid[:, :2] = False
+            return np.where(valid[..., None], restored * np.float32(1.5), np.float32(0)), valid
+
+        monkeypatch.setattr(alignment, "align", shift)
+        for one in evaluate(pairs, "realblur", sigma=None).values():
+            assert not one.extra
+            for image, score in ((one.restored, one.psnr), (one.degraded, one.input_psnr)):
+                stored = np.rint(image.clip(0, 1) * 255) / 255
+                np.testing.assert_allclose(seen.pop(0), stored, atol=1e-6)
+                error = np.mean((1.5 * stored - one.clean)[:, 2:].astype(np.float64) ** 2)
+                np.testing.assert_allclose(score, -10 * np.log10(error), rtol=1e-5)
+
+    def test_an_image_that_cannot_be_aligned_is_named(self, pairs):
+        with pytest.raises(ValueError, match=r"image0: no alignment found: .* do not converge"):
+            evaluate(pairs, "realblur", sigma=None, restore=lambda x: np.full_like(x, 0.5))
 
 
 class TestMismatches:

@@ -12,6 +12,8 @@ from lcdnet_jax import metrics
 psnr = jax.jit(metrics.psnr)
 ssim = jax.jit(metrics.ssim)
 ssim_3d = jax.jit(metrics.ssim_3d)
+ssim_uniform = jax.jit(metrics.ssim_uniform)
+mae = jax.jit(metrics.mae)
 
 
 def pair(rng, shape, noise=0.1):
@@ -91,6 +93,61 @@ def test_psnr_by_hand():
     np.testing.assert_allclose(result, [20.0, 40.0, np.inf, 6.0206], atol=1e-4)
 
 
+def test_mae_by_hand(rng):
+    a, b = pair(rng, (3, 9, 7, 3))
+    sizes = np.array([[9, 7], [4, 7], [9, 2]], np.int32)
+    whole = [np.abs(x.astype(np.float64) - y).mean() for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(mae(a, b), whole, rtol=1e-6)
+    assert mae(a, b).dtype == jnp.float32
+    parts = [
+        np.abs(x[:h, :w].astype(np.float64) - y[:h, :w]).mean()
+        for x, y, (h, w) in zip(a, b, sizes, strict=True)
+    ]
+    np.testing.assert_allclose(mae(a, b, sizes=sizes), parts, rtol=1e-6)
+    np.testing.assert_allclose(mae(a, a), 0)
+    assert np.isnan(mae(a, b, sizes=sizes * np.array([[1, 1], [0, 1], [1, 1]], np.int32))[1])
+
+
+def masked_means(maps, mask):
+    """Mean over the pixels of a mask ``[N, H, W]``, all channels, in float64."""
+    return [m[inside].astype(np.float64).mean() for m, inside in zip(maps, mask, strict=True)]
+
+
+def test_masks_of_means_over_pixels(rng):
+    a, b = pair(rng, (2, 15, 18, 3))
+    mask = rng.random((2, 15, 18)) < 0.7
+    sizes = np.array([[15, 18], [12, 13]], np.int32)
+    masks = {"mask": mask[..., None]}
+    seen = mask.copy()
+    seen[1, 12:] = seen[1, :, 13:] = False
+    for sized, inside in (({}, mask), ({"sizes": sizes}, seen)):
+        squares = masked_means((a - b) ** 2, inside)
+        np.testing.assert_allclose(psnr(a, b, **masks, **sized), -10 * np.log10(squares), rtol=1e-5)
+        absolutes = masked_means(np.abs(a - b), inside)
+        np.testing.assert_allclose(mae(a, b, **masks, **sized), absolutes, rtol=1e-5)
+    assert np.isnan(psnr(a, b, mask=jnp.zeros_like(mask[..., None]))).all()
+
+
+def test_masks_of_ssim(rng):
+    """The map of scikit-image, averaged where the centre of a window is in the mask."""
+    a, b = pair(rng, (1, 19, 22, 3))
+    mask = rng.random((19, 22)) < 0.5
+    options = {"data_range": 1, "channel_axis": -1, "full": True}
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for metric, cut, more in ((ssim, 5, gaussian), (ssim_uniform, 3, {})):
+        x, y = a[0].astype(np.float64), b[0].astype(np.float64)
+        inner = (slice(cut, -cut), slice(cut, -cut))
+        expected = structural_similarity(x, y, **options, **more)[1][inner][mask[inner]].mean()
+        result = metric(a, b, mask=mask[None, ..., None])
+        np.testing.assert_allclose(result, [expected], atol=1e-5)
+        assert abs(expected - metric(a, b)[0]) > 1e-4  # or the mask would not be seen
+    everywhere = np.ones((1, 19, 22, 1), bool)
+    np.testing.assert_allclose(ssim_3d(a, b, mask=everywhere), ssim_3d(a, b), rtol=1e-6)
+    half = everywhere.copy()
+    half[:, 10:] = False
+    assert abs(ssim_3d(a, b, mask=half)[0] - ssim_3d(a, b)[0]) > 1e-3
+
+
 def test_large_flat_images_lose_no_digits():
     """One float32 sum over many equal values would be off by 1e-5."""
     a = np.full((1, 640, 512, 3), 0.9, np.float32)
@@ -120,6 +177,20 @@ def test_ssim_of_another_range(rng):
 def test_ssim_agrees_with_its_definition(rng):
     a, b = pair(rng, (1, 14, 17, 3))
     np.testing.assert_allclose(ssim(a, b), [slow_ssim(a[0], b[0])], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 23, 31, 3), (1, 7, 7, 1), (2, 7, 40, 3)])
+def test_uniform_ssim_agrees_with_the_defaults_of_scikit_image(rng, shape):
+    a, b = (x.astype(np.float64) for x in pair(rng, shape))
+    expected = [
+        structural_similarity(x, y, data_range=1, channel_axis=-1)
+        for x, y in zip(a, b, strict=True)
+    ]
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    np.testing.assert_allclose(ssim_uniform(a, b), expected, atol=1e-5)
+    frame = [np.pad(x, ((0, 0), (0, 6), (0, 9), (0, 0)), constant_values=np.nan) for x in (a, b)]
+    sizes = np.array([shape[1:3]] * shape[0], np.int32)
+    np.testing.assert_allclose(ssim_uniform(*frame, sizes=sizes), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3, 23, 31, 3), (2, 14, 12, 1), (2, 3, 40, 3), (1, 1, 1, 3)])
@@ -204,7 +275,10 @@ def test_ssim_gradient_points_uphill(rng):
     assert before < 1
 
 
-@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.ssim_3d])
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.psnr, metrics.mae, metrics.ssim, metrics.ssim_3d, metrics.ssim_uniform],
+)
 def test_bad_input(metric):
     x = np.zeros((2, 12, 12, 3), np.float32)
     with pytest.raises(ValueError, match=r"differ in shape.*\(2, 12, 12, 3\).*\(1, 12, 12, 3\)"):
@@ -221,4 +295,6 @@ def test_ssim_of_a_small_image():
     x = np.zeros((1, 10, 40, 3), np.float32)
     with pytest.raises(ValueError, match=r"11x11 pixels, got 10x40"):
         metrics.ssim(x, x)
+    with pytest.raises(ValueError, match=r"7x7 pixels, got 6x40"):
+        metrics.ssim_uniform(x[:, :6], x[:, :6])
     assert metrics.psnr(x[:, :1, :1], x[:, :1, :1] + np.float32(0.1)).shape == (1,)

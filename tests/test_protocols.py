@@ -1,10 +1,14 @@
+import importlib.machinery
+import sys
+import types
+
 import jax
 import numpy as np
 import pytest
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lcdnet_jax import metrics, protocols
+from lcdnet_jax import config, metrics, protocols
 from lcdnet_jax.protocols import Protocol
 from tests.test_metrics import slow_ssim_3d as ssim_3d_by_hand
 
@@ -33,17 +37,23 @@ def score_by_hand(restored, clean, protocol):
         restored = np.rint(restored * 255) / 255
     if protocol.luma and clean.shape[-1] == 3:
         restored, clean = (rgb2ycbcr(x)[..., :1] / 255 for x in (restored, clean))
+        if protocol.luma_rounded:
+            restored, clean = (np.rint(x * 255) / 255 for x in (restored, clean))
     if protocol.border:
         inner = slice(protocol.border, -protocol.border)
         restored, clean = restored[inner, inner], clean[inner, inner]
     psnr = peak_signal_noise_ratio(clean, restored, data_range=1)
-    if protocol.ssim_3d:
-        return {"psnr": psnr, "ssim": ssim_3d_by_hand(restored, clean)}
+    scores = {"psnr": psnr, "mae": np.abs(restored - clean).mean()}
+    if protocol.ssim == "3d":
+        return {**scores, "ssim": ssim_3d_by_hand(restored, clean)}
+    if protocol.ssim == "uniform":
+        uniform = structural_similarity(clean, restored, data_range=1, channel_axis=-1)
+        return {**scores, "ssim": uniform}
     ssim = structural_similarity(
         clean, restored, data_range=1, channel_axis=-1, gaussian_weights=True,
         sigma=1.5, use_sample_covariance=False,
     )  # fmt: skip
-    return {"psnr": psnr, "ssim": ssim}
+    return {**scores, "ssim": ssim}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -53,6 +63,9 @@ def score_by_hand(restored, clean, protocol):
         protocols.get("float"),
         protocols.get("8bit"),
         protocols.get("sadnet"),
+        protocols.get("gopro"),
+        protocols.get("rain"),
+        protocols.get("dpdd"),
         Protocol("everything", rounded=True, border=3, luma=True),
     ],
     ids=lambda protocol: protocol.name,
@@ -62,8 +75,72 @@ def test_score_by_hand(images, protocol, channels):
     scores = jax.jit(protocol.score)(restored, clean, SIZES)
     pairs = zip(cut_to_size(restored), cut_to_size(clean), strict=True)
     expected = [score_by_hand(r, c, protocol) for r, c in pairs]
-    for name in ("psnr", "ssim"):
+    assert set(scores) == {"psnr", "ssim"} | ({"mae"} if protocol.mae else set())
+    for name in scores:
         np.testing.assert_allclose(scores[name], [e[name] for e in expected], rtol=0, atol=2e-5)
+
+
+def test_score_of_aligned_images(images, rng):
+    """Neither clipped nor rounded again, 0 outside the mask, in windows of SSIM too."""
+    restored, clean = images
+    mask = np.ones((*PADDED, 1), bool)
+    mask[:, :3] = mask[:, :, :2] = mask[:, 9, 9] = False
+    for protocol in (protocols.get("realblur"), Protocol("cut", aligned=True, border=2, luma=True)):
+        scores = jax.jit(protocol.score)(restored, clean, SIZES, mask)
+        pairs = zip(*map(cut_to_size, (restored, clean, mask)), strict=True)
+        for i, (a, b, inside) in enumerate(pairs):
+            if protocol.luma:
+                a, b = (rgb2ycbcr(x)[..., :1] / 255 for x in (a, b))
+            a, b = a * inside, b * inside
+            inner = slice(protocol.border, -protocol.border or None)
+            a, b, inside = (x[inner, inner] for x in (a, b, inside))
+            squares = ((a - b) ** 2).mean(-1, keepdims=True)
+            psnr = -10 * np.log10((squares * inside).sum() / inside.sum())
+            np.testing.assert_allclose(scores["psnr"][i], psnr, rtol=1e-5)
+            similarity = structural_similarity(
+                a, b, data_range=1, channel_axis=-1, gaussian_weights=True, sigma=1.5,
+                use_sample_covariance=False, full=True,
+            )[1][5:-5, 5:-5]  # fmt: skip
+            inside = inside[5:-5, 5:-5]
+            ssim = (similarity.mean(-1, keepdims=True) * inside).sum() / inside.sum()
+            np.testing.assert_allclose(scores["ssim"][i], ssim, atol=2e-5)
+    with pytest.raises(ValueError, match=r"'realblur' needs images from alignment\.align and"):
+        protocols.get("realblur").score(restored, clean, SIZES)
+    with pytest.raises(ValueError, match="'pairs' aligns nothing; leave the mask off"):
+        protocols.get("pairs").score(restored, clean, SIZES, mask)
+
+
+def test_luma_rounded_by_hand():
+    """Y of pure red is 16 + 65.481, so 81; of black 16. MATLAB says the same of 8-bit images."""
+    red, black = np.zeros((2, 1, 12, 13, 3), np.float32)
+    red[..., 0] = 1
+    sizes = np.array([[12, 13]], np.int32)
+    scores = jax.jit(protocols.get("rain").score)(red, black, sizes)
+    np.testing.assert_allclose(scores["psnr"], [20 * np.log10(255 / 65)], rtol=1e-6)
+
+
+def test_for_source():
+    expected = {
+        **dict.fromkeys(("gopro", "gopro_gamma", "hide", "gopro,hide", "gopro , gopro"), "gopro"),
+        **dict.fromkeys(("realblur_j", "realblur_r", "realblur_j,realblur_r"), "realblur"),
+        **dict.fromkeys(("dpdd", "dpdd_dual"), "dpdd"),
+        "rain13k": "rain",
+        **dict.fromkeys(("folder", "sidd", "gopro,realblur_j", "gopro,folder", ""), "pairs"),
+    }
+    assert {kind: protocols.for_source(kind) for kind in expected} == expected
+    for kind in config.SOURCES:
+        assert protocols.get(protocols.for_source(kind)).noise is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"), [(True, "LPIPS (AlexNet)"), (False, "not installed")]
+)
+def test_the_line_says_whether_lpips_is_there(monkeypatch, installed, said):
+    module = types.ModuleType("lpips")
+    module.__spec__ = importlib.machinery.ModuleSpec("lpips", None)
+    monkeypatch.setitem(sys.modules, "lpips", module if installed else None)
+    assert said in protocols.get("dpdd").describe()
+    assert "LPIPS" not in protocols.get("gopro").describe()
 
 
 def test_other_noise():
@@ -118,13 +195,15 @@ def test_names():
         "pairs": None,
         "sadnet": "8bit",
         "sadnet-pairs": None,
+        **dict.fromkeys(("gopro", "rain", "dpdd", "realblur")),
     }
     assert {name: p.noise for name, p in protocols.PROTOCOLS.items()} == noises
     for name, protocol in protocols.PROTOCOLS.items():
         assert protocols.get(name) is protocol
         assert protocol.name == name
-        assert protocol.rounded == (name == "8bit")
-        assert (protocol.multiple == 8) == protocol.ssim_3d == name.startswith("sadnet")
+        assert protocol.rounded == (name in ("8bit", "gopro", "rain", "realblur"))
+        assert (protocol.multiple == 8) == name.startswith("sadnet")
+        assert (protocol.ssim == "3d") == (name in ("sadnet", "sadnet-pairs", "gopro"))
     with pytest.raises(ValueError, match="'16bit'; known protocols: float, clipped, 8bit, pairs"):
         protocols.get("16bit")
 
@@ -169,6 +248,28 @@ def test_cut_to_multiples(rng):
             "sadnet: noise clipped and rounded to 8 bits; sides cut to multiples of 8; output "
             "clipped to [0, 1]; border 0; all channels; SSIM with windows over height, width and "
             "channels; mean of per-image scores",
+        ),
+        (
+            protocols.get("gopro"),
+            "gopro: degraded images from disk; output clipped to [0, 1] and rounded to 8 bits; "
+            "border 0; all channels; SSIM with windows over height, width and channels; mean of "
+            "per-image scores",
+        ),
+        (
+            protocols.get("rain"),
+            "rain: degraded images from disk; output clipped to [0, 1] and rounded to 8 bits; "
+            "border 0; Y of BT.601 rounded to 8 bits; mean of per-image scores",
+        ),
+        (
+            protocols.get("realblur"),
+            "realblur: degraded images from disk; output clipped to [0, 1] and rounded to 8 bits; "
+            "aligned to the ground truth (intensity, homography by ECC) and scored inside; border "
+            "0; all channels; mean of per-image scores",
+        ),
+        (
+            Protocol("d", noise=None, ssim="uniform", mae=True),
+            "d: degraded images from disk; output clipped to [0, 1]; border 0; all channels; SSIM "
+            "with uniform 7x7 windows; MAE; mean of per-image scores",
         ),
     ],
     ids=lambda value: getattr(value, "name", None),

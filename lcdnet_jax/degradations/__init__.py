@@ -9,11 +9,12 @@ and results have the type of the images. docs/degradations.md shows all of them.
 
 from lcdnet_jax.degradations.bayer import demosaic, mosaic
 from lcdnet_jax.degradations.camera import camera_noise, poisson_gaussian
-from lcdnet_jax.degradations.compose import compose
+from lcdnet_jax.degradations.compose import Step, compose
 from lcdnet_jax.degradations.defocus import defocus, disk_kernels, dual_pixel
 from lcdnet_jax.degradations.downsample import downsample, gaussian_downsample, gaussian_kernels
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import SUBSAMPLINGS, jpeg, random_jpeg
+from lcdnet_jax.degradations.kinds import KINDS, from_kind
 from lcdnet_jax.degradations.motion import camera_paths, motion_blur, path_kernels
 from lcdnet_jax.degradations.noise import (
     NOISE_PROTOCOLS,
@@ -28,11 +29,13 @@ from lcdnet_jax.degradations.noise import (
 from lcdnet_jax.degradations.rain import RAINS, Rain, rain
 
 __all__ = [
+    "KINDS",
     "NOISE_PROTOCOLS",
     "RAINS",
     "SPECTRA",
     "SUBSAMPLINGS",
     "Rain",
+    "Step",
     "as_stored",
     "awgn",
     "blind_awgn",
@@ -45,6 +48,7 @@ __all__ = [
     "downsample",
     "dual_pixel",
     "filter_images",
+    "from_kind",
     "gaussian_downsample",
     "gaussian_kernels",
     "jpeg",

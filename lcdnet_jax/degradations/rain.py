@@ -83,7 +83,10 @@ RAINS = {
 }
 
 
-def rain(keys: Array, images: ArrayLike, *, kind: str | Rain = "light") -> Array:
+Kind = str | Rain
+
+
+def rain(keys: Array, images: ArrayLike, *, kind: Kind | tuple[Kind, ...] = "light") -> Array:
     """Adds rain to each image: ``clip(T * (image + streaks) + (1 - T) * A, 0, 1)``.
 
     That is the model of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image"
@@ -95,7 +98,8 @@ def rain(keys: Array, images: ArrayLike, *, kind: str | Rain = "light") -> Array
     Args:
         keys: ``[N]`` random keys, one for each image.
         images: ``[N, H, W, C]``, floating point in [0, 1].
-        kind: A name of ``RAINS``, "light" or "heavy", or any other :class:`Rain`.
+        kind: A name of ``RAINS``, "light" or "heavy", or any other :class:`Rain`; of several, each
+            image draws one.
 
     Returns:
         Shape and type of ``images``, in [0, 1].
@@ -106,10 +110,33 @@ def rain(keys: Array, images: ArrayLike, *, kind: str | Rain = "light") -> Array
             keys.
     """
     images = checked_with(keys, images)
-    if not isinstance(kind, Rain):
-        if kind not in RAINS:
-            raise ValueError(f"no rain {kind!r}; use one of {', '.join(RAINS)}, or a Rain")
-        kind = RAINS[kind]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not kinds:
+        raise ValueError(f"kind is empty; use one of {', '.join(RAINS)}, or a Rain")
+    rainy = [_rainy(keys, images, _look(one)) for one in kinds]
+    if len(kinds) == 1:
+        return rainy[0]
+    choice_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _CHOICE)
+    chosen = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(kinds), jnp.int32))(
+        choice_keys
+    )
+    return jnp.stack(rainy)[chosen, jnp.arange(len(images), dtype=jnp.int32)]
+
+
+# The child of an image's key that draws one of several kinds, so that the rain of each stays what
+# it is alone.
+_CHOICE = 2
+
+
+def _look(kind: Kind) -> Rain:
+    if isinstance(kind, Rain):
+        return kind
+    if kind not in RAINS:
+        raise ValueError(f"no rain {kind!r}; use one of {', '.join(RAINS)}, or a Rain")
+    return RAINS[kind]
+
+
+def _rainy(keys: Array, images: Array, kind: Rain) -> Array:
     count, height, width, _ = images.shape
     streak_keys, option_keys = split(keys, 2)
     angles, passed, air = uniform(option_keys, kind.angle, kind.transmission, kind.airlight)

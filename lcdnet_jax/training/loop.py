@@ -194,12 +194,19 @@ class _Evaluation:
         self._reporter = reporter
         self._restorer = Restorer(module, {}, bucket=config.eval.bucket)
         degradation = config.degradation
-        paired = degradation.kind == "none"
-        self._sigmas: Sequence[float | None] = (None,) if paired else config.eval.sigmas
-        protocol = protocols.get("pairs" if paired else degradation.protocol)
-        if not paired:
-            protocol = protocol.with_noise(spectrum=degradation.spectrum)
-        self._evaluator = Evaluator(protocol, bucket=config.eval.bucket)
+        self._sigmas: Sequence[float | None] = (None,)
+        if degradation.kind == "none":
+            protocol = protocols.get("pairs")
+        else:
+            protocol = protocols.get(degradation.protocol)
+            if degradation.kind == "awgn":
+                protocol = protocol.with_noise(spectrum=degradation.spectrum)
+                self._sigmas = config.eval.sigmas
+            else:
+                protocol = protocol.with_degradation(degradation.kind)
+        self._evaluator = Evaluator(
+            protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
+        )
 
     def __call__(self, step: int, state: TrainState) -> None:
         if jax.process_index() != 0:

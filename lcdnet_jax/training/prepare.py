@@ -26,8 +26,8 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
     degradation, masking, objective = config.degradation, config.sfm, config.objective
     if "degraded" not in batch and degradation.kind == "none" and objective == "noise2self":
         batch = {**batch, "degraded": batch["clean"]}  # images without clean halves
-    adds_noise = "degraded" not in batch
-    if adds_noise and (degradation.kind != "awgn" or degradation.where != "device"):
+    degrades = "degraded" not in batch
+    if degrades and (degradation.kind == "none" or degradation.where != "device"):
         raise ValueError(
             "the training batches have no 'degraded' images, which config.degradation (kind "
             f"{degradation.kind!r}, where {degradation.where!r}) leaves to the data; "
@@ -35,13 +35,13 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
         )
     masks = masking.rate > 0 and masking.where == "device"
     supervised = objective == "supervised"
-    if masks and not adds_noise and degradation.kind == "awgn" and supervised:
+    if masks and not degrades and degradation.kind != "none" and supervised:
         raise ValueError(
             "the training batches have 'degraded' images, but config.sfm (where 'device') masks "
-            "before noise is added; leave them out of the batches, or mask before adding noise "
+            "before images are degraded; leave them out of the batches, or mask before that "
             "there and set config.sfm.where to 'host'"
         )
-    if not masks and not adds_noise and supervised:
+    if not masks and not degrades and supervised:
         return batch
     count = batch["clean"].shape[0]
     place = jnp.arange(count, dtype=jnp.int32)
@@ -57,8 +57,8 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
     }
     batch = dict(batch)
 
-    if supervised:  # masked, then noisy; pairs masked where they are degraded
-        source = batch["clean"] if adds_noise else batch["degraded"]
+    if supervised:  # masked, then degraded; pairs masked where they are degraded
+        source = batch["clean"] if degrades else batch["degraded"]
         if masks:
             source = _masked(keys, source, config)
             if masking.target == "masked":
@@ -71,12 +71,16 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
                     "config.sfm.where to 'device'"
                 )
             source = batch.pop("to_degrade")
-        if adds_noise:
+        if degrades and degradation.kind == "awgn":
             source = degradations.blind_awgn(keys, source, **noise)
+        elif degrades:
+            degrade = degradations.from_kind(degradation.kind, degradation.options.to_dict())
+            source = degrade(_children(keys, _DEGRADED), source)
+            source = degradations.as_stored(source, degradation.protocol)
         return {**batch, "degraded": source}
 
     # Noisy, then masked; the target is noisy and not masked.
-    if adds_noise:
+    if degrades:
         copies = 2 if objective == "noise2noise" else 1
         source, *others = degradations.noisy_copies(keys, batch["clean"], count=copies, **noise)
         target = others[0] if others else source
@@ -104,7 +108,7 @@ def hidden_pixels(height: int, width: int, *, step: Array) -> Array:
 
 # Children of an image's key. Noise is drawn from children 0 and 1, and stays the same when
 # something else is switched on.
-_MASK, _HIDDEN = 2, 3
+_MASK, _HIDDEN, _DEGRADED = 2, 3, 4
 
 
 def _children(keys: Array, number: int) -> Array:

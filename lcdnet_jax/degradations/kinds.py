@@ -1,0 +1,51 @@
+"""Degradations as configurations name them: kinds, and their options."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jax import Array
+
+from lcdnet_jax.degradations.camera import camera_noise
+from lcdnet_jax.degradations.compose import Step, compose
+from lcdnet_jax.degradations.defocus import defocus, dual_pixel
+from lcdnet_jax.degradations.jpeg import random_jpeg
+from lcdnet_jax.degradations.motion import motion_blur
+from lcdnet_jax.degradations.rain import rain
+
+KINDS: Mapping[str, Callable[..., Array]] = {
+    "camera": camera_noise,
+    "defocus": defocus,
+    "dual_pixel": dual_pixel,
+    "jpeg": random_jpeg,
+    "motion": motion_blur,
+    "rain": rain,
+}
+
+
+def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
+    """A degradation by name.
+
+    Args:
+        kind: One of ``KINDS``, or several joined by "+", which are then applied in that order, as
+            by :func:`compose`: "motion+camera".
+        options: For each of them, if anything, its function's options by name:
+            ``{"motion": {"length": (4.0, 20.0)}}``.
+
+    Returns:
+        A function of ``[N]`` keys and ``[N, H, W, C]`` images.
+
+    Raises:
+        ValueError: For a kind that is unknown, or given twice, or options of one that is not used.
+            Wrong options are found when the function is called (or traced).
+    """
+    names = kind.split("+")
+    unknown = [name for name in names if name not in KINDS]
+    if unknown:
+        raise ValueError(f"no degradation {unknown[0]!r}; use {', '.join(KINDS)}, joined by '+'")
+    if len(set(names)) < len(names):
+        raise ValueError(f"degradation {kind!r} names one twice; give each once")
+    unused = sorted(set(options) - set(names))
+    if unused:
+        raise ValueError(f"there are options of {unused[0]!r}, which is not in {kind!r}")
+    return compose(*(functools.partial(KINDS[name], **options.get(name, {})) for name in names))

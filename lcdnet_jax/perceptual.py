@@ -1,0 +1,72 @@
+"""LPIPS, a learned distance of images, by the optional package ``lpips`` (PyTorch).
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018;
+on the CPU. Install it with ``pip install "lcdnet-jax[torch]"``.
+"""
+
+import functools
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+
+_SMALLEST = 31
+
+
+def available() -> bool:
+    """Whether the package is installed; it is not loaded."""
+    return importlib.util.find_spec("lpips") is not None
+
+
+def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
+    """LPIPS of two images with the features of AlexNet, version 0.1; 0 for identical images.
+
+    Args:
+        restored: ``[H, W, C]`` in [0, 1], C = 1 or 3; grey counts as three equal channels. H and
+            W at least 31, below which nothing is left in AlexNet's last layers.
+        clean: of the same shape, in [0, 1].
+
+    Raises:
+        ImportError: Where the package or PyTorch cannot be imported.
+        OSError: Where AlexNet's weights can be neither found nor downloaded.
+        ValueError: For other shapes.
+    """
+    shape = clean.shape
+    good = len(shape) == 3 and shape[-1] in (1, 3) and min(shape[:2]) >= _SMALLEST
+    if restored.shape != shape or not good:
+        raise ValueError(
+            f"LPIPS needs two images [H, W, 1] or [H, W, 3] of one shape, H and W at least "
+            f"{_SMALLEST}, got {restored.shape} and {shape}; crop or convert them, or score under "
+            "a protocol without LPIPS"
+        )
+    torch, network = _network()
+
+    def planes(image: np.ndarray) -> Any:
+        image = np.broadcast_to(image, (*image.shape[:2], 3))
+        return torch.from_numpy(np.array(image.transpose(2, 0, 1)[None], np.float32, order="C"))
+
+    with torch.no_grad():
+        return float(network(planes(clean), planes(restored), normalize=True).item())
+
+
+@functools.cache
+def _network() -> tuple[Any, Any]:
+    """PyTorch and the network, made once; torchvision downloads AlexNet's weights if needed."""
+    try:
+        import lpips
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"LPIPS needs PyTorch and the package lpips, which cannot be imported ({error}); run\n"
+            '  pip install "lcdnet-jax[torch]"'
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torchvision, that its arguments have other names
+            return torch, lpips.LPIPS(net="alex", verbose=False)
+    except OSError as error:
+        raise OSError(
+            f"LPIPS needs torchvision's weights of AlexNet, which could not be loaded ({error}); "
+            "run it once where they can be downloaded, or copy them to torch.hub's checkpoints"
+        ) from error

@@ -1,0 +1,221 @@
+"""Alignment for RealBlur, and the LPIPS adapter, against what is known by construction."""
+
+import contextlib
+import importlib.machinery
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+from skimage import data
+
+from lcdnet_jax import alignment, perceptual, protocols
+from lcdnet_jax.evaluation import Evaluator
+
+HEIGHT, WIDTH = 121, 128
+# The pixel (x, y) of the ground truth is at TRUE @ (x, y, 1) of the restored image.
+TRUE = np.array([[1.004, -0.006, 1.7], [0.005, 0.997, -1.3], [1e-5, -8e-6, 1]])
+BRIGHTNESS = 0.85
+
+
+def places(matrix):
+    """``[2, H, W]`` float64, columns and rows where a homography takes every pixel."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
+    points = np.tensordot(matrix, np.stack([columns, rows, np.ones_like(rows)]), axes=1)
+    return points[:2] / points[2]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A photograph, and the same seen through the inverse of TRUE, darker."""
+    photo = data.astronaut()[40:220, 150:330].astype(np.float64) / 255
+    margin = 26
+    columns, rows = places(np.linalg.inv(TRUE)) + margin
+    restored = np.stack(
+        [map_coordinates(photo[..., c], [rows, columns], order=3) for c in range(3)], axis=-1
+    )
+    clean = photo[margin:, margin:][:HEIGHT, :WIDTH]
+    return (BRIGHTNESS * restored).clip(0, 1).astype(np.float32), clean.astype(np.float32)
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean((a.astype(np.float64) - b) ** 2))
+
+
+def cubic(image, matrix):
+    """Values of an image at the places of a homography: Keys' kernel with a = -0.75, float64."""
+
+    def kernel(t):
+        t = np.abs(t)
+        near, far = (1.25 * t - 2.25) * t * t + 1, ((-0.75 * t + 3.75) * t - 6) * t + 3
+        return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+    def mirrored(i, size):
+        return np.where(i < 0, -1 - i, np.where(i >= size, 2 * size - 1 - i, i))
+
+    columns, rows = places(matrix.astype(np.float64))
+    left, top = np.floor(columns).astype(int), np.floor(rows).astype(int)
+    total = np.zeros(image.shape)
+    for y in range(-1, 3):
+        for x in range(-1, 3):
+            weight = kernel(rows - top - y) * kernel(columns - left - x)
+            i, j = mirrored(top + y, HEIGHT), mirrored(left + x, WIDTH)
+            total += weight[..., None] * image[i, j]
+    return total
+
+
+def test_the_homography_is_recovered(pair):
+    found = alignment.homography(*pair)
+    assert found.shape == (3, 3)
+    assert found.dtype == np.float32
+    distance = np.linalg.norm(places(found) - places(TRUE), axis=0)
+    assert distance.mean() < 0.1
+    assert distance.max() < 0.3
+    start = np.linalg.norm(places(np.eye(3)) - places(TRUE), axis=0)
+    assert start.min() > 0.5  # there was something to find
+    grey = [image.mean(axis=-1, keepdims=True) for image in pair]
+    distance = np.linalg.norm(places(alignment.homography(*grey)) - places(TRUE), axis=0)
+    assert distance.mean() < 0.1
+
+
+def test_aligned_images_agree(pair):
+    restored, clean = pair
+    aligned, valid = alignment.align(restored, clean)
+    assert aligned.shape == clean.shape
+    assert aligned.dtype == np.float32
+    assert valid.shape == clean.shape[:2]
+    assert valid.dtype == bool
+    assert psnr(aligned[valid], clean[valid]) > psnr(restored, clean) + 15
+    assert not aligned[~valid].any()
+
+
+def test_align_by_its_parts(pair):
+    """The factor, the interpolation and the mask, each from its definition in float64."""
+    restored, clean = (x.astype(np.float64) for x in pair)
+    aligned, valid = alignment.align(*pair)
+    scale = (restored * clean).sum() / (restored**2).sum()
+    matrix = alignment.homography(np.float32(scale * restored), pair[1])
+    columns, rows = places(matrix.astype(np.float64))
+    inside = (np.rint(columns) >= 0) & (np.rint(columns) < WIDTH)
+    inside &= (np.rint(rows) >= 0) & (np.rint(rows) < HEIGHT)
+    assert 0 < (~inside).sum() < 0.1 * inside.size
+    # OpenCV before 5 rounds places to 1/32 pixel.
+    edge = np.minimum(np.abs(columns % 1 - 0.5), np.abs(rows % 1 - 0.5)) < 0.05
+    np.testing.assert_array_equal(valid[~edge], inside[~edge])
+    expected = scale * cubic(restored, matrix)
+    np.testing.assert_allclose(aligned[valid], expected[valid], atol=0.02)
+    assert np.abs(aligned[valid] - expected[valid]).mean() < 1e-3
+
+
+def test_an_aligned_image_stays_as_it_is(pair):
+    _, clean = pair
+    aligned, valid = alignment.align(clean, clean)
+    assert valid.all()
+    np.testing.assert_allclose(aligned, clean, atol=1e-3)
+    grey = clean[..., :1]
+    np.testing.assert_allclose(alignment.align(0.5 * grey, grey)[0], grey, atol=1e-3)
+
+
+def test_the_inputs_are_left_alone(pair):
+    copies = [image.copy() for image in pair]
+    alignment.align(*pair)
+    for image, copy in zip(pair, copies, strict=True):
+        np.testing.assert_array_equal(image, copy)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_constant_image_has_no_place(pair, which):
+    images = list(pair)
+    images[which] = np.full_like(images[which], 0.5)
+    for function in (alignment.align, alignment.homography):
+        with pytest.raises(ValueError, match=r"do not converge.*; look at .* protocol 'pairs'"):
+            function(*images)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_black_or_broken_images(pair, value):
+    with pytest.raises(ValueError, match="is black, or holds NaN or infinite pixels; look at"):
+        alignment.align(np.full_like(pair[0], value), pair[1])
+
+
+def test_bad_shapes(pair):
+    restored, clean = pair
+    for a, b in ((restored[:-1], clean), (restored[..., :2], clean[..., :2]), (clean[0], clean[0])):
+        for function in (alignment.align, alignment.homography):
+            with pytest.raises(ValueError, match=re.escape(f"got {a.shape} and {b.shape}; crop")):
+                function(a, b)
+
+
+def test_protocol_realblur(pair):
+    """From the network's output to the score."""
+    restored, clean = pair
+    protocol = protocols.get("realblur")
+    scores = Evaluator(protocol).score(restored, clean)
+    aligned, valid = alignment.align(np.asarray(protocol.stored(restored)), clean)
+    np.testing.assert_allclose(scores["psnr"], psnr(aligned[valid], clean[valid]), rtol=1e-5)
+    assert scores["psnr"] > psnr(restored, clean) + 15
+    assert 0.9 < scores["ssim"] < 1
+
+
+class TestLPIPS:
+    @pytest.fixture
+    def package(self, monkeypatch):
+        """Stand-ins for lpips and torch; calls are recorded, the distance is the mean error."""
+        torch, lpips = types.ModuleType("torch"), types.ModuleType("lpips")
+        torch.from_numpy, torch.no_grad = np.asarray, contextlib.nullcontext
+        made, seen = [], []
+
+        def network(*images, normalize):
+            assert normalize
+            seen.append(images)
+            return np.abs(images[0] - images[1]).mean(keepdims=True)
+
+        def make(**options):
+            made.append(options)
+            return network
+
+        lpips.LPIPS = make
+        lpips.__spec__ = importlib.machinery.ModuleSpec("lpips", None)
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        monkeypatch.setitem(sys.modules, "lpips", lpips)
+        perceptual._network.cache_clear()
+        yield types.SimpleNamespace(module=lpips, made=made, seen=seen)
+        perceptual._network.cache_clear()
+
+    def test_what_the_network_sees(self, package, rng):
+        a, b = rng.random((2, 31, 35, 3))
+        assert perceptual.available()
+        np.testing.assert_allclose(perceptual.lpips(a, b), np.abs(a - b).mean(), rtol=1e-6)
+        for image, seen in zip((b, a), package.seen[0], strict=True):
+            assert seen.dtype == np.float32
+            assert seen.flags.c_contiguous
+            np.testing.assert_array_equal(seen, image.transpose(2, 0, 1)[None].astype(np.float32))
+        perceptual.lpips(a[..., :1], b[..., :1])
+        for image, seen in zip((b, a), package.seen[1], strict=True):
+            np.testing.assert_allclose(seen[0], np.repeat(image[None, ..., 0], 3, 0), rtol=1e-6)
+        assert package.made == [{"net": "alex", "verbose": False}]  # once
+
+    def test_not_installed(self, monkeypatch, package, rng):
+        monkeypatch.setitem(sys.modules, "lpips", None)
+        assert not perceptual.available()
+        image = rng.random((31, 31, 3))
+        with pytest.raises(ImportError, match=r'(?s)LPIPS needs PyTorch.*"lcdnet-jax\[torch\]"'):
+            perceptual.lpips(image, image)
+
+    def test_no_weights(self, monkeypatch, package, rng):
+        def unreachable(**options):
+            raise OSError("no route to host")
+
+        monkeypatch.setattr(package.module, "LPIPS", unreachable)
+        image = rng.random((31, 31, 3))
+        with pytest.raises(OSError, match=r"weights of AlexNet, .*\(no route to host\); run it"):
+            perceptual.lpips(image, image)
+
+    def test_bad_shapes(self, package, rng):
+        image = rng.random((31, 35, 3))
+        for a, b in ((image[:, :34], image), (image[:30], image[:30]), (image[..., :2],) * 2):
+            with pytest.raises(ValueError, match=re.escape(f"got {a.shape} and {b.shape}; crop")):
+                perceptual.lpips(a, b)
+        assert not package.seen
