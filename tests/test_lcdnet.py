@@ -315,6 +315,24 @@ def test_low_pass(size):
         assert actual[n, row, column, channel] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_gradients_of_low_pass(size):
+    """It is linear in both arguments, so each gradient's product with a step is a difference."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        y, step_y, incoming = (jnp.asarray(rng.standard_normal((2, 5, 6, 8))) for _ in range(3))
+        filters, step_filters = (
+            jnp.asarray(rng.standard_normal((2, 4, size**2))) for _ in range(2)
+        )
+        _, pull = jax.vjp(lcdnet.low_pass, y, filters)
+        of_y, of_filters = pull(incoming)
+        assert of_y.dtype == of_filters.dtype == jnp.float64
+        along_y = (lcdnet.low_pass(step_y, filters) * incoming).sum()
+        along_filters = (lcdnet.low_pass(y, step_filters) * incoming).sum()
+        np.testing.assert_allclose((of_y * step_y).sum(), along_y, rtol=1e-10)
+        np.testing.assert_allclose((of_filters * step_filters).sum(), along_filters, rtol=1e-10)
+
+
 @pytest.mark.parametrize("softmax", ["branch", "joint"])
 def test_weights_of_low_and_high(softmax):
     """Constant images have no high frequencies; filters and weights add up to one."""

@@ -23,6 +23,7 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.networks._blocks import check_fields, check_image
 from lcdnet_jax.ops import conv2x2_down
+from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
 
 _CHOICES = {
@@ -233,7 +234,8 @@ class _Shared:
 class HSFSBlock(nn.Module):
     """A stage: ``blocks`` MSSF blocks, then MSFM added to what they give.
 
-    Equal blocks are one loop over stacked parameters (``nn.scan``), compiled once.
+    Equal blocks are one loop over stacked parameters (``nn.scan``), compiled once. The parameters
+    of a single block have that leading axis, too.
     """
 
     blocks: int
@@ -250,16 +252,23 @@ class HSFSBlock(nn.Module):
         kind = MSSFBlock if self.shared.block == "mssf" else NAFBlock
         block = kind(self.window, self.shared, name="blocks")
 
-        def body(block: nn.Module, carry: Array, _: None) -> tuple[Array, None]:
-            return block(carry), None
+        def once(block: nn.Module, carry: Array) -> Array:
+            return block(carry)
 
-        loop = nn.scan(
-            nn.remat(body) if self.remat else body,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.blocks,
-        )
-        x, _ = loop(block, x, None)
+        if self.remat:
+            once = nn.remat(once)
+        if self.blocks == 1:
+            # As a loop, forward and backward would take four times as long on CPU.
+            starts = self.is_initializing()
+            x = nn.map_variables(once, "params", _first, _stacked, init=starts)(block, x)
+        else:
+            loop = nn.scan(
+                lambda block, carry, _: (once(block, carry), None),
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                length=self.blocks,
+            )
+            x, _ = loop(block, x, None)
         if not self.msfm_kernels:
             return x
         msfm = MSFM(
@@ -267,6 +276,14 @@ class HSFSBlock(nn.Module):
             self.shared, name="msfm",
         )  # fmt: skip
         return x + msfm(x)
+
+
+def _first(stacked: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], stacked)
+
+
+def _stacked(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[None], params)
 
 
 class MSSFBlock(nn.Module):
@@ -373,6 +390,7 @@ class MSFM(nn.Module):
 
     Half of the channels is split by a small filter, half by a large one. The filters are predicted
     from the image's mean, one for each group of channels; their taps are positive and add up to 1.
+    Filters and both bands are kept in the collection "intermediates" where that is mutable.
     """
 
     kernels: tuple[int, ...]
@@ -398,6 +416,7 @@ class MSFM(nn.Module):
         self.sow("intermediates", f"filters_{name}", filters)
         low = low_pass(y, filters)
         high = y - low
+        self.sow("intermediates", f"bands_{name}", jnp.stack([low, high]))
         if self.fusion == "cross":
             low, high = RowAttention(self.shared, name=f"fuse_{name}")(low, high)
             y = low + high
@@ -426,22 +445,20 @@ def low_pass(y: Array, filters: Array) -> Array:
         y: ``[N, H, W, C]``.
         filters: ``[N, groups, taps]``, square kernels row by row.
     """
-    _, height, width, channels = y.shape
+    images, channels = y.shape[0], y.shape[-1]
     groups, taps = filters.shape[1:]
     size = round(taps**0.5)
     reach = size // 2
     padded = jnp.pad(y, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    weights = jnp.repeat(filters.astype(y.dtype), channels // groups, axis=1)[:, :, None, None, :]
-    total = jnp.zeros_like(y)
-    for tap in range(taps):  # shifted sums: patches of all pixels would be `taps` times the image
-        row, column = divmod(tap, size)
-        shifted = padded[:, row : row + height, column : column + width]
-        total += shifted * weights[..., tap].transpose(0, 2, 3, 1)
-    return total
+    kernels = filters.astype(y.dtype).reshape(images, groups, size, size).transpose(0, 2, 3, 1)
+    return shifted_products(padded, jnp.repeat(kernels, channels // groups, axis=-1))
 
 
 class SCAM(nn.Module):
-    """Gate of a skip connection: encoder and decoder features weighed by channel and added."""
+    """Gate of a skip connection: encoder and decoder features weighed by channel and added.
+
+    The weights are kept in the collection "intermediates" where that is mutable.
+    """
 
     softmax: str
     window: int | None

@@ -1,7 +1,10 @@
 """Depthwise convolution as a sum of shifted products."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+
+from lcdnet_jax.ops.precision import at_least_float32
 
 
 def depthwise_conv2d(x: Array, kernel: Array) -> Array:
@@ -26,14 +29,97 @@ def depthwise_conv2d(x: Array, kernel: Array) -> Array:
             f"a depthwise kernel for {channels} channels is [k, k, 1, multiple of {channels}] with "
             f"odd k, got {kernel.shape}"
         )
-    height, width = x.shape[1:3]
     reach = size // 2
-    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    if out != channels:
-        padded = jnp.repeat(padded, out // channels, axis=-1)
-    total = jnp.zeros((*x.shape[:3], out), x.dtype)
+    repeated = jnp.repeat(x, out // channels, axis=-1) if out != channels else x
+    padded = jnp.pad(repeated, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    return shifted_products(padded, kernel.reshape(1, size, size, out))
+
+
+@jax.custom_vjp
+def shifted_products(padded: Array, kernels: Array) -> Array:
+    """Sum of shifted images, each times its tap of a kernel; no padding.
+
+    Its gradients are written by hand: that of the image is the same sum with the kernels turned,
+    and that of the kernels avoids XLA's sum over pixels, which on CPU adds number by number.
+
+    Args:
+        padded: ``[N, H + k - 1, W + k - 1, C]``.
+        kernels: ``[N, k, k, C]``, or ``[1, k, k, C]`` for all images, of ``padded``'s type.
+
+    Returns:
+        ``[N, H, W, C]``.
+    """
+    size = kernels.shape[1]
+    height, width = (side - size + 1 for side in padded.shape[1:3])
+    total = jnp.zeros((padded.shape[0], height, width, padded.shape[3]), padded.dtype)
     for row in range(size):
         for column in range(size):
             shifted = padded[:, row : row + height, column : column + width]
-            total += shifted * kernel[None, None, row, column]
+            total += shifted * kernels[:, row, None, None, column]
     return total
+
+
+def _forward(padded: Array, kernels: Array) -> tuple[Array, tuple[Array, Array]]:
+    return shifted_products(padded, kernels), (padded, kernels)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    padded, kernels = saved
+    border = kernels.shape[1] - 1
+    wide = jnp.pad(gradient, ((0, 0), (border, border), (border, border), (0, 0)))
+    of_image = shifted_products(wide, kernels[:, ::-1, ::-1])
+    # Other devices sum well over pixels, and have no use for many small steps.
+    of_kernels = jax.lax.platform_dependent(
+        padded, gradient, cpu=_tap_sums_by_rows, default=_tap_sums
+    )
+    if kernels.shape[0] == 1:
+        of_kernels = of_kernels.sum(0, keepdims=True)
+    return of_image, of_kernels.astype(kernels.dtype)
+
+
+shifted_products.defvjp(_forward, _backward)
+
+
+def _tap_sums(padded: Array, gradient: Array) -> Array:
+    """Each tap's sum over an image's pixels of shifted image times gradient.
+
+    Args:
+        padded: ``[N, H + k - 1, W + k - 1, C]``.
+        gradient: ``[N, H, W, C]``.
+
+    Returns:
+        ``[N, k, k, C]``, at least float32.
+    """
+    height, width = gradient.shape[1:3]
+    exact = at_least_float32(gradient.dtype)
+    taps = range(padded.shape[1] - height + 1)
+    rows = [
+        [
+            (padded[:, i : i + height, j : j + width] * gradient).sum((1, 2), dtype=exact)
+            for j in taps
+        ]
+        for i in taps
+    ]
+    return jnp.stack([jnp.stack(row, axis=1) for row in rows], axis=1)
+
+
+def _tap_sums_by_rows(padded: Array, gradient: Array) -> Array:
+    """:func:`_tap_sums` for CPU: rows of the image are added as vectors, one row per step."""
+    images, height, width, channels = gradient.shape
+    exact = at_least_float32(gradient.dtype)
+    size = padded.shape[1] - height + 1
+    # Pixels and channels as one axis: XLA makes vectors of the last axis only.
+    padded, gradient = (x.reshape(*x.shape[:2], -1) for x in (padded, gradient))
+
+    def add_row(row: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+        shifted = jax.lax.dynamic_slice_in_dim(padded, row, size, axis=1).astype(exact)
+        factor = jax.lax.dynamic_slice_in_dim(gradient, row, 1, axis=1).astype(exact)
+        starts = (column * channels for column in range(size))
+        return tuple(
+            total + shifted[:, :, start : start + width * channels] * factor
+            for total, start in zip(sums, starts, strict=True)
+        )
+
+    zeros = jnp.zeros((images, size, width * channels), exact)
+    sums = jax.lax.fori_loop(0, height, add_row, (zeros,) * size)
+    return jnp.stack([x.reshape(images, size, width, channels).sum(2) for x in sums], axis=2)
