@@ -1,0 +1,39 @@
+"""LCDNet against motion blur on GoPro: 2103 training pairs, 1111 test pairs.
+
+The paper's settings are in no text available to us. These follow related networks (Adam, cosine,
+crops of 256, clipping: SFNet, FSNet, M3SNet) where they agree; learning rate and steps are ours,
+see docs/lcdnet.md.
+
+Command: python train.py --config configs/lcdnet_gopro.py --workdir runs/gopro
+         python eval.py --workdir runs/gopro --modes full,local,tiled
+         python eval.py --workdir runs/gopro --data hide:data/HIDE,realblur_j:data/RealBlur
+GoPro_Large is expected in data/GoPro: --config.data.train.path=DIR and --config.data.eval.path=DIR.
+Time and score: not run; it is meant for several accelerators.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(preset: str = "base") -> ConfigDict:
+    """The recipe, for any preset of LCDNet."""
+    config = default.get_config()
+    config.network.name = "lcdnet"
+    config.network.kwargs = ConfigDict({"preset": preset})
+    config.network.dtype = "bfloat16"
+    config.data.train.source = config.data.eval.source = "gopro"
+    config.data.train.path = config.data.eval.path = "data/GoPro"
+    config.data.crop = 256
+    config.degradation.kind = "none"
+    config.batch_size = 32
+    config.steps = 300_000
+    config.loss = "l1_fft"
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.schedule = "cosine"
+    config.optimizer.final_fraction = 2e-4  # 1e-7
+    config.optimizer.warmup_steps = 1_000
+    config.optimizer.clip_norm = 0.01
+    config.eval_every = 20_000
+    config.eval.max_images = 100
+    return config

@@ -1,0 +1,25 @@
+"""LCDNet against rain on Rain13k: 13,712 training pairs and five test sets.
+
+The recipe of lcdnet_gopro.py. Scores of eval.py are of the Y channel, as is usual for rain; those
+of training are of RGB.
+
+Command: python train.py --config configs/lcdnet_rain13k.py --workdir runs/rain13k
+         python eval.py --workdir runs/rain13k --modes full,local,tiled
+Rain13k is expected in data/Rain13K: --config.data.train.path=DIR and --config.data.eval.path=DIR.
+Other test sets: --config configs/lcdnet_rain13k.py --config.data.eval.split=Rain100H for eval.py.
+Time and score: not run; it is meant for several accelerators.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lcdnet_gopro
+
+
+def get_config(preset: str = "base") -> ConfigDict:
+    """The recipe, for any preset of LCDNet."""
+    config = lcdnet_gopro.get_config(preset)
+    config.data.train.source = config.data.eval.source = "rain13k"
+    config.data.train.path = config.data.eval.path = "data/Rain13K"
+    config.data.eval.split = "Rain100L"
+    config.eval.max_images = 0
+    return config

@@ -1,0 +1,24 @@
+"""LCDNet against rain, trained on clean photographs that are rained on by the device.
+
+The recipe of lcdnet_synthetic_motion.py with a third of its steps; each image draws light or heavy
+rain. Variants: a preset of LCDNet, or "control", as there.
+
+Command: python train.py --config configs/lcdnet_synthetic_rain.py:tiny --workdir runs/rain
+         python eval.py --workdir runs/rain --data rain13k:data/Rain13K
+Photographs to train on are expected in data/BSDS500 and clean ones to score in data/CBSD68:
+--config.data.train.path=DIR and --config.data.eval.path=DIR. The second command scores real pairs.
+Time and score: not run.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import lcdnet_synthetic_motion
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """A short run for CPUs; --config.steps and --config.batch_size for more."""
+    config = lcdnet_synthetic_motion.get_config(size)
+    config.steps = 3_000
+    config.degradation.kind = "rain"
+    config.degradation.options = ConfigDict({"rain": {"kind": ("light", "heavy")}})
+    return config
