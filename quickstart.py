@@ -50,6 +50,11 @@ def main(argv: list[str]) -> None:
 
 def run(config: ConfigDict, output: pathlib.Path) -> None:
     """The whole quickstart; ``output`` is also the working directory of the training."""
+    if config.degradation.kind != "awgn":
+        raise ValueError(
+            f"config.degradation.kind is {config.degradation.kind!r}, but non-local means removes "
+            "noise; use a configuration with 'awgn', or train.py"
+        )
     datasets = input_pipeline.create_datasets(config)
     seconds = _train(config, output, datasets)
     sigma = config.degradation.sigma_max

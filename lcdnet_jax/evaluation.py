@@ -136,12 +136,11 @@ class Evaluator:
                 )
             try:
                 clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
-            restored = restore(degraded)
-            if degraded.shape[-1] == 6:
-                degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
-            try:
+                if not np.isfinite(clean).all():
+                    raise ValueError("the clean image holds NaN or infinite pixels; mend them")
+                restored = restore(degraded)
+                if degraded.shape[-1] == 6:
+                    degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
                 scores = self.score(restored, clean)
                 input_psnr = self._scores(degraded, clean)["psnr"]
             except ValueError as error:

@@ -442,6 +442,11 @@ class TestQuickstart:
             np.testing.assert_allclose(result["mean"][key], mean)
         assert result["train_seconds"] > 0
 
+    def test_other_degradations_than_noise_are_refused(self, tmp_path):
+        message = error_of("quickstart.py", "--config", TINY, "--output", tmp_path,
+                           "--config.degradation.kind=rain")  # fmt: skip
+        assert "non-local means removes noise" in message
+
     def test_arrays_are_what_was_scored(self, output, data):
         result = json.loads((output / "result.json").read_text())
         for row in result["images"]:

@@ -11,6 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from lcdnet_jax import alignment, degradations, perceptual, protocols
 from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.image_io import ImageError
 
 
 def darker(image):
@@ -252,11 +253,23 @@ class TestMismatches:
     @pytest.mark.parametrize(("name", "sigma"), [("float", 50.0), ("float", None), ("pairs", 50.0)])
     def test_noise_for_degraded_images(self, examples, name, sigma):
         examples[0]["degraded"] = examples[0]["clean"]
-        with pytest.raises(ValueError, match="image0 is degraded already; use the protocol"):
+        with pytest.raises(ValueError, match="image0 is degraded already; use a protocol"):
             evaluate(examples, name, sigma=sigma)
 
+    def test_pixels_that_are_no_numbers(self, examples):
+        pairs = [{**example, "degraded": example["clean"]} for example in examples]
+        pairs[0]["clean"] = np.full_like(pairs[0]["clean"], np.nan)
+        with pytest.raises(ValueError, match="image0: the clean image holds NaN"):
+            evaluate(pairs, "pairs", sigma=None)
+
+        def restore(image):
+            raise ImageError("broken")
+
+        with pytest.raises(ValueError, match="image1: broken"):
+            evaluate(pairs[1:], "pairs", sigma=None, restore=restore)
+
     def test_no_noise_from_pairs(self, examples):
-        with pytest.raises(ValueError, match="'pairs' adds no noise"):
+        with pytest.raises(ValueError, match="'pairs' degrades nothing"):
             Evaluator(protocols.get("pairs")).degrade(examples[0]["clean"], "a", sigma=50)
 
 
