@@ -8,7 +8,6 @@ Prints a table and writes results.json and results.csv. Every image has its own 
 blur, or rain), so two runs agree exactly.
 """
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -66,13 +65,14 @@ _PROTOCOLS = flags.DEFINE_list(
     None,
     "For clean images of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by "
     "default that of the training. For pairs of pairs, gopro, realblur, dpdd, rain and "
-    "sadnet-pairs; by default that of the benchmark.",
+    "sadnet-pairs; by default that of the benchmark. A data set leaves out names of the other "
+    "sort, and pairs take their default where none is left.",
 )
 _MODES = flags.DEFINE_list(
     "modes",
     ["full"],
     "Of full (whole images), local (whole images, but means over windows of --local_pool pixels; "
-    "for LCDNet) and tiled (windows of --tile pixels that share --overlap pixels).",
+    "for LCDNet) and tiled (windows of --tile pixels; images that are no larger stay whole).",
 )
 _TILE = flags.DEFINE_integer("tile", 384, "Side of the windows of --modes tiled.", 1)
 _OVERLAP = flags.DEFINE_integer("overlap", 64, "Pixels thrown away at their inner edges.", 0)
@@ -137,6 +137,7 @@ def evaluate() -> None:
     described: dict[str, None] = {}
     # A protocol that cuts sides to multiples of 8 does so that the network sees no padding.
     restorers: dict[tuple[str, int], Restorer] = {}
+    evaluators: dict[protocols.Protocol, Evaluator] = {}
     for name, (data, settings) in datasets.items():
         if isinstance(data, DND):
             _submit(Restorer(module, variables, bucket=config.eval.bucket), data, output / name)
@@ -146,8 +147,12 @@ def evaluate() -> None:
             if (mode, bucket) not in restorers:
                 restorers[mode, bucket] = Restorer(module, variables, bucket=bucket, **modes[mode])
             restorer = restorers[mode, bucket]
-            degradation = config_lib.degradation(trained) if protocol.degradation else None
-            evaluator = Evaluator(protocol, degradation=degradation, bucket=config.eval.bucket)
+            if protocol not in evaluators:
+                degradation = config_lib.degradation(trained) if protocol.degradation else None
+                evaluators[protocol] = Evaluator(
+                    protocol, degradation=degradation, bucket=config.eval.bucket
+                )
+            evaluator = evaluators[protocol]
             described[protocol.describe()] = None
             scored = evaluator.score_images(restorer, data, sigma=sigma)
             if _SAVE.value:
@@ -234,9 +239,9 @@ def _mode_options(mode: str, trained: ConfigDict) -> dict[str, int]:
 def _open(source: dict[str, str], trained: ConfigDict) -> EvalDataset:
     """Pairs with as many channels as the network takes, or clean images to degrade."""
     channels = trained.data.channels
-    if channels == 6 and trained.degradation.kind != "none":  # made here of clean images of 3
-        with contextlib.suppress(ValueError):
-            return create_eval_dataset(source, 3, field="--data")
+    made_here = channels == 6 and trained.degradation.kind != "none"
+    if made_here and source["source"] not in ("dpdd_dual", "tfds"):
+        channels = 3  # of the clean images
     return create_eval_dataset(source, channels, field="--data")
 
 

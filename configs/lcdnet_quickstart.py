@@ -21,15 +21,15 @@ def get_config() -> ConfigDict:
     config.degradation.options = ConfigDict({"rain": {"kind": "heavy"}})
     config.degradation.protocol = "8bit"
     config.batch_size = 2
-    config.steps = 300
+    config.steps = 600
     config.loss = "l1_fft"
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 20
+    config.optimizer.warmup_steps = 50
     config.optimizer.clip_norm = 1.0
     config.ema_decay = 0.99
-    config.log_every = 25
+    config.log_every = 50
     config.eval_every = 0
-    config.checkpoint_every = 100
+    config.checkpoint_every = 200
     config.eval.panels = 3
     return config

@@ -1,7 +1,6 @@
 """LCDNet against rain on Rain13k: 13,712 training pairs and five test sets.
 
-The recipe of lcdnet_gopro.py. Scores of eval.py are of the Y channel, as is usual for rain; those
-of training are of RGB.
+The recipe of lcdnet_gopro.py. Scores are of the Y channel, as is usual for rain.
 
 Command: python train.py --config configs/lcdnet_rain13k.py --workdir runs/rain13k
          python eval.py --workdir runs/rain13k --modes full,local,tiled

@@ -4,9 +4,10 @@ The recipe of lcdnet_synthetic_motion.py with a third of its steps; each image d
 rain. Variants: a preset of LCDNet, or "control", as there.
 
 Command: python train.py --config configs/lcdnet_synthetic_rain.py:tiny --workdir runs/rain
-         python eval.py --workdir runs/rain --data rain13k:data/Rain13K
+         python eval.py --workdir runs/rain --data rainy/ --protocols rain
 Photographs to train on are expected in data/BSDS500 and clean ones to score in data/CBSD68:
---config.data.train.path=DIR and --config.data.eval.path=DIR. The second command scores real pairs.
+--config.data.train.path=DIR and --config.data.eval.path=DIR. The second command scores pairs in
+rainy/input and rainy/target.
 Time and score: not run.
 """
 

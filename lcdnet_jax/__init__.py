@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lcdnet_jax.inference import Restorer
 
 _SUBMODULES = (
+    "alignment",
     "convert",
     "degradations",
     "evaluation",
@@ -37,6 +38,7 @@ _SUBMODULES = (
     "metrics",
     "networks",
     "ops",
+    "perceptual",
     "protocols",
     "sfm",
     "spectra",

@@ -323,13 +323,18 @@ def _problems_of_degradation(config: ConfigDict) -> list[str]:
     try:
         degrade = degradations.from_kind(kind, options.to_dict())
         given = jax.eval_shape(degrade, keys, image).shape[-1]
+        json.dumps(options.to_dict())
     except (ValueError, TypeError) as error:
         return [*problems, f"config.degradation.options: {error}"]
     if given != channels:
         problems.append(
             f"config.degradation.kind {kind!r} gives images of {given} channels, but "
             f"config.data.channels is {channels}; "
-            + ("set that to 6" if given == 6 else "add dual_pixel, or set that to 3")
+            + (
+                "add dual_pixel to the kind, or set the channels to 3"
+                if channels == 6
+                else "set the channels to 6"
+            )
         )
     return problems
 

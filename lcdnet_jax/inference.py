@@ -19,7 +19,8 @@ class Restorer:
     Sides are mirrored up to a multiple of ``bucket`` and cropped back, so that images of many
     sizes share a few compiled programs. With ``tile`` all images larger than that share one, and
     memory of the device does not grow with the image; only the output of a window is then added
-    up on the host. A network that sees no further than ``overlap`` gives the same either way. One
+    up on the host. A network that sees no further than ``overlap`` gives the same either way, if
+    its stride divides ``bucket``, ``tile`` and twice ``overlap``. One
     with means over the image gives something else, which may be better or worse: windows are
     closer to the crops it was trained on, as is ``local_pool``.
 

@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from flax import linen as nn
 
-from lcdnet_jax import image_io, inference, networks, panels
+from lcdnet_jax import image_io, inference, networks, panels, perceptual
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -318,7 +318,8 @@ class TestEval:
         message = "--sigmas must be at least --spread (10), got 5"
         assert message in error_of(*command, "--sigmas=5", "--output", tmp_path)
 
-    def test_protocols_of_pairs(self, workdir, data, tmp_path, capsys):
+    def test_protocols_of_pairs(self, workdir, data, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(perceptual, "available", lambda: False)  # these are too small for it
         command = ("eval.py", "--workdir", workdir, "--data", f"{data / 'pairs'},{data / 'kodim'}")
         assert run(*command, "--protocols=gopro,rain,dpdd,8bit", "--output", tmp_path) is None
         rows = {(row["dataset"], row["protocol"]): row for row in results(tmp_path)}
@@ -348,6 +349,21 @@ class TestEval:
         assert f"tiled 20/1     {tiled['input_psnr']:6.2f}" in capsys.readouterr().out
         assert (tmp_path / "kodim_float_sigma50_tiled" / "k0.png").is_file()
         assert " has no local_pool; leave it None" in error_of(*command, "--modes=local")
+
+    def test_other_degradations_than_noise(self, data, tmp_path, capsys):
+        kind = ("--config.degradation.kind=jpeg", "--config.degradation.protocol=8bit")
+        assert run(*train(tmp_path / "run", data, *kind, "--config.steps=1")) is None
+        command = ("eval.py", "--workdir", tmp_path / "run", "--data")
+        sets = f"{data / 'kodim'},{data / 'pairs'}"
+        assert run(*command, sets, "--output", tmp_path / "out") is None
+        assert [(r["dataset"], r["sigma"], r["protocol"]) for r in results(tmp_path / "out")] == [
+            ("kodim", None, "jpeg-8bit"),
+            ("pairs", None, "pairs"),
+        ]
+        assert "jpeg-8bit: synthetic jpeg, rounded to 8 bits" in capsys.readouterr().out
+        assert run(*command, sets, "--sigmas=25", "--output", tmp_path / "noise") is None
+        row = results(tmp_path / "noise")[0]
+        assert (row["sigma"], row["protocol"]) == (25.0, "8bit")
 
     def test_a_damaged_image_does_not_cost_the_scores_before_it(self, workdir, data, tmp_path):
         damaged = tmp_path / "damaged"
@@ -393,7 +409,7 @@ class TestEval:
                 "no protocol '4bit'; known protocols",
             ),
             (["--workdir", "{run}", "--modes", "whole"], "no mode 'whole'; --modes are full"),
-            (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile"),
+            (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is used up"),
             (["--workdir", "{run}", "--step", "5"], "cannot read the checkpoint"),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),

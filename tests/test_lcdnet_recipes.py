@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pathlib
+import re
 
 import cv2
 import jax
@@ -52,6 +53,19 @@ def test_every_variant_is_valid(name):
         config_lib.validate(config)
         assert config.network.name == "lcdnet"
         assert config.loss == "l1_fft"
+
+
+def test_ablation_rows():
+    """Parameters in the table of the docstring."""
+    table = importlib.import_module("configs.lcdnet_ablation").__doc__
+    rows = re.findall(r"^ {4}([a-i]) .* ([\d,]+)$", table, re.MULTILINE)
+    assert [name for name, _ in rows] == list("abcdefghi")
+    for name, count in rows:
+        if name in "afi":  # tracing all takes long; (e) and parts of it are in test_lcdnet.py
+            module = config_lib.network(recipe("ablation", name))
+            shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+            assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == int(count.replace(",", ""))
+    assert [recipe("ablation", row).fft_weight for row in "eh"] == [0.1, 0.0]
 
 
 # Settings
@@ -194,7 +208,10 @@ def test_trains_on_two_views(published, quick, capsys):
     state = train_and_evaluate(config, "run", datasets=datasets)
     assert state.params["stem"]["kernel"].shape == (3, 3, 6, 16)
     assert state.params["head0"]["kernel"].shape == (3, 3, 16, 3)
-    assert "evaluation after step 1: " in "".join(capsys.readouterr())
+    printed = "".join(capsys.readouterr())
+    assert "evaluation after step 1: " in printed
+    assert "[dpdd: degraded images from disk" in printed  # the benchmark's own protocol
+    assert '"eval/mae"' in pathlib.Path("run/metrics.jsonl").read_text()
 
     restorer = Restorer.from_checkpoint("run", bucket=16)
     (item,) = datasets["eval"]

@@ -63,7 +63,8 @@ class TestFromKind:
             ("blur", {}, "no degradation 'blur'; use camera, defocus"),
             ("motion+", {}, "no degradation ''"),
             ("jpeg+jpeg", {}, "names one twice"),
-            ("jpeg", {"rain": {}}, "options of 'rain', which is not in 'jpeg'"),
+            ("jpeg", {"rain": {}}, "options of 'rain', which is not in 'jpeg'; remove them"),
+            ("jpeg", {"jpeg": 5}, "the options of 'jpeg' are 5; give a mapping"),
         ],
     )
     def test_mistakes(self, kind, options, message):
@@ -154,6 +155,17 @@ class TestConfig:
             ({**MOTION, "degradation.spectrum": "low"}, "kind 'motion' adds none"),
             ({**MOTION, "objective": "noise2self"}, "set it to 'supervised'"),
             ({**MOTION, "objective": "noise2noise"}, "set it to 'supervised'"),
+            (
+                {
+                    "degradation.kind": "rain",
+                    "degradation.options": {"rain": {"kind": degradations.RAINS["light"]}},
+                },
+                "Rain is not JSON serializable",
+            ),
+            (
+                {"degradation.kind": "rain", "degradation.options": {"rain": {"kind": ["light"]}}},
+                "no rain ['light']; use one of",
+            ),
             ({"degradation.kind": "dual_pixel"}, "gives images of 6 channels, but"),
             (
                 {"degradation.kind": "motion", "data.channels": 6, "network.name": "lcdnet"},

@@ -47,5 +47,11 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
         raise ValueError(f"degradation {kind!r} names one twice; give each once")
     unused = sorted(set(options) - set(names))
     if unused:
-        raise ValueError(f"there are options of {unused[0]!r}, which is not in {kind!r}")
+        raise ValueError(
+            f"there are options of {unused[0]!r}, which is not in {kind!r}; remove them where they "
+            "are set"
+        )
+    for name, given in options.items():
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the options of {name!r} are {given!r}; give a mapping by name")
     return compose(*(functools.partial(KINDS[name], **options.get(name, {})) for name in names))

@@ -131,7 +131,7 @@ _CHOICE = 2
 def _look(kind: Kind) -> Rain:
     if isinstance(kind, Rain):
         return kind
-    if kind not in RAINS:
+    if not isinstance(kind, str) or kind not in RAINS:
         raise ValueError(f"no rain {kind!r}; use one of {', '.join(RAINS)}, or a Rain")
     return RAINS[kind]
 

@@ -40,7 +40,8 @@ def shifted_products(padded: Array, kernels: Array) -> Array:
     """Sum of shifted images, each times its tap of a kernel; no padding.
 
     Its gradients are written by hand: that of the image is the same sum with the kernels turned,
-    and that of the kernels avoids XLA's sum over pixels, which on CPU adds number by number.
+    and that of the kernels avoids XLA's sum over pixels, which on CPU adds number by number. There
+    is no forward mode (``jax.jvp``).
 
     Args:
         padded: ``[N, H + k - 1, W + k - 1, C]``.
@@ -91,13 +92,10 @@ def _tap_sums(padded: Array, gradient: Array) -> Array:
         ``[N, k, k, C]``, at least float32.
     """
     height, width = gradient.shape[1:3]
-    exact = at_least_float32(gradient.dtype)
+    padded, gradient = (x.astype(at_least_float32(x.dtype)) for x in (padded, gradient))
     taps = range(padded.shape[1] - height + 1)
     rows = [
-        [
-            (padded[:, i : i + height, j : j + width] * gradient).sum((1, 2), dtype=exact)
-            for j in taps
-        ]
+        [(padded[:, i : i + height, j : j + width] * gradient).sum((1, 2)) for j in taps]
         for i in taps
     ]
     return jnp.stack([jnp.stack(row, axis=1) for row in rows], axis=1)

@@ -1,6 +1,7 @@
 """The training loop. Read :func:`train_and_evaluate`, then what it calls, in order."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import signal
@@ -196,7 +197,7 @@ class _Evaluation:
         degradation = config.degradation
         self._sigmas: Sequence[float | None] = (None,)
         if degradation.kind == "none":
-            protocol = protocols.get("pairs")
+            protocol = _of_pairs(config.data.eval.source)
         else:
             protocol = protocols.get(degradation.protocol)
             if degradation.kind == "awgn":
@@ -218,9 +219,8 @@ class _Evaluation:
             scored = self._evaluator.score_images(restorer, self._chosen(), sigma=sigma)
             summary = summarise(self._drawn(step, sigma, scored))
             prefix = "eval" if sigma is None else f"eval/sigma{sigma:g}"
-            self._reporter.scalars(
-                step, {f"{prefix}/psnr": summary.psnr, f"{prefix}/ssim": summary.ssim}
-            )
+            scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
+            self._reporter.scalars(step, {f"{prefix}/{k}": value for k, value in scores.items()})
             at = "" if sigma is None else f"sigma {sigma:g}: "
             self._reporter.say(
                 f"evaluation after step {step}: {at}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
@@ -240,6 +240,14 @@ class _Evaluation:
                 name = one.name if sigma is None else f"{one.name}_sigma{sigma:g}"
                 self._reporter.panel(step, name, _panel(one))
             yield one
+
+
+def _of_pairs(source: str) -> protocols.Protocol:
+    """The benchmark's protocol, but for what may fail and so end a training: LPIPS, alignment."""
+    protocol = protocols.get(protocols.for_source(source))
+    if protocol.aligned:
+        return protocols.get("pairs")
+    return dataclasses.replace(protocol, lpips=False)
 
 
 def _panel(scored: Scored) -> np.ndarray:
