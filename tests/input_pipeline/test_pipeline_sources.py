@@ -227,7 +227,7 @@ def test_degradation_must_suit_the_source(tmp_path, config, fill):
         ("data.crop", 0),
         ("data.channels", 4),
         ("data.on_bad_image", "ignore"),
-        ("degradation.kind", "rain"),
+        ("degradation.kind", "snow"),
         ("degradation.where", "moon"),
         ("degradation.protocol", "jpeg"),
         ("degradation.sigma_min", 60.0),
