@@ -1,4 +1,8 @@
-"""Trains a network: ``python train.py --config configs/sadnet_small.py --workdir runs/small``."""
+"""Trains a network: ``python train.py --config configs/sadnet_small.py --workdir runs/small``.
+
+Exit codes: 0 done, 1 an error (said in one line), 130 after Ctrl-C and 143 after SIGTERM, with the
+state saved: the same command continues. docs/scaling.md shows how to start it on several hosts.
+"""
 
 import sys
 
@@ -9,6 +13,8 @@ import input_pipeline
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import training
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
+from lcdnet_jax.training import distributed
+from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -20,11 +26,35 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run. Used again, it continues the run it holds."
 )
+_PROFILE = flags.DEFINE_string(
+    "profile", None, "START:STOP writes a profiler trace of these steps to WORKDIR/profile."
+)
+_REPLAY = flags.DEFINE_integer(
+    "replay",
+    None,
+    "Instead of training, makes this step of the run in the working directory once more and "
+    "writes its batch, pictures and what was not finite to WORKDIR/replay.",
+    lower_bound=1,
+)
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Whether to join the processes on other hosts: auto where SLURM's srun, mpirun or GKE has "
+    "started several; on also asks JAX about TPU pods and Kubernetes.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where no launcher says it."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
+_PROCESS_INDEX = flags.DEFINE_integer(
+    "process_index", None, "Number of this process, from 0, with --coordinator."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
-    """Reads flags, opens the data, trains."""
+    """Reads flags, joins other hosts, opens the data, trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
@@ -32,10 +62,30 @@ def main(argv: list[str]) -> None:
     config, workdir = _CONFIG.value, _WORKDIR.value
     assert workdir is not None  # a required flag
     try:
+        joined = distributed.initialize(
+            mode=_DISTRIBUTED.value,
+            coordinator=_COORDINATOR.value,
+            processes=_PROCESSES.value,
+            index=_PROCESS_INDEX.value,
+        )
+        if joined:
+            print(joined, flush=True)
         datasets = input_pipeline.create_datasets(config)
-        training.train_and_evaluate(config, workdir, datasets=datasets)
-    except (ValueError, CheckpointError, training.NonFiniteLossError) as error:
+        if _REPLAY.value is not None:
+            training.replay(config, workdir, _REPLAY.value, datasets=datasets)
+        else:
+            profile = parse_range(_PROFILE.value)
+            training.train_and_evaluate(config, workdir, datasets=datasets, profile=profile)
+    except (
+        ValueError,
+        CheckpointError,
+        distributed.DistributedError,
+        training.NonFiniteLossError,
+    ) as error:
         sys.exit(f"error: {error}")
+    except training.Stopped as stopped:
+        print(stopped, flush=True)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt as error:
         print(error, flush=True)
         sys.exit(130)

@@ -5,7 +5,8 @@
     python -m benchmarks.bench_pipeline --quick
 
 The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
-device, or added on the host, also after stochastic frequency masking of half of the patches.
+device, or added on the host, also after stochastic frequency masking of half of the patches. And
+images that lie on the device, where jitted draws of patches are timed, one batch after another.
 """
 
 import argparse
@@ -13,20 +14,22 @@ import functools
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
+import jax
 import numpy as np
 
 import input_pipeline
 from benchmarks import run_cases
 from configs import default
 from lcdnet_jax import image_io
+from lcdnet_jax.training import device_data
 
 
 def main() -> None:
-    """Runs the five cases, ``--seconds`` each."""
+    """Runs the six cases, ``--seconds`` each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--folder", help="clean images; default: generated")
     parser.add_argument("--images", type=int, default=100, help="number to generate")
@@ -56,6 +59,7 @@ def main() -> None:
                     ("in memory", 4.0, "masking and noise on the host", masked),
                     ("decoded per patch", 0.0, "noise on the device", {}),
                     ("decoded per patch", 0.0, "noise on the host", on_host),
+                    ("on the device", 4.0, "noise on the device", {"data.where": "device"}),
                 )
             ],
         )
@@ -82,15 +86,13 @@ def _measure(
     start = time.perf_counter()
     dataset = input_pipeline.create_dataset(config, "train")
     created = time.perf_counter() - start
-    assert isinstance(dataset, input_pipeline.TrainDataset)
-    batches = dataset.batches()
-    for _ in range(3):
-        next(batches)
-    patches, start = 0, time.perf_counter()
-    while time.perf_counter() - start < options.seconds:
-        patches += len(next(batches)["mask"])
-    rate = patches / (time.perf_counter() - start)
-    batches.close()  # stops reading ahead, which would slow the next case
+    if isinstance(dataset, input_pipeline.DeviceDataset):
+        rate = _drawn_per_second(dataset.resident, options)
+    else:
+        assert isinstance(dataset, input_pipeline.TrainDataset)
+        batches = dataset.batches()
+        rate = _patches_per_second(lambda step: next(batches), options)
+        batches.close()  # stops reading ahead, which would slow the next case
     return {
         "value": round(rate, 1),
         "unit": "patches/s",
@@ -99,6 +101,29 @@ def _measure(
         "batch": options.batch,
         "data": dataset.describe().removeprefix(f"folder {folder}: "),
     }
+
+
+def _drawn_per_second(resident: device_data.ResidentImages, options: argparse.Namespace) -> float:
+    draw = jax.jit(
+        functools.partial(
+            device_data.draw, seed=0, crop=options.crop, augment=True, batch_size=options.batch
+        )
+    )
+    images = jax.device_put(resident, jax.devices()[0])
+    return _patches_per_second(lambda step: jax.block_until_ready(draw(images, step)), options)
+
+
+def _patches_per_second(
+    batch: Callable[[int], Mapping[str, Any]], options: argparse.Namespace
+) -> float:
+    """Of the batches of steps 3, 4, ...; those before warm up."""
+    for step in range(3):
+        batch(step)
+    step, start = 3, time.perf_counter()
+    while time.perf_counter() - start < options.seconds:
+        batch(step)
+        step += 1
+    return (step - 3) * options.batch / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,11 @@ def get_config() -> ConfigDict:
     # What to do when an image fails to decode in mid-training: "stop", or "replace" it by
     # another one (a pure function of seed, example and attempt), counted and reported.
     config.data.on_bad_image = "stop"
+    # Where training batches are drawn: "host" (tf.data: crops and turns there, one batch ahead of
+    # the device) or "device" (all decoded images lie in the memory of each device, batches are
+    # drawn inside the jitted step, TensorFlow is not needed). Either draws from the same
+    # distribution, but not the same batches. For "device" all images must fit into `cache_gb`.
+    config.data.where = "host"
 
     # --- degradation -------------------------------------------------------------------------
     config.degradation = ConfigDict()
@@ -175,6 +180,23 @@ def get_config() -> ConfigDict:
     # Decay of the exponential moving average of the parameters. 0 = no average.
     # When there is one, evaluation and inference use it.
     config.ema_decay = 0.0
+
+    # Steps in a row with a loss or gradient that is not finite which are passed over: the state
+    # stays as it is, but for the count of steps. One more ends the run. 0 = the first one does.
+    config.skip_nonfinite = 0
+
+    # --- devices -----------------------------------------------------------------------------
+    config.parallel = ConfigDict()
+    # How the step is spread over all devices of all hosts: "jit" (one program for the global
+    # batch, which the compiler divides) or "pmap" (one program for each device's part). The same
+    # numbers but for rounding, so a run may go on with the other one, and on other devices.
+    config.parallel.strategy = "jit"
+    # Parameters, optimiser state and averages are divided among so many devices (of "jit") and
+    # gathered for each step, for networks too large for one device. 1 = each device has all.
+    config.parallel.state_shards = 1
+    # Steps made by one call of the compiled program, so that fast devices need not wait for the
+    # host. Steps, reports, evaluations and checkpoints come at multiples of it.
+    config.steps_per_call = 1
 
     # --- start -------------------------------------------------------------------------------
     # The state comes from the first of these that applies: a checkpoint in the working

@@ -1,8 +1,9 @@
-"""Data from the host: folders, TFDS data sets and embedded photographs, as NumPy batches.
+"""Data from the host: folders, TFDS data sets and embedded photographs, as NumPy arrays.
 
 The only package that imports TensorFlow, and that only for training batches and TFDS. Training
-batches are drawn by tf.data and are a pure function of (seed, step), see ``train.py``; evaluation
-images are read one by one, see ``evaluation.py``.
+batches are a pure function of (seed, step), drawn by tf.data, see ``train.py``, or on the device
+from images that ``device.py`` decodes; evaluation images are read one by one, see
+``evaluation.py``.
 
     datasets = input_pipeline.create_datasets(config)
     for batch in datasets["train"].batches(start_step=1000): ...
@@ -21,9 +22,11 @@ from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 
 if TYPE_CHECKING:
+    from input_pipeline.device import DeviceDataset
     from input_pipeline.train import TrainDataset
 
 __all__ = [
+    "DeviceDataset",
     "EvalDataset",
     "TrainDataset",
     "create_dataset",
@@ -33,6 +36,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "DeviceDataset":
+        from input_pipeline.device import DeviceDataset
+
+        return DeviceDataset
     if name == "TrainDataset":
         from input_pipeline.train import TrainDataset
 
@@ -40,11 +47,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'input_pipeline' has no attribute {name!r}")
 
 
-def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset:
+def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDataset | EvalDataset:
     """Opens and checks the images of one split.
 
     Reads the header of every image; of training images also the pixels, as many as fit into
-    ``config.data.cache_gb``.
+    ``config.data.cache_gb`` (all, or an error, with ``config.data.where`` "device").
 
     Args:
       config: the fields of configs/default.py. All are checked, before any image is looked at;
@@ -52,7 +59,8 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
       split: "train" or "eval".
 
     Returns:
-      A ``TrainDataset`` (endless batches) or an ``EvalDataset`` (full images).
+      A ``TrainDataset`` (endless batches), a ``DeviceDataset`` (what batches are drawn from, with
+      ``config.data.where`` "device") or an ``EvalDataset`` (full images).
 
     Raises:
       ConfigError: (a ValueError) see ``lcdnet_jax.config.validate``.
@@ -88,11 +96,16 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | EvalDataset
         )
     if split == "eval":
         return EvalDataset(source, channels=channels)
+    source = source.scaled(config.data.scales)
+    if config.data.where == "device":
+        from input_pipeline.device import DeviceDataset  # imports the library's training
+
+        return DeviceDataset(source, config)
     from input_pipeline.train import TrainDataset  # imports TensorFlow
 
-    return TrainDataset(source.scaled(config.data.scales), config)
+    return TrainDataset(source, config)
 
 
-def create_datasets(config: ConfigDict) -> dict[str, TrainDataset | EvalDataset]:
+def create_datasets(config: ConfigDict) -> dict[str, TrainDataset | DeviceDataset | EvalDataset]:
     """``{"train": ..., "eval": ...}``, see ``create_dataset``."""
     return {split: create_dataset(config, split) for split in ("train", "eval")}

@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import ops
+from input_pipeline.decoded import check_crop
 from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
 from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
@@ -65,7 +66,7 @@ class TrainDataset:
 
     def __init__(self, source: Source, config: ConfigDict):
         data, degradation = config.data, config.degradation
-        _check_crop(source, data.crop)
+        check_crop(source, data.crop)
         self._source = source
         self._channels = channels_on_disk(config)
         self._crop = data.crop
@@ -238,16 +239,3 @@ class TrainDataset:
 def _shuffled(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
     """What stands at a position of the permutation of range(n) that the key names."""
     return tf.random.experimental.index_shuffle(position, key, tf.constant(n - 1, tf.int64))
-
-
-def _check_crop(source: Source, crop: int) -> None:
-    """Refuses a crop longer than both sides of every image; some padding is fine, no more."""
-    headers = [example.clean.header for example in source.examples]
-    largest = max(headers, key=lambda header: (max(header.height, header.width), header.height))
-    longest = max(largest.height, largest.width)
-    if crop > longest:
-        raise ValueError(
-            f"config.data.crop {crop} is larger than every image of config.data.train "
-            f"({source.name}), of which the largest is {largest.height}x{largest.width}, so that "
-            f"every example would be padded on both sides; use at most {longest}, or larger images"
-        )

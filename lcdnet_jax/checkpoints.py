@@ -1,26 +1,55 @@
 """Checkpoints: Orbax directories of training state, with the configuration beside them.
 
-A working directory holds ``config.json`` and ``checkpoints/<step>/`` with the items ``params``,
-``opt_state`` and, where they exist, ``ema`` and ``batch_stats``. The items are saved apart, so
-that inference reads parameters alone. Arrays are restored onto the devices at hand, whatever
-number of devices saved them.
+A working directory holds ``config.json`` and ``checkpoints/`` with
+
+- ``<step>/``: a complete checkpoint, with the items ``params``, ``opt_state`` and, where they
+  exist, ``ema`` and ``batch_stats``, and ``manifest.json``, which has the size and SHA-256 of every
+  file. The items are saved apart, so that inference reads and verifies parameters alone. Arrays are
+  restored onto the devices at hand, whatever number of devices saved them.
+- ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save under way.
+- ``trash/``: old checkpoints about to be deleted.
+- ``damaged-<step>/``: a checkpoint that failed verification when a training wanted to continue from
+  it. Nobody reads or deletes it.
+
+Only a plain number is ever offered. A save copies the arrays to the host and returns; then, in the
+background, come the following events. A kill leaves what is complete before, and leftovers that the
+next training in the directory deletes:
+
+1. Orbax writes ``saving-<step>.orbax-checkpoint-tmp`` (killed: a leftover).
+2. Orbax renames it to ``saving-<step>`` (killed: a leftover).
+3. The manifest is written into it, from the files as they are on disk (killed: a leftover).
+4. It is renamed to ``<step>`` (killed: it is complete, and there is one checkpoint too many until
+   the next save).
+5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (killed: a
+   leftover).
+
+On several hosts, which share the file system, every process calls the same methods in the same
+order. Process 0 alone hashes, renames and deletes, and decides what is restored. A failure in one
+process is raised in all. One that keeps a process from a barrier of Orbax is seen by the others
+when that barrier times out (20 minutes), unless JAX ends them before because a process has gone.
 """
 
-import contextlib
+import concurrent.futures
+import functools
+import json
 import logging as standard_logging
 import pathlib
+import re
 import shutil
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import manifest
 
 Tree = Any
+T = TypeVar("T")
 
 # Everything that a checkpoint may hold; which of it does depends on the run.
 _ITEMS = ("params", "opt_state", "ema", "batch_stats")
@@ -30,6 +59,21 @@ _TRASH = "trash"
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read or written; the message names the directory and the fix."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """Files of a checkpoint are not as they were saved.
+
+    Attributes:
+        problem: Which directory and file, and what is wrong, in one line; the message adds the fix.
+    """
+
+    def __init__(self, problem: str):
+        super().__init__(
+            f"{problem}\nBring the damaged files back from a copy, or use another step or working "
+            "directory."
+        )
+        self.problem = problem
 
 
 def silence_orbax() -> None:
@@ -54,88 +98,190 @@ class Checkpoints:
 
     Args:
         workdir: Working directory of a run.
-        keep: Number of checkpoints kept, newest first; None to only read.
+        keep: Number of checkpoints kept, newest first; None to only read, which changes nothing.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
-        if keep is None and not self.directory.is_dir():
-            raise CheckpointError(
-                f"{self.directory} does not exist; give a working directory of train.py"
-            )
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            create=keep is not None,
-            cleanup_tmp_directories=keep is not None,
-            # Old checkpoints are renamed, then deleted: a kill in between leaves no half one.
-            todelete_subdir=_TRASH if keep is not None else None,
-        )
-        if keep is not None:
-            shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
-        handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+        self._keep = keep
+        _in_first(self._open)
+        self._saver = ocp.AsyncCheckpointer(_handler())
+        self._reader = ocp.Checkpointer(_handler())
+        self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
+
+    def _open(self) -> None:
+        if self._keep is None:
+            if not self.directory.is_dir():
+                raise CheckpointError(
+                    f"{self.directory} does not exist; give a working directory of train.py"
+                )
+            return
         try:
-            self._manager = ocp.CheckpointManager(
-                self.directory, options=options, item_handlers=handlers
-            )
+            self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(
                 f"cannot use {self.directory}: {error.strerror or error}; use a writable --workdir"
             ) from error
+        self._remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        try:
+            names = [path.name for path in self.directory.iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot list {self.directory}: {error.strerror or error}; check permissions"
+            ) from error
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def saved(self) -> str:
         """What is safely on disk now, in words for a message; waits for a save under way."""
-        with contextlib.suppress(Exception):  # a failed save counts for nothing
-            self._manager.wait_until_finished()
-        steps = self._steps_on_disk()
-        return f"step {max(steps)} is saved" if steps else "there is no checkpoint yet"
-
-    def _steps_on_disk(self) -> list[int]:
-        # Orbax gives a directory its final name when it is complete.
-        return [int(p.name) for p in self.directory.glob("[0-9]*") if p.name.isdigit()]
+        if self._pending is not None:
+            concurrent.futures.wait([self._pending[1]])  # a failed save counts for nothing
+        step = self.latest_step()
+        return "there is no checkpoint yet" if step is None else f"step {step} is saved"
 
     def save(self, step: int, items: Mapping[str, Tree]) -> None:
         """Starts to save ``items``; an earlier save is finished first.
 
+        On return the arrays are copied and may be donated. A step that is complete stays as it is.
+
         Raises:
             CheckpointError: If the disk refuses; earlier checkpoints are untouched.
         """
-        if step in self._manager.all_steps():
+        if self._keep is None:
+            raise ValueError(f"{self.directory} was opened to read only; give keep")
+        if self._pending is not None:
+            self.finish(self._pending[0])
+        if _in_first(lambda: step in self.steps()):
             return
-        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        self._guard(step, lambda: self._manager.save(step, args=ocp.args.Composite(**args)))
+        args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
+        self._guard(step, lambda: self._saver.save(self._saving(step), args=args))
+        self._pending = step, self._background.submit(self._complete, step)
 
     def finish(self, step: int) -> None:
         """Waits until the save of ``step`` is on disk; errors as :meth:`save`."""
-        self._guard(step, self._manager.wait_until_finished)
+        self._guard(step, self._join)
 
     def close(self) -> None:
-        """Releases Orbax's threads; a save that :meth:`finish` has not awaited may be lost."""
+        """Waits for a save under way, whose errors are only logged, and releases threads."""
         try:
-            self._manager.close()
-        except Exception as error:  # of a save under way; must not hide why the run ends
+            self._join()
+            self._saver.close()
+        except Exception as error:  # must not hide why the run ends
             logging.warning("the newest checkpoint was not completed: %s", error)
+        self._background.shutdown()
+        self._reader.close()
 
     def restore(self, step: int, items: Mapping[str, Tree]) -> dict[str, Tree]:
-        """Reads the named items.
+        """Verifies and reads the named items.
 
         Args:
-            step: A step that :meth:`latest_step` gave.
+            step: One of :meth:`steps`.
             items: Names and trees of arrays or ``jax.ShapeDtypeStruct`` that say what is
                 expected; arrays come back with the sharding given there, if any.
 
         Raises:
-            CheckpointError: If the checkpoint holds other arrays; every missing, unknown and
-                mis-shaped one is listed.
+            DamagedCheckpointError: If a file of these items is missing or not as it was saved.
+                Other items may be damaged.
+            CheckpointError: If there is no such step, it cannot be read, or holds other arrays;
+                every missing, unknown and mis-shaped one is listed.
         """
+        names, verified = _in_first(lambda: self._verify(step, items))
         where = self.directory / str(step)
-        stored = self.items(step)
+        failure: Exception | None = None
+        try:
+            restored = self._read(where, items, names)
+        except Exception as error:  # Orbax raises bare Exceptions for damaged files
+            failure = error
+        if _all_succeeded(failure is None):
+            if not verified:
+                logging.warning(
+                    "%s has no manifest, as checkpoints of older versions: damage would go "
+                    "unnoticed",
+                    where,
+                )
+            return restored
+        if isinstance(failure, CheckpointError):
+            raise failure
+        reason = failure or "another process of this run cannot read it, see its output"
+        if verified:
+            raise CheckpointError(
+                f"cannot read the checkpoint {where}, whose files are as they were saved: {reason}"
+            ) from failure
+        raise DamagedCheckpointError(
+            f"cannot read the checkpoint {where}, which has no manifest to verify it: "
+            + " ".join(str(reason).split())
+        ) from failure
+
+    def restore_latest(
+        self, items: Mapping[str, Tree], *, before: int | None = None
+    ) -> tuple[int, dict[str, Tree]]:
+        """Reads the newest checkpoint that is not damaged.
+
+        Newer ones are passed over with an error in the log and, unless opened to only read, moved
+        aside, so that their steps can be saved again.
+
+        Args:
+            items: As for :meth:`restore`.
+            before: Look at smaller steps only.
+
+        Returns:
+            The step and the items.
+
+        Raises:
+            DamagedCheckpointError: If all are damaged; nothing is moved then.
+            CheckpointError: If there is none; or as :meth:`restore`, passing over nothing.
+        """
+        return self._newest(lambda step: self.restore(step, items), before=before)
+
+    def items(self, step: int) -> dict[str, Tree]:
+        """Names of the items of a checkpoint, with trees of their arrays' metadata."""
+        where = self.directory / str(step)
+        try:
+            return {name: _metadata(where, name) for name in self._names(step)}
+        except CheckpointError:
+            raise
+        except Exception as error:  # any kind, for damaged files
+            raise CheckpointError(f"cannot read the checkpoint {where}: {error}") from error
+
+    def _names(self, step: int) -> list[str]:
+        """Names of the items, of which no file is verified."""
+        return _in_first(lambda: self._verify(step, ()))[0]
+
+    def _verify(self, step: int, wanted: Collection[str]) -> tuple[list[str], bool]:
+        """Names of all items, and whether a manifest confirms the files of the wanted ones."""
+        where = self.directory / str(step)
+        if step not in (steps := self.steps()):
+            there = ", ".join(map(str, steps)) or "none"
+            raise CheckpointError(f"{self.directory} has no step {step}; there are: {there}")
+        try:
+            files = manifest.read(where, step)
+            if files is None:
+                return [path.name for path in where.iterdir() if path.is_dir()], False
+            manifest.verify(where, files, wanted)
+        except manifest.DamageError as error:
+            raise DamagedCheckpointError(f"the checkpoint {where} is damaged: {error}") from error
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read the checkpoint {where}: {error}; check permissions and the disk"
+            ) from error
+        return manifest.items(files), True
+
+    def _read(
+        self, where: pathlib.Path, items: Mapping[str, Tree], names: Collection[str]
+    ) -> dict[str, Tree]:
         problems: list[str] = []
         for name, tree in items.items():
-            problems += _mismatches(name, stored.get(name), tree)
+            stored = _metadata(where, name) if name in names else None
+            problems += _mismatches(name, stored, tree)
         if problems:
             shown = "\n  ".join(problems[:20])
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -145,35 +291,92 @@ class Checkpoints:
                 "Use the configuration it was trained with, or another working directory."
             )
         args = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
-        try:
-            return dict(self._manager.restore(step, args=ocp.args.Composite(**args)).items())
-        except Exception as error:  # Orbax raises bare Exceptions for damaged files
-            raise self._unreadable(step, error) from error
+        return dict(self._reader.restore(where, args=ocp.args.Composite(**args)).items())
 
-    def items(self, step: int) -> dict[str, Tree]:
-        """Names of the items of a checkpoint, with trees of their arrays' metadata."""
-        try:
-            metadata = self._manager.item_metadata(step)
-        except Exception as error:  # any kind, for damaged files
-            raise self._unreadable(step, error) from error
-        return {name: tree for name, tree in metadata.items() if tree is not None}
-
-    def _unreadable(self, step: int, error: Exception) -> CheckpointError:
-        where = self.directory / str(step)
-        return CheckpointError(
-            f"cannot read the checkpoint {where}: {error}\nIf it is damaged, delete that "
-            "directory; the next older checkpoint is then used."
+    def _newest(self, read: Callable[[int], T], *, before: int | None = None) -> tuple[int, T]:
+        """The newest step that ``read`` does not find damaged, and what it gave."""
+        steps = [s for s in _in_first(self.steps) if before is None or s < before]
+        if not steps:
+            which = "" if before is None else f" of fewer than {before} steps"
+            raise CheckpointError(
+                f"{self.directory} holds no complete checkpoint{which}; train first"
+            )
+        passed: dict[int, str] = {}
+        for step in reversed(steps):
+            try:
+                found = read(step)
+            except DamagedCheckpointError as error:
+                passed[step] = error.problem
+                continue
+            _in_first(functools.partial(self._pass_over, passed, step))
+            return step, found
+        raise DamagedCheckpointError(
+            f"no checkpoint in {self.directory} is usable:\n  " + "\n  ".join(passed.values())
         )
 
-    def _guard(self, step: int, action: Any) -> None:
+    def _pass_over(self, passed: Mapping[int, str], used: int) -> None:
+        for step, problem in passed.items():
+            moved = ""
+            if self._keep is not None:
+                aside = _unused(self.directory / f"damaged-{step}")
+                try:
+                    (self.directory / str(step)).rename(aside)
+                except OSError as error:
+                    raise CheckpointError(
+                        f"{problem}; it cannot be moved aside: {error}. Check permissions, or move "
+                        "it away yourself"
+                    ) from error
+                moved = f" and it is moved to {aside.name}"
+            logging.error("%s; step %d is used instead%s", problem, used, moved)
+
+    def _saving(self, step: int) -> pathlib.Path:
+        return self.directory / f"saving-{step}"
+
+    def _complete(self, step: int) -> None:
+        """What follows the copy to the host, in the background."""
+        self._saver.wait_until_finished()
+        if jax.process_index() != 0:
+            return
+        assert self._keep is not None
+        saving = self._saving(step)
+        manifest.write(saving, step)
+        saving.rename(self.directory / str(step))
+        trash = self.directory / _TRASH
+        for old in self.steps()[: -self._keep]:
+            trash.mkdir(exist_ok=True)
+            (self.directory / str(old)).rename(_unused(trash / str(old)))
+            shutil.rmtree(trash, ignore_errors=True)
+
+    def _join(self) -> None:
+        if self._pending is not None:
+            _, future = self._pending
+            concurrent.futures.wait([future])
+            self._pending = None
+            future.result()
+
+    def _guard(self, step: int, action: Callable[[], None]) -> None:
+        """Runs a part of a save; if it fails in any process, all raise."""
+        failure: Exception | None = None
         try:
             action()
         except Exception as error:  # Orbax wraps a full disk in several kinds
-            raise CheckpointError(
-                f"cannot write the checkpoint of step {step} to {self.directory}: {error}\n"
-                f"Nothing saved before is lost: {self.saved()}. Free disk space or check "
-                "permissions, then run the same command again."
-            ) from error
+            failure = error
+        if _all_succeeded(failure is None):
+            return
+        if jax.process_index() == 0 and failure is not None:  # else it may still be written
+            self._remove(f"saving-{step}*")
+        reason = failure or "another process of this run failed, see its output"
+        raise CheckpointError(
+            f"cannot write the checkpoint of step {step} to {self.directory}: {reason}\n"
+            f"Nothing saved before is lost: {self.saved()}. Free disk space or check "
+            "permissions, then run the same command again."
+        ) from failure
+
+    def _remove(self, *patterns: str) -> None:
+        """Deletes leftovers as far as possible; what remains of them is never offered."""
+        for pattern in patterns:
+            for path in self.directory.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def load_variables(
@@ -184,7 +387,7 @@ def load_variables(
     Args:
         workdir: Working directory of a run.
         ema: Use averaged parameters where the checkpoint has them.
-        step: Step to load; None for the newest.
+        step: Step to load; None for the newest that is not damaged.
 
     Returns:
         The module, its variables and the step.
@@ -208,18 +411,18 @@ def restore_variables(
 ) -> tuple[dict[str, Tree], int]:
     """Variables of a checkpoint for a network whose variables look like ``expected``."""
     checkpoints = Checkpoints(workdir)
-    try:
-        step = checkpoints.latest_step() if step is None else step
-        if step is None:
-            raise CheckpointError(
-                f"{checkpoints.directory} holds no complete checkpoint; train first"
-            )
-        averaged = ema and "ema" in checkpoints.items(step)
+
+    def read(step: int) -> dict[str, Tree]:
+        averaged = ema and "ema" in checkpoints._names(step)
         names = {"ema" if averaged and k == "params" else k: v for k, v in expected.items()}
-        restored = checkpoints.restore(step, names)
+        return checkpoints.restore(step, names)
+
+    try:
+        step, restored = checkpoints._newest(read) if step is None else (step, read(step))
     finally:
         checkpoints.close()
-    logging.info("weights of step %d%s from %s", step, " (EMA)" if averaged else "", workdir)
+    averaged = " (EMA)" if "ema" in restored else ""
+    logging.info("weights of step %d%s from %s", step, averaged, workdir)
     return {"params" if name == "ema" else name: tree for name, tree in restored.items()}, step
 
 
@@ -235,6 +438,62 @@ def abstract_variables(module: Any) -> dict[str, Tree]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
         dict(jax.eval_shape(init)),
     )
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    return ocp.CompositeCheckpointHandler(
+        **{name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+    )
+
+
+def _metadata(where: pathlib.Path, name: str) -> Tree:
+    return ocp.StandardCheckpointHandler().metadata(where / name)
+
+
+def _unused(path: pathlib.Path) -> pathlib.Path:
+    """The path, with -2, -3, ... added if it exists."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _in_first(action: Callable[[], T]) -> T:
+    """Result or ``CheckpointError`` of an action of process 0, in every process.
+
+    All must call it. Results pass through JSON.
+    """
+    if jax.process_count() == 1:
+        return action()
+    from jax.experimental import multihost_utils
+
+    outcome: dict[str, Any] = {}
+    if jax.process_index() == 0:
+        try:
+            outcome["result"] = action()
+        except DamagedCheckpointError as error:
+            outcome["damaged"] = error.problem
+        except CheckpointError as error:
+            outcome["error"] = str(error)
+    encoded = np.frombuffer(json.dumps(outcome).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(encoded.size)))
+    received = multihost_utils.broadcast_one_to_all(np.resize(encoded, size))
+    outcome = json.loads(received.tobytes())
+    if "damaged" in outcome:
+        raise DamagedCheckpointError(outcome["damaged"])
+    if "error" in outcome:
+        raise CheckpointError(outcome["error"])
+    return outcome["result"]
+
+
+def _all_succeeded(here: bool) -> bool:
+    """Whether all processes did; none goes on before all have come here."""
+    if jax.process_count() == 1:
+        return here
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.asarray(here)).all())
 
 
 def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
@@ -270,6 +529,7 @@ def _path(path: Any) -> str:
 __all__ = [
     "CheckpointError",
     "Checkpoints",
+    "DamagedCheckpointError",
     "abstract_variables",
     "load_variables",
     "restore_variables",

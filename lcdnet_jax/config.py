@@ -132,6 +132,7 @@ RULES: dict[str, Rule] = {
     "data.augment": _boolean,
     "data.cache_gb": _number(0),
     "data.on_bad_image": _choice("stop", "replace"),
+    "data.where": _choice("host", "device"),
     "degradation.kind": _degradation,
     "degradation.options": lambda v: (
         None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict"
@@ -164,6 +165,10 @@ RULES: dict[str, Rule] = {
     "optimizer.warmup_steps": _integer(0),
     "optimizer.clip_norm": _number(0),
     "ema_decay": _number(0, 1),
+    "skip_nonfinite": _integer(0),
+    "parallel.strategy": _choice("jit", "pmap"),
+    "parallel.state_shards": _integer(1),
+    "steps_per_call": _integer(1),
     "resume": _text,
     "init_from": _text,
     "log_every": _integer(0),
@@ -184,6 +189,7 @@ _FREE_PREFIXES = (
     "data.eval.",
     "data.cache_gb",
     "data.on_bad_image",
+    "parallel.",
     "resume",
     "init_from",
 )
@@ -193,6 +199,7 @@ _BEFORE: dict[str, Any] = {
     "data.tile": 0,
     "data.tile_stride": 0,
     "data.scales": (1.0,),
+    "data.where": "host",
     "sfm.rate": 0.0,
     "sfm.mode": "targeted",
     "sfm.center": 0.85,
@@ -207,6 +214,10 @@ _BEFORE: dict[str, Any] = {
     "dct_loss_weight": 0.0,
     "optimizer.beta2": 0.999,
     "optimizer.decay_factor": 0.5,
+    "skip_nonfinite": 0,
+    "parallel.strategy": "jit",
+    "parallel.state_shards": 1,
+    "steps_per_call": 1,
 }
 
 
@@ -284,6 +295,15 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         problems += _problems_of_two_views(config)
     if config.sfm.rate > 0:
         problems += _problems_of_masking(config)
+    problems += _problems_of_calls(config)
+    if config.data.where == "device":
+        problems += _problems_of_device_data(config)
+    if config.parallel.strategy == "pmap" and config.parallel.state_shards > 1:
+        problems.append(
+            "config.parallel.strategy 'pmap' keeps the whole state on each device; set "
+            f"config.parallel.state_shards ({config.parallel.state_shards}) to 1, or the strategy "
+            "to 'jit'"
+        )
     if config.resume and config.init_from:
         problems.append(
             "config.resume and config.init_from are both set; resume continues a run, init_from "
@@ -293,6 +313,34 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         network(config)
     except (ValueError, TypeError) as error:
         problems.append(f"config.network.kwargs: {error}")
+    return problems
+
+
+def _problems_of_calls(config: ConfigDict) -> list[str]:
+    calls = config.steps_per_call
+    return [
+        f"config.{name} ({config[name]}) is not a multiple of config.steps_per_call ({calls}), "
+        "between which nothing is reported or saved; choose multiples"
+        for name in ("steps", "log_every", "eval_every", "checkpoint_every")
+        if config[name] % calls
+    ]
+
+
+def _problems_of_device_data(config: ConfigDict) -> list[str]:
+    problems = []
+    degraded_by_host = config.degradation.kind != "none" and config.degradation.where == "host"
+    masked_by_host = config.sfm.rate > 0 and config.sfm.where == "host"
+    for name, on_host in (("degradation", degraded_by_host), ("sfm", masked_by_host)):
+        if on_host:
+            problems.append(
+                f"config.data.where is 'device' and config.{name}.where 'host', but batches that "
+                f"are drawn on the device never see the host; set config.{name}.where to 'device'"
+            )
+    if config.steps * config.batch_size >= 2**31:
+        problems.append(
+            f"config.steps * config.batch_size ({config.steps * config.batch_size}) reaches 2^31, "
+            "the most examples that are counted on a device; set config.data.where to 'host'"
+        )
     return problems
 
 
@@ -518,7 +566,7 @@ def _add_later_fields(stored: dict[str, Any]) -> None:
             optimizer["schedule"] = "step"
     for name, value in _BEFORE.items():
         section, _, field = name.rpartition(".")
-        if section == "sfm":  # the only section that they may lack
+        if section in ("sfm", "parallel"):  # the sections that they may lack
             stored.setdefault(section, {})
         holder = stored.get(section) if section else stored
         if isinstance(holder, dict):

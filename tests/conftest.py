@@ -9,6 +9,8 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pathlib
+import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -18,8 +20,23 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Many tests compile the same small programs, which takes most of their time. What one process has
+# compiled serves all of this session; its workers inherit the variable.
+_FIRST = "LCDNET_JAX_COMPILED" not in os.environ
+if _FIRST:
+    os.environ["LCDNET_JAX_COMPILED"] = tempfile.mkdtemp(prefix="lcdnet_jax-tests-")
+_COMPILED = os.environ["LCDNET_JAX_COMPILED"]
+jax.config.update("jax_compilation_cache_dir", _COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_unconfigure() -> None:
+    if _FIRST:
+        shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 @pytest.fixture

@@ -286,7 +286,7 @@ class TestExistingOutput:
         def fail(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "wait_until_finished", fail)
+        monkeypatch.setattr(checkpoints.ocp.AsyncCheckpointer, "wait_until_finished", fail)
         before = contents(output.parent)
         for target in (output, output.with_name("new")):
             message = error_of("convert", "dncnn", other, "-o", target, *SMALL, "--force")

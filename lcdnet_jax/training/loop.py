@@ -1,35 +1,43 @@
 """The training loop. Read :func:`train_and_evaluate`, then what it calls, in order."""
 
 import contextlib
-import dataclasses
 import math
 import pathlib
-import signal
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from absl import logging
 from clu import parameter_overview
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import panels, protocols
-from lcdnet_jax.evaluation import Evaluator, Scored, summarise
-from lcdnet_jax.inference import Restorer
+from lcdnet_jax.training import signals
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.reports import Progress, Reporter, ReportError
-from lcdnet_jax.training.sharding import Sharding
-from lcdnet_jax.training.state import TrainState, abstract_state, create_state
-from lcdnet_jax.training.step import make_train_step
+from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.periodic import PeriodicEvaluation
+from lcdnet_jax.training.profile import Profile
+from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.reports import (
+    Compilations,
+    Progress,
+    Reporter,
+    ReportError,
+    device_memory,
+)
+from lcdnet_jax.training.start import initial_state, open_workdir
+from lcdnet_jax.training.state import TrainState
 
 
 class TrainData(Protocol):
-    """Training batches, each a pure function of its step."""
+    """Training batches, each a pure function of its step.
+
+    With ``config.data.where`` "device" there is an attribute ``resident`` instead, a
+    :class:`device_data.ResidentImages` of NumPy arrays.
+    """
 
     def batches(
         self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
@@ -42,7 +50,11 @@ class TrainData(Protocol):
         """
 
 
-# Metrics of so many steps are left on the devices at most.
+# Calls of the program that may wait on the devices: enough to keep them busy, few enough for
+# their batches to fit.
+_IN_FLIGHT = 2
+
+# Metrics of so many calls are left on the devices at most.
 _MOST_UNREAD = 1000
 
 
@@ -55,17 +67,23 @@ def train_and_evaluate(
     workdir: str | pathlib.Path,
     *,
     datasets: Mapping[str, Any],
+    devices: Sequence[jax.Device] | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Trains a network, evaluating and saving as the configuration says.
 
-    Running it again in the same directory continues exactly where the last checkpoint stands.
-    Ctrl-C or SIGTERM ends the current step, saves and then raises ``KeyboardInterrupt``.
+    Running it again in the same directory continues exactly where the last checkpoint stands,
+    also on another number of devices. Ctrl-C or SIGTERM ends the current step, saves and then
+    raises :class:`signals.Stopped`. On several hosts each calls this, with one directory that all
+    of them share.
 
     Args:
         config: An experiment, see ``configs/default.py``.
         workdir: Directory for config.json, checkpoints, logs and pictures; made if missing.
         datasets: "train", a :class:`TrainData`, and "eval", an iterable of mappings with "name",
             "clean" and, for pairs, "degraded"; what ``input_pipeline.create_datasets`` returns.
+        devices: Devices to use; all of all hosts unless given.
+        profile: First and last step of a profiler trace, written to ``workdir``/profile.
 
     Returns:
         The final state.
@@ -74,25 +92,24 @@ def train_and_evaluate(
         ConfigError: For a configuration that breaks a rule or is not the one of ``workdir``.
         CheckpointError: For checkpoints that do not fit, or cannot be read or written.
         NonFiniteLossError: Naming the first bad step; the last checkpoint is from before it.
+        Stopped: A ``KeyboardInterrupt``, after a signal.
     """
     config_lib.validate(config)
-    sharding = Sharding.over_all_devices()
-    _check_devices(config)
-    workdir = _open_workdir(config, pathlib.Path(workdir))
+    parallel = Parallel.over(config, devices)
+    workdir = open_workdir(config, pathlib.Path(workdir))
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
     reporter = None
     try:
         module = config_lib.network(config)
-        state, origin = _initial_state(config, module, checkpoints, sharding)
+        state, origin = initial_state(config, module, checkpoints, parallel)
         start_step = int(state.step)
         reporter = Reporter(workdir, start_step=start_step, active=jax.process_index() == 0)
-        _introduce(config, reporter, state, datasets, origin)
+        _introduce(config, reporter, state, datasets, parallel, origin)
         if start_step >= config.steps:
             reporter.say(f"nothing to do: {start_step} of {config.steps} steps are made")
             return state
-        evaluate = _Evaluation(config, module, datasets["eval"], reporter)
-        return _loop(config, module, state, datasets["train"], sharding, checkpoints, reporter,
-                     evaluate)  # fmt: skip
+        loop = _Loop(config, parallel, checkpoints, reporter)
+        return loop.run(module, state, datasets, Profile(workdir / "profile", profile))
     except ReportError as error:
         raise checkpoints_lib.CheckpointError(
             f"cannot write to {workdir}: {error}; {checkpoints.saved()}. Free disk space or check "
@@ -104,259 +121,186 @@ def train_and_evaluate(
             reporter.close()
 
 
-def _loop(
-    config: ConfigDict,
-    module: nn.Module,
-    state: TrainState,
-    data: TrainData,
-    sharding: Sharding,
-    checkpoints: checkpoints_lib.Checkpoints,
-    reporter: Reporter,
-    evaluate: "_Evaluation",
-) -> TrainState:
+class _Loop:
     """Steps until ``config.steps``. Metrics are read now and then, so that devices never wait."""
-    train_step = jax.jit(
-        make_train_step(module, make_optimizer(config), config),
-        in_shardings=(sharding.replicated, sharding.batch),
-        out_shardings=sharding.replicated,
-        donate_argnums=0,
-    )
-    start_step = int(state.step)
-    batches = data.batches(
-        start_step, process_index=jax.process_index(), process_count=jax.process_count()
-    )
-    progress = Progress(start_step, config.steps, config.batch_size)
-    unread: list[Mapping[str, jax.Array]] = []  # on the devices
-    rows: list[Mapping[str, Any]] = []  # read, not yet reported
-    with contextlib.ExitStack() as stack:
-        if hasattr(batches, "close"):  # what reads ahead must stop
-            stack.callback(batches.close)
-        stop = stack.enter_context(_stop_signals())
-        for step in range(start_step + 1, config.steps + 1):
-            state, metrics = train_step(state, sharding.put_batch(next(batches)))
-            unread.append(metrics)
-            if step == start_step + 1:
-                jax.block_until_ready(state)
-                progress.restart(step)  # compilation says nothing about the steps to come
-            due = {
-                name: step == config.steps or (every > 0 and step % every == 0)
-                for name, every in (
-                    ("log", config.log_every),
-                    ("eval", config.eval_every),
-                    ("checkpoint", config.checkpoint_every),
-                )
-            }
-            if any(due.values()) or stop.is_set() or len(unread) == _MOST_UNREAD:
-                rows += _read_metrics(unread, step, checkpoints)
-                unread = []
-            if due["log"]:
-                means = _means(rows)
-                rows = []
-                line, speed = progress.line(step, means)
-                replaced = getattr(data, "replaced", 0)
-                reporter.say(line + (f"  {replaced} damaged images replaced" if replaced else ""))
-                scalars = {f"train/{name}": value for name, value in means.items()}
-                scalars["images_seen"] = step * config.batch_size
-                if speed is not None:
-                    scalars["images_per_second"] = speed
-                reporter.scalars(step, scalars)
-            with progress.paused():
-                if due["checkpoint"]:
-                    checkpoints.save(step, state.items())
-                if due["eval"] and not stop.is_set():
-                    try:
-                        evaluate(step, state)
-                    except Exception:  # a damaged image, say: the steps made are not lost
-                        checkpoints.save(step, state.items())
-                        checkpoints.finish(step)
-                        raise
-            if step == config.steps:
-                checkpoints.finish(step)
-            elif stop.is_set():  # whenever in this step the signal came
-                if unread:
-                    _read_metrics(unread, step, checkpoints)  # only a good state is saved
-                checkpoints.save(step, state.items())
-                checkpoints.finish(step)
-                raise KeyboardInterrupt(
-                    f"stopped after step {step}; it is saved, and the same command continues there"
-                )
-    reporter.say(f"done: {config.steps} steps, checkpoint in {checkpoints.directory}")
-    return state
-
-
-class _Evaluation:
-    """Periodic evaluation on full images, with the averaged parameters where there are any."""
 
     def __init__(
-        self, config: ConfigDict, module: nn.Module, examples: Iterable[Any], reporter: Reporter
+        self,
+        config: ConfigDict,
+        parallel: Parallel,
+        checkpoints: checkpoints_lib.Checkpoints,
+        reporter: Reporter,
     ):
         self._config = config
-        self._examples = examples
+        self._parallel = parallel
+        self._checkpoints = checkpoints
         self._reporter = reporter
-        self._restorer = Restorer(module, {}, bucket=config.eval.bucket)
-        degradation = config.degradation
-        self._sigmas: Sequence[float | None] = (None,)
-        if degradation.kind == "none":
-            protocol = _of_pairs(config.data.eval.source)
-        else:
-            protocol = protocols.get(degradation.protocol)
-            if degradation.kind == "awgn":
-                protocol = protocol.with_noise(spectrum=degradation.spectrum)
-                self._sigmas = config.eval.sigmas
-            else:
-                protocol = protocol.with_degradation(degradation.kind)
-        self._evaluator = Evaluator(
-            protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
+        self._unread: list[Mapping[str, Any]] = []  # of one call each, on the devices
+        self._rows: list[Mapping[str, Any]] = []  # of one step each, read, not yet reported
+        self._skipped_in_a_row = 0
+        self._compilations = Compilations()
+
+    def run(
+        self,
+        module: nn.Module,
+        state: TrainState,
+        datasets: Mapping[str, Any],
+        profile: Profile,
+    ) -> TrainState:
+        config, calls = self._config, self._config.steps_per_call
+        evaluate = PeriodicEvaluation(config, module, datasets["eval"], self._reporter)
+        program = compile_program(module, make_optimizer(config), config, self._parallel, state)
+        start_step = int(state.step)
+        progress = Progress(start_step, config.steps, config.batch_size)
+        with contextlib.ExitStack() as stack:
+            next_input = self._inputs(datasets["train"], start_step, stack)
+            stop = stack.enter_context(signals.listening(self._parallel))
+            stack.callback(profile.end)
+            for step in range(start_step + calls, config.steps + 1, calls):
+                with progress.fetching(self._idle):
+                    given = next_input()
+                profile.before(step - calls + 1, step)
+                with self._compilations.watched():
+                    state, metrics = program(state, given)
+                self._unread.append(metrics)
+                if step == start_step + calls:
+                    jax.block_until_ready(state)
+                    self._say_compiled(step)
+                    progress.restart(step)  # compilation says nothing about the steps to come
+                else:
+                    self._warn_of_compilation(step)
+                    jax.block_until_ready(self._unread[-_IN_FLIGHT - 1 : -_IN_FLIGHT])
+                if profile.ends_after(step):
+                    jax.block_until_ready(state)
+                    profile.end()
+                due = {
+                    name: step == config.steps or (every > 0 and step % every == 0)
+                    for name, every in (
+                        ("log", config.log_every),
+                        ("eval", config.eval_every),
+                        ("checkpoint", config.checkpoint_every),
+                    )
+                }
+                number = stop.after_call()
+                if any(due.values()) or number or len(self._unread) == _MOST_UNREAD:
+                    self._read_metrics(step)
+                if due["log"]:
+                    self._report(step, progress, datasets["train"])
+                if due["checkpoint"]:
+                    with progress.saving():
+                        self._save(step, state)
+                if due["eval"] and not number:
+                    with progress.paused():
+                        self._evaluate(evaluate, step, state)
+                if step == config.steps:
+                    self._checkpoints.finish(step)
+                elif number := number or stop.after_report():
+                    self._read_metrics(step)  # only a good state is saved
+                    self._save(step, state)
+                    self._checkpoints.finish(step)
+                    raise signals.Stopped(
+                        f"stopped after step {step}; it is saved, and the same command continues "
+                        "there",
+                        number,
+                    )
+        self._reporter.say(
+            f"done: {config.steps} steps, checkpoint in {self._checkpoints.directory}"
+        )
+        return state
+
+    def _inputs(self, data: Any, start_step: int, stack: contextlib.ExitStack) -> Callable[[], Any]:
+        """A function that gives the program's next input."""
+        config = self._config
+        if config.data.where == "device":
+            images = self._parallel.put_everywhere(data.resident)
+            return lambda: images
+        batches = data.batches(
+            start_step, process_index=jax.process_index(), process_count=jax.process_count()
+        )
+        if hasattr(batches, "close"):  # what reads ahead must stop
+            stack.callback(batches.close)
+        return lambda: self._parallel.put_batches(
+            [next(batches) for _ in range(config.steps_per_call)]
         )
 
-    def __call__(self, step: int, state: TrainState) -> None:
-        if jax.process_index() != 0:
-            return
-        variables = jax.device_get(state.variables())
-        restorer = self._restorer.with_variables(variables)
-        for sigma in self._sigmas:
-            begin = time.perf_counter()
-            scored = self._evaluator.score_images(restorer, self._chosen(), sigma=sigma)
-            summary = summarise(self._drawn(step, sigma, scored))
-            prefix = "eval" if sigma is None else f"eval/sigma{sigma:g}"
-            scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
-            self._reporter.scalars(step, {f"{prefix}/{k}": value for k, value in scores.items()})
-            at = "" if sigma is None else f"sigma {sigma:g}: "
-            self._reporter.say(
-                f"evaluation after step {step}: {at}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
-                f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
-                f"{time.perf_counter() - begin:.1f} s  [{self._evaluator.protocol.describe()}]"
+    def _idle(self) -> bool:
+        return all(x.is_ready() for metrics in self._unread[-1:] for x in metrics.values())
+
+    def _say_compiled(self, step: int) -> None:
+        self._compiled = self._compilations.count
+        self._reporter.say(
+            f"{self._compiled} program(s) compiled in {self._compilations.seconds:.1f} s"
+        )
+        self._reporter.scalars(
+            step,
+            {"compilations": self._compiled, "compilation_seconds": self._compilations.seconds},
+        )
+
+    def _warn_of_compilation(self, step: int) -> None:
+        """Every shape is compiled once; a loop in which they change would be slow unnoticed."""
+        if self._compilations.count > self._compiled:
+            self._compiled = self._compilations.count
+            logging.warning(
+                "step %d was compiled again, the %d. program: its input has another shape or type "
+                "than before, which makes training slow if it happens often",
+                step,
+                self._compiled,
             )
 
-    def _chosen(self) -> Iterator[Any]:
-        for i, example in enumerate(self._examples):
-            if self._config.eval.max_images and i == self._config.eval.max_images:
-                return
-            yield example
+    def _read_metrics(self, step: int) -> None:
+        """Fetches the metrics of the steps up to ``step`` and checks that all is finite."""
+        fetched = jax.device_get(self._unread)
+        self._unread = []
+        calls = self._config.steps_per_call
+        rows = [
+            {name: np.ravel(values)[i] for name, values in metrics.items()}
+            for metrics in fetched
+            for i in range(calls)
+        ]
+        for number, row in enumerate(rows, step - len(rows) + 1):
+            self._check_finite(number, row)
+        self._rows += rows
 
-    def _drawn(self, step: int, sigma: float | None, scored: Iterable[Scored]) -> Iterator[Scored]:
-        for i, one in enumerate(scored):
-            if i < self._config.eval.panels:
-                name = one.name if sigma is None else f"{one.name}_sigma{sigma:g}"
-                self._reporter.panel(step, name, _panel(one))
-            yield one
-
-
-def _of_pairs(source: str) -> protocols.Protocol:
-    """The benchmark's protocol, but for what may fail and so end a training: LPIPS, alignment."""
-    protocol = protocols.get(protocols.for_source(source))
-    if protocol.aligned:
-        return protocols.get("pairs")
-    return dataclasses.replace(protocol, lpips=False)
-
-
-def _panel(scored: Scored) -> np.ndarray:
-    pictures = [
-        (f"degraded {scored.input_psnr:.2f} dB", scored.degraded),
-        (f"restored {scored.psnr:.2f} dB", scored.restored),
-        ("clean", scored.clean),
-    ]
-    return panels.draw_panel(pictures, clean=scored.clean)
-
-
-def _check_devices(config: ConfigDict) -> None:
-    devices = jax.device_count()
-    if (config.batch_size // config.accumulate) % devices:
-        raise config_lib.ConfigError(
-            f"config.batch_size / config.accumulate ({config.batch_size} / {config.accumulate}) is "
-            f"not divisible by the {devices} devices; use a multiple of "
-            f"{devices * config.accumulate} as batch_size"
+    def _check_finite(self, step: int, row: Mapping[str, Any]) -> None:
+        if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
+            self._skipped_in_a_row = 0
+            return
+        self._skipped_in_a_row += 1
+        what = f"step {step}: loss {float(row['loss'])}, gradient norm {float(row['grad_norm'])}"
+        look = f"look at its batch by adding --replay={step} to the same command"
+        if self._skipped_in_a_row <= self._config.skip_nonfinite:
+            self._reporter.say(f"{what}; passed over, the parameters stay as they are ({look})")
+            return
+        raise NonFiniteLossError(
+            f"{what}; {self._checkpoints.saved()}. Lower config.optimizer.learning_rate or set "
+            f"config.optimizer.clip_norm, or {look}"
         )
 
+    def _report(self, step: int, progress: Progress, data: Any) -> None:
+        means = _means(self._rows)
+        self._rows = []
+        line, numbers = progress.line(step, means)
+        replaced = getattr(data, "replaced", 0)
+        self._reporter.say(line + (f"  {replaced} damaged images replaced" if replaced else ""))
+        # JSON has no NaN, which is what the mean of no step is.
+        scalars = {f"train/{name}": value for name, value in means.items() if value == value}
+        scalars |= {"images_seen": step * self._config.batch_size, **numbers, **device_memory()}
+        self._reporter.scalars(step, scalars)
 
-def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
-    """Makes the directory, or checks that its run has the same configuration."""
-    stored = workdir / "config.json"
-    if stored.exists():
-        _check_same_run(config, workdir)
-    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
-        raise config_lib.ConfigError(
-            f"{workdir} holds checkpoints but no config.json; restore that file or use another "
-            "--workdir"
-        )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            config_lib.save(config, stored)
-    except OSError as error:
-        raise config_lib.ConfigError(
-            f"cannot write to the working directory {workdir}: {error.strerror or error}; choose a "
-            "writable --workdir on a disk with free space"
-        ) from error
-    return workdir
+    def _save(self, step: int, state: TrainState) -> None:
+        self._checkpoints.save(step, self._parallel.to_save(state.items()))
 
-
-def _check_same_run(config: ConfigDict, workdir: pathlib.Path) -> None:
-    stored = config_lib.load(workdir / "config.json", training=True)
-    changed = config_lib.differences(stored, config)
-    if changed:
-        raise config_lib.ConfigError(
-            f"{workdir} holds a run with another configuration:\n  "
-            + "\n  ".join(changed)
-            + "\nUse another working directory, or set these fields back to continue that run."
-        )
-
-
-def _initial_state(
-    config: ConfigDict,
-    module: nn.Module,
-    checkpoints: checkpoints_lib.Checkpoints,
-    sharding: Sharding,
-) -> tuple[TrainState, str]:
-    """The state to start from, and where it came from, in words."""
-    tx = make_optimizer(config)
-    how = {"ema": config.ema_decay > 0, "sharding": sharding.replicated}
-    abstract = abstract_state(module, tx, **how)
-    step = checkpoints.latest_step()
-    if step is not None:
-        state = _restored(checkpoints, step, abstract, sharding)
-        return state, f"continuing after step {step} of {checkpoints.directory}"
-    if config.resume:
-        _check_same_run(config, pathlib.Path(config.resume))
-        source = checkpoints_lib.Checkpoints(config.resume)
+    def _evaluate(self, evaluate: PeriodicEvaluation, step: int, state: TrainState) -> None:
+        variables = self._parallel.whole(state.variables())
+        if jax.process_index() != 0:
+            return
         try:
-            step = source.latest_step()
-            if step is None:
-                raise checkpoints_lib.CheckpointError(
-                    f"config.resume: {source.directory} holds no complete checkpoint"
-                )
-            state = _restored(source, step, abstract, sharding)
-        finally:
-            source.close()
-        return state, f"continuing after step {step} of {config.resume}"
-    state = create_state(jax.random.key(config.seed), module, tx, **how)
-    if config.init_from:
-        wanted = {"params": abstract.params}
-        if abstract.batch_stats:
-            wanted["batch_stats"] = abstract.batch_stats
-        variables, step = checkpoints_lib.restore_variables(config.init_from, wanted)
-        params = variables["params"]
-        state = state.replace(
-            params=params,
-            batch_stats=variables.get("batch_stats", state.batch_stats),
-            # A copy: two leaves of a donated state must not share a buffer.
-            ema=None if state.ema is None else jax.tree.map(lambda x: x.copy(), params),
-        )
-        return state, f"starting from the parameters of step {step} of {config.init_from}"
-    return state, f"starting afresh with seed {config.seed}"
-
-
-def _restored(
-    checkpoints: checkpoints_lib.Checkpoints, step: int, abstract: TrainState, sharding: Sharding
-) -> TrainState:
-    items = checkpoints.restore(step, abstract.items())
-    return TrainState(
-        step=jax.device_put(np.int32(step), sharding.replicated),
-        params=items["params"],
-        opt_state=items.get("opt_state", abstract.opt_state),  # absent where it is empty
-        batch_stats=items.get("batch_stats", {}),
-        ema=items.get("ema"),
-    )
+            evaluate(step, variables)
+        except Exception:  # a damaged image, say: the steps made are not lost
+            if jax.process_count() == 1:  # others would not come to save their part
+                self._save(step, state)
+                self._checkpoints.finish(step)
+            raise
 
 
 def _introduce(
@@ -364,6 +308,7 @@ def _introduce(
     reporter: Reporter,
     state: TrainState,
     datasets: Mapping[str, Any],
+    parallel: Parallel,
     origin: str,
 ) -> None:
     reporter.say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
@@ -371,61 +316,23 @@ def _introduce(
         describe = getattr(datasets[split], "describe", None)
         if describe is not None:
             reporter.say(f"{split}: {describe()}")
-    kinds = ", ".join(sorted({d.device_kind for d in jax.devices()}))
+    devices = parallel.mesh.devices.flatten().tolist()
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    hosts = f" of {jax.process_count()} hosts" if jax.process_count() > 1 else ""
+    shards = config.parallel.state_shards
+    divided = f", state divided among {shards}" if shards > 1 else ""
     reporter.say(
-        f"{config.network.name} in {config.network.dtype}, global batch {config.batch_size} on "
-        f"{jax.device_count()} device(s) ({kinds}); {origin}"
+        f"{config.network.name} in {config.network.dtype}, global batch {config.batch_size}, "
+        f"{config.batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
+        f"{config.parallel.strategy}{divided}); {origin}"
     )
 
 
-def _read_metrics(
-    unread: Sequence[Mapping[str, jax.Array]], step: int, checkpoints: checkpoints_lib.Checkpoints
-) -> list[Mapping[str, Any]]:
-    """The metrics of the steps up to ``step``, one row each, after a check that all is finite."""
-    rows = jax.device_get(unread)
-    first = step - len(rows) + 1
-    for i, row in enumerate(rows):
-        if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
-            raise NonFiniteLossError(
-                f"step {first + i}: loss {float(row['loss'])}, gradient norm "
-                f"{float(row['grad_norm'])}; {checkpoints.saved()}. Lower "
-                "config.optimizer.learning_rate or set config.optimizer.clip_norm, and look at "
-                "the data of that step"
-            )
-    return list(rows)
-
-
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over some steps; of the learning rate the newest."""
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return means | {"learning_rate": float(rows[-1]["learning_rate"])}
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C or SIGTERM into a flag; the second acts as ever."""
-    flag = threading.Event()
-    # Signals reach the main thread only; and one host that stops alone leaves the others waiting
-    # for it in the next step, so several hosts are better killed.
-    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
-        yield flag
-        return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    # nohup and shells' "&" ask not to be stopped by Ctrl-C.
-    previous = {s: handler for s, handler in previous.items() if handler != signal.SIG_IGN}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, frame: Any) -> None:
-        print("stopping after this step, then saving; once more to stop at once", flush=True)
-        flag.set()
-        restore()
-
-    for number in previous:
-        signal.signal(number, handle)
-    try:
-        yield flag
-    finally:
-        restore()
+    """Means over the steps that were not passed over; of the learning rate the newest."""
+    good = [row for row in rows if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])]
+    means = {
+        name: float(np.mean([row[name] for row in good])) if good else math.nan for name in rows[0]
+    }
+    skipped = {"skipped": float(len(rows) - len(good))} if len(good) < len(rows) else {}
+    return means | {"learning_rate": float(rows[-1]["learning_rate"]), **skipped}

@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import pathlib
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -87,7 +89,7 @@ class Reporter:
 
 
 class Progress:
-    """Speed and remaining time, from the clock.
+    """Speed, what the time went into and what remains, from the clock.
 
     Args:
         start_step: First step of this process.
@@ -98,38 +100,111 @@ class Progress:
     def __init__(self, start_step: int, steps: int, batch_size: int):
         self._steps = steps
         self._batch_size = batch_size
-        self._last = (start_step, time.perf_counter())
+        self.restart(start_step)
 
-    def line(self, step: int, means: Mapping[str, float]) -> tuple[str, float | None]:
-        """The line to show after ``step`` steps, and images per second since the last line.
+    def restart(self, step: int) -> None:
+        """Measures from ``step`` on, leaving out what came before (compilation)."""
+        self._last_step, self._last_time = step, time.perf_counter()
+        self._seconds = {"data": 0.0, "save": 0.0}
 
-        No step may have been timed yet; then there is neither speed nor ETA.
+    @contextlib.contextmanager
+    def fetching(self, device_is_idle: Callable[[], bool]) -> Iterator[None]:
+        """Around waiting for a batch; counts where the devices had nothing else to do then."""
+        begin = time.perf_counter()
+        yield
+        if device_is_idle():
+            self._seconds["data"] += time.perf_counter() - begin
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around saving a checkpoint."""
+        begin = time.perf_counter()
+        yield
+        self._seconds["save"] += time.perf_counter() - begin
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves what happens inside (an evaluation, say) out of all times."""
+        begin = time.perf_counter()
+        yield
+        self._last_time += time.perf_counter() - begin
+
+    def line(self, step: int, means: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+        """The line to show after ``step`` steps, and numbers for the logs, since the last line.
+
+        The numbers are "images_per_second" and, in seconds per step, "time/step" and its parts
+        "time/data" (the devices waited for a batch), "time/save" (for a checkpoint) and
+        "time/compute" (the rest). No step may have been timed yet; then there are none, and no
+        ETA.
         """
-        last_step, last_time = self._last
         now = time.perf_counter()
-        self._last = (step, now)
         line = (
             f"step {step}/{self._steps}  loss {means['loss']:.5f}  psnr {means['psnr']:.2f} dB  "
             f"lr {means['learning_rate']:.2e}"
         )
-        if step == last_step:
-            return line, None
-        seconds = max(now - last_time, 1e-9) / (step - last_step)
-        speed = self._batch_size / seconds
-        eta = _clock((self._steps - step) * seconds)
-        return f"{line}  {speed:.1f} images/s  ETA {eta}", speed
+        if step == self._last_step:
+            self.restart(step)
+            return line, {}
+        steps = step - self._last_step
+        whole = max(now - self._last_time, 1e-9)
+        data, save = self._seconds["data"], self._seconds["save"]
+        numbers = {
+            "images_per_second": self._batch_size * steps / whole,
+            "time/step": whole / steps,
+            "time/data": data / steps,
+            "time/save": save / steps,
+            "time/compute": max(0.0, whole - data - save) / steps,
+        }
+        eta = _clock((self._steps - step) * whole / steps)
+        line += f"  {numbers['images_per_second']:.1f} images/s  ETA {eta}"
+        shares = [
+            f"{name} {100 * seconds / whole:.0f} %"
+            for name, seconds in (("data", data), ("save", save))
+            if seconds >= 0.05 * whole
+        ]
+        if shares:
+            line += f"  (waiting: {', '.join(shares)})"
+        self.restart(step)
+        return line, numbers
 
-    def restart(self, step: int) -> None:
-        """Measures speed from ``step`` on, leaving out what came before (compilation)."""
-        self._last = (step, time.perf_counter())
+
+class Compilations:
+    """Programs that XLA compiles during the calls that are watched.
+
+    Attributes:
+        count: How many so far.
+        seconds: What they took.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leaves what happens inside (an evaluation, say) out of the speed."""
-        begin = time.perf_counter()
-        yield
-        step, last = self._last
-        self._last = (step, last + time.perf_counter() - begin)
+    def watched(self) -> Iterator[None]:
+        """Around a call of a jitted function."""
+        thread = threading.get_ident()
+
+        def listen(event: str, duration_secs: float, **_: Any) -> None:
+            if event.endswith("/backend_compile_duration") and threading.get_ident() == thread:
+                self.count += 1
+                self.seconds += duration_secs
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def device_memory() -> dict[str, float]:
+    """Most memory that this host's devices have used, GB; nothing where JAX does not know (CPU)."""
+    used = [
+        stats["peak_bytes_in_use"]
+        for device in jax.local_devices()
+        if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats
+    ]
+    return {"device_memory_gb": max(used) / 1e9} if used else {}
 
 
 def _clock(seconds: float) -> str:

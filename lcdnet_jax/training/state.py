@@ -1,5 +1,6 @@
 """The state of a training run."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array
-from jax.sharding import NamedSharding
 
 Tree = Any
 
@@ -54,15 +54,23 @@ def create_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
-    sharding: NamedSharding | None = None,
+    place: Callable[[Tree], Tree] | None = None,
 ) -> TrainState:
-    """A fresh state, a pure function of ``key``, placed by ``sharding``."""
+    """A fresh state, a pure function of ``key``.
+
+    Args:
+        key: Of the initialisation.
+        module: The network.
+        tx: The optimiser.
+        ema: Whether to keep an average of the parameters.
+        place: From a state's shapes to the shardings of its arrays; None for one device.
+    """
     # This runs once and is all random numbers, which LLVM is slow to optimise.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
     create = jax.jit(
         lambda key: _fresh_state(key, module, tx, ema=ema),
-        out_shardings=sharding,
+        out_shardings=None if place is None else place(abstract_state(module, tx, ema=ema)),
         compiler_options=options,
     )
     return create(key)
@@ -73,11 +81,17 @@ def abstract_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
-    sharding: NamedSharding | None = None,
+    place: Callable[[Tree], Tree] | None = None,
 ) -> TrainState:
     """Shapes, types and placement of :func:`create_state`'s result, computing nothing."""
     shapes = jax.eval_shape(lambda key: _fresh_state(key, module, tx, ema=ema), jax.random.key(0))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    if place is None:
+        return shapes
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        place(shapes),
+    )
 
 
 def _fresh_state(

@@ -37,41 +37,12 @@ def make_train_step(
     the host has made it; and "to_degrade" where the host has masked frequencies of what noise is
     still to be added to, and the target is another image. Metrics are float32 scalars: "loss",
     "psnr" (dB, output unclipped, against the objective's target, which may be a noisy image),
-    "grad_norm" (before clipping) and "learning_rate".
+    "grad_norm" (before clipping) and "learning_rate". With ``config.skip_nonfinite`` a step whose
+    loss or gradient is not finite changes nothing but the count of steps.
     """
-    loss_function = losses.get(config.loss)
-    options: dict[str, Any] = {}
-    if config.loss == "l1_fft":
-        loss_function = functools.partial(loss_function, fft_weight=config.fft_weight)
-        if getattr(module, "HAS_SCALES", False):
-            options["all_scales"] = True
+    loss_and_aux = make_loss(module, config, axis_name=axis_name)
     schedule = make_schedule(config)
     parts = config.accumulate
-
-    def loss_and_aux(
-        params: Any, batch_stats: Any, batch: Batch
-    ) -> tuple[Array, tuple[Array, Any]]:
-        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
-        outputs, updates = module.apply(
-            variables,
-            batch["degraded"],
-            train=True,
-            axis_name=axis_name,
-            mutable=["batch_stats"],
-            **options,
-        )
-        restored = outputs[0] if options else outputs
-        psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
-        if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
-            restored = outputs = jnp.where(batch["scored"], restored, batch["clean"])
-        loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
-        if config.dct_loss_weight:
-            dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
-            loss = loss + config.dct_loss_weight * dct_loss
-        # A perfect image has infinite PSNR, which would hide the others in the mean.
-        psnr = jnp.minimum(psnr, 100.0)
-        psnr = (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
-        return loss, (psnr, updates.get("batch_stats", batch_stats))
 
     def gradients(state: TrainState, batch: Batch) -> tuple[Any, Array, Array, Any]:
         grad = jax.value_and_grad(loss_and_aux, has_aux=True)
@@ -116,6 +87,51 @@ def make_train_step(
         new_state = state.replace(
             step=state.step + 1, params=params, opt_state=opt_state, batch_stats=stats, ema=ema
         )
+        if config.skip_nonfinite:
+            finite = jnp.isfinite(loss) & jnp.isfinite(new_metrics["grad_norm"])
+            unchanged = state.replace(step=new_state.step)
+            new_state = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old), new_state, unchanged
+            )
         return new_state, new_metrics
 
     return train_step
+
+
+def make_loss(
+    module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+) -> Callable[..., tuple[Array, tuple[Array, Any]]]:
+    """The loss of a prepared batch: ``(params, batch_stats, batch) -> (loss, (psnr, stats))``."""
+    loss_function = losses.get(config.loss)
+    options: dict[str, Any] = {}
+    if config.loss == "l1_fft":
+        loss_function = functools.partial(loss_function, fft_weight=config.fft_weight)
+        if getattr(module, "HAS_SCALES", False):
+            options["all_scales"] = True
+
+    def loss_and_aux(
+        params: Any, batch_stats: Any, batch: Batch
+    ) -> tuple[Array, tuple[Array, Any]]:
+        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        outputs, updates = module.apply(
+            variables,
+            batch["degraded"],
+            train=True,
+            axis_name=axis_name,
+            mutable=["batch_stats"],
+            **options,
+        )
+        restored = outputs[0] if options else outputs
+        psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
+        if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
+            restored = outputs = jnp.where(batch["scored"], restored, batch["clean"])
+        loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
+        if config.dct_loss_weight:
+            dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
+            loss = loss + config.dct_loss_weight * dct_loss
+        # A perfect image has infinite PSNR, which would hide the others in the mean.
+        psnr = jnp.minimum(psnr, 100.0)
+        psnr = (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
+        return loss, (psnr, updates.get("batch_stats", batch_stats))
+
+    return loss_and_aux

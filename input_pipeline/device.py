@@ -1,0 +1,71 @@
+"""Training images for the memory of devices, where batches are drawn; needs no TensorFlow."""
+
+from ml_collections import ConfigDict
+
+from input_pipeline.decoded import Decoded, check_crop
+from input_pipeline.examples import Source, channels_on_disk, clean_channels
+from lcdnet_jax.training.device_data import ROW_PIXELS, ResidentImages
+
+
+class DeviceDataset:
+    """All images of a source, decoded; ``lcdnet_jax.training.device_data.draw`` makes batches.
+
+    With ``config.data.on_bad_image`` "replace" images that cannot be decoded are left out from
+    the start, so the others fill their places in every epoch.
+
+    Args:
+      source: the images.
+      config: the fields of configs/default.py, already checked by ``lcdnet_jax.config.validate``.
+
+    Attributes:
+      resident: the images, in NumPy arrays.
+      replaced: 0; no example of a batch stands for a damaged image.
+
+    Raises:
+      ValueError: a crop larger than both sides of every image, or images that do not fit into
+        ``config.data.cache_gb``.
+      ImageError: (a ValueError) a file that cannot be decoded; with "replace" only if all are.
+    """
+
+    replaced = 0
+
+    def __init__(self, source: Source, config: ConfigDict):
+        data = config.data
+        check_crop(source, data.crop)
+        channels = channels_on_disk(config)
+        decoded = Decoded(
+            source, channels=channels, replace=data.on_bad_image == "replace", row=ROW_PIXELS
+        )
+        size, budget = int(decoded.ends[-1]) * decoded.dtype.itemsize, data.cache_gb * 1e9
+        if size > budget:
+            raise ValueError(
+                f"config.data.train ({source.name}) needs {size / 1e9:.3g} GB of every device, but "
+                f"config.data.cache_gb is {data.cache_gb}: raise it, or set config.data.where to "
+                "'host'"
+            )
+        decoded.keep(budget)
+        tiles = decoded.tiles(data.tile, data.tile_stride)
+        row = ROW_PIXELS * decoded.depth
+        self.resident = ResidentImages.from_rows(
+            decoded.pixels.reshape(-1, row),
+            starts=decoded.starts // row,
+            sides=decoded.sides,
+            tiles=tiles[decoded.kept[tiles[:, 0]]],
+            clean_channels=clean_channels(channels),
+        )
+        self._count = int(decoded.kept.sum())
+        described = [source.describe()]
+        if len(self.resident) > self._count:
+            described.append(f"{len(self.resident)} tiles")
+        described += [f"{channels} channels", f"{decoded.describe()}, on each device"]
+        if not decoded.complete:
+            described.append(f"{len(decoded) - self._count} damaged and left out")
+        self._description = ", ".join(described)
+
+    def __len__(self) -> int:
+        """Number of images that crops are taken from."""
+        return self._count
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return self._description

@@ -1,0 +1,95 @@
+"""Manifests: size and SHA-256 of every file of a directory, to notice any change of a byte."""
+
+import hashlib
+import json
+import os
+import pathlib
+import stat
+from collections.abc import Collection, Mapping
+from typing import Any
+
+NAME = "manifest.json"
+
+# Relative path to {"bytes": size, "sha256": hexadecimal digest}.
+Files = Mapping[str, Mapping[str, Any]]
+
+
+class DamageError(Exception):
+    """A file is not as the manifest says; the message names the file and what is wrong."""
+
+
+def write(directory: pathlib.Path, step: int) -> None:
+    """Writes the manifest of all files in ``directory``, as they are on disk now."""
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            files[path.relative_to(directory).as_posix()] = {"bytes": size, "sha256": _sha256(path)}
+    with open(directory / NAME, "xb") as file:
+        file.write(_rendered(step, files))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(directory: pathlib.Path, step: int) -> Files | None:
+    """The files that a checkpoint consists of, or None where there is no manifest.
+
+    Raises:
+        DamageError: If the manifest itself is damaged, or of another step.
+        OSError: If it cannot be read for other reasons.
+    """
+    try:
+        content = (directory / NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        manifest = json.loads(content)
+        # Not a byte may differ, since a changed path would hide a file from verification.
+        intact = content == _rendered(manifest["step"], manifest["files"])
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise DamageError(f"{NAME} is not what was written")
+    if manifest["step"] != step:
+        raise DamageError(f"{NAME} is of step {manifest['step']}")
+    return manifest["files"]
+
+
+def items(files: Files) -> list[str]:
+    """Names of the folders that the manifest knows."""
+    return sorted({path.partition("/")[0] for path in files if "/" in path})
+
+
+def verify(directory: pathlib.Path, files: Files, wanted: Collection[str]) -> None:
+    """Compares the files of the ``wanted`` folders, and those in none, with the manifest.
+
+    Raises:
+        DamageError: For the first file that is missing or holds other bytes.
+        OSError: If a file cannot be read for other reasons.
+    """
+    for name, expected in files.items():
+        folder, slash, _ = name.partition("/")
+        if slash and folder not in wanted:
+            continue
+        path = directory / name
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise DamageError(f"{name} is missing") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise DamageError(f"{name} is not a file")
+        if status.st_size != expected["bytes"]:
+            raise DamageError(f"{name} has {status.st_size} bytes, not {expected['bytes']}")
+        if _sha256(path) != expected["sha256"]:
+            raise DamageError(f"{name} holds other bytes than were saved (SHA-256 differs)")
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rendered(step: int, files: Files) -> bytes:
+    content = {"step": step, "files": files}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return (json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1) + "\n").encode()

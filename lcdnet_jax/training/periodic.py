@@ -1,0 +1,89 @@
+"""Periodic evaluation on full images, with scores in the logs and pictures to look at."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from ml_collections import ConfigDict
+
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import panels, protocols
+from lcdnet_jax.evaluation import Evaluator, Scored, summarise
+from lcdnet_jax.inference import Restorer
+from lcdnet_jax.training.reports import Reporter
+
+
+class PeriodicEvaluation:
+    """Scores the evaluation images with a run's weights, averaged ones where there are any."""
+
+    def __init__(
+        self, config: ConfigDict, module: nn.Module, examples: Iterable[Any], reporter: Reporter
+    ):
+        self._config = config
+        self._examples = examples
+        self._reporter = reporter
+        self._restorer = Restorer(module, {}, bucket=config.eval.bucket)
+        degradation = config.degradation
+        self._sigmas: Sequence[float | None] = (None,)
+        if degradation.kind == "none":
+            protocol = _of_pairs(config.data.eval.source)
+        else:
+            protocol = protocols.get(degradation.protocol)
+            if degradation.kind == "awgn":
+                protocol = protocol.with_noise(spectrum=degradation.spectrum)
+                self._sigmas = config.eval.sigmas
+            else:
+                protocol = protocol.with_degradation(degradation.kind)
+        self._evaluator = Evaluator(
+            protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
+        )
+
+    def __call__(self, step: int, variables: Mapping[str, Any]) -> None:
+        """Evaluates the weights after ``step`` steps, which are in this host's memory."""
+        restorer = self._restorer.with_variables(variables)
+        for sigma in self._sigmas:
+            begin = time.perf_counter()
+            scored = self._evaluator.score_images(restorer, self._chosen(), sigma=sigma)
+            summary = summarise(self._drawn(step, sigma, scored))
+            prefix = "eval" if sigma is None else f"eval/sigma{sigma:g}"
+            scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
+            self._reporter.scalars(step, {f"{prefix}/{k}": value for k, value in scores.items()})
+            at = "" if sigma is None else f"sigma {sigma:g}: "
+            self._reporter.say(
+                f"evaluation after step {step}: {at}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
+                f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
+                f"{time.perf_counter() - begin:.1f} s  [{self._evaluator.protocol.describe()}]"
+            )
+
+    def _chosen(self) -> Iterator[Any]:
+        for i, example in enumerate(self._examples):
+            if self._config.eval.max_images and i == self._config.eval.max_images:
+                return
+            yield example
+
+    def _drawn(self, step: int, sigma: float | None, scored: Iterable[Scored]) -> Iterator[Scored]:
+        for i, one in enumerate(scored):
+            if i < self._config.eval.panels:
+                name = one.name if sigma is None else f"{one.name}_sigma{sigma:g}"
+                self._reporter.panel(step, name, _panel(one))
+            yield one
+
+
+def _of_pairs(source: str) -> protocols.Protocol:
+    """The benchmark's protocol, but for what may fail and so end a training: LPIPS, alignment."""
+    protocol = protocols.get(protocols.for_source(source))
+    if protocol.aligned:
+        return protocols.get("pairs")
+    return dataclasses.replace(protocol, lpips=False)
+
+
+def _panel(scored: Scored) -> np.ndarray:
+    pictures = [
+        (f"degraded {scored.input_psnr:.2f} dB", scored.degraded),
+        (f"restored {scored.psnr:.2f} dB", scored.restored),
+        ("clean", scored.clean),
+    ]
+    return panels.draw_panel(pictures, clean=scored.clean)

@@ -1,0 +1,117 @@
+"""How a run begins: its working directory, and the state that it starts from."""
+
+import pathlib
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from lcdnet_jax import checkpoints as checkpoints_lib
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.training.optimizer import make_optimizer
+from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.state import TrainState, abstract_state, create_state
+
+
+def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+    """Makes the directory, or checks that its run has the same configuration."""
+    stored = workdir / "config.json"
+    if stored.exists():
+        check_same_run(config, workdir)
+    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
+        raise config_lib.ConfigError(
+            f"{workdir} holds checkpoints but no config.json; restore that file or use another "
+            "--workdir"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            config_lib.save(config, stored)
+    except OSError as error:
+        raise config_lib.ConfigError(
+            f"cannot write to the working directory {workdir}: {error.strerror or error}; choose a "
+            "writable --workdir on a disk with free space"
+        ) from error
+    return workdir
+
+
+def check_same_run(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuses a working directory whose run has another configuration."""
+    stored = config_lib.load(workdir / "config.json", training=True)
+    changed = config_lib.differences(stored, config)
+    if changed:
+        raise config_lib.ConfigError(
+            f"{workdir} holds a run with another configuration:\n  "
+            + "\n  ".join(changed)
+            + "\nUse another working directory, or set these fields back to continue that run."
+        )
+
+
+def initial_state(
+    config: ConfigDict,
+    module: nn.Module,
+    checkpoints: checkpoints_lib.Checkpoints,
+    parallel: Parallel,
+    *,
+    before: int | None = None,
+) -> tuple[TrainState, str]:
+    """The state to start from, on its devices, and where it came from, in words.
+
+    Args:
+        config: The experiment.
+        module: Its network.
+        checkpoints: Those of the working directory.
+        parallel: Placement on devices.
+        before: Look at checkpoints only that hold fewer steps.
+    """
+    tx = make_optimizer(config)
+    how = {"ema": config.ema_decay > 0, "place": parallel.of_state}
+    abstract = abstract_state(module, tx, **how)
+    if any(before is None or step < before for step in checkpoints.steps()):
+        state = _restored(checkpoints, abstract, parallel, before=before)
+        return state, f"continuing after step {int(state.step)} of {checkpoints.directory}"
+    if config.resume:
+        check_same_run(config, pathlib.Path(config.resume))
+        source = checkpoints_lib.Checkpoints(config.resume)
+        try:
+            if source.latest_step() is None:
+                raise checkpoints_lib.CheckpointError(
+                    f"config.resume: {source.directory} holds no complete checkpoint"
+                )
+            state = _restored(source, abstract, parallel)
+        finally:
+            source.close()
+        return state, f"continuing after step {int(state.step)} of {config.resume}"
+    state = create_state(jax.random.key(config.seed), module, tx, **how)
+    if config.init_from:
+        wanted = {"params": abstract.params}
+        if abstract.batch_stats:
+            wanted["batch_stats"] = abstract.batch_stats
+        variables, step = checkpoints_lib.restore_variables(config.init_from, wanted)
+        params = variables["params"]
+        state = state.replace(
+            params=params,
+            batch_stats=variables.get("batch_stats", state.batch_stats),
+            # A copy: two leaves of a donated state must not share a buffer.
+            ema=None if state.ema is None else jax.tree.map(lambda x: x.copy(), params),
+        )
+        return state, f"starting from the parameters of step {step} of {config.init_from}"
+    return state, f"starting afresh with seed {config.seed}"
+
+
+def _restored(
+    checkpoints: checkpoints_lib.Checkpoints,
+    abstract: TrainState,
+    parallel: Parallel,
+    *,
+    before: int | None = None,
+) -> TrainState:
+    step, items = checkpoints.restore_latest(abstract.items(), before=before)
+    return TrainState(
+        step=jax.device_put(np.int32(step), parallel.replicated),
+        params=items["params"],
+        opt_state=items.get("opt_state", abstract.opt_state),  # absent where it is empty
+        batch_stats=items.get("batch_stats", {}),
+        ema=items.get("ema"),
+    )

@@ -1,0 +1,484 @@
+"""Checkpoints: what is offered, what damage does, what failing saves and kills leave."""
+
+import itertools
+import pathlib
+import shutil
+import subprocess
+import sys
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lcdnet_jax import checkpoints, manifest
+from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def state(seed):
+    rng = np.random.default_rng(seed)
+    params = {"conv": {"kernel": rng.normal(size=(8, 6)).astype(np.float32)}}
+    return {
+        "params": params,
+        "ema": jax.tree.map(lambda x: x + 1, params),
+        "opt_state": (np.full(1, seed), {"mu": rng.normal(size=5).astype(np.float32)}),
+    }
+
+
+def assert_equal_trees(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def save(workdir, *steps, keep=9):
+    writer = Checkpoints(workdir, keep=keep)
+    for step in steps:
+        writer.save(step, state(step))
+        writer.finish(step)
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def saved_once(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("saved")
+    save(workdir, 4, 8)
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved_once, tmp_path):
+    """A directory with the steps 4 and 8."""
+    return shutil.copytree(saved_once, tmp_path / "run")
+
+
+@pytest.fixture
+def opened():
+    """Opens, and closes at the end of the test."""
+    made = []
+
+    def open_(*args, **kwargs):
+        made.append(Checkpoints(*args, **kwargs))
+        return made[-1]
+
+    yield open_
+    for one in made:
+        one.close()
+
+
+def entries(workdir):
+    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+
+
+def files(directory):
+    return sorted(
+        path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()
+    )
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def one_file(directory, item):
+    """An array's bytes of an item, or a file of the checkpoint itself."""
+    if not item:
+        return directory / "_CHECKPOINT_METADATA"
+    return max((directory / item).rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+class TestSaving:
+    def test_round_trip(self, workdir, opened):
+        reader = opened(workdir)
+        assert reader.steps() == [4, 8]
+        assert reader.latest_step() == 8
+        for step in (4, 8):
+            assert_equal_trees(reader.restore(step, state(0)), state(step))
+        assert reader.restore_latest(state(0))[0] == 8
+        step, items = reader.restore_latest({"params": state(0)["params"]}, before=8)
+        assert step == 4
+        assert_equal_trees(items, {"params": state(4)["params"]})
+        assert set(reader.items(8)) == {"params", "ema", "opt_state"}
+
+    def test_other_devices(self, tmp_path, opened):
+        whole = np.arange(32, dtype=np.float32).reshape(16, 2)
+        spread = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
+        everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec())
+        single = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+        places = [spread, everywhere, single, spread]
+        run = opened(tmp_path, keep=9)
+        for step, (source, target) in enumerate(itertools.pairwise(places)):
+            run.save(step, {"params": {"w": jax.device_put(whole, source)}})
+            run.finish(step)
+            wanted = {"w": jax.ShapeDtypeStruct(whole.shape, whole.dtype, sharding=target)}
+            restored = run.restore(step, {"params": wanted})["params"]["w"]
+            assert restored.sharding == target
+            np.testing.assert_array_equal(restored, whole)
+
+    def test_saving_goes_on_in_the_background(self, tmp_path, opened, monkeypatch):
+        """Neither is the new checkpoint offered nor the old one removed before it is complete."""
+        reached, go_on = threading.Event(), threading.Event()
+        write = manifest.write
+
+        def wait(*args):
+            reached.set()
+            assert go_on.wait(30)
+            write(*args)
+
+        run = opened(tmp_path, keep=1)
+        run.save(1, state(1))
+        run.finish(1)
+        monkeypatch.setattr(manifest, "write", wait)
+        arrays = jax.tree.map(jnp.asarray, state(2))
+        run.save(2, arrays)
+        for array in jax.tree.leaves(arrays):
+            array.delete()  # as donating it would
+        assert reached.wait(30)
+        assert entries(tmp_path) == ["1", "saving-2"]
+        assert run.steps() == [1]
+        go_on.set()
+        assert run.saved() == "step 2 is saved"
+        run.finish(2)
+        assert entries(tmp_path) == ["2"]
+        assert_equal_trees(run.restore(2, state(0)), state(2))
+
+    def test_close_waits(self, tmp_path):
+        run = Checkpoints(tmp_path, keep=1)
+        assert run.saved() == "there is no checkpoint yet"
+        run.save(1, state(1))
+        run.close()
+        assert entries(tmp_path) == ["1"]
+
+    def test_newest_are_kept(self, tmp_path):
+        save(tmp_path, 1, 9, 10, keep=2)
+        assert entries(tmp_path) == ["10", "9"]
+        save(tmp_path, 11, keep=1)
+        assert entries(tmp_path) == ["11"]
+
+    def test_complete_step_stays_as_it_is(self, workdir, opened):
+        run = opened(workdir, keep=9)
+        run.save(8, state(5))
+        run.finish(8)
+        assert_equal_trees(run.restore(8, state(0)), state(8))
+
+    def test_read_only(self, workdir, tmp_path):
+        reader = Checkpoints(workdir)
+        with pytest.raises(ValueError, match="opened to read only"):
+            reader.save(9, state(9))
+        reader.close()
+        with pytest.raises(CheckpointError, match="does not exist; give a working directory"):
+            Checkpoints(tmp_path)
+        assert not (tmp_path / "checkpoints").exists()
+
+    def test_what_is_no_checkpoint_is_not_offered(self, workdir, opened):
+        for name in ("07", "²", "9x", "damaged-9", "saving-9", "trash/9"):
+            (workdir / "checkpoints" / name).mkdir(parents=True)
+        (workdir / "checkpoints" / "9").write_text("a file")
+        assert opened(workdir).steps() == [4, 8]
+
+    def test_steps_that_are_not_there(self, workdir, tmp_path, opened):
+        with pytest.raises(CheckpointError, match="no step 5; there are: 4, 8"):
+            opened(workdir).restore(5, state(0))
+        with pytest.raises(CheckpointError, match="no step 5; there are: 4, 8"):
+            checkpoints.restore_variables(workdir, state(0), step=5)
+        empty = opened(tmp_path, keep=1)
+        with pytest.raises(CheckpointError, match="holds no complete checkpoint; train first"):
+            empty.restore_latest(state(0))
+        with pytest.raises(CheckpointError, match="of fewer than 4 steps; train first"):
+            opened(workdir).restore_latest(state(0), before=4)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink, replace_by_folder])
+    def test_every_file(self, workdir, opened, damage):
+        """Found and named for the item it belongs to, and without effect on the others."""
+        reader = opened(workdir)
+        directory = workdir / "checkpoints" / "8"
+        names = [name for name in files(directory) if name != manifest.NAME]
+        assert len(names) > 20
+        for name in names:
+            item = name.partition("/")[0] if "/" in name else "params"
+            path, wanted = directory / name, {item: state(0)[item]}
+            content = path.read_bytes()
+            damage(path)
+            with pytest.raises(DamagedCheckpointError) as error:
+                reader.restore(8, wanted)
+            assert f"{directory} is damaged: {name} " in str(error.value)
+            assert "Bring the damaged files back from a copy" in str(error.value)
+            if "/" in name:
+                other = "ema" if item == "params" else "params"
+                reader.restore(8, {other: state(0)[other]})
+            if path.is_dir():
+                path.rmdir()
+            path.write_bytes(content)
+        assert_equal_trees(reader.restore(8, state(0)), state(8))
+
+    def test_every_byte_of_the_manifest(self, workdir):
+        directory = workdir / "checkpoints" / "8"
+        path = directory / manifest.NAME
+        content = path.read_bytes()
+        for i in range(0, len(content), 11):
+            changed = bytearray(content)
+            changed[i] ^= 1 << (i % 8)
+            path.write_bytes(changed)
+            with pytest.raises(manifest.DamageError):
+                manifest.read(directory, 8)
+        for changed in (b"", b"[]", b"{}", content[:-1], content + b"\n"):
+            path.write_bytes(changed)
+            with pytest.raises(manifest.DamageError, match=r"manifest.json is not what was"):
+                manifest.read(directory, 8)
+        path.write_bytes(content)
+        with pytest.raises(manifest.DamageError, match="is of step 8"):
+            manifest.read(directory, 9)
+
+    @pytest.mark.parametrize("item", ["params", "ema", "opt_state", "", manifest.NAME])
+    def test_training_continues_from_the_newest_good_one(self, workdir, opened, caplog, item):
+        run = opened(workdir, keep=9)
+        directory = workdir / "checkpoints" / "8"
+        file = directory / item if item == manifest.NAME else one_file(directory, item)
+        flip(file)
+        content = {name: (directory / name).read_bytes() for name in files(directory)}
+        step, restored = run.restore_latest(state(0))
+        assert step == 4
+        assert_equal_trees(restored, state(4))
+        (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+        text = record.getMessage()
+        assert f"{directory} is damaged: {file.relative_to(directory)} " in text
+        assert text.endswith("step 4 is used instead and it is moved to damaged-8")
+        assert "\n" not in text
+        # Moved with every byte, out of the way of the step when it is made again.
+        assert entries(workdir) == ["4", "damaged-8"]
+        aside = workdir / "checkpoints" / "damaged-8"
+        assert {name: (aside / name).read_bytes() for name in files(aside)} == content
+        run.save(8, state(8))
+        run.finish(8)
+        assert_equal_trees(run.restore_latest(state(0))[1], state(8))
+        flip(one_file(directory, "params"))
+        assert run.restore_latest(state(0))[0] == 4
+        assert entries(workdir) == ["4", "damaged-8", "damaged-8-2"]
+
+    def test_reading_moves_nothing(self, workdir, opened, caplog):
+        flip(one_file(workdir / "checkpoints" / "8", "ema"))
+        wanted = {"params": state(0)["params"]}
+        variables, step = checkpoints.restore_variables(workdir, wanted)
+        assert step == 4
+        assert_equal_trees(variables["params"], state(4)["ema"])
+        (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+        assert record.getMessage().endswith("step 4 is used instead")
+        with pytest.raises(DamagedCheckpointError, match="damaged: ema/"):
+            checkpoints.restore_variables(workdir, wanted, step=8)
+        variables, step = checkpoints.restore_variables(workdir, wanted, ema=False)
+        assert step == 8
+        assert_equal_trees(variables["params"], state(8)["params"])
+        assert entries(workdir) == ["4", "8"]
+
+    def test_item_that_is_gone_is_not_taken_for_one_never_saved(self, workdir):
+        shutil.rmtree(workdir / "checkpoints" / "8" / "ema")
+        with pytest.raises(DamagedCheckpointError, match=r"damaged: ema/.* is missing"):
+            checkpoints.restore_variables(workdir, {"params": state(0)["params"]}, step=8)
+
+    def test_all_damaged(self, workdir, opened):
+        for step in ("4", "8"):
+            flip(one_file(workdir / "checkpoints" / step, "params"))
+        run = opened(workdir, keep=9)
+        with pytest.raises(DamagedCheckpointError) as error:
+            run.restore_latest(state(0))
+        first, *listed, fix = str(error.value).splitlines()
+        assert first == f"no checkpoint in {workdir}/checkpoints is usable:"
+        assert [f"checkpoints/{step} is damaged: params/" in line
+                for step, line in zip(("8", "4"), listed, strict=True)] == [True, True]  # fmt: skip
+        assert "from a copy" in fix
+        assert entries(workdir) == ["4", "8"]
+
+    def test_another_network_is_no_damage(self, workdir, opened, caplog):
+        run = opened(workdir, keep=9)
+        wanted = {"params": {"conv": {"kernel": np.zeros((8, 7), np.float32)}}}
+        with pytest.raises(CheckpointError, match="belongs to another network") as error:
+            run.restore_latest(wanted)
+        assert not isinstance(error.value, DamagedCheckpointError)
+        assert "params/conv/kernel: shape (8, 6) there, (8, 7) needed" in str(error.value)
+        with pytest.raises(CheckpointError, match="batch_stats: not in the checkpoint"):
+            run.restore_latest({"batch_stats": wanted})
+        assert entries(workdir) == ["4", "8"]
+        assert not caplog.records
+
+    def test_refused_access_is_no_damage(self, workdir, opened, monkeypatch):
+        run = opened(workdir, keep=9)
+
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(manifest, "_sha256", refuse)
+        with pytest.raises(CheckpointError, match=r"cannot read .*/8: .*; check perm") as error:
+            run.restore_latest(state(0))
+        assert not isinstance(error.value, DamagedCheckpointError)
+        assert entries(workdir) == ["4", "8"]
+
+
+class TestWithoutManifest:
+    """Checkpoints of older versions."""
+
+    @pytest.fixture
+    def old(self, tmp_path):
+        with ocp.CheckpointManager(
+            tmp_path / "checkpoints",
+            item_handlers={name: ocp.StandardCheckpointHandler() for name in state(0)},
+        ) as manager:
+            for step in (1, 2):
+                items = {k: ocp.args.StandardSave(v) for k, v in state(step).items()}
+                manager.save(step, args=ocp.args.Composite(**items))
+        return tmp_path
+
+    def test_is_read_with_a_warning(self, old, opened, caplog):
+        step, restored = opened(old).restore_latest(state(0))
+        assert step == 2
+        assert_equal_trees(restored, state(2))
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert "checkpoints/2 has no manifest" in record.getMessage()
+
+    def test_damage_that_orbax_notices(self, old, opened, caplog):
+        truncate(one_file(old / "checkpoints" / "2", "params"))
+        run = opened(old, keep=2)
+        with pytest.raises(DamagedCheckpointError, match="no manifest to verify it"):
+            run.restore(2, state(0))
+        assert run.restore_latest(state(0))[0] == 1
+        assert entries(old) == ["1", "damaged-2"]
+
+    def test_run_goes_on(self, old):
+        save(old, 3, keep=2)
+        assert entries(old) == ["2", "3"]
+
+
+class TestLeftovers:
+    """What kills leave behind."""
+
+    @pytest.fixture
+    def leftovers(self, workdir):
+        directory = workdir / "checkpoints"
+        for name in ("saving-9", "trash/3", "saving-10.orbax-checkpoint-tmp", "12"):
+            shutil.copytree(directory / "8", directory / name)
+        (directory / "12").rename(directory / "12.orbax-checkpoint-tmp-17")  # of older versions
+        return workdir
+
+    def test_are_not_offered_and_left_alone_by_readers(self, leftovers, opened):
+        before = files(leftovers)
+        reader = opened(leftovers)
+        assert reader.steps() == [4, 8]
+        assert reader.restore_latest(state(0))[0] == 8
+        assert files(leftovers) == before
+
+    def test_are_deleted_by_the_next_training(self, leftovers, opened):
+        run = opened(leftovers, keep=9)
+        assert entries(leftovers) == ["4", "8"]
+        run.save(9, state(9))
+        run.finish(9)
+        assert run.steps() == [4, 8, 9]
+
+    def test_kill_while_deleting(self, tmp_path, opened, monkeypatch):
+        monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        trash = tmp_path / "checkpoints" / "trash"
+        save(tmp_path, 1, 2, keep=1)
+        assert entries(tmp_path) == ["2", "trash"]
+        assert opened(tmp_path).steps() == [2]
+        (tmp_path / "checkpoints" / "2").rename(trash / "2")
+        save(tmp_path, 1, 3, keep=1)  # a step of that name is in the trash already
+        assert sorted(path.name for path in trash.iterdir()) == ["1", "1-2", "2"]
+        monkeypatch.undo()
+        opened(tmp_path, keep=1)
+        assert entries(tmp_path) == ["3"]
+
+
+class TestFailingSaves:
+    def test_size_limit_of_the_system(self, workdir):
+        """The real error of a write, in a process that may write small files only."""
+        code = """
+import resource, signal, sys
+import numpy as np
+from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, silence_orbax
+
+silence_orbax()
+run = Checkpoints(sys.argv[1], keep=1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+noise = np.random.default_rng(0).normal(size=1 << 18)  # does not compress
+try:
+    run.save(9, {"params": {"w": noise}})
+    run.finish(9)
+except CheckpointError as error:
+    print(error)
+run.save(10, {"params": {"w": noise[:9]}})
+run.finish(10)
+run.close()
+"""
+        out = subprocess.run(
+            [sys.executable, "-c", code, workdir],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+            check=True,
+        ).stdout
+        assert "cannot write the checkpoint of step 9 to" in out
+        assert "too large" in out.lower()
+        assert "Nothing saved before is lost: step 8 is saved" in out
+        assert entries(workdir) == ["10"]  # a small one fits, and only it removes others
+
+    @pytest.mark.parametrize("function", ["write", "rename"])
+    @pytest.mark.parametrize("where", ["finish", "next save"])
+    def test_error_in_the_background(self, workdir, opened, monkeypatch, function, where):
+        owner = manifest if function == "write" else pathlib.Path
+        real = getattr(owner, function)
+
+        def fail(path, *args):
+            if path.name == "saving-9":
+                raise OSError(28, "No space left on device")
+            real(path, *args)
+
+        run = opened(workdir, keep=2)
+        monkeypatch.setattr(owner, function, fail)
+        run.save(9, state(9))
+        message = (
+            r"checkpoint of step 9 to .*: \[Errno 28\] No space left on device\n"
+            r"Nothing saved before is lost: step 8 is saved. Free disk space"
+        )
+        with pytest.raises(CheckpointError, match=message):
+            run.finish(9) if where == "finish" else run.save(10, state(10))
+        assert entries(workdir) == ["4", "8"]
+        monkeypatch.undo()
+        run.save(9, state(9))
+        run.finish(9)
+        assert run.steps() == [8, 9]
+        assert_equal_trees(run.restore(8, state(0)), state(8))
+
+    def test_error_when_closing_is_logged(self, workdir, monkeypatch, caplog):
+        def fail(*args):
+            raise OSError(28, "No space left on device")
+
+        run = Checkpoints(workdir, keep=2)
+        monkeypatch.setattr(manifest, "write", fail)
+        run.save(9, state(9))
+        run.close()
+        assert "not completed: [Errno 28] No space left" in caplog.text
+        save(workdir, keep=2)
+        assert entries(workdir) == ["4", "8"]
+
+    def test_place_that_cannot_hold_checkpoints(self, tmp_path):
+        (tmp_path / "checkpoints").write_text("")
+        with pytest.raises(CheckpointError, match=r"cannot use .*; use a writable --workdir"):
+            Checkpoints(tmp_path, keep=1)

@@ -1,0 +1,254 @@
+"""The step on several devices, under every strategy: the numbers of one device, and no traffic."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from configs import tiny
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import networks
+from lcdnet_jax.config import ConfigError
+from lcdnet_jax.networks import lcdnet
+from lcdnet_jax.training.device_data import ResidentImages
+from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.state import abstract_state
+
+
+class NormNet(nn.Module):
+    """Batch normalisation, whose statistics must be those of the global batch."""
+
+    channels: int = 3
+    norm: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        y = nn.Conv(48, (3, 3))(x)
+        if self.norm:
+            y = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(y)
+        return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
+
+
+class FourierNet(nn.Module):
+    """A block of LCDNet with its Fourier transforms; the whole network takes minutes to compile.
+
+    ``benchmarks/check_parallel.py`` does with the whole what is done here with a block.
+    """
+
+    channels: int = 3
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        shared = lcdnet._Shared(
+            dtype=self.dtype,
+            norm_eps=1e-6,
+            layer_scale_init=1.0,  # else the block starts as the identity
+            global_branch="fourier_unit",
+            block="mssf",
+        )
+        y = nn.Conv(16, (3, 3))(x)
+        y = lcdnet.HSFSBlock(1, (3, 5), 8, "sk", "branch", None, False, shared)(y)
+        return x + nn.Conv(self.channels, (3, 3))(y)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Networks by name; and programs compiled without LLVM's optimisation, as each runs once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks._REGISTRY, "norm", NormNet)
+        patch.setitem(networks._REGISTRY, "fourier", FourierNet)
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+def config_of(network, **fields):
+    config = tiny.get_config()
+    if network == "sadnet":
+        config.network.kwargs.use_context = False  # quicker to compile
+    else:
+        config.network = ConfigDict({"name": network, "kwargs": {}, "dtype": "float32"})
+    config.degradation.sigma_min = 10.0  # per-image levels and noise must agree as well
+    config.update_from_flattened_dict(fields)
+    config_lib.validate(config)
+    return config
+
+
+def batch_of(size=16, count=8):
+    clean = np.random.default_rng(0).uniform(size=(count, size, size, 3)).astype(np.float32)
+    return {"clean": clean, "mask": np.ones(count, np.float32)}
+
+
+def images(count=5):
+    rng = np.random.default_rng(0)
+    return ResidentImages.from_arrays(
+        [rng.integers(0, 256, (19 + i, 40 - i, 3), np.uint8) for i in range(count)]
+    )
+
+
+# Adam would hide a wrong scale of the gradients.
+TX = optax.sgd(0.01)
+
+
+def drawn(module):
+    """A state without compiling the initialisation."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return np.zeros(leaf.shape, leaf.dtype)
+        fan_in = max(1, math.prod(leaf.shape[:-1]))
+        value = rng.normal(0, fan_in**-0.5, leaf.shape)
+        return (np.abs(value) if path[-1].key in ("scale", "var") else value).astype(leaf.dtype)
+
+    state = jax.tree_util.tree_map_with_path(draw, abstract_state(module, TX, ema=True))
+    return state.replace(ema=state.params)
+
+
+class Run:
+    """One call of the program on so many devices."""
+
+    def __init__(self, config, devices, state=None):
+        self.parallel = parallel = Parallel.over(config, jax.devices()[:devices])
+        module = config_lib.network(config)
+        self.start = state = drawn(module) if state is None else state
+        placed = jax.device_put(state, parallel.of_state(state))
+        program = compile_program(module, TX, config, parallel, placed)
+        if config.data.where == "device":
+            given = parallel.put_everywhere(images())
+        else:
+            given = parallel.put_batches([batch_of()] * config.steps_per_call)
+        self.text = ""
+        if config.parallel.strategy == "jit":
+            program = program.lower(placed, given).compile()
+            self.text = program.as_text()
+        self.state, self.metrics = program(placed, given)
+
+    def traffic(self):
+        """Sizes of what is added up over devices, and names of other exchanges."""
+        results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", self.text)
+        shapes = [s for text in results for s in re.findall(r"\b[a-z]+\d+\[([\d,]*)\]", text)]
+        sizes = [math.prod(int(n) for n in s.split(",") if n) for s in shapes]
+        others = r"\b(all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
+        return sizes, re.findall(others, self.text)
+
+
+def assert_same(one, other, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(other.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+    for key in ("loss", "psnr", "grad_norm"):
+        np.testing.assert_allclose(one.metrics[key], other.metrics[key], rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["norm", "fourier", "sadnet"])
+def test_eight_devices_give_the_numbers_of_one(network):
+    one = Run(config_of(network), 1)
+    moved = [
+        np.abs(a - b).max()
+        for a, b in zip(
+            jax.tree.leaves(one.start.params), jax.tree.leaves(one.state.params), strict=True
+        )
+    ]
+    assert max(moved) > 1e-3  # or equality would mean nothing
+
+    many = Run(config_of(network), 8, one.start)
+    assert_same(one, many)
+    reduced, others = many.traffic()
+    assert others == []
+    # Each gradient once, and a few numbers: loss, PSNR, sizes of masks, batch statistics.
+    parameters = sum(x.size for x in jax.tree.leaves(one.start.params))
+    statistics = 2 * sum(x.size for x in jax.tree.leaves(one.start.batch_stats))
+    assert parameters <= sum(reduced) <= parameters + statistics + 30
+
+    assert_same(one, Run(config_of(network, **{"parallel.strategy": "pmap"}), 8, one.start))
+
+
+def test_divided_state():
+    """Each device holds a part of the large arrays; the numbers stay."""
+    one = Run(config_of("norm"), 1)
+    divided = Run(config_of("norm", **{"parallel.state_shards": 4}), 8, one.start)
+    assert_same(one, divided)
+    kernel = divided.state.params["Conv_0"]["kernel"]
+    assert kernel.shape == (3, 3, 3, 48)
+    assert kernel.addressable_shards[0].data.shape == (3, 3, 3, 12)
+    averaged = divided.state.ema["Conv_1"]["kernel"]
+    assert averaged.addressable_shards[0].data.shape == (3, 3, 12, 3)
+    assert divided.state.params["Conv_0"]["bias"].sharding.is_fully_replicated
+    whole = divided.parallel.whole(divided.state.params)
+    np.testing.assert_array_equal(whole["Conv_0"]["kernel"], kernel)
+    with pytest.raises(ConfigError, match="state_shards 3 does not divide the 8 devices"):
+        Parallel.over(config_of("norm", **{"parallel.state_shards": 3}))
+
+
+@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+def test_batches_drawn_on_the_devices(strategy):
+    fields = {"data.where": "device", "data.crop": 16}
+    one = Run(config_of("norm", **fields), 1)
+    many = Run(config_of("norm", **fields, **{"parallel.strategy": strategy}), 8, one.start)
+    assert_same(one, many)
+    assert many.traffic()[1] == []
+
+
+@pytest.mark.parametrize(("strategy", "where"), [("jit", "device"), ("pmap", "host")])
+def test_several_steps_in_one_call(strategy, where):
+    """As many calls of one step give the same, and metrics of each step come back."""
+    fields = {"data.where": where, "parallel.strategy": strategy}
+    fields |= {"log_every": 4, "steps_per_call": 2}
+    both = Run(config_of("norm", **fields), 8)
+    assert int(both.state.step) == 2
+    assert both.metrics["loss"].shape == (2,)
+    fields["steps_per_call"] = 1
+    first = Run(config_of("norm", **fields), 8, both.start)
+    second = Run(config_of("norm", **fields), 8, jax.device_get(first.state))
+    for i, run in enumerate((first, second)):
+        np.testing.assert_allclose(both.metrics["loss"][i], run.metrics["loss"], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(both.state), jax.tree.leaves(second.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_accumulation_on_several_devices():
+    """Without batch normalisation, whose statistics are those of a part."""
+    plain = config_of("norm")
+    plain.network.kwargs = ConfigDict({"norm": False})
+    one = Run(plain, 1)
+    plain.accumulate = 2
+    assert_same(one, Run(plain, 4, one.start))
+    plain.parallel.strategy = "pmap"
+    assert_same(one, Run(plain, 4, one.start))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 12}, "not divisible by the 8 devices; use a multiple of 8 as batch_size"),
+        ({"batch_size": 8, "accumulate": 2}, "use a multiple of 16 as batch_size"),
+    ],
+)
+def test_batches_that_the_devices_cannot_share(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Parallel.over(config_of("norm", **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"parallel.strategy": "shmap"}, "strategy must be one of 'jit', 'pmap'"),
+        ({"parallel.strategy": "pmap", "parallel.state_shards": 2}, "pmap' keeps the whole state"),
+        ({"steps_per_call": 3}, r"config.steps \(8\) is not a multiple"),
+        ({"steps_per_call": 4}, r"config.log_every \(2\) is not a multiple"),
+        ({"data.where": "device", "degradation.where": "host"}, "never see the host"),
+        ({"data.where": "device", "steps": 2**28}, r"reaches 2\^31"),
+    ],
+)
+def test_fields_that_do_not_go_together(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        config_of("norm", **fields)
