@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 an error (said in one line), 130 after Ctrl-C and 143 afte
 state saved: the same command continues. docs/scaling.md shows how to start it on several hosts.
 """
 
+import os
 import sys
 
 from absl import app, flags, logging
@@ -50,6 +51,11 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with 
 _PROCESS_INDEX = flags.DEFINE_integer(
     "process_index", None, "Number of this process, from 0, with --coordinator."
 )
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "On GPUs, only algorithms that give the same bits each time; slower. CPUs do so anyway.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -61,6 +67,9 @@ def main(argv: list[str]) -> None:
     silence_orbax()
     config, workdir = _CONFIG.value, _WORKDIR.value
     assert workdir is not None  # a required flag
+    if _DETERMINISTIC.value:  # read when JAX first looks for devices
+        flag = "--xla_gpu_deterministic_ops=true"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     try:
         joined = distributed.initialize(
             mode=_DISTRIBUTED.value,

@@ -106,6 +106,6 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     return TrainDataset(source, config)
 
 
-def create_datasets(config: ConfigDict) -> dict[str, TrainDataset | DeviceDataset | EvalDataset]:
+def create_datasets(config: ConfigDict) -> dict[str, Any]:
     """``{"train": ..., "eval": ...}``, see ``create_dataset``."""
     return {split: create_dataset(config, split) for split in ("train", "eval")}

@@ -36,7 +36,7 @@ def initialize(
         DistributedError: If the arguments are incomplete, no launcher is found with mode "on", or
             the others do not come.
     """
-    given = {"coordinator": coordinator, "processes": processes, "index": index}
+    given = {"--coordinator": coordinator, "--processes": processes, "--process_index": index}
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise DistributedError(

@@ -1,0 +1,184 @@
+"""train.py in two processes, which find each other on loopback; and where TensorFlow is missing."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from lcdnet_jax import image_io
+from lcdnet_jax.training import distributed
+from lcdnet_jax.training.distributed import DistributedError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+CONFIG = """
+    from ml_collections import ConfigDict
+    from configs import tiny
+
+    def get_config():
+        config = tiny.get_config()
+        # With batch normalisation, whose statistics all devices share.
+        config.network.name = "dncnn"
+        config.network.kwargs = ConfigDict({"depth": 3, "features": 4})
+        config.data.where = "device"
+        for split in ("train", "eval"):
+            config.data[split].source, config.data[split].path = "folder", PHOTOS
+        config.degradation.sigma_min = 5.0
+        config.sfm.rate = 0.5
+        config.steps = 10
+        config.log_every, config.eval_every, config.checkpoint_every = 1, 0, 2
+        return config
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(3):
+        image_io.write(folder / f"{i}.png", rng.integers(0, 256, (18 + i, 25, 3), np.uint8))
+    path = tmp_path_factory.mktemp("config") / "two.py"
+    path.write_text(textwrap.dedent(CONFIG).replace("PHOTOS", repr(str(folder))))
+    # What the processes find in place of TensorFlow, which data on the device does without.
+    path.with_name("tensorflow.py").write_text("raise ImportError('TensorFlow is missing')")
+    return path
+
+
+def start(config, workdir, *arguments, devices):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{config.parent}{os.pathsep}{ROOT}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, ROOT / "train.py", "--config", config, "--workdir", workdir]
+    return subprocess.Popen(
+        [*map(str, command), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def start_two(config, workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = (f"--coordinator=localhost:{port}", "--processes=2")
+    return [
+        start(config, workdir, *together, f"--process_index={i}", *arguments, devices=2)
+        for i in range(2)
+    ]
+
+
+def end(process):
+    """Output and exit code; a process that hangs fails the test."""
+    try:
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return output, process.returncode
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
+
+
+@pytest.fixture(scope="module")
+def one(config, tmp_path_factory):
+    """Working directory of one process with four devices."""
+    workdir = tmp_path_factory.mktemp("one")
+    output, code = end(start(config, workdir, devices=4))
+    assert code == 0, output
+    assert "metrics go to metrics.jsonl only (TensorFlow is missing)" in output
+    return workdir
+
+
+@pytest.mark.parametrize(("strategy", "begun"), [("jit", True), ("pmap", False)])
+def test_two_processes_train_as_one(config, one, tmp_path, strategy, begun):
+    """Until a signal that one of them gets; from the start, or from what one process has saved."""
+    workdir = tmp_path / "run"
+    if begun:
+        shutil.copytree(one, workdir)
+        for step in (8, 10):
+            shutil.rmtree(workdir / "checkpoints" / str(step))
+    steps = ("--config.steps=4000", f"--config.parallel.strategy={strategy}")
+    first, second = start_two(config, workdir, *steps)
+    deadline = time.monotonic() + 100
+    while not (workdir / "checkpoints" / "12").exists():
+        if (first.poll(), second.poll()) != (None, None):
+            pytest.fail(end(first)[0] + end(second)[0])
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second.send_signal(signal.SIGTERM)
+    (first_output, first_code), (second_output, second_code) = end(first), end(second)
+    assert (first_code, second_code) == (143, 143), first_output + second_output
+    saved = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    for output in (first_output, second_output):
+        assert f"stopped after step {saved}; it is saved" in output
+    assert "process 0 of 2 (found by flags), 2 of 4 devices here" in first_output
+    assert "2 on each of 4 device(s) of 2 hosts" in first_output
+    assert ("continuing after step 6" in first_output) == begun
+    assert f"step {saved - 1}/4000" in first_output
+    assert "/4000" not in second_output  # process 0 alone reports
+    both, alone = losses(workdir), losses(one)
+    assert sorted(both) == list(range(1, saved + 1))
+    np.testing.assert_allclose([both[i] for i in alone], [*alone.values()], rtol=1e-5)
+
+    if begun:  # and on in one process
+        output, code = end(start(config, workdir, f"--config.steps={saved + 2}", devices=2))
+        assert code == 0, output
+        assert f"continuing after step {saved}" in output
+
+
+def test_missing_process(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        distributed.jax.distributed,
+        "initialize",
+        lambda *args, **kwargs: (_ for _ in ()).throw(RuntimeError("DEADLINE_EXCEEDED")),
+    )
+    with pytest.raises(DistributedError, match=r"\(flags\): DEADLINE_EXCEEDED\nCheck that all"):
+        distributed.initialize(coordinator="localhost:1", processes=2, index=0)
+    with pytest.raises(DistributedError, match="no launcher found"):
+        distributed.initialize(mode="on")
+
+
+def test_incomplete_flags():
+    with pytest.raises(DistributedError, match="together; missing: --processes, --process_index"):
+        distributed.initialize(coordinator="localhost:1")
+
+
+def test_one_process_joins_nothing(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMPI_", "TPU_")):
+            monkeypatch.delenv(name)
+    assert distributed.initialize() is None
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert distributed.initialize(mode="off") is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_NUM_TASKS": "16"}, "SLURM"),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "16"}, None),  # an interactive shell
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "Open MPI"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "GKE"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+    ],
+)
+def test_launchers(environment, found):
+    assert distributed.launcher(environment) == found

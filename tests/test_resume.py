@@ -1,0 +1,123 @@
+"""A run cut into pieces is the run in one piece, also on other devices.
+
+Bitwise on equal devices; to rounding where their number changes. The signals and failures that cut
+a run are in test_training.py, several processes in test_distributed.py, kills at random moments in
+benchmarks/soak_resume.py.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+import input_pipeline
+from configs import tiny
+from lcdnet_jax import image_io, networks
+from lcdnet_jax.training import train_and_evaluate
+
+
+class ConvNet(nn.Module):
+    """With batch statistics to carry along."""
+
+    channels: int = 3
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        y = nn.Conv(4, (3, 3))(x)
+        y = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(y)
+        return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks._REGISTRY, "conv", ConvNet)
+        jax.config.update("jax_disable_most_optimizations", True)  # quicker to compile
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(3):
+        image_io.write(folder / f"{i}.png", rng.integers(0, 256, (18 + i, 25, 3), np.uint8))
+    return folder
+
+
+def config_for(photos, **fields):
+    config = tiny.get_config()
+    config.network = ConfigDict({"name": "conv", "kwargs": {}, "dtype": "float32"})
+    for split in ("train", "eval"):
+        config.data[split].source, config.data[split].path = "folder", str(photos)
+    config.steps, config.log_every, config.eval_every, config.checkpoint_every = 6, 1, 0, 0
+    config.eval.panels = 0
+    config.degradation.sigma_min = 5.0
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def run(config, workdir, *, steps=6, devices=8, **changes):
+    config = config.copy_and_resolve_references()
+    config.steps = steps
+    config.update_from_flattened_dict(changes)
+    datasets = input_pipeline.create_datasets(config)
+    return train_and_evaluate(config, workdir, datasets=datasets, devices=jax.devices()[:devices])
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
+
+
+HOST = {"degradation.where": "host", "sfm.where": "host"}
+SFM = {"sfm.rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("fields", "cuts"),
+    [
+        (SFM, (1, 3)),
+        ({**SFM, **HOST}, (1, 2, 4)),
+        ({**SFM, "accumulate": 2, "batch_size": 16}, (3,)),
+        ({**SFM, "data.where": "device"}, (2, 5)),
+        ({"data.where": "device", "steps_per_call": 2, "log_every": 2}, (2, 4)),
+        ({"parallel.strategy": "pmap", **SFM}, (2,)),
+        ({"optimizer.schedule": "step", "optimizer.decay_every": 2, "skip_nonfinite": 1}, (3,)),
+    ],
+    ids=["device", "host", "accumulated", "resident", "calls", "pmap", "guarded"],
+)
+def test_any_cut_changes_no_bit(photos, tmp_path, fields, cuts):
+    config = config_for(photos, **fields)
+    straight = run(config, tmp_path / "straight")
+    for steps in (*cuts, 6):
+        cut = run(config, tmp_path / "cut", steps=steps)
+    assert jax.tree.structure(straight) == jax.tree.structure(cut)
+    jax.tree.map(np.testing.assert_array_equal, straight, cut)
+    assert int(cut.step) == 6
+    assert cut.batch_stats
+    assert losses(tmp_path / "cut") == losses(tmp_path / "straight")
+
+
+def test_on_other_devices(photos, tmp_path):
+    """Saved on 8, continued on 4, 2, 1 and back: the same batches, losses to rounding."""
+    config = config_for(photos, **SFM)
+    run(config, tmp_path / "straight", steps=12)
+    expected = losses(tmp_path / "straight")
+    elastic = tmp_path / "elastic"
+    for steps, devices in ((2, 8), (4, 4), (6, 2), (8, 1), (10, 2), (12, 8)):
+        run(config, elastic, steps=steps, devices=devices)
+    actual = losses(elastic)
+    assert len(actual) == 12
+    np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
+
+    # The strategy may change as well.
+    run(config, elastic, steps=14, devices=2, **{"parallel.strategy": "pmap"})
+    run(config, tmp_path / "straight", steps=14)
+    expected, actual = losses(tmp_path / "straight"), losses(elastic)
+    np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
