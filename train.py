@@ -1,7 +1,8 @@
 """Trains a network: ``python train.py --config configs/sadnet_small.py --workdir runs/small``.
 
-Exit codes: 0 done, 1 an error (said in one line), 130 after Ctrl-C and 143 after SIGTERM, with the
-state saved: the same command continues. docs/scaling.md shows how to start it on several hosts.
+Exit codes: 0 done, 1 an error (said in one line), 130 after Ctrl-C and 143 after SIGTERM, each with
+the state saved, if there were any steps: the same command continues. docs/scaling.md shows how to
+start it on several hosts.
 """
 
 import os
@@ -57,6 +58,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
     "On GPUs, only algorithms that give the same bits each time; slower. CPUs do so anyway.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flags_as_mutual_exclusive(["profile", "replay"])
 
 
 def main(argv: list[str]) -> None:
@@ -71,6 +73,7 @@ def main(argv: list[str]) -> None:
         flag = "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     try:
+        profile = parse_range(_PROFILE.value)
         joined = distributed.initialize(
             mode=_DISTRIBUTED.value,
             coordinator=_COORDINATOR.value,
@@ -79,11 +82,11 @@ def main(argv: list[str]) -> None:
         )
         if joined:
             print(joined, flush=True)
-        datasets = input_pipeline.create_datasets(config)
         if _REPLAY.value is not None:
-            training.replay(config, workdir, _REPLAY.value, datasets=datasets)
+            data = input_pipeline.create_dataset(config, "train")
+            training.replay(config, workdir, _REPLAY.value, datasets={"train": data})
         else:
-            profile = parse_range(_PROFILE.value)
+            datasets = input_pipeline.create_datasets(config)
             training.train_and_evaluate(config, workdir, datasets=datasets, profile=profile)
     except (
         ValueError,
@@ -95,8 +98,8 @@ def main(argv: list[str]) -> None:
     except training.Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(stopped.exit_code)
-    except KeyboardInterrupt as error:
-        print(error, flush=True)
+    except KeyboardInterrupt:  # before the first step, or a second time
+        print("interrupted at once; the newest checkpoint, if any, is what is saved", flush=True)
         sys.exit(130)
 
 

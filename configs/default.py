@@ -182,7 +182,8 @@ def get_config() -> ConfigDict:
     config.ema_decay = 0.0
 
     # Steps in a row with a loss or gradient that is not finite which are passed over: the state
-    # stays as it is, but for the count of steps. One more ends the run. 0 = the first one does.
+    # stays as it is, but for the counts of steps. One more ends the run. 0 = the first one does.
+    # A run that is continued counts anew.
     config.skip_nonfinite = 0
 
     # --- devices -----------------------------------------------------------------------------

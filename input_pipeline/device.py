@@ -1,5 +1,6 @@
 """Training images for the memory of devices, where batches are drawn; needs no TensorFlow."""
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.decoded import Decoded, check_crop
@@ -10,8 +11,8 @@ from lcdnet_jax.training.device_data import ROW_PIXELS, ResidentImages
 class DeviceDataset:
     """All images of a source, decoded; ``lcdnet_jax.training.device_data.draw`` makes batches.
 
-    With ``config.data.on_bad_image`` "replace" images that cannot be decoded are left out from
-    the start, so the others fill their places in every epoch.
+    With ``config.data.on_bad_image`` "replace" others stand in the places of images that cannot be
+    decoded, always the same ones; what is drawn elsewhere stays as it would have been.
 
     Args:
       source: the images.
@@ -19,7 +20,7 @@ class DeviceDataset:
 
     Attributes:
       resident: the images, in NumPy arrays.
-      replaced: 0; no example of a batch stands for a damaged image.
+      replaced: 0; that examples stand for damaged images is said by ``describe`` alone.
 
     Raises:
       ValueError: a crop larger than both sides of every image, or images that do not fit into
@@ -45,21 +46,24 @@ class DeviceDataset:
             )
         decoded.keep(budget)
         tiles = decoded.tiles(data.tile, data.tile_stride)
+        good = tiles[decoded.kept[tiles[:, 0]]]
+        bad = np.flatnonzero(~decoded.kept[tiles[:, 0]])
+        tiles[bad] = good[bad * len(good) // len(tiles)]
         row = ROW_PIXELS * decoded.depth
         self.resident = ResidentImages.from_rows(
             decoded.pixels.reshape(-1, row),
             starts=decoded.starts // row,
             sides=decoded.sides,
-            tiles=tiles[decoded.kept[tiles[:, 0]]],
+            tiles=tiles,
             clean_channels=clean_channels(channels),
         )
         self._count = int(decoded.kept.sum())
         described = [source.describe()]
-        if len(self.resident) > self._count:
+        if len(self.resident) > len(decoded):
             described.append(f"{len(self.resident)} tiles")
         described += [f"{channels} channels", f"{decoded.describe()}, on each device"]
         if not decoded.complete:
-            described.append(f"{len(decoded) - self._count} damaged and left out")
+            described.append(f"{len(decoded) - self._count} damaged and replaced")
         self._description = ", ".join(described)
 
     def __len__(self) -> int:

@@ -31,7 +31,6 @@ when that barrier times out (20 minutes), unless JAX ends them before because a 
 
 import concurrent.futures
 import functools
-import json
 import logging as standard_logging
 import pathlib
 import re
@@ -41,12 +40,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import manifest
+from lcdnet_jax import manifest, processes
 
 Tree = Any
 T = TypeVar("T")
@@ -138,8 +136,12 @@ class Checkpoints:
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint, or None."""
+        """Step of the newest complete checkpoint, or None, as this process sees it."""
         return max(self.steps(), default=None)
+
+    def has_any(self, *, before: int | None = None) -> bool:
+        """Whether there is a complete checkpoint (of fewer steps), as process 0 sees it."""
+        return _in_first(lambda: any(before is None or step < before for step in self.steps()))
 
     def saved(self) -> str:
         """What is safely on disk now, in words for a message; waits for a save under way."""
@@ -201,7 +203,7 @@ class Checkpoints:
             restored = self._read(where, items, names)
         except Exception as error:  # Orbax raises bare Exceptions for damaged files
             failure = error
-        if _all_succeeded(failure is None):
+        if processes.all_succeeded(failure is None):
             if not verified:
                 logging.warning(
                     "%s has no manifest, as checkpoints of older versions: damage would go "
@@ -343,8 +345,11 @@ class Checkpoints:
         saving.rename(self.directory / str(step))
         trash = self.directory / _TRASH
         for old in self.steps()[: -self._keep]:
-            trash.mkdir(exist_ok=True)
-            (self.directory / str(old)).rename(_unused(trash / str(old)))
+            try:
+                trash.mkdir(exist_ok=True)
+                (self.directory / str(old)).rename(_unused(trash / str(old)))
+            except OSError as error:  # the new one is complete all the same
+                logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
             shutil.rmtree(trash, ignore_errors=True)
 
     def _join(self) -> None:
@@ -361,7 +366,7 @@ class Checkpoints:
             action()
         except Exception as error:  # Orbax wraps a full disk in several kinds
             failure = error
-        if _all_succeeded(failure is None):
+        if processes.all_succeeded(failure is None):
             return
         if jax.process_index() == 0 and failure is not None:  # else it may still be written
             self._remove(f"saving-{step}*")
@@ -460,40 +465,7 @@ def _unused(path: pathlib.Path) -> pathlib.Path:
 
 
 def _in_first(action: Callable[[], T]) -> T:
-    """Result or ``CheckpointError`` of an action of process 0, in every process.
-
-    All must call it. Results pass through JSON.
-    """
-    if jax.process_count() == 1:
-        return action()
-    from jax.experimental import multihost_utils
-
-    outcome: dict[str, Any] = {}
-    if jax.process_index() == 0:
-        try:
-            outcome["result"] = action()
-        except DamagedCheckpointError as error:
-            outcome["damaged"] = error.problem
-        except CheckpointError as error:
-            outcome["error"] = str(error)
-    encoded = np.frombuffer(json.dumps(outcome).encode(), np.uint8)
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(encoded.size)))
-    received = multihost_utils.broadcast_one_to_all(np.resize(encoded, size))
-    outcome = json.loads(received.tobytes())
-    if "damaged" in outcome:
-        raise DamagedCheckpointError(outcome["damaged"])
-    if "error" in outcome:
-        raise CheckpointError(outcome["error"])
-    return outcome["result"]
-
-
-def _all_succeeded(here: bool) -> bool:
-    """Whether all processes did; none goes on before all have come here."""
-    if jax.process_count() == 1:
-        return here
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.asarray(here)).all())
+    return processes.in_first(action, CheckpointError, DamagedCheckpointError)
 
 
 def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:

@@ -183,7 +183,10 @@ RULES: dict[str, Rule] = {
 
 # Fields that may change between two runs in one working directory: they alter what is reported
 # or kept, or how long the run is, but no step that was already made.
-_FREE = ("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints")
+_FREE = (
+    *("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
+    *("skip_nonfinite", "steps_per_call"),
+)
 _FREE_PREFIXES = (
     "eval.",
     "data.eval.",

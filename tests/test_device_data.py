@@ -442,16 +442,24 @@ def test_a_damaged_file_stops_and_is_named(config, damaged):
         input_pipeline.create_dataset(config, "train")
 
 
-def test_a_damaged_file_is_left_out(config, damaged):
+def test_a_damaged_file_is_replaced_and_others_stay_in_their_places(config, damaged, tmp_path):
     config.data.on_bad_image = "replace"
     data = input_pipeline.create_dataset(config, "train")
-    assert len(data) == len(data.resident) == 4
+    assert (len(data), len(data.resident)) == (4, 5)
     assert data.replaced == 0
     assert "4 decoded in memory" in data.describe()
-    assert data.describe().endswith("1 damaged and left out")
-    batch = draw(data.resident, 0, **STANDARD)["clean"]
-    levels = np.rint((np.asarray(batch).mean(axis=(1, 2, 3)) * 255 - 24) / 40).astype(int)
-    assert np.bincount(levels).tolist() == [4, 0, 4, 4, 4]
+    assert data.describe().endswith("1 damaged and replaced")
+
+    def levels(data):
+        batch = draw(data.resident, 0, **STANDARD | {"batch_size": 15})["clean"]
+        return np.rint((np.asarray(batch).mean(axis=(1, 2, 3)) * 255 - 24) / 40).astype(int)
+
+    before = levels(data)
+    assert np.bincount(before).tolist() == [6, 0, 3, 3, 3]
+    image_io.write(tmp_path / "1.jpg", np.full((40, 48, 3), 64, np.uint8))  # mended
+    after = levels(input_pipeline.create_dataset(config, "train"))
+    assert np.bincount(after).tolist() == [3, 3, 3, 3, 3]
+    np.testing.assert_array_equal(before[after != 1], after[after != 1])
 
 
 def test_only_damaged_files(tmp_path, config, damaged):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import socket
@@ -11,11 +12,13 @@ import sys
 import textwrap
 import time
 
+import jax
 import numpy as np
 import pytest
 
+import input_pipeline
 from lcdnet_jax import image_io
-from lcdnet_jax.training import distributed
+from lcdnet_jax.training import distributed, train_and_evaluate
 from lcdnet_jax.training.distributed import DistributedError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -29,7 +32,6 @@ CONFIG = """
         # With batch normalisation, whose statistics all devices share.
         config.network.name = "dncnn"
         config.network.kwargs = ConfigDict({"depth": 3, "features": 4})
-        config.data.where = "device"
         for split in ("train", "eval"):
             config.data[split].source, config.data[split].path = "folder", PHOTOS
         config.degradation.sigma_min = 5.0
@@ -47,15 +49,20 @@ def config(tmp_path_factory):
         image_io.write(folder / f"{i}.png", rng.integers(0, 256, (18 + i, 25, 3), np.uint8))
     path = tmp_path_factory.mktemp("config") / "two.py"
     path.write_text(textwrap.dedent(CONFIG).replace("PHOTOS", repr(str(folder))))
-    # What the processes find in place of TensorFlow, which data on the device does without.
-    path.with_name("tensorflow.py").write_text("raise ImportError('TensorFlow is missing')")
+    # What processes find in place of TensorFlow, if they look here.
+    blocked = path.with_name("blocked")
+    blocked.mkdir()
+    (blocked / "tensorflow.py").write_text("raise ImportError('TensorFlow is missing')")
     return path
 
 
 def start(config, workdir, *arguments, devices):
+    path = [str(ROOT)]
+    if "--config.data.where=device" in arguments:  # which does without it
+        path.insert(0, str(config.parent / "blocked"))
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{config.parent}{os.pathsep}{ROOT}",
+        "PYTHONPATH": os.pathsep.join(path),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -71,15 +78,16 @@ def start(config, workdir, *arguments, devices):
     )
 
 
-def start_two(config, workdir, *arguments):
+def flags_of_two(*arguments):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     together = (f"--coordinator=localhost:{port}", "--processes=2")
-    return [
-        start(config, workdir, *together, f"--process_index={i}", *arguments, devices=2)
-        for i in range(2)
-    ]
+    return [(*together, f"--process_index={i}", *arguments) for i in range(2)]
+
+
+def start_two(config, workdir, *arguments):
+    return [start(config, workdir, *each, devices=2) for each in flags_of_two(*arguments)]
 
 
 def end(process):
@@ -96,26 +104,29 @@ def losses(workdir):
     return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
 
-@pytest.fixture(scope="module")
-def one(config, tmp_path_factory):
-    """Working directory of one process with four devices."""
-    workdir = tmp_path_factory.mktemp("one")
-    output, code = end(start(config, workdir, devices=4))
-    assert code == 0, output
-    assert "metrics go to metrics.jsonl only (TensorFlow is missing)" in output
-    return workdir
+def train_here(path, workdir, where):
+    """What two processes must agree with: one, which is this one, with four devices."""
+    config = runpy.run_path(str(path))["get_config"]()
+    config.data.where = where
+    datasets = input_pipeline.create_datasets(config)
+    train_and_evaluate(config, workdir, datasets=datasets, devices=jax.devices()[:4])
+    return losses(workdir)
 
 
-@pytest.mark.parametrize(("strategy", "begun"), [("jit", True), ("pmap", False)])
-def test_two_processes_train_as_one(config, one, tmp_path, strategy, begun):
+@pytest.mark.parametrize(
+    ("strategy", "where", "begun"), [("jit", "host", True), ("pmap", "device", False)]
+)
+def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     """Until a signal that one of them gets; from the start, or from what one process has saved."""
+    alone = train_here(config, tmp_path / "one", where)
     workdir = tmp_path / "run"
     if begun:
-        shutil.copytree(one, workdir)
+        shutil.copytree(tmp_path / "one", workdir)
         for step in (8, 10):
             shutil.rmtree(workdir / "checkpoints" / str(step))
+    where = f"--config.data.where={where}"
     steps = ("--config.steps=4000", f"--config.parallel.strategy={strategy}")
-    first, second = start_two(config, workdir, *steps)
+    first, second = start_two(config, workdir, where, *steps)
     deadline = time.monotonic() + 100
     while not (workdir / "checkpoints" / "12").exists():
         if (first.poll(), second.poll()) != (None, None):
@@ -133,14 +144,29 @@ def test_two_processes_train_as_one(config, one, tmp_path, strategy, begun):
     assert ("continuing after step 6" in first_output) == begun
     assert f"step {saved - 1}/4000" in first_output
     assert "/4000" not in second_output  # process 0 alone reports
-    both, alone = losses(workdir), losses(one)
+    no_events = "metrics go to metrics.jsonl only (TensorFlow is missing)"
+    assert (no_events in first_output) == where.endswith("device")
+    both = losses(workdir)
     assert sorted(both) == list(range(1, saved + 1))
     np.testing.assert_allclose([both[i] for i in alone], [*alone.values()], rtol=1e-5)
 
     if begun:  # and on in one process
-        output, code = end(start(config, workdir, f"--config.steps={saved + 2}", devices=2))
+        steps = f"--config.steps={saved + 2}"
+        output, code = end(start(config, workdir, where, steps, devices=2))
         assert code == 0, output
         assert f"continuing after step {saved}" in output
+
+
+def test_processes_that_were_started_differently(config, tmp_path):
+    """Refused by both, before anything is written."""
+    started = [
+        start(config, tmp_path / "run", *arguments, f"--config.seed={i}", devices=1)
+        for i, arguments in enumerate(flags_of_two("--config.data.where=device"))
+    ]
+    for output, code in [end(process) for process in started]:
+        assert code == 1, output
+        assert "other configurations, or other training images, than process 0" in output
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_process(config, tmp_path, monkeypatch):

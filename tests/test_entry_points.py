@@ -171,6 +171,19 @@ class TestTrain:
         assert "continuing after step 8" in capsys.readouterr().out
         assert (copy / "checkpoints" / "9").is_dir()
 
+    def test_replays_a_step(self, workdir, data, capsys):
+        before = (workdir / "metrics.jsonl").read_text()
+        assert run(*train(workdir, data, "--replay=6")) is None
+        out = capsys.readouterr().out
+        assert "after step 4 of " in out
+        assert "step 6: loss 0." in out
+        with np.load(workdir / "replay" / "6" / "batch.npz") as batch:
+            assert batch["restored"].shape == batch["degraded"].shape == (8, 16, 16, 3)
+        assert (workdir / "replay" / "6" / "batch.png").is_file()
+        assert (workdir / "metrics.jsonl").read_text() == before
+        message = error_of(*train(workdir, data, "--replay=9"))
+        assert message.startswith("the run has no step 9: config.steps is 8")
+
     @pytest.mark.parametrize(
         ("argument", "message"),
         [
@@ -188,6 +201,7 @@ class TestTrain:
             ("--config.init_from=nowhere", "nowhere/checkpoints does not exist"),
             ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
             ("--config=nowhere.py", "No such file or directory: 'nowhere.py'"),
+            ("--profile=bad", "--profile=bad is no range of steps; use START:STOP with 1 <= START"),
         ],
     )
     def test_mistakes(self, data, tmp_path, argument, message):

@@ -1,7 +1,6 @@
 """The step on several devices, under every strategy: the numbers of one device, and no traffic."""
 
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from benchmarks.check_parallel import exchanges
 from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
@@ -133,13 +133,9 @@ class Run:
             self.text = program.as_text()
         self.state, self.metrics = program(placed, given)
 
-    def traffic(self):
-        """Sizes of what is added up over devices, and names of other exchanges."""
-        results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", self.text)
-        shapes = [s for text in results for s in re.findall(r"\b[a-z]+\d+\[([\d,]*)\]", text)]
-        sizes = [math.prod(int(n) for n in s.split(",") if n) for s in shapes]
-        others = r"\b(all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
-        return sizes, re.findall(others, self.text)
+    def exchanges(self):
+        """How many numbers are summed over devices, and how many other exchanges there are."""
+        return exchanges(self.text)
 
 
 def assert_same(one, other, tolerance=1e-5):
@@ -162,12 +158,12 @@ def test_eight_devices_give_the_numbers_of_one(network):
 
     many = Run(config_of(network), 8, one.start)
     assert_same(one, many)
-    reduced, others = many.traffic()
-    assert others == []
+    summed, others = many.exchanges()
+    assert others == 0
     # Each gradient once, and a few numbers: loss, PSNR, sizes of masks, batch statistics.
     parameters = sum(x.size for x in jax.tree.leaves(one.start.params))
     statistics = 2 * sum(x.size for x in jax.tree.leaves(one.start.batch_stats))
-    assert parameters <= sum(reduced) <= parameters + statistics + 30
+    assert parameters <= summed <= parameters + statistics + 30
 
     assert_same(one, Run(config_of(network, **{"parallel.strategy": "pmap"}), 8, one.start))
 
@@ -182,6 +178,7 @@ def test_divided_state():
     assert kernel.addressable_shards[0].data.shape == (3, 3, 3, 12)
     averaged = divided.state.ema["Conv_1"]["kernel"]
     assert averaged.addressable_shards[0].data.shape == (3, 3, 12, 3)
+    assert divided.exchanges()[1] > 0  # parameters are gathered
     assert divided.state.params["Conv_0"]["bias"].sharding.is_fully_replicated
     whole = divided.parallel.whole(divided.state.params)
     np.testing.assert_array_equal(whole["Conv_0"]["kernel"], kernel)
@@ -195,7 +192,7 @@ def test_batches_drawn_on_the_devices(strategy):
     one = Run(config_of("norm", **fields), 1)
     many = Run(config_of("norm", **fields, **{"parallel.strategy": strategy}), 8, one.start)
     assert_same(one, many)
-    assert many.traffic()[1] == []
+    assert many.exchanges()[1] == 0
 
 
 @pytest.mark.parametrize(("strategy", "where"), [("jit", "device"), ("pmap", "host")])

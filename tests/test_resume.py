@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import input_pipeline
 from configs import tiny
 from lcdnet_jax import image_io, networks
-from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.training import loop, train_and_evaluate
 
 
 class ConvNet(nn.Module):
@@ -28,7 +28,7 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None):
-        y = nn.Conv(4, (3, 3))(x)
+        y = nn.Conv(48, (3, 3))(x)  # large enough to be divided
         y = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(y)
         return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
 
@@ -40,6 +40,16 @@ def registered():
         jax.config.update("jax_disable_most_optimizations", True)  # quicker to compile
         yield
         jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    """Whatever the strategy, no step after the first compiles anything."""
+
+    def warning(*args):
+        pytest.fail(str(args))
+
+    monkeypatch.setattr(loop.logging, "warning", warning)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +98,10 @@ SFM = {"sfm.rate": 0.5}
         ({**SFM, "data.where": "device"}, (2, 5)),
         ({"data.where": "device", "steps_per_call": 2, "log_every": 2}, (2, 4)),
         ({"parallel.strategy": "pmap", **SFM}, (2,)),
+        ({"parallel.state_shards": 4, "data.where": "device"}, (4,)),
         ({"optimizer.schedule": "step", "optimizer.decay_every": 2, "skip_nonfinite": 1}, (3,)),
     ],
-    ids=["device", "host", "accumulated", "resident", "calls", "pmap", "guarded"],
+    ids=["device", "host", "accumulated", "resident", "calls", "pmap", "divided", "guarded"],
 )
 def test_any_cut_changes_no_bit(photos, tmp_path, fields, cuts):
     config = config_for(photos, **fields)
@@ -116,8 +127,10 @@ def test_on_other_devices(photos, tmp_path):
     assert len(actual) == 12
     np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
 
-    # The strategy may change as well.
+    # The strategy may change as well, and how the state is divided.
     run(config, elastic, steps=14, devices=2, **{"parallel.strategy": "pmap"})
-    run(config, tmp_path / "straight", steps=14)
+    run(config, elastic, steps=16, devices=8, **{"parallel.state_shards": 4})
+    run(config, elastic, steps=18, devices=2, **{"parallel.state_shards": 2})
+    run(config, tmp_path / "straight", steps=18)
     expected, actual = losses(tmp_path / "straight"), losses(elastic)
     np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import (
     NonFiniteLossError,
+    Stopped,
     create_state,
     loop,
     make_optimizer,
@@ -278,6 +280,35 @@ class TestFailures:
             run(config, tmp_path, interrupt_at=2)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_equal_trees(run(config, tmp_path).params, trained[1].params)
+
+    def test_interrupt_in_the_last_step_takes_nothing_away(
+        self, config, tmp_path, trained, interruptible
+    ):
+        state = run(config, tmp_path, interrupt_at=7)
+        assert_equal_trees(state, trained[1])
+        rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        assert [r["step"] for r in map(json.loads, rows) if "eval/sigma50/psnr" in r] == [4, 8]
+
+    def test_interrupt_while_the_first_step_compiles(self, config, tmp_path, interruptible):
+        with pytest.raises(Stopped, match="stopped after step 1; it is saved") as stopped:
+            run(config, tmp_path, interrupt_at=0)
+        assert stopped.value.exit_code == 130
+        assert (tmp_path / "checkpoints" / "1").is_dir()
+
+    def test_second_interrupt_acts_at_once(self, config, tmp_path, interruptible):
+        class Twice(Noise):
+            def batches(self, *args, **kwargs):
+                for step, batch in enumerate(super().batches(*args, **kwargs)):
+                    if step == 2:
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(0.01)  # handled between two lines of Python
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(0.01)
+                    yield batch
+
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            train_and_evaluate(config, tmp_path, datasets={"train": Twice(), "eval": images()})
+        assert not isinstance(stopped.value, Stopped)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupt_during_evaluation_saves_too(self, config, tmp_path, interruptible, number):

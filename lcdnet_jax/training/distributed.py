@@ -46,13 +46,16 @@ def initialize(
     found = "flags" if not missing else launcher(os.environ)
     if mode == "off" or (mode == "auto" and found is None):
         return None
+    # JAX's own way of noticing SIGTERM, which would swallow those before the first step.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, processes, index, initialization_timeout=timeout)
     except Exception as error:  # of several kinds, by cause
         raise DistributedError(
             f"cannot join the other processes ({found or 'no launcher found'}): {error}\nCheck "
             "that all of them were started, with the same coordinator address and a port that is "
-            "free there and reachable from all hosts; --distributed=off trains on this host alone"
+            "free there and reachable from all hosts. --coordinator, --processes and "
+            "--process_index need no launcher; --distributed=off trains on this host alone"
         ) from error
     return (
         f"process {jax.process_index()} of {jax.process_count()} (found by {found or 'JAX'}), "

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import processes
 from lcdnet_jax.training import signals
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
@@ -23,12 +24,13 @@ from lcdnet_jax.training.profile import Profile
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.reports import (
     Compilations,
+    Means,
     Progress,
     Reporter,
     ReportError,
     device_memory,
 )
-from lcdnet_jax.training.start import initial_state, open_workdir
+from lcdnet_jax.training.start import check_hosts_agree, initial_state, open_workdir
 from lcdnet_jax.training.state import TrainState
 
 
@@ -96,7 +98,9 @@ def train_and_evaluate(
     """
     config_lib.validate(config)
     parallel = Parallel.over(config, devices)
-    workdir = open_workdir(config, pathlib.Path(workdir))
+    check_hosts_agree(config, datasets["train"])
+    workdir = pathlib.Path(workdir)
+    open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
     reporter = None
     try:
@@ -105,10 +109,17 @@ def train_and_evaluate(
         start_step = int(state.step)
         reporter = Reporter(workdir, start_step=start_step, active=jax.process_index() == 0)
         _introduce(config, reporter, state, datasets, parallel, origin)
+        if start_step % config.steps_per_call:
+            raise config_lib.ConfigError(
+                f"the run stands after step {start_step}, which is no multiple of "
+                f"config.steps_per_call ({config.steps_per_call}); choose a divisor"
+            )
         if start_step >= config.steps:
             reporter.say(f"nothing to do: {start_step} of {config.steps} steps are made")
             return state
         loop = _Loop(config, parallel, checkpoints, reporter)
+        if jax.process_index() != 0:
+            profile = None
         return loop.run(module, state, datasets, Profile(workdir / "profile", profile))
     except ReportError as error:
         raise checkpoints_lib.CheckpointError(
@@ -136,7 +147,7 @@ class _Loop:
         self._checkpoints = checkpoints
         self._reporter = reporter
         self._unread: list[Mapping[str, Any]] = []  # of one call each, on the devices
-        self._rows: list[Mapping[str, Any]] = []  # of one step each, read, not yet reported
+        self._means = Means()  # of what is read and not yet reported
         self._skipped_in_a_row = 0
         self._compilations = Compilations()
 
@@ -151,6 +162,7 @@ class _Loop:
         evaluate = PeriodicEvaluation(config, module, datasets["eval"], self._reporter)
         program = compile_program(module, make_optimizer(config), config, self._parallel, state)
         start_step = int(state.step)
+        state = self._parallel.to_train(state)
         progress = Progress(start_step, config.steps, config.batch_size)
         with contextlib.ExitStack() as stack:
             next_input = self._inputs(datasets["train"], start_step, stack)
@@ -189,7 +201,7 @@ class _Loop:
                 if due["checkpoint"]:
                     with progress.saving():
                         self._save(step, state)
-                if due["eval"] and not number:
+                if due["eval"] and (not number or step == config.steps):
                     with progress.paused():
                         self._evaluate(evaluate, step, state)
                 if step == config.steps:
@@ -204,7 +216,8 @@ class _Loop:
                         number,
                     )
         self._reporter.say(
-            f"done: {config.steps} steps, checkpoint in {self._checkpoints.directory}"
+            f"done: {config.steps} steps, {config.steps * config.batch_size} images seen, "
+            f"checkpoint in {self._checkpoints.directory}"
         )
         return state
 
@@ -241,8 +254,8 @@ class _Loop:
         if self._compilations.count > self._compiled:
             self._compiled = self._compilations.count
             logging.warning(
-                "step %d was compiled again, the %d. program: its input has another shape or type "
-                "than before, which makes training slow if it happens often",
+                "step %d was compiled anew (programs so far: %d), because its input has another "
+                "shape, type or placement than before; often, this makes training slow",
                 step,
                 self._compiled,
             )
@@ -259,7 +272,7 @@ class _Loop:
         ]
         for number, row in enumerate(rows, step - len(rows) + 1):
             self._check_finite(number, row)
-        self._rows += rows
+            self._means.add(row)
 
     def _check_finite(self, step: int, row: Mapping[str, Any]) -> None:
         if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
@@ -272,18 +285,17 @@ class _Loop:
             self._reporter.say(f"{what}; passed over, the parameters stay as they are ({look})")
             return
         raise NonFiniteLossError(
-            f"{what}; {self._checkpoints.saved()}. Lower config.optimizer.learning_rate or set "
-            f"config.optimizer.clip_norm, or {look}"
+            f"{what}; {self._checkpoints.saved()}. Pass over such steps (config.skip_nonfinite); "
+            "begin another run from there (config.init_from, another --workdir) with a lower "
+            f"config.optimizer.learning_rate or a config.optimizer.clip_norm; or {look}"
         )
 
     def _report(self, step: int, progress: Progress, data: Any) -> None:
-        means = _means(self._rows)
-        self._rows = []
+        means = self._means.taken()
         line, numbers = progress.line(step, means)
         replaced = getattr(data, "replaced", 0)
         self._reporter.say(line + (f"  {replaced} damaged images replaced" if replaced else ""))
-        # JSON has no NaN, which is what the mean of no step is.
-        scalars = {f"train/{name}": value for name, value in means.items() if value == value}
+        scalars = {f"train/{name}": value for name, value in means.items()}
         scalars |= {"images_seen": step * self._config.batch_size, **numbers, **device_memory()}
         self._reporter.scalars(step, scalars)
 
@@ -292,15 +304,17 @@ class _Loop:
 
     def _evaluate(self, evaluate: PeriodicEvaluation, step: int, state: TrainState) -> None:
         variables = self._parallel.whole(state.variables())
-        if jax.process_index() != 0:
+        failure: Exception | None = None
+        if jax.process_index() == 0:
+            try:
+                evaluate(step, variables)
+            except Exception as error:  # a damaged image, say: the steps made are not lost
+                failure = error
+        if processes.all_succeeded(failure is None):
             return
-        try:
-            evaluate(step, variables)
-        except Exception:  # a damaged image, say: the steps made are not lost
-            if jax.process_count() == 1:  # others would not come to save their part
-                self._save(step, state)
-                self._checkpoints.finish(step)
-            raise
+        self._save(step, state)
+        self._checkpoints.finish(step)
+        raise failure or RuntimeError("process 0 could not evaluate, see its output")
 
 
 def _introduce(
@@ -324,15 +338,6 @@ def _introduce(
     reporter.say(
         f"{config.network.name} in {config.network.dtype}, global batch {config.batch_size}, "
         f"{config.batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
-        f"{config.parallel.strategy}{divided}); {origin}"
+        f"{config.parallel.strategy}{divided}); {origin}, "
+        f"{int(state.step) * config.batch_size} images seen"
     )
-
-
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over the steps that were not passed over; of the learning rate the newest."""
-    good = [row for row in rows if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])]
-    means = {
-        name: float(np.mean([row[name] for row in good])) if good else math.nan for name in rows[0]
-    }
-    skipped = {"skipped": float(len(rows) - len(good))} if len(good) < len(rows) else {}
-    return means | {"learning_rate": float(rows[-1]["learning_rate"]), **skipped}

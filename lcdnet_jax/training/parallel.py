@@ -61,7 +61,8 @@ class Parallel:
             raise ConfigError(
                 f"config.batch_size / config.accumulate ({config.batch_size} / "
                 f"{config.accumulate}) is not divisible by the {len(devices)} devices; use a "
-                f"multiple of {len(devices) * config.accumulate} as batch_size"
+                f"multiple of {len(devices) * config.accumulate} as batch_size, or fewer devices "
+                "(CUDA_VISIBLE_DEVICES)"
             )
         mesh = Mesh(np.array(devices).reshape(-1, shards), ("data", "state"))
         return cls(config.parallel.strategy, mesh)
@@ -116,8 +117,8 @@ class Parallel:
 
     def put_everywhere(self, tree: Tree) -> Tree:
         """Host arrays, the same on each host, onto every device."""
-        if self.strategy == "pmap":  # which takes what this host's devices hold
-            return jax.device_put(tree, NamedSharding(self.mesh.local_mesh, PartitionSpec()))
+        if self.strategy == "pmap":
+            return jax.device_put(tree, self._as_pmap_returns)
         return jax.tree.map(
             lambda x: jax.make_array_from_callback(x.shape, self.replicated, lambda part: x[part]),
             tree,
@@ -168,16 +169,28 @@ class Parallel:
     def whole(self, tree: Tree) -> Tree:
         """The arrays of a state on the host; all hosts must call it."""
         if self.divides_state:
-            tree = jax.jit(lambda x: x, out_shardings=self.replicated)(tree)
+            tree = jax.device_put(tree, self.replicated)
         return jax.device_get(tree)
+
+    def to_train(self, tree: Tree) -> Tree:
+        """The arrays of a state as the compiled program gives them back; else it compiles twice."""
+        return self._rewrapped(tree, self._as_pmap_returns) if self.strategy == "pmap" else tree
 
     def to_save(self, tree: Tree) -> Tree:
         """The arrays of a state as arrays over all hosts, of which each saves its share."""
-        if self.strategy != "pmap" or jax.process_count() == 1:
-            return tree
+        return self._rewrapped(tree, self.replicated) if self.strategy == "pmap" else tree
+
+    @property
+    def _as_pmap_returns(self) -> NamedSharding:
+        """Placement of what is the same on all devices of this host, which is all pmap knows of."""
+        devices = self.mesh.local_mesh.devices.flatten()
+        return NamedSharding(Mesh(devices, ("data",)), PartitionSpec())
+
+    def _rewrapped(self, tree: Tree, sharding: NamedSharding) -> Tree:
+        """The same copies on this host's devices, under another name."""
         return jax.tree.map(
             lambda x: jax.make_array_from_single_device_arrays(
-                x.shape, self.replicated, [shard.data for shard in x.addressable_shards]
+                x.shape, sharding, [shard.data for shard in x.addressable_shards]
             ),
             tree,
         )

@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import jax
+from absl import logging
 
 from lcdnet_jax.config import ConfigError
 
@@ -26,7 +27,10 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
 
 
 class Profile:
-    """A profiler trace of some steps; does nothing without a range."""
+    """A profiler trace of some steps; does nothing without a range.
+
+    A trace that cannot be made is worth a warning, but not the end of a training.
+    """
 
     def __init__(self, directory: pathlib.Path, steps: tuple[int, int] | None):
         self._directory = directory
@@ -36,15 +40,32 @@ class Profile:
     def before(self, first: int, last: int) -> None:
         """Before a call that makes the steps ``first`` to ``last``."""
         if self._range and first <= self._range[1] and last >= self._range[0] and not self._running:
-            jax.profiler.start_trace(self._directory)
-            self._running = True
+            try:
+                jax.profiler.start_trace(self._directory)
+                self._running = True
+            except RuntimeError as error:
+                self._range = None
+                logging.warning("no profiler trace: %s", error)
 
     def ends_after(self, step: int) -> bool:
         """Whether ``step`` is the last one, or beyond it."""
         return self._running and self._range is not None and step >= self._range[1]
 
     def end(self) -> None:
-        """Writes the trace, once."""
-        if self._running:
+        """Writes the trace, once; at the end of a run that has made no such step, says so."""
+        if self._range is None:
+            return
+        (start, stop), self._range = self._range, None
+        if not self._running:
+            logging.warning("no profiler trace: this run has made none of steps %d:%d", start, stop)
+            return
+        self._running = False
+        try:
             jax.profiler.stop_trace()
-            self._running, self._range = False, None
+        except RuntimeError as error:
+            logging.warning(
+                "no profiler trace, as %s cannot be written: %s; free disk space or check "
+                "permissions",
+                self._directory,
+                error,
+            )

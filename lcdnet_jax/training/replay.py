@@ -1,7 +1,9 @@
 """Making one step of a run again, to look at what went wrong in it."""
 
+import contextlib
+import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,8 +23,10 @@ from lcdnet_jax.training.start import check_same_run, initial_state
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import make_loss
 
-# Images drawn, of a batch.
-_DRAWN = 4
+Arrays = dict[str, np.ndarray]
+
+# Images drawn, of a batch; names listed, of parameters.
+_DRAWN, _LISTED = 4, 8
 
 
 def replay(
@@ -31,9 +35,12 @@ def replay(
     """Makes step number ``step`` (from 1) of a run again, and writes what went into it.
 
     A batch is a pure function of (seed, step), and the state before it follows from the newest
-    checkpoint below: the steps in between are made again, on one device, and nothing of the run is
-    changed. Prints for each image of the batch what is not finite and its PSNR, and the
-    largest and all non-finite gradients.
+    checkpoint below: the steps in between are made again, on this host's devices, and nothing of
+    the run is changed. On other devices than the run's, or instead of its strategy "pmap" or
+    several ``steps_per_call``, numbers may differ in the last digits.
+
+    Prints, for each image of the batch, its PSNR and range or the first value that is not finite,
+    and which parameters and gradients are not finite or have the largest norm.
 
     Args:
         config: The configuration of the run.
@@ -42,125 +49,189 @@ def replay(
         datasets: As for :func:`train_and_evaluate`; "train" alone is used.
 
     Returns:
-        ``workdir``/replay/<step>: batch.npz with what the step saw ("clean", "degraded", "mask")
-        and gave ("restored"), and a picture of the first images.
+        ``workdir``/replay/<step>: batch.npz with what the step saw (as :func:`prepare` gives it:
+        "degraded" is the network's input, "clean" the target) and what the network gave
+        ("restored"), and batch.png with the first images.
 
     Raises:
         ConfigError, CheckpointError: As :func:`train_and_evaluate`, or for a step that the run
-            has not.
+            has not made by itself.
     """
+    if jax.process_count() > 1:
+        raise config_lib.ConfigError(
+            f"a step is made again by one process, but there are {jax.process_count()}; start one, "
+            "with --distributed=off"
+        )
     config_lib.validate(config)
     workdir = pathlib.Path(workdir)
     check_same_run(config, workdir)
     if not 1 <= step <= config.steps:
         raise config_lib.ConfigError(
-            f"step {step} is none of the run, which has {config.steps}; steps count from 1"
+            f"the run has no step {step}: config.steps is {config.steps}, and steps count from 1"
         )
-    # The same maths on one device; the strategy must not ask for more.
+    stored = config_lib.load(workdir / "config.json", training=True)
     config = config.copy_and_resolve_references()
-    config.steps_per_call = config.parallel.state_shards = 1
-    config.parallel.strategy = "jit"
-    parallel = Parallel.over(config, jax.local_devices()[:1])
+    # May differ, see above.
+    config.resume, config.init_from = stored.resume, stored.init_from
+    config.skip_nonfinite = stored.skip_nonfinite
+    # So that each step can be reached, and a batch is one array of all devices.
+    config.steps_per_call, config.parallel.strategy = 1, "jit"
+    devices = jax.local_devices()
+    devices = devices[: math.gcd(len(devices), config.batch_size // config.accumulate)]
+    config.parallel.state_shards = math.gcd(len(devices), config.parallel.state_shards)
+    parallel = Parallel.over(config, devices)
     module = config_lib.network(config)
     checkpoints = checkpoints_lib.Checkpoints(workdir)
     try:
         state, origin = initial_state(config, module, checkpoints, parallel, before=step)
     finally:
         checkpoints.close()
-    print(f"{origin}; making {step - 1 - int(state.step)} steps before step {step}", flush=True)
-
-    tx = make_optimizer(config)
-    data, start = datasets["train"], int(state.step)
-    if config.data.where == "device":
-        images = parallel.put_everywhere(data.resident)
-        given = iter(lambda: images, None)
-    else:
-        batches = data.batches(start)
-        given = (parallel.put_batches([batch]) for batch in batches)
-    program = compile_program(module, tx, config, parallel, state)
-    for _ in range(start, step - 1):
-        state, _ = program(state, next(given))
-    batch = next(given)
-    if config.data.where == "device":
-        batch = device_data.draw(
-            batch,
-            step - 1,
-            seed=config.seed,
-            crop=config.data.crop,
-            augment=config.data.augment,
-            batch_size=config.batch_size,
+    start = int(state.step)
+    if start >= step:  # no checkpoint of its own is that old
+        raise config_lib.ConfigError(
+            f"step {step} was not made in {workdir}, which goes on after step {start} of "
+            f"{config.resume}; use --workdir={config.resume}"
         )
-    prepared, restored, loss, grads = _step_again(module, config, state, batch)
     folder = workdir / "replay" / str(step)
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {name: prepared[name] for name in ("clean", "degraded", "mask")}
-        np.savez(folder / "batch.npz", **arrays, restored=restored)
-        image_io.write(folder / "batch.png", _drawn(prepared, restored))
-    except OSError as error:
-        raise checkpoints_lib.CheckpointError(
-            f"cannot write to {folder}: {error.strerror or error}; free disk space or check "
-            "permissions"
-        ) from error
-    _print(step, prepared, restored, loss, grads)
-    print(f"written: {folder}/batch.npz, batch.png", flush=True)
+    print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
+
+    program = compile_program(module, make_optimizer(config), config, parallel, state)
+    with _inputs(config, parallel, datasets["train"], start) as inputs:
+        for number in range(start + 1, step):
+            state, row = program(state, next(inputs))
+            jax.block_until_ready(row)  # else batches would pile up on the devices
+            if config.log_every and number % config.log_every == 0:
+                print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
+        seen, restored, loss, grads = _step_again(module, config, parallel, state, next(inputs))
+    for line in _findings(step, jax.device_get(state), seen, restored, loss, grads):
+        print(line)
+    with _writing(folder):
+        arrays: dict[str, Any] = {**seen, "restored": restored}
+        np.savez(folder / "batch.npz", **arrays)
+        image_io.write(folder / "batch.png", _drawn(seen, restored))
+    print(f"written to {folder}: batch.npz, batch.png", flush=True)
     return folder
 
 
+@contextlib.contextmanager
+def _inputs(
+    config: ConfigDict, parallel: Parallel, data: Any, start: int
+) -> Iterator[Iterator[Any]]:
+    """What the program takes for the steps after ``start`` steps."""
+    if config.data.where == "device":
+        images = parallel.put_everywhere(data.resident)
+        yield iter(lambda: images, None)
+        return
+    batches = data.batches(start)
+    try:
+        yield (parallel.put_batches([batch]) for batch in batches)
+    finally:
+        if hasattr(batches, "close"):  # what reads ahead must stop
+            batches.close()
+
+
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, image_io.ImageError) as error:
+        raise checkpoints_lib.CheckpointError(
+            f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}; free disk "
+            "space or check permissions"
+        ) from error
+
+
 def _step_again(
-    module: Any, config: ConfigDict, state: TrainState, batch: Mapping[str, jax.Array]
-) -> tuple[dict[str, np.ndarray], np.ndarray, float, Any]:
+    module: Any, config: ConfigDict, parallel: Parallel, state: TrainState, given: Any
+) -> tuple[Arrays, np.ndarray, float, Any]:
     """What the network saw and gave, and the loss and its gradients, on the host."""
 
-    def run(state: TrainState, batch: Mapping[str, jax.Array]) -> Any:
-        prepared = prepare(batch, config, step=state.step, axis_name=None)
-        variables = {"params": state.params}
-        if state.batch_stats:
-            variables["batch_stats"] = state.batch_stats
+    def see(given: Any, step: jax.Array) -> Any:
+        if config.data.where == "device":
+            given = device_data.draw(
+                given,
+                step,
+                seed=config.seed,
+                crop=config.data.crop,
+                augment=config.data.augment,
+                batch_size=config.batch_size,
+            )
+            given = parallel.spread_batch(given)
+        return dict(prepare(given, config, step=step, axis_name=None))
+
+    def compare(params: Any, stats: Any, batch: Any) -> Any:
+        params = parallel.gathered(params)
+        variables = {"params": params, **({"batch_stats": stats} if stats else {})}
         restored, _ = module.apply(
-            variables, prepared["degraded"], train=True, mutable=["batch_stats"]
+            variables, batch["degraded"], train=True, mutable=["batch_stats"]
         )
         grad = jax.value_and_grad(make_loss(module, config), has_aux=True)
-        (loss, _), grads = grad(state.params, state.batch_stats, prepared)
-        return dict(prepared), restored, loss, grads
+        (loss, (_, stats)), grads = grad(params, stats, batch)
+        return restored, loss, grads, stats
 
-    return jax.device_get(jax.jit(run)(state, batch))
+    seen = jax.device_get(jax.jit(see)(given, state.step))
+    # In the parts of the step, which are what fits into memory.
+    compare, stats, parts = jax.jit(compare), state.batch_stats, config.accumulate
+    restored = np.empty_like(seen["clean"])
+    results = []
+    for i in range(parts):
+        part = parallel.put_batches([{name: x[i::parts] for name, x in seen.items()}])
+        restored[i::parts], *result, stats = compare(state.params, stats, part)
+        results.append(jax.device_get(result))
+    loss, grads = jax.tree.map(lambda *values: sum(values) / parts, *results)
+    return seen, restored, float(loss), grads
 
 
-def _drawn(batch: Mapping[str, np.ndarray], restored: np.ndarray) -> np.ndarray:
+def _drawn(seen: Arrays, restored: np.ndarray) -> np.ndarray:
     rows = []
-    for clean, degraded, image in zip(batch["clean"], batch["degraded"], restored, strict=True):
-        pictures = [("degraded", degraded), ("restored", image), ("clean", clean)]
+    for clean, degraded, image in zip(
+        *(x[:_DRAWN] for x in (seen["clean"], seen["degraded"], restored)), strict=True
+    ):
         shown = [
             (name, np.nan_to_num(picture[..., : clean.shape[-1]], posinf=1.0, neginf=0.0))
-            for name, picture in pictures
+            for name, picture in (("input", degraded), ("output", image), ("target", clean))
         ]
         rows.append(panels.draw_panel(shown, clean=shown[-1][1], width=192))
-    return np.concatenate(rows[:_DRAWN])
+    return np.concatenate(rows)
 
 
-def _print(
-    step: int, batch: Mapping[str, np.ndarray], restored: np.ndarray, loss: float, grads: Any
-) -> None:
-    print(f"step {step}: loss {float(loss)}")
-    psnr = np.asarray(metrics.psnr(jnp.asarray(restored), jnp.asarray(batch["clean"])))
-    arrays = {"clean": batch["clean"], "degraded": batch["degraded"], "restored": restored}
+def _findings(
+    step: int, state: TrainState, seen: Arrays, restored: np.ndarray, loss: float, grads: Any
+) -> Iterator[str]:
+    """Lines that say what a step was like."""
+    norms = _norms(grads)
+    yield f"step {step}: loss {loss:.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
+    psnr = np.asarray(metrics.psnr(jnp.asarray(restored), jnp.asarray(seen["clean"])))
+    arrays = {"input": seen["degraded"], "target": seen["clean"], "output": restored}
     for i, value in enumerate(psnr):
-        notes = [
-            f"{name} {'not finite' if not np.isfinite(array[i]).all() else _range(array[i])}"
-            for name, array in arrays.items()
-        ]
-        print(f"  image {i}: psnr {value:.2f} dB, {', '.join(notes)}")
-    norms = {
+        described = ", ".join(f"{name} {_described(array[i])}" for name, array in arrays.items())
+        yield f"  image {i}: psnr {value:.2f} dB, {described}"
+    before = _norms({"params": state.params, "batch_stats": state.batch_stats})
+    for what, found in (("state before the step", before), ("gradients", norms)):
+        bad = [name for name, norm in found.items() if not np.isfinite(norm)]
+        if bad:
+            more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+            yield f"  {what} not finite: {', '.join(bad[:_LISTED])}{more}"
+    finite = {name: norm for name, norm in norms.items() if np.isfinite(norm)}
+    for name in sorted(finite, key=lambda name: -finite[name])[:_LISTED]:
+        yield f"  gradient norm {finite[name]:.3e}  {name}"
+
+
+def _described(image: np.ndarray) -> str:
+    bad = np.argwhere(~np.isfinite(image))
+    if not bad.size:
+        return f"{image.min():.3f} to {image.max():.3f}"
+    if len(bad) == image.size:
+        return "not finite"
+    where = ", ".join(map(str, bad[0]))
+    return f"not finite in {len(bad)} of {image.size} values (the first at [{where}])"
+
+
+def _norms(tree: Any) -> dict[str, float]:
+    """Norms of the arrays by path, as float32 has them: what overflows counts as infinite."""
+    return {
         jax.tree_util.keystr(path, simple=True, separator="/"): float(np.linalg.norm(leaf.ravel()))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
-    if bad:
-        print(f"  gradients that are not finite ({len(bad)} of {len(norms)}): {', '.join(bad[:8])}")
-    for name in sorted(set(norms) - set(bad), key=lambda name: -norms[name])[:5]:
-        print(f"  gradient norm {norms[name]:.3e}  {name}")
-
-
-def _range(array: np.ndarray) -> str:
-    return f"{array.min():.3f} to {array.max():.3f}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import threading
@@ -55,18 +56,21 @@ class Reporter:
             self._events = metric_writers.SummaryWriter(str(workdir))
 
     def say(self, text: str) -> None:
-        """Prints a line, at once."""
+        """Prints a line, at once, where there still is somebody to read it."""
         if self._active:
-            print(text, flush=True)
+            with contextlib.suppress(OSError):
+                print(text, flush=True)
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Adds numbers of one step to both logs."""
+        """Adds the finite ones of these numbers (JSON has no others) to both logs."""
         if not self._active:
             return
+        scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
         with _writing(), self._jsonl.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         if self._events is not None:
-            self._events.write_scalars(step, scalars)
+            with _writing_events():
+                self._events.write_scalars(step, scalars)
 
     def panel(self, step: int, name: str, panel: np.ndarray) -> None:
         """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<name>.png and to TensorBoard."""
@@ -77,7 +81,8 @@ class Reporter:
             folder.mkdir(exist_ok=True)
             image_io.write(folder / f"{step:07d}_{name}.png", panel)
         if self._events is not None:
-            self._events.write_images(step, {name: panel[None]})
+            with _writing_events():
+                self._events.write_images(step, {name: panel[None]})
 
     def close(self) -> None:
         """Flushes the logs; a log that cannot be written is only worth a warning here."""
@@ -86,6 +91,40 @@ class Reporter:
                 self._events.close()
             except Exception as error:  # TensorFlow raises kinds of its own on a full disk
                 logging.warning("TensorBoard events are incomplete: %s", error)
+
+
+class Means:
+    """Means of metrics over the steps since they were last taken, but those passed over."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._good = self._skipped = 0
+        self._learning_rate = math.nan
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds the metrics of one step."""
+        self._learning_rate = float(row["learning_rate"])
+        good = math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])
+        self._good += good
+        self._skipped += not good
+        for name, value in row.items():
+            self._sums[name] = self._sums.get(name, 0.0) + (float(value) if good else 0.0)
+
+    def taken(self) -> dict[str, float]:
+        """The means, NaN where all steps were passed over; of the learning rate the newest.
+
+        "skipped", the number of steps passed over, is there if there are any.
+        """
+        count = self._good or math.nan
+        means = {name: total / count for name, total in self._sums.items()}
+        if self._skipped:
+            means["skipped"] = float(self._skipped)
+        means["learning_rate"] = self._learning_rate
+        self._clear()
+        return means
 
 
 class Progress:
@@ -238,4 +277,12 @@ def _writing() -> Iterator[None]:
     except OSError as error:
         raise ReportError(error.strerror or str(error)) from error
     except image_io.ImageError as error:
+        raise ReportError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _writing_events() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # TensorFlow raises kinds of its own on a full disk
         raise ReportError(str(error)) from error

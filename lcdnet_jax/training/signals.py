@@ -88,9 +88,10 @@ def listening(parallel: Parallel) -> Iterator[Stop]:
             signal.signal(number, handler)
 
     def handle(number: int, frame: Any) -> None:
-        print("stopping after this step, then saving; once more to stop at once", flush=True)
         stop.received = number
         restore()
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            print("stopping after this step, then saving; once more to stop at once", flush=True)
 
     for number in previous:
         signal.signal(number, handle)

@@ -1,6 +1,9 @@
 """How a run begins: its working directory, and the state that it starts from."""
 
+import hashlib
+import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,42 +12,77 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import processes
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.state import TrainState, abstract_state, create_state
 
 
-def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Makes the directory, or checks that its run has the same configuration."""
+    processes.in_first(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
+
+
+def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     stored = workdir / "config.json"
+    folder = workdir / "checkpoints"
+    begun = folder.is_dir() and any(folder.iterdir())
+    to_store = config
     if stored.exists():
-        check_same_run(config, workdir)
-    elif (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").iterdir()):
+        check_same_run(config, workdir, begun=begun)
+        # Where the run came from, which a command that continues it need not say again.
+        before = config_lib.load(stored, training=True)
+        to_store = config.copy_and_resolve_references()
+        to_store.resume, to_store.init_from = before.resume, before.init_from
+    elif begun:
         raise config_lib.ConfigError(
             f"{workdir} holds checkpoints but no config.json; restore that file or use another "
             "--workdir"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            config_lib.save(config, stored)
+        config_lib.save(to_store, stored)
     except OSError as error:
         raise config_lib.ConfigError(
             f"cannot write to the working directory {workdir}: {error.strerror or error}; choose a "
             "writable --workdir on a disk with free space"
         ) from error
-    return workdir
 
 
-def check_same_run(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Refuses a working directory whose run has another configuration."""
+def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = True) -> None:
+    """Refuses a working directory whose run has another configuration.
+
+    Args:
+        config: What is given.
+        workdir: Its config.json is compared.
+        begun: Whether the run has saved anything; else it must also start from the same.
+    """
     stored = config_lib.load(workdir / "config.json", training=True)
     changed = config_lib.differences(stored, config)
+    if not begun:
+        changed += [
+            f"config.{name}: {stored[name]!r} there, {config[name]!r} given"
+            for name in ("resume", "init_from")
+            if stored[name] != config[name]
+        ]
     if changed:
         raise config_lib.ConfigError(
             f"{workdir} holds a run with another configuration:\n  "
             + "\n  ".join(changed)
             + "\nUse another working directory, or set these fields back to continue that run."
+        )
+
+
+def check_hosts_agree(config: ConfigDict, data: Any) -> None:
+    """Refuses processes that were given other configurations or images than process 0."""
+    mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    if config.data.where == "device":
+        mine.update(np.asarray(data.resident.table).tobytes())
+    first = processes.in_first(mine.hexdigest)
+    if not processes.all_succeeded(first == mine.hexdigest()):
+        raise config_lib.ConfigError(
+            "the processes of this run have other configurations, or other training images, than "
+            "process 0; start all with the same command, on the same files"
         )
 
 
@@ -68,14 +106,14 @@ def initial_state(
     tx = make_optimizer(config)
     how = {"ema": config.ema_decay > 0, "place": parallel.of_state}
     abstract = abstract_state(module, tx, **how)
-    if any(before is None or step < before for step in checkpoints.steps()):
+    if checkpoints.has_any(before=before):
         state = _restored(checkpoints, abstract, parallel, before=before)
         return state, f"continuing after step {int(state.step)} of {checkpoints.directory}"
     if config.resume:
         check_same_run(config, pathlib.Path(config.resume))
         source = checkpoints_lib.Checkpoints(config.resume)
         try:
-            if source.latest_step() is None:
+            if not source.has_any():
                 raise checkpoints_lib.CheckpointError(
                     f"config.resume: {source.directory} holds no complete checkpoint"
                 )

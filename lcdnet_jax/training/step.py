@@ -38,7 +38,7 @@ def make_train_step(
     still to be added to, and the target is another image. Metrics are float32 scalars: "loss",
     "psnr" (dB, output unclipped, against the objective's target, which may be a noisy image),
     "grad_norm" (before clipping) and "learning_rate". With ``config.skip_nonfinite`` a step whose
-    loss or gradient is not finite changes nothing but the count of steps.
+    loss, gradient or batch statistics are not finite changes nothing but the counts of steps.
     """
     loss_and_aux = make_loss(module, config, axis_name=axis_name)
     schedule = make_schedule(config)
@@ -89,9 +89,17 @@ def make_train_step(
         )
         if config.skip_nonfinite:
             finite = jnp.isfinite(loss) & jnp.isfinite(new_metrics["grad_norm"])
+            for leaf in jax.tree.leaves(stats):  # may overflow where nothing else does
+                finite &= jnp.isfinite(leaf).all()
+            new_metrics["grad_norm"] = jnp.where(finite, new_metrics["grad_norm"], jnp.nan)
             unchanged = state.replace(step=new_state.step)
             new_state = jax.tree.map(
-                lambda new, old: jnp.where(finite, new, old), new_state, unchanged
+                # Counts go on, or the learning rate would fall behind the step.
+                lambda new, old: jnp.where(
+                    finite | jnp.issubdtype(new.dtype, jnp.integer), new, old
+                ),
+                new_state,
+                unchanged,
             )
         return new_state, new_metrics
 

@@ -1,0 +1,442 @@
+"""Kills a training again and again, then compares it with one that was never interrupted.
+
+    python -m benchmarks.soak_resume                          # 50 kills
+    python -m benchmarks.soak_resume --signal TERM --kills 5
+
+The run is train.py as a user starts it, in a process group of its own: SADNet of configs/tiny.py on
+photographs, with frequency masking, two parts a step, averaged parameters, a schedule of the
+learning rate, and a checkpoint every four steps. Half of the kills come at any moment between the
+start and about the second checkpoint; the others are aimed at restoring, at the writing of a
+checkpoint, just before and just after its manifest, and at the deletion of an old one. Then the
+same command is given again. A run that has reached its end is compared, and a new one started.
+
+It must end with the same state as the uninterrupted run, bit by bit (parameters, state of the
+optimiser, averages, step), and with the same loss, PSNR, gradient norm and learning rate in
+metrics.jsonl, each step once. After SIGTERM the exit code must be 143 and no step be lost. If not,
+the exit status is 1. The last line is JSON:
+
+    kills, restarts      processes killed, and started in the directory of a killed one
+    runs                 compared at their end
+    hit                  number of kills by what they hit; `while_saving` of them a save
+    leftovers            restarts that found an incomplete or half deleted checkpoint
+    steps_made           reported by all processes; `steps_lost` of them had to be made again
+    seconds              without the uninterrupted run
+
+To start in seconds, processes share compiled programs, and TensorFlow, which only writes events for
+TensorBoard then, is hidden from them, unless it reads the images (--data host).
+"""
+
+import argparse
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_EVERY, _KEEP = 4, 2
+
+_FIELDS = {
+    "accumulate": 2,
+    "sfm.rate": 0.5,
+    "degradation.sigma_min": 10.0,
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup_steps": 5,
+    "log_every": 1,  # a mean over several steps would be another one after a restart among them
+    "eval_every": 0,
+    "checkpoint_every": _EVERY,
+    "keep_checkpoints": _KEEP,
+}
+
+_REPORTED = ("train/loss", "train/psnr", "train/grad_norm", "train/learning_rate")
+
+# The stages of a save in their order, see lcdnet_jax/checkpoints.py, and how many seconds later a
+# kill that is aimed at one may come. Those of 0 last milliseconds.
+_STAGES = {
+    "writing": 0.6,
+    "before the manifest": 0.0,
+    "after the manifest": 0.0,
+    "before deleting": 0.0,
+    "deleting": 0.01,
+}
+
+
+class SoakError(Exception):
+    """The training did what it must not do."""
+
+
+def main() -> None:
+    """Makes the uninterrupted run, then the others, and prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    parser.add_argument("--steps", type=int, default=80, help="of a whole run")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--data", choices=("device", "host"), default="device")
+    parser.add_argument("--workdir", help="new directory to keep; default: one that is deleted")
+    options = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")  # the trainings need the memory of the accelerator
+    silence_orbax()
+    workdir = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="soak_resume-")).absolute()
+    if workdir.exists() and any(workdir.iterdir()):
+        parser.error(f"{workdir} is not empty; give another --workdir")
+    print(f"working in {workdir}", flush=True)
+    soak = _Soak(options, workdir)
+    problem = ""
+    try:
+        soak.run()
+    except SoakError as error:
+        problem = str(error)
+    print(json.dumps({**soak.result(), "equal": not problem}), flush=True)
+    if problem:
+        sys.exit(f"error: {problem}\nAll that was written is in {workdir}")
+    if not options.workdir:
+        shutil.rmtree(workdir)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Disk:
+    """What a directory of checkpoints holds."""
+
+    newest: int
+    stage: str
+    leftovers: tuple[str, ...]
+
+    @classmethod
+    def look(cls, directory: pathlib.Path, before: int = 0) -> "_Disk":
+        """Now; ``before`` is the newest step when the process began."""
+        try:
+            names = sorted(os.listdir(directory))
+        except FileNotFoundError:
+            names = []
+        complete = [int(name) for name in names if name.isdigit()]
+        leftovers = tuple(name for name in names if not name.isdigit())
+        newest = max(complete, default=0)
+        # One too many from before stays until the next save.
+        stage = "before deleting" if len(complete) > _KEEP and newest > before else ""
+        for name in leftovers:
+            if name == "trash":
+                stage = "deleting"
+            elif "orbax-checkpoint-tmp" in name:
+                stage = "writing"
+            else:
+                written = (directory / name / "manifest.json").exists()
+                stage = "after the manifest" if written else "before the manifest"
+        return cls(newest, stage, leftovers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Life:
+    """One process of a run: how it ended, what it printed, the disk at the signal and after."""
+
+    exit_code: int
+    seconds: float
+    output: str
+    before: _Disk
+    at_signal: _Disk
+    after: _Disk
+
+    @property
+    def steps(self) -> list[int]:
+        """Those it has made and reported."""
+        return [int(step) for step in re.findall(r"^step (\d+)/", self.output, re.MULTILINE)]
+
+    @property
+    def lost(self) -> int:
+        """Number of steps that the next process makes again."""
+        return sum(step > self.after.newest for step in self.steps)
+
+    @property
+    def hit(self) -> str:
+        """What it was doing when the signal came."""
+        if not self.steps:  # what is on disk is from an earlier life
+            began = "; continuing after" in self.output or "; starting afresh" in self.output
+            return "compiling" if began else "starting or restoring"
+        killed = self.exit_code == -signal.SIGKILL
+        return (self.after if killed else self.at_signal).stage or "steps"
+
+
+class _Soak:
+    """The uninterrupted run, and all others.
+
+    Args:
+        options: Of the command line.
+        workdir: For the directories "uninterrupted", "run-1", "run-2" and so on, what each of
+            their processes prints, and compiled programs.
+    """
+
+    def __init__(self, options: argparse.Namespace, workdir: pathlib.Path):
+        self._options = options
+        self._workdir = workdir
+        self._hidden = workdir / "hidden"
+        self._random = random.Random(options.seed)
+        self._reach: list[float] = []  # seconds that processes took to their first checkpoint
+        self._hits: collections.Counter[str] = collections.Counter()
+        self._restarts = self._runs = self._leftovers = self._made = self._lost = 0
+        self._start = time.perf_counter()
+
+    def run(self) -> None:
+        """Kills and compares.
+
+        Raises:
+            SoakError: If a training fails, or its end is not that of the uninterrupted one.
+        """
+        uninterrupted = self._workdir / "uninterrupted"
+        self._hidden.mkdir(parents=True)
+        (self._hidden / "tensorflow.py").write_text("raise ImportError('hidden by soak_resume')\n")
+        life = self._live(uninterrupted, 0, None)
+        _check_end(life, uninterrupted)
+        wanted = read_state(uninterrupted)
+        print(f"uninterrupted run of {self._options.steps} steps: {life.seconds:.0f} s", flush=True)
+        self._start = time.perf_counter()
+        aims = self._aims()
+        while self._hits.total() < self._options.kills:
+            self._runs += 1
+            directory = self._workdir / f"run-{self._runs}"
+            self._live_and_die(directory, aims)
+            problems = state_differences(wanted, read_state(directory))
+            problems += metrics_differences(uninterrupted, directory)
+            if problems:
+                raise SoakError("\n  ".join([f"{directory} is not as {uninterrupted}:", *problems]))
+            print(f"run {self._runs} has ended as the uninterrupted one", flush=True)
+
+    def result(self) -> dict[str, Any]:
+        """The numbers of the last line."""
+        return {
+            "benchmark": "soak_resume",
+            "signal": self._options.signal,
+            "data": self._options.data,
+            "steps": self._options.steps,
+            "kills": self._hits.total(),
+            "restarts": self._restarts,
+            "runs": self._runs,
+            "while_saving": sum(self._hits[stage] for stage in _STAGES),
+            "hit": dict(self._hits.most_common()),
+            "leftovers": self._leftovers,
+            "steps_made": self._made,
+            "steps_lost": self._lost,
+            "seconds": round(time.perf_counter() - self._start, 1),
+        }
+
+    def _live_and_die(self, directory: pathlib.Path, aims: Iterator[tuple[str, float]]) -> None:
+        """One run to its end, killed as long as kills are left."""
+        for number in itertools.count():
+            killed = self._hits.total()
+            aim = next(aims) if killed < self._options.kills else None
+            life = self._live(directory, number, aim)
+            self._restarts += number > 0
+            self._leftovers += bool(life.before.leftovers)
+            self._made += len(life.steps)
+            self._lost += life.lost
+            if life.exit_code == 0:
+                return _check_end(life, directory)
+            self._check_kill(life)
+            self._hits[life.hit] += 1
+            killed += 1
+            assert aim is not None
+            eta = (time.perf_counter() - self._start) / killed * (self._options.kills - killed)
+            print(
+                f"kill {killed}/{self._options.kills}, run {self._runs}, after {life.seconds:.1f} "
+                f"s, aimed at {aim[0]}: hit {life.hit}; newest checkpoint {life.before.newest} -> "
+                f"{life.after.newest}, {life.lost} steps lost, leftovers: "
+                f"{', '.join(life.after.leftovers) or 'none'}; ETA {eta / 60:.1f} min",
+                flush=True,
+            )
+
+    def _aims(self) -> Iterator[tuple[str, float]]:
+        """What to wait for, and how many seconds after it the signal comes."""
+        if self._options.signal == "TERM":
+            while True:
+                yield "steps", self._random.uniform(0.0, 3.0)
+        for aim, spread in itertools.cycle([*_STAGES.items(), ("restoring", 1.5)]):
+            yield aim, self._random.uniform(0.0, spread)
+            reach = statistics.median(self._reach[-5:] or [10.0])
+            yield "any moment", self._random.uniform(0.0, 1.3 * reach)
+
+    def _live(self, directory: pathlib.Path, number: int, aim: tuple[str, float] | None) -> _Life:
+        """Runs train.py until it ends or is killed."""
+        config, checkpoints = directory / "config.json", directory / "checkpoints"
+        before = disk = _Disk.look(checkpoints)
+        configured = _written(config)
+        wait_for = self._random.choice([0, _EVERY])  # steps to save before an aimed kill
+        output = directory.with_name(f"{directory.name}.{number:02}.log")
+        begin = time.perf_counter()
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                self._command(directory),
+                cwd=_ROOT,
+                env=self._environment(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        stepping, reached, due = False, False, float("inf")
+        try:
+            while process.poll() is None:
+                now = time.perf_counter()
+                disk = _Disk.look(checkpoints, before.newest)
+                stepping = stepping or "\nstep " in output.read_text()
+                if aim and not reached and disk.newest > before.newest:
+                    reached = True
+                    self._reach.append(now - begin)
+                if aim and due == float("inf"):
+                    begun = {"any moment"}
+                    if _written(config) != configured:
+                        begun.add("restoring")
+                    if stepping:
+                        begun.add("steps")
+                    if stepping and disk.stage and disk.newest >= before.newest + wait_for:
+                        stages = list(_STAGES)  # one that was missed has begun as well
+                        begun.update(stages[: stages.index(disk.stage) + 1])
+                    if aim[0] in begun:
+                        due = now + aim[1]
+                if now >= due:
+                    os.killpg(process.pid, signal.Signals[f"SIG{self._options.signal}"])
+                    break
+                # Some stages last milliseconds.
+                time.sleep(0.0005 if stepping and aim and aim[0] in _STAGES else 0.02)
+            process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            raise SoakError(f"{output}: not ended 5 minutes after the signal") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        return _Life(
+            exit_code=process.returncode,
+            seconds=time.perf_counter() - begin,
+            output=output.read_text(),
+            before=before,
+            at_signal=disk,
+            after=_Disk.look(checkpoints, before.newest),
+        )
+
+    def _command(self, directory: pathlib.Path) -> list[str]:
+        fields = {**_FIELDS, "steps": self._options.steps, "data.where": self._options.data}
+        return [
+            *(sys.executable, "train.py", "--config", "configs/tiny.py"),
+            *("--workdir", str(directory)),
+            *(f"--config.{name}={value}" for name, value in fields.items()),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        hidden = str(self._hidden) if self._options.data == "device" else ""
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [hidden, os.environ.get("PYTHONPATH")])),
+            "JAX_COMPILATION_CACHE_DIR": str(self._workdir / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+    def _check_kill(self, life: _Life) -> None:
+        if self._options.signal == "KILL":
+            if life.exit_code != -signal.SIGKILL:
+                raise SoakError(f"exit code {life.exit_code}:\n{life.output[-3000:]}")
+        elif life.exit_code != 143 or life.lost or life.after.leftovers:
+            raise SoakError(
+                f"after SIGTERM the exit code is {life.exit_code}, not 143; {life.lost} steps are "
+                f"lost; leftovers: {', '.join(life.after.leftovers) or 'none'}\n"
+                + life.output[-3000:]
+            )
+
+
+def _written(path: pathlib.Path) -> int | None:
+    """When a file was last written; train.py writes config.json just before it restores."""
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def _check_end(life: _Life, directory: pathlib.Path) -> None:
+    if life.exit_code != 0:
+        raise SoakError(f"exit code {life.exit_code}:\n{life.output[-3000:]}")
+    if life.after.leftovers:  # one complete checkpoint too many stays until the next save
+        raise SoakError(f"{directory} has leftovers at its end: {', '.join(life.after.leftovers)}")
+
+
+def read_state(workdir: pathlib.Path) -> dict[str, Any]:
+    """The newest checkpoint, verified: its items as trees of NumPy arrays, and "step"."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    checkpoints = Checkpoints(workdir)
+    try:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise SoakError(f"{workdir} holds no complete checkpoint")
+        expected = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), checkpoints.items(step)
+        )
+        items = checkpoints.restore(step, expected)
+    finally:
+        checkpoints.close()
+    return {"step": np.int64(step), **jax.tree.map(np.asarray, items)}
+
+
+def state_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """A line for each array of two trees that is not the same bit by bit."""
+    theirs, ours = (
+        {
+            jax.tree_util.keystr(path): np.asarray(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (wanted, found)
+    )
+    lines = [f"{name} is missing" for name in theirs if name not in ours]
+    lines += [f"{name} is unknown" for name in ours if name not in theirs]
+    for name in theirs.keys() & ours.keys():
+        a, b = theirs[name], ours[name]
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            lines.append(f"{name} is {b.dtype}{list(b.shape)}, not {a.dtype}{list(a.shape)}")
+        elif a.tobytes() != b.tobytes():  # so that NaN equals itself, and 0 is not -0
+            count = sum(x.tobytes() != y.tobytes() for x, y in zip(a.flat, b.flat, strict=True))
+            lines.append(f"{name}: {count} of {a.size} values differ")
+    return sorted(lines)
+
+
+def metrics_differences(wanted: pathlib.Path, found: pathlib.Path) -> list[str]:
+    """A line for each step of two runs whose numbers in metrics.jsonl are not the same, once.
+
+    Args:
+        wanted: Working directory of the uninterrupted run.
+        found: That of the other one.
+    """
+    theirs, ours = dict(_training_rows(wanted)), _training_rows(found)
+    counts = collections.Counter(step for step, _ in ours)
+    lines = [f"metrics: step {step} is missing" for step in theirs if step not in counts]
+    lines += [f"metrics: step {step} is there {n} times" for step, n in counts.items() if n > 1]
+    for step, numbers in ours:
+        if numbers != theirs.get(step):
+            lines.append(f"metrics: step {step} has {numbers}, not {theirs.get(step)}")
+    return lines
+
+
+def _training_rows(workdir: pathlib.Path) -> list[tuple[int, dict[str, float]]]:
+    rows = []
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            raise SoakError(f"{workdir}/metrics.jsonl has a line that is no JSON: {line}") from None
+        if "train/loss" in row:
+            rows.append((row["step"], {name: row[name] for name in _REPORTED}))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
