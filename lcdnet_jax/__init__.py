@@ -11,11 +11,14 @@ from lcdnet_jax._version import __version__
 
 if TYPE_CHECKING:
     from lcdnet_jax import (
+        cards,
         convert,
         degradations,
         evaluation,
+        export,
         image_io,
         inference,
+        interchange,
         losses,
         metrics,
         networks,
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
 
 _SUBMODULES = (
     "alignment",
+    "cards",
     "convert",
     "degradations",
     "evaluation",
+    "export",
     "image_io",
     "inference",
+    "interchange",
     "losses",
     "metrics",
     "networks",

@@ -1,32 +1,38 @@
-"""Weights of PyTorch models as Flax variables.
+"""Weights of PyTorch models as Flax variables, and back.
 
 Each network's parameters carry the names of its official PyTorch code, up to the rule of its
-layout below, so that a conversion is a renaming and a transposition. Files need PyTorch to be
-read; :func:`from_torch` takes a state dict as NumPy arrays, wherever they come from.
+layout below, so that a conversion is a renaming and a transposition, exact both ways. A network
+without official code has names of our own, by these rules:
+
+- A module's key is its Flax path, joined by dots; a name that is a keyword of Python gets an
+  underscore at its end (``mid.blocks.0.global_.out``), so that it can be an attribute.
+- Blocks whose Flax parameters are stacked have their numbers: ``enc3.blocks.27.norm1.weight``.
+- Convolutions are ``weight`` (out, in, kh, kw), depthwise ones (out, 1, kh, kw), and ``bias``;
+  dense layers are convolutions of 1x1, (out, in, 1, 1).
+- Normalisations are ``weight`` and ``bias``, with ``running_mean`` and ``running_var`` where they
+  keep statistics.
+- A block's own factors, one for each channel, are (1, channels, 1, 1).
+
+Files need PyTorch to be read; :func:`from_torch` takes a state dict as NumPy arrays, wherever they
+come from.
 """
 
-import hashlib
-import json
+import functools
+import keyword
 import os
-import pathlib
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints, networks
-from lcdnet_jax import config as config_lib
-from lcdnet_jax._version import __version__
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class _Layout:
     Attributes:
         transposed: Pattern of PyTorch modules whose kernels are stored (in, out, kh, kw).
         dead: Pattern of keys that some official checkpoints hold but never use.
+        stacked: Pattern of Flax modules whose leaves hold several blocks, along their first axis.
         rename: PyTorch's path of a module from Flax's, both joined by dots.
     """
 
     transposed: str = r"(?!)"
     dead: str = r"(?!)"
+    stacked: str = r"(?!)"
     rename: Callable[[str], str] = lambda path: path
 
 
@@ -56,8 +64,15 @@ def _sequential(path: str) -> str:
     return f"{stack}.{stack}.{max(place, 0)}"
 
 
+def _attributes(path: str) -> str:
+    """Names that ``self.NAME`` can have: global -> global_."""
+    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in path.split("."))
+
+
+# Networks that are not here keep their names, and have nothing special.
 _LAYOUTS = {
     "dncnn": _Layout(rename=_sequential),
+    "lcdnet": _Layout(stacked=r"\w+\.blocks\b", rename=_attributes),
     "memnet": _Layout(rename=_numbered),
     # The official class makes a BatchNorm after each first convolution and does not call it.
     "n3net": _Layout(
@@ -74,12 +89,13 @@ _LAYOUTS = {
         # Until April 2020 the code made these layers also where they were never called.
         dead=r"(res[2-4]|dres[1-4])\.conv0\..*|offset4\.offset_conv2\..*",
     ),
-    "unet_n2n": _Layout(),
 }
+# Counts of batches, for plain averages of statistics; load_state_dict does not miss them.
 _ALWAYS_DEAD = r".*\.num_batches_tracked"
 _LEAF_NAMES = {
     "kernel": "weight",
     "scale": "weight",
+    "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
 }
@@ -88,11 +104,12 @@ _LEAF_NAMES = {
 def from_torch(
     name: str, state_dict: Mapping[str, np.ndarray], **network_kwargs: Any
 ) -> dict[str, Any]:
-    """Converts the weights of an official PyTorch model.
+    """Converts the weights of a PyTorch model.
 
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
-        state_dict: PyTorch names to arrays; a leading ``module.`` is accepted.
+        state_dict: PyTorch names to arrays; a leading ``module.`` is accepted. Names are those of
+            the official code; of a network without, those of :func:`to_torch`.
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Returns:
@@ -101,57 +118,165 @@ def from_torch(
     Raises:
         ValueError: If any key is missing, unknown or of another shape; the message lists all.
     """
-    layout = _layout(name)
-    module = networks.create(name, **network_kwargs)
-    variables, dropped = _converted(module, layout, state_dict, f"{name} with {network_kwargs}")
+    variables, dropped = converted(name, state_dict, network_kwargs)
     if dropped:
         logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dropped))
     return variables
 
 
-def _layout(name: str) -> _Layout:
-    if name not in _LAYOUTS:
-        unpublished = name in networks.available()
-        raise ValueError(
-            f"no conversion for {name!r}"
-            + (", of which no official weights are published" if unpublished else "")
-            + f"; known: {', '.join(sorted(_LAYOUTS))}"
-        )
-    return _LAYOUTS[name]
-
-
-def _converted(
-    module: nn.Module, layout: _Layout, state_dict: Mapping[str, np.ndarray], described: str
+def converted(
+    name: str, state_dict: Mapping[str, np.ndarray], network_kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Flax variables, and the keys that went unused."""
+    """As :func:`from_torch`: the variables, and the keys that went unused."""
+    layout, wanted = _layout_and_leaves(name, network_kwargs)
     given = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
-    wanted = flatten_dict(checkpoints.abstract_variables(module))
 
-    converted, missing, misshaped = {}, [], []
+    found, missing, misshaped = {}, [], []
     for path, leaf in wanted.items():
-        key, to_flax = _torch_key(path, layout)
-        if key not in given:
-            missing.append(key)
-            continue
-        value = to_flax(given.pop(key))
-        if value.shape != leaf.shape:
-            misshaped.append(f"{key} gives {value.shape}, the network needs {leaf.shape}")
-        converted[path] = jnp.asarray(value, jnp.float32)
+        keys = _torch_keys(path, leaf.shape, layout)
+        blocks = []
+        for key in keys:
+            if key not in given:
+                missing.append(key)
+                continue
+            shape = leaf.shape[1:] if _is_stacked(path, layout) else leaf.shape
+            axes, expected = _torch_axes(path, shape, layout)
+            value = given.pop(key)
+            if value.shape != expected:
+                misshaped.append(f"{key} gives {value.shape}, the network needs {expected}")
+                continue
+            blocks.append(value.transpose(np.argsort(axes)).reshape(shape))
+        if len(blocks) == len(keys):
+            whole = np.stack(blocks) if _is_stacked(path, layout) else blocks[0]
+            found[path] = jnp.asarray(whole, jnp.float32)
 
     dead = sorted(k for k in given if re.fullmatch(f"{_ALWAYS_DEAD}|{layout.dead}", k))
     extra = sorted(set(given) - set(dead))
+    _refuse(f"these are not the weights of {name} with {dict(network_kwargs)}",
+            missing, extra, misshaped)  # fmt: skip
+    return unflatten_dict(found), dead
+
+
+def to_torch(
+    name: str, variables: Mapping[str, Any], **network_kwargs: Any
+) -> dict[str, np.ndarray]:
+    """Converts Flax variables into a PyTorch state dict; the inverse of :func:`from_torch`.
+
+    What official files hold and never use is left out: ``num_batches_tracked``, which
+    ``load_state_dict`` does not miss, and N3Net's ``bn1`` layers, for which its official class
+    wants ``strict=False``.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        variables: What the network's ``init`` or a checkpoint gives.
+        **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+
+    Returns:
+        PyTorch names to float32 arrays in PyTorch's layout: names of the official code, or of our
+        own by the rules of this module.
+
+    Raises:
+        ValueError: If any variable is missing, unknown or of another shape; the message lists all.
+    """
+    layout, wanted = _layout_and_leaves(name, network_kwargs)
+    given = flatten_dict(dict(variables))
+    _check_variables(given, wanted, f"{name} with {network_kwargs}")
+    state_dict = {}
+    for path in wanted:
+        whole = np.asarray(given[path], np.float32)
+        blocks = whole if _is_stacked(path, layout) else [whole]
+        for key, block in zip(_torch_keys(path, whole.shape, layout), blocks, strict=True):
+            axes, shape = _torch_axes(path, block.shape, layout)
+            padded = (1,) * (len(axes) - block.ndim) + block.shape
+            turned = block.reshape(padded).transpose(axes)
+            # A copy, since PyTorch's tensors are writable.
+            state_dict[key] = np.array(turned, order="C").reshape(shape)
+    return state_dict
+
+
+def check_variables(
+    name: str, variables: Mapping[str, Any], network_kwargs: Mapping[str, Any]
+) -> None:
+    """Raises ValueError, listing all problems, unless these are variables of the network."""
+    _, wanted = _layout_and_leaves(name, network_kwargs)
+    given = flatten_dict(dict(variables))
+    _check_variables(given, wanted, f"{name} with {dict(network_kwargs)}")
+
+
+def _check_variables(
+    given: Mapping[tuple[str, ...], Any], wanted: Mapping[tuple[str, ...], Any], described: str
+) -> None:
+    misshaped = [
+        f"{'/'.join(path)} is {np.shape(given[path])}, the network needs {leaf.shape}"
+        for path, leaf in wanted.items()
+        if path in given and np.shape(given[path]) != leaf.shape
+    ]
+    missing, extra = (
+        ["/".join(path) for path in sorted(set(one) - set(other))]
+        for one, other in ((wanted, given), (given, wanted))
+    )
+    _refuse(f"these are not variables of {described}", missing, extra, misshaped)
+
+
+def _layout_and_leaves(
+    name: str, network_kwargs: Mapping[str, Any]
+) -> tuple[_Layout, dict[tuple[str, ...], Any]]:
+    """How a network is converted, and the shape of each of its variables."""
+    return _LAYOUTS.get(name, _Layout()), _leaves(networks.create(name, **network_kwargs))
+
+
+@functools.lru_cache(maxsize=8)  # tracing LCDNet takes seconds
+def _leaves(module: nn.Module) -> dict[tuple[str, ...], Any]:
+    return flatten_dict(checkpoints.abstract_variables(module))
+
+
+def _refuse(title: str, missing: list[str], unknown: list[str], misshaped: list[str]) -> None:
     problems = [
-        f"{title}: {'; '.join(keys)}"
-        for title, keys in (("missing", missing), ("unknown", extra), ("wrong shape", misshaped))
+        f"{kind}: {'; '.join(keys)}"
+        for kind, keys in (("missing", missing), ("unknown", unknown), ("wrong shape", misshaped))
         if keys
     ]
     if problems:
         raise ValueError(
-            f"these are not the weights of {described}\n  "
+            f"{title}\n  "
             + "\n  ".join(problems)
             + "\nCheck the network's fields (channels, sizes, preset), or the file."
         )
-    return unflatten_dict(converted), dead
+
+
+def _is_stacked(path: tuple[str, ...], layout: _Layout) -> bool:
+    return re.match(layout.stacked, ".".join(path[1:-1])) is not None
+
+
+def _torch_keys(path: tuple[str, ...], shape: tuple[int, ...], layout: _Layout) -> list[str]:
+    """PyTorch keys of a Flax leaf: one, or one for each block that it holds."""
+    *modules, leaf = path[1:]  # path[0] is the collection
+    module, name = ".".join(modules), _LEAF_NAMES.get(leaf, leaf)
+    if stack := re.match(layout.stacked, module):
+        inside = module[stack.end() :]
+        modules = [f"{stack[0]}.{number}{inside}" for number in range(shape[0])]
+    else:
+        modules = [module]
+    return [f"{layout.rename(module)}.{name}" for module in modules]
+
+
+def _torch_axes(
+    path: tuple[str, ...], shape: tuple[int, ...], layout: _Layout
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Order of a Flax leaf's axes in PyTorch, and its shape there.
+
+    The leaf has as many axes as the order: it gets axes of length 1 in front where it has fewer.
+    """
+    *modules, leaf = path[1:]
+    if leaf == "kernel":  # (kh, kw, in, out); of dense layers (in, out)
+        transposed = re.fullmatch(layout.transposed, layout.rename(".".join(modules)))
+        axes: tuple[int, ...] = (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
+    elif leaf in _LEAF_NAMES:
+        axes = tuple(range(len(shape)))
+    else:  # factors, (channels,)
+        axes = (0, 3, 1, 2)
+    padded = (1,) * (len(axes) - len(shape)) + tuple(shape)
+    return axes, tuple(padded[axis] for axis in axes)
 
 
 def convert_file(
@@ -161,118 +286,25 @@ def convert_file(
     *,
     network_kwargs: Mapping[str, Any] | None = None,
     force: bool = False,
-) -> dict[str, Any]:
-    """Turns a PyTorch weights file into a checkpoint directory, all or nothing.
+) -> Any:
+    """Turns a PyTorch weights file into a checkpoint directory: ``interchange.export_params``."""
+    from lcdnet_jax import interchange  # which imports this module
 
-    ``Restorer.from_checkpoint``, eval.py and ``config.init_from`` take the directory. Beside the
-    checkpoint and its configuration it holds ``card.json``, which says where the weights are from.
+    return interchange.export_params(
+        path, output, network=name, network_kwargs=network_kwargs, force=force
+    )
 
-    Args:
-        name: Network name, as for :func:`lcdnet_jax.networks.create`.
-        path: The file, see :func:`read_state_dict`.
-        output: The directory to write.
-        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
-        force: Replace ``output`` where it is an earlier conversion.
 
-    Returns:
-        What ``card.json`` holds: "network", its "kwargs" and "channels", the number of
-        "parameters", the "input_range" that the weights were trained for, the "source" (the
-        file's name and SHA-256), the keys "dropped" as unused, and the version of "lcdnet_jax".
-
-    Raises:
-        ImportError, OSError, ValueError: As :func:`read_state_dict` and :func:`from_torch`; also
-            for an output that may not be replaced or cannot be written.
-        CheckpointError: If the disk refuses.
-    """
-    output = pathlib.Path(output).resolve()
-    _check_free(output, force)
-    layout = _layout(name)
-    module, config = _network(name, network_kwargs or {})
-    state_dict = read_state_dict(path)
-    described = f"{name} with {dict(network_kwargs or {})}"
-    variables, dropped = _converted(module, layout, state_dict, described)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    card = {
-        "network": name,
-        "kwargs": config.network.kwargs.to_dict(),
-        "channels": config.data.channels,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        "input_range": list(getattr(module, "input_range", (0.0, 1.0))),
-        "source": {"file": pathlib.Path(path).name, "sha256": digest},
-        "dropped": dropped,
-        "lcdnet_jax": __version__,
-    }
+def import_torch(purpose: str) -> Any:
+    """PyTorch; ImportError naming the extra where it cannot be imported."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
-            made = pathlib.Path(scratch) / "new"
-            _write(made, variables, config, card)
-            old = made.with_name("old")  # deleted with the scratch directory
-            if output.exists():
-                output.rename(old)
-            try:
-                made.rename(output)
-            except BaseException:
-                if old.exists():
-                    old.rename(output)
-                raise
-    except OSError as error:
-        raise OSError(
-            f"cannot write {output}: {error.strerror or error}; choose a writable directory on a "
-            "disk with free space"
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} a .pth file needs PyTorch, which cannot be imported ({error}); run\n"
+            '  pip install "lcdnet-jax[torch]"'
         ) from error
-    return card
-
-
-# What a converted checkpoint holds, and what eval.py adds to it.
-_CONTENT = {"config.json", "card.json", "checkpoints", "eval"}
-
-
-def _check_free(output: pathlib.Path, force: bool) -> None:
-    """Raises ValueError if the output exists and may not be replaced."""
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ValueError(f"{output} is a file; give a directory")
-    content = {entry.name for entry in output.iterdir()}
-    if content and not force:
-        raise ValueError(f"{output} is not empty; choose another directory, or --force")
-    if content and not ("card.json" in content and content <= _CONTENT):
-        shown = ", ".join(sorted(content - _CONTENT)[:4]) or "no card.json"
-        raise ValueError(
-            f"{output} is no earlier conversion ({shown}), and --force replaces nothing else; "
-            "choose another directory"
-        )
-
-
-def _network(name: str, kwargs: Mapping[str, Any]) -> tuple[nn.Module, ConfigDict]:
-    """The network, and what of a training's configuration describes it."""
-    try:
-        module = networks.create(name, **kwargs)
-        dtype = jnp.dtype(module.dtype).name
-    except TypeError as error:  # for a value of a kind that the network does not look for
-        raise ValueError(f"{name} with {dict(kwargs)}: {error}") from error
-    for field, value in (("data.channels", module.channels), ("network.dtype", dtype)):
-        if wanted := config_lib.RULES[field](value):
-            raise ValueError(f"{field.rpartition('.')[2]} must be {wanted}, got {value!r}")
-    fields = {k: v for k, v in kwargs.items() if k not in ("channels", "dtype")}
-    network = {"name": name, "kwargs": fields, "dtype": dtype}
-    return module, ConfigDict({"network": network, "data": {"channels": module.channels}})
-
-
-def _write(
-    directory: pathlib.Path, variables: dict[str, Any], config: ConfigDict, card: dict[str, Any]
-) -> None:
-    directory.mkdir()
-    config_lib.save(config, directory / "config.json")
-    (directory / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    writer = checkpoints.Checkpoints(directory, keep=1)
-    try:
-        writer.save(0, variables)
-        writer.finish(0)
-    finally:
-        writer.close()
+    return torch
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -291,13 +323,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ValueError: For a file that is none of PyTorch's, wants to run code, or holds something
             else than named tensors.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"reading a .pth file needs PyTorch, which cannot be imported ({error}); run\n"
-            '  pip install "lcdnet-jax[torch]"'
-        ) from error
+    torch = import_torch("reading")
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -342,18 +368,3 @@ def _described(value: Any) -> str:
         kinds = {str(k): type(v).__name__ for k, v in list(value.items())[:4]}
         return "a dict of " + (", ".join(f"{k} ({kind})" for k, kind in kinds.items()) or "nothing")
     return f"a {type(value).__name__}"
-
-
-def _torch_key(
-    path: tuple[str, ...], layout: _Layout
-) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """PyTorch key of a Flax leaf, and the function that turns its array into Flax's order."""
-    *modules, leaf = path[1:]  # path[0] is the collection
-    prefix = layout.rename(".".join(modules))
-    key = f"{prefix}.{_LEAF_NAMES.get(leaf, leaf)}"
-    if leaf != "kernel":
-        return key, lambda array: array
-    # PyTorch: (out, in, kh, kw), transposed convolutions (in, out, kh, kw).
-    # Flax: (kh, kw, in, out).
-    order = (2, 3, 0, 1) if re.fullmatch(layout.transposed, prefix) else (2, 3, 1, 0)
-    return key, lambda array: array.transpose(order) if array.ndim == 4 else array

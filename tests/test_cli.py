@@ -24,7 +24,7 @@ from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, __version__, checkpoints, cli, convert, image_io
+from lcdnet_jax import Restorer, cards, checkpoints, cli, convert, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
@@ -154,19 +154,12 @@ class TestConvert:
             "--protocols clipped",
         ):
             assert f"{line}\n" in out
-        assert json.loads((output / "card.json").read_text()) == {
-            "network": "dncnn",
-            "kwargs": {"depth": 3, "features": 4},
-            "channels": 1,
-            "parameters": 2 * 9 * 4 + 9 * 16 + 2 * 4,
-            "input_range": [0.0, 1.0],
-            "source": {
-                "file": "small.pth",
-                "sha256": hashlib.sha256(pth.read_bytes()).hexdigest(),
-            },
-            "dropped": ["dncnn.dncnn.3.num_batches_tracked"],
-            "lcdnet_jax": __version__,
-        }
+        card = cards.read(output)
+        assert card["parameters"] == 2 * 9 * 4 + 9 * 16 + 2 * 4
+        digest = hashlib.sha256(pth.read_bytes()).hexdigest()
+        assert card["origin"] == [{"file": "small.pth", "sha256": digest}]
+        assert card["dropped"] == ["dncnn.dncnn.3.num_batches_tracked"]
+        assert (card["step"], card["training"], card["metrics"]) == (0, None, [])
         assert json.loads((output / "config.json").read_text()) == {
             "network": {"name": "dncnn", "kwargs": {"depth": 3, "features": 4}, "dtype": "float32"},
             "data": {"channels": 1},
@@ -254,7 +247,7 @@ class TestExistingOutput:
     def test_is_replaced_by_force(self, output, other):
         (output / "eval").mkdir()
         run("convert", "dncnn", other, "-o", output, *SMALL, "--force")
-        assert json.loads((output / "card.json").read_text())["source"]["file"] == "other.pth"
+        assert cards.read(output)["origin"][0]["file"] == "other.pth"
         assert not (output / "eval").exists()
         bias = Restorer.from_checkpoint(output).variables["params"]["dncnn"]["bn_1"]["bias"]
         np.testing.assert_array_equal(bias, np.full(4, 2))
@@ -327,12 +320,13 @@ class TestMistakes:
         ("arguments", "message"),
         [
             ([], "the following arguments are required: COMMAND (lcdnet-jax --help explains)"),
-            (["fly"], "invalid choice: 'fly' (choose from 'convert') (lcdnet-jax --help explains)"),
+            (["fly"], "invalid choice: 'fly' (choose from "),
             (["convert", "dncnn", "{pth}"], "are required: -o/--output (lcdnet-jax convert --help"),
             (["convert", "dncnn", "{pth}", "-o", "{out}", "--sett", "a=1"], "unrecognized argumen"),
             (
                 ["convert", "resnet", "{pth}", "-o", "{out}"],
-                "no conversion for 'resnet'; known: dncnn, memnet, n3net, ridnet, sadnet, unet_n2n",
+                "no network 'resnet'; known networks: buifd, dncnn, lcdnet, memnet, n3net, "
+                "ridnet, sadnet, unet_n2n",
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "dept=3"],
@@ -384,7 +378,7 @@ class TestMistakes:
     def test_arguments(self, pth, tmp_path, arguments, message):
         places = {"pth": pth, "out": tmp_path / "out"}
         found = error_of(*(a.format(**places) for a in arguments))
-        assert message.format(**places) in found.replace("from convert", "from 'convert'")
+        assert message.format(**places) in found
         assert "\n" not in found
 
     def test_weights_of_another_network(self, pth, tmp_path):
@@ -395,7 +389,7 @@ class TestMistakes:
             "missing: ",
             "dncnn.dncnn.6.bias; ",
             "dncnn.dncnn.8.weight",
-            "dncnn.dncnn.0.weight gives (3, 3, 1, 4), the network needs (3, 3, 1, 5)",
+            "dncnn.dncnn.0.weight gives (4, 1, 3, 3), the network needs (5, 1, 3, 3)",
             "Check the network's fields",
         ):
             assert part in message
@@ -410,10 +404,11 @@ class TestMistakes:
         assert 'pip install "lcdnet-jax[torch]"' in message
 
     def test_no_such_file(self, pth, tmp_path):
-        for path, cause in ((tmp_path / "no.pth", "No such file"), (tmp_path, "Is a directory")):
-            message = error_of("convert", "dncnn", path, "-o", tmp_path / "out")
-            assert f"cannot read {path}: {cause}" in message
-            assert "give a .pth or .pt file" in message
+        path = tmp_path / "no.pth"
+        message = error_of("convert", "dncnn", path, "-o", tmp_path / "out")
+        assert f"cannot read {path}: No such file or directory; give a .pth or .pt" in message
+        message = error_of("convert", "dncnn", tmp_path, "-o", tmp_path / "out")
+        assert f"{tmp_path} is a directory, which says itself what network it holds" in message
 
     def test_empty_file(self, pth, tmp_path):
         pth.write_bytes(b"")
@@ -462,7 +457,7 @@ class TestMistakes:
         assert f"{pth} holds no state dict (names and tensors) but {described}; save" in message
 
     def test_debug_shows_where(self, pth, tmp_path):
-        with pytest.raises(ValueError, match="no conversion for 'resnet'"):
+        with pytest.raises(ValueError, match="no network 'resnet'"):
             run("convert", "resnet", pth, "-o", tmp_path / "out", "--debug")
 
 

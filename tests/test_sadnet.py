@@ -286,8 +286,8 @@ class TestFromTorch:
         message = str(error.value)
         assert "missing: down1.bias" in message
         assert "unknown: head.weight" in message
-        assert "out.weight gives (3, 3, 8, 3), the network needs (3, 3, 8, 1)" in message
+        assert "out.weight gives (3, 8, 3, 3), the network needs (1, 8, 3, 3)" in message
 
     def test_unknown_network(self):
-        with pytest.raises(ValueError, match=r"no conversion for 'vgg'; known: .*sadnet"):
+        with pytest.raises(ValueError, match=r"no network 'vgg'; known networks: .*sadnet"):
             convert.from_torch("vgg", {})

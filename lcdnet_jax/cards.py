@@ -1,0 +1,259 @@
+"""Cards: what weights say about themselves, as JSON beside or inside their file."""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lcdnet_jax._version import __version__
+
+NAME = "card.json"
+
+# Version of the schema below; a change that older readers would misunderstand adds 1.
+FORMAT = 1
+
+
+class CardError(ValueError):
+    """A card that is missing or cannot be used; the message names the file and the fix."""
+
+
+class Card(TypedDict):
+    """A card. There is no date in it, so that the same weights give the same file.
+
+    Attributes:
+        format: Version of this schema.
+        lcdnet_jax: Version of the library that wrote it.
+        network: Name of the network, as for ``networks.create``.
+        kwargs: Its fields, but for channels and dtype.
+        channels: Channels of its images.
+        dtype: Its compute type.
+        parameters: How many there are.
+        step: Steps of training; 0 where that is not known.
+        averaged: The parameters are a moving average (EMA).
+        storage: Type that the parameters were last stored in; whoever loads them gets float32.
+        input_range: What black and white are to the weights; images come and go in [0, 1].
+        training: The whole configuration of the training; None where there is none.
+        metrics: Scores of that training's newest evaluation: "step", "data", "protocol" (in words),
+            "sigma" (None without a noise level), "psnr" in dB, "ssim" and what else it had.
+        licence: Of the weights, free text.
+        notes: Free text.
+        origin: The files that the weights come from, "file" and "sha256".
+        dropped: Names in those files that the network has no use for.
+    """
+
+    format: int
+    lcdnet_jax: str
+    network: str
+    kwargs: dict[str, Any]
+    channels: int
+    dtype: str
+    parameters: int
+    step: int
+    averaged: bool
+    storage: str
+    input_range: list[float]
+    training: dict[str, Any] | None
+    metrics: list[dict[str, Any]]
+    licence: str
+    notes: str
+    origin: list[dict[str, str]]
+    dropped: list[str]
+
+
+def create(
+    name: str,
+    kwargs: Mapping[str, Any],
+    module: nn.Module,
+    params: Any,
+    *,
+    step: int = 0,
+    averaged: bool = False,
+    training: Mapping[str, Any] | None = None,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    origin: Sequence[Mapping[str, str]] = (),
+    dropped: Sequence[str] = (),
+) -> Card:
+    """The card of weights of this library.
+
+    Args:
+        name: Name of the network.
+        kwargs: Its fields, as for ``networks.create``; channels and dtype are the module's.
+        module: The network.
+        params: Its parameters, arrays or their shapes.
+        step: See :class:`Card`, as for the following.
+        averaged: Whether this is a moving average.
+        training: Configuration.
+        metrics: Scores.
+        origin: Files.
+        dropped: Unused names in them.
+
+    Raises:
+        CardError: For a value that JSON has no form for.
+    """
+    card = {
+        "format": FORMAT,
+        "lcdnet_jax": __version__,
+        "network": name,
+        "kwargs": {k: v for k, v in kwargs.items() if k not in ("channels", "dtype")},
+        "channels": module.channels,
+        "dtype": jnp.dtype(module.dtype).name,
+        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        "step": step,
+        "averaged": averaged,
+        "storage": "float32",
+        "input_range": getattr(module, "input_range", (0.0, 1.0)),
+        "training": training,
+        "metrics": metrics,
+        "licence": "not stated",
+        "notes": "",
+        "origin": origin,
+        "dropped": dropped,
+    }
+    try:
+        text = json.dumps(card, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CardError(f"the card of {name} cannot be written as JSON ({error})") from error
+    return check(json.loads(text), f"the card of {name}")  # tuples are lists now
+
+
+def read(directory: str | pathlib.Path) -> Card:
+    """The card of a directory.
+
+    Raises:
+        CardError: If there is none, or as :func:`parse`.
+    """
+    path = pathlib.Path(directory) / NAME
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CardError(
+            f"{path} does not exist; give a directory that lcdnet-jax convert or export_params "
+            "wrote, or write it again"
+        ) from None
+    except OSError as error:
+        raise CardError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    return parse(text, str(path))
+
+
+def write(card: Card, directory: str | pathlib.Path) -> None:
+    """Writes ``card.json`` into a directory; OSError if that is refused."""
+    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    (pathlib.Path(directory) / NAME).write_text(text)
+
+
+def parse(text: str | bytes, where: str) -> Card:
+    """Reads what ``json.dumps`` made of a card.
+
+    Args:
+        text: JSON.
+        where: What messages call it.
+
+    Raises:
+        CardError: If it is no JSON, or as :func:`check`.
+    """
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{where} is not valid JSON ({error}); restore it from a copy") from None
+    return check(stored, where)
+
+
+def check(stored: Any, where: str) -> Card:
+    """The card, if it is one.
+
+    Raises:
+        CardError: If it is of a newer version, or any field is missing, unknown or of another
+            type; the message lists all, in one line.
+    """
+    version = stored.get("format") if isinstance(stored, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise CardError(
+            f"{where} is no card of lcdnet-jax, which would have a format number; write it again"
+        )
+    if version > FORMAT:
+        raise CardError(
+            f"{where} was written by a newer version, lcdnet_jax {stored.get('lcdnet_jax')} (card "
+            f"format {version}, this is {__version__} with {FORMAT}); update lcdnet-jax"
+        )
+    problems = [f"{field} is missing" for field in _RULES if field not in stored]
+    problems += [f"{field!r} is unknown" for field in stored if field not in _RULES]
+    problems += [
+        f"{field} must be {wanted}, got {_shown(stored[field])}"
+        for field, (good, wanted) in _RULES.items()
+        if field in stored and not good(stored[field])
+    ]
+    if problems:
+        raise CardError(f"{where}: {'; '.join(problems)}; mend it or write it again")
+    return cast(Card, stored)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: Any) -> bool:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return good and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
+def _scores(row: Any) -> bool:
+    """Of one evaluation."""
+    if not isinstance(row, dict) or not {"protocol", "data", "sigma"} <= set(row):
+        return False
+    return all(
+        _text(value) if field in ("protocol", "data")
+        else _number(value) or (field == "sigma" and value is None)
+        for field, value in row.items()
+    )  # fmt: skip
+
+
+def _file(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and set(entry) == {"file", "sha256"}
+        and all(map(_text, entry.values()))
+    )
+
+
+def _list_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(good, value))
+
+
+# Of each field: whether a value is fine, and what it should have been.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "format": (_count, "a whole number"),
+    "lcdnet_jax": (_text, "a string"),
+    "network": (_text, "a string"),
+    "kwargs": (lambda value: isinstance(value, dict), "an object"),
+    "channels": (_count, "a whole number"),
+    "dtype": (_text, "a string"),
+    "parameters": (_count, "a whole number"),
+    "step": (_count, "a whole number"),
+    "averaged": (lambda value: isinstance(value, bool), "true or false"),
+    "storage": (_text, "a string"),
+    "input_range": (_range, "a list of two numbers"),
+    "training": (lambda value: value is None or isinstance(value, dict), "an object or null"),
+    "metrics": (_list_of(_scores), "a list of scores with protocol, data and sigma"),
+    "licence": (_text, "a string"),
+    "notes": (_text, "a string"),
+    "origin": (_list_of(_file), "a list of objects with file and sha256"),
+    "dropped": (_list_of(_text), "a list of strings"),
+}
