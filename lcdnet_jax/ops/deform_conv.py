@@ -100,9 +100,14 @@ def _deform_one(
     exact = at_least_float32(x.dtype)
 
     # Sampling positions, taps before groups: [H', W', K, G].
-    tap_y, tap_x = np.divmod(np.arange(kh * kw), kw)
-    origin_y = np.arange(out_h)[:, None] * stride[0] - padding[0] + tap_y * dilation[0]
-    origin_x = np.arange(out_w)[:, None] * stride[1] - padding[1] + tap_x * dilation[1]
+    taps_at = np.indices((kh, kw), np.int32).reshape(2, 1, kh * kw)
+    # Not NumPy's arange, which knows no symbolic sizes (those of exported programs).
+    origin_y, origin_x = (
+        jnp.arange(size, dtype=jnp.int32)[:, None] * stride[axis]
+        - padding[axis]
+        + taps_at[axis] * dilation[axis]
+        for axis, size in enumerate((out_h, out_w))
+    )
     shift = jnp.swapaxes(offset.astype(exact), 2, 3)
     y = shift[..., 0] + origin_y[:, None, :, None].astype(exact)
     x_ = shift[..., 1] + origin_x[None, :, :, None].astype(exact)

@@ -1,0 +1,198 @@
+"""Runs a network that ``lcdnet_jax.export`` wrote.
+
+This file can be copied anywhere: beside the exported file it needs JAX, NumPy and flatbuffers
+(with which JAX reads programs), and nothing else of lcdnet_jax. In Python::
+
+    restore = run_exported.load("model.jaxprog")
+    restored = restore(images)  # [N, H, W, C], floating point in [0, 1], any H and W
+
+On one 8-bit picture, with Pillow besides::
+
+    python run_exported.py model.jaxprog in.png out.png
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import zipfile
+from collections.abc import Sequence
+from typing import IO, Any
+
+import jax
+import numpy as np
+
+FORMAT = "lcdnet_jax program 1"
+
+
+class ProgramError(ValueError):
+    """A file or an image that cannot be used; the message names the fix."""
+
+
+class Program:
+    """A network with its weights, made by :func:`load`.
+
+    Attributes:
+        card: What the file says of itself, such as "network", "channels" (of an image), "scale"
+            (how much larger results are), "platforms" and "verified".
+    """
+
+    def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: Any):
+        self.card = card
+        self._device = device
+        self._runs = [jax.jit(_deserialized(data, card).call) for data in programs]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Restores a batch.
+
+        An image is mirrored at the bottom and right up to a size that the program takes, and the
+        result is cropped. JAX compiles once for each such size and number of images.
+
+        Args:
+            images: ``[N, H, W, C]``, floating point in [0, 1].
+
+        Returns:
+            ``[N, H, W, C]`` (H and W times "scale"), float32, not clipped.
+
+        Raises:
+            ProgramError: For other arrays, NaN or infinity, or images larger than the program's.
+        """
+        images, channels = np.asarray(images), self.card["channels"]
+        if images.ndim != 4 or images.shape[3] != channels or images.size == 0:
+            raise ProgramError(f"expected images [N, H, W, {channels}], got shape {images.shape}")
+        if images.dtype.kind != "f":
+            raise ProgramError(
+                f"expected floating point in [0, 1], got {images.dtype}; divide by the largest "
+                "value of the type"
+            )
+        if not np.isfinite(images).all():
+            raise ProgramError("the images hold NaN or infinity; mend them first")
+        height, width = images.shape[1:3]
+        number, (full_height, full_width) = self._fitting(height, width)
+        margin = ((0, 0), (0, full_height - height), (0, full_width - width), (0, 0))
+        padded = np.pad(images.astype(np.float32), margin, mode="reflect")
+        restored = np.asarray(self._runs[number](jax.device_put(padded, self._device)))
+        scale = self.card["scale"]
+        return restored[:, : height * scale, : width * scale]
+
+    def _fitting(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
+        """Which program takes images of this size, and what they are to be padded to."""
+        sizes, stride, limit = (self.card[key] for key in ("sizes", "stride", "max_side"))
+        if sizes is None:
+            padded = (height + -height % stride, width + -width % stride)
+            if max(padded) <= limit:
+                return 0, padded
+            known = f"sides of up to {limit} pixels"
+        else:
+            fit = [(h * w, i) for i, (h, w) in enumerate(sizes) if height <= h and width <= w]
+            if fit:
+                _, number = min(fit)
+                return number, tuple(sizes[number])
+            known = " or ".join(f"{h}x{w}" for h, w in sizes)
+        raise ProgramError(
+            f"an image of {height}x{width} pixels is too large for this program, which takes "
+            f"{known}; cut the image or export for a larger size"
+        )
+
+
+def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Program:
+    """Opens an exported network.
+
+    Args:
+        path: The file, or its content as an open binary stream.
+        device: JAX device to run on; by default JAX's first.
+
+    Raises:
+        ProgramError: For a file that is damaged, none of these, or for other devices.
+        ImportError: Without flatbuffers.
+        OSError: For a file that cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            card = json.loads(file.read("card.json"))
+            if card["format"] != FORMAT:
+                raise ProgramError(
+                    f"the file's format is {card['format']!r}, not {FORMAT!r}; use the "
+                    "run_exported.py of the version that wrote it"
+                )
+            programs = [file.read(name) for name in card["programs"]]
+    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError, EOFError) as error:
+        raise ProgramError(f"this is no exported network, or a damaged one ({error})") from error
+    device = device or jax.local_devices()[0]
+    names = {"cuda", "rocm"} if device.platform == "gpu" else {device.platform}
+    if names.isdisjoint(card["platforms"]):
+        raise ProgramError(
+            f"the program is for {', '.join(card['platforms'])}, the device is {device.platform}; "
+            "export it for that platform"
+        )
+    return Program(card, programs, device)
+
+
+def _deserialized(data: bytes, card: dict[str, Any]) -> Any:
+    from jax import export
+
+    try:
+        return export.deserialize(bytearray(data))
+    except ImportError as error:
+        raise ImportError(
+            f"JAX reads programs with flatbuffers, which cannot be imported ({error}); run\n"
+            "  pip install flatbuffers"
+        ) from error
+    except Exception as error:  # JAX names no types for programs that it does not know
+        raise ProgramError(
+            f"JAX {jax.__version__} cannot read this program, written with JAX {card['jax']} "
+            f"({str(error).partition(chr(10))[0]}); use that version or a newer one"
+        ) from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Restores one picture; ``argv`` is by default the command line."""
+    parser = argparse.ArgumentParser(description="Restores an 8-bit picture; needs Pillow.")
+    parser.add_argument("model", help="file that lcdnet_jax.export wrote")
+    parser.add_argument("input", help="picture, 8-bit grey or RGB")
+    parser.add_argument("output", help="picture to write, without metadata")
+    parser.add_argument("--force", action="store_true", help="replace the output")
+    arguments = parser.parse_args(argv)
+    try:
+        _restore_file(arguments.model, arguments.input, arguments.output, arguments.force)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _restore_file(model: str, source: str, target: str, force: bool) -> None:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ImportError(
+            f"pictures need Pillow ({error}); run\n  pip install pillow\nor call load in Python"
+        ) from error
+    output = pathlib.Path(target)
+    if output.exists() and not force:
+        raise ProgramError(f"{output} exists; choose another name, or --force")
+    restore = load(model)
+    with Image.open(source) as file:
+        if file.mode not in ("L", "RGB"):
+            raise ProgramError(
+                f"{source} is of Pillow's mode {file.mode}, this program takes 8-bit grey (L) and "
+                "RGB; convert it, or use lcdnet-jax restore"
+            )
+        pixels = np.asarray(ImageOps.exif_transpose(file), np.float32) / 255
+    if restore.card["channels"] == 1:  # colours one by one
+        planes = np.atleast_3d(pixels).transpose(2, 0, 1)[..., None]
+        restored = restore(planes)[..., 0].transpose(1, 2, 0)
+    else:  # grey as a colour image
+        colour = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+        restored = restore(colour[None])[0]
+        restored = restored if pixels.ndim == 3 else restored.mean(axis=-1)
+    image = Image.fromarray(np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8).squeeze())
+    temporary = output.with_name(f".{os.getpid()}-{output.name}")
+    try:
+        image.save(temporary)
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
