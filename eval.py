@@ -140,7 +140,8 @@ def evaluate() -> None:
     evaluators: dict[protocols.Protocol, Evaluator] = {}
     for name, (data, settings) in datasets.items():
         if isinstance(data, DND):
-            _submit(Restorer(module, variables, bucket=config.eval.bucket), data, output / name)
+            whole = Restorer(module, variables, bucket=config.eval.bucket, max_pixels=None)
+            _submit(whole, data, output / name)
             continue
         for (protocol, sigma), mode in itertools.product(settings, modes):
             bucket = protocol.multiple if protocol.multiple > 1 else config.eval.bucket
@@ -225,14 +226,15 @@ def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
     print(f"written: {folder}; DND's server scores these files, {dnd.SERVER}", flush=True)
 
 
-def _mode_options(mode: str, trained: ConfigDict) -> dict[str, int]:
+def _mode_options(mode: str, trained: ConfigDict) -> dict[str, Any]:
     """Arguments of ``Restorer``."""
     if mode == "full":
-        return {}
+        return {"max_pixels": None}
     if mode == "tiled":
         return {"tile": _TILE.value, "overlap": _OVERLAP.value}
     if mode == "local":
-        return {"local_pool": _LOCAL_POOL.value or round(1.5 * trained.data.crop)}
+        pool = _LOCAL_POOL.value or round(1.5 * trained.data.crop)
+        return {"local_pool": pool, "max_pixels": None}
     raise ValueError(f"no mode {mode!r}; --modes are full, local and tiled")
 
 

@@ -159,7 +159,7 @@ def _scores(
         return scores
     state_dict = convert.read_state_dict(weights)
     variables = convert.from_torch(model.network, state_dict)
-    restorer = Restorer(networks.create(model.network), variables, bucket=1)
+    restorer = Restorer(networks.create(model.network), variables, bucket=1, max_pixels=None)
     evaluator = Evaluator(protocols.get("clipped"), bucket=1)
     with file.open("a", newline="") as out:
         out.write("\n")  # after a row that a kill may have cut off

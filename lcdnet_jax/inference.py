@@ -2,42 +2,67 @@
 
 import itertools
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from lcdnet_jax import checkpoints, image_io, tiling
+from lcdnet_jax import image_io, interchange, tiling
+
+# The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
+# published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
+# XLA plans them on CPU).
+MAX_PIXELS = 1536 * 1024
+
+# Whether rows are flipped, whether columns are, and whether the result is transposed.
+_Orientation = tuple[bool, bool, bool]
+_Turn = Callable[[np.ndarray], np.ndarray]
 
 
 class Restorer:
     """Restores images of any size with one network, whole or in windows.
 
-    Sides are mirrored up to a multiple of ``bucket`` and cropped back, so that images of many
-    sizes share a few compiled programs. With ``tile`` all images larger than that share one, and
-    memory of the device does not grow with the image; only the output of a window is then added
-    up on the host. A network that sees no further than ``overlap`` gives the same either way, if
-    its stride divides ``bucket``, ``tile`` and twice ``overlap``. One
-    with means over the image gives something else, which may be better or worse: windows are
-    closer to the crops it was trained on, as is ``local_pool``.
+    A whole frame is mirrored at the bottom and right up to one of a few sizes (see ``bucket``) and
+    the result cropped, so that images of many sizes share a few compiled programs. So at the top
+    and left the network meets the edge of the image and treats it in its own way (most add
+    zeros); at the bottom and right, unless the size needs no padding, it sees the mirrored image.
+
+    In windows, they all share one program, memory of the device does not grow with the image, and
+    on the host there are only the image, the result and a band of ``tile`` rows (columns, of a
+    wide image) in float32. A network that sees no further than ``overlap`` gives the same either
+    way, if ``tile`` and ``bucket`` are multiples of ``tiling.STRIDE``. One with means over the
+    image gives something else, which may be better or worse: windows are closer to the crops it
+    was trained on, as is ``local_pool``.
 
     Args:
         module: A network of ``lcdnet_jax.networks``.
         variables: Its variables, as ``module.init`` or a checkpoint gives them.
-        bucket: Pixels; larger means fewer programs and more computation.
-        tile: Side of the square windows that the network sees, pixels; None for whole images. A
-            side of the image that is not longer is not cut.
+        tile: Side of the square windows that the network sees, pixels. A side of the image that
+            is not longer is not cut. None: whole frames, and ``tiling.TILE`` for those of more
+            than ``max_pixels``.
         overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
             Beyond that windows blend over ``tiling.RAMP`` pixels.
+        max_pixels: Where ``tile`` is None: the largest frame, with its padding, that is restored
+            whole; None for no limit.
+        bucket: Sides are mirrored up to a multiple of so many pixels. None: up to the next of 64,
+            96, 128, 192, 256, 384, 512, 768, ...: fewer programs and more computation than 64.
+        tile_batch: Windows that go through the network together; the last batch is filled up.
+        ensemble: Give the mean of what the network makes of the image in all eight orientations
+            (for networks of two views four, see ``input_pipeline.ops.orient``); for eight times
+            the computation.
         local_pool: Means over the image become means over windows of so many pixels, in networks
             that have such a field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None: as the
             module is.
+        dtype: Compute type, float32 or bfloat16. None: as the module is.
+        device: Where to compute: a JAX device, or such as "cpu" or "gpu:1". None: JAX's default.
 
     Raises:
-        ValueError: If ``tile`` is too small for ``overlap``, or the network has no local means.
+        ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
+            an option has a value that makes no sense.
     """
 
     def __init__(
@@ -45,15 +70,22 @@ class Restorer:
         module: nn.Module,
         variables: Mapping[str, Any],
         *,
-        bucket: int = 64,
         tile: int | None = None,
         overlap: int = 64,
+        max_pixels: int | None = MAX_PIXELS,
+        bucket: int | None = None,
+        tile_batch: int = 1,
+        ensemble: bool = False,
         local_pool: int | None = None,
+        dtype: DTypeLike | None = None,
+        device: jax.Device | str | None = None,
     ):
-        if bucket < 1:
+        if bucket is not None and bucket < 1:
             raise ValueError(f"bucket must be at least 1 pixel, got {bucket}")
-        if tile is not None:
-            tiling.check(tile, overlap)
+        if tile_batch < 1:
+            raise ValueError(f"tile_batch must be at least 1 window, got {tile_batch}")
+        if tile is not None or max_pixels is not None:
+            tiling.check(tiling.TILE if tile is None else tile, overlap)
         if local_pool is not None:
             if not hasattr(module, "local_pool"):
                 raise ValueError(
@@ -61,11 +93,22 @@ class Restorer:
                     "show the network smaller windows"
                 )
             module = module.clone(local_pool=local_pool)
+        if dtype is not None:
+            if dtype not in ("float32", "bfloat16", jnp.float32, jnp.bfloat16):
+                raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
+            if not hasattr(module, "dtype"):
+                raise ValueError(f"{type(module).__name__} has no dtype; leave it None")
+            module = module.clone(dtype=jnp.dtype(dtype))
         self.module = module
         self.variables = variables
         self.bucket = bucket
         self.tile = tile
         self.overlap = overlap
+        self.max_pixels = max_pixels
+        self.tile_batch = tile_batch
+        self.ensemble = ensemble
+        self._device = _device(device)
+        self._placed: Any = None  # variables, on the device from the first image on
         self._apply = jax.jit(module.apply)
 
     @classmethod
@@ -75,111 +118,275 @@ class Restorer:
         """Loads a trained network.
 
         Args:
-            path: Working directory of a training run.
+            path: Working directory of a training run, a directory of ``lcdnet-jax convert`` or
+                ``export``, or a safetensors file of ours; see ``interchange.load``.
             ema: Use averaged weights where the checkpoint has them.
             step: Step to load; None for the newest.
             **options: Arguments of :class:`Restorer`.
 
         Raises:
-            CheckpointError, ConfigError: If the directory holds no usable checkpoint.
+            CheckpointError, ConfigError, CardError, ValueError: If there are no usable weights.
         """
-        module, variables, _ = checkpoints.load_variables(path, ema=ema, step=step)
+        module, variables, _ = interchange.load(path, ema=ema, step=step)
         return cls(module, variables, **options)
 
     @property
     def mode(self) -> str:
-        """How much of an image the network sees, for tables: "full", "tiled 256/64, local 96"."""
+        """How the network sees an image, for tables: "full", "tiled 256/64, local 96"."""
         local = getattr(self.module, "local_pool", None)
-        parts = [f"tiled {self.tile}/{self.overlap}"] if self.tile is not None else []
-        parts += [f"local {local}"] if local is not None else []
+        parts = []
+        if self.tile is not None:
+            parts.append(f"tiled {self.tile}/{self.overlap}")
+        elif self.max_pixels is not None:
+            parts.append(f"tiled {tiling.TILE}/{self.overlap} above {self.max_pixels} pixels")
+        if local is not None:
+            parts.append(f"local {local}")
+        if self.ensemble:
+            parts.append("ensemble")
         return ", ".join(parts) or "full"
 
     def with_variables(self, variables: Mapping[str, Any]) -> "Restorer":
         """The same network with other weights, sharing the compiled programs."""
         other = object.__new__(Restorer)
-        other.__dict__.update(self.__dict__, variables=variables)
+        other.__dict__.update(self.__dict__, variables=variables, _placed=None)
         return other
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Restores one image.
+    @overload
+    def __call__(self, image: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def __call__(self, image: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+    def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        """Restores one image or several.
 
         Floating-point input is neither clipped nor refused for its range, and its output is not
         clipped; integer output is clipped and rounded. A grey image in a colour network is
         repeated over the channels and the mean of the result returned; the channels of a colour
-        image in a grey network are restored one by one.
+        image in a grey network are restored one by one. Alpha is handed through, bit by bit.
 
         Args:
-            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 or 3, or ``[H, W, 6]`` (left RGB, right
-                RGB) for a network of the two views of a dual-pixel camera; uint8, uint16 or
-                floating point (in [0, 1] as the network was trained).
+            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (grey), 2 (grey, alpha), 3 (colour) or 4
+                (colour, alpha), or ``[H, W, 6]`` (left RGB, right RGB) for a network of the two
+                views of a dual-pixel camera; uint8, uint16 or floating point (in [0, 1] as the
+                network was trained). Or several: a list, whose sizes and types may differ, or
+                ``[N, H, W, C]``.
 
         Returns:
-            Restored image of the same shape and dtype; of two views ``[H, W, 3]``.
+            Restored image of the same shape and dtype; of two views ``[H, W, 3]``; both sides
+            times ``module.scale`` where the network enlarges. A list or ``[N, ...]`` of these
+            for several.
 
         Raises:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
+        if isinstance(image, list | tuple):
+            return self._each(image)
         image = np.asarray(image)
-        channels = image.shape[2] if image.ndim == 3 else 1
-        wanted = self.module.channels
-        if wanted == 6 and (image.ndim != 3 or channels != 6 or image.size == 0):
-            raise image_io.ImageError(
-                "the network takes the left and right view of a dual-pixel camera as [H, W, 6], "
-                f"got shape {image.shape}; join the views along the last axis"
-            )
-        if wanted != 6 and (image.ndim not in (2, 3) or channels not in (1, 3) or image.size == 0):
-            raise image_io.ImageError(
-                f"expected an image [H, W], [H, W, 1] or [H, W, 3], got shape {image.shape}; "
-                "take alpha off first and pass batches one image at a time"
-            )
-        pixels = image_io.to_float(image).reshape(*image.shape[:2], channels)
-        if not np.isfinite(pixels).all():
-            raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
-        if channels == wanted:
-            restored = self._run(pixels[None])[0]
-        elif channels == 1:
-            restored = self._run(np.repeat(pixels, wanted, axis=-1)[None])[0]
-            restored = restored.mean(axis=-1, keepdims=True)
-        else:
-            planes = np.moveaxis(pixels, -1, 0)[..., None]
-            restored = np.concatenate([self._run(plane[None])[0] for plane in planes], axis=-1)
-        if image.ndim == 2:
-            restored = restored[..., 0]
-        if image.dtype == np.uint8:
-            return image_io.to_uint8(restored)
-        if image.dtype == np.uint16:
-            return image_io.to_uint16(restored)
-        return restored.astype(image.dtype)
+        if image.ndim == 4 and len(image):
+            return np.stack(self._each(image))
+        return self._one(image)
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
-        height, width = batch.shape[1:3]
-        padded = pad_to_bucket(batch, self.bucket)
-        if self.tile is None or max(height, width) <= self.tile:
-            restored = np.asarray(self._apply(self.variables, jnp.asarray(padded)))
-        else:
-            restored = self._tiled(padded, height, width, self.tile)
-        return restored[:, :height, :width]
-
-    def _tiled(self, padded: np.ndarray, height: int, width: int, tile: int) -> np.ndarray:
-        """Restores ``padded`` window by window; height and width are those before padding."""
-        rows, columns = (
-            tiling.windows(side, tile=tile, overlap=self.overlap, bucket=self.bucket)
-            for side in (height, width)
-        )
-        restored = np.empty(0, np.float32)
-        for (top, down), (left, across) in itertools.product(
-            zip(*rows, strict=True), zip(*columns, strict=True)
-        ):
-            area = np.s_[:, top : top + down.size, left : left + across.size]
-            window = self._apply(self.variables, jnp.asarray(padded[area]))
-            if not restored.size:  # only the result says how many channels there are
-                restored = np.zeros((*padded.shape[:3], window.shape[-1]), np.float32)
-            weights = np.multiply.outer(down, across)[..., None]
-            restored[area] += np.asarray(window, np.float32) * weights
+    def _each(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        restored = []
+        for i, image in enumerate(images):
+            try:
+                restored.append(self._one(np.asarray(image)))
+            except image_io.ImageError as error:
+                raise image_io.ImageError(f"image {i} of {len(images)}: {error}") from None
         return restored
 
+    def _one(self, image: np.ndarray) -> np.ndarray:
+        """Restores one image in its own type."""
+        image_io.to_float(image[:0] if image.ndim else image)  # refuses other types
+        colours = _colours(image.shape, self.module.channels)
+        height, width = image.shape[:2]
+        planes = image.reshape(height, width, -1)
+        pixels = planes[..., :colours]
+        if image.dtype.kind not in "iu" and not _finite(image):
+            raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
+        has_alpha = planes.shape[2] > colours
+        if has_alpha and self._scale > 1:
+            raise image_io.ImageError(
+                f"the network enlarges {self._scale} times and leaves alpha alone; take alpha off "
+                "and enlarge it by other means"
+            )
+        if self._is_whole(height, width):
+            restored = _stored(self._predict(pixels[None], self.bucket)[0], image.dtype)
+        else:
+            restored = self._tiled(pixels)
+        if has_alpha:
+            restored = np.concatenate([restored, planes[..., colours:]], axis=-1)
+        return restored[..., 0] if image.ndim == 2 else restored
 
-def pad_to_bucket(batch: np.ndarray, bucket: int) -> np.ndarray:
-    """Mirrors ``[N, H, W, C]`` at the bottom and right up to multiples of ``bucket``."""
-    below, right = -batch.shape[1] % bucket, -batch.shape[2] % bucket
+    @property
+    def _scale(self) -> int:
+        return getattr(self.module, "scale", 1)
+
+    def _is_whole(self, height: int, width: int) -> bool:
+        if self.tile is not None:
+            return max(height, width) <= self.tile
+        frame = tiling.padded(height, self.bucket) * tiling.padded(width, self.bucket)
+        return self.max_pixels is None or frame <= self.max_pixels
+
+    def _tiled(self, pixels: np.ndarray) -> np.ndarray:
+        """Restores ``[H, W, C]`` in windows, band after band along the longer side.
+
+        Nothing here but ``pixels`` and the result, both in the type of the image, grows with both
+        sides: windows are cut from the image itself, and of their weighted sum in float32 there
+        is only as much as later windows may still add to.
+        """
+        wide = pixels.shape[1] > pixels.shape[0]
+
+        def turned(x: np.ndarray) -> np.ndarray:
+            return x.swapaxes(-3, -2) if wide else x
+
+        pixels = turned(pixels)
+        (length, breadth), scale = pixels.shape[:2], self._scale
+        (tops, downs), (lefts, acrosses) = (
+            tiling.windows(
+                side, tile=self.tile or tiling.TILE, overlap=self.overlap, bucket=self.bucket
+            )
+            for side in (length, breadth)
+        )
+        rows = _mirrored(length, tops[-1] + downs.shape[1])
+        columns = _mirrored(breadth, lefts[-1] + acrosses.shape[1])
+        downs, acrosses = (weights.repeat(scale, axis=1) for weights in (downs, acrosses))
+        result = total = np.empty(0)
+        for k, (top, down) in enumerate(zip(tops, downs, strict=True)):
+            band = pixels[np.ix_(rows[top : top + down.size // scale], columns)]
+            windows = self._windows(band, lefts, acrosses.shape[1] // scale, turned)
+            for left, across, window in zip(lefts, acrosses, windows, strict=True):
+                if not result.size:  # only the result says how many channels there are
+                    channels = window.shape[-1]
+                    result = np.empty((length * scale, breadth * scale, channels), pixels.dtype)
+                    total = np.zeros((down.size, columns.size * scale, channels), np.float32)
+                weights = np.multiply.outer(down, across)[..., None]
+                total[:, left * scale : left * scale + across.size] += window * weights
+            # The rows before the next band are done.
+            done = (tops[k + 1] - top) * scale if k + 1 < len(tops) else down.size
+            part = result[top * scale : top * scale + done]
+            part[...] = _stored(total[: len(part), : breadth * scale], pixels.dtype)
+            total[:-done] = total[done:]
+            total[-done:] = 0
+        return np.ascontiguousarray(turned(result))
+
+    def _windows(
+        self, band: np.ndarray, lefts: Sequence[int], size: int, turned: _Turn
+    ) -> Iterator[np.ndarray]:
+        """The windows of a band, restored."""
+        for k in range(0, len(lefts), self.tile_batch):
+            cuts = [turned(band[:, at : at + size]) for at in lefts[k : k + self.tile_batch]]
+            filled = cuts + cuts[-1:] * (self.tile_batch - len(cuts))  # for one program
+            yield from map(turned, self._predict(np.stack(filled), bucket=1)[: len(cuts)])
+
+    def _predict(self, pixels: np.ndarray, bucket: int | None) -> np.ndarray:
+        """What the network makes of ``[N, H, W, C]`` of any type and channels, in float32."""
+        x = image_io.to_float(pixels)
+        channels, wanted = x.shape[-1], self.module.channels
+        if channels == wanted:
+            return self._averaged(x, bucket)
+        if channels == 1:
+            repeated = np.repeat(x, wanted, axis=-1)
+            return self._averaged(repeated, bucket).mean(axis=-1, keepdims=True)
+        planes = [self._averaged(x[..., c : c + 1], bucket) for c in range(channels)]
+        return np.concatenate(planes, axis=-1)
+
+    def _averaged(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
+        """The mean over orientations where that is asked for."""
+        if self._placed is None:
+            self._placed = jax.device_put(self.variables, self._device)
+        two_views = self.module.channels == 6
+        total: Any = 0
+        orientations = _orientations(two_views) if self.ensemble else [(False, False, False)]
+        for orientation in orientations:
+            seen = _oriented(x, orientation, two_views)
+            height, width = (side * self._scale for side in seen.shape[1:3])
+            placed = jax.device_put(pad_to_bucket(seen, bucket), self._device)
+            restored = np.asarray(self._apply(self._placed, placed), np.float32)
+            total = total + _as_before(restored[:, :height, :width], orientation)
+        return total / len(orientations)
+
+
+def pad_to_bucket(batch: np.ndarray, bucket: int | None) -> np.ndarray:
+    """Mirrors ``[N, H, W, C]`` at the bottom and right up to sides of ``tiling.padded``."""
+    below, right = (tiling.padded(side, bucket) - side for side in batch.shape[1:3])
     return np.pad(batch, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
+
+
+def _mirrored(side: int, end: int) -> np.ndarray:
+    """The pixel of each place, as ``pad_to_bucket`` mirrors a side up to ``end`` pixels."""
+    return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
+
+
+def _colours(shape: tuple[int, ...], wanted: int) -> int:
+    """How many channels of an image a network of ``wanted`` channels restores; then comes alpha.
+
+    Raises:
+        ImageError: If the shape is not that of an image for such a network.
+    """
+    channels = shape[2] if len(shape) == 3 else 1
+    usable = len(shape) in (2, 3) and 0 not in shape
+    if usable and channels == wanted:
+        return channels
+    if wanted == 6:
+        raise image_io.ImageError(
+            "the network takes the left and right view of a dual-pixel camera as [H, W, 6], "
+            f"got shape {shape}; join the views along the last axis"
+        )
+    if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
+        raise image_io.ImageError(
+            "expected an image [H, W] or [H, W, C] with C = 1 (grey), 2 (grey, alpha), 3 (colour) "
+            f"or 4 (colour, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
+            f"{shape}"
+        )
+    return channels - (channels in (2, 4))
+
+
+def _finite(image: np.ndarray) -> bool:
+    """Whether all pixels are numbers of float32; without a copy of the image."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.asarray([image.min(), image.max()], np.float32)).all())
+
+
+def _stored(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Float32 in the type of the image, a copy."""
+    if dtype == np.uint8:
+        return image_io.to_uint8(restored)
+    if dtype == np.uint16:
+        return image_io.to_uint16(restored)
+    return restored.astype(dtype)
+
+
+def _orientations(two_views: bool) -> list[_Orientation]:
+    """All eight, or, as transposed views are no picture of a dual-pixel camera, four."""
+    return list(
+        itertools.product((False, True), (False, True), (False,) if two_views else (False, True))
+    )
+
+
+def _oriented(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
+    """``[N, H, W, C]`` as ``input_pipeline.ops.orient`` turns it; flipped columns swap views."""
+    rows, columns, transposed = orientation
+    if columns and two_views:
+        x = np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
+    x = x[:, :: -1 if rows else 1, :: -1 if columns else 1]
+    return x.swapaxes(1, 2) if transposed else x
+
+
+def _as_before(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
+    """Turns the result back."""
+    rows, columns, transposed = orientation
+    x = x.swapaxes(1, 2) if transposed else x
+    return x[:, :: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def _device(device: jax.Device | str | None) -> jax.Device | None:
+    if not isinstance(device, str):
+        return device
+    platform, _, number = device.partition(":")
+    try:
+        return jax.local_devices(backend=platform)[int(number or 0)]
+    except (RuntimeError, ValueError, IndexError):
+        found = ", ".join(f"{d.platform}:{d.id}" for d in jax.local_devices())
+        raise ValueError(f"no device {device!r}; use one of {found}") from None

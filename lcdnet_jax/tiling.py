@@ -11,9 +11,17 @@ import numpy as np
 # Pixels over which a window fades into the next. Where a network sees further than the overlap,
 # the results of two windows differ by a level that changes slowly: over 16 pixels a difference
 # of 4/255 becomes steps of 1/255 every fourth pixel, which the eye does not find. A power of two
-# makes weights multiples of 1/32, so that they add up to 1 without rounding; and, taken from tiles
-# and overlaps that are multiples of 16, it keeps windows on the grid of `windows`.
+# makes weights multiples of 1/32, so that they add up to 1 without rounding.
 RAMP = 16
+
+# The window that is used where none is asked for: of 512 pixels and an overlap of 64, half the
+# computation is of pixels that count.
+TILE = 512
+
+# The largest total stride of a network here (the U-Net halves the image five times). A network
+# that halves the image pairs pixels from its first, so that only windows that start on multiples
+# of its stride give what the whole frame gives.
+STRIDE = 32
 
 
 def check(tile: int, overlap: int) -> None:
@@ -28,36 +36,51 @@ def check(tile: int, overlap: int) -> None:
         )
 
 
-def windows(
-    side: int, *, tile: int, overlap: int, bucket: int
-) -> tuple[tuple[int, ...], np.ndarray]:
-    """Windows along a side that is padded at its end to a multiple of ``bucket``.
+def padded(side: int, bucket: int | None) -> int:
+    """Pixels of a side after padding at its end: the next multiple of ``bucket``.
 
-    A side of at most ``tile`` is one window. Otherwise as few windows as possible are spread
-    evenly over the padded side, the last of them ending with it. They start on the coarsest grid
-    that divides ``bucket``, ``tile`` and the largest step: as a network that halves the image
-    pairs pixels from its first, windows have to start on multiples of the network's total stride
-    (16 in LCDNet, 8 in SADNet) to give what the whole frame gives, and so they do if ``bucket``,
-    ``tile`` and twice ``overlap`` are such multiples.
+    Without a bucket the next of 64, 96, 128, 192, 256, 384, ..., which are a power of two and one
+    and a half of it in turn, so that sides of all lengths up to 1536 have ten lengths.
+    """
+    if bucket is not None:
+        return side + -side % bucket
+    power = max(64, 1 << (side - 1).bit_length())
+    return power * 3 // 4 if side <= power * 3 // 4 and power > 64 else power
+
+
+def windows(
+    side: int, *, tile: int, overlap: int, bucket: int | None
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Windows along a side that is padded at its end.
+
+    A side of at most ``tile`` is one window with all its padding. Otherwise as few windows as
+    possible are spread evenly, the last of them ending with the padding or, where that is longer
+    than need be, ``overlap`` pixels after the side and a few more. They start on multiples of
+    ``STRIDE`` if ``tile`` and ``bucket`` are such multiples, else of what divides all of these,
+    and are as wide as to leave room for that.
 
     Args:
         side: Pixels before padding.
         tile: Pixels of a window, as :func:`check` allows.
         overlap: Pixels next to an edge of a window inside the image that get no weight.
-        bucket: Pixels.
+        bucket: Of :func:`padded`.
 
     Returns:
         The first pixel of each window, and the weights of their pixels ``[windows, tile]``,
         float32: those of all windows at one pixel add up to 1. For one window the second axis is
         the padded side.
     """
-    padded = side + -side % bucket
+    end = padded(side, bucket)
     if side <= tile:
-        return (0,), _weights((0,), padded)
-    step = tile - 2 * overlap - RAMP
-    grid = math.gcd(bucket, tile, step)
-    count = -(-(padded - tile) // step)
-    starts = tuple(i * ((padded - tile) // grid) // count * grid for i in range(count + 1))
+        return (0,), _weights((0,), end)
+    seen = side + overlap
+    end = min(end, seen + -seen % STRIDE)
+    room = tile - 2 * overlap - RAMP
+    grid = math.gcd(STRIDE, tile, end)
+    if room < grid:
+        grid = math.gcd(grid, room)
+    count = -(-(end - tile) // (room - room % grid))
+    starts = tuple(i * ((end - tile) // grid) // count * grid for i in range(count + 1))
     return starts, _weights(starts, tile)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, inference
+from lcdnet_jax import Restorer, checkpoints, inference, networks, tiling
 from lcdnet_jax.image_io import ImageError
 
 
@@ -122,12 +122,74 @@ def test_colour_image_in_a_grey_network(rng, grey):
 
 
 @pytest.mark.parametrize(
-    "shape", [(), (9,), (9, 9, 2), (9, 9, 4), (9, 9, 0), (1, 9, 9, 3), (0, 9, 3), (9, 0)], ids=str
-)
+    "shape", [(), (9,), (9, 9, 5), (9, 9, 0), (0, 9, 9, 3), (2, 1, 9, 9, 3), (0, 9, 3), (9, 0)],
+    ids=str,
+)  # fmt: skip
 def test_other_shapes(colour, shape):
     with pytest.raises(ImageError, match=r"expected an image .*got shape \(") as error:
         colour(np.zeros(shape, np.float32))
     assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 32, "overlap": 1}], ids=["whole", "tiled"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_handed_through(rng, colour, grey, options, dtype, channels):
+    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    image = (rng.random((41, 35, channels)) * top).astype(dtype)
+    for one in (colour, grey):
+        restorer = Restorer(one.module, one.variables, bucket=BUCKET, **options)
+        result = restorer(image)
+        assert result.dtype == dtype
+        np.testing.assert_array_equal(result[..., -1], image[..., -1])
+        np.testing.assert_array_equal(result[..., :-1], restorer(image[..., :-1]))
+        assert (result[..., :-1] != image[..., :-1]).any()
+
+
+def test_channels_that_are_no_alpha(rng):
+    """A network of four channels restores all of them, and nothing else."""
+    four = make(4)
+    image = rng.random((9, 9, 4), np.float32)
+    np.testing.assert_allclose(four(image), by_hand(four, image), rtol=0, atol=1e-5)
+    for shape in ((9, 9), (9, 9, 2), (9, 9, 3)):
+        with pytest.raises(ImageError, match=r"for a network of 4 channels; got shape"):
+            four(np.zeros(shape))
+
+
+def test_lists(rng, colour):
+    """Of any sizes and types, in their order."""
+    images = [
+        rng.random((17, 23, 3), np.float32),
+        rng.integers(0, 255, (9, 31), np.uint8),
+        rng.integers(0, 65535, (1, 1, 4), np.uint16),
+    ]
+    for several in (images, tuple(images)):
+        results = colour(several)
+        assert isinstance(results, list)
+        for image, result in zip(images, results, strict=True):
+            assert result.dtype == image.dtype
+            np.testing.assert_array_equal(result, colour(image))
+    assert colour([]) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 17, 9, 3), (1, 9, 9, 1), (2, 5, 4, 4)], ids=str)
+def test_batches(rng, colour, shape):
+    batch = rng.integers(0, 255, shape, np.uint8)
+    results = colour(batch)
+    assert (results.shape, results.dtype) == (shape, np.uint8)
+    for image, result in zip(batch, results, strict=True):
+        np.testing.assert_array_equal(result, colour(image))
+
+
+def test_errors_tell_which_image(rng, colour):
+    good = rng.random((9, 9, 3), np.float32)
+    bad = np.where(good == good.max(), np.nan, good)
+    with pytest.raises(ImageError, match=r"^image 1 of 2: the image holds NaN or infinite"):
+        colour([good, bad])
+    with pytest.raises(ImageError, match=r"^image 2 of 3: the image holds NaN or infinite"):
+        colour(np.stack([good, good, bad]))
+    with pytest.raises(ImageError, match=r"^image 0 of 1: expected an image .* shape \(9,\)"):
+        colour([[0.1] * 9])
 
 
 class TwoViews(nn.Module):
@@ -154,7 +216,7 @@ def test_two_views(rng, dtype):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1 if top > 1 else 1e-6)
 
 
-@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 3), (0, 9, 6), (1, 9, 9, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 3), (0, 9, 6), (1, 9, 9, 2)], ids=str)
 def test_one_view_in_a_network_of_two(shape):
     with pytest.raises(ImageError, match=r"takes the left and right view .*got shape \("):
         Restorer(TwoViews(), {})(np.zeros(shape, np.float32))
@@ -166,15 +228,16 @@ def test_two_views_in_a_network_of_one(colour, grey):
             restorer(np.zeros((9, 9, 6), np.float32))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_pixels_that_are_no_numbers(colour, value):
+    """Of float32: the last is none."""
     image = np.zeros((9, 9, 3))
     image[3, 4, 1] = value
     with pytest.raises(ImageError, match="NaN or infinite pixels"):
         colour(image)
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.bool_, np.complex64])
+@pytest.mark.parametrize("dtype", [np.int32, np.int8, np.bool_, np.complex64, "U3"])
 def test_other_dtypes(colour, dtype):
     with pytest.raises(ImageError, match=f"expected uint8, uint16.*got {np.dtype(dtype)}"):
         colour(np.zeros((9, 9, 3), dtype))
@@ -205,6 +268,178 @@ def test_programs_are_shared(rng, caplog):
     others = make(3, seed=1).variables
     assert compiled(restorer.with_variables(others), *sizes) == 0
     assert compiled(restorer, (49, 50)) == 1
+
+
+@pytest.fixture
+def shapes(colour, monkeypatch):
+    """The shapes that one restorer with the default bucket gives its network, each once."""
+    restorer = Restorer(colour.module, colour.variables)
+    seen = set()
+    monkeypatch.setattr(restorer, "_apply", lambda _, x: seen.add(x.shape) or x)
+    return restorer, seen
+
+
+def test_few_programs_for_many_sizes(rng, shapes):
+    """As many as there are shapes. Each side has one of seven lengths, wherever it comes from."""
+    restorer, seen = shapes
+    sizes = rng.integers(100, 701, (40, 2))
+    computed = 0
+    for height, width in sizes:
+        image = np.zeros((height, width, 3), np.uint8)
+        assert restorer(image).shape == image.shape
+    assert len(seen) <= 22
+    assert {side for shape in seen for side in shape[1:3]} <= {128, 192, 256, 384, 512, 768}
+    # What that costs: the area of the padded images against that of the images.
+    computed = np.prod([[tiling.padded(side, None) for side in size] for size in sizes.tolist()], 1)
+    assert computed.sum() <= 1.5 * sizes.prod(axis=1).sum()
+    assert (computed <= 2.25 * sizes.prod(axis=1)).all()
+
+
+def test_a_handful_of_programs_for_photos(rng, shapes):
+    """Of cameras, whose sides are as 3 to 2, 4 to 3 or 16 to 9, upright or not."""
+    restorer, seen = shapes
+    for ratio in (3 / 2, 4 / 3, 16 / 9):
+        for width in rng.integers(400, 701, 20):
+            restorer(np.zeros((round(width / ratio), width), np.uint8))
+    assert len(seen) <= 6
+
+
+# --- Options --------------------------------------------------------------------------------------
+
+
+def test_the_ensemble_is_the_mean_over_eight(rng, colour):
+    """Four quarter turns, of the image and of its mirror image."""
+    image = rng.random((17, 23, 3), np.float32)
+    ensemble = Restorer(colour.module, colour.variables, bucket=BUCKET, ensemble=True)
+    expected = np.zeros(image.shape)
+    for turns in range(4):
+        expected += np.rot90(colour(np.rot90(image, turns)), -turns) / 8
+        expected += np.rot90(colour(np.rot90(image[:, ::-1], turns)), -turns)[:, ::-1] / 8
+    np.testing.assert_allclose(ensemble(image), expected, rtol=0, atol=1e-6)
+    assert np.abs(ensemble(image) - colour(image)).max() > 1e-3
+    np.testing.assert_array_equal(
+        ensemble(image[..., 0]), ensemble(image[..., 0, None].repeat(3, axis=-1)).mean(axis=-1)
+    )
+
+
+def test_the_ensemble_in_windows(rng, colour):
+    """Where padding plays no part, as of the whole frame."""
+    image = rng.random((80, 48, 3), np.float32)
+    options = {"bucket": BUCKET, "ensemble": True}
+    whole = Restorer(colour.module, colour.variables, **options)
+    tiled = Restorer(colour.module, colour.variables, **options, tile=32, overlap=1)
+    np.testing.assert_allclose(tiled(image), whole(image), rtol=0, atol=1e-6)
+
+
+def test_the_ensemble_of_two_views(rng):
+    """Only what a dual-pixel camera could take: four, and exchanged views where columns turn."""
+
+    class Columns(nn.Module):
+        """Differences along columns of the left view, and the right view."""
+
+        channels: int = 6
+
+        def __call__(self, x):
+            return x[..., :3] - jnp.roll(x[..., 3:], 1, axis=1) / 4
+
+    def swapped(x):
+        return np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
+
+    views = rng.random((16, 32, 6), np.float32)
+    one = Restorer(Columns(), {}, bucket=BUCKET)
+    expected = sum(
+        (
+            one(views),
+            one(views[::-1])[::-1],
+            one(swapped(views)[:, ::-1])[:, ::-1],
+            one(swapped(views)[::-1, ::-1])[::-1, ::-1],
+        )
+    )
+    result = Restorer(Columns(), {}, bucket=BUCKET, ensemble=True)(views)
+    np.testing.assert_allclose(result, expected / 4, rtol=0, atol=1e-6)
+
+
+def test_bfloat16(rng):
+    module = networks.create("dncnn", depth=3, features=4)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    image = rng.random((17, 23), np.float32)
+    exact, coarse = (
+        Restorer(module, variables, bucket=BUCKET, dtype=dtype) for dtype in (None, "bfloat16")
+    )
+    assert coarse.module.dtype == jnp.bfloat16
+    assert coarse(image).dtype == np.float32
+    difference = np.abs(coarse(image) - exact(image)).max()
+    assert 0 < difference < 0.05
+    back = Restorer(coarse.module, variables, bucket=BUCKET, dtype=jnp.float32)
+    np.testing.assert_array_equal(back(image), exact(image))
+    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
+        Restorer(module, variables, dtype="float16")
+    with pytest.raises(ValueError, match="TwoViews has no dtype; leave it None"):
+        Restorer(TwoViews(), {}, dtype="bfloat16")
+
+
+def test_device(rng, colour):
+    image = rng.random((9, 9, 3), np.float32)
+    for device in ("cpu:5", jax.devices()[5]):
+        restorer = Restorer(colour.module, colour.variables, bucket=BUCKET, device=device)
+        used, apply = [], restorer._apply
+        restorer._apply = lambda *a, f=apply, to=used: to.append(f(*a)) or to[-1]
+        np.testing.assert_array_equal(restorer(image), colour(image))
+        assert used[0].devices() == {jax.devices()[5]}
+    for device in ("cpu:8", "cpu:x", "abacus"):
+        with pytest.raises(ValueError, match=f"no device '{device}'; use one of cpu:0, cpu:1"):
+            Restorer(colour.module, colour.variables, device=device)
+
+
+# --- Networks -------------------------------------------------------------------------------------
+
+# The smallest of each; a field that a network lacks is a mistake here, a network that is missing
+# here is restored with its defaults.
+_TINY = {
+    "buifd": {"depth": 3, "features": 4},
+    "dncnn": {"depth": 3, "features": 4},
+    "lcdnet": {
+        "channels": 1, "width": 16, "enc_blocks": (1, 1, 1, 1), "block": "naf", "use_msfm": False,
+        "scam_type": "none", "sfe_type": "naf", "global_branch": "none",
+    },
+    "memnet": {"features": 4, "blocks": 1, "units": 1},
+    "n3net": {"features": 4, "depth": 3, "neighbours": 2},
+    "ridnet": {"features": 16, "blocks": 1},
+    "sadnet": {"channels": 1, "width": 4, "offset_width": 2, "groups": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def quickly_compiled():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+@pytest.mark.parametrize("name", networks.available())
+def test_every_network(rng, name):
+    """Whole, in windows and as an ensemble, all by one program on frames of 32 x 32 pixels."""
+    module = networks.create(name, **_TINY.get(name, {}))
+    shapes = checkpoints.abstract_variables(module)
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f"), shapes)
+    variables["params"] = jax.tree.map(
+        lambda leaf: 0.05 * rng.normal(size=leaf.shape).astype("f"), shapes["params"]
+    )
+    restorer = Restorer(module, variables, bucket=32, tile=32, overlap=0)
+    small, large = (rng.random(size, np.float32) for size in ((17, 23), (40, 33)))
+    whole, tiled = restorer(small), restorer(large)
+    for image, result in ((small, whole), (large, tiled)):
+        assert result.shape == image.shape
+        assert np.isfinite(result).all()
+        assert (result != image).any()
+    ensemble = Restorer(module, variables, bucket=32, ensemble=True)
+    ensemble._apply = restorer._apply
+    assert np.isfinite(ensemble(small)).all()
+    assert restorer._apply._cache_size() == 1
+    padded = inference.pad_to_bucket(small[None, ..., None], 32)
+    expected = restorer._apply(variables, padded)[0, :17, :23, 0]
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
 
 
 def test_with_variables_leaves_the_original(rng, colour):

@@ -10,46 +10,60 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, checkpoints, networks, tiling
+from lcdnet_jax import Restorer, checkpoints, image_io, inference, networks, tiling
 
-OVERLAP, TILE, BUCKET = 3, 32, 8
+OVERLAP, TILE, BUCKET = 4, 32, 8
 
 
 # --- Geometry -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bucket", [1, 4, 8, 64])
+def test_padded_sides():
+    """By hand; and never more than half again, in ten lengths."""
+    sides = [1, 64, 65, 96, 97, 128, 129, 192, 193, 256, 1025, 1500, 10_000]
+    padded = [64, 64, 96, 96, 128, 128, 192, 192, 256, 256, 1536, 1536, 12_288]
+    assert [tiling.padded(side, None) for side in sides] == padded
+    lengths = [tiling.padded(side, None) for side in range(64, 1537)]
+    assert len(set(lengths)) == 10
+    assert all(side <= length < 1.5 * side for side, length in enumerate(lengths, 64))
+    assert [tiling.padded(side, 24) for side in (1, 24, 25)] == [24, 24, 48]
+
+
+@pytest.mark.parametrize("bucket", [None, 1, 4, 8, 64])
 @pytest.mark.parametrize(
     ("tile", "overlap"), [(17, 0), (18, 0), (32, 3), (64, 23), (145, 64), (200, 10), (256, 64)]
 )
 def test_windows(tile, overlap, bucket):
     tiling.check(tile, overlap)
-    step = tile - 2 * overlap - tiling.RAMP
-    for side in (1, tile - 1, tile, tile + 1, tile + step, tile + step + 1, 2 * tile, 5 * tile + 3):
-        padded = math.ceil(side / bucket) * bucket
+    room = tile - 2 * overlap - tiling.RAMP
+    for side in (1, tile - 1, tile, tile + 1, tile + room, tile + room + 1, 2 * tile, 5 * tile + 3):
+        padded = tiling.padded(side, bucket)
         starts, weights = tiling.windows(side, tile=tile, overlap=overlap, bucket=bucket)
         if side <= tile:
             assert starts == (0,)
             np.testing.assert_array_equal(weights, np.ones((1, padded), np.float32))
             continue
-        # As few and as even as can be, from the first pixel to the last of the padded side.
-        assert len(starts) == 1 + math.ceil((padded - tile) / step)
+        # To the end of the padding, or beyond the overlap.
+        end = starts[-1] + tile
         assert starts[0] == 0
-        assert starts[-1] == padded - tile
+        assert end == padded or side + overlap <= end < min(side + overlap + tiling.STRIDE, padded)
+        # As few and as even as can be on the grid.
         steps = np.diff(starts)
-        grid = math.gcd(bucket, tile, step)
+        grid = math.gcd(tiling.STRIDE, tile, end)
+        grid = grid if grid <= room else math.gcd(grid, room)
         assert not (steps % grid).any()
         assert np.ptp(steps) <= grid
+        assert len(steps) == math.ceil((end - tile) / (room // grid * grid))
         # Every pixel: weights of 1 in all, from windows that saw its surroundings.
         assert weights.shape == (len(starts), tile)
         assert weights.dtype == np.float32
-        total = np.zeros(padded, np.float32)
+        total = np.zeros(end, np.float32)
         for start, row in zip(starts, weights, strict=True):
             total[start : start + tile] += row
             assert row.min() >= 0
             seen = start + np.flatnonzero(row)
             assert start == 0 or seen[0] - start >= overlap
-            assert start + tile == padded or start + tile - 1 - seen[-1] >= overlap
+            assert start + tile == end or start + tile - 1 - seen[-1] >= overlap
         np.testing.assert_array_equal(total, 1)
 
 
@@ -67,11 +81,11 @@ def test_weights_by_hand():
 
 
 def test_windows_start_on_the_stride_of_networks():
-    """With the defaults and round tiles, on multiples of 16, the stride of LCDNet."""
-    for tile, side in itertools.product((192, 256, 512), (600, 1111, 4000)):
-        starts, _ = tiling.windows(side, tile=tile, overlap=64, bucket=64)
+    """With the defaults and round tiles, on multiples of 32, the stride of the U-Net."""
+    for tile, side, bucket in itertools.product((192, 256, 512), (600, 1111, 4000), (None, 64)):
+        starts, _ = tiling.windows(side, tile=tile, overlap=64, bucket=bucket)
         assert len(starts) > 1
-        assert not np.any(np.mod(starts, 16))
+        assert not np.any(np.mod(starts, 32))
 
 
 @pytest.mark.parametrize(
@@ -105,14 +119,14 @@ class Filter(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Means of cells of 16 pixels, as a network of that stride would pair them."""
+    """Means of cells of 32 pixels, as a network of that stride would pair them."""
 
     channels: int = 1
 
     def __call__(self, x):
         n, height, width, c = x.shape
-        cells = x.reshape(n, height // 16, 16, width // 16, 16, c).mean((2, 4))
-        return cells.repeat(16, axis=1).repeat(16, axis=2)
+        cells = x.reshape(n, height // 32, 32, width // 32, 32, c).mean((2, 4))
+        return cells.repeat(32, axis=1).repeat(32, axis=2)
 
 
 class Mean(nn.Module):
@@ -145,13 +159,24 @@ def test_a_network_that_sees_no_further_than_the_overlap(rng, size):
 
 
 def test_a_network_that_sees_one_pixel_further(rng):
-    """Windows 10 pixels apart, the most that is allowed, so that not a pixel is spare."""
+    """Windows 8 pixels apart, the most that is allowed, so that not a pixel is spare."""
     image = rng.random((72, 72, 3), np.float32)
-    assert tiling.windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)[0] == (0, 10, 20, 30, 40)
+    starts, _ = tiling.windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    assert starts == (0, 8, 16, 24, 32, 40)
     whole, tiled = pair(reach=OVERLAP + 1)
     difference = np.abs(tiled(image) - whole(image))
     assert difference.max() > 1e-4
-    assert difference[:13, :13].max() < 1e-6  # nothing but the first window
+    assert difference[:12, :12].max() < 1e-6  # nothing but the first window
+
+
+@pytest.mark.parametrize("size", [(65, 129), (96, 191), (193, 70), (130, 66)], ids=str)
+def test_both_ways_see_the_same_beyond_the_border(rng, size):
+    """Of what is mirrored at the end of a side, windows see as much as counts."""
+    image = rng.random((*size, 3), np.float32)
+    module, variables = pair()[0].module, pair()[0].variables
+    whole = Restorer(module, variables)
+    tiled = Restorer(module, variables, tile=64, overlap=OVERLAP)
+    np.testing.assert_allclose(tiled(image), whole(image), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (31, 7), (1, 1)], ids=str)
@@ -194,10 +219,11 @@ def test_a_network_of_the_registry(rng):
 
 def test_networks_that_pair_pixels(rng):
     """The cells of a window are those of the whole image."""
-    image = rng.random((100, 150), np.float32)
-    whole = Restorer(Blocks(), {}, bucket=16)(image)
-    tiled = Restorer(Blocks(), {}, bucket=16, tile=64, overlap=8)(image)
-    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+    image = rng.random((100, 350), np.float32)
+    for bucket in (32, None):
+        whole = Restorer(Blocks(), {}, bucket=bucket)(image)
+        tiled = Restorer(Blocks(), {}, bucket=bucket, tile=96, overlap=8)(image)
+        np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
 
 
 def test_a_network_that_sees_the_whole_image():
@@ -226,7 +252,60 @@ def test_the_network_sees_one_window_at_a_time(rng):
     seen, apply = [], tiled._apply
     tiled._apply = lambda variables, x: seen.append(x.shape) or apply(variables, x)
     tiled(rng.random((50, 41, 3), np.float32))
-    assert seen == [(1, TILE, TILE, 3)] * 4 * 3  # padded to 56 x 48: steps of 24 and 16 in tens
+    assert seen == [(1, TILE, TILE, 3)] * 4 * 3  # padded to 56 x 48: steps of 24 and 16 in eights
+
+
+@pytest.mark.parametrize("size", [(50, 41), (41, 50), (20, 75)], ids=str)
+def test_batches_of_windows(rng, size):
+    """As one by one; the last batch of a band is filled up, for one program."""
+    image = rng.random((*size, 3), np.float32)
+    whole, _ = pair()
+    restorer = Restorer(
+        whole.module, whole.variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP, tile_batch=4
+    )
+    seen, apply = set(), restorer._apply
+    restorer._apply = lambda variables, x: seen.add(x.shape) or apply(variables, x)
+    np.testing.assert_allclose(restorer(image), whole(image), rtol=0, atol=1e-6)
+    assert len(seen) == 1
+    assert seen.pop()[0] == 4
+    with pytest.raises(ValueError, match="tile_batch must be at least 1 window, got 0"):
+        Restorer(whole.module, whole.variables, tile_batch=0)
+
+
+def test_large_frames_are_cut_without_being_told(rng):
+    whole, _ = pair()
+    restorer = Restorer(whole.module, whole.variables, max_pixels=2 * 64 * 1024)
+    everything = Restorer(whole.module, whole.variables, max_pixels=None)
+    seen, apply = [], restorer._apply
+    restorer._apply = lambda variables, x: seen.append(x.shape[1:3]) or apply(variables, x)
+    for size, shapes in (
+        ((128, 1024), [(128, 1024)]),
+        ((128, 1025), [(128, 512)] * 3),  # padded to 1536 columns, of which 1120 are seen
+        ((520, 3), [(768, 64)]),
+    ):
+        seen.clear()
+        image = rng.random((*size, 3), np.float32)
+        np.testing.assert_allclose(restorer(image), everything(image), rtol=0, atol=1e-6)
+        assert seen == shapes
+    assert inference.MAX_PIXELS == 1536 * 1024
+
+
+def test_a_network_that_enlarges(rng):
+    class Enlarge(nn.Module):
+        channels: int = 3
+        scale: int = 2
+
+        def __call__(self, x):
+            return x.repeat(2, axis=1).repeat(2, axis=2)
+
+    for size in ((40, 75), (75, 40), (9, 11)):
+        image = rng.integers(0, 255, (*size, 3), np.uint8)
+        expected = image.repeat(2, axis=0).repeat(2, axis=1)
+        for options in ({}, {"tile": TILE, "overlap": OVERLAP}, {"ensemble": True}):
+            result = Restorer(Enlarge(), {}, bucket=BUCKET, **options)(image)
+            np.testing.assert_array_equal(result, expected)
+    with pytest.raises(image_io.ImageError, match="enlarges 2 times and leaves alpha alone"):
+        Restorer(Enlarge(), {})(np.zeros((9, 9, 4), np.uint8))
 
 
 def test_large_images_share_one_program(rng):
@@ -294,11 +373,14 @@ def test_local_means_of_lcdnet(lcdnet):
 def test_mode(lcdnet):
     module, variables = lcdnet
     tiled = {"tile": 256, "overlap": 64}
-    assert Restorer(module, variables).mode == "full"
-    assert Restorer(module, variables, local_pool=96).mode == "local 96"
+    full = {"max_pixels": None}
+    assert Restorer(module, variables).mode == "tiled 512/64 above 1572864 pixels"
+    assert Restorer(module, variables, **full).mode == "full"
+    assert Restorer(module, variables, local_pool=96, **full).mode == "local 96"
+    assert Restorer(module, variables, **full, ensemble=True).mode == "ensemble"
     assert Restorer(module, variables, **tiled).mode == "tiled 256/64"
     assert Restorer(module, variables, local_pool=96, **tiled).mode == "tiled 256/64, local 96"
-    assert Restorer(module.clone(local_pool=24), variables).mode == "local 24"
+    assert Restorer(module.clone(local_pool=24), variables, **full).mode == "local 24"
     assert Restorer(Filter(), {}, **tiled).mode == "tiled 256/64"
     assert module.local_pool is None
 

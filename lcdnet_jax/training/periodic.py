@@ -25,7 +25,7 @@ class PeriodicEvaluation:
         self._config = config
         self._examples = examples
         self._reporter = reporter
-        self._restorer = Restorer(module, {}, bucket=config.eval.bucket)
+        self._restorer = Restorer(module, {}, bucket=config.eval.bucket, max_pixels=None)
         degradation = config.degradation
         self._sigmas: Sequence[float | None] = (None,)
         if degradation.kind == "none":

@@ -1,0 +1,84 @@
+"""Peak memory of restoring one large image in windows; one JSON line, status 1 above 2.5 GB.
+
+    python -m benchmarks.restore_memory                                # 100 megapixels
+    python -m benchmarks.restore_memory --megapixels 3 --network sadnet --preset base
+
+Idle is the resident memory of this process with all modules imported and JAX started. What comes
+on top is counted all of it: the image and its result (uint8 RGB, 0.3 GB each at 100 megapixels),
+weights, compilation, a window in the network and the sums of the windows of one band. Of these
+only the network's window depends on the network: 0.1 GB of DnCNN, 0.7 GB of the published SADNet
+at 512 pixels. The default is a small DnCNN, because 100 megapixels take long; weights are random.
+Linux only, where the kernel tells the peak (VmHWM).
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcdnet_jax import Restorer, networks
+
+_LIMIT = 2.5  # GB above idle
+_CHEAP = {"channels": 3, "depth": 5, "features": 8}  # of DnCNN
+
+
+def main() -> None:
+    """Restores and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--megapixels", type=float, default=100.0)
+    parser.add_argument("--network", default="dncnn")
+    parser.add_argument("--preset", help="of the network")
+    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--overlap", type=int, default=64)
+    options = parser.parse_args()
+    kwargs = _CHEAP if options.network == "dncnn" else {"preset": options.preset}
+    module = networks.create(options.network, **kwargs)
+    side = round((options.megapixels * 1e6) ** 0.5)
+    idle = _memory("VmRSS")
+
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16, 16, module.channels)))
+    begin = time.perf_counter()
+    restorer = Restorer(module, variables, tile=options.tile, overlap=options.overlap)
+    restored = restorer(image)
+    seconds = time.perf_counter() - begin
+    if (restored.shape, restored.dtype) != (image.shape, image.dtype):
+        sys.exit(f"error: the result has shape {restored.shape} and type {restored.dtype}")
+    above = _memory("VmHWM") - idle
+    result = {
+        "network": options.network,
+        **kwargs,
+        "image": list(image.shape),
+        "dtype": str(image.dtype),
+        "mode": restorer.mode,
+        "idle_gb": round(idle, 3),
+        "above_idle_gb": round(above, 3),
+        "image_and_result_gb": round(2 * image.nbytes / 1e9, 3),
+        "seconds": round(seconds, 1),
+        "device": jax.devices()[0].platform,
+    }
+    print(json.dumps(result), flush=True)
+    if above > _LIMIT:
+        sys.exit(f"error: {above:.2f} GB above idle; the limit is {_LIMIT}")
+
+
+def _memory(field: str) -> float:
+    """Resident memory of this process, now (VmRSS) or at most so far (VmHWM), GB."""
+    jnp.zeros(()).block_until_ready()  # JAX has started
+    status = pathlib.Path("/proc/self/status").read_text()
+    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+    if found is None:
+        sys.exit(f"error: /proc/self/status has no {field}; this needs Linux")
+    return int(found[1]) * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    main()
