@@ -41,7 +41,7 @@ NETWORKS = {
     "lcdnet": {"preset": "tiny"},
     "dncnn": {"depth": 5, "features": 16},
 }
-STRATEGIES = {
+STRATEGIES: dict[str, dict[str, Any]] = {
     "one": {"devices": 1, "strategy": "jit", "state_shards": 1},
     "jit": {"devices": 8, "strategy": "jit", "state_shards": 1},
     "divided": {"devices": 8, "strategy": "jit", "state_shards": 4},

@@ -2,6 +2,10 @@
 
 What tables of papers call "FLOPs" mostly are these: products of activations with weights, in
 convolutions and matrix products, without biases, activations and interpolation.
+
+    python -m benchmarks.macs
+
+prints what ``lcdnet_jax/costs.py`` holds. Tracing LCDNet takes its time.
 """
 
 import math
@@ -10,6 +14,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax.extend.core import Literal
+
+from lcdnet_jax import networks
+
+_SIDE = 256
 
 
 def count_parameters(module: nn.Module, shape: tuple[int, ...]) -> int:
@@ -35,10 +43,13 @@ def _variables(module: nn.Module, shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
 
 
-def _count(jaxpr: Any, is_weight: list[bool]) -> tuple[int, list[bool]]:
+def _count(
+    jaxpr: Any, is_weight: list[bool], *, with_products: bool = False
+) -> tuple[int, list[bool]]:
     """Counts one program; tells which of its inputs, and then outputs, are weights.
 
-    A weight is a parameter or what is computed from parameters and constants only.
+    A weight is a parameter or what is computed from parameters and constants only. Products
+    element by element count in a convolution that is written so.
     """
     kinds: dict[Any, bool] = dict(zip(jaxpr.invars, is_weight, strict=True))
     constants = set(jaxpr.constvars)
@@ -56,7 +67,8 @@ def _count(jaxpr: Any, is_weight: list[bool]) -> tuple[int, list[bool]]:
         name = equation.primitive.name
         if inner := _inner(equation):
             repeats, program = inner
-            macs, known = _count(program, [bool(k) for k in inputs])
+            shifted = program.debug_info.func_name == "shifted_products"  # of ops.depthwise
+            macs, known = _count(program, [bool(k) for k in inputs], with_products=shifted)
             total += repeats * macs
             outputs = list(known)
         elif True in inputs and False in inputs:
@@ -72,6 +84,8 @@ def _count(jaxpr: Any, is_weight: list[bool]) -> tuple[int, list[bool]]:
                 (contracted, _), _ = equation.params["dimension_numbers"]
                 lengths = [equation.invars[0].aval.shape[axis] for axis in contracted]
                 total += math.prod(equation.outvars[0].aval.shape) * math.prod(lengths)
+            elif name == "mul" and with_products:
+                total += math.prod(equation.outvars[0].aval.shape)
         kinds.update(
             (out, k) for out, k in zip(equation.outvars, outputs, strict=True) if k is not None
         )
@@ -91,3 +105,18 @@ def _inner(equation: Any) -> tuple[int, Any] | None:
         if key in params:
             return 1, getattr(params[key], "jaxpr", params[key])
     return None
+
+
+def main() -> None:
+    """Prints the costs of all networks."""
+    for name in networks.available():
+        presets = getattr(networks._REGISTRY[name], "PRESETS", {})
+        for preset in presets or (None,):
+            module = networks.create(name, preset=preset)
+            shape = (1, _SIDE, _SIDE, module.channels)
+            macs = round(count_macs(module, shape) / _SIDE**2)
+            print(name, preset or "", count_parameters(module, shape), macs, flush=True)
+
+
+if __name__ == "__main__":
+    main()

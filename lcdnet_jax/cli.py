@@ -6,11 +6,25 @@ imported where a command runs, so that ``--help`` comes at once.
 
 import argparse
 import ast
+import contextlib
 import json
+import math
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+import textwrap
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps descriptions, but leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        examples = "\n" in text
+        return super()._fill_text(text, width, indent) if examples else textwrap.fill(text, width)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,9 +36,17 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; ``argv`` is by default the command line."""
-    parser = _Parser(prog="lcdnet-jax", description="Image restoration in JAX and Flax.")
+    parser = _Parser(
+        prog="lcdnet-jax",
+        description="Image restoration in JAX and Flax.",
+        formatter_class=_Formatter,
+        epilog="""examples:
+  lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint quickstart
+  lcdnet-jax info quickstart
+  lcdnet-jax restore --help""",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_convert,):
+    for add in (_add_restore, _add_models, _add_info, _add_convert, _add_export):
         add(commands).add_argument("--debug", action="store_true", help="show where errors arise")
     arguments = parser.parse_args(argv)
 
@@ -37,6 +59,340 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.debug:
             raise
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, as shells have it
+
+
+def _add_restore(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "restore",
+        help="restore image files",
+        description="Restores image files of any size. Results keep format, bit depth, channels, "
+        "alpha, colour profile and EXIF data, upright. Files that exist are never overwritten, "
+        "unless by --force, and none is ever half written. A file that cannot be restored does not "
+        "stop the others; the exit status is then 1.",
+        formatter_class=_Formatter,
+        epilog="""examples:
+  lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint quickstart
+  lcdnet-jax restore holiday/ 'more/*.png' -o restored/ --checkpoint quickstart
+  find . -name '*.tiff' | lcdnet-jax restore - -o restored/ --checkpoint quickstart
+  lcdnet-jax restore huge.tif -o out.tif --checkpoint quickstart --tile 512
+  lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/""",
+    )
+    parser.add_argument(
+        "inputs",
+        metavar="IN",
+        nargs="+",
+        help="files; folders, with all images in and below them but hidden ones; patterns, such as "
+        "'a/**/*.png'; or - for a list on standard input, one path a line",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="folder for the results, which keep their names, those of a folder in its structure; "
+        "or, for one image, the name of a file (its suffix says the format)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        required=True,
+        help="trained network: working directory of train.py, or what convert or export wrote",
+    )
+    parser.add_argument(
+        "--tile",
+        metavar="N",
+        type=int,
+        help="restore in windows of N pixels; by default whole, and large images in windows",
+    )
+    parser.add_argument(
+        "--overlap",
+        metavar="N",
+        type=int,
+        default=64,
+        help="pixels thrown away along the edges of windows inside the image (64)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="mean over the eight orientations of the image: a little better, eight times the time",
+    )
+    parser.add_argument(
+        "--local-pool",
+        metavar="N",
+        type=int,
+        help="LCDNet: means over windows of N pixels, as large as in training, not over the image",
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="type to compute in")
+    parser.add_argument("--device", metavar="NAME", help='such as "cpu" or "gpu:1"')
+    parser.add_argument(
+        "--reference",
+        metavar="PATH",
+        help="clean image, or folder with one of the same name for each image: reports PSNR and "
+        "SSIM of each written file, read back, against it (RGB or grey in [0, 1], all pixels)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite files, even the inputs")
+    parser.add_argument(
+        "--quality", metavar="N", type=_quality, default=95, help="of JPEG files, 1 to 100 (95)"
+    )
+    parser.set_defaults(run=_restore)
+    return parser
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 100, got {text!r}")
+    return int(text)
+
+
+def _restore(arguments: argparse.Namespace) -> None:
+    from lcdnet_jax import inference, interchange, restoring
+
+    jobs = restoring.plan(
+        arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
+    )
+    options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
+    with _one_line():
+        module, variables, _ = interchange.load(arguments.checkpoint)
+        restorer = inference.Restorer(
+            module, variables, **{option: getattr(arguments, option) for option in options}
+        )
+    if restorer.module.channels == 6:
+        raise ValueError(
+            f"{arguments.checkpoint} takes two views of a dual-pixel camera at once, which files "
+            "do not hold; join them in Python and call Restorer"
+        )
+    results, failures = [], []
+    progress = _Progress([str(job.source) for job in jobs])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and large images
+            outcomes = restoring.restore(
+                restorer, jobs, force=arguments.force, quality=arguments.quality
+            )
+            for job, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    if arguments.debug:
+                        raise outcome
+                    failures.append(" ".join(str(outcome).split()))
+                    if len(jobs) > 1:
+                        progress.done(f"failed {job.source}")
+                else:
+                    results.append(outcome)
+                    progress.done(
+                        f"{job.target}  {outcome.width}x{outcome.height}{_scores([outcome])}",
+                        outcome.width * outcome.height,
+                    )
+    finally:
+        progress.close()
+        if len(jobs) > 1:
+            print(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+        if len(results) > 1 and arguments.reference:
+            print(f"mean{_scores(results)}")
+    if failures:
+        _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
+
+
+def _listed_paths() -> Iterator[str]:
+    for line in sys.stdin.buffer if sys.stdin else ():
+        yield os.fsdecode(line)
+
+
+def _scores(results: Sequence[Any]) -> str:
+    """Means of the scores of some results, nothing without scores."""
+    from lcdnet_jax import restoring
+
+    psnr = [result.psnr for result in results if result.psnr is not None]
+    if not psnr:
+        return ""
+    ssim = restoring.mean(result.ssim for result in results if result.ssim is not None)
+    shown = "" if math.isnan(ssim) else f"  SSIM {ssim:.4f}"
+    return f"  PSNR {restoring.mean(psnr):.2f} dB{shown}"
+
+
+def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:
+    if count == 1:
+        sys.exit(f"error: {failures[0]}")
+    rest = f", and {left} were not tried" if left else ""
+    lines = [f"error: {len(failures)} of {count} images failed{rest}:", *failures]
+    sys.exit("\n  ".join(lines))
+
+
+class _Progress:
+    """A line for each image on standard output; on a terminal, below them, a bar.
+
+    Args:
+        names: Of the images to come.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = names
+        self._start = time.perf_counter()
+        self._count = self._pixels = 0
+        self._bar = sys.stderr.isatty()
+        self._draw()
+
+    def done(self, line: str, pixels: int = 0) -> None:
+        """One image more."""
+        self._count += 1
+        self._pixels += pixels
+        self.close()
+        print(line.encode(errors="backslashreplace").decode(), flush=True)
+        self._draw()
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """Time and speed."""
+        seconds = time.perf_counter() - self._start
+        return f"{_clock(seconds)}, {self._pixels / 1e6 / seconds:.2g} megapixels/s"
+
+    def _draw(self) -> None:
+        if not self._bar or self._count == len(self._names):
+            return
+        total, seconds = len(self._names), time.perf_counter() - self._start
+        filled = 20 * self._count // total
+        line = f"[{'#' * filled}{'.' * (20 - filled)}] {self._count}/{total}"
+        if self._count:
+            left = seconds / self._count * (total - self._count)
+            line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {_clock(left)}"
+        name = self._names[self._count]
+        print(f"{line}  {name[-30:]}", end="", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Errors about checkpoints come in one line."""
+    from lcdnet_jax.checkpoints import CheckpointError
+
+    try:
+        yield
+    except (ValueError, OSError, CheckpointError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _add_models(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "models",
+        help="list the networks",
+        description="Lists the networks with their presets, parameters and cost: multiply-"
+        "accumulates (MACs) of convolutions and matrix products, in thousands for each pixel, "
+        "which is as many billions for each megapixel.",
+        formatter_class=_Formatter,
+        epilog="""example:
+  lcdnet-jax models""",
+    )
+    parser.set_defaults(run=_models)
+    return parser
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from lcdnet_jax import networks
+    from lcdnet_jax.costs import COSTS
+
+    rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
+    for name in networks.available():
+        channels = str(networks.create(name).channels)
+        for preset, (parameters, macs) in COSTS[name].items():
+            rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
+    for name, preset, *numbers in rows:
+        print(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))
+
+
+def _add_info(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "info",
+        help="tell what a checkpoint is",
+        description="Tells which network a checkpoint holds, how it was trained, how it scored "
+        "there, and where it comes from. The weights are neither read nor verified.",
+        formatter_class=_Formatter,
+        epilog="""examples:
+  lcdnet-jax info quickstart
+  lcdnet-jax info weights/dncnn""",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="working directory of train.py, directory of convert or export, or .safetensors file",
+    )
+    parser.set_defaults(run=_info)
+    return parser
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from lcdnet_jax import checkpoints, interchange
+
+    path = arguments.checkpoint
+    with _one_line():
+        card = interchange.card(path)
+        steps = checkpoints.Checkpoints(path).steps() if os.path.isdir(path) else []
+    low, high = card["input_range"]
+    others = [str(step) for step in steps if step != card["step"]]
+    averaged = ", averaged weights (EMA)" if card["averaged"] else ""
+    rows: dict[str, Any] = {
+        "network": _listed({card["network"]: None, **card["kwargs"]}),
+        "channels": card["channels"],
+        "computes in": card["dtype"],
+        "parameters": f"{card['parameters']:,}, stored as {card['storage']}",
+        "data range": f"images in [0, 1], which the weights see as {low:g} to {high:g}",
+        "step": f"{card['step']:,}{averaged}"
+        + (f"; also there: {', '.join(others)}" if others else ""),
+    }
+    if card["training"] is not None:
+        rows |= _training(card["training"])
+    for scores in card["metrics"]:
+        described = ("data", "protocol", "sigma", "step")
+        numbers = {k: f"{v:.4g}" for k, v in scores.items() if k not in described}
+        sigma = "" if scores["sigma"] is None else f"sigma {scores['sigma']:g}, "
+        rows.setdefault("scores", []).append(
+            f"{_listed(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
+        )
+    rows |= {"licence": card["licence"], "notes": card["notes"]}
+    rows["origin"] = [f"{file['file']}, SHA-256 {file['sha256']}" for file in card["origin"]]
+    rows["written by"] = f"lcdnet_jax {card['lcdnet_jax']}"
+    for title, value in rows.items():
+        for line in value if isinstance(value, list) else [value]:
+            if line != "":
+                print(f"{title:12} {line}")
+                title = ""
+
+
+def _training(config: Mapping[str, Any]) -> dict[str, str]:
+    """What to tell of a training's configuration."""
+    data, degradation, optimizer = config["data"], config["degradation"], config["optimizer"]
+    low, high = degradation["sigma_min"], degradation["sigma_max"]
+    sigma = {"sigma": f"{low:g}" if low == high else f"{low:g} to {high:g}"}
+    how = {**(sigma if "awgn" in degradation["kind"] else {}), **degradation["options"]}
+    masked = config["sfm"]["rate"]
+    return {
+        "trained": f"{config['steps']:,} steps of {config['batch_size']} crops of {data['crop']} "
+        f"pixels, {config['objective']}, seed {config['seed']}",
+        "data": f"{data['train']['source']} {data['train']['path']}".strip(),
+        "degradation": _listed({degradation["kind"]: None, **how}, " ")
+        + (f", protocol {degradation['protocol']}" if degradation["kind"] != "none" else "")
+        + (f", frequencies masked at rate {masked:g}" if masked else ""),
+        "loss": config["loss"],
+        "optimiser": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
+        + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),
+    }
+
+
+def _listed(fields: Mapping[str, Any], between: str = "=") -> str:
+    return ", ".join(
+        str(field) if value is None else f"{field}{between}{value}"
+        for field, value in fields.items()
+    )
 
 
 def _add_convert(commands: Any) -> argparse.ArgumentParser:
@@ -46,7 +402,7 @@ def _add_convert(commands: Any) -> argparse.ArgumentParser:
         description="Turns an official PyTorch file into a checkpoint directory, which eval.py, "
         "Restorer.from_checkpoint and config.init_from of train.py take. No code of the file is "
         'run. Needs PyTorch: pip install "lcdnet-jax[torch]"',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         epilog="""examples:
   lcdnet-jax convert dncnn dncnn_gray.pth -o weights/dncnn
   lcdnet-jax convert sadnet sadnet_color.pth -o weights/sadnet --channels 3 --set preset=base
@@ -101,6 +457,117 @@ def _convert(arguments: argparse.Namespace) -> None:
     print(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
     command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
     print(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
+
+
+def _add_export(commands: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        help="write a checkpoint's weights, or the network as a program",
+        description="Writes the weights of a checkpoint, or the network with its weights as a "
+        "program that needs JAX or TensorFlow and none of this library. The name of OUT says "
+        "which.",
+        formatter_class=_Formatter,
+        epilog="""OUT:
+  NAME              directory with the weights alone and card.json, which all commands take
+  NAME.safetensors  the same in one file
+  NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
+  NAME.jaxprog      program of StableHLO, which lcdnet_jax/run_exported.py runs
+  NAME, --saved-model  SavedModel of TensorFlow
+
+examples:
+  lcdnet-jax export quickstart -o weights/quickstart --licence CC-BY-4.0
+  lcdnet-jax export quickstart -o quickstart.safetensors --dtype bfloat16
+  lcdnet-jax export quickstart -o quickstart.pth
+  lcdnet-jax export quickstart -o quickstart.jaxprog
+  lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512""",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="working directory of train.py, directory of convert or export, or .safetensors file",
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="see below")
+    parser.add_argument(
+        "--step", metavar="N", type=int, help="of a training; by default the newest"
+    )
+    weights = parser.add_argument_group("weights")
+    weights.add_argument("--licence", metavar="TEXT", help="of the weights, for the card")
+    weights.add_argument("--notes", metavar="TEXT", help="for the card")
+    weights.add_argument(
+        "--dtype", metavar="TYPE", help="store as float32, bfloat16 or float16 (not .pth)"
+    )
+    programs = parser.add_argument_group("programs")
+    programs.add_argument("--saved-model", action="store_true", help="a SavedModel of TensorFlow")
+    programs.add_argument(
+        "--size",
+        metavar="HxW",
+        type=_size,
+        action="append",
+        help="of images; for networks that have to know it (LCDNet, N3Net); may be repeated",
+    )
+    programs.add_argument(
+        "--platforms", metavar="LIST", help="of cpu, cuda, rocm, tpu, with commas (cpu,cuda,tpu)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT")
+    parser.set_defaults(run=_export)
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be height and width as in 512x768, got {text!r}")
+    return int(height), int(width)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from lcdnet_jax import export, interchange
+
+    output = arguments.output
+    suffix = os.path.splitext(output)[1].lower()
+    program = suffix == ".jaxprog" or arguments.saved_model
+    made_for = {
+        "a program": ("size", "platforms") if not program else (),
+        "weights": ("licence", "notes", "dtype") if program else (),
+        "a directory or .safetensors": ("licence", "notes", "dtype")
+        if suffix in (".pth", ".pt")
+        else (),
+    }
+    for kind, options in made_for.items():
+        for option in options:
+            if getattr(arguments, option) is not None:
+                raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")
+    if suffix and not program and suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(
+            f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
+            ".jaxprog, or none for a directory"
+        )
+    with _one_line():
+        weights = interchange.load(arguments.checkpoint, step=arguments.step)
+        if program:
+            about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
+            write = export.write_saved_model if arguments.saved_model else export.write
+            card = write(
+                output,
+                weights.module,
+                weights.variables,
+                sizes=arguments.size,
+                platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
+                about={field: weights.card[field] for field in about},  # type: ignore[literal-required]
+                force=arguments.force,
+            )
+            sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
+            print(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
+            print(f"platforms    {', '.join(card['platforms'])}")
+            worst = max(case["difference"] for case in card["verified"])
+            print(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")
+        elif suffix in (".pth", ".pt"):
+            interchange.save_torch(weights, output, force=arguments.force)
+        else:
+            save = interchange.save_safetensors if suffix else interchange.export_params
+            fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
+            save(weights, output, force=arguments.force, **fields)
+    print(f"written      {output}")
 
 
 def _fields(texts: Sequence[str]) -> dict[str, Any]:

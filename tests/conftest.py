@@ -39,6 +39,14 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """For modules whose many programs run once or twice: compiled without LLVM's optimisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

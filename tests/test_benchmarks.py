@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bench_checkpoint, macs, soak_resume
+from benchmarks import bench_checkpoint, macs, restore_memory, soak_resume, tiling_error
 from lcdnet_jax import networks
-from lcdnet_jax.checkpoints import Checkpoints
+from lcdnet_jax.checkpoints import Checkpoints, abstract_variables
 
 
 class Layers(nn.Module):
@@ -140,3 +140,85 @@ def test_checkpoint_benchmark(monkeypatch, capsys):
     assert alone["value"] < saved["value"]  # 10 steps with a save, or without
     assert one["value"] < one["peer_value"]
     assert 0.9 < one["megabytes_on_disk"] / one["megabytes"] < 1.2
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+class TestRestoreMemory:
+    def run(self, monkeypatch, capsys, peak):
+        monkeypatch.setattr(restore_memory, "_memory", {"VmRSS": 0.5, "VmHWM": peak}.get)
+        monkeypatch.setattr(
+            "sys.argv", ["restore_memory", "--megapixels", "0.05", "--tile", "160", "--overlap=32"]
+        )
+        try:
+            restore_memory.main()
+        finally:
+            self.result = json.loads(capsys.readouterr().out)
+
+    def test_what_is_reported(self, monkeypatch, capsys):
+        self.run(monkeypatch, capsys, peak=2.75)
+        assert self.result["image"] == [224, 224, 3]
+        assert self.result["mode"] == "tiled 160/32"
+        assert (self.result["idle_gb"], self.result["above_idle_gb"]) == (0.5, 2.25)
+
+    def test_the_limit(self, monkeypatch, capsys):
+        with pytest.raises(SystemExit, match=r"2\.60 GB above idle; the limit is 2\.5"):
+            self.run(monkeypatch, capsys, peak=3.1)
+
+    def test_memory_is_that_of_the_process(self):
+        now = restore_memory._memory("VmRSS")
+        block = np.ones(300_000_000, np.uint8)
+        with_block = restore_memory._memory("VmRSS")
+        assert with_block - now == pytest.approx(block.nbytes / 1e9, abs=0.05)
+        assert restore_memory._memory("VmHWM") >= with_block
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+class TestTilingError:
+    """Of networks small enough for a test; the docs have the table of real ones."""
+
+    def measured(self, module, tiles, width):
+        """Kernels such as training starts with; other parameters, layer scales among them, 0.1."""
+        rng = np.random.default_rng(0)
+
+        def start(leaf):
+            spread = math.prod(leaf.shape[:-1]) ** -0.5
+            is_kernel = leaf.ndim > 2
+            return rng.normal(0, spread, leaf.shape) if is_kernel else np.full(leaf.shape, 0.1)
+
+        shapes = abstract_variables(module)
+        variables = jax.tree.map(lambda leaf: start(leaf).astype(np.float32), shapes)
+        return list(tiling_error.measure((module, variables, "random"), tiles, width=width))
+
+    def test_sadnet_with_an_overlap_of_64(self):
+        """And with less, which its deformable blocks see beyond."""
+        module = networks.create("sadnet", channels=1, width=4, offset_width=2, groups=2)
+        enough, little = self.measured(module, [(160, 64), (160, 4)], width=270)
+        assert enough["image"] == [180, 270, 1]
+        assert enough["max_difference"] <= 2e-3 < little["max_difference"] / 10
+        assert enough["change"] > 0.01  # so that differences could show
+        assert enough["psnr_tiled"] == pytest.approx(enough["psnr_whole"], abs=0.01)
+
+    def test_lcdnet_sees_the_whole_frame(self):
+        """With layer scales that are not 0: its means over the image differ, and are reported."""
+        module = networks.create(
+            "lcdnet", channels=1, width=16, enc_blocks=(1, 1, 1, 1), block="naf", use_msfm=False,
+            scam_type="none", sfe_type="naf", global_branch="none", layer_scale_init=0.3,
+        )  # fmt: skip
+        (line,) = self.measured(module, [(64, 16)], width=90)
+        assert 1e-4 < line["max_difference"] < 1
+        assert line["psnr_tiled"] != line["psnr_whole"]
+        assert line["psnr_input"] == pytest.approx(20.7, abs=0.5)
+
+    def test_the_program(self, monkeypatch, capsys):
+        monkeypatch.setitem(tiling_error._RANDOM, "dncnn-3", ("dncnn", {"depth": 3, "features": 4}))
+        command = ["tiling_error", "--networks", "dncnn-3,dncnn", "--tiles=32/4", "--size=60"]
+        monkeypatch.setattr("sys.argv", command)
+        tiling_error.main()
+        out, err = capsys.readouterr()
+        line = json.loads(out)
+        assert (line["network"], line["weights"], line["tile"]) == ("dncnn-3", "random", 32)
+        assert line["max_difference"] < 1e-6
+        assert err == "left out: dncnn, without weights\n"
+        monkeypatch.setattr("sys.argv", ["tiling_error", "--networks", "unknown"])
+        with pytest.raises(SystemExit, match="no network 'unknown'; there are dncnn, "):
+            tiling_error.main()

@@ -26,6 +26,9 @@ draws = jax.jit(device_data.draws, static_argnames=("augment", "batch_size"), st
 STANDARD = {"seed": 3, "crop": 8, "augment": True, "batch_size": 16}
 
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
 def random_images(rng, shapes, dtype=np.uint8):
     return [rng.integers(0, np.iinfo(dtype).max, s, dtype, endpoint=True) for s in shapes]
 

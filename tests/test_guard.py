@@ -29,6 +29,8 @@ from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class ConvNet(nn.Module):
     channels: int = 3
@@ -59,15 +61,13 @@ class TwoViews(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Networks by name; no evaluation; programs without LLVM's optimisation, as each runs once."""
+    """Networks by name; no evaluation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "PeriodicEvaluation", lambda *args: lambda step, variables: None)
         patch.setitem(sys.modules, "tensorflow", None)
         patch.setitem(networks._REGISTRY, "conv", ConvNet)
         patch.setitem(networks._REGISTRY, "lcdnet", TwoViews)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def config_of(**fields):

@@ -227,9 +227,7 @@ def test_lossless_round_trip(tmp_path, kind):
     for suffix, dtype in [*cases, (".png", np.uint16), (".tiff", np.uint16)]:
         image = noise(SHAPES[kind], dtype)
         path = tmp_path / f"file{suffix}"
-        if (kind in ("grey+alpha", "rgba") and suffix == ".bmp") or (
-            kind == "grey+alpha" and suffix == ".tiff"
-        ):
+        if kind == "grey+alpha" and suffix in (".bmp", ".tiff"):
             with pytest.raises(ImageError, match=r"use \.png"):
                 image_io.write(path, image)
             assert not path.exists()
@@ -271,6 +269,297 @@ def test_jpeg_quality(tmp_path):
     assert image_io.read(tmp_path / "a.jpg").ndim == 2
     image_io.write(tmp_path / "a.jpg", image)
     assert (tmp_path / "a.jpg").stat().st_size > size
+
+
+# Every kind of file, and metadata
+
+
+def palette_of(image, kind, **options):
+    return saved(Image.fromarray(image).quantize(16), kind, **options)
+
+
+def png_bits(depth):
+    """A grey PNG with so few bits a pixel that Pillow does not write it."""
+    top = 2**depth - 1
+    values = np.arange(64).reshape(8, 8) % (top + 1)
+    bits = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., -depth:]
+    rows = np.pad(np.packbits(bits.reshape(8, -1), axis=1), ((0, 0), (1, 0)))
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, depth, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows.tobytes()))
+        + chunk(b"IEND", b"")
+    )
+    return data, (values * (255 // top)).astype(np.uint8)
+
+
+def each(images, *makers):
+    return [make(image) for image in images for make in makers]
+
+
+def ways(*kinds, **options):
+    return [lambda image, kind=kind: saved(image, kind, **options) for kind in kinds]
+
+
+GREY, COLOUR = photo()[..., 0].copy(), photo()
+PAIR, FOUR = (np.dstack([x, noise((61, 67))]) for x in (GREY, COLOUR))
+DEEP = {c: noise((13, 17, c) if c > 1 else (13, 17), np.uint16) for c in (1, 2, 3, 4)}
+SECOND = Image.new("RGB", (67, 61))
+FLOAT = np.random.default_rng(0).normal(0, 3, (13, 17, 3)).astype(np.float32)
+
+
+def written(image, suffix, tmp_path):
+    image_io.write(tmp_path / f"made{suffix}", image)
+    return (tmp_path / f"made{suffix}").read_bytes()
+
+
+# Row of image_io.KINDS, by its first words: makers of such files.
+MAKERS = {
+    "PNG, JPEG, BMP, TIFF: grey, 8": lambda _: each([GREY], *ways("PNG", "JPEG", "BMP", "TIFF")),
+    "PNG, JPEG, WebP, BMP, TIFF: colour, 8": lambda _: each(
+        [COLOUR], *ways("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+    ),
+    "PNG, TIFF: grey and alpha, 8": lambda _: each([PAIR], *ways("PNG", "TIFF")),
+    "PNG, WebP, BMP, TIFF: colour and alpha, 8": lambda _: [
+        *each([FOUR], *ways("PNG", "WEBP", "TIFF")),
+        opencv(FOUR, ".bmp"),
+    ],
+    "PNG, TIFF: grey, 16": lambda _: [opencv(DEEP[1], ".png"), opencv(DEEP[1], ".tiff")],
+    "PNG, TIFF: colour, 16": lambda _: [opencv(DEEP[3], ".png"), tiff(DEEP[3])],
+    "PNG: grey and alpha, 16": lambda folder: [written(DEEP[2], ".png", folder)],
+    "PNG, TIFF: colour and alpha, 16": lambda _: [
+        opencv(DEEP[4], ".png"),
+        tiff(DEEP[4], extrasamples=["unassalpha"]),
+    ],
+    "TIFF: grey, float32": lambda _: [
+        tiff(FLOAT[..., 0]),
+        saved(Image.fromarray(FLOAT[..., 0].copy()), "TIFF"),
+        tiff(FLOAT[..., 0], byteorder=">", compression="zlib", rowsperstrip=3),
+    ],
+    "TIFF: colour, float32": lambda _: [
+        tiff(FLOAT),
+        opencv(FLOAT, ".tiff"),
+        tiff(FLOAT, tile=(16, 16), compression="zlib"),
+    ],
+    "PNG, BMP, TIFF: 1 bit": lambda _: [
+        *each([GREY > 127], *ways("PNG", "BMP", "TIFF")),
+        png_bits(2)[0],
+        png_bits(4)[0],
+    ],
+    "PNG, BMP, TIFF: palette": lambda _: [palette_of(COLOUR, k) for k in ("PNG", "BMP", "TIFF")],
+    "PNG: palette or colour with": lambda _: [
+        palette_of(COLOUR, "PNG", transparency=bytes(range(16))),
+        saved(COLOUR, "PNG", transparency=(1, 2, 3)),
+    ],
+    "PNG: grey with a transparent": lambda _: [saved(GREY, "PNG", transparency=3)],
+    "WebP: grey": lambda _: [saved(GREY, "WEBP")],
+    "JPEG, TIFF: CMYK": lambda _: each(
+        [Image.fromarray(COLOUR).convert("CMYK")],
+        *ways("JPEG", "TIFF", icc_profile=profile_of(b"CMYK")),
+    ),
+    "JPEG with further": lambda _: [
+        saved(Image.fromarray(COLOUR), "MPO", save_all=True, append_images=[SECOND])
+    ],
+    "PNG, WebP, TIFF: animation": lambda _: [
+        saved(COLOUR, kind, save_all=True, append_images=[SECOND])
+        for kind in ("PNG", "WEBP")
+    ]
+    + [tiff(np.stack([COLOUR] * 2)), tiff(np.stack([FLOAT] * 2))],
+    "TIFF: other depths": lambda _: [
+        tiff(np.ones((9, 11), kind)) for kind in ("u4", "i4", "f2", "f8", "i2", "i1")
+    ],
+    "TIFF: 16 bits in planes": lambda _: [
+        planes(DEEP[3]),
+        tiff(DEEP[4], extrasamples=["assocalpha"]),
+        tiff(DEEP[4], photometric="separated"),
+        tiff(DEEP[2], photometric="minisblack", extrasamples=["unassalpha"]),
+    ],
+    "TIFF: float32 in planes": lambda _: [
+        planes(FLOAT),
+        tiff(np.dstack([FLOAT, FLOAT[..., :1]]), extrasamples=["unassalpha"]),
+        tiff(FLOAT[..., :2], photometric="minisblack", extrasamples=["unassalpha"]),
+    ],
+    "other formats": lambda _: [saved(COLOUR, "GIF"), saved(COLOUR, "JPEG2000")],
+    "missing, empty": lambda _: [b"", saved(COLOUR, "PNG")[:99], tiff(FLOAT)[:-9]],
+}  # fmt: skip
+SUFFIXES = {b"\x89P": ".png", b"\xff\xd8": ".jpg", b"RI": ".webp", b"BM": ".bmp"}
+
+
+@pytest.mark.parametrize("words", MAKERS)
+def test_table_of_kinds(tmp_path, words):
+    ((_, read, kept),) = [row for row in image_io.KINDS if row[0].startswith(words)]
+    for data in MAKERS[words](tmp_path):
+        suffix = SUFFIXES.get(data[:2], ".tif")
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(data)
+        if read == "refused":
+            assert kept == ""
+            with pytest.raises(ImageError, match=rf"^{path}: "):
+                image_io.read_with_metadata(path)
+            continue
+        image, metadata = image_io.read_with_metadata(path)
+        shape = {2: "[H, W]", 3: f"[H, W, {image.shape[-1]}]"}[image.ndim]
+        if read not in ("the first picture",):
+            assert read.startswith(f"{shape} {image.dtype}")
+        if image.dtype != np.float32:
+            np.testing.assert_array_equal(image, image_io.read(path))
+        image_io.write(path, image, metadata=metadata, quality=100)
+        again, left = image_io.read_with_metadata(path)
+        tolerance = 9 if suffix == ".jpg" else 0
+        assert again.dtype == image.dtype
+        np.testing.assert_allclose(again.astype(float), image, atol=tolerance)
+        assert left.icc_profile is None
+
+
+def test_table_of_kinds_has_no_other_rows():
+    assert len(MAKERS) == len(image_io.KINDS)
+
+
+def test_few_bits_span_the_range(tmp_path):
+    for depth in (1, 2, 4):
+        data, expected = png_bits(depth)
+        np.testing.assert_array_equal(image_io.decode(data, name="x"), expected)
+
+
+def test_values_of_float_tiff_are_exact(tmp_path):
+    for data in [tiff(FLOAT), opencv(FLOAT, ".tiff"), tiff(FLOAT, byteorder=">")]:
+        (tmp_path / "a.tif").write_bytes(data)
+        image, _ = image_io.read_with_metadata(tmp_path / "a.tif")
+        np.testing.assert_array_equal(image, FLOAT)
+        image_io.write(tmp_path / "b.tif", image)
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), FLOAT)
+        with pytest.raises(ImageError):  # data for training have 8 or 16 bits
+            image_io.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_float_tiff_is_turned(tmp_path, orientation):
+    for image in (FLOAT, FLOAT[..., 0]):
+        data = tiff(image, extratags=[(0x0112, "H", 1, orientation, True)])
+        (tmp_path / "a.tif").write_bytes(data)
+        found, metadata = image_io.read_with_metadata(tmp_path / "a.tif")
+        np.testing.assert_array_equal(found, UPRIGHT[orientation](image))
+        image_io.write(tmp_path / "b.tif", found, metadata=metadata)
+        again, _ = image_io.read_with_metadata(tmp_path / "b.tif")
+        np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_tiff_is_read_by_others(tmp_path, dtype):
+    """Several strips, of which the last is shorter."""
+    image = noise((500, 700, 3), np.uint16).astype(dtype)
+    image_io.write(tmp_path / "a.tif", image)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), image)
+    np.testing.assert_array_equal(
+        cv2.imread(tmp_path / "a.tif", cv2.IMREAD_UNCHANGED)[..., ::-1], image
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages[0].dataoffsets) > 1
+        assert file.pages[0].photometric.name == "RGB"
+
+
+def profile_of(space):
+    """As much of a colour profile as is looked at."""
+    return bytes(16) + space + bytes(16) + b"acsp" + bytes(100)
+
+
+METADATA = [
+    ("a.png", (13, 17, 3), np.uint8),
+    ("a.png", (13, 17), np.uint8),
+    ("a.jpg", (13, 17, 3), np.uint8),
+    ("a.webp", (13, 17, 4), np.uint8),
+    ("a.tif", (13, 17, 3), np.uint8),
+    ("a.png", (13, 17, 3), np.uint16),
+    ("a.png", (13, 17, 2), np.uint16),
+    ("a.tif", (13, 17), np.uint16),
+    ("a.tif", (13, 17, 4), np.uint16),
+    ("a.tif", (13, 17, 3), np.float32),
+]
+
+
+def full_exif(orientation=6):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0132] = orientation, "Maker", "2026:01:02 03:04:05"
+    exif[0x011A] = 300.0  # XResolution
+    exif[0xC4A5] = b"PrintIM"
+    exif[0x8769] = {0x829A: 0.004, 0x9003: "2026:01:02 03:04:05", 0xA002: 99, 0x927C: b"note"}
+    exif[0x8825] = {1: "N", 2: (47.0, 22.0, 1.5)}
+    return exif
+
+
+@pytest.mark.parametrize(("name", "shape", "dtype"), METADATA)
+def test_metadata_survive(tmp_path, name, shape, dtype):
+    """From a JPEG, which has all of them, through every format."""
+    profile = profile_of(b"GRAY" if len(shape) == 2 or shape[2] == 2 else b"RGB ")
+    (tmp_path / "source.jpg").write_bytes(saved(photo(), "JPEG", exif=full_exif()))
+    read, metadata = image_io.read_with_metadata(tmp_path / "source.jpg")
+    assert read.shape == (67, 61, 3)
+    image = noise(shape, np.uint16).astype(dtype)
+    image_io.write(tmp_path / name, image, metadata=image_io.Metadata(profile, metadata.exif))
+    result, found = image_io.read_with_metadata(tmp_path / name)
+    assert result.shape == shape  # upright already
+    assert found.icc_profile == profile
+    exif = Image.Exif()
+    exif.load(found.exif)
+    assert (exif[0x010F], exif[0x0132], exif[0x0112]) == ("Maker", "2026:01:02 03:04:05", 1)
+    assert float(exif[0x011A]) == 300
+    assert 0xC4A5 not in exif
+    inner = exif.get_ifd(0x8769)
+    assert (float(inner[0x829A]), inner[0x9003]) == (0.004, "2026:01:02 03:04:05")
+    assert inner[0x927C] == b"note"
+    assert 0xA002 not in inner  # a width that may be another now
+    gps = exif.get_ifd(0x8825)
+    assert (gps[1], [float(v) for v in gps[2]]) == ("N", [47, 22, 1.5])
+
+
+def test_metadata_of_bmp_go_nowhere(tmp_path):
+    metadata = image_io.Metadata(profile_of(b"RGB "), full_exif().tobytes())
+    image_io.write(tmp_path / "a.bmp", noise((13, 17, 3)), metadata=metadata)
+    _, found = image_io.read_with_metadata(tmp_path / "a.bmp")
+    assert found == image_io.Metadata()
+
+
+@pytest.mark.parametrize(
+    "profile", [b"", b"nonsense" * 20, profile_of(b"CMYK"), profile_of(b"GRAY")]
+)
+def test_a_profile_of_other_pixels_is_dropped(tmp_path, profile):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", icc_profile=profile))
+    assert image_io.read_with_metadata(tmp_path / "a.png")[1].icc_profile is None
+    image_io.write(tmp_path / "b.png", photo(), metadata=image_io.Metadata(profile))
+    assert image_io.read_with_metadata(tmp_path / "b.png")[1].icc_profile is None
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+@pytest.mark.parametrize("exif", [b"nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+def test_broken_exif_is_dropped(tmp_path, exif):
+    (tmp_path / "a.jpg").write_bytes(saved(photo(), "JPEG", exif=exif))
+    image, metadata = image_io.read_with_metadata(tmp_path / "a.jpg")
+    assert image.shape == photo().shape
+    assert metadata.exif is None
+
+
+def test_exif_that_jpeg_cannot_hold_is_dropped(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "long" * 20_000
+    metadata = image_io.Metadata(exif=exif.tobytes())
+    for name, survives in (("a.jpg", False), ("a.png", True)):
+        image_io.write(tmp_path / name, photo(), metadata=metadata)
+        assert (image_io.read_with_metadata(tmp_path / name)[1].exif is not None) == survives
+
+
+def test_float_tiff_of_other_layouts(tmp_path):
+    broken = tiff(FLOAT).replace(struct.pack("<HHI", 257, 4, 1), struct.pack("<HHI", 257, 2, 1))
+    for data, message in (
+        (planes(FLOAT), "grey or RGB only"),
+        (tiff(np.dstack([FLOAT, FLOAT[..., :1]]), extrasamples=["unassalpha"]), "grey or RGB only"),
+        (tiff(FLOAT, compression="lzma"), "unusual layout"),
+        (tiff(FLOAT)[:-9], "cut short"),
+        (tiff(np.stack([FLOAT] * 2)), "several pictures"),
+        (broken, "TIFF file is damaged"),
+    ):
+        (tmp_path / "a.tif").write_bytes(data)
+        with pytest.raises(ImageError, match=message):
+            image_io.read_with_metadata(tmp_path / "a.tif")
 
 
 # Bad files

@@ -21,6 +21,8 @@ from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.state import abstract_state
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class NormNet(nn.Module):
     """Batch normalisation, whose statistics must be those of the global batch."""
@@ -61,14 +63,12 @@ class FourierNet(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Networks by name; and programs compiled without LLVM's optimisation, as each runs once."""
+def registered():
+    """Networks are taken by name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks._REGISTRY, "norm", NormNet)
         patch.setitem(networks._REGISTRY, "fourier", FourierNet)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def config_of(network, **fields):

@@ -19,6 +19,8 @@ from configs import tiny
 from lcdnet_jax import image_io, networks
 from lcdnet_jax.training import loop, train_and_evaluate
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 class ConvNet(nn.Module):
     """With batch statistics to carry along."""
@@ -37,9 +39,7 @@ class ConvNet(nn.Module):
 def registered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks._REGISTRY, "conv", ConvNet)
-        jax.config.update("jax_disable_most_optimizations", True)  # quicker to compile
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,23 @@
+"""What the networks cost, as ``python -m benchmarks.macs`` counts it.
+
+Stored, because counting takes minutes.
+"""
+
+from collections.abc import Mapping
+
+# Network -> preset, "" where it has none -> parameters, multiply-accumulates for a pixel.
+COSTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "buifd": {"": (1_075_040, 1_072_480)},
+    "dncnn": {"": (556_032, 554_112)},
+    "lcdnet": {
+        "tiny": (3_320_076, 59_729),
+        "small": (22_232_428, 322_985),
+        "base": (49_486_188, 628_625),
+        "large": (194_030_764, 2_431_539),
+    },
+    "memnet": {"": (194_922, 191_160)},
+    "n3net": {"": (705_511, 702_720)},
+    "ridnet": {"": (1_497_045, 1_492_098)},
+    "sadnet": {"small": (307_283, 32_428), "base": (4_234_723, 306_764)},
+    "unet_n2n": {"": (987_408, 171_353)},
+}

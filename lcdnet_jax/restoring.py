@@ -1,0 +1,333 @@
+"""Restoring files: which to read, what to call the results, and scores against references.
+
+Used by ``lcdnet-jax restore``. Everything is decided by :func:`plan` before anything is read, and
+:func:`restore` goes through the files one by one, whatever becomes of any one of them.
+"""
+
+import dataclasses
+import errno
+import functools
+import glob
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from lcdnet_jax import image_io, metrics
+from lcdnet_jax.image_io import ImageError
+
+# Sides are padded to multiples of this before scoring, so that few programs are compiled.
+_BUCKET = 64
+
+# What concerns the disk, not one file: the files that follow would fail alike.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image to restore."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+    reference: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of a job.
+
+    Attributes:
+        height: Of the written image, pixels.
+        width: The same.
+        psnr: Of the written file against the reference, dB; None without a reference.
+        ssim: The same, in [-1, 1]; NaN for images smaller than its window.
+    """
+
+    height: int
+    width: int
+    psnr: float | None = None
+    ssim: float | None = None
+
+
+class DiskError(ImageError):
+    """No further image can be written either."""
+
+
+def plan(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    listed: Iterable[str] = (),
+    reference: str | None = None,
+) -> list[Job]:
+    """Finds the images and the names of their results; reads and writes nothing.
+
+    Args:
+        inputs: Files, folders, glob patterns, and "-" for ``listed``. Of a folder come all files
+            in it and below it that have the suffix of an image, but no hidden ones, and none that
+            lie in ``output``.
+        output: A folder (with a slash at its end, existing, without a suffix, or for several
+            images), which gets the files under their names, those of a folder in its structure; or
+            a file, for one image that is given as a file.
+        listed: Paths, one each; empty ones do not count.
+        reference: A file, for one image; or a folder that has, for each image, one under the name
+            of the result, perhaps with another suffix.
+
+    Raises:
+        ValueError: If there is no image, two results would have the same name, the output is of
+            the wrong kind, or a reference is missing.
+    """
+    if not (output and all(inputs)) or reference == "":
+        raise ValueError("a path is empty, as an unset variable is; give names")
+    found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
+    several = len(inputs) > 1
+    for argument in inputs:
+        several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
+        for path in _paths(argument, listed):
+            for source, name in _images(path, pathlib.Path(output)):
+                if found.setdefault(name, source).absolute() != source.absolute():
+                    raise ValueError(
+                        f"{found[name]} and {source} would both become {name} in {output}; restore "
+                        "them into different folders"
+                    )
+    if not found:
+        raise ValueError("no image was named; give files, folders, patterns, or - and a list")
+    folder = _output_folder(output, several)
+    jobs = []
+    for name, source in found.items():
+        target = pathlib.Path(output) if folder is None else folder / name
+        jobs.append(Job(source, target, _reference(reference, name, single=not several)))
+    return jobs
+
+
+def restore(
+    restorer: Callable[[np.ndarray], np.ndarray],
+    jobs: Sequence[Job],
+    *,
+    force: bool = False,
+    quality: int = 95,
+) -> Iterator[tuple[Job, Result | Exception]]:
+    """Restores one image after the other; each is written whole or not at all.
+
+    Args:
+        restorer: A :class:`~lcdnet_jax.inference.Restorer`.
+        jobs: As :func:`plan` gives them.
+        force: Replace files that exist.
+        quality: Of JPEG files, 1 to 100.
+
+    Yields:
+        Each job and what came of it: an exception whose message is one line, with the name of the
+        file, if it failed. After a :class:`DiskError` nothing follows.
+    """
+    for job in jobs:
+        try:
+            outcome: Result | Exception = _restore(restorer, job, force, quality)
+        except Exception as error:  # a library may fail in any way on a strange file
+            outcome = error if isinstance(error, ImageError) else _named(job.source, error)
+        yield job, outcome
+        if isinstance(outcome, DiskError):
+            return
+
+
+def scores(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """PSNR in dB and SSIM of two images as :mod:`~lcdnet_jax.image_io` reads them.
+
+    Both as floats in [0, 1] without alpha, over all pixels and channels; SSIM is
+    :func:`lcdnet_jax.metrics.ssim`, NaN for images smaller than its window of 11x11 pixels.
+
+    Raises:
+        ImageError: If the sizes or the channels differ.
+    """
+    pair = [_without_alpha(image_io.to_float(image)) for image in (restored, reference)]
+    if pair[0].shape != pair[1].shape:
+        ours, theirs = ("{1}x{0} with {2} channels".format(*image.shape) for image in pair)
+        raise ImageError(f"it is {theirs}, the restored image {ours}; give an image that matches")
+    height, width = pair[0].shape[:2]
+    margins = ((0, -height % _BUCKET), (0, -width % _BUCKET), (0, 0))
+    a, b = (np.pad(image, margins)[None] for image in pair)
+    psnr, ssim = _compiled_scores()(a, b, np.array([[height, width]]))
+    return float(psnr[0]), float(ssim[0])
+
+
+@functools.cache
+def _compiled_scores() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return jax.jit(
+        lambda a, b, sizes: (metrics.psnr(a, b, sizes=sizes), metrics.ssim(a, b, sizes=sizes))
+    )
+
+
+# What to restore
+
+
+def _is_pattern(argument: str) -> bool:
+    return glob.has_magic(argument) and not os.path.lexists(argument)
+
+
+def _paths(argument: str, listed: Iterable[str]) -> list[pathlib.Path]:
+    if argument == "-":
+        return [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
+    if _is_pattern(argument):
+        matches = sorted(glob.glob(argument, recursive=True))
+        if not matches:
+            raise ValueError(f"no file matches {argument}; check the pattern")
+        return list(map(pathlib.Path, matches))
+    return [pathlib.Path(argument)]
+
+
+def _images(
+    path: pathlib.Path, output: pathlib.Path
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Images at a path, each with its name below the output."""
+    if not path.is_dir():
+        yield path, pathlib.Path(path.name)
+        return
+    results = os.path.realpath(output)  # unlike resolve, also of a loop of links
+    empty = True
+    for folder, folders, files in os.walk(path, onerror=_raise):
+        here = pathlib.Path(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(here / name) != results
+        )
+        for name in sorted(files):
+            if name.lower().endswith(image_io.IMAGE_SUFFIXES) and not name.startswith("."):
+                empty = False
+                yield here / name, (here / name).relative_to(path)
+    if empty:
+        raise ValueError(
+            f"{path}: holds no image; put files with the suffix "
+            f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check permissions")
+
+
+def _output_folder(output: str, several: bool) -> pathlib.Path | None:
+    """The folder for the results; None where the output is the one file itself."""
+    path = pathlib.Path(output)
+    slash = output.endswith(tuple(filter(None, (os.sep, os.altsep))))
+    image_name = path.suffix.lower() in image_io.IMAGE_SUFFIXES and not slash
+    if image_name and path.is_dir():
+        raise ValueError(
+            f"{output} is a directory, though named as an image; give the name of a file, or a "
+            "slash at the end to write into it"
+        )
+    if image_name and several:
+        raise ValueError(
+            f"{output} is the name of one image; give a folder for several images, with a slash at "
+            "the end if it is called so"
+        )
+    if not (slash or several or path.is_dir() or not path.suffix):
+        return None
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{output} is a file; give a folder, or the name of an image file")
+    return path
+
+
+def _reference(given: str | None, name: pathlib.Path, *, single: bool) -> pathlib.Path | None:
+    if given is None:
+        return None
+    reference = pathlib.Path(given)
+    if not reference.is_dir():
+        if not single:
+            raise ValueError(f"{given} is no folder; give one with a reference for each image")
+        if not reference.exists():
+            raise ValueError(f"{given} does not exist; give the reference of the image")
+        return reference
+    exact = reference / name
+    others = (exact.with_suffix(suffix) for suffix in image_io.IMAGE_SUFFIXES)
+    for candidate in (exact, *others) if name.name else ():
+        if candidate.is_file():
+            return candidate
+    raise ValueError(f"{given} has no reference called {name} or with another suffix; add it")
+
+
+# One image
+
+
+def _restore(
+    restorer: Callable[[np.ndarray], np.ndarray], job: Job, force: bool, quality: int
+) -> Result:
+    _check_target(job, force)
+    image, metadata = image_io.read_with_metadata(job.source)
+    reference = image_io.read_with_metadata(job.reference)[0] if job.reference else None
+    image_io.check_format(job.target, image)
+    _make_folder(job.target)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # found below
+            restored = restorer(image)
+    except Exception as error:
+        raise _named(job.source, error) from error
+    if restored.dtype.kind == "f" and not np.isfinite(restored).all():
+        raise ImageError(
+            f"{job.source}: its result holds NaN or infinity; scale the values to [0, 1], as the "
+            "network was trained"
+        )
+    try:
+        image_io.write(job.target, restored, quality=quality, metadata=metadata)
+    except ImageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_ERRORS:
+            raise DiskError(str(error)) from error
+        raise
+    result = Result(*restored.shape[:2])
+    if reference is None:
+        return result
+    written, _ = image_io.read_with_metadata(job.target)
+    try:
+        psnr, ssim = scores(written, reference)
+    except ImageError as error:
+        problem = f"{job.target} is written, but not scored: {job.reference}: {error}"
+        raise ImageError(problem) from error
+    return dataclasses.replace(result, psnr=psnr, ssim=ssim)
+
+
+def _check_target(job: Job, force: bool) -> None:
+    if job.target.is_dir():
+        raise ImageError(f"{job.target} is a directory; move it away or choose another output")
+    if force or not os.path.lexists(job.target):
+        return
+    if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
+        raise ImageError(
+            f"{job.target} is the input itself; choose another output, or --force to replace it"
+        )
+    raise ImageError(f"{job.target} exists and is left as it is; --force replaces it")
+
+
+def _make_folder(target: pathlib.Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        kind = DiskError if error.errno in _DISK_ERRORS else ImageError
+        raise kind(
+            f"{target.parent}: cannot be made ({error.strerror or error}); choose a folder that "
+            "can be written to"
+        ) from error
+
+
+def _named(source: pathlib.Path, error: Exception) -> ImageError:
+    """An error about an image, with the name of its file and in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return ImageError(f"{source}: does not fit into memory; use --tile 512 or less")
+    if not isinstance(error, ValueError):
+        text = f"{type(error).__name__}: {text}"
+    return ImageError(f"{source}: {text}")
+
+
+def _without_alpha(image: np.ndarray) -> np.ndarray:
+    """``[H, W, 1]`` or ``[H, W, 3]``."""
+    if image.ndim == 2:
+        return image[..., None]
+    return image[..., :-1] if image.shape[2] in (2, 4) else image
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of the numbers that are none of NaN; NaN if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
