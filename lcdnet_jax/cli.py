@@ -111,8 +111,7 @@ def _add_restore(commands: Any) -> argparse.ArgumentParser:
         "--overlap",
         metavar="N",
         type=int,
-        default=64,
-        help="pixels thrown away along the edges of windows inside the image (64)",
+        help="pixels thrown away along the edges of windows inside the image (64; U-Net 96)",
     )
     parser.add_argument(
         "--ensemble",
@@ -432,13 +431,13 @@ def _add_convert(commands: Any) -> argparse.ArgumentParser:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import convert
+    from lcdnet_jax import interchange
 
     channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
-    card = convert.convert_file(
-        arguments.name,
+    card = interchange.export_params(
         arguments.file,
         arguments.output,
+        network=arguments.name,
         network_kwargs=_fields([*channels, *arguments.set]),
         force=arguments.force,
     )

@@ -279,22 +279,6 @@ def _torch_axes(
     return axes, tuple(padded[axis] for axis in axes)
 
 
-def convert_file(
-    name: str,
-    path: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    network_kwargs: Mapping[str, Any] | None = None,
-    force: bool = False,
-) -> Any:
-    """Turns a PyTorch weights file into a checkpoint directory: ``interchange.export_params``."""
-    from lcdnet_jax import interchange  # which imports this module
-
-    return interchange.export_params(
-        path, output, network=name, network_kwargs=network_kwargs, force=force
-    )
-
-
 def import_torch(purpose: str) -> Any:
     """PyTorch; ImportError naming the extra where it cannot be imported."""
     try:

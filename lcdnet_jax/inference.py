@@ -45,7 +45,9 @@ class Restorer:
             is not longer is not cut. None: whole frames, and ``tiling.TILE`` for those of more
             than ``max_pixels``.
         overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
-            Beyond that windows blend over ``tiling.RAMP`` pixels.
+            Beyond that windows blend over ``tiling.RAMP`` pixels. None: 64, or more for networks
+            that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames of
+            all networks that see parts of the image only agree to 2e-3.
         max_pixels: Where ``tile`` is None: the largest frame, with its padding, that is restored
             whole; None for no limit.
         bucket: Sides are mirrored up to a multiple of so many pixels. None: up to the next of 64,
@@ -71,7 +73,7 @@ class Restorer:
         variables: Mapping[str, Any],
         *,
         tile: int | None = None,
-        overlap: int = 64,
+        overlap: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
         bucket: int | None = None,
         tile_batch: int = 1,
@@ -84,6 +86,8 @@ class Restorer:
             raise ValueError(f"bucket must be at least 1 pixel, got {bucket}")
         if tile_batch < 1:
             raise ValueError(f"tile_batch must be at least 1 window, got {tile_batch}")
+        if overlap is None:
+            overlap = getattr(module, "TILE_OVERLAP", tiling.OVERLAP)
         if tile is not None or max_pixels is not None:
             tiling.check(tiling.TILE if tile is None else tile, overlap)
         if local_pool is not None:

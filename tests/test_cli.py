@@ -24,7 +24,7 @@ from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, cards, checkpoints, cli, convert, image_io
+from lcdnet_jax import Restorer, cards, checkpoints, cli, convert, image_io, interchange
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
@@ -135,7 +135,7 @@ def converted(tmp_path_factory):
         patch.setattr(convert, "read_state_dict", lambda path: state)
         kwargs = {"depth": 3, "features": 4}
         source = saved(folder / "small.pth", state)
-        convert.convert_file("dncnn", source, folder / "out", network_kwargs=kwargs)
+        interchange.export_params(source, folder / "out", network="dncnn", network_kwargs=kwargs)
     return folder / "out", state
 
 

@@ -295,8 +295,14 @@ def test_few_programs_for_many_sizes(rng, shapes):
     assert (computed <= 2.25 * sizes.prod(axis=1)).all()
 
 
+def test_networks_may_ask_for_more_overlap():
+    assert Restorer(networks.create("unet_n2n"), {}, tile=512).mode == "tiled 512/96"
+    assert Restorer(networks.create("dncnn"), {}, tile=512).mode == "tiled 512/64"
+    assert Restorer(networks.create("unet_n2n"), {}, tile=512, overlap=32).mode == "tiled 512/32"
+
+
 def test_a_handful_of_programs_for_photos(rng, shapes):
-    """Of cameras, whose sides are as 3 to 2, 4 to 3 or 16 to 9, upright or not."""
+    """Of cameras, whose sides are as 3 to 2, 4 to 3 or 16 to 9."""
     restorer, seen = shapes
     for ratio in (3 / 2, 4 / 3, 16 / 9):
         for width in rng.integers(400, 701, 20):
