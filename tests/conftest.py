@@ -34,6 +34,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "LCDNET_JAX_SLOW_TESTS" not in os.environ:
+        skip = pytest.mark.skip(reason="slow; set LCDNET_JAX_SLOW_TESTS=1 to run it")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
 def pytest_unconfigure() -> None:
     if _FIRST:
         shutil.rmtree(_COMPILED, ignore_errors=True)

@@ -424,7 +424,7 @@ class TestEval:
             ),
             (["--workdir", "{run}", "--modes", "whole"], "no mode 'whole'; --modes are full"),
             (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is used up"),
-            (["--workdir", "{run}", "--step", "5"], "cannot read the checkpoint"),
+            (["--workdir", "{run}", "--step", "5"], "has no step 5; there are: "),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
         ],

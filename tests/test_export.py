@@ -35,6 +35,7 @@ TINY = {
     "unet_n2n": {},
 }
 STRIDES = {"sadnet": 8, "unet_n2n": 32}
+SLOW = ("lcdnet", "n3net", "unet_n2n", "memnet")  # to compile
 FIXED = {"lcdnet": (16, 16), "n3net": (8, 12)}
 
 
@@ -53,6 +54,19 @@ class Doubling(nn.Module):
         _, height, width, _ = x.shape
         y = nn.Conv(4, (4, 4), strides=4)(ops.pad_to_multiple(x, 4))
         return nn.ConvTranspose(1, (8, 8), strides=(8, 8))(y)[:, : 2 * height, : 2 * width]
+
+
+class Spectrum(nn.Module):
+    """A convolution of the spectrum, and depthwise one of the image, as LCDNet has them."""
+
+    channels: int = 1
+    dtype: type = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        width = x.shape[2]
+        y = ops.depthwise_conv2d(x, self.param("taps", nn.initializers.normal(), (3, 3, 1, 1)))
+        return y + ops.irfft2(nn.Conv(2, (1, 1))(ops.rfft2(x)), width)
 
 
 def drawn(module):
@@ -97,7 +111,13 @@ def doubling():
 
 
 class TestEveryNetwork:
-    @pytest.mark.parametrize("name", networks.available())
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+            for name in networks.available()
+        ],
+    )
     def test_values(self, name):
         module, variables = tiny(name)
         sizes = [FIXED[name]] if name in FIXED else None
@@ -116,6 +136,17 @@ class TestEveryNetwork:
         np.testing.assert_allclose(
             restore(x[:1]), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
         )
+
+    def test_fourier_transforms(self):
+        """Of a sharded batch in training, by custom_partitioning; here plain ones."""
+        module = Spectrum()
+        variables = drawn(module)
+        x = image(2, 8, 12, 1)
+        restore = load(export.export_program(module, variables, sizes=[(8, 12)]))
+        expected = np.asarray(jax.jit(module.apply)(variables, x))
+        np.testing.assert_allclose(restore(x), expected, rtol=0, atol=1e-5)
+        with pytest.raises(export.ExportError, match="needs to know sizes"):
+            export.export_program(module, variables)
 
     @pytest.mark.parametrize("name", FIXED)
     def test_some_need_sizes(self, name):
@@ -323,6 +354,7 @@ def with_card(data, change):
     return stream.getvalue()
 
 
+@pytest.mark.slow
 class TestSavedModel:
     def test_any_size(self, doubling, tmp_path):
         tf = pytest.importorskip("tensorflow")

@@ -145,7 +145,10 @@ def assert_same(one, other, tolerance=1e-5):
         np.testing.assert_allclose(one.metrics[key], other.metrics[key], rtol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["norm", "fourier", "sadnet"])
+@pytest.mark.parametrize(
+    "network",
+    ["norm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("fourier", "sadnet"))],
+)
 def test_eight_devices_give_the_numbers_of_one(network):
     one = Run(config_of(network), 1)
     moved = [

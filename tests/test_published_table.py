@@ -25,7 +25,7 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "_COUNT", len(NAMES))
     monkeypatch.setattr(convert, "read_state_dict", lambda path: {})
     monkeypatch.setattr(convert, "from_torch", lambda name, state: {})
-    monkeypatch.setattr(table, "Restorer", lambda module, variables, bucket: lambda image: image)
+    monkeypatch.setattr(table, "Restorer", lambda *_, **__: lambda image: image)
     return {"--images": images, "--weights": weights, "--cache": tmp_path / "cache"}
 
 

@@ -85,6 +85,7 @@ def losses(workdir):
     return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
 
 
+SLOW = pytest.mark.slow
 HOST = {"degradation.where": "host", "sfm.where": "host"}
 SFM = {"sfm.rate": 0.5}
 
@@ -94,14 +95,15 @@ SFM = {"sfm.rate": 0.5}
     [
         (SFM, (1, 3)),
         ({**SFM, **HOST}, (1, 2, 4)),
-        ({**SFM, "accumulate": 2, "batch_size": 16}, (3,)),
+        pytest.param({**SFM, "accumulate": 2, "batch_size": 16}, (3,), marks=SLOW),
         ({**SFM, "data.where": "device"}, (2, 5)),
-        ({"data.where": "device", "steps_per_call": 2, "log_every": 2}, (2, 4)),
+        pytest.param(
+            {"data.where": "device", "steps_per_call": 2, "log_every": 2}, (2, 4), marks=SLOW
+        ),
         ({"parallel.strategy": "pmap", **SFM}, (2,)),
-        ({"parallel.state_shards": 4, "data.where": "device"}, (4,)),
-        ({"optimizer.schedule": "step", "optimizer.decay_every": 2, "skip_nonfinite": 1}, (3,)),
+        pytest.param({"parallel.state_shards": 4, "data.where": "device"}, (4,), marks=SLOW),
     ],
-    ids=["device", "host", "accumulated", "resident", "calls", "pmap", "divided", "guarded"],
+    ids=["device", "host", "accumulated", "resident", "calls", "pmap", "divided"],
 )
 def test_any_cut_changes_no_bit(photos, tmp_path, fields, cuts):
     config = config_for(photos, **fields)
@@ -118,19 +120,15 @@ def test_any_cut_changes_no_bit(photos, tmp_path, fields, cuts):
 def test_on_other_devices(photos, tmp_path):
     """Saved on 8, continued on 4, 2, 1 and back: the same batches, losses to rounding."""
     config = config_for(photos, **SFM)
-    run(config, tmp_path / "straight", steps=12)
+    run(config, tmp_path / "straight", steps=18)
     expected = losses(tmp_path / "straight")
     elastic = tmp_path / "elastic"
     for steps, devices in ((2, 8), (4, 4), (6, 2), (8, 1), (10, 2), (12, 8)):
         run(config, elastic, steps=steps, devices=devices)
-    actual = losses(elastic)
-    assert len(actual) == 12
-    np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
-
     # The strategy may change as well, and how the state is divided.
     run(config, elastic, steps=14, devices=2, **{"parallel.strategy": "pmap"})
     run(config, elastic, steps=16, devices=8, **{"parallel.state_shards": 4})
     run(config, elastic, steps=18, devices=2, **{"parallel.state_shards": 2})
-    run(config, tmp_path / "straight", steps=18)
-    expected, actual = losses(tmp_path / "straight"), losses(elastic)
+    actual = losses(elastic)
+    assert sorted(actual) == list(range(1, 19))
     np.testing.assert_allclose([*actual.values()], [*expected.values()], rtol=1e-5)
