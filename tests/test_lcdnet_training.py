@@ -9,8 +9,7 @@ import skimage.data
 from configs import lcdnet_synthetic_rain
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, metrics
-from lcdnet_jax.training import make_optimizer, make_train_step
-from lcdnet_jax.training.state import abstract_state
+from lcdnet_jax.training import create_state, make_optimizer, make_train_step
 
 CROP, BATCH, STEPS = 32, 4, 60
 
@@ -18,20 +17,6 @@ CROP, BATCH, STEPS = 32, 4, 60
 def crops(photo, rng, count):
     places = rng.integers(0, np.array(photo.shape[:2]) - CROP + 1, (count, 2))
     return np.stack([photo[top : top + CROP, left : left + CROP] for top, left in places])
-
-
-def fresh_state(module, tx, rng):
-    """As ``create_state`` gives it, without the minute that compiling it takes."""
-
-    def draw(path, leaf):
-        if path[-1].key == "kernel":
-            fan_in = np.prod(leaf.shape[:-1])
-            return jnp.asarray(rng.normal(0, fan_in**-0.5, leaf.shape), jnp.float32)
-        return jnp.full(leaf.shape, float(path[-1].key == "scale"), jnp.float32)
-
-    shapes = abstract_state(module, tx, ema=False)
-    params = jax.tree_util.tree_map_with_path(draw, shapes.params)
-    return shapes.replace(step=jnp.int32(0), params=params, opt_state=tx.init(params))
 
 
 @pytest.mark.slow
@@ -43,7 +28,7 @@ def test_beats_the_degraded_input_on_held_out_crops(rng):
     config.ema_decay = 0.0
     config_lib.validate(config)
     module, tx = config_lib.network(config), make_optimizer(config)
-    state = fresh_state(module, tx, rng)
+    state = create_state(jax.random.key(0), module, tx, ema=False)
     step = jax.jit(make_train_step(module, tx, config), donate_argnums=0)
     photo = np.asarray(skimage.data.astronaut(), np.float32) / 255
     seen, held_out = photo[:, :256], photo[:, 256:]
