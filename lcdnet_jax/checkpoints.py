@@ -44,7 +44,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import manifest, processes
+from lcdnet_jax import manifest, networks, processes
 
 Tree = Any
 T = TypeVar("T")
@@ -403,7 +403,9 @@ def load_variables(
     workdir = pathlib.Path(workdir)
     config = config_lib.load(workdir / "config.json")
     module = config_lib.network(config)
-    variables, step = restore_variables(workdir, abstract_variables(module), ema=ema, step=step)
+    variables, step = restore_variables(
+        workdir, networks.abstract_variables(module), ema=ema, step=step
+    )
     return module, variables, step
 
 
@@ -414,8 +416,12 @@ def restore_variables(
     ema: bool = True,
     step: int | None = None,
 ) -> tuple[dict[str, Tree], int]:
-    """Variables of a checkpoint for a network whose variables look like ``expected``."""
+    """Variables of a checkpoint for a network whose variables look like ``expected``.
+
+    They come where those are placed, or to the first device.
+    """
     checkpoints = Checkpoints(workdir)
+    expected = jax.tree.map(_placed, dict(expected))
 
     def read(step: int) -> dict[str, Tree]:
         averaged = ema and "ema" in checkpoints._names(step)
@@ -431,18 +437,12 @@ def restore_variables(
     return {"params" if name == "ema" else name: tree for name, tree in restored.items()}, step
 
 
-def abstract_variables(module: Any) -> dict[str, Tree]:
-    """Shapes and types of a network's variables, without computing them; for one device."""
-
-    def init() -> Tree:
-        return module.init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, module.channels)))
-
-    # Without a placement Orbax would want the devices that saved the checkpoint.
+def _placed(leaf: Any) -> Any:
+    """Shapes get a placement; without one Orbax would want the devices that saved them."""
+    if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.sharding is not None:
+        return leaf
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-        dict(jax.eval_shape(init)),
-    )
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
 
 def _handler() -> ocp.CompositeCheckpointHandler:
@@ -502,7 +502,6 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "DamagedCheckpointError",
-    "abstract_variables",
     "load_variables",
     "restore_variables",
     "silence_orbax",

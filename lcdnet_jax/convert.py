@@ -32,7 +32,7 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lcdnet_jax import checkpoints, networks
+from lcdnet_jax import networks
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _layout_and_leaves(
 
 @functools.lru_cache(maxsize=8)  # tracing LCDNet takes seconds
 def _leaves(module: nn.Module) -> dict[tuple[str, ...], Any]:
-    return flatten_dict(checkpoints.abstract_variables(module))
+    return flatten_dict(networks.abstract_variables(module))
 
 
 def _refuse(title: str, missing: list[str], unknown: list[str], misshaped: list[str]) -> None:

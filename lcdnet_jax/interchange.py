@@ -149,7 +149,7 @@ def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
                 reader.close()
         if step is None:
             raise CheckpointError(f"{path} holds no complete checkpoint; train first")
-        params = checkpoints.abstract_variables(config_lib.network(config))["params"]
+        params = networks.abstract_variables(config_lib.network(config))["params"]
         return _card_of_run(path, config, params, ema=ema, step=step)
     header = _read_safetensors(path, arrays=False)[1] if kind == "safetensors" else None
     if header is None:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import bench_checkpoint, macs, restore_memory, soak_resume, tiling_error
 from lcdnet_jax import networks
-from lcdnet_jax.checkpoints import Checkpoints, abstract_variables
+from lcdnet_jax.checkpoints import Checkpoints
 
 
 class Layers(nn.Module):
@@ -185,7 +185,7 @@ class TestTilingError:
             is_kernel = leaf.ndim > 2
             return rng.normal(0, spread, leaf.shape) if is_kernel else np.full(leaf.shape, 0.1)
 
-        shapes = abstract_variables(module)
+        shapes = networks.abstract_variables(module)
         variables = jax.tree.map(lambda leaf: start(leaf).astype(np.float32), shapes)
         return list(tiling_error.measure((module, variables, "random"), tiles, width=width))
 

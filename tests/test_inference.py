@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, checkpoints, inference, networks, tiling
+from lcdnet_jax import Restorer, inference, networks, tiling
 from lcdnet_jax.image_io import ImageError
 
 
@@ -427,7 +427,7 @@ def quickly_compiled():
 def test_every_network(rng, name):
     """Whole, in windows and as an ensemble, all by one program on frames of 32 x 32 pixels."""
     module = networks.create(name, **_TINY.get(name, {}))
-    shapes = checkpoints.abstract_variables(module)
+    shapes = networks.abstract_variables(module)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f"), shapes)
     variables["params"] = jax.tree.map(
         lambda leaf: 0.05 * rng.normal(size=leaf.shape).astype("f"), shapes["params"]

@@ -250,7 +250,7 @@ class TestExport:
         assert_same(variables, averaged)
         # What others read it with: Restorer, eval.py and config.init_from.
         assert_same(Restorer.from_checkpoint(output).variables, averaged)
-        wanted = checkpoints.abstract_variables(module)
+        wanted = networks.abstract_variables(module)
         assert_same(checkpoints.restore_variables(output, wanted)[0], averaged)
 
     def test_of_chosen_parameters(self, run, tmp_path):

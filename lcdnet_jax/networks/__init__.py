@@ -16,6 +16,8 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from lcdnet_jax.networks.buifd import BUIFD
 from lcdnet_jax.networks.dncnn import DnCNN
@@ -77,6 +79,15 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
     return cls(**{**(presets[preset] if preset else {}), **kwargs})
 
 
+def abstract_variables(module: nn.Module) -> dict[str, Any]:
+    """Shapes and types of a network's variables, without computing them."""
+
+    def init() -> Any:
+        return module.init(jax.random.key(0), jnp.zeros((1, 8, 8, module.channels)))
+
+    return dict(jax.eval_shape(init))
+
+
 __all__ = [
     "BUIFD",
     "DnCNN",
@@ -86,6 +97,7 @@ __all__ = [
     "RIDNet",
     "SADNet",
     "UnetN2N",
+    "abstract_variables",
     "available",
     "create",
 ]
