@@ -1,5 +1,7 @@
 """SADNet against the official module's numbers, its parameter counts, and any image size."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -120,6 +122,25 @@ def test_bfloat16_is_near_float32(tiny):
     assert rough.dtype == jnp.float32  # input plus residual, added in the image's own type
     np.testing.assert_allclose(rough, apply(variables, x), atol=0.05)
     assert np.abs(np.asarray(rough) - np.asarray(apply(variables, x))).max() > 0
+
+
+def test_low_memory_gives_the_same(tiny, rng):
+    module, variables, apply = tiny
+    x = jnp.asarray(rng.uniform(size=(2, 16, 24, 3)), jnp.float32)
+    lean = quick_jit(module.clone(low_memory=True).apply)
+    np.testing.assert_allclose(lean(variables, x), apply(variables, x), rtol=0, atol=1e-6)
+
+
+def test_training_in_bfloat16_scatters_in_float32(tiny):
+    """In the program that the compiler for GPUs is given; scatters of bfloat16 are slow there."""
+    module, variables, _ = tiny
+    module = module.clone(dtype=jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda v, x: (module.apply(v, x) ** 2).mean()))
+    traced = gradient.trace(variables, jnp.zeros((1, 16, 16, 3)))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    scatters = re.findall(r"stablehlo\.scatter.*?-> tensor<([^>]*)>", text, re.DOTALL)
+    assert len(scatters) == 4  # one for each scale
+    assert all(shape.endswith("xf32") for shape in scatters)
 
 
 def test_initialisation_is_the_official_one(tiny):

@@ -56,6 +56,8 @@ class SADNet(nn.Module):
         use_offset_transfer: Pass offset features from coarse to fine scales (table 1). Without
             ``use_rsab`` there are no offsets and this has no effect.
         use_context: Put the context block at the coarsest scale (table 1).
+        low_memory: Sample tap by tap in the deformable blocks, and again for the gradient: less
+            memory, more time (docs/performance.md has both).
         zero_init_offsets: Start with zero offsets. The official code means to but does not: its
             later Xavier initialisation overwrites the zeros, hence False.
         dtype: Compute type. Sampling positions stay in float32.
@@ -69,6 +71,7 @@ class SADNet(nn.Module):
     use_rsab: bool = True
     use_offset_transfer: bool = True
     use_context: bool = True
+    low_memory: bool = False
     zero_init_offsets: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -91,7 +94,13 @@ class SADNet(nn.Module):
             raise ValueError(
                 f"SADNet dilations must be four integers of at least 1, got {self.dilations!r}"
             )
-        for field in ("use_rsab", "use_offset_transfer", "use_context", "zero_init_offsets"):
+        for field in (
+            "use_rsab",
+            "use_offset_transfer",
+            "use_context",
+            "low_memory",
+            "zero_init_offsets",
+        ):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(
                     f"SADNet {field} must be True or False, got {getattr(self, field)!r}"
@@ -134,7 +143,13 @@ class SADNet(nn.Module):
             coarser = offset_feature if self.use_offset_transfer else None
             offset_block = OffsetBlock(self.offset_width, dtype=self.dtype, name=f"offset{scale}")
             offset_feature = offset_block(feature, coarser)
-            rsab = RSAB(self.groups, self.zero_init_offsets, dtype=self.dtype, name=f"dres{scale}")
+            rsab = RSAB(
+                self.groups,
+                self.zero_init_offsets,
+                self.low_memory,
+                dtype=self.dtype,
+                name=f"dres{scale}",
+            )
             feature = rsab(feature, offset_feature)
 
         residual = _conv(self.channels, 3, dtype=self.dtype, name="out")(feature)
@@ -235,11 +250,14 @@ class RSAB(nn.Module):
 
     groups: int
     zero_init_offsets: bool
+    low_memory: bool
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, offset_feature: Array) -> Array:
-        deform = DeformConv(self.groups, self.zero_init_offsets, dtype=self.dtype, name="dcnpack")
+        deform = DeformConv(
+            self.groups, self.zero_init_offsets, self.low_memory, dtype=self.dtype, name="dcnpack"
+        )
         y = _lrelu(deform(x, offset_feature))
         return x + _conv(x.shape[-1], 3, dtype=self.dtype, name="conv1")(y)
 
@@ -252,6 +270,7 @@ class DeformConv(nn.Module):
 
     groups: int
     zero_init_offsets: bool
+    low_memory: bool
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -271,7 +290,7 @@ class DeformConv(nn.Module):
         self.sow("intermediates", "sampling", (offset, modulation))  # kept only if asked for
         kernel = self.param("kernel", _fan_in_uniform, (3, 3, channels, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        return ops.deform_conv2d(x, offset, modulation, kernel, bias)
+        return ops.deform_conv2d(x, offset, modulation, kernel, bias, low_memory=self.low_memory)
 
 
 class Down(nn.Module):

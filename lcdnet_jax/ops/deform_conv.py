@@ -11,13 +11,17 @@ Two decisions carry the speed and the scaling:
 * Everything is written for one image and mapped over the batch. The batch thus stays a batch
   dimension of the gather, and a program whose batch is sharded over devices needs no
   all-gather (folding the batch into the row number would cost one).
+
+docs/performance.md has what other forms cost.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -34,6 +38,7 @@ def deform_conv2d(
     stride: Pair = 1,
     padding: Pair = 1,
     dilation: Pair = 1,
+    low_memory: bool = False,
 ) -> Array:
     """Samples ``x`` at displaced taps and contracts the samples with ``kernel``.
 
@@ -59,6 +64,9 @@ def deform_conv2d(
         stride: Step between output pixels, as an integer or (vertical, horizontal).
         padding: Zeros added on each side, likewise.
         dilation: Spacing of the taps, likewise.
+        low_memory: Sample one tap after another, and once more for the gradient, instead of
+            holding the samples of all taps: the same numbers but for rounding, in a fraction of
+            the memory and more time.
 
     Returns:
         ``[N, H', W', O]`` in ``x``'s type, where
@@ -75,7 +83,7 @@ def deform_conv2d(
     _check(x, offset, mask, kernel, bias, stride, padding, dilation)
 
     def one_image(x: Array, offset: Array, mask: Array | None) -> Array:
-        return _deform_one(x, offset, mask, kernel, stride, padding, dilation)
+        return _deform_one(x, offset, mask, kernel, stride, padding, dilation, low_memory)
 
     out = jax.vmap(one_image, in_axes=(0, 0, None if mask is None else 0))(x, offset, mask)
     if bias is not None:
@@ -91,54 +99,97 @@ def _deform_one(
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
+    low_memory: bool,
 ) -> Array:
     """One image: ``x [H,W,C]``, ``offset [H',W',G,K,2]``, ``mask [H',W',G,K]``."""
-    height, width, channels = x.shape
-    out_h, out_w, groups, taps, _ = offset.shape
-    kh, kw = kernel.shape[:2]
-    depth = channels // groups
+    out_h, out_w, _, taps, _ = offset.shape
+    kh, kw, channels, _ = kernel.shape
     exact = at_least_float32(x.dtype)
+    cells = _cells(x.astype(exact), offset.shape[2])
 
-    # Sampling positions, taps before groups: [H', W', K, G].
+    # Where each tap samples, as (row, column) without the offset: [H' or W', K].
     taps_at = np.indices((kh, kw), np.int32).reshape(2, 1, kh * kw)
     # Not NumPy's arange, which knows no symbolic sizes (those of exported programs).
-    origin_y, origin_x = (
+    rows, columns = (
         jnp.arange(size, dtype=jnp.int32)[:, None] * stride[axis]
         - padding[axis]
         + taps_at[axis] * dilation[axis]
         for axis, size in enumerate((out_h, out_w))
     )
+    # Taps before groups: [H', W', K, G].
     shift = jnp.swapaxes(offset.astype(exact), 2, 3)
-    y = shift[..., 0] + origin_y[:, None, :, None].astype(exact)
-    x_ = shift[..., 1] + origin_x[None, :, :, None].astype(exact)
-    top, left = jnp.floor(y), jnp.floor(x_)
-    fy, fx = y - top, x_ - left
+    y = shift[..., 0] + rows[:, None, :, None].astype(exact)
+    x_ = shift[..., 1] + columns[None, :, :, None].astype(exact)
+    factor = None if mask is None else jnp.swapaxes(mask.astype(exact), 2, 3)
+    matrix = kernel.astype(x.dtype).reshape(taps, channels, -1)
 
-    # Cells that touch the image start at -1 .. H-1; a ring of zero cells around them stands
-    # for everything further out. Clipping the integers also keeps NaN offsets in bounds,
-    # so that they show up as NaN in the output.
-    rows, cols = height + 3, width + 3
+    contracted = functools.partial(_contracted, cells, (x.shape[0], x.shape[1]), x.dtype)
+    if low_memory:
+        each = jax.tree.map(lambda a: jnp.moveaxis(a, 2, 0)[:, :, :, None], (y, x_, factor))
+
+        @jax.checkpoint
+        def add_tap(total: Array, tap: tuple[Array, ...]) -> tuple[Array, None]:
+            return total + contracted(*tap), None
+
+        zeros = jnp.zeros((out_h * out_w, matrix.shape[-1]), exact)
+        out, _ = jax.lax.scan(add_tap, zeros, (*each, matrix))
+    else:
+        out = contracted(y, x_, factor, matrix.reshape(taps * channels, -1))
+    return out.astype(x.dtype).reshape(out_h, out_w, -1)
+
+
+def _cells(x: Array, groups: int) -> Array:
+    """The bilinear cells of ``x [H, W, C]``: ``[(H+3) * (W+3) * G, 4 * C/G]``, corners in a row.
+
+    Those that touch the image start at -1 .. H-1; a ring of zero cells around them stands for
+    everything further out.
+    """
+    height, width, channels = x.shape
+    padded = jnp.pad(x, ((2, 2), (2, 2), (0, 0)))
+    padded = padded.reshape(height + 4, width + 4, groups, channels // groups)
+    corners = [padded[i : i + height + 3, j : j + width + 3] for i in (0, 1) for j in (0, 1)]
+    return jnp.concatenate(corners, axis=-1).reshape(-1, 4 * channels // groups)
+
+
+def _contracted(
+    cells: Array,
+    size: tuple[int, int],
+    dtype: DTypeLike,
+    y: Array,
+    x: Array,
+    factor: Array | None,
+    matrix: Array,
+) -> Array:
+    """Samples at ``y``, ``x`` ``[H', W', K, G]``, times a matrix ``[K * C, O]``: ``[H' * W', O]``.
+
+    Args:
+        cells: As :func:`_cells` gives them.
+        size: Height and width of the image.
+        dtype: To contract in; accumulated, and returned, in the type of ``cells``.
+        y: Rows of the samples.
+        x: Columns.
+        factor: Of each sample, or None.
+        matrix: The kernel.
+    """
+    out_h, out_w, taps, groups = y.shape
+    (height, width), depth = size, cells.shape[1] // 4
+    top, left = jnp.floor(y), jnp.floor(x)
+    fy, fx = y - top, x - left
+    # Clipping the integers also keeps NaN offsets in bounds, so that they show up as NaN in the
+    # output.
     row = jnp.clip(top.astype(jnp.int32), -2, height) + 2
-    col = jnp.clip(left.astype(jnp.int32), -2, width) + 2
-    index = (row * cols + col) * groups + jnp.arange(groups, dtype=jnp.int32)[None, None, None]
-
-    padded = jnp.pad(x.astype(exact), ((2, 2), (2, 2), (0, 0)))
-    padded = padded.reshape(height + 4, width + 4, groups, depth)
-    cells = jnp.concatenate(
-        [padded[i : i + rows, j : j + cols] for i in (0, 1) for j in (0, 1)], axis=-1
-    ).reshape(rows * cols * groups, 4 * depth)
+    column = jnp.clip(left.astype(jnp.int32), -2, width) + 2
+    group = jnp.arange(groups, dtype=jnp.int32)[None, None, None]
+    index = (row * (width + 3) + column) * groups + group
     corners = cells.at[index.reshape(-1)].get(mode="promise_in_bounds")
 
     weights = jnp.stack([(1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx], axis=-1)
-    if mask is not None:
-        weights = weights * jnp.swapaxes(mask.astype(exact), 2, 3)[..., None]
+    if factor is not None:
+        weights = weights * factor[..., None]
     corners = corners.reshape(out_h * out_w * taps, groups, 4, depth)
     samples = (corners * weights.reshape(out_h * out_w * taps, groups, 4, 1)).sum(axis=2)
-
-    columns = samples.astype(x.dtype).reshape(out_h * out_w, taps * channels)
-    matrix = kernel.astype(x.dtype).reshape(taps * channels, -1)
-    out = jnp.matmul(columns, matrix, preferred_element_type=exact)
-    return out.astype(x.dtype).reshape(out_h, out_w, -1)
+    samples = samples.astype(dtype).reshape(out_h * out_w, taps * groups * depth)
+    return jnp.matmul(samples, matrix, preferred_element_type=cells.dtype)
 
 
 def _pair(value: Pair) -> tuple[int, int]:
