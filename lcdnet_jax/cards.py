@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
@@ -92,6 +93,9 @@ def create(
         origin: Files.
         dropped: Unused names in them.
 
+    Returns:
+        The card, as :func:`parse` would give it back: with lists for tuples.
+
     Raises:
         CardError: For a value that JSON has no form for.
     """
@@ -118,7 +122,7 @@ def create(
         text = json.dumps(card, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CardError(f"the card of {name} cannot be written as JSON ({error})") from error
-    return check(json.loads(text), f"the card of {name}")  # tuples are lists now
+    return check(json.loads(text), f"the card of {name}")
 
 
 def read(directory: str | pathlib.Path) -> Card:
@@ -202,12 +206,17 @@ def _count(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
+    """Finite, also as a float, which whole numbers of JSON need not be."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    return good and math.isfinite(value)
+    return good and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _kwargs(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys().isdisjoint(("name", "channels", "dtype"))
 
 
 def _range(value: Any) -> bool:
@@ -242,7 +251,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "format": (_count, "a whole number"),
     "lcdnet_jax": (_text, "a string"),
     "network": (_text, "a string"),
-    "kwargs": (lambda value: isinstance(value, dict), "an object"),
+    "kwargs": (_kwargs, "an object without name, channels and dtype, which stand beside it"),
     "channels": (_count, "a whole number"),
     "dtype": (_text, "a string"),
     "parameters": (_count, "a whole number"),

@@ -418,7 +418,19 @@ def restore_variables(
 ) -> tuple[dict[str, Tree], int]:
     """Variables of a checkpoint for a network whose variables look like ``expected``.
 
-    They come where those are placed, or to the first device.
+    Args:
+        workdir: Working directory of a run, or parameters-only directory.
+        expected: "params", and "batch_stats" where the network has any: trees of arrays or of
+            ``jax.ShapeDtypeStruct``. What is read gets their types and placement; without one it
+            comes to the first device.
+        ema: Use averaged parameters where the checkpoint has them.
+        step: Step to read; None for the newest that is not damaged.
+
+    Returns:
+        The variables, averaged parameters as "params" too, and their step.
+
+    Raises:
+        CheckpointError: If there is no usable checkpoint, or it holds other variables than those.
     """
     checkpoints = Checkpoints(workdir)
     expected = jax.tree.map(_placed, dict(expected))

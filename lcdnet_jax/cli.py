@@ -10,12 +10,16 @@ import contextlib
 import json
 import math
 import os
+import re
 import shlex
+import shutil
+import signal
 import sys
 import textwrap
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 
@@ -31,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes in arguments end as all others do: one line and status 1."""
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message} ({self.prog} --help explains)")
+        sys.exit(f"error: {' '.join(message.split())} ({self.prog} --help explains)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,18 +54,76 @@ def main(argv: Sequence[str] | None = None) -> None:
         add(commands).add_argument("--debug", action="store_true", help="show where errors arise")
     arguments = parser.parse_args(argv)
 
-    from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
-
-    silence_orbax()
     try:
-        arguments.run(arguments)
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
-        if arguments.debug:
-            raise
-        sys.exit(f"error: {error}")
+        # Modules in C crash, or lose the signal, if an exception ends their import.
+        with _handling(_leave, signal.SIGINT, signal.SIGTERM):
+            from lcdnet_jax.checkpoints import silence_orbax
+
+            silence_orbax()
+        with _handling(_end, signal.SIGTERM):
+            arguments.run(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)  # 128 + SIGINT, as shells have it
+        sys.exit(128 + signal.SIGINT)  # as shells have it
+    except Exception as error:
+        if arguments.debug:
+            raise
+        sys.exit(f"error: {_described(error)}")
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, Any], NoReturn], *signals: int) -> Iterator[None]:
+    """Signals have another handler; in the main thread, the only one that may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    """Ends the process as it is, before anything was begun."""
+    os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    """As Ctrl-C: what is half written is taken away."""
+    sys.exit(128 + number)
+
+
+def _described(error: Exception) -> str:
+    """An error in one line; of a list, whose lines are indented, the first entries."""
+    lines = []
+    for line in str(error).splitlines():
+        entries = line.split("; ")
+        if line.startswith("  ") and len(entries) > 4:
+            line = f"{'; '.join(entries[:3])}; and {len(entries) - 3} more (--debug lists all)."
+        lines.append(line)
+    text = " ".join(" ".join(lines).split())
+    ours = type(error).__module__.startswith("lcdnet_jax.")
+    if ours or isinstance(error, ValueError | OSError | ImportError):
+        return text
+    name = type(error).__name__
+    return f"{f'{name}: {text}' if text else name} (--debug shows where)"
+
+
+def _say(line: str) -> None:
+    """Prints a line in the encoding of standard output; if that is lost, work goes on."""
+    if sys.stdout is None:  # closed from the start
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # which says that nobody wants to read more
+            print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
+        with open(os.devnull, "wb") as nowhere:  # also for what Python still holds
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _add_restore(commands: Any) -> argparse.ArgumentParser:
@@ -105,7 +167,8 @@ def _add_restore(commands: Any) -> argparse.ArgumentParser:
         "--tile",
         metavar="N",
         type=int,
-        help="restore in windows of N pixels; by default whole, and large images in windows",
+        help="restore in windows of N pixels, best a multiple of 32; by default whole, and large "
+        "images in windows",
     )
     parser.add_argument(
         "--overlap",
@@ -153,11 +216,10 @@ def _restore(arguments: argparse.Namespace) -> None:
         arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
     )
     options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
-    with _one_line():
-        module, variables, _ = interchange.load(arguments.checkpoint)
-        restorer = inference.Restorer(
-            module, variables, **{option: getattr(arguments, option) for option in options}
-        )
+    module, variables, _ = interchange.load(arguments.checkpoint)
+    restorer = inference.Restorer(
+        module, variables, **{option: getattr(arguments, option) for option in options}
+    )
     if restorer.module.channels == 6:
         raise ValueError(
             f"{arguments.checkpoint} takes two views of a dual-pixel camera at once, which files "
@@ -187,9 +249,9 @@ def _restore(arguments: argparse.Namespace) -> None:
     finally:
         progress.close()
         if len(jobs) > 1:
-            print(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+            _say(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
         if len(results) > 1 and arguments.reference:
-            print(f"mean{_scores(results)}")
+            _say(f"mean{_scores(results)}")
     if failures:
         _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
 
@@ -238,7 +300,7 @@ class _Progress:
         self._count += 1
         self._pixels += pixels
         self.close()
-        print(line.encode(errors="backslashreplace").decode(), flush=True)
+        _say(line)
         self._draw()
 
     def close(self) -> None:
@@ -260,25 +322,15 @@ class _Progress:
         if self._count:
             left = seconds / self._count * (total - self._count)
             line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {_clock(left)}"
-        name = self._names[self._count]
-        print(f"{line}  {name[-30:]}", end="", file=sys.stderr, flush=True)
+        line += f"  {self._names[self._count][-30:]}"
+        width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
+        print(line[:width], end="", file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    """Errors about checkpoints come in one line."""
-    from lcdnet_jax.checkpoints import CheckpointError
-
-    try:
-        yield
-    except (ValueError, OSError, CheckpointError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _add_models(commands: Any) -> argparse.ArgumentParser:
@@ -306,7 +358,7 @@ def _models(arguments: argparse.Namespace) -> None:
         for preset, (parameters, macs) in COSTS[name].items():
             rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
     for name, preset, *numbers in rows:
-        print(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))
+        _say(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))
 
 
 def _add_info(commands: Any) -> argparse.ArgumentParser:
@@ -320,22 +372,28 @@ def _add_info(commands: Any) -> argparse.ArgumentParser:
   lcdnet-jax info quickstart
   lcdnet-jax info weights/dncnn""",
     )
+    _add_checkpoint(parser)
+    parser.set_defaults(run=_info)
+    return parser
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
         help="working directory of train.py, directory of convert or export, or .safetensors file",
     )
-    parser.set_defaults(run=_info)
-    return parser
 
 
 def _info(arguments: argparse.Namespace) -> None:
     from lcdnet_jax import checkpoints, interchange
 
     path = arguments.checkpoint
-    with _one_line():
-        card = interchange.card(path)
-        steps = checkpoints.Checkpoints(path).steps() if os.path.isdir(path) else []
+    card = interchange.card(path)
+    steps: list[int] = []
+    if os.path.isdir(path):
+        with contextlib.closing(checkpoints.Checkpoints(path)) as reader:
+            steps = reader.steps()
     low, high = card["input_range"]
     others = [str(step) for step in steps if step != card["step"]]
     averaged = ", averaged weights (EMA)" if card["averaged"] else ""
@@ -363,12 +421,21 @@ def _info(arguments: argparse.Namespace) -> None:
     for title, value in rows.items():
         for line in value if isinstance(value, list) else [value]:
             if line != "":
-                print(f"{title:12} {line}")
+                _say(f"{title:12} {line}")
                 title = ""
 
 
-def _training(config: Mapping[str, Any]) -> dict[str, str]:
-    """What to tell of a training's configuration."""
+def _training(stored: Mapping[str, Any]) -> dict[str, str]:
+    """What to tell of a training's configuration, of this version or an older one."""
+    from lcdnet_jax import config as config_lib
+
+    try:
+        return _training_rows(config_lib.with_later_fields(stored))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return {"trained": "by a configuration that this version cannot read"}
+
+
+def _training_rows(config: Mapping[str, Any]) -> dict[str, str]:
     data, degradation, optimizer = config["data"], config["degradation"], config["optimizer"]
     low, high = degradation["sigma_min"], degradation["sigma_max"]
     sigma = {"sigma": f"{low:g}" if low == high else f"{low:g} to {high:g}"}
@@ -446,16 +513,16 @@ def _convert(arguments: argparse.Namespace) -> None:
     low, high = card["input_range"]
     directory = arguments.output
     fields = [f"{field}={value}" for field, value in card["kwargs"].items()]
-    print(f"network      {', '.join([card['network'], *fields])}")
-    print(f"channels     {card['channels']}")
-    print(f"parameters   {card['parameters']:,}")
-    print(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
-    print(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
-    print(f"written      {directory}")
-    print("next, in Python on one image, or in a checkout on a folder of clean images:")
-    print(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
+    _say(f"network      {', '.join([card['network'], *fields])}")
+    _say(f"channels     {card['channels']}")
+    _say(f"parameters   {card['parameters']:,}")
+    _say(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
+    _say(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
+    _say(f"written      {directory}")
+    _say("next, in Python on one image, or in a checkout on a folder of clean images:")
+    _say(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
     command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
-    print(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
+    _say(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
 
 
 def _add_export(commands: Any) -> argparse.ArgumentParser:
@@ -480,11 +547,7 @@ examples:
   lcdnet-jax export quickstart -o quickstart.jaxprog
   lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512""",
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="working directory of train.py, directory of convert or export, or .safetensors file",
-    )
+    _add_checkpoint(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="see below")
     parser.add_argument(
         "--step", metavar="N", type=int, help="of a training; by default the newest"
@@ -513,14 +576,14 @@ examples:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
+    sides = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
+    if not sides:
         raise argparse.ArgumentTypeError(f"must be height and width as in 512x768, got {text!r}")
-    return int(height), int(width)
+    return int(sides[1]), int(sides[2])
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import export, interchange
+    from lcdnet_jax import interchange
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
@@ -541,32 +604,40 @@ def _export(arguments: argparse.Namespace) -> None:
             f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
             ".jaxprog, or none for a directory"
         )
-    with _one_line():
-        weights = interchange.load(arguments.checkpoint, step=arguments.step)
-        if program:
-            about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
-            write = export.write_saved_model if arguments.saved_model else export.write
-            card = write(
-                output,
-                weights.module,
-                weights.variables,
-                sizes=arguments.size,
-                platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
-                about={field: weights.card[field] for field in about},  # type: ignore[literal-required]
-                force=arguments.force,
-            )
-            sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
-            print(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
-            print(f"platforms    {', '.join(card['platforms'])}")
-            worst = max(case["difference"] for case in card["verified"])
-            print(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")
-        elif suffix in (".pth", ".pt"):
-            interchange.save_torch(weights, output, force=arguments.force)
-        else:
-            save = interchange.save_safetensors if suffix else interchange.export_params
-            fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
-            save(weights, output, force=arguments.force, **fields)
-    print(f"written      {output}")
+    weights = interchange.load(arguments.checkpoint, step=arguments.step)
+    if program:
+        _export_program(arguments, weights)
+    elif suffix in (".pth", ".pt"):
+        interchange.save_torch(weights, output, force=arguments.force)
+    else:
+        save = interchange.save_safetensors if suffix else interchange.export_params
+        fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
+        save(weights, output, force=arguments.force, **fields)
+    _say(f"written      {output}")
+
+
+def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
+    from lcdnet_jax import export
+
+    about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
+    write = export.write_saved_model if arguments.saved_model else export.write
+    try:
+        card = write(
+            arguments.output,
+            weights.module,
+            weights.variables,
+            sizes=arguments.size,
+            platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
+            about={field: weights.card[field] for field in about},
+            force=arguments.force,
+        )
+    except export.ExportError as error:  # in words of Python
+        raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
+    sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
+    _say(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
+    _say(f"platforms    {', '.join(card['platforms'])}")
+    worst = max(case["difference"] for case in card["verified"])
+    _say(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")
 
 
 def _fields(texts: Sequence[str]) -> dict[str, Any]:
@@ -587,6 +658,6 @@ def _value(text: str) -> Any:
     for read in (ast.literal_eval, json.loads):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             pass
     return text

@@ -36,7 +36,7 @@ def _integer(low: int, high: float = math.inf) -> Rule:
 def _number(low: float, high: float = math.inf) -> Rule:
     def rule(value: Any) -> str | None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        good = good and math.isfinite(value) and low <= value <= high
+        good = good and abs(value) <= sys.float_info.max and low <= value <= high
         return None if good else f"a number {_bounds(low, high)}"
 
     return rule
@@ -111,6 +111,12 @@ def _degradation(value: Any) -> str | None:
     )
 
 
+def _kwargs(value: Any) -> str | None:
+    good = isinstance(value, Mapping | ConfigDict)
+    good = good and not {"name", "channels", "dtype"} & set(value)
+    return None if good else "a ConfigDict without name, channels and dtype, which have their own"
+
+
 _SOURCE: dict[str, Rule] = {
     "source": _sources,
     "path": _text,
@@ -121,7 +127,7 @@ _SOURCE: dict[str, Rule] = {
 RULES: dict[str, Rule] = {
     "seed": _integer(0, 2**32 - 1),  # what a random key holds
     "network.name": lambda value: _choice(*networks.available())(value),
-    "network.kwargs": lambda v: None if isinstance(v, Mapping | ConfigDict) else "a ConfigDict",
+    "network.kwargs": _kwargs,
     "network.dtype": _choice("float32", "bfloat16"),
     **{f"data.{split}.{key}": rule for split in ("train", "eval") for key, rule in _SOURCE.items()},
     "data.channels": _choice(1, 3, 6),
@@ -314,7 +320,7 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         )
     try:
         network(config)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         problems.append(f"config.network.kwargs: {error}")
     return problems
 
@@ -493,13 +499,17 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def network(config: ConfigDict) -> nn.Module:
-    """The network that a configuration describes."""
-    return networks.create(
-        config.network.name,
-        channels=config.data.channels,
-        dtype=jnp.dtype(config.network.dtype),
-        **config.network.kwargs,
-    )
+    """The network that a configuration describes; ValueError if there is none such."""
+    try:
+        return networks.create(
+            config.network.name,
+            channels=config.data.channels,
+            dtype=jnp.dtype(config.network.dtype),
+            **config.network.kwargs,
+        )
+    except TypeError as error:  # for a value of a kind that the network does not look for
+        kwargs = config.network.kwargs.to_dict()
+        raise ConfigError(f"{config.network.name} with {kwargs}: {error}") from error
 
 
 def degradation(config: ConfigDict) -> degradations.Step | None:
@@ -533,7 +543,7 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
         ConfigError: If there is no such file, or it is not a configuration.
     """
     try:
-        stored = json.loads(path.read_text())
+        stored = _with_tuples(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{path} does not exist; give a working directory of train.py (it holds config.json "
@@ -541,27 +551,33 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
-    except ValueError as error:  # not JSON, or not even text
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
-    if isinstance(stored, dict) and set(flat := _flatten(stored)) == set(_NETWORK_ALONE):
-        for name in _NETWORK_ALONE:
-            if wanted := RULES[name](flat[name]):
-                raise ConfigError(f"{path}: {name} must be {wanted}, got {flat[name]!r}")
-        if training:
-            raise ConfigError(
-                f"{path.parent} holds converted weights, which have no optimiser state to continue "
-                "from; set config.init_from to it and train in another working directory"
-            )
-        return ConfigDict(_with_tuples(stored))
-    if isinstance(stored, dict):
-        _add_later_fields(stored)
-    sections = {name.partition(".")[0] for name in RULES if "." in name}
+    alone = isinstance(stored, dict) and set(_flatten(stored)) == set(_NETWORK_ALONE)
+    if isinstance(stored, dict) and not alone:
+        stored = with_later_fields(stored)
+    sections = {"network", "data"} if alone else {n.partition(".")[0] for n in RULES if "." in n}
     if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
         raise ConfigError(f"{path} is no configuration of train.py; restore it from a copy")
-    return ConfigDict(_with_tuples(stored))
+    flat = _flatten(stored)
+    for name in _NETWORK_ALONE:
+        if wanted := RULES[name](flat.get(name)):
+            raise ConfigError(f"{path}: {name} must be {wanted}, got {flat.get(name)!r}")
+    if alone and training:
+        raise ConfigError(
+            f"{path.parent} holds converted weights, which have no optimiser state to continue "
+            "from; set config.init_from to it and train in another working directory"
+        )
+    return ConfigDict(stored)
 
 
-def _add_later_fields(stored: dict[str, Any]) -> None:
+def with_later_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration, which may be older than some fields, with what it means for these.
+
+    Args:
+        stored: As JSON has it; it is left as it is.
+    """
+    stored = {k: dict(v) if isinstance(v, Mapping) else v for k, v in stored.items()}
     optimizer = stored.get("optimizer")
     if isinstance(optimizer, dict) and "halve_every" in optimizer:  # its name before
         optimizer["decay_every"] = optimizer.pop("halve_every")
@@ -574,6 +590,7 @@ def _add_later_fields(stored: dict[str, Any]) -> None:
         holder = stored.get(section) if section else stored
         if isinstance(holder, dict):
             holder.setdefault(field, value)
+    return stored
 
 
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:

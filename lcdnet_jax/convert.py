@@ -197,7 +197,17 @@ def to_torch(
 def check_variables(
     name: str, variables: Mapping[str, Any], network_kwargs: Mapping[str, Any]
 ) -> None:
-    """Raises ValueError, listing all problems, unless these are variables of the network."""
+    """Compares names and shapes with what the network's ``init`` would give; values do not matter.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        variables: Nested dicts of arrays: "params", and "batch_stats" where the network has any.
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+
+    Raises:
+        ValueError: If they are not alike, with everything that is missing, unknown or of another
+            shape; also for an unknown network or wrong arguments of it.
+    """
     _, wanted = _layout_and_leaves(name, network_kwargs)
     given = flatten_dict(dict(variables))
     _check_variables(given, wanted, f"{name} with {dict(network_kwargs)}")

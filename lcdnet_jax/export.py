@@ -21,8 +21,6 @@ import json
 import operator
 import os
 import pathlib
-import secrets
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +31,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import run_exported
+from lcdnet_jax import files, run_exported
 from lcdnet_jax._version import __version__
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -41,6 +39,9 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Largest side of images "of any size", a bound on symbols: deformable convolution must know that
 # its indices fit 32 bits, and they do up to here with 8 offset groups.
 MAX_SIDE = 16_000
+
+# Largest image of a fixed size, pixels: verifying takes a kilobyte and more for each.
+MAX_PIXELS = 32_000_000
 
 # What a symbolic side may be a multiple of, tried in this order.
 _STRIDES = (1, 2, 4, 8, 16, 32, 64)
@@ -68,22 +69,24 @@ def export_program(
 
     It is verified on this machine, on the CPU if that is among ``platforms``: the content of the
     file, run by :mod:`lcdnet_jax.run_exported`, and the network itself restore noise of two sizes
-    (of each of ``sizes``, if given) and one or two images. They may differ by 1e-5 of the larger of
-    1 and the largest value, networks that compute in bfloat16 or float16 by 2e-2.
+    and numbers of images: of each of ``sizes`` where they are given, and if that is one, of a
+    smaller size too, which the runner pads to it. They may differ by 1e-5 of the larger of 1 and
+    the largest value, networks that compute in bfloat16 or float16 by 2e-2.
 
     Args:
         module: A network of :mod:`lcdnet_jax.networks`.
         variables: Its variables, as a checkpoint gives them.
-        sizes: (height, width) of images, for a network that needs to know; None for any size.
-        platforms: Where the program is to run, of :data:`PLATFORMS`.
+        sizes: (height, width) of images, for a network that needs to know, of up to
+            :data:`MAX_SIDE` pixels a side and :data:`MAX_PIXELS` together; None for any size.
+        platforms: Where the program is to run, of :data:`PLATFORMS`, each once.
         about: More for the card, in terms of JSON, such as the checkpoint's step.
 
     Returns:
         Content of the file.
 
     Raises:
-        ExportError: For arguments that make no program, weights with NaN or infinity, or a program
-            that gives other values than the network.
+        ExportError: For arguments that make no program, weights with NaN or infinity, sizes that
+            do not fit into memory, or a program that gives other values than the network.
         ImportError: Without flatbuffers.
     """
     _check_flatbuffers()
@@ -129,29 +132,14 @@ def write(
         The file's card.
 
     Raises:
-        ExportError, ImportError: As :func:`export_program`; also for a path that may not be
-            replaced.
-        OSError: If the disk refuses.
+        ExportError, ImportError: As :func:`export_program`.
+        TargetError, OSError: As :func:`lcdnet_jax.files.check`, before the network is exported, and
+            :func:`lcdnet_jax.files.write`.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise ExportError(f"{path} is a directory; give a file")
-    if path.exists() and not force:
-        raise ExportError(f"{path} exists; choose another name, or --force")
+    files.check(path, force=force)
     data = export_program(module, variables, sizes=sizes, platforms=platforms, about=about)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())  # some file systems report a full disk only now
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    files.make_folder(path)
+    files.write(path, data, force=force)
     return _card(data)
 
 
@@ -185,40 +173,30 @@ def write_saved_model(
         What ``card.json`` in the directory holds.
 
     Raises:
-        ExportError, OSError: As :func:`write`.
+        ExportError: As :func:`export_program`; also for a path that may not be replaced.
+        TargetError: If something came to that path while the network was exported.
+        OSError: If the disk refuses.
         ImportError: Without TensorFlow.
     """
-    path = pathlib.Path(path).resolve()
+    path = pathlib.Path(os.path.realpath(path))
     _check_free(path, force)
+    files.check_folder(path)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
     device = _device(platforms)
     tf, jax2tf = _tensorflow()
     apply, card = _prepare(module, variables, sizes, platforms, about)
     card["format"] = "TensorFlow SavedModel"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-            made = pathlib.Path(scratch) / "new"
-            _save(tf, jax2tf, made, apply, card)
-            loaded = tf.saved_model.load(str(made))
+    with files.replacing_directory(path, force=force) as made:
+        _save(tf, jax2tf, made, apply, card)
+        loaded = tf.saved_model.load(str(made))
 
-            def restore(images: np.ndarray) -> np.ndarray:
-                return loaded(tf.constant(images)).numpy()
+        def restore(images: np.ndarray) -> np.ndarray:
+            return loaded(tf.constant(images)).numpy()
 
-            card["verified"] = _verified(restore, module, variables, card, device)
-            (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-            old = made.with_name("old")  # deleted with the scratch directory
-            if path.exists():
-                path.rename(old)
-            try:
-                made.rename(path)
-            except BaseException:
-                if old.exists():
-                    old.rename(path)
-                raise
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        card["verified"] = _verified(restore, module, variables, card, device, pads=sizes is None)
+        (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+        _check_free(path, force)  # something may have come meanwhile
     return card
 
 
@@ -303,38 +281,73 @@ def _verified(
     variables: Mapping[str, Any],
     card: dict[str, Any],
     device: Any,
+    *,
+    pads: bool = True,
 ) -> list[dict[str, Any]]:
-    """Compares an exported network with the live one, and tells how much they differed."""
-    cases: list[tuple[int, int, tuple[int, ...]]]
+    """Compares an exported network with the live one, and tells how much they differed.
+
+    ``pads``: ``restore`` takes images smaller than the card's sizes.
+    """
+    cases: list[tuple[Sequence[int], Sequence[int], tuple[int, ...]]]  # sizes before, after padding
     if card["sizes"] is not None:
-        cases = [(height, width, (1, 2)) for height, width in card["sizes"]]
+        cases = [(size, size, (1, 2)) for size in card["sizes"]]
+        if pads and len(cases) == 1:
+            full = card["sizes"][0]
+            cases.append(([(side + 1) // 2 for side in full], full, (1,)))
     else:  # a size that needs no padding, and one that does where the stride is not 1
         stride = card["stride"]
         side = stride * -(-16 // stride)
-        cases = [(side, side + stride, (2,)), (side + stride + stride // 2, side, (1,))]
-    relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
+        plain, odd = (side, side + stride), (side + stride + stride // 2, side)
+        cases = [(plain, plain, (2,)), (odd, odd, (1,))]  # the network pads by itself
     rng = np.random.default_rng(0)
     live, variables = jax.jit(module.apply), jax.device_get(dict(variables))
     found = []
-    for height, width, counts in cases:
-        images = rng.random((2, height, width, card["channels"]), np.float32)
-        with jax.default_device(device):
-            expected = np.asarray(live(variables, images))
-        allowed = relative * max(1.0, float(np.abs(expected).max()))
-        for count in counts:
-            restored = restore(images[:count])
-            same = restored.shape == expected[:count].shape
-            difference = float(np.abs(restored - expected[:count]).max()) if same else np.nan
-            if not difference <= allowed:  # nor if it is NaN
-                raise ExportError(
-                    f"the exported {card['network']} gives other values than the network, by "
-                    f"{difference:.2g} with {count} x {height} x {width} pixels, where "
-                    f"{allowed:.2g} is allowed, so nothing is written; export it for sizes of "
-                    "your own, or in float32"
-                )
-            case = {"images": count, "size": [height, width]}
-            found.append(case | {"difference": difference, "tolerance": allowed})
+    for size, full, counts in cases:
+        images = rng.random((2, *size, card["channels"]), np.float32)
+        margin = [(0, 0), *((0, b - a) for a, b in zip(size, full, strict=True)), (0, 0)]
+        height, width = (side * card["scale"] for side in size)
+        with _explained(full):
+            with jax.default_device(device):
+                expected = np.asarray(live(variables, np.pad(images, margin, mode="reflect")))
+            expected = expected[:, :height, :width]
+            for count in counts:
+                restored = restore(images[:count])
+                case = {"images": count, "size": list(size)}
+                found.append(case | _compared(restored, expected[:count], card, case))
     return found
+
+
+def _compared(
+    restored: np.ndarray, expected: np.ndarray, card: dict[str, Any], case: dict[str, Any]
+) -> dict[str, float]:
+    """By how much the two differ; ExportError if by more than is allowed."""
+    relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
+    allowed = relative * max(1.0, float(np.abs(expected).max()))
+    same = restored.shape == expected.shape
+    difference = float(np.abs(restored - expected).max()) if same else np.nan
+    if not difference <= allowed:  # nor if it is NaN
+        height, width = case["size"]
+        raise ExportError(
+            f"the exported {card['network']} gives other values than the network, by "
+            f"{difference:.2g} with {case['images']} x {height} x {width} pixels, where "
+            f"{allowed:.2g} is allowed, so nothing is written; export it for sizes of your own, or "
+            "in float32"
+        )
+    return {"difference": difference, "tolerance": allowed}
+
+
+@contextlib.contextmanager
+def _explained(size: Sequence[int]) -> Iterator[None]:
+    """Says which size did not fit into memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ExportError(
+            f"two images of {size[0]}x{size[1]} pixels do not fit into memory, which verifying "
+            "takes; export for smaller sizes"
+        ) from error
 
 
 def _checked(sizes: Sizes | None) -> list[tuple[int, int]] | None:
@@ -349,6 +362,12 @@ def _checked(sizes: Sizes | None) -> list[tuple[int, int]] | None:
         raise ExportError(
             f"sizes are pairs of height and width in pixels, as in [(256, 256)], got {sizes!r}"
         )
+    for height, width in pairs:
+        if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+            raise ExportError(
+                f"{height}x{width} pixels are too many: a program takes sides of up to {MAX_SIDE} "
+                f"and {MAX_PIXELS // 10**6} megapixels; cut images into tiles"
+            )
     return list(dict.fromkeys(pairs))
 
 
@@ -360,6 +379,8 @@ def _device(platforms: Sequence[str]) -> Any:
             f"no platform {', '.join(map(repr, unknown)) or 'is given'}; choose of "
             f"{', '.join(PLATFORMS)}"
         )
+    if len(set(platforms)) < len(platforms):
+        raise ExportError(f"a platform of {', '.join(platforms)} is given twice; name each once")
     for platform in sorted(platforms, key=PLATFORMS.index):
         try:
             return jax.local_devices(backend=platform)[0]
@@ -472,11 +493,12 @@ def _check_free(path: pathlib.Path, force: bool) -> None:
         )
 
 
-def _cannot_write(path: pathlib.Path, error: OSError) -> OSError:
-    return OSError(
-        f"cannot write {path}: {error.strerror or error}; choose a writable place on a disk with "
-        "free space"
-    )
-
-
-__all__ = ["MAX_SIDE", "PLATFORMS", "ExportError", "export_program", "write", "write_saved_model"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "PLATFORMS",
+    "ExportError",
+    "export_program",
+    "write",
+    "write_saved_model",
+]

@@ -16,7 +16,7 @@ import dataclasses
 import io
 import os
 import pathlib
-import secrets
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +25,8 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
+
+from lcdnet_jax import files
 
 # MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
@@ -60,13 +62,12 @@ _MODES = {
     "P": "RGB",
     "PA": "RGBA",
     "RGB": "RGB",
-    "RGBX": "RGB",
     "RGBA": "RGBA",
     "RGBa": "RGBA",
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
-_MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA"}
+_MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBA": "RGBA"}
 _PNG_MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
 # EXIF data that belong to the picture, not to the file or its pixels: they survive a restoration.
@@ -88,6 +89,7 @@ KINDS = (
     ("PNG, TIFF: grey and alpha, 8 bits", "[H, W, 2] uint8", "grey and alpha, 8 bits"),
     ("PNG, WebP, BMP, TIFF: colour and alpha, 8 bits", "[H, W, 4] uint8", "colour and alpha"),
     ("PNG, TIFF: grey, 16 bits", "[H, W] uint16", "grey, 16 bits"),
+    ("TIFF: grey, 16 bits, white is 0", "[H, W] uint16, black 0, white 65535", "grey, 16 bits"),
     ("PNG, TIFF: colour, 16 bits", "[H, W, 3] uint16", "colour, 16 bits"),
     ("PNG: grey and alpha, 16 bits", "[H, W, 2] uint16", "grey and alpha, 16 bits"),
     ("PNG, TIFF: colour and alpha, 16 bits", "[H, W, 4] uint16", "colour and alpha, 16 bits"),
@@ -103,9 +105,10 @@ KINDS = (
     ("PNG, WebP, TIFF: animation, pages", "refused", ""),
     ("TIFF: other depths (32-bit integers, float16, float64, signed)", "refused", ""),
     ("TIFF: 16 bits in planes, CMYK, grey and alpha, or premultiplied alpha", "refused", ""),
-    ("TIFF: float32 in planes or with alpha", "refused", ""),
+    ("TIFF: float32 in planes, with alpha, or where white is 0", "refused", ""),
+    ("TIFF: channels besides colour and alpha (masks, spot colours)", "refused", ""),
     ("other formats (GIF, HEIC, raw, ...)", "refused", ""),
-    ("missing, empty, cut short or damaged", "refused", ""),
+    ("missing, empty, cut short or damaged; a pipe or device", "refused", ""),
 )
 
 
@@ -153,7 +156,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as stream:
+        with _open(path) as stream:
             return _header(stream, name)
     except OSError as error:
         raise _unreadable(name, error) from error
@@ -248,6 +251,7 @@ def write(
     *,
     quality: int = 95,
     metadata: Metadata | None = None,
+    force: bool = True,
 ) -> None:
     """Writes an image in the format that the suffix names; all or nothing.
 
@@ -255,16 +259,18 @@ def write(
     channels. JPEG keeps the full resolution of the colours (4:4:4).
 
     Args:
-      path: file to write or replace; its folder must exist.
+      path: file to write; its folder must exist.
       image: uint8 ``[H, W]`` or ``[H, W, C]`` with C = 1, 2 (grey + alpha), 3 or 4 (no alpha in
         JPEG, no grey with alpha in BMP); uint16 for PNG and TIFF; float32 without alpha for TIFF.
       quality: of JPEG, 1 to 100.
       metadata: written where the format has a place for it (BMP has none); a colour profile only
         with as many channels as it is made for.
+      force: replace an existing file.
 
     Raises:
-      ImageError: a suffix, dtype or shape that cannot be written, or a write that failed (full
-        disk, read-only folder); an older file of that name is then still intact.
+      ImageError: a suffix, dtype or shape that cannot be written, a file that may not be replaced,
+        or a write that failed (full disk, read-only folder; the cause is the OSError). A file of
+        that name is then still intact.
     """
     path = pathlib.Path(path)
     image = np.asarray(image)
@@ -275,7 +281,10 @@ def write(
         data = _encoded(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
     except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
-    _replace(path, data)
+    try:
+        files.write(path, data, force=force)
+    except (files.TargetError, OSError) as error:
+        raise ImageError(str(error)) from error
 
 
 def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
@@ -433,9 +442,18 @@ def scan(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 def _bytes_of(path: str | os.PathLike[str]) -> bytes:
     try:
-        return pathlib.Path(path).read_bytes()
+        with _open(path) as stream:
+            return stream.read()
     except OSError as error:
         raise _unreadable(os.fspath(path), error) from error
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file, but no pipe or device, which might keep silent for ever."""
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ImageError(f"{os.fspath(path)}: is no regular file but a pipe or device; give a file")
+    return open(path, "rb")
 
 
 def _header(stream: BinaryIO, name: str) -> Header:
@@ -495,6 +513,7 @@ def _describe(
     elif image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits = _tiff_bits(tags, stream, name)
+        _check_extra_channels(tags, name)
         width, height = tags[256], tags[257]  # as stored: image.size may be turned already
 
     if bits == 16:
@@ -562,6 +581,16 @@ def _tiff_bits(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
     return 16 if bits == {16} else 8
 
 
+def _check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
+    """Raises ImageError for channels that are neither colour nor alpha, which Pillow drops."""
+    extra = tags.get(338, ())
+    if len(extra) > 1 or 0 in extra:
+        raise ImageError(
+            f"{name}: holds channels that are neither colour nor alpha, such as a mask, which are "
+            "never dropped silently; save it again without them, or with one marked as alpha"
+        )
+
+
 def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
     """Raises ImageError unless the file reaches to the end of its pixels.
 
@@ -618,7 +647,9 @@ def _pixels_16(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndar
             f"16-bit {image.format} (colour planes apart? premultiplied alpha?); "
             "save it again as a plain 16-bit PNG"
         )
-    return pixels
+    # Both decoders leave it alone at 16 bits that white is zero, unlike Pillow at 8.
+    inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    return np.iinfo(np.uint16).max - pixels if inverted else pixels
 
 
 def _by_opencv_decoded(data: bytes) -> Any:
@@ -657,8 +688,8 @@ def _decoded_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.
     in_planes = channels > 1 and tags.get(284, 1) != 1  # of which OpenCV makes garbage
     if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
         raise ImageError(
-            f"{name}: a floating-point TIFF is read as grey or RGB only, without alpha and not in "
-            "planes; save it so, or with 16 bits a channel"
+            f"{name}: a floating-point TIFF is read as grey or RGB only, black being 0, without "
+            "alpha and not in planes; save it so, or with 16 bits a channel"
         )
     _check_strips(tags, io.BytesIO(data), name)
     if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
@@ -829,25 +860,6 @@ def _deep_tiff(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> 
     buffer = io.BytesIO()
     directory.save(buffer)
     return b"".join([buffer.getvalue(), *strips])
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes beside ``path`` and renames, so that there is never half a file under its name."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # some file systems report a full disk only now
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be written ({error.strerror or error}); nothing was changed, choose "
-            "an existing, writable folder on a disk with free space"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 # Numbers

@@ -41,9 +41,10 @@ class Restorer:
     Args:
         module: A network of ``lcdnet_jax.networks``.
         variables: Its variables, as ``module.init`` or a checkpoint gives them.
-        tile: Side of the square windows that the network sees, pixels. A side of the image that
-            is not longer is not cut. None: whole frames, and ``tiling.TILE`` for those of more
-            than ``max_pixels``.
+        tile: Side of the square windows that the network sees, pixels: at least
+            ``tiling.STRIDE``, best a multiple of it. A side of the image that is not longer is
+            not cut, and mirrored further than up to it only for ``overlap``. None: whole frames,
+            and ``tiling.TILE`` for those of more than ``max_pixels``.
         overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
             Beyond that windows blend over ``tiling.RAMP`` pixels. None: 64, or more for networks
             that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames of
@@ -82,12 +83,16 @@ class Restorer:
         dtype: DTypeLike | None = None,
         device: jax.Device | str | None = None,
     ):
-        if bucket is not None and bucket < 1:
-            raise ValueError(f"bucket must be at least 1 pixel, got {bucket}")
-        if tile_batch < 1:
-            raise ValueError(f"tile_batch must be at least 1 window, got {tile_batch}")
         if overlap is None:
             overlap = getattr(module, "TILE_OVERLAP", tiling.OVERLAP)
+        for name, value, least in (
+            ("tile", tile, tiling.STRIDE),
+            ("overlap", overlap, 0),
+            ("max_pixels", max_pixels, 1),
+            ("bucket", bucket, 1),
+            ("tile_batch", tile_batch, 1),
+        ):
+            _check_integer(name, value, least)
         if tile is not None or max_pixels is not None:
             tiling.check(tiling.TILE if tile is None else tile, overlap)
         if local_pool is not None:
@@ -127,6 +132,9 @@ class Restorer:
             ema: Use averaged weights where the checkpoint has them.
             step: Step to load; None for the newest.
             **options: Arguments of :class:`Restorer`.
+
+        Returns:
+            The restorer.
 
         Raises:
             CheckpointError, ConfigError, CardError, ValueError: If there are no usable weights.
@@ -306,21 +314,43 @@ class Restorer:
         for orientation in orientations:
             seen = _oriented(x, orientation, two_views)
             height, width = (side * self._scale for side in seen.shape[1:3])
-            placed = jax.device_put(pad_to_bucket(seen, bucket), self._device)
+            padded = pad_to_bucket(seen, bucket, self.tile, self.overlap)
+            placed = jax.device_put(padded, self._device)
             restored = np.asarray(self._apply(self._placed, placed), np.float32)
             total = total + _as_before(restored[:, :height, :width], orientation)
         return total / len(orientations)
 
 
-def pad_to_bucket(batch: np.ndarray, bucket: int | None) -> np.ndarray:
-    """Mirrors ``[N, H, W, C]`` at the bottom and right up to sides of ``tiling.padded``."""
-    below, right = (tiling.padded(side, bucket) - side for side in batch.shape[1:3])
-    return np.pad(batch, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
+def pad_to_bucket(
+    batch: np.ndarray, bucket: int | None, tile: int | None = None, overlap: int = 0
+) -> np.ndarray:
+    """Mirrors images at the bottom and right.
+
+    Args:
+        batch: ``[N, H, W, C]``.
+        bucket: With the next two what :func:`tiling.padded` makes the sides of.
+        tile: Of windows, None for whole frames.
+        overlap: Of windows.
+
+    Returns:
+        A copy, ``[N, H', W', C]``.
+    """
+    rows, columns = (
+        _mirrored(side, tiling.padded(side, bucket, tile, overlap)) for side in batch.shape[1:3]
+    )
+    return batch[:, rows[:, None], columns]
 
 
 def _mirrored(side: int, end: int) -> np.ndarray:
-    """The pixel of each place, as ``pad_to_bucket`` mirrors a side up to ``end`` pixels."""
+    """Which pixel of a side lies at each place, up to ``end`` pixels."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless an option is None or an integer of at least so much."""
+    good = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    if value is not None and not good:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def _colours(shape: tuple[int, ...], wanted: int) -> int:
@@ -388,9 +418,11 @@ def _as_before(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
 def _device(device: jax.Device | str | None) -> jax.Device | None:
     if not isinstance(device, str):
         return device
-    platform, _, number = device.partition(":")
+    platform, colon, number = device.partition(":")
     try:
-        return jax.local_devices(backend=platform)[int(number or 0)]
+        if platform and (number.isdecimal() or not colon):  # -1 would be the last one
+            return jax.local_devices(backend=platform)[int(number or 0)]
+        raise ValueError
     except (RuntimeError, ValueError, IndexError):
         found = ", ".join(f"{d.platform}:{d.id}" for d in jax.local_devices())
         raise ValueError(f"no device {device!r}; use one of {found}") from None

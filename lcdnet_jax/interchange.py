@@ -11,7 +11,6 @@ there is never half of it, and replaces something only by ``force``.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
@@ -19,9 +18,7 @@ import math
 import os
 import pathlib
 import re
-import secrets
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -33,7 +30,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from lcdnet_jax import cards, checkpoints, convert, networks, protocols
+from lcdnet_jax import cards, checkpoints, convert, files, networks, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.cards import Card, CardError
 from lcdnet_jax.checkpoints import CheckpointError
@@ -72,6 +69,9 @@ def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> 
         variables: What the network's ``init`` gives.
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
+    Returns:
+        Network, variables as given, and a card that tells of no training (step 0).
+
     Raises:
         ValueError: If these are no variables of that network.
     """
@@ -99,6 +99,10 @@ def load(
         network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
         ema: Of a directory: use averaged parameters where the checkpoint has them.
         step: Of a directory: the step to load; None for the newest that is not damaged.
+
+    Returns:
+        Network, variables as float32 on the first device, and their card: as it was stored, or
+        made of what a training's configuration and log say, or of a PyTorch file's name.
 
     Raises:
         CheckpointError: For files that are damaged, or not what they should be.
@@ -186,10 +190,11 @@ def export_params(
         CheckpointError, ValueError, OSError, ImportError: As :func:`load`; also for an output that
             may not be replaced or cannot be written. Then everything is as it was.
     """
-    output = pathlib.Path(output).resolve()
+    output = pathlib.Path(os.path.realpath(output))
     _check_free_directory(output, force)
+    files.check_folder(output)
     _, variables, described = _weights(source, how, licence, notes, dtype)
-    with _replacing_directory(output) as made:
+    with files.replacing_directory(output, force=force) as made:
         made.mkdir()
         config_lib.save(_network_alone(described), made / "config.json")
         cards.write(described, made)
@@ -201,6 +206,7 @@ def export_params(
                 f"cannot write the checkpoint {output}: {reason}; free disk space or check "
                 "permissions"
             ) from error
+        _check_free_directory(output, force)  # something may have come meanwhile
     return described
 
 
@@ -224,7 +230,7 @@ def save_safetensors(
     flat = flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
     entry = json.dumps({"card": described, "sha256": _digest(tensors)}, sort_keys=True)
-    _write_file(path, safetensors.numpy.save(tensors, metadata={_ENTRY: entry}))
+    _write_file(path, safetensors.numpy.save(tensors, metadata={_ENTRY: entry}), force)
     return described
 
 
@@ -242,7 +248,7 @@ def save_torch(source: Path | Weights, file: Path, *, force: bool = False, **how
     state_dict = convert.to_torch(described["network"], variables, **_kwargs(described))
     written = io.BytesIO()
     torch.save({name: torch.from_numpy(array) for name, array in state_dict.items()}, written)
-    _write_file(path, written.getvalue())
+    _write_file(path, written.getvalue(), force)
     return described
 
 
@@ -388,17 +394,13 @@ def _metrics(directory: pathlib.Path, config: ConfigDict, step: int) -> list[dic
 
 
 def _protocol(config: ConfigDict) -> protocols.Protocol:
-    """That of a run's evaluations, see ``training.periodic``."""
     degradation = config.degradation
-    if degradation.kind == "none":
-        protocol = protocols.get(protocols.for_source(config.data.eval.source))
-        if protocol.aligned:
-            return protocols.get("pairs")
-        return dataclasses.replace(protocol, lpips=False)
-    protocol = protocols.get(degradation.protocol)
-    if degradation.kind == "awgn":
-        return protocol.with_noise(spectrum=degradation.spectrum)
-    return protocol.with_degradation(degradation.kind)
+    return protocols.of_training(
+        degradation.kind,
+        protocol=degradation.protocol,
+        spectrum=degradation.spectrum,
+        source=config.data.eval.source,
+    )
 
 
 def _network_alone(described: Card) -> ConfigDict:
@@ -439,34 +441,6 @@ def _check_free_directory(output: pathlib.Path, force: bool) -> None:
             f"{output} is no earlier conversion ({shown}), and --force replaces nothing else; "
             "choose another directory"
         )
-
-
-@contextlib.contextmanager
-def _replacing_directory(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path for what shall become ``output`` when all has gone well."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
-            made = pathlib.Path(scratch) / "new"
-            yield made
-            old = made.with_name("old")  # deleted with the scratch directory
-            if output.exists():
-                output.rename(old)
-            try:
-                made.rename(output)
-            except BaseException:
-                if old.exists():
-                    old.rename(output)
-                raise
-    except OSError as error:
-        raise _unwritable(output, error) from error
-
-
-def _unwritable(output: pathlib.Path, error: OSError) -> OSError:
-    return OSError(
-        f"cannot write {output}: {error.strerror or error}; choose a writable directory on a disk "
-        "with free space"
-    )
 
 
 # Files
@@ -581,29 +555,14 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def _check_free_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
-    """The file to write; ValueError if it may not be."""
-    path = pathlib.Path(file).resolve()
-    if path.is_dir():
-        raise ValueError(f"{path} is a directory; give a file that ends in {suffixes[0]}")
+    """The file to write; ValueError or OSError if it may or can not be."""
+    path = pathlib.Path(os.path.realpath(file))
+    files.check(path, force=force)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}; rename it")
-    if path.exists() and not force:
-        raise ValueError(f"{path} exists; choose another file, or --force")
     return path
 
 
-def _write_file(path: pathlib.Path, data: bytes) -> None:
-    """Writes or replaces a file, all or nothing."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # some file systems report a full disk only now
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+def _write_file(path: pathlib.Path, data: bytes, force: bool) -> None:
+    files.make_folder(path)
+    files.write(path, data, force=force)

@@ -20,7 +20,11 @@ def in_first(action: Callable[[], T], *errors: type[Exception]) -> T:
     Args:
         action: Takes no arguments and gives what JSON can hold; called in process 0 only.
         *errors: Kinds of exceptions that are raised as they are, made of one text (their
-            ``problem``, if they have one, else their message). Others become a RuntimeError.
+            ``problem``, if they have one, else their message).
+
+    Raises:
+        RuntimeError: In several processes, for other exceptions of the action; in one process
+            those come as they are.
     """
     if jax.process_count() == 1:
         return action()

@@ -237,6 +237,31 @@ def get(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> Protocol:
+    """The protocol of the evaluations during a training.
+
+    Args:
+        kind: ``config.degradation.kind``: "awgn", another of ``degradations.from_kind``, or "none"
+            for pairs.
+        protocol: Name of the protocol, where images are degraded.
+        spectrum: Of noise.
+        source: ``config.data.eval.source``, where the images are pairs.
+
+    Returns:
+        Of pairs that of the benchmark, but for what may fail and so end a training: LPIPS and
+        alignment.
+
+    Raises:
+        ValueError: For an unknown protocol or spectrum.
+    """
+    if kind == "none":
+        pairs = get(for_source(source))
+        return get("pairs") if pairs.aligned else replace(pairs, lpips=False)
+    if kind == "awgn":
+        return get(protocol).with_noise(spectrum=spectrum)
+    return get(protocol).with_degradation(kind)
+
+
 def for_source(kind: str) -> str:
     """Name of the protocol under which papers score a kind of paired data.
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import jax
 import numpy as np
 
-from lcdnet_jax import image_io, metrics
+from lcdnet_jax import files, image_io, metrics
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.inference import Restorer
 
 # Sides are padded to multiples of this before scoring, so that few programs are compiled.
 _BUCKET = 64
@@ -67,14 +68,17 @@ def plan(
 
     Args:
         inputs: Files, folders, glob patterns, and "-" for ``listed``. Of a folder come all files
-            in it and below it that have the suffix of an image, but no hidden ones, and none that
-            lie in ``output``.
+            in it and below it that have the suffix of an image, but no hidden ones, no pipes or
+            devices, and none that lie in ``output``.
         output: A folder (with a slash at its end, existing, without a suffix, or for several
             images), which gets the files under their names, those of a folder in its structure; or
             a file, for one image that is given as a file.
         listed: Paths, one each; empty ones do not count.
         reference: A file, for one image; or a folder that has, for each image, one under the name
             of the result, perhaps with another suffix.
+
+    Returns:
+        One job for each image, in the order of the inputs, those of a folder by name.
 
     Raises:
         ValueError: If there is no image, two results would have the same name, the output is of
@@ -96,15 +100,16 @@ def plan(
     if not found:
         raise ValueError("no image was named; give files, folders, patterns, or - and a list")
     folder = _output_folder(output, several)
+    references = _References(reference, single=not several)
     jobs = []
     for name, source in found.items():
         target = pathlib.Path(output) if folder is None else folder / name
-        jobs.append(Job(source, target, _reference(reference, name, single=not several)))
+        jobs.append(Job(source, target, references.find(name)))
     return jobs
 
 
 def restore(
-    restorer: Callable[[np.ndarray], np.ndarray],
+    restorer: Restorer,
     jobs: Sequence[Job],
     *,
     force: bool = False,
@@ -113,7 +118,7 @@ def restore(
     """Restores one image after the other; each is written whole or not at all.
 
     Args:
-        restorer: A :class:`~lcdnet_jax.inference.Restorer`.
+        restorer: What restores them.
         jobs: As :func:`plan` gives them.
         force: Replace files that exist.
         quality: Of JPEG files, 1 to 100.
@@ -138,13 +143,18 @@ def scores(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     Both as floats in [0, 1] without alpha, over all pixels and channels; SSIM is
     :func:`lcdnet_jax.metrics.ssim`, NaN for images smaller than its window of 11x11 pixels.
 
+    Args:
+        restored: ``[H, W]`` or ``[H, W, C]``, uint8, uint16 or floating point.
+        reference: The same size and colours; type and alpha do not matter.
+
+    Returns:
+        PSNR, SSIM.
+
     Raises:
         ImageError: If the sizes or the channels differ.
     """
     pair = [_without_alpha(image_io.to_float(image)) for image in (restored, reference)]
-    if pair[0].shape != pair[1].shape:
-        ours, theirs = ("{1}x{0} with {2} channels".format(*image.shape) for image in pair)
-        raise ImageError(f"it is {theirs}, the restored image {ours}; give an image that matches")
+    _check_alike(pair[0].shape, pair[1].shape, "the reference")
     height, width = pair[0].shape[:2]
     margins = ((0, -height % _BUCKET), (0, -width % _BUCKET), (0, 0))
     a, b = (np.pad(image, margins)[None] for image in pair)
@@ -186,15 +196,17 @@ def _images(
         return
     results = os.path.realpath(output)  # unlike resolve, also of a loop of links
     empty = True
-    for folder, folders, files in os.walk(path, onerror=_raise):
+    for folder, folders, names in os.walk(path, onerror=_raise):
         here = pathlib.Path(folder)
         folders[:] = sorted(
             name
             for name in folders
             if not name.startswith(".") and os.path.realpath(here / name) != results
         )
-        for name in sorted(files):
-            if name.lower().endswith(image_io.IMAGE_SUFFIXES) and not name.startswith("."):
+        for name in sorted(names):
+            special = os.path.exists(here / name) and not os.path.isfile(here / name)
+            is_image = name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
+            if is_image and not name.startswith("."):
                 empty = False
                 yield here / name, (here / name).relative_to(path)
     if empty:
@@ -230,35 +242,65 @@ def _output_folder(output: str, several: bool) -> pathlib.Path | None:
     return path
 
 
-def _reference(given: str | None, name: pathlib.Path, *, single: bool) -> pathlib.Path | None:
-    if given is None:
-        return None
-    reference = pathlib.Path(given)
-    if not reference.is_dir():
-        if not single:
-            raise ValueError(f"{given} is no folder; give one with a reference for each image")
-        if not reference.exists():
-            raise ValueError(f"{given} does not exist; give the reference of the image")
-        return reference
-    exact = reference / name
-    others = (exact.with_suffix(suffix) for suffix in image_io.IMAGE_SUFFIXES)
-    for candidate in (exact, *others) if name.name else ():
-        if candidate.is_file():
-            return candidate
-    raise ValueError(f"{given} has no reference called {name} or with another suffix; add it")
+class _References:
+    """The references of images, by the names of their results.
+
+    Args:
+        given: As for :func:`plan`.
+        single: There is one image.
+    """
+
+    def __init__(self, given: str | None, *, single: bool):
+        self._given = given
+        self._single = single
+        self._stems = functools.cache(_by_stem)  # a folder is listed once
+
+    def find(self, name: pathlib.Path) -> pathlib.Path | None:
+        """The reference of a result; None if there are none."""
+        if self._given is None:
+            return None
+        given = pathlib.Path(self._given)
+        if not given.is_dir():
+            if not self._single:
+                raise ValueError(f"{given} is no folder; give one with a reference for each image")
+            if not given.exists():
+                raise ValueError(f"{given} does not exist; give the reference of the image")
+            return given
+        exact = given / name
+        found = exact if exact.is_file() else self._stems(exact.parent).get(exact.stem)
+        if found is None:
+            raise ValueError(
+                f"{given} has no reference called {name} or with another suffix; add it"
+            )
+        return found
+
+
+def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Images of a folder by their names without suffix, of several the usual format first."""
+    try:
+        found = image_io.find_images(folder)
+    except ImageError:  # no folder, or none in it
+        return {}
+    found.sort(key=lambda path: image_io.IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in found}
 
 
 # One image
 
 
-def _restore(
-    restorer: Callable[[np.ndarray], np.ndarray], job: Job, force: bool, quality: int
-) -> Result:
+def _restore(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
     _check_target(job, force)
     image, metadata = image_io.read_with_metadata(job.source)
-    reference = image_io.read_with_metadata(job.reference)[0] if job.reference else None
     image_io.check_format(job.target, image)
-    _make_folder(job.target)
+    reference = None
+    if job.reference is not None:
+        reference, _ = image_io.read_with_metadata(job.reference)
+        expected = _written_shape(image, job.target, getattr(restorer.module, "scale", 1))
+        _check_alike(expected, _without_alpha(reference).shape, str(job.reference))
+    try:
+        files.make_folder(job.target)
+    except OSError as error:
+        raise _refused(error) from error
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # found below
             restored = restorer(image)
@@ -270,21 +312,33 @@ def _restore(
             "network was trained"
         )
     try:
-        image_io.write(job.target, restored, quality=quality, metadata=metadata)
+        image_io.write(job.target, restored, quality=quality, metadata=metadata, force=force)
     except ImageError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_ERRORS:
-            raise DiskError(str(error)) from error
+        if isinstance(error.__cause__, OSError):
+            raise _refused(error.__cause__) from error
         raise
     result = Result(*restored.shape[:2])
     if reference is None:
         return result
     written, _ = image_io.read_with_metadata(job.target)
-    try:
-        psnr, ssim = scores(written, reference)
-    except ImageError as error:
-        problem = f"{job.target} is written, but not scored: {job.reference}: {error}"
-        raise ImageError(problem) from error
+    psnr, ssim = scores(written, reference)
     return dataclasses.replace(result, psnr=psnr, ssim=ssim)
+
+
+def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
+    """Height, width and colours of the written result, as it will be read back."""
+    height, width, colours = _without_alpha(image).shape
+    webp = target.suffix.lower() == ".webp"  # knows no grey
+    return height * scale, width * scale, 3 if webp else colours
+
+
+def _check_alike(ours: tuple[int, ...], theirs: tuple[int, ...], name: str) -> None:
+    """Raises ImageError unless a result and its reference have one shape ``[H, W, C]``."""
+    if ours != theirs:
+        result, reference = ("{1}x{0} with {2} channels".format(*shape) for shape in (ours, theirs))
+        raise ImageError(
+            f"{name}: it is {reference}, the restored image {result}; give an image that matches"
+        )
 
 
 def _check_target(job: Job, force: bool) -> None:
@@ -299,15 +353,9 @@ def _check_target(job: Job, force: bool) -> None:
     raise ImageError(f"{job.target} exists and is left as it is; --force replaces it")
 
 
-def _make_folder(target: pathlib.Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        kind = DiskError if error.errno in _DISK_ERRORS else ImageError
-        raise kind(
-            f"{target.parent}: cannot be made ({error.strerror or error}); choose a folder that "
-            "can be written to"
-        ) from error
+def _refused(error: OSError) -> ImageError:
+    kind = DiskError if error.errno in _DISK_ERRORS else ImageError
+    return kind(str(error))
 
 
 def _named(source: pathlib.Path, error: Exception) -> ImageError:

@@ -74,6 +74,10 @@ class Program:
         padded = np.pad(images.astype(np.float32), margin, mode="reflect")
         restored = np.asarray(self._runs[number](jax.device_put(padded, self._device)))
         scale = self.card["scale"]
+        if restored.shape[1:3] != (full_height * scale, full_width * scale):
+            raise ProgramError(
+                f"the program does not enlarge {scale} times, as its card says; export it again"
+            )
         return restored[:, : height * scale, : width * scale]
 
     def _fitting(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
@@ -111,14 +115,15 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
     try:
         with zipfile.ZipFile(path) as file:
             card = json.loads(file.read("card.json"))
-            if card["format"] != FORMAT:
-                raise ProgramError(
-                    f"the file's format is {card['format']!r}, not {FORMAT!r}; use the "
-                    "run_exported.py of the version that wrote it"
-                )
+            _check_card(card)
             programs = [file.read(name) for name in card["programs"]]
-    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError, EOFError) as error:
-        raise ProgramError(f"this is no exported network, or a damaged one ({error})") from error
+    except (ProgramError, OSError):
+        raise
+    except Exception as error:  # of many kinds, from zipfile, zlib, json and the card's fields
+        raise ProgramError(
+            f"this is no exported network, or a damaged one ({str(error)[:200]}); bring it back "
+            "from a copy, or export it again"
+        ) from error
     device = device or jax.local_devices()[0]
     names = {"cuda", "rocm"} if device.platform == "gpu" else {device.platform}
     if names.isdisjoint(card["platforms"]):
@@ -127,6 +132,29 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
             "export it for that platform"
         )
     return Program(card, programs, device)
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    """Raises ProgramError, ValueError, or what wrong types give, unless it is whole."""
+    if card["format"] != FORMAT:
+        raise ProgramError(
+            f"the file's format is {card['format']!r}, not {FORMAT!r}; use the run_exported.py of "
+            "the version that wrote it"
+        )
+    fields = ("channels", "scale", "sizes", "stride", "max_side", "platforms", "programs", "jax")
+    if missing := [name for name in fields if name not in card]:
+        raise ValueError(f"its card has no {', '.join(missing)}")
+    sizes, programs = card["sizes"], card["programs"]
+    counts = ["channels", "scale", *(("stride", "max_side") if sizes is None else ())]
+    numbers = [card[name] for name in counts] + [side for size in sizes or () for side in size]
+    if not all(type(number) is int and number >= 1 for number in numbers):
+        raise ValueError(f"{', '.join(counts)} or sizes in its card are no numbers of pixels")
+    if not all(isinstance(text, str) for text in (card["jax"], *card["platforms"], *programs)):
+        raise ValueError("jax, platforms or programs in its card are no names")
+    if len(programs) != (1 if sizes is None else len(sizes)) or not all(
+        len(size) == 2 for size in sizes or ()
+    ):
+        raise ValueError("sizes and programs in its card do not fit together")
 
 
 def _deserialized(data: bytes, card: dict[str, Any]) -> Any:
@@ -156,8 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         _restore_file(arguments.model, arguments.input, arguments.output, arguments.force)
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:  # also of JAX, for an image that does not fit into memory
+        sys.exit(f"error: {' '.join(str(error).split()) or repr(error)}")
 
 
 def _restore_file(model: str, source: str, target: str, force: bool) -> None:
@@ -171,24 +199,33 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
     if output.exists() and not force:
         raise ProgramError(f"{output} exists; choose another name, or --force")
     restore = load(model)
-    with Image.open(source) as file:
-        if file.mode not in ("L", "RGB"):
-            raise ProgramError(
-                f"{source} is of Pillow's mode {file.mode}, this program takes 8-bit grey (L) and "
-                "RGB; convert it, or use lcdnet-jax restore"
-            )
-        pixels = np.asarray(ImageOps.exif_transpose(file), np.float32) / 255
+    try:
+        with Image.open(source) as file:
+            mode = file.mode
+            pixels = np.asarray(ImageOps.exif_transpose(file), np.float32) / 255
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds, from Pillow's readers of damaged files
+        raise ProgramError(
+            f"{source} cannot be read ({error}); bring it back from a copy"
+        ) from error
+    if mode not in ("L", "RGB"):
+        raise ProgramError(
+            f"{source} is of Pillow's mode {mode}, this program takes 8-bit grey (L) and RGB; "
+            "convert it, or use lcdnet-jax restore"
+        )
+    grey = mode == "L"
     if restore.card["channels"] == 1:  # colours one by one
-        planes = np.atleast_3d(pixels).transpose(2, 0, 1)[..., None]
-        restored = restore(planes)[..., 0].transpose(1, 2, 0)
+        planes = pixels[None] if grey else pixels.transpose(2, 0, 1)
+        restored = restore(planes[..., None])[..., 0].transpose(1, 2, 0)
     else:  # grey as a colour image
-        colour = pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+        colour = np.stack([pixels] * 3, axis=-1) if grey else pixels
         restored = restore(colour[None])[0]
-        restored = restored if pixels.ndim == 3 else restored.mean(axis=-1)
-    image = Image.fromarray(np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8).squeeze())
+        restored = restored.mean(axis=-1, keepdims=True) if grey else restored
+    image = np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)
     temporary = output.with_name(f".{os.getpid()}-{output.name}")
     try:
-        image.save(temporary)
+        Image.fromarray(image[..., 0] if grey else image).save(temporary)
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,14 +23,12 @@ OVERLAP = 64
 
 # The largest total stride of a network here (the U-Net halves the image five times). A network
 # that halves the image pairs pixels from its first, so that only windows that start on multiples
-# of its stride give what the whole frame gives.
+# of its stride give what the whole frame gives. Windows are no smaller.
 STRIDE = 32
 
 
 def check(tile: int, overlap: int) -> None:
     """Raises ValueError unless something is left of a window of ``tile`` pixels."""
-    if overlap < 0:
-        raise ValueError(f"overlap must be at least 0 pixels, got {overlap}")
     if tile <= 2 * overlap + RAMP:
         raise ValueError(
             f"tile {tile} is used up by overlap {overlap} on both sides and the {RAMP} pixels over "
@@ -39,16 +37,23 @@ def check(tile: int, overlap: int) -> None:
         )
 
 
-def padded(side: int, bucket: int | None) -> int:
+def padded(side: int, bucket: int | None, tile: int | None = None, overlap: int = 0) -> int:
     """Pixels of a side after padding at its end: the next multiple of ``bucket``.
 
     Without a bucket the next of 64, 96, 128, 192, 256, 384, ..., which are a power of two and one
-    and a half of it in turn, so that sides of all lengths up to 1536 have ten lengths.
+    and a half of it in turn, so that sides of all lengths up to 1536 have ten lengths. With a
+    ``tile`` there is no padding that is neither inside it nor within ``overlap`` (rounded up to
+    multiples of ``STRIDE``) of the side, where results that count may see it.
     """
-    if bucket is not None:
-        return side + -side % bucket
-    power = max(64, 1 << (side - 1).bit_length())
-    return power * 3 // 4 if side <= power * 3 // 4 and power > 64 else power
+    if bucket is None:
+        power = max(64, 1 << (side - 1).bit_length())
+        end = power * 3 // 4 if side <= power * 3 // 4 and power > 64 else power
+    else:
+        end = side + -side % bucket
+    if tile is None:
+        return end
+    seen = side + overlap
+    return min(end, max(tile, seen + -seen % STRIDE))
 
 
 def windows(
@@ -57,8 +62,7 @@ def windows(
     """Windows along a side that is padded at its end.
 
     A side of at most ``tile`` is one window with all its padding. Otherwise as few windows as
-    possible are spread evenly, the last of them ending with the padding or, where that is longer
-    than need be, ``overlap`` pixels after the side and a few more. They start on multiples of
+    possible are spread evenly, the last of them ending with the padding. They start on multiples of
     ``STRIDE`` if ``tile`` and ``bucket`` are such multiples, else of what divides all of these,
     and are as wide as to leave room for that.
 
@@ -73,11 +77,9 @@ def windows(
         float32: those of all windows at one pixel add up to 1. For one window the second axis is
         the padded side.
     """
-    end = padded(side, bucket)
+    end = padded(side, bucket, tile, overlap)
     if side <= tile:
         return (0,), _weights((0,), end)
-    seen = side + overlap
-    end = min(end, seen + -seen % STRIDE)
     room = tile - 2 * overlap - RAMP
     grid = math.gcd(STRIDE, tile, end)
     if room < grid:

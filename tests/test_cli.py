@@ -11,7 +11,14 @@ import json
 import os
 import pathlib
 import pickle
+import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+import time
 import tomllib
 import types
 import zipfile
@@ -119,6 +126,7 @@ def error_of(*arguments):
         run(*arguments)
     assert isinstance(end.value.code, str)  # sys.exit(text) prints it and exits with 1
     assert end.value.code.startswith("error: ")
+    assert "\n" not in end.value.code
     return end.value.code.removeprefix("error: ")
 
 
@@ -217,6 +225,9 @@ class TestConvert:
             ("null", None),
             ("", ""),
             ("os.getcwd()", "os.getcwd()"),
+            ("{[]:1}", "{[]:1}"),
+            *((character * 100_000, character * 100_000) for character in "[("),
+            ("-" * 100_000 + "1", "-" * 100_000 + "1"),
         ],
     )
     def test_values(self, text, value):
@@ -377,25 +388,24 @@ class TestMistakes:
     )
     def test_arguments(self, pth, tmp_path, arguments, message):
         places = {"pth": pth, "out": tmp_path / "out"}
-        found = error_of(*(a.format(**places) for a in arguments))
-        assert message.format(**places) in found
-        assert "\n" not in found
+        assert message.format(**places) in error_of(*(a.format(**places) for a in arguments))
 
     def test_weights_of_another_network(self, pth, tmp_path):
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out",
                            "--set", "depth=4", "features=5")  # fmt: skip
         for part in (
-            "these are not the weights of dncnn with {'depth': 4, 'features': 5}\n",
-            "missing: ",
-            "dncnn.dncnn.6.bias; ",
-            "dncnn.dncnn.8.weight",
-            "dncnn.dncnn.0.weight gives (4, 1, 3, 3), the network needs (5, 1, 3, 3)",
+            "these are not the weights of dncnn with {'depth': 4, 'features': 5} missing: ",
+            " wrong shape: dncnn.dncnn.3.running_mean gives (4,), the network needs (5,); ",
             "Check the network's fields",
         ):
             assert part in message
         message = error_of("convert", "unet_n2n", pth, "-o", tmp_path / "out")
         assert "missing: dec_conv1a.weight; " in message
         assert "unknown: dncnn.dncnn.0.weight; " in message
+        assert "; and 4 more (--debug lists all). Check the network's fields" in message
+        assert len(message) < 600
+        with pytest.raises(ValueError, match=r"dncnn\.dncnn\.5\.weight"):
+            run("convert", "unet_n2n", pth, "-o", tmp_path / "out", "--debug")
 
     def test_without_torch(self, pth, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)  # makes the import fail
@@ -469,6 +479,170 @@ def test_help_has_examples(capsys):
     out = capsys.readouterr().out
     for example in ("convert dncnn dncnn_gray.pth -o weights/dncnn", "input_range=-0.5,0.5"):
         assert example in out
+
+
+class TestEnd:
+    """However a command ends."""
+
+    @pytest.fixture
+    def models(self, monkeypatch):
+        """Gives the command ``models`` another content."""
+        return lambda action: monkeypatch.setattr(cli, "_models", lambda arguments: action())
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (KeyError("a"), "KeyError: 'a' (--debug shows where)"),
+            (MemoryError(), "MemoryError (--debug shows where)"),
+            (RecursionError("too\n deep"), "RecursionError: too deep (--debug shows where)"),
+            (CheckpointError("lost\nFind it."), "lost Find it."),
+            (OSError(28, "No space left"), "[Errno 28] No space left"),
+        ],
+        ids=repr,
+    )
+    def test_errors(self, models, error, message):
+        def fail():
+            raise error
+
+        models(fail)
+        assert error_of("models") == message
+        with pytest.raises(type(error)):
+            run("models", "--debug")
+
+    def test_interrupt(self, models, capsys):
+        models(lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(SystemExit) as end:
+            run("models")
+        assert end.value.code == 130
+        assert capsys.readouterr() == ("", "interrupted\n")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_while_modules_are_imported(self, monkeypatch, number):
+        """Nothing of Python runs any more."""
+        said, before = [], signal.getsignal(number)
+
+        def leave(status):
+            said.append(status)
+            raise SystemExit
+
+        monkeypatch.setattr(os, "_exit", leave)
+        monkeypatch.setattr(os, "write", lambda *arguments: said.append(arguments))
+        monkeypatch.setattr(checkpoints, "silence_orbax", lambda: os.kill(os.getpid(), number))
+        with pytest.raises(SystemExit):
+            run("models")
+        assert said == [(2, b"interrupted\n"), 128 + number]
+        assert signal.getsignal(number) is before
+
+    def test_termination(self, models, tmp_path):
+        """What is cleaned up after errors is cleaned up then, too."""
+
+        def write():
+            with tempfile.TemporaryDirectory(dir=tmp_path):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(9)
+
+        before = signal.getsignal(signal.SIGTERM)
+        models(write)
+        with pytest.raises(SystemExit) as end:
+            run("models")
+        assert end.value.code == 128 + 15
+        assert not os.listdir(tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_in_another_thread(self, models):
+        """Where signals cannot be handled."""
+        ran = []
+        models(lambda: ran.append(1))
+        thread = threading.Thread(target=run, args=["models"])
+        thread.start()
+        thread.join()
+        assert ran == [1]
+
+
+class TestStandardOutput:
+    """Of processes, since its loss shows at their end."""
+
+    CODE = (
+        "import sys, types; from lcdnet_jax import cli\n"
+        "quick = types.SimpleNamespace(silence_orbax=lambda: None)\n"
+        "sys.modules['lcdnet_jax.checkpoints'] = quick\n"
+        "def models(arguments):\n"
+        "    cli._say('a ü \\udcff'); cli._say('b'); print('done', file=sys.stderr)\n"
+        "cli._models = models; cli.main(['models'])"
+    )
+
+    def start(self, *redirected, encoding="utf-8"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+        command = shlex.join([sys.executable, "-c", self.CODE])
+        ended = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {command} {' '.join(redirected)}"],
+            env=environment, capture_output=True, timeout=120, check=True,
+        )  # fmt: skip
+        return ended.stdout.decode(), ended.stderr.decode()
+
+    def test_encoding(self):
+        assert self.start(encoding="ascii") == ("a \\xfc \\udcff\nb\n", "done\n")
+
+    @pytest.mark.parametrize(
+        ("redirected", "note"),
+        [
+            ("| true", ""),
+            (">&-", ""),
+            ("> /dev/full", "cannot write to standard output: No space left on device\n"),
+        ],
+    )
+    def test_lost(self, redirected, note):
+        """A pipe that nobody reads, none at all, a full disk."""
+        assert self.start(redirected) == ("", f"{note}done\n")
+
+
+class TestInfo:
+    """Of cards of older versions, and of others."""
+
+    @pytest.fixture
+    def rows(self, converted, tmp_path, capsys):
+        """What is told of a training, by title."""
+
+        def rows(training):
+            copy = shutil.copytree(converted[0], tmp_path / "copy")
+            card = json.loads((copy / "card.json").read_text())
+            (copy / "card.json").write_text(json.dumps({**card, "training": training}))
+            run("info", copy)
+            return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+        return rows
+
+    def test_older(self, rows):
+        """Of the first version: without what came later, and other names."""
+        stored = json.loads(json.dumps(tiny.get_config().to_dict()))
+        for name in config_lib._BEFORE:
+            section, _, field = name.rpartition(".")
+            del (stored[section] if section else stored)[field]
+        del stored["sfm"], stored["parallel"]
+        stored["optimizer"]["halve_every"] = stored["optimizer"].pop("decay_every")
+        found = rows(stored)
+        assert found["trained"].startswith("8 steps of ")
+        assert ", supervised, seed 0" in found["trained"]
+        assert "masked" not in found["degradation"]
+
+    @pytest.mark.parametrize(
+        "training",
+        [{}, {"steps": 3}, {"data": {"train": 4}, "steps": "x", "sfm": [], "optimizer": None}],
+        ids=str,
+    )
+    def test_of_something_else(self, rows, training):
+        assert rows(training)["trained"] == "by a configuration that this version cannot read"
+
+    @pytest.mark.parametrize("kwargs", [{"channels": 1}, {"name": "dncnn"}], ids=str)
+    def test_fields_twice(self, converted, tmp_path, kwargs):
+        copy = shutil.copytree(converted[0], tmp_path / "copy")
+        for name in ("config.json", "card.json"):
+            content = json.loads((copy / name).read_text())
+            (content["network"] if name == "config.json" else content)["kwargs"] |= kwargs
+            (copy / name).write_text(json.dumps(content))
+            for command in (["info"], ["restore", "a.png", "-o", "b.png", "--checkpoint"]):
+                message = error_of(*command, copy)
+                assert "without name, channels and dtype, which" in message
 
 
 def test_is_installed_as_a_program():

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import pathlib
 import resource
 import shutil
 import sys
@@ -21,11 +22,13 @@ from benchmarks import macs
 from lcdnet_jax import (
     Restorer,
     cli,
+    files,
     image_io,
     inference,
     interchange,
     metrics,
     networks,
+    ops,
     restoring,
     run_exported,
 )
@@ -237,8 +240,8 @@ class TestNames:
             (["x"], "out.png", "out.png is the name of one image"),
             (["a.png", "x"], "notes", "notes is a file; give a folder"),
             (["a.png"], "notes/", "notes/ is a file; give a folder"),
-            (["a.png"], "notes/out/", "notes/out: cannot be made (Not a directory)"),
-            (["a.png"], "notes/out.png", "notes: cannot be made (File exists)"),
+            (["a.png"], "notes/out/", "cannot write notes/out/a.png: Not a directory; choose"),
+            (["a.png"], "notes/out.png", "cannot write notes/out.png: Not a directory; choose"),
             (["q*.png"], "out", "no file matches q*.png; check the pattern"),
             (["empty"], "out", "empty: holds no image; put files with the suffix .png, .jpg"),
             (["-"], "out", "no image was named; give files"),
@@ -348,19 +351,19 @@ class TestFailures:
         """The kernel refuses to write beyond 1000 bytes."""
         for name in ("in/a.png", "in/b.png", "out/b.png"):
             put(place / name)
-        replace = image_io._replace
+        write = files.write
 
-        def limited(*arguments):
+        def limited(*arguments, **options):
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
             try:
-                replace(*arguments)
+                write(*arguments, **options)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-        monkeypatch.setattr(image_io, "_replace", limited)
+        monkeypatch.setattr(files, "write", limited)
         message = error_of("in", "-o", "out", "--force")
-        assert message.startswith("2 of 2 images failed:\n  out/a.png: cannot be written (File too")
+        assert message.startswith("2 of 2 images failed:\n  cannot write out/a.png: File too large")
         assert contents(place / "out") == {"b.png": (place / "in" / "b.png").read_bytes()}
 
     def test_a_full_disk_ends_the_run(self, place, error_of, monkeypatch):
@@ -373,7 +376,7 @@ class TestFailures:
         monkeypatch.setattr(os, "fsync", full)
         message = error_of("in", "-o", "out")
         assert message.startswith(
-            "1 of 3 images failed, and 2 were not tried:\n  out/a.png: cannot"
+            "1 of 3 images failed, and 2 were not tried:\n  cannot write out/a.png: "
         )
         assert "No space left on device" in message
         assert os.listdir(place / "out") == []
@@ -388,13 +391,65 @@ class TestFailures:
 
         monkeypatch.setattr(os, "replace", refuse)
         found = error_of("a.png", "-o", "b.png", "--force")
-        assert found.startswith("b.png: cannot be written (Permission denied); nothing was changed")
+        assert found.startswith(
+            "cannot write b.png: Permission denied; choose a writable directory"
+        )
         monkeypatch.setattr(restoring.pathlib.Path, "mkdir", refuse)
         found = error_of("a.png", "-o", "out/")
         assert found == (
-            "out: cannot be made (Permission denied); choose a folder that can be written to"
+            "cannot write out/a.png: Permission denied; choose a writable directory on a disk with "
+            "free space"
         )
         assert contents(place) == before
+
+    @pytest.mark.parametrize(("number", "tried"), [(errno.EACCES, 2), (errno.EROFS, 1)])
+    def test_a_folder_that_refuses_is_found_first(
+        self, place, error_of, monkeypatch, number, tried
+    ):
+        def refuse(**options):
+            raise OSError(number, os.strerror(number))
+
+        for name in ("in/a.png", "in/b.png"):
+            put(place / name)
+        monkeypatch.setattr(Restorer, "__call__", None)
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+        lines = error_of("in", "-o", "out").split("\n")
+        assert lines[0].startswith(f"{tried} of 2 images failed")
+        assert lines[1] == (
+            f"  cannot write out/a.png: {os.strerror(number)}; choose a writable directory on a "
+            "disk with free space"
+        )
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_what_appears_meanwhile_stays(self, place, run, error_of, monkeypatch, links):
+        """With and without hard links in the file system."""
+        put(place / "a.png")
+        real = Restorer.__call__
+
+        def slow(self, image):
+            (place / "b.png").write_bytes(b"of somebody else")
+            return real(self, image)
+
+        def no_links(*arguments):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        if not links:
+            monkeypatch.setattr(os, "link", no_links)
+        run("a.png", "-o", "c.png")
+        same(place / "c.png", halved(noise()))
+        monkeypatch.setattr(Restorer, "__call__", slow)
+        assert error_of("a.png", "-o", "b.png") == "b.png exists; choose another name, or --force"
+        assert (place / "b.png").read_bytes() == b"of somebody else"
+        assert sorted(os.listdir(place)) == ["a.png", "b.png", "c.png"]
+
+    def test_pipes(self, place, run, error_of):
+        put(place / "in" / "a.png")
+        os.mkfifo(place / "in" / "b.png")
+        run("in", "-o", "out")
+        assert os.listdir(place / "out") == ["a.png"]
+        assert error_of("in/b.png", "-o", "out").startswith("in/b.png: is no regular file but a")
+        os.remove(place / "in" / "a.png")
+        assert error_of("in", "-o", "out").startswith("in: holds no image")
 
     @pytest.mark.parametrize(
         ("error", "message"),
@@ -477,6 +532,21 @@ class TestReference:
         out = run("a.png", "-o", "b.png", "--reference", "clean.png")
         assert out.startswith("b.png  9x8  PSNR inf dB\n")
 
+    def test_other_suffixes(self, place, run, error_of):
+        """Whatever their case; of several the first of IMAGE_SUFFIXES."""
+        for name in ("a", "b", "c"):
+            put(place / "in" / f"{name}.bmp", noise() // 2 * 2)
+        for name in ("a.TIF", "a.png", "b.PNG", "c.bmp", "c.png"):
+            good = name in ("a.png", "b.PNG", "c.bmp")
+            put(place / "clean" / name, noise() // 2 if good else noise(seed=3))
+        assert run("in", "-o", "out", "--reference", "clean").count("PSNR inf dB") == 4
+
+    def test_grey_as_webp(self, place, run):
+        """WebP has three channels."""
+        put(place / "a.png", noise((20, 30)) // 2 * 2)
+        put(place / "clean.webp", noise((20, 30)) // 2)
+        assert "PSNR inf" in run("a.png", "-o", "b.webp", "--reference", "clean.webp")
+
     @pytest.mark.parametrize(
         ("reference", "message"),
         [
@@ -493,11 +563,13 @@ class TestReference:
 
     def test_of_another_size(self, place, error_of):
         put(place / "a.png")
-        put(place / "clean.png", noise((20, 31, 3)))
-        assert error_of("a.png", "-o", "b.png", "--reference", "clean.png") == (
-            "b.png is written, but not scored: clean.png: it is 31x20 with 3 channels, the "
-            "restored image 30x20 with 3 channels; give an image that matches"
-        )
+        for shape in ((20, 31, 3), (20, 30)):
+            height, width, channels = *shape[:2], len(shape) * 2 - 3
+            put(place / "clean.png", noise(shape))
+            assert error_of("a.png", "-o", "c.png", "--reference", "clean.png") == (
+                f"clean.png: it is {width}x{height} with {channels} channels, the restored image "
+                "30x20 with 3 channels; give an image that matches"
+            )
         assert "none.png does not exist; give the reference of the image" in error_of(
             "a.png", "-o", "c.png", "--reference", "none.png"
         )
@@ -534,14 +606,14 @@ class TestOptions:
         ("arguments", "message"),
         [
             (["--tile=abc"], "argument --tile: invalid int value: 'abc'"),
-            (["--tile=1"], "tile 1 "),
-            (["--tile=0"], "tile 0 "),
-            (["--tile=-64"], "tile -64 "),
-            (["--tile=100", "--overlap=64"], "tile 100 "),
-            (["--overlap=-1"], "overlap must be at least 0"),
+            (["--tile=31", "--overlap=0"], "tile must be an integer of at least 32, got 31"),
+            (["--tile=-64"], "tile must be an integer of at least 32, got -64"),
+            (["--tile=100", "--overlap=64"], "tile 100 is used up by overlap 64 on both sides"),
+            (["--overlap=-1"], "overlap must be an integer of at least 0, got -1"),
             (["--local-pool=8"], "Halving has no local_pool"),
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),
-            (["--device=quantum"], ""),
+            (["--device=quantum"], "no device 'quantum'; use one of cpu:0, "),
+            (["--device=cpu:-1"], "no device 'cpu:-1'; use one of cpu:0, "),
             (["--quality=0"], "argument --quality: must be a number from 1 to 100, got '0'"),
             (["--quality=101"], "argument --quality: must be a number from 1 to 100, got '101'"),
             (["--quality=ten"], "argument --quality: must be a number from 1 to 100, got 'ten'"),
@@ -581,6 +653,29 @@ class TestProgress:
             "[##########..........] 2/4  0.2 megapixels/s  ETA 1:00  c",
         ]
         assert progress.summary() == "1:40:00, 0.002 megapixels/s"
+
+    def test_is_cut_to_the_terminal(self, monkeypatch, capsys):
+        monkeypatch.setenv("COLUMNS", "31")
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        cli._Progress(["abcdef"])
+        assert capsys.readouterr().err == "[....................] 0/1  ab"
+
+    def test_its_loss_stops_nothing(self, place, run, monkeypatch):
+        """As by ``lcdnet-jax restore ... | head -1``."""
+
+        class Closed(io.StringIO):
+            def write(self, text):
+                raise BrokenPipeError
+
+            def fileno(self):
+                return file.fileno()
+
+        for name in ("a", "b", "c"):
+            put(place / "in" / f"{name}.png")
+        with open(place / "output", "w") as file:
+            monkeypatch.setattr(sys, "stdout", Closed())
+            run("in", "-o", "out")
+        assert sorted(os.listdir(place / "out")) == ["a.png", "b.png", "c.png"]
 
     def test_no_bar_in_a_file(self, capsys):
         cli._Progress(["a"]).done("a \udcff is done")
@@ -722,6 +817,8 @@ class TestModels:
         assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
         assert "dncnn                       1     556,032       554.1" in lines
         assert {line.split()[0] for line in lines[1:]} == set(networks.available())
+        document = pathlib.Path(__file__).parents[1] / "docs" / "inference.md"
+        assert "\n".join(["```", *lines, "```"]) in document.read_text()
 
     def test_has_every_network_and_preset(self):
         """Run python -m benchmarks.macs for what a new one costs."""
@@ -769,6 +866,16 @@ class TestCosts:
         assert macs.count_macs(Depthwise(), (2, 10, 12, 4)) == 2 * 10 * 12 * 9 * 8
 
 
+class Spectral(nn.Module):
+    """Needs to know sizes."""
+
+    channels: int = 1
+    dtype: type = np.float32
+
+    def __call__(self, x):
+        return ops.irfft2(ops.rfft2(x), x.shape[2])
+
+
 class TestExport:
     @pytest.fixture
     def export(self, checkpoint, place, capsys):
@@ -798,6 +905,14 @@ class TestExport:
             "-o", "w.jaxprog", "--size", "9x11", "--platforms=cpu", "--force"
         )
 
+    def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
+        """Is told in words of the command line."""
+        weights = interchange.load(checkpoint)
+        weights = weights._replace(module=Spectral(), variables={"params": {}})
+        monkeypatch.setattr(interchange, "load", lambda path, step: weights)
+        with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
+            export("-o", "w.jaxprog")
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -806,16 +921,24 @@ class TestExport:
             (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, and w.jaxprog"),
             (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, and"),
             (["-o", "w", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16"),
-            (["-o", "w.jaxprog", "--size", "9"], "argument --size: must be height and width as in"),
+            *(
+                (
+                    ["-o", "w.jaxprog", "--size", size],
+                    f"argument --size: must be height and width as in 512x768, got '{size}'",
+                )
+                for size in ("9", "9x", "0x9", "9x-9", "9x9x9", 30 * "9" + "x9")
+            ),
+            (["-o", "w.jaxprog", "--size", "99999x99999"], "99999x99999 pixels are too many"),
             (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose of cpu"),
-            (["-o", "w", "--step", "7"], ""),
-            (["-o", "there"], ""),
-            (["-o", "there.jaxprog"], ""),
-            (["-o", "there.safetensors"], ""),
+            (["-o", "w", "--step", "7"], "{checkpoint}/checkpoints has no step 7; there are: 0"),
+            (["-o", "there"], "{place}/there is not empty; choose another directory, or --force"),
+            (["-o", "there.jaxprog"], "there.jaxprog exists; choose another name, or --force"),
+            (["-o", "there.safetensors"], "{place}/there.safetensors exists; choose another name"),
         ],
         ids=str,
     )
-    def test_mistakes(self, export, place, arguments, message):
+    def test_mistakes(self, export, checkpoint, place, arguments, message):
+        message = message.format(checkpoint=checkpoint, place=place)
         for name in ("there/file", "there.jaxprog", "there.safetensors"):
             (place / name).parent.mkdir(exist_ok=True)
             (place / name).write_text("")

@@ -252,12 +252,12 @@ class TestRules:
             ({"preset": "huge"}, "no preset 'huge'; its presets: "),
             ({"width": 20, "groups": 8}, "width 20 is not divisible by 8 offset groups"),
             ({"width": "8"}, "width must be an integer of at least 1, got '8'"),
-            ({"channels": 1}, "'channels'"),
+            ({"channels": 1}, "must be a ConfigDict without name, channels and dtype"),
         ],
     )
     def test_network_arguments(self, config, kwargs, message):
         config.network.kwargs = ConfigDict(kwargs)
-        assert error_of(config).startswith("config.network.kwargs: ")
+        assert error_of(config).startswith("config.network.kwargs")
         assert message in error_of(config)
 
     def test_all_problems_at_once(self, config):
@@ -335,7 +335,7 @@ class TestFile:
         with pytest.raises(ConfigError, match=r"cannot read .*config.json"):
             config_lib.load(tmp_path / "config.json")
 
-    @pytest.mark.parametrize("content", [b"", b'{"steps": ', b"\xff\xfe{}"])
+    @pytest.mark.parametrize("content", [b"", b'{"steps": ', b"\xff\xfe{}", b"[" * 200_000])
     def test_damaged(self, tmp_path, content):
         path = tmp_path / "config.json"
         path.write_bytes(content)
@@ -348,6 +348,43 @@ class TestFile:
         path.write_text(json.dumps(content))
         with pytest.raises(ConfigError, match=r"config.json is no configuration of train.py"):
             config_lib.load(path)
+
+    @pytest.mark.parametrize("alone", [True, False])
+    @pytest.mark.parametrize(
+        ("kwargs", "wanted"),
+        [
+            (
+                {"channels": 1},
+                "a ConfigDict without name, channels and dtype, which have their own",
+            ),
+            ({"name": "a"}, "a ConfigDict without name, channels and dtype, which have their own"),
+            (3, "a ConfigDict"),
+        ],
+        ids=str,
+    )
+    def test_kwargs_of_the_network(self, config, tmp_path, alone, kwargs, wanted):
+        stored = config.to_dict()
+        stored["network"]["kwargs"] = kwargs
+        if alone:
+            stored = {"network": stored["network"], "data": {"channels": 3}}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(stored))
+        with pytest.raises(ConfigError) as error:
+            config_lib.load(path)
+        assert str(error.value).startswith(f"{path}: network.kwargs must be {wanted}")
+
+    def test_values_that_the_network_does_not_expect(self, config):
+        config.network.kwargs = {"dilations": 1234}
+        with pytest.raises(ConfigError, match=r"sadnet with {'dilations': 1234}: object of type"):
+            config_lib.network(config)
+
+    def test_later_fields_leave_the_original(self):
+        stored = {"steps": 3, "optimizer": {"halve_every": 5, "schedule": "halving"}, "data": 4}
+        found = config_lib.with_later_fields(stored)
+        assert stored["optimizer"] == {"halve_every": 5, "schedule": "halving"}
+        assert found["optimizer"]["decay_every"] == 5
+        assert found["optimizer"]["schedule"] == "step"
+        assert (found["data"], found["sfm"]["rate"], found["steps_per_call"]) == (4, 0.0, 1)
 
     def test_lists_make_a_hashable_network_too(self):
         module = networks.create("sadnet", dilations=[1, 2, 4, 8])

@@ -289,8 +289,8 @@ class TestEval:
     def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
         real, shapes = inference.pad_to_bucket, set()
 
-        def spy(batch, bucket):
-            padded = real(batch, bucket)
+        def spy(batch, *limits):
+            padded = real(batch, *limits)
             shapes.add((batch.shape[1:3], padded.shape[1:3]))
             return padded
 

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from lcdnet_jax import export, networks, ops, run_exported
+from lcdnet_jax.files import TargetError
 
 pytest.importorskip("flatbuffers")
 
@@ -125,7 +126,8 @@ class TestEveryNetwork:
         assert restore.card["network"] == type(module).__name__
         assert restore.card["stride"] == (None if sizes else STRIDES.get(name, 1))
         assert restore.card["platforms"] == ["cpu", "cuda", "tpu"]
-        assert len({case["images"] for case in restore.card["verified"]}) == 2
+        for kind in ("images", "size"):
+            assert len({str(case[kind]) for case in restore.card["verified"]}) == 2
         # Shapes that have been compiled for verification.
         stride = restore.card["stride"] or 1
         side = max(16, stride)
@@ -203,6 +205,29 @@ class TestSizes:
         with pytest.raises(export.ExportError, match="sizes are pairs of height and width"):
             export.export_program(*dncnn[:2], sizes=sizes)
 
+    @pytest.mark.parametrize("size", [(99_999, 99_999), (16_001, 1), (8000, 8000), (10**30, 8)])
+    def test_too_large(self, dncnn, size):
+        message = rf"{size[0]}x{size[1]} pixels are too many.*up to 16000 and 32 megapixels"
+        with pytest.raises(export.ExportError, match=message):
+            export.export_program(*dncnn[:2], sizes=[(8, 12), size])
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (MemoryError(), "two images of 8x12 pixels do not fit into memory"),
+            (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "8x12 pixels do not"),
+            (jax.errors.JaxRuntimeError("INTERNAL"), "INTERNAL"),
+        ],
+        ids=str,
+    )
+    def test_memory(self, dncnn, monkeypatch, error, message):
+        def fail(self, images):
+            raise error
+
+        monkeypatch.setattr(run_exported.Program, "__call__", fail)
+        with pytest.raises((export.ExportError, RuntimeError), match=message):
+            export.export_program(*dncnn[:2], sizes=[(8, 12)])
+
 
 class TestRefusals:
     """Each before anything is written."""
@@ -214,6 +239,8 @@ class TestRefusals:
             export.export_program(*dncnn[:2], platforms=())
         with pytest.raises(export.ExportError, match=r"for tpu cannot be verified.*add cpu"):
             export.export_program(*dncnn[:2], platforms=("tpu",))
+        with pytest.raises(export.ExportError, match="of cpu, cuda, cpu is given twice"):
+            export.export_program(*dncnn[:2], platforms=("cpu", "cuda", "cpu"))
 
     def test_weights(self, dncnn):
         module, variables, _ = dncnn
@@ -245,21 +272,38 @@ class TestRefusals:
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
         assert path.read_bytes() == b"earlier"
 
-    def test_paths(self, dncnn, tmp_path):
+    def test_paths(self, dncnn, tmp_path, monkeypatch):
         module, variables, data = dncnn
         path = tmp_path / "new" / "dncnn.jaxprog"
         card = export.write(path, module, variables, about={"step": 7})
         assert card == run_exported.load(path).card
         assert card["about"] == {"step": 7}
-        with pytest.raises(export.ExportError, match="exists; choose another name, or --force"):
-            export.write(path, module, variables)
-        with pytest.raises(export.ExportError, match="is a directory; give a file"):
-            export.write(path.parent, module, variables, force=True)
-        with pytest.raises(OSError, match=r"cannot write .*choose a writable place"):
-            export.write(path / "below.jaxprog", module, variables)
+        with monkeypatch.context() as patch:
+            patch.delattr(export, "export_program")  # each is found before the work begins
+            with pytest.raises(TargetError, match="exists; choose another name, or --force"):
+                export.write(path, module, variables)
+            with pytest.raises(TargetError, match="is a directory; give a file"):
+                export.write(path.parent, module, variables, force=True)
+            with pytest.raises(OSError, match=r"cannot write .*Not a directory; choose a writable"):
+                export.write(path / "below.jaxprog", module, variables)
         export.write(path, module, variables, force=True)
         assert path.read_bytes() == data
         assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    def test_what_appears_meanwhile_stays(self, dncnn, tmp_path, monkeypatch):
+        path = tmp_path / "dncnn.jaxprog"
+
+        def slow(*arguments, **options):
+            path.write_bytes(b"of somebody else")
+            return dncnn[2]
+
+        monkeypatch.setattr(export, "export_program", slow)
+        with pytest.raises(TargetError, match=r"dncnn\.jaxprog exists"):
+            export.write(path, *dncnn[:2])
+        assert path.read_bytes() == b"of somebody else"
+        assert [p.name for p in tmp_path.iterdir()] == [path.name]
+        export.write(path, *dncnn[:2], force=True)
+        assert path.read_bytes() == dncnn[2]
 
 
 class TestRunner:
@@ -304,6 +348,45 @@ class TestRunner:
         with pytest.raises(SystemExit, match=r"error: .*No such file"):
             run_exported.main([model + "x", source, target, "--force"])
 
+    @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1), (3, 5)], ids=str)
+    @pytest.mark.parametrize("colours", [(), (3,)], ids=["grey", "colour"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_small_pictures(self, tmp_path, monkeypatch, shape, colours, channels):
+        def inverting(images):
+            assert images.shape[3] == channels
+            return 1 - images
+
+        inverting.card = {"channels": channels}
+        monkeypatch.setattr(run_exported, "load", lambda path: inverting)
+        pixels = np.random.default_rng(3).integers(0, 256, (*shape, *colours), np.uint8)
+        source, target = tmp_path / "in.png", tmp_path / "out.png"
+        Image.fromarray(pixels).save(source)
+        run_exported.main(["any", str(source), str(target)])
+        with Image.open(target) as written:
+            np.testing.assert_array_equal(np.asarray(written), 255 - pixels, strict=True)
+
+    def test_damaged_picture(self, dncnn, tmp_path):
+        """Of which Pillow says, in the midst of it, that its syntax is wrong."""
+        model, source = tmp_path / "m.jaxprog", tmp_path / "in.png"
+        model.write_bytes(dncnn[2])
+        Image.fromarray(np.random.default_rng(4).integers(0, 256, (300, 300), np.uint8)).save(
+            source
+        )
+        first, second, *rest = source.read_bytes().split(b"IDAT", 2)
+        source.write_bytes(b"".join([first, b"IDAT", second, b"ID\0T", *rest]))
+        with pytest.raises(SystemExit, match=r"^error: .*in\.png cannot be read \(.*from a copy$"):
+            run_exported.main([str(model), str(source), str(tmp_path / "out.png")])
+
+    def test_other_failures(self, dncnn, tmp_path, monkeypatch):
+        """In one line."""
+
+        def fail(path):
+            raise MemoryError("RESOURCE_EXHAUSTED:\n  out of memory")
+
+        monkeypatch.setattr(run_exported, "load", fail)
+        with pytest.raises(SystemExit, match=r"^error: RESOURCE_EXHAUSTED: out of memory$"):
+            run_exported.main(["any", "in.png", str(tmp_path / "out.png")])
+
     @pytest.mark.parametrize(
         ("images", "message"),
         [
@@ -331,6 +414,8 @@ class TestRunner:
                 run_exported.ProgramError, match="no exported network, or a damaged"
             ):
                 load(damaged)
+        with pytest.raises(run_exported.ProgramError, match="does not enlarge 2 times, as its"):
+            load(with_card(data, {"scale": 2}))(image(1, 8, 8, 1))
         for change, message in (
             ({"format": "lcdnet_jax program 9"}, "program 9.*of the version that wrote it"),
             ({"platforms": ["tpu"]}, "the program is for tpu, the device is cpu"),
@@ -339,6 +424,38 @@ class TestRunner:
             with pytest.raises(run_exported.ProgramError, match=message):
                 load(with_card(data, change))
 
+    @pytest.mark.parametrize("method", [8, 99])
+    def test_damaged_headers(self, dncnn, method):
+        """Which name another compression, a known one and an unknown one."""
+        data = bytearray(dncnn[2])
+        data[data.rindex(b"PK\x01\x02") + 10] = method
+        with pytest.raises(run_exported.ProgramError, match=r"a damaged one \(.*from a copy"):
+            load(bytes(data))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"scale": None}, "its card has no scale"),
+            ({"stride": None, "jax": None}, "its card has no stride, jax"),
+            ({"stride": 0}, "are no numbers of pixels"),
+            ({"scale": 1.5}, "are no numbers of pixels"),
+            ({"channels": True}, "are no numbers of pixels"),
+            ({"max_side": "9"}, "are no numbers of pixels"),
+            ({"sizes": [[8, 0]]}, "are no numbers of pixels"),
+            ({"sizes": 3}, "'int' object is not iterable"),
+            ({"sizes": []}, "sizes and programs in its card do not fit together"),
+            ({"sizes": [[8]]}, "sizes and programs in its card do not fit together"),
+            ({"programs": []}, "sizes and programs in its card do not fit together"),
+            ({"programs": ["none"]}, "There is no item named 'none'"),
+            ({"programs": [3]}, "jax, platforms or programs in its card are no names"),
+            ({"platforms": 3}, "must be an iterable"),
+        ],
+        ids=str,
+    )
+    def test_bad_cards(self, dncnn, change, message):
+        with pytest.raises(run_exported.ProgramError, match=rf"a damaged one \(.*{message}"):
+            load(with_card(dncnn[2], change))
+
     def test_flatbuffers(self, dncnn, monkeypatch):
         monkeypatch.setitem(sys.modules, "jax._src.export.serialization", None)
         with pytest.raises(ImportError, match="pip install flatbuffers"):
@@ -346,10 +463,12 @@ class TestRunner:
 
 
 def with_card(data, change):
-    """The same file with another card."""
+    """The same file with another card; a field without a value is taken off."""
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
-        new.writestr("card.json", json.dumps(json.loads(old.read("card.json")) | change))
+        card = json.loads(old.read("card.json")) | change
+        kept = {field: card[field] for field in card if change.get(field, "") is not None}
+        new.writestr("card.json", json.dumps(kept))
         new.writestr("any.bin", old.read("any.bin"))
     return stream.getvalue()
 

@@ -1,4 +1,4 @@
-"""Damaged images and random command lines for lcdnet-jax restore.
+"""Damaged images, checkpoints and programs, and random command lines, for lcdnet-jax.
 
 Each must end in a whole image of the right size or in a clean error, soon. ``LCDNET_JAX_FUZZ=500``
 makes so many of each kind instead of a few; a failure names the seed of its case.
@@ -7,6 +7,7 @@ makes so many of each kind instead of a few; a failure names the seed of its cas
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
 import random
@@ -15,15 +16,20 @@ import signal
 import struct
 import sys
 import warnings
+import zipfile
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
 from flax import linen as nn
+from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
-from lcdnet_jax import cli, image_io, interchange, networks
+from configs import tiny
+from lcdnet_jax import checkpoints, cli, export, image_io, interchange, networks, run_exported
+from lcdnet_jax import config as config_lib
 
 CASES = int(os.environ.get("LCDNET_JAX_FUZZ", "250"))
 SECONDS = 30  # for one case
@@ -67,7 +73,10 @@ def corpus(tmp_path_factory):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
     colour = Image.fromarray(noise(13, 17, 3))
+    large = colour.resize((300, 200))  # several windows of 64 or 200 pixels
     for name, image, options in [
+        ("large.png", large, {}),
+        ("large.jpg", large, {}),
         ("colour.png", colour, {"exif": exif, "icc_profile": bytes(200)}),
         ("colour.jpg", colour, {"exif": exif, "icc_profile": bytes(200)}),
         ("progressive.jpg", colour, {"progressive": True}),
@@ -178,6 +187,29 @@ def chunks(rng, data):
     )
 
 
+def of_json(rng, data):
+    """One entry of a JSON object lost, renamed or changed, at any depth."""
+    root = json.loads(data)
+    place = root
+    while inside := [v for v in (place.values() if isinstance(place, dict) else place)
+                     if v and isinstance(v, (dict, list))]:  # fmt: skip
+        if rng.random() < 0.4:
+            break
+        place = rng.choice(inside)
+    key = rng.choice(sorted(place)) if isinstance(place, dict) else rng.randrange(len(place))
+    match rng.randrange(4):
+        case 0:
+            del place[key]
+        case 1 if isinstance(place, dict):
+            place[rng.choice(("", "x", "name", "steps", "training"))] = place.pop(key)
+        case _:
+            place[key] = rng.choice(
+                (None, True, -1, 0, 7, 1.5, 2**70, 1e308, float("nan"), float("inf"), "", "x", "\0",
+                 "sadnet", "float16", [], {}, [[]], {"a": 1}, "y" * 300)
+            )  # fmt: skip
+    return json.dumps(root).encode()
+
+
 def empty(rng, data):
     return b""
 
@@ -190,6 +222,9 @@ MUTATIONS = (
     *(flip, flip, flip_in_header, flip_in_header, number_in_header, number_in_header),
     *(number_at_the_end, cut, extend, remove, insert, swap, chunks, chunks, empty, other),
 )
+
+
+WINDOWS = ("--tile=64", "--overlap=8")
 
 
 def size_of(path):
@@ -206,8 +241,8 @@ def size_of(path):
     return None
 
 
-def start(arguments):
-    """Runs the program; returns its exit status or message, after checks of that alone."""
+def start(arguments, main=cli.main, longest=1000):
+    """Runs a program; returns its exit status or message, after checks of that alone."""
 
     def too_slow(signal, frame):
         raise TooSlow
@@ -215,7 +250,7 @@ def start(arguments):
     before = signal.signal(signal.SIGALRM, too_slow)
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        cli.main(arguments)
+        main(arguments)
         code = None
     except SystemExit as end:
         code = end.code
@@ -226,9 +261,10 @@ def start(arguments):
         assert isinstance(code, str), code
         assert code.startswith("error: "), code
         assert "Traceback" not in code
+        assert "(--debug shows where)" not in code, code  # an error that nobody expected
         lines = code.splitlines()
         assert len(lines) == 1 or lines[0].endswith(" failed:"), code
-        assert all(len(line) < 1000 for line in lines), code
+        assert all(len(line) < longest for line in lines), code
     return code
 
 
@@ -253,7 +289,7 @@ def test_damaged_images(checkpoint, corpus, tmp_path, capsys, monkeypatch):
         target.write_bytes(b"earlier")
         try:
             code = start(["restore", source.name, "-o", "out/", "--force", "--checkpoint",
-                          str(checkpoint)])  # fmt: skip
+                          str(checkpoint), *rng.choice(((), WINDOWS))])  # fmt: skip
         except BaseException as error:
             pytest.fail(f"{case}: {error!r}")
         capsys.readouterr()
@@ -276,7 +312,15 @@ def test_damaged_images(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     assert 0.1 * CASES < restored < 0.9 * CASES  # else the mutations are too harsh, or too mild
 
 
-GOOD = ("colour.png", "colour.jpg", "deep.tif", "float3.tif", "alpha.webp", "palette.bmp")
+GOOD = (
+    "large.png",
+    "colour.png",
+    "colour.jpg",
+    "deep.tif",
+    "float3.tif",
+    "alpha.webp",
+    "palette.bmp",
+)
 INPUTS = (
     *(*GOOD, *GOOD, "folder", "folder/", "*.png", "*.jp*g", "**/*", "none.png", "-", "", "."),
     *("empty", "text.png", "./colour.png", "folder/../colour.png", "na me.png", "ünï.png"),
@@ -350,7 +394,101 @@ def test_random_command_lines(checkpoint, corpus, tmp_path, capsys, monkeypatch)
                 restored += 1
                 forced = {"--force", "--forc"} & set(arguments)
                 assert path not in before or forced, f"{case}: {path}"
-                assert size_of(path) in ((13, 17), (17, 13)), f"{case}: {path}"
+                assert size_of(path) in ((13, 17), (17, 13), (300, 200)), f"{case}: {path}"
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(place)
     assert restored > 0.1 * CASES
+
+
+def changed(rng, data):
+    """JSON, most of it still JSON."""
+    return rng.choice((of_json, of_json, of_json, flip, cut, empty))(rng, data)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
+    """Of directories the card or the configuration, of safetensors files anything."""
+    monkeypatch.chdir(tmp_path)
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    config = tiny.get_config()
+    config.network.kwargs = ConfigDict()
+    config_lib.save(config, trained / "config.json")
+    writer = checkpoints.Checkpoints(trained, keep=1)
+    writer.save(5, {"params": {"offset": jnp.zeros(1)}})
+    writer.finish(5)
+    writer.close()
+    pathlib.Path("a.png").write_bytes(corpus["colour.png"])
+    interchange.save_safetensors(checkpoint, "whole.safetensors")
+    used = refused = 0
+    for seed in range(CASES // 5):
+        rng = random.Random(seed)
+        name = rng.choice(("card.json", "config.json", "trained", "safetensors"))
+        if name == "safetensors":
+            damaged = pathlib.Path(f"w{seed}.safetensors")
+            data = pathlib.Path("whole.safetensors").read_bytes()
+            damaged.write_bytes(rng.choice(MUTATIONS)(rng, data))
+        else:
+            damaged = pathlib.Path(f"w{seed}")
+            shutil.copytree(trained if name == "trained" else checkpoint, damaged)
+            file = damaged / ("config.json" if name == "trained" else name)
+            file.write_bytes(changed(rng, file.read_bytes()))
+        for command in (["info", damaged],
+                        ["restore", "a.png", "-o", "b.png", "--checkpoint", damaged],
+                        ["export", damaged, "-o", "out.safetensors"]):  # fmt: skip
+            case = f"seed {seed}, {name}: {command}"
+            try:
+                code = start([str(word) for word in command])
+            except BaseException as error:
+                pytest.fail(f"{case}: {error!r}")
+            capsys.readouterr()
+            if command[0] != "info":
+                output = pathlib.Path(command[command.index("-o") + 1])
+                assert output.exists() == (code is None), f"{case}: {code}"
+                output.unlink(missing_ok=True)
+                used += code is None
+                refused += code is not None
+        left = {"a.png", "trained", "whole.safetensors", damaged.name}
+        assert set(os.listdir()) == left, case
+        shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
+    assert used
+    assert refused
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_programs(corpus, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("a.bmp").write_bytes(corpus["colour.bmp"])
+    parameters = {"params": {"offset": np.zeros(1, np.float32)}}
+    whole = export.export_program(Same(), parameters, platforms=("cpu",))
+    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    used = refused = 0
+    for seed in range(CASES // 2):
+        rng = random.Random(seed)
+        if rng.random() < 0.5:
+            data = rng.choice(MUTATIONS)(rng, whole)
+        else:
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w") as file:
+                for name, content in members.items():
+                    content = changed(rng, content) if name == "card.json" else content
+                    file.writestr(name, content)
+            data = stream.getvalue()
+        pathlib.Path("w.jaxprog").write_bytes(data)
+        try:
+            # zipfile quotes names, which may have become as long as the file.
+            code = start(["w.jaxprog", "a.bmp", "b.bmp"], run_exported.main, longest=99_999)
+        except BaseException as error:
+            pytest.fail(f"seed {seed}: {error!r}")
+        capsys.readouterr()
+        if code is None:
+            used += 1
+            assert size_of("b.bmp") == (17, 13), f"seed {seed}"
+            os.remove("b.bmp")
+        else:
+            refused += 1
+        assert sorted(os.listdir()) == ["a.bmp", "w.jaxprog"], f"seed {seed}: {code}"
+    assert used
+    assert refused

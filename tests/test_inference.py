@@ -392,9 +392,31 @@ def test_device(rng, colour):
         restorer._apply = lambda *a, f=apply, to=used: to.append(f(*a)) or to[-1]
         np.testing.assert_array_equal(restorer(image), colour(image))
         assert used[0].devices() == {jax.devices()[5]}
-    for device in ("cpu:8", "cpu:x", "abacus"):
+    for device in ("cpu:8", "cpu:x", "cpu:-1", "cpu:", "cpu:0:0", "", ":", ":0", "abacus"):
         with pytest.raises(ValueError, match=f"no device '{device}'; use one of cpu:0, cpu:1"):
             Restorer(colour.module, colour.variables, device=device)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [
+        ("tile", 24, 32),
+        ("tile", 512.5, 32),
+        ("tile", True, 32),
+        ("overlap", -1, 0),
+        ("overlap", "64", 0),
+        ("max_pixels", -1, 1),
+        ("max_pixels", 0, 1),
+        ("bucket", 0, 1),
+        ("bucket", 2.5, 1),
+        ("tile_batch", 0, 1),
+    ],
+)
+def test_integers(option, value, least):
+    message = f"^{option} must be an integer of at least {least}, got {value!r}$"
+    with pytest.raises(ValueError, match=message):
+        Restorer(Blur(), {}, **{option: value})
+    Restorer(Blur(), {}, tile=np.int64(256), overlap=np.int16(0))
 
 
 # --- Networks -------------------------------------------------------------------------------------
@@ -458,8 +480,6 @@ def test_with_variables_leaves_the_original(rng, colour):
 
 
 def test_bucket():
-    with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
-        Restorer(Blur(), {}, bucket=0)
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
     padded = inference.pad_to_bucket(image, 4)
     assert padded[0, ..., 0].tolist() == [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1], [3, 4, 5, 4]]

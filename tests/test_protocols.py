@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.machinery
 import sys
 import types
@@ -141,6 +142,22 @@ def test_the_line_says_whether_lpips_is_there(monkeypatch, installed, said):
     monkeypatch.setitem(sys.modules, "lpips", module if installed else None)
     assert said in protocols.get("dpdd").describe()
     assert "LPIPS" not in protocols.get("gopro").describe()
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "expected"),
+    [
+        ("awgn", "", protocols.get("8bit").with_noise(spectrum="high")),
+        ("motion", "", protocols.get("8bit").with_degradation("motion")),
+        ("none", "gopro", protocols.get("gopro")),
+        ("none", "sidd", protocols.get("pairs")),
+        ("none", "realblur_j", protocols.get("pairs")),
+        ("none", "dpdd", dataclasses.replace(protocols.get("dpdd"), lpips=False)),
+    ],
+)
+def test_of_training(kind, source, expected):
+    found = protocols.of_training(kind, protocol="8bit", spectrum="high", source=source)
+    assert found == expected
 
 
 def test_other_noise():

@@ -31,7 +31,7 @@ def test_padded_sides():
 
 @pytest.mark.parametrize("bucket", [None, 1, 4, 8, 64])
 @pytest.mark.parametrize(
-    ("tile", "overlap"), [(17, 0), (18, 0), (32, 3), (64, 23), (145, 64), (200, 10), (256, 64)]
+    ("tile", "overlap"), [(32, 0), (32, 7), (33, 8), (64, 23), (145, 64), (200, 10), (256, 64)]
 )
 def test_windows(tile, overlap, bucket):
     tiling.check(tile, overlap)
@@ -41,7 +41,9 @@ def test_windows(tile, overlap, bucket):
         starts, weights = tiling.windows(side, tile=tile, overlap=overlap, bucket=bucket)
         if side <= tile:
             assert starts == (0,)
-            np.testing.assert_array_equal(weights, np.ones((1, padded), np.float32))
+            assert padded >= weights.shape[1] >= min(padded, max(tile, side + overlap))
+            assert weights.shape[1] <= max(tile, side + overlap + tiling.STRIDE - 1)
+            assert (weights == 1).all()
             continue
         # To the end of the padding, or beyond the overlap.
         end = starts[-1] + tile
@@ -92,9 +94,10 @@ def test_windows_start_on_the_stride_of_networks():
     ("tile", "overlap", "message"),
     [
         (144, 64, "tile 144 is used up by overlap 64 .* tile of at least 145 or a smaller overlap"),
-        (16, 0, "tile of at least 17"),
-        (0, 0, "tile of at least 17"),
-        (64, -1, "overlap must be at least 0 pixels, got -1"),
+        (32, 8, "tile of at least 33"),
+        (31, 0, "tile must be an integer of at least 32, got 31"),
+        (0, 0, "tile must be an integer of at least 32, got 0"),
+        (64, -1, "overlap must be an integer of at least 0, got -1"),
     ],
 )
 def test_tiles_that_leave_nothing(tile, overlap, message):
@@ -186,6 +189,24 @@ def test_an_image_that_fits_is_restored_whole(rng, size):
     np.testing.assert_array_equal(tiled(image), whole(image))
 
 
+def test_padding_ends_at_the_tile(rng):
+    """Or where no result sees it; 130 to 160 pixels would become 192."""
+    module, variables = pair()[0].module, pair()[0].variables
+    whole = Restorer(module, variables)
+    restorer = Restorer(module, variables, tile=160, overlap=OVERLAP)
+    seen, apply = [], restorer._apply
+    restorer._apply = lambda variables, x: seen.append(x.shape[1:3]) or apply(variables, x)
+    for size, shape in (
+        ((156, 130), (160, 160)),
+        ((157, 60), (192, 64)),
+        ((130, 400), (160, 160)),
+    ):
+        seen.clear()
+        image = rng.random((*size, 3), np.float32)
+        np.testing.assert_allclose(restorer(image), whole(image), rtol=0, atol=1e-6)
+        assert set(seen) == {shape}
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float64])
 @pytest.mark.parametrize("shape", [(41, 50), (41, 50, 1), (41, 50, 3)], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
@@ -268,8 +289,6 @@ def test_batches_of_windows(rng, size):
     np.testing.assert_allclose(restorer(image), whole(image), rtol=0, atol=1e-6)
     assert len(seen) == 1
     assert seen.pop()[0] == 4
-    with pytest.raises(ValueError, match="tile_batch must be at least 1 window, got 0"):
-        Restorer(whole.module, whole.variables, tile_batch=0)
 
 
 def test_large_frames_are_cut_without_being_told(rng):

@@ -1,6 +1,5 @@
 """Periodic evaluation on full images, with scores in the logs and pictures to look at."""
 
-import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,16 +26,15 @@ class PeriodicEvaluation:
         self._reporter = reporter
         self._restorer = Restorer(module, {}, bucket=config.eval.bucket, max_pixels=None)
         degradation = config.degradation
-        self._sigmas: Sequence[float | None] = (None,)
-        if degradation.kind == "none":
-            protocol = _of_pairs(config.data.eval.source)
-        else:
-            protocol = protocols.get(degradation.protocol)
-            if degradation.kind == "awgn":
-                protocol = protocol.with_noise(spectrum=degradation.spectrum)
-                self._sigmas = config.eval.sigmas
-            else:
-                protocol = protocol.with_degradation(degradation.kind)
+        self._sigmas: Sequence[float | None] = (
+            config.eval.sigmas if degradation.kind == "awgn" else (None,)
+        )
+        protocol = protocols.of_training(
+            degradation.kind,
+            protocol=degradation.protocol,
+            spectrum=degradation.spectrum,
+            source=config.data.eval.source,
+        )
         self._evaluator = Evaluator(
             protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
         )
@@ -70,14 +68,6 @@ class PeriodicEvaluation:
                 name = one.name if sigma is None else f"{one.name}_sigma{sigma:g}"
                 self._reporter.panel(step, name, _panel(one))
             yield one
-
-
-def _of_pairs(source: str) -> protocols.Protocol:
-    """The benchmark's protocol, but for what may fail and so end a training: LPIPS, alignment."""
-    protocol = protocols.get(protocols.for_source(source))
-    if protocol.aligned:
-        return protocols.get("pairs")
-    return dataclasses.replace(protocol, lpips=False)
 
 
 def _panel(scored: Scored) -> np.ndarray:

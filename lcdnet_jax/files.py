@@ -1,0 +1,168 @@
+"""Files and directories that are written whole or not at all, and replace nothing unasked.
+
+What takes minutes to make is checked before (:func:`check`) and again when it is put in place:
+what has come there in the meantime stays, unless it may be replaced.
+"""
+
+import contextlib
+import os
+import pathlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+
+Path = str | os.PathLike[str]
+
+
+class TargetError(ValueError):
+    """Something lies where a result should go and may not be replaced; it is left as it is."""
+
+
+def check(path: Path, *, force: bool) -> None:
+    """Raises at once what :func:`write` would raise in the end, as far as that can be known.
+
+    Args:
+        path: The file to be written.
+        force: It may exist.
+
+    Raises:
+        TargetError: If it is a directory, or exists without ``force``.
+        OSError: If its folder can be neither written to nor made.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise TargetError(f"{path} is a directory; give a file")
+    if not force and os.path.lexists(path):
+        raise _exists(path)
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raises OSError unless the folder that is to hold ``path`` can be written to, or made."""
+    folder = pathlib.Path(path).absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder that is to hold ``path`` where it is missing.
+
+    Raises:
+        OSError: If it cannot be made or written to; ``errno`` says why.
+    """
+    check_folder(path)
+    try:
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write(path: Path, data: bytes, *, force: bool) -> None:
+    """Writes a file beside ``path`` and then gives it that name; its folder must exist.
+
+    Args:
+        path: The file.
+        data: Its content.
+        force: Replace an existing one; a link is replaced, not followed.
+
+    Raises:
+        TargetError: If something is there without ``force``, even if it came a moment ago.
+        OSError: If the disk refuses; ``errno`` says why. Then everything is as it was.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # some file systems report a full disk only now
+        if force:
+            os.replace(temporary, path)
+        else:
+            _publish(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    """Gives a file its name, unless something has that name; there is no moment in between."""
+    try:
+        os.link(temporary, path)
+        return
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError:  # a file system without hard links: an empty file takes the name first
+        pass
+    try:
+        open(path, "xb").close()
+    except FileExistsError as error:
+        raise _exists(path) from error
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
+    """A place for what becomes the directory ``path`` when all has gone well.
+
+    Args:
+        path: The directory; its parents are made where they are missing.
+        force: Replace what is there. An empty directory is always replaced.
+
+    Yields:
+        A path beside it with nothing there yet; a directory must be made of it.
+
+    Raises:
+        TargetError: If something is there without ``force`` when all is made.
+        OSError: If the disk refuses. Then everything is as it was.
+    """
+    path = pathlib.Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            made = pathlib.Path(scratch) / "new"
+            yield made
+            old = made.with_name("old")  # deleted with the scratch directory
+            if force and path.exists():
+                path.rename(old)
+            try:
+                _rename_directory(made, path)
+            except BaseException:
+                if old.exists():
+                    old.rename(path)
+                raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _rename_directory(made: pathlib.Path, path: pathlib.Path) -> None:
+    """The system itself refuses a name that a file or a directory with content has."""
+    try:
+        made.rename(path)
+    except OSError as error:
+        if os.path.lexists(path):
+            raise _exists(path) from error
+        raise
+
+
+def _exists(path: pathlib.Path) -> TargetError:
+    return TargetError(f"{path} exists; choose another name, or --force")
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    explained = OSError(
+        f"cannot write {path}: {error.strerror or error}; choose a writable directory on a disk "
+        "with free space"
+    )
+    explained.errno = error.errno
+    return explained

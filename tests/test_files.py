@@ -1,0 +1,123 @@
+"""What is written appears whole or not at all, and replaces nothing unasked."""
+
+import errno
+import os
+import threading
+
+import pytest
+
+from lcdnet_jax import files
+from lcdnet_jax.files import TargetError
+
+
+@pytest.fixture(params=[True, False], ids=["links", "no-links"])
+def links(request, monkeypatch):
+    """With and without hard links in the file system."""
+
+    def refuse(*arguments):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", refuse)
+
+
+def test_files(tmp_path, links):
+    path = tmp_path / "a"
+    files.write(path, b"1", force=False)
+    with pytest.raises(TargetError, match=r"a exists; choose another name, or --force"):
+        files.write(path, b"2", force=False)
+    assert path.read_bytes() == b"1"
+    files.write(path, b"2", force=True)
+    assert path.read_bytes() == b"2"
+    (tmp_path / "b").symlink_to("nowhere")
+    with pytest.raises(TargetError, match="b exists"):
+        files.write(tmp_path / "b", b"3", force=False)
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_one_of_many_wins(tmp_path, links):
+    won = []
+
+    def write(number):
+        try:
+            files.write(tmp_path / "a", b"%d" % number * 999, force=False)
+            won.append(number)
+        except TargetError:
+            pass
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = won
+    assert (tmp_path / "a").read_bytes() == b"%d" % winner * 999
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_failed_rename_leaves_no_empty_file(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=r"cannot write .*a: Input/output error") as error:
+        files.write(tmp_path / "a", b"1", force=False)
+    assert error.value.errno == errno.EIO
+    assert os.listdir(tmp_path) == []
+
+
+def test_check(tmp_path):
+    (tmp_path / "a").touch()
+    files.check(tmp_path / "new" / "er" / "b", force=False)
+    files.check(tmp_path / "a", force=True)
+    with pytest.raises(TargetError, match="a exists"):
+        files.check(tmp_path / "a", force=False)
+    with pytest.raises(TargetError, match="is a directory; give a file"):
+        files.check(tmp_path, force=True)
+    with pytest.raises(OSError, match=r"cannot write .*a/b/c: Not a directory; choose"):
+        files.check(tmp_path / "a" / "b" / "c", force=True)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+class TestDirectories:
+    def make(self, path, meanwhile=lambda: None, *, force):
+        with files.replacing_directory(path, force=force) as made:
+            made.mkdir()
+            (made / "new").touch()
+            meanwhile()
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left(self, tmp_path):
+        yield
+        assert not list(tmp_path.rglob(".*"))
+
+    def test_new_and_empty_ones(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        for name in ("empty", "new/er"):
+            self.make(tmp_path / name, force=False)
+            assert os.listdir(tmp_path / name) == ["new"]
+
+    def test_what_appears_meanwhile_stays(self, tmp_path):
+        def directory():
+            (tmp_path / "a").mkdir()
+            (tmp_path / "a" / "old").touch()
+
+        with pytest.raises(TargetError, match="a exists; choose another name, or --force"):
+            self.make(tmp_path / "a", directory, force=False)
+        assert os.listdir(tmp_path / "a") == ["old"]
+        with pytest.raises(TargetError, match="b exists"):
+            self.make(tmp_path / "b", (tmp_path / "b").touch, force=False)
+        assert (tmp_path / "b").is_file()
+        self.make(tmp_path / "a", force=True)
+        assert os.listdir(tmp_path / "a") == ["new"]
+
+    def test_mistakes_inside_change_nothing(self, tmp_path):
+        self.make(tmp_path / "a", force=False)
+
+        def fail():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with pytest.raises(OSError, match=r"cannot write .*a: No space left"):
+            self.make(tmp_path / "a", fail, force=True)
+        assert os.listdir(tmp_path / "a") == ["new"]
