@@ -219,67 +219,44 @@ def test_by_hand(shape):
 # --- Sizes ----------------------------------------------------------------------------------------
 
 
-def parameters(**kwargs):
-    module = networks.create("lcdnet", **kwargs)
-    x = jnp.zeros((1, 16, 16, module.channels))
-    variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-
-
 @pytest.mark.parametrize(
-    ("kwargs", "count"),
+    ("fields", "size", "count"),
     [
-        ({"preset": "tiny"}, 3_320_076),
-        ({"preset": "small"}, 22_232_428),
-        ({"preset": "base"}, 49_486_188),
-        ({"preset": "base", "channels": 6}, 49_490_076),
-        ({"preset": "base", "global_branch": "literal_chain"}, 58_409_580),
-        ({"preset": "base", "global_branch": "none"}, 22_707_628),
-        ({"preset": "base", "scam_type": "none"}, 49_464_428),
+        # Parameters of the specification of the layers
+        ({"preset": "tiny"}, (256, 256), 3_320_076),
+        ({"preset": "small"}, (45, 1280), 22_232_428),
+        ({"preset": "base"}, (16, 16), 49_486_188),
+        ({"preset": "base", "channels": 6}, (90, 72), 49_490_076),
+        ({"preset": "base", "global_branch": "literal_chain"}, (40, 33), 58_409_580),
+        ({"preset": "base", "global_branch": "none"}, (16, 16), 22_707_628),
+        ({"preset": "base", "scam_type": "none"}, (16, 16), 49_464_428),
+        # All other alternatives
+        ({"block": "naf", "use_msfm": False, "scam_type": "none"}, (40, 33), None),
+        ({"layer_scale_init": None, "msfm_softmax": "joint", "scam_softmax": "joint"},
+         (40, 33), None),
+        ({"msfm_fusion": "cross", "msfm_kernels": (5, 7), "scam_type": "sff", "sfe_type": "naf"},
+         (40, 33), None),
+        ({"channels": 1, "scam_type": "cross", "input_downsample": "bilinear"}, (1, 3), None),
+        ({"channels": 6, "residual_base": "none", "remat": True}, (40, 33), None),
+        ({"local_pool": 24, "dtype": jnp.bfloat16}, (40, 33), None),
     ],
-)
-def test_parameter_counts(kwargs, count):
-    """Of the specification of the layers."""
-    assert parameters(**kwargs) == count
-
-
-@pytest.mark.parametrize(
-    ("size", "channels"), [((256, 256), 3), ((90, 72), 6), ((45, 1280), 3), ((1, 3), 1)]
-)
-def test_shapes(size, channels):
-    module = networks.create("lcdnet", preset="tiny", channels=channels)
-    x = jnp.zeros((2, *size, channels))
+    ids=str,
+)  # fmt: skip
+def test_shapes_and_parameters(fields, size, count, traced_once):
+    module = networks.create("lcdnet", **{"preset": "tiny", **fields})
+    x = jnp.zeros((2, *size, module.channels), jnp.float32)
     scales, variables = jax.eval_shape(
         functools.partial(module.init_with_output, all_scales=True), jax.random.key(0), x
     )
-    out = min(channels, 3)
+    out = min(module.channels, 3)
     padded = [-(-side // 16) * 16 for side in size]
     coarse = [(2, padded[0] // f, padded[1] // f, out) for f in (2, 4, 8)]
     assert [y.shape for y in scales] == [(2, *size, out), *coarse]
     assert {f"head{scale}" for scale in range(4)} <= set(variables["params"])
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"block": "naf", "use_msfm": False, "scam_type": "none"},
-        {"global_branch": "literal_chain"},
-        {"global_branch": "none", "layer_scale_init": None},
-        {"msfm_fusion": "cross", "msfm_kernels": (5, 7)},
-        {"msfm_softmax": "joint", "scam_softmax": "joint"},
-        {"scam_type": "sff", "sfe_type": "naf"},
-        {"scam_type": "cross", "input_downsample": "bilinear"},
-        {"channels": 6, "residual_base": "none", "remat": True},
-        {"local_pool": 24, "dtype": jnp.bfloat16},
-    ],
-    ids=str,
-)
-def test_every_alternative_is_a_network(fields):
-    module = networks.create("lcdnet", preset="tiny", **fields)
-    x = jnp.zeros((2, 40, 33, module.channels), jnp.float32)
-    result, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
-    assert (result.shape, result.dtype) == ((2, 40, 33, 3), jnp.float32)
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    leaves = jax.tree.leaves(variables)
+    assert {leaf.dtype for leaf in (*scales, *leaves)} == {jnp.dtype("float32")}
+    if count is not None:
+        assert sum(leaf.size for leaf in leaves) == count
 
 
 # --- Blocks ---------------------------------------------------------------------------------------
@@ -288,8 +265,8 @@ def test_every_alternative_is_a_network(fields):
 def test_a_block_with_factors_of_zero_changes_nothing():
     block = lcdnet.MSSFBlock(None, shared())
     x = image(2, 7, 9, 16)
-    variables = jax.jit(block.init)(jax.random.key(0), x)
-    np.testing.assert_array_equal(block.apply(variables, x), x)
+    result, _ = quick_jit(block.init_with_output)(jax.random.key(0), x)
+    np.testing.assert_array_equal(result, x)
 
 
 def test_plain_sums_are_factors_of_one():
@@ -443,8 +420,9 @@ def test_bfloat16():
     coarse = lcdnet.HSFSBlock(*options, shared(dtype=jnp.bfloat16))
     actual = quick_jit(coarse.apply)(variables, x.astype(jnp.bfloat16))
     assert actual.dtype == jnp.bfloat16
-    error = np.abs(actual.astype(np.float32) - expected).max() / np.abs(expected).max()
-    assert error < 0.06
+    # Over all pixels: what rounding does to a single one is chance.
+    error = np.linalg.norm(actual.astype(np.float32) - expected) / np.linalg.norm(expected)
+    assert error < 0.03
 
 
 def test_gradients_of_a_sharded_stage_need_no_other_images():

@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
+from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.precision import at_least_float32
 
 Initializer = Callable[..., Any]
@@ -50,6 +52,30 @@ def check_image(x: Array, name: str, channels: int) -> None:
         )
 
 
+class Conv(nn.Module):
+    """``nn.Conv`` of stride 1 with zero padding: the same parameters, by ``ops.conv2d``."""
+
+    features: int
+    size: int
+    dilation: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros
+    precision: PrecisionLike = None
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        kernel = jnp.asarray(kernel, self.dtype)
+        y = conv2d(x.astype(self.dtype), kernel, dilation=self.dilation, precision=self.precision)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        return y + jnp.asarray(bias, self.dtype)[None, None, None]
+
+
 def conv(
     x: Array,
     features: int,
@@ -67,10 +93,10 @@ def conv(
     def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
-    layer = nn.Conv(
+    layer = Conv(
         features,
-        (size, size),
-        kernel_dilation=dilation,
+        size,
+        dilation,
         use_bias=bias,
         kernel_init=kernel_init,
         bias_init=bias_init,

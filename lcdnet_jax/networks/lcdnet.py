@@ -21,7 +21,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import check_fields, check_image
+from lcdnet_jax.networks._blocks import Conv, check_fields, check_image
 from lcdnet_jax.ops import conv2x2_down
 from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
@@ -344,12 +344,29 @@ class FourierUnit(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels, dtype = x.shape[-1], self.shared.dtype
-        y = _gated(x, dtype, "spatial")
-        spectrum = ops.rfft2(y.astype(at_least_float32(dtype))).astype(dtype)
-        spectrum = _conv(4 * channels, 1, dtype, "spectral")(spectrum)
-        spectrum = _gate(_layer_norm(self.shared, "norm")(spectrum))
-        y = ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
+        exact = at_least_float32(dtype)
+        y = jnp.moveaxis(_gated(x, dtype, "spatial"), 3, 1)
+        spectrum = ops.rfft2_planes(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
+        spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
+        spectrum = _gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
+        y = ops.irfft2_planes(spectrum.astype(exact), x.shape[2]).astype(dtype)
+        y = jnp.moveaxis(y, 1, 3)
         return _conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
+
+
+class _PlanesConv(nn.Module):
+    """1x1 convolution of what has its channels first, with the parameters of ``Conv``."""
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (1, 1, x.shape[1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = jnp.einsum("nchw,co->nohw", x, kernel[0, 0].astype(self.dtype))
+        return y + bias.astype(self.dtype)[None, :, None, None]
 
 
 class LiteralChain(nn.Module):
@@ -638,8 +655,8 @@ def _mean_of_cells(x: Array, factor: int) -> Array:
     return cells.mean(axis=(2, 4))
 
 
-def _conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bool = True) -> nn.Conv:
-    return nn.Conv(features, (size, size), use_bias=bias, dtype=dtype, name=name)
+def _conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bool = True) -> Conv:
+    return Conv(features, size, use_bias=bias, dtype=dtype, name=name)
 
 
 def _dense(
@@ -650,9 +667,9 @@ def _dense(
     return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
 
 
-def _gate(x: Array) -> Array:
+def _gate(x: Array, axis: int = -1) -> Array:
     """SimpleGate: the product of the two halves of the channels."""
-    one, other = jnp.split(x, 2, axis=-1)
+    one, other = jnp.split(x, 2, axis=axis)
     return one * other
 
 
@@ -706,10 +723,12 @@ def _softmax(x: Array, axis: int) -> Array:
     return jax.nn.softmax(x.astype(at_least_float32(x.dtype)), axis=axis).astype(x.dtype)
 
 
-def _layer_norm(shared: _Shared, name: str) -> Any:
+def _layer_norm(shared: _Shared, name: str, axis: int = -1) -> Any:
     """Over the channels of each pixel, in float32."""
     exact = at_least_float32(shared.dtype)
-    layer = nn.LayerNorm(epsilon=shared.norm_eps, dtype=exact, name=name)
+    layer = nn.LayerNorm(
+        epsilon=shared.norm_eps, dtype=exact, reduction_axes=axis, feature_axes=axis, name=name
+    )
     return lambda x: layer(x.astype(exact)).astype(shared.dtype)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lcdnet_jax.networks._blocks import check_fields, check_image, conv
+from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, conv
 from lcdnet_jax.ops.precision import at_least_float32
 
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -135,9 +135,9 @@ class ChannelAttention(nn.Module):
 
 def _shift(x: Array, amounts: tuple[float, ...], *, dtype: DTypeLike, name: str) -> Array:
     """1x1 convolution that starts as ``x + amounts``; exact, because it carries the image."""
-    layer = nn.Conv(
+    layer = Conv(
         x.shape[-1],
-        (1, 1),
+        1,
         kernel_init=lambda key, shape, dtype: jnp.eye(shape[-1], dtype=dtype)[None, None],
         bias_init=lambda key, shape, dtype: jnp.asarray(amounts, dtype),
         precision=jax.lax.Precision.HIGHEST,

@@ -20,7 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import check_fields, check_image
+from lcdnet_jax.networks._blocks import Conv, check_fields, check_image
 from lcdnet_jax.ops.precision import at_least_float32
 
 _TAPS = 9
@@ -250,7 +250,7 @@ class RSAB(nn.Module):
 
     groups: int
     zero_init_offsets: bool
-    low_memory: bool
+    low_memory: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -270,7 +270,7 @@ class DeformConv(nn.Module):
 
     groups: int
     zero_init_offsets: bool
-    low_memory: bool
+    low_memory: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -327,17 +327,9 @@ def _conv(
     dtype: DTypeLike,
     name: str,
     kernel_init: Callable[..., Any] = _xavier,
-) -> nn.Conv:
+) -> Conv:
     """Zero-padded convolution with bias, Xavier start as in the official code."""
-    return nn.Conv(
-        features,
-        (size, size),
-        padding="SAME",
-        kernel_dilation=dilation,
-        kernel_init=kernel_init,
-        dtype=dtype,
-        name=name,
-    )
+    return Conv(features, size, dilation, kernel_init=kernel_init, dtype=dtype, name=name)
 
 
 def _lrelu(x: Array) -> Array:

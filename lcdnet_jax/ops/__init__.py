@@ -1,13 +1,15 @@
 """Pure functions on arrays. Nothing here knows networks, training or files."""
 
+from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d
 from lcdnet_jax.ops.deform_conv import deform_conv2d
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
-from lcdnet_jax.ops.fourier import irfft2, rfft2
+from lcdnet_jax.ops.fourier import irfft2, irfft2_planes, rfft2, rfft2_planes
 from lcdnet_jax.ops.padding import pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
 
 __all__ = [
+    "conv2d",
     "conv2x2_down",
     "conv2x2_up",
     "dct_2d",
@@ -16,7 +18,9 @@ __all__ = [
     "depthwise_conv2d",
     "idct_2d",
     "irfft2",
+    "irfft2_planes",
     "pad_to_multiple",
     "rfft2",
+    "rfft2_planes",
     "upsample2x",
 ]

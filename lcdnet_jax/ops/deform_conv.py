@@ -8,9 +8,9 @@ Two decisions carry the speed and the scaling:
 
 * The four corners of every bilinear cell are packed side by side first, so that a sample is
   one gather of one contiguous row, and its gradient one scatter.
-* Everything is written for one image and mapped over the batch. The batch thus stays a batch
-  dimension of the gather, and a program whose batch is sharded over devices needs no
-  all-gather (folding the batch into the row number would cost one).
+* The gather is written for one image and mapped over the batch, which so stays a batch dimension
+  of it: a program whose batch is sharded over devices needs no all-gather (folding the batch
+  into the row number would cost one).
 
 docs/performance.md has what other forms cost.
 """
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -82,33 +82,13 @@ def deform_conv2d(
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(x, offset, mask, kernel, bias, stride, padding, dilation)
 
-    def one_image(x: Array, offset: Array, mask: Array | None) -> Array:
-        return _deform_one(x, offset, mask, kernel, stride, padding, dilation, low_memory)
-
-    out = jax.vmap(one_image, in_axes=(0, 0, None if mask is None else 0))(x, offset, mask)
-    if bias is not None:
-        out = out + bias.astype(out.dtype)[None, None, None]
-    return out
-
-
-def _deform_one(
-    x: Array,
-    offset: Array,
-    mask: Array | None,
-    kernel: Array,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    low_memory: bool,
-) -> Array:
-    """One image: ``x [H,W,C]``, ``offset [H',W',G,K,2]``, ``mask [H',W',G,K]``."""
-    out_h, out_w, _, taps, _ = offset.shape
-    kh, kw, channels, _ = kernel.shape
+    n, channels = x.shape[0], x.shape[3]
+    _, out_h, out_w, groups, taps, _ = offset.shape
     exact = at_least_float32(x.dtype)
-    cells = _cells(x.astype(exact), offset.shape[2])
+    cells = _cells(x.astype(exact), groups)
 
     # Where each tap samples, as (row, column) without the offset: [H' or W', K].
-    taps_at = np.indices((kh, kw), np.int32).reshape(2, 1, kh * kw)
+    taps_at = np.indices(kernel.shape[:2], np.int32).reshape(2, 1, taps)
     # Not NumPy's arange, which knows no symbolic sizes (those of exported programs).
     rows, columns = (
         jnp.arange(size, dtype=jnp.int32)[:, None] * stride[axis]
@@ -116,60 +96,65 @@ def _deform_one(
         + taps_at[axis] * dilation[axis]
         for axis, size in enumerate((out_h, out_w))
     )
-    # Taps before groups: [H', W', K, G].
-    shift = jnp.swapaxes(offset.astype(exact), 2, 3)
-    y = shift[..., 0] + rows[:, None, :, None].astype(exact)
-    x_ = shift[..., 1] + columns[None, :, :, None].astype(exact)
-    factor = None if mask is None else jnp.swapaxes(mask.astype(exact), 2, 3)
+    # Taps before groups: [N, H', W', K, G].
+    shift = jnp.swapaxes(offset.astype(exact), 3, 4)
+    y = shift[..., 0] + rows[None, :, None, :, None].astype(exact)
+    x_ = shift[..., 1] + columns[None, None, :, :, None].astype(exact)
+    factor = None if mask is None else jnp.swapaxes(mask.astype(exact), 3, 4)
     matrix = kernel.astype(x.dtype).reshape(taps, channels, -1)
 
-    contracted = functools.partial(_contracted, cells, (x.shape[0], x.shape[1]), x.dtype)
+    def contracted(y: Array, x_: Array, factor: Array | None, matrix: Array) -> Array:
+        """Samples of some taps times their part of the kernel, ``[N * H' * W', O]``."""
+        sample = functools.partial(_samples, size=(x.shape[1], x.shape[2]))
+        samples = jax.vmap(sample, in_axes=(0, 0, 0, None if factor is None else 0))(
+            cells, y, x_, factor
+        )
+        # Pixels of all images as one axis: the kernel's gradient is then one plain product.
+        samples = samples.astype(x.dtype).reshape(n * out_h * out_w, -1)
+        return jnp.matmul(samples, matrix, preferred_element_type=exact)
+
     if low_memory:
-        each = jax.tree.map(lambda a: jnp.moveaxis(a, 2, 0)[:, :, :, None], (y, x_, factor))
+        each = jax.tree.map(lambda a: jnp.moveaxis(a, 3, 0)[:, :, :, :, None], (y, x_, factor))
 
         @jax.checkpoint
         def add_tap(total: Array, tap: tuple[Array, ...]) -> tuple[Array, None]:
             return total + contracted(*tap), None
 
-        zeros = jnp.zeros((out_h * out_w, matrix.shape[-1]), exact)
+        zeros = jnp.zeros((n * out_h * out_w, matrix.shape[-1]), exact)
         out, _ = jax.lax.scan(add_tap, zeros, (*each, matrix))
     else:
         out = contracted(y, x_, factor, matrix.reshape(taps * channels, -1))
-    return out.astype(x.dtype).reshape(out_h, out_w, -1)
+    out = out.astype(x.dtype).reshape(n, out_h, out_w, -1)
+    if bias is not None:
+        out = out + bias.astype(out.dtype)[None, None, None]
+    return out
 
 
 def _cells(x: Array, groups: int) -> Array:
-    """The bilinear cells of ``x [H, W, C]``: ``[(H+3) * (W+3) * G, 4 * C/G]``, corners in a row.
+    """Bilinear cells of ``[N, H, W, C]``: ``[N, (H+3) * (W+3) * G, 4 * C/G]``, corners in a row.
 
     Those that touch the image start at -1 .. H-1; a ring of zero cells around them stands for
     everything further out.
     """
-    height, width, channels = x.shape
-    padded = jnp.pad(x, ((2, 2), (2, 2), (0, 0)))
-    padded = padded.reshape(height + 4, width + 4, groups, channels // groups)
-    corners = [padded[i : i + height + 3, j : j + width + 3] for i in (0, 1) for j in (0, 1)]
-    return jnp.concatenate(corners, axis=-1).reshape(-1, 4 * channels // groups)
+    n, height, width, channels = x.shape
+    padded = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    padded = padded.reshape(n, height + 4, width + 4, groups, channels // groups)
+    corners = [padded[:, i : i + height + 3, j : j + width + 3] for i in (0, 1) for j in (0, 1)]
+    cells = jnp.concatenate(corners, axis=-1)
+    return cells.reshape(n, (height + 3) * (width + 3) * groups, 4 * channels // groups)
 
 
-def _contracted(
-    cells: Array,
-    size: tuple[int, int],
-    dtype: DTypeLike,
-    y: Array,
-    x: Array,
-    factor: Array | None,
-    matrix: Array,
+def _samples(
+    cells: Array, y: Array, x: Array, factor: Array | None, *, size: tuple[int, int]
 ) -> Array:
-    """Samples at ``y``, ``x`` ``[H', W', K, G]``, times a matrix ``[K * C, O]``: ``[H' * W', O]``.
+    """Samples of one image at ``y``, ``x`` ``[H', W', K, G]``: ``[H' * W', K * C]``.
 
     Args:
-        cells: As :func:`_cells` gives them.
-        size: Height and width of the image.
-        dtype: To contract in; accumulated, and returned, in the type of ``cells``.
+        cells: Those of the image, see :func:`_cells`.
         y: Rows of the samples.
         x: Columns.
         factor: Of each sample, or None.
-        matrix: The kernel.
+        size: Height and width of the image.
     """
     out_h, out_w, taps, groups = y.shape
     (height, width), depth = size, cells.shape[1] // 4
@@ -188,8 +173,7 @@ def _contracted(
         weights = weights * factor[..., None]
     corners = corners.reshape(out_h * out_w * taps, groups, 4, depth)
     samples = (corners * weights.reshape(out_h * out_w * taps, groups, 4, 1)).sum(axis=2)
-    samples = samples.astype(dtype).reshape(out_h * out_w, taps * groups * depth)
-    return jnp.matmul(samples, matrix, preferred_element_type=cells.dtype)
+    return samples.reshape(out_h * out_w, taps * groups * depth)
 
 
 def _pair(value: Pair) -> tuple[int, int]:
