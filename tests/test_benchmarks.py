@@ -1,7 +1,14 @@
 """The counting of multiply-accumulates, which a table of the docs rests on, and other scripts."""
 
+import argparse
 import json
 import math
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import types
 
 import flax.linen as nn
 import jax
@@ -9,7 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import bench_checkpoint, macs, restore_memory, soak_resume, tiling_error
+import benchmarks
+from benchmarks import (
+    accelerator,
+    bench_checkpoint,
+    bench_deform_conv,
+    bench_networks,
+    bench_table7,
+    macs,
+    restore_memory,
+    soak_resume,
+    tiling_error,
+    timing,
+)
 from lcdnet_jax import networks
 from lcdnet_jax.checkpoints import Checkpoints
 
@@ -222,3 +241,321 @@ class TestTilingError:
         monkeypatch.setattr("sys.argv", ["tiling_error", "--networks", "unknown"])
         with pytest.raises(SystemExit, match="no network 'unknown'; there are dncnn, "):
             tiling_error.main()
+
+
+def test_ratio_is_our_time_by_the_peers():
+    assert benchmarks.against(2.0, "it", 4.0)["ratio"] == 0.5
+    assert benchmarks.against(2.0, "it", 4.0, is_rate=True)["ratio"] == 2.0
+    case = {"benchmark": "b", "case": "c"}
+    rows = [
+        {**case, "value": 2.0, "unit": "ms", **benchmarks.against(2.0, "it", 4.0)},
+        {**case, "skipped": "no time"},
+        {**case, "error": "wrong"},
+    ]
+    head, row, skipped, failed = benchmarks.table(rows).splitlines()
+    assert head.split() == ["case", "value", "unit", "ours", "/", "peer"]
+    assert row.split() == ["b:", "c", "2.00", "ms", "0.50", "(it)"]
+    assert (skipped.split()[-1], failed.split()[-1]) == ("skipped", "failed")
+
+
+def sleeping(milliseconds):
+    return timing.Call(lambda: time.sleep(milliseconds / 1e3), wait=lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch):
+    monkeypatch.setattr(timing, "_TRIAL_SECONDS", 0.0)
+
+
+class TestTiming:
+    @pytest.mark.parametrize("may_have", [False, True])
+    def test_begin_keeps_to_one_core(self, monkeypatch, may_have):
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        monkeypatch.setattr(timing, "_may_have_accelerator", lambda: may_have)
+        before = os.sched_getaffinity(0)
+        try:
+            timing.begin()
+            assert timing.described()["cores"] == len(os.sched_getaffinity(0)) == 1
+            if may_have:  # threads that JAX had started
+                threads = map(int, os.listdir("/proc/self/task"))
+                assert all(len(os.sched_getaffinity(thread)) == 1 for thread in threads)
+        finally:
+            for thread in os.listdir("/proc/self/task"):
+                os.sched_setaffinity(int(thread), before)
+
+    def test_begin_leaves_cores_to_an_accelerators_host(self, monkeypatch):
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        monkeypatch.setattr(timing, "_may_have_accelerator", lambda: True)
+        monkeypatch.setattr(timing, "on_cpu", lambda: False)
+        before = os.sched_getaffinity(0)
+        timing.begin()
+        assert os.sched_getaffinity(0) == before
+
+    def test_processor_time_is_what_counts_on_a_cpu(self):
+        (times,) = timing.medians([sleeping(10)], seconds=0.0)
+        assert times.wall >= 10
+        assert times.value == times.processor < 5
+        assert times.rounds == 3
+
+    def test_of_several_steps_a_call_each(self):
+        call = timing.Call(lambda: time.sleep(0.02), wait=lambda _: None, steps=4)
+        (times,) = timing.medians([call], seconds=0.0)
+        assert 5 <= times.wall < 20
+
+    def test_accelerators_are_waited_for_once_a_round(self, monkeypatch):
+        monkeypatch.setattr(timing, "on_cpu", lambda: False)
+        waits = []
+        call = timing.Call(lambda: time.sleep(1e-3), waits.append)
+        (times,) = timing.medians([call], seconds=0.0)
+        assert times.value == times.wall >= 1
+        assert len(waits) == 1 + 1 + 3  # warm up, one alone, three rounds
+
+    def test_the_fastest_peer_counts(self, monkeypatch):
+        def call(milliseconds):
+            return timing.Call(lambda: milliseconds, wait=lambda _: None)
+
+        monkeypatch.setattr(timing, "_round", lambda call, count: (9 * call.run(), call.run()))
+        agreed = []
+        peers = {
+            "slow": lambda: timing.Peer(call(9.0), "of slow"),
+            "fast": lambda: timing.Peer(call(3.0), "of fast", memory=2**20),
+        }
+        fields = timing.compare(call(6.0), peers, agreed.append, seconds=0.0)
+        assert fields["ratio"] == 2
+        assert (fields["value"], fields["wall_ms"], fields["clock"]) == (6, 54, "processor")
+        assert (fields["peer"], fields["peer_value"]) == ("fast", 3)
+        assert fields["peer_memory_mib"] == 1
+        assert fields["peer_trials_ms"] == {"slow": 9, "fast": 3}
+        assert agreed == ["of slow", "of fast"]
+        assert "ratio" not in timing.compare(call(1.0), {}, agreed.append, seconds=0.0)
+
+    def test_agreement(self, rng):
+        start, change = rng.normal(size=(2, 4, 5))
+        almost = change * (1 + 1e-3)
+        timing.check_close("it", start + almost, start + change, 2e-3, start=start)
+        for wrong in (start + change * 1.01, start, np.nan * start):
+            with pytest.raises(ValueError, match="it differs from the peer's by"):
+                timing.check_close("it", wrong, start + change, 2e-3, start=start)
+
+    def test_compilations_are_counted(self):
+        double = jax.jit(lambda x: x * 2.5)
+        arguments = jax.device_put(np.ones(3, "f")), jax.device_put(np.ones(4, "f"))
+        for argument, count in zip((*arguments, *arguments), (1, 1, 0, 0), strict=True):
+            with timing.compilations() as found:
+                double(argument).block_until_ready()
+            assert len(found) == count
+
+    def test_a_cache_of_its_own(self):
+        before = jax.config.jax_compilation_cache_dir
+        with timing.fresh_compilation_cache():
+            folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+            jax.jit(lambda x: x * 3.5)(np.ones(3, "f")).block_until_ready()
+            assert any(folder.iterdir())
+        assert jax.config.jax_compilation_cache_dir == before != str(folder)
+        assert not folder.exists()
+
+
+def tiny_network(**kwargs):
+    fields = (("depth", 3), ("features", 4))
+    return bench_networks.Case("dncnn", "", (2, 8, 8, 1), fields=fields, **kwargs)
+
+
+def tiny_operation(**kwargs):
+    return bench_deform_conv.Case("small", 1, 6, 8, 2, **kwargs)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+class TestNetworks:
+    def test_training(self):
+        case = tiny_network(train=True, steps=2)
+        assert case.name == "dncnn depth=3 features=4 2x8x8 train float32, 2 steps a call"
+        hits = []
+        listen = lambda event, **_: hits.append(event.endswith("/cache_hits"))  # noqa: E731
+        jax.monitoring.register_event_listener(listen)
+        result = bench_networks.measure(case, 0.0)
+        jax.monitoring.unregister_event_listener(listen)
+        assert any(hits)
+        assert result["recompiles"] == 0
+        assert result["compile_s"] > 0 < result["compile_cached_s"]
+        # Two batches of images and of targets, and some activations.
+        assert 2 * 2 * 2 * 8 * 8 * 4 < result["memory_mib"] * 2**20 < 200_000
+        images = result["images_per_s"] * result["value"] / 1e3
+        assert images == pytest.approx(2, rel=1e-2)
+
+    @pytest.mark.parametrize("train", [False, True])
+    def test_beside_torch(self, train, monkeypatch):
+        pytest.importorskip("torch")
+        from benchmarks import torch_steps
+
+        case = tiny_network(train=train)
+        result = bench_networks.measure(case, 0.0, peer="torch")
+        assert result["ratio"] == pytest.approx(result["value"] / result["peer_value"], rel=1e-2)
+        assert set(result["peer_trials_ms"]) == {"torch contiguous", "torch channels_last"}
+        if train:
+            monkeypatch.setattr(torch_steps, "LEARNING_RATE", 2e-3)
+            with pytest.raises(ValueError, match="the fall of the loss differs from the peer's"):
+                bench_networks.measure(case, 0.0, peer="torch")
+
+    def test_wrong_outputs_are_refused(self, rng):
+        images, ours = rng.uniform(size=(2, *tiny_network().shape))
+        bench_networks._agree(tiny_network(), ours, images, ours)
+        with pytest.raises(ValueError, match="the output differs"):
+            bench_networks._agree(tiny_network(), ours, images, ours[:, ::-1])
+
+    def test_the_program(self, monkeypatch, capsys):
+        monkeypatch.setattr(timing, "begin", lambda: None)
+        monkeypatch.setitem(bench_networks.SETS, "tiny", [tiny_network(), tiny_network(train=True)])
+        command = ["bench_networks", "--set=tiny", "--only=forward", "--dtype=bfloat16"]
+        monkeypatch.setattr("sys.argv", [*command, "--seconds=0"])
+        bench_networks.main()
+        line = json.loads(capsys.readouterr().out)
+        assert line["case"].endswith(" 2x8x8 forward bfloat16")
+        assert line["clock"] == "processor"
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+class TestDeformConv:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_beside_the_textbook(self, dtype):
+        result = bench_deform_conv.measure(tiny_operation(gradient=True, dtype=dtype), 0.0)
+        assert result["peer"] == "take_along_axis"
+        assert result["memory_mib"] > 0
+
+    @pytest.mark.parametrize("gradient", [False, True])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_beside_torch(self, dtype, gradient):
+        pytest.importorskip("torch")
+        case = tiny_operation(gradient=gradient, dtype=dtype)
+        result = bench_deform_conv.measure(case, 0.0, peer="torch")
+        assert "torch grid_sample" in result["peer_trials_ms"]
+
+    def test_wrong_gradients_are_named(self, rng):
+        ours = [rng.normal(size=(3, 4)) for _ in range(6)]
+        bench_deform_conv._agree("float32", ours, ours)
+        with pytest.raises(ValueError, match="d/d mask differs"):
+            bench_deform_conv._agree("float32", [*ours[:3], ours[3] * 1.1, *ours[4:]], ours)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+class TestAccelerator:
+    def options(self, **kwargs):
+        fields = {"set": "tiny", "peer": None, "compile": False, "seconds": 0.0, "out": None}
+        return argparse.Namespace(**{**fields, **kwargs})
+
+    def lines(self, capsys):
+        out = capsys.readouterr().out.splitlines()
+        return [json.loads(line) for line in out if line.startswith("{")], out
+
+    def test_the_program(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(timing, "begin", lambda: None)
+        monkeypatch.setitem(bench_networks.SETS, "tiny", [tiny_network(train=True, rank=3)])
+        monkeypatch.setitem(bench_deform_conv.SETS, "tiny", [tiny_operation(gradient=False)])
+        command = ["accelerator", "--set=tiny", "--seconds=0", f"--out={tmp_path}"]
+        monkeypatch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit, match="0"):
+            accelerator.main()
+        lines, out = self.lines(capsys)
+        assert [line["benchmark"] for line in lines] == ["deform_conv", "networks"]
+        assert all(line["value"] > 0 for line in lines)
+        assert out[-3].startswith("case ")
+        assert list(tmp_path.rglob("*.xplane.pb"))
+
+    def test_what_does_not_fit_is_skipped(self, capsys):
+        cases = bench_networks.SETS["accelerator"]
+        status = accelerator.run(cases, self.options(set="accelerator"), time.monotonic() + 10)
+        lines, _ = self.lines(capsys)
+        assert status == 0
+        assert [line["case"] for line in lines] == [case.name for case in cases]
+        assert all(line["skipped"].endswith("seconds were left") for line in lines)
+
+    def test_the_end_of_the_budget(self, monkeypatch, capsys):
+        ends = []
+        monkeypatch.setattr(accelerator.os, "_exit", ends.append)
+
+        def measure(case, seconds, **_):
+            time.sleep(0.5)
+            return {"value": 1.0, "unit": "ms"}
+
+        monkeypatch.setattr(bench_networks, "measure", measure)
+        accelerator.run([tiny_network()], self.options(), time.monotonic() + 0.1)
+        lines, out = self.lines(capsys)
+        assert ends == [0]
+        assert lines[0]["skipped"] == "the budget was spent"
+        assert "skipped" in out[out.index("") + 2]
+
+    def test_floors(self, monkeypatch):
+        networks = {case.name: case for case in bench_networks.SETS["accelerator"]}
+        assert {f"{name} bfloat16" for name in accelerator.FLOORS_H200} <= networks.keys()
+        device = types.SimpleNamespace(device_kind="NVIDIA H200")
+        monkeypatch.setattr(jax, "devices", lambda: [device])
+        result = {"value": 2.82}
+        train = "sadnet base 16x128x128 train"
+        assert accelerator._with_share(networks[f"{train} bfloat16"], result)["share"] == 0.5
+        assert "share" not in accelerator._with_share(networks[f"{train} float32"], result)
+        device.device_kind = "cpu"
+        assert accelerator._with_share(networks[f"{train} bfloat16"], result) == result
+
+
+def test_networks_are_measured_without_the_trainer():
+    """Where only JAX, Flax and Optax are, and with PyTorch also beside it."""
+    program = """
+import importlib.util, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"clu", "ml_collections", "orbax", "tensorflow", "cv2"}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+import benchmarks.accelerator
+if importlib.util.find_spec("torch"):
+    import benchmarks.torch_steps
+"""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)
+
+
+def test_scripts_that_are_given_a_peer_know_it():
+    from benchmarks import __main__ as all_of_them
+
+    for name in all_of_them._WITH_TORCH:
+        assert '"--peer"' in (all_of_them._HERE / f"bench_{name}.py").read_text()
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_table7_at_another_size(monkeypatch, capsys):
+    small = (None, {"name": "dncnn", "depth": 3, "features": 4})
+    monkeypatch.setattr(bench_table7, "_NETWORKS", {"small": small, "dncnn": ("DnCNN", {})})
+    command = ["bench_table7", "--size=12x8", "--only=small", "--seconds=0"]
+    monkeypatch.setattr("sys.argv", command)
+    bench_table7.main()
+    out = capsys.readouterr().out.splitlines()
+    line = json.loads(out[0])
+    assert line["parameters"] == 9 * (3 * 4 + 4 * 4 + 4 * 3) + 2 * 4
+    assert line["value"] > 0
+    assert out[2].startswith("12x8 colour")
+    assert len(out) == 4
+
+
+class TestTorchLoader:
+    def test_crops_and_noise(self, rng):
+        pytest.importorskip("torch")
+        from benchmarks import torch_loader
+
+        image = rng.integers(0, 256, (9, 8, 3), np.uint8)
+        turned = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
+        turned += [x.swapaxes(0, 1) for x in turned]
+        windows = np.concatenate(
+            [
+                np.lib.stride_tricks.sliding_window_view(x, (6, 6), (0, 1)).reshape(-1, 3, 6, 6)
+                for x in turned
+            ]
+        )
+        made = torch_loader.batches([image], crop=6, batch=40, sigma=25.0, workers=0)
+        batch = {name: tensor.numpy() for name, tensor in next(made).items()}
+        made.close()
+        found = (np.rint(255 * batch["clean"])[:, None] == windows[None]).all(axis=(2, 3, 4))
+        assert found.any(axis=1).all()
+        assert found.any(axis=0).sum() > 20
+        noise = 255 * (batch["degraded"] - batch["clean"])
+        assert noise.std() == pytest.approx(25, rel=0.1)

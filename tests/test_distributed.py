@@ -65,7 +65,8 @@ def start(config, workdir, *arguments, devices):
         "PYTHONPATH": os.pathsep.join(path),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # The last flag counts; the others are the tests'.
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, ROOT / "train.py", "--config", config, "--workdir", workdir]
     return subprocess.Popen(

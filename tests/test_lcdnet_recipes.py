@@ -16,6 +16,7 @@ from lcdnet_jax import Restorer
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.networks import lcdnet
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.optimizer import make_schedule
 
@@ -55,7 +56,7 @@ def test_every_variant_is_valid(name):
         assert config.loss == "l1_fft"
 
 
-def test_ablation_rows():
+def test_ablation_rows(traced_once):
     """Parameters in the table of the docstring."""
     table = importlib.import_module("configs.lcdnet_ablation").__doc__
     rows = re.findall(r"^ {4}([a-i]) .* ([\d,]+)$", table, re.MULTILINE)
@@ -193,10 +194,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
 
 
-def test_trains_on_two_views(published, quick, capsys):
-    """LCDNet with NAFNet's blocks, which compile fast: 6 channels in, 3 out, at four scales."""
+def test_trains_on_two_views(published, quick, monkeypatch, capsys):
+    """LCDNet of two scales with NAFNet's blocks, which compile fast: 6 channels in, 3 out."""
+    monkeypatch.setattr(lcdnet, "_SCALES", 2)
     config = recipe("dpdd_dual")
     config.network.kwargs = recipe("synthetic_motion", "control").network.kwargs
+    config.network.kwargs.enc_blocks = config.network.kwargs.dec_blocks = (1, 1)
     config.network.dtype = "float32"
     config.data.crop, config.batch_size, config.steps = 16, 1, 1
     config.optimizer.warmup_steps = config.eval.panels = 0

@@ -42,9 +42,11 @@ def pictures(notebook):
 
 def executed(name, monkeypatch):
     """The notebook after a run in a kernel of its own."""
-    # Its programs run once or twice, so LLVM need not optimise them.
+    # One device, and what the tests have compiled.
     flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
     monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_backend_optimization_level=0")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ["LCDNET_JAX_COMPILED"])
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     notebook = jupytext.read(FOLDER / f"{name}.py")
     client = NotebookClient(notebook, resources={"metadata": {"path": str(FOLDER)}}, timeout=300)
     client.execute()
@@ -61,6 +63,7 @@ def test_both_forms_agree_and_the_stored_one_was_run(name):
     assert not re.search(r"/(work|tmp|home|root|Users)/", str(stored))
 
 
+@pytest.mark.slow  # to compile SADNet with and without its parts; training it is in other tests
 def test_sadnet_ablation(tmp_path, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
     (tmp_path / "images").mkdir()

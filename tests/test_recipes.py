@@ -57,8 +57,8 @@ def data(tmp_path_factory):
     [
         ("sfm_awgn", "dncnn"),
         ("sfm_awgn", "memnet:sfm"),
-        ("sfm_awgn", "ridnet:released"),
-        ("sfm_n2n", "sfm"),
+        pytest.param("sfm_awgn", "ridnet:released", marks=pytest.mark.slow),
+        pytest.param("sfm_n2n", "sfm", marks=pytest.mark.slow),
         ("sfm_microscopy", "n2n"),
         ("sfm_microscopy", "n2s:sfm"),
         ("sfm_small", "released"),

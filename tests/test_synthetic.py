@@ -43,17 +43,21 @@ class TestFromKind:
         keys = jax.random.split(jax.random.key(3), 2)
         images = jnp.asarray(rng.uniform(size=(2, 20, 17, 3)), jnp.float32)
         options = {"jpeg": {"quality": (30, 30)}, "motion": {"length": (5.0, 5.0), "gamma": 1.0}}
-        result = degradations.from_kind("motion+jpeg", options)(keys, images)
-        first, second = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i) for i in range(2))
-        blurred = degradations.motion_blur(first, images, length=(5.0, 5.0), gamma=1.0)
-        np.testing.assert_array_equal(
-            result, degradations.random_jpeg(second, blurred, quality=(30, 30))
-        )
+
+        def one_by_one(keys, images):
+            fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+            first, second = (fold_in(keys, i) for i in range(2))
+            blurred = degradations.motion_blur(first, images, length=(5.0, 5.0), gamma=1.0)
+            return degradations.random_jpeg(second, blurred, quality=(30, 30))
+
+        result = jax.jit(degradations.from_kind("motion+jpeg", options))(keys, images)
+        np.testing.assert_array_equal(result, jax.jit(one_by_one)(keys, images))
 
     @pytest.mark.parametrize("kind", degradations.KINDS)
     def test_every_kind_works_without_options(self, kind, rng):
         images = jnp.asarray(rng.uniform(size=(1, 9, 24, 3)), jnp.float32)
-        result = degradations.from_kind(kind, {})(jax.random.split(jax.random.key(0), 1), images)
+        degrade = jax.jit(degradations.from_kind(kind, {}))
+        result = degrade(jax.random.split(jax.random.key(0), 1), images)
         assert result.shape == (1, 9, 24, 6 if kind == "dual_pixel" else 3)
         assert not np.array_equal(result[..., :3], images)
 
@@ -97,9 +101,9 @@ def test_one_of_several_rains_for_each_image(rng):
 
 
 class TestPrepare:
-    def batch(self, rng, count=4):
-        clean = rng.uniform(size=(count, 16, 16, 3)).astype(np.float32)
-        return {"clean": jnp.asarray(clean), "mask": jnp.ones(count)}
+    def batch(self, rng):
+        clean = rng.uniform(size=(4, 16, 16, 3)).astype(np.float32)
+        return {"clean": jnp.asarray(clean), "mask": jnp.ones(4)}
 
     @pytest.mark.parametrize("protocol", ["float", "8bit"])
     def test_degraded_by_children_of_the_images_keys(self, rng, protocol):
@@ -107,18 +111,15 @@ class TestPrepare:
         config = config_with(**MOTION, **{"degradation.protocol": protocol, "seed": 5})
         config_lib.validate(config)
         result = prepare(batch, config, step=jnp.int32(7), axis_name=None)
-        key = jax.random.fold_in(jax.random.key(5), 7)
-        for i in range(4):
-            child = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, i), 4), 0)
-            blurred = degradations.motion_blur(
-                child[None], batch["clean"][i : i + 1], length=(3.0, 6.0)
-            )
-            expected = degradations.as_stored(blurred, protocol)[0]
-            np.testing.assert_allclose(result["degraded"][i], expected, atol=1e-6)
+        key, fold_in = jax.random.fold_in(jax.random.key(5), 7), jax.random.fold_in
+        children = jnp.stack([fold_in(fold_in(fold_in(key, i), 4), 0) for i in range(4)])
+        blurred = degradations.motion_blur(children, batch["clean"], length=(3.0, 6.0))
+        expected = degradations.as_stored(blurred, protocol)
+        np.testing.assert_allclose(result["degraded"], expected, atol=1e-6)
         np.testing.assert_array_equal(result["clean"], batch["clean"])
 
     def test_masked_before_it_is_degraded(self, rng):
-        batch = self.batch(rng, count=1)
+        batch = self.batch(rng)
         # A path of length 0 leaves the image as it is: what is left is the mask.
         still = {"motion": {"length": (0.0, 0.0), "gamma": 1.0}}
         config = config_with(**MOTION | {"degradation.options": still, "sfm.rate": 1.0})
@@ -190,8 +191,8 @@ class TestConfig:
         datasets = input_pipeline.create_datasets(config)
         batch = next(datasets["train"].batches())
         assert batch["clean"].shape == (8, 16, 16, 3)
-        result = prepare(batch, config, step=jnp.int32(0), axis_name=None)
-        assert result["degraded"].shape == (8, 16, 16, 6)
+        prepared = functools.partial(prepare, config=config, step=jnp.int32(0), axis_name=None)
+        assert jax.eval_shape(prepared, batch)["degraded"].shape == (8, 16, 16, 6)
         assert next(iter(datasets["eval"]))["clean"].shape[-1] == 3
 
     def test_survives_being_stored(self, tmp_path):
