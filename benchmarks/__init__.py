@@ -2,8 +2,10 @@
 
 A script ``bench_NAME.py`` prints one JSON object a line for each case, by ``run_cases``. It holds
 at least ``benchmark``, ``case`` and either ``value`` and ``unit`` or ``error``; where the same was
-measured with other code, also ``peer`` (what it is), ``peer_value`` and ``ratio``, which is
-``peer_value / value``. Every script takes ``--quick``.
+measured with other code, also ``peer`` (what it is), ``peer_value`` and ``ratio``, our time
+divided by the peer's: below 1 ours is faster. So it is ``value / peer_value`` for times and
+``peer_value / value`` for rates, such as patches a second. Every script takes ``--quick``; those
+that know PyTorch modules of the same maths take ``--peer torch``.
 """
 
 import json
@@ -11,11 +13,13 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+Result = Mapping[str, Any]
 
-def run_cases(benchmark: str, cases: Iterable[tuple[str, Callable[[], Mapping[str, Any]]]]) -> None:
+
+def run_cases(benchmark: str, cases: Iterable[tuple[str, Callable[[], Result]]]) -> None:
     """Measures and prints; ends the program with status 1 if a case failed.
 
     The others are still measured: one broken case should not cost the numbers of all.
@@ -24,16 +28,56 @@ def run_cases(benchmark: str, cases: Iterable[tuple[str, Callable[[], Mapping[st
       benchmark: name of the script, without ``bench_``.
       cases: names, and functions that return ``value``, ``unit`` and whatever explains them.
     """
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine()}
-    failed = False
-    for case, measure in cases:
-        result: Mapping[str, Any]
-        try:
-            result = measure()
-        except Exception as error:
-            traceback.print_exc()
-            failed = True
-            result = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps({"benchmark": benchmark, "case": case, **result, **machine}), flush=True)
-    if failed:
+    results = [run_case(benchmark, case, measure) for case, measure in cases]
+    if any("error" in result for result in results):
         sys.exit(1)
+
+
+def run_case(benchmark: str, case: str, measure: Callable[[], Result]) -> Result:
+    """Measures one case, prints its line and returns what that holds."""
+    try:
+        measured = measure()
+    except Exception as error:
+        traceback.print_exc()
+        measured = {"error": f"{type(error).__name__}: {error}"}
+    result = {
+        "benchmark": benchmark,
+        "case": case,
+        **measured,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        # Where it is not set, most of the time of a small step on CPU goes into mapping memory.
+        "large_pages": "glibc.malloc.hugetlb=1" in os.environ.get("GLIBC_TUNABLES", ""),
+    }
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def against(value: float, peer: str, peer_value: float, *, is_rate: bool = False) -> Result:
+    """The fields of a comparison; ``is_rate`` for numbers of which the higher is better."""
+    ratio = peer_value / value if is_rate else value / peer_value
+    return {"peer": peer, "peer_value": significant(peer_value), "ratio": significant(ratio)}
+
+
+def significant(number: float) -> float:
+    """Four digits, and all of those before the point."""
+    return float(f"{number:.4g}") if abs(number) < 1000 else round(number)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Case, value, unit, and the comparison where there is one."""
+    rows = [("case", "value", "unit", "ours / peer")]
+    for result in results:
+        case = f"{result['benchmark']}: {result['case']}"
+        if "value" not in result:
+            rows.append((case, "skipped" if "skipped" in result else "failed", "", ""))
+            continue
+        value = result["value"]
+        number = f"{value:.0f}" if abs(value) >= 99.5 else f"{value:#.3g}"
+        ratio = f"{result['ratio']:.2f}  ({result['peer']})" if "ratio" in result else ""
+        rows.append((case, number, result["unit"], ratio))
+    first, second, third = (max(len(row[k]) for row in rows) for k in range(3))
+    return "\n".join(
+        f"{case:<{first}}  {value:>{second}}  {unit:<{third}}  {ratio}".rstrip()
+        for case, value, unit, ratio in rows
+    )

@@ -3,17 +3,22 @@
     python -m benchmarks                  # all, quickly
     python -m benchmarks deform_conv      # one or some
 
-Each runs in a process of its own, so that threads and memory of one do not slow the next.
+Each runs in a process of its own, so that threads and memory of one do not slow the next. Where
+PyTorch is installed, it is the peer of those that know it.
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
 from typing import Any
 
+from benchmarks import table
+
 _HERE = pathlib.Path(__file__).resolve().parent
+_WITH_TORCH = ("deform_conv", "networks", "pipeline")
 
 
 def main() -> None:
@@ -25,7 +30,7 @@ def main() -> None:
     if unknown := set(chosen) - set(names):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     results = [result for name in chosen for result in _run(name)]
-    print("\n" + _table(results))
+    print("\n" + table(results))
     failed = [f"{r['benchmark']}: {r['case']}" for r in results if "error" in r]
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
@@ -35,6 +40,8 @@ def _run(name: str) -> list[dict[str, Any]]:
     """Runs one script and passes on what it prints; a script that dies counts as a failed case."""
     results = []
     command = [sys.executable, "-m", f"benchmarks.bench_{name}", "--quick"]
+    if name in _WITH_TORCH and importlib.util.find_spec("torch"):
+        command.append("--peer=torch")
     with subprocess.Popen(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -45,25 +52,6 @@ def _run(name: str) -> list[dict[str, Any]]:
         error = f"ended with status {process.returncode} after {len(results)} cases"
         results.append({"benchmark": name, "case": "the script", "error": error})
     return results
-
-
-def _table(results: list[dict[str, Any]]) -> str:
-    """Case, value, unit, and the comparison where there is one."""
-    rows = [("case", "value", "unit", "peer / ours")]
-    for result in results:
-        case = f"{result['benchmark']}: {result['case']}"
-        if "error" in result:
-            rows.append((case, "failed", "", ""))
-            continue
-        value = result["value"]
-        number = f"{value:.0f}" if abs(value) >= 99.5 else f"{value:#.3g}"
-        ratio = f"{result['ratio']:.2f}  ({result['peer']})" if "ratio" in result else ""
-        rows.append((case, number, result["unit"], ratio))
-    first, second, third = (max(len(row[k]) for row in rows) for k in range(3))
-    return "\n".join(
-        f"{case:<{first}}  {value:>{second}}  {unit:<{third}}  {ratio}".rstrip()
-        for case, value, unit, ratio in rows
-    )
 
 
 if __name__ == "__main__":

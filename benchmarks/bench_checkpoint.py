@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import run_cases
+from benchmarks import against, run_cases
 from configs import default
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
@@ -97,9 +97,7 @@ def _with_saves(measured: _Measured) -> Mapping[str, Any]:
     return {
         "value": round(ours.mean, 2),
         "unit": "ms/step",
-        "peer": "waiting for each save",
-        "peer_value": round(peer.mean, 2),
-        "ratio": round(peer.mean / ours.mean, 3),
+        **against(ours.mean, "waiting for each save", peer.mean),
         "median_ms": _milliseconds(ours.steps),
         "median_during_a_save_ms": _milliseconds(ours.during),
         "throughput_of_steps_alone": round(alone.mean / ours.mean, 3),
@@ -116,9 +114,7 @@ def _one_save(measured: _Measured) -> Mapping[str, Any]:
     return {
         "value": returned,
         "unit": "ms until it returns",
-        "peer": "until it is complete, nothing else running",
-        "peer_value": complete,
-        "ratio": round(complete / returned, 2),
+        **against(returned, "until it is complete, nothing else running", complete),
         "complete_beside_steps_ms": _milliseconds(ours.complete),
         "megabytes": round(measured.megabytes, 1),
         "megabytes_on_disk": round(measured.megabytes_on_disk, 1),

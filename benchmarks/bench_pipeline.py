@@ -2,19 +2,26 @@
 
     python -m benchmarks.bench_pipeline                  # generated JPEG files of 480x320
     python -m benchmarks.bench_pipeline --folder DIR     # your images
+    python -m benchmarks.bench_pipeline --peer torch     # beside torch.utils.data
     python -m benchmarks.bench_pipeline --quick
 
 The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
 device, or added on the host, also after stochastic frequency masking of half of the patches. And
 images that lie on the device, where jitted draws of patches are timed, one batch after another.
+
+The peer of those in memory is a DataLoader over the same images, which crops, turns and adds noise
+where ours does, without workers and with one for each core; the faster counts. All cores may be
+used, so what counts is time on the wall.
 """
 
 import argparse
+import contextlib
 import functools
+import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -22,7 +29,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from benchmarks import run_cases
+from benchmarks import Result, against, run_cases, significant
 from configs import default
 from lcdnet_jax import image_io
 from lcdnet_jax.training import device_data
@@ -31,6 +38,7 @@ from lcdnet_jax.training import device_data
 def main() -> None:
     """Runs the six cases, ``--seconds`` each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--peer", choices=["torch"], help="what to compare with")
     parser.add_argument("--folder", help="clean images; default: generated")
     parser.add_argument("--images", type=int, default=100, help="number to generate")
     parser.add_argument("--crop", type=int, default=128, help="side of a patch")
@@ -46,12 +54,13 @@ def main() -> None:
             _generate(pathlib.Path(scratch), options.images)
         on_host = {"degradation.where": "host"}
         masked = {**on_host, "sfm.where": "host", "sfm.rate": 0.5}
+        peer = functools.cache(functools.partial(_loader, folder, options))
         run_cases(
             "pipeline",
             [
                 (
                     f"{images}, {work}",
-                    functools.partial(_measure, folder, cache_gb, fields, options),
+                    functools.partial(_measure, folder, cache_gb, fields, options, peer),
                 )
                 for images, cache_gb, work, fields in (
                     ("in memory", 4.0, "noise on the device", {}),
@@ -74,8 +83,12 @@ def _generate(folder: pathlib.Path, count: int) -> None:
 
 
 def _measure(
-    folder: str, cache_gb: float, fields: Mapping[str, Any], options: argparse.Namespace
-) -> Mapping[str, Any]:
+    folder: str,
+    cache_gb: float,
+    fields: Mapping[str, Any],
+    options: argparse.Namespace,
+    peer: Callable[[float | None], Mapping[str, float]],
+) -> Result:
     config = default.get_config()
     config.data.train.source = "folder"
     config.data.train.path = folder
@@ -91,16 +104,46 @@ def _measure(
     else:
         assert isinstance(dataset, input_pipeline.TrainDataset)
         batches = dataset.batches()
-        rate = _patches_per_second(lambda step: next(batches), options)
+        rate = _rate_of(batches, options)
         batches.close()  # stops reading ahead, which would slow the next case
+    compared: dict[str, Any] = {}
+    if options.peer and cache_gb and not config.sfm.rate:
+        on_host = config.degradation.where == "host"
+        theirs = peer(config.degradation.sigma_max if on_host else None)
+        best = max(theirs, key=theirs.__getitem__)
+        compared = dict(against(rate, best, theirs[best], is_rate=True))
+        compared["peer_trials"] = {name: significant(trial) for name, trial in theirs.items()}
     return {
         "value": round(rate, 1),
         "unit": "patches/s",
+        **compared,
         "created_in_seconds": round(created, 2),
         "crop": options.crop,
         "batch": options.batch,
         "data": dataset.describe().removeprefix(f"folder {folder}: "),
     }
+
+
+def _loader(folder: str, options: argparse.Namespace, sigma: float | None) -> Mapping[str, float]:
+    """Patches a second of PyTorch's loader, by its name, without and with workers."""
+    from benchmarks import torch_loader
+
+    images = [
+        image_io.convert_channels(image_io.read(path), 3) for path in image_io.find_images(folder)
+    ]
+    if any(image.dtype != np.uint8 or min(image.shape[:2]) < options.crop for image in images):
+        raise ValueError(
+            f"the peer cuts crops of {options.crop} pixels from 8-bit images no smaller; choose "
+            "another --folder or --crop, or measure without --peer"
+        )
+    rates = {}
+    for workers in (0, os.cpu_count() or 1):
+        batches = torch_loader.batches(
+            images, crop=options.crop, batch=options.batch, sigma=sigma, workers=workers
+        )
+        with contextlib.closing(batches):
+            rates[f"torch DataLoader, {workers} workers"] = _rate_of(batches, options)
+    return rates
 
 
 def _drawn_per_second(resident: device_data.ResidentImages, options: argparse.Namespace) -> float:
@@ -111,6 +154,10 @@ def _drawn_per_second(resident: device_data.ResidentImages, options: argparse.Na
     )
     images = jax.device_put(resident, jax.devices()[0])
     return _patches_per_second(lambda step: jax.block_until_ready(draw(images, step)), options)
+
+
+def _rate_of(batches: Iterator[Mapping[str, Any]], options: argparse.Namespace) -> float:
+    return _patches_per_second(lambda step: next(batches), options)
 
 
 def _patches_per_second(

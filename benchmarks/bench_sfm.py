@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import fft
 
-from benchmarks import run_cases
+from benchmarks import against, run_cases
 from configs import sadnet_small
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import sfm
@@ -60,9 +60,7 @@ def _alone(
     return {
         "value": round(ours, 1),
         "unit": "patches/s",
-        "peer": "scipy.fft, one by one",
-        "peer_value": round(peer, 1),
-        "ratio": round(peer / ours, 3),
+        **against(ours, "scipy.fft, one by one", peer, is_rate=True),
         "patch": list(clean.shape[1:]),
     }
 

@@ -1,0 +1,333 @@
+"""Networks, forward and in training: time, memory, compilation; one JSON line per case.
+
+    python -m benchmarks.bench_networks --peer torch     # beside PyTorch modules of the same maths
+    python -m benchmarks.bench_networks --only "sadnet base" --dtype bfloat16
+    python -m benchmarks.bench_networks --quick
+
+A training step is the gradient of the mean squared error and an update of Adam, of a donated
+state; the peer makes the same, and outputs, or the losses of the first steps, are compared before
+anything is timed. Times are those of a step: of a call that makes several, its part. What counts
+is processor time on a CPU, in one thread, and time on the wall elsewhere, see benchmarks/timing.py.
+Compilation is measured once without anything cached, and once more, until the first result, with
+the program in JAX's persistent cache. Neither TensorFlow nor the trainer is needed.
+"""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from benchmarks import Result, run_cases, significant, timing
+from lcdnet_jax import networks
+
+_LEARNING_RATE = 1e-3
+_FIRST_LOSSES = 2  # which are compared; later ones amplify rounding
+_TRACED_CALLS = 5
+# Of what a network adds to images.
+_TOLERANCES = {"float32": 1e-3, "TF32": 3e-2, "bfloat16": 0.1}
+# Of what the loss falls by, which is much less than the loss.
+_LOSS_TOLERANCES = {"float32": 0.05, "TF32": 0.1, "bfloat16": 0.3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        network: Name of the network.
+        preset: Its size, or "" where it has but one.
+        shape: Of the images, ``[N, H, W, C]``.
+        train: A training step rather than a forward pass.
+        dtype: Compute type.
+        steps: Training steps of a call.
+        fields: Other fields of the network.
+        rank: Importance where time is short, 1 before 2.
+    """
+
+    network: str
+    preset: str
+    shape: tuple[int, int, int, int]
+    train: bool = False
+    dtype: str = "float32"
+    steps: int = 1
+    fields: tuple[tuple[str, Any], ...] = ()
+    rank: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the JSON line."""
+        words = [
+            self.network,
+            self.preset,
+            *(f"{field}={value}" for field, value in self.fields),
+            "x".join(map(str, self.shape[:3])),
+            "train" if self.train else "forward",
+            self.dtype,
+        ]
+        several = f", {self.steps} steps a call" if self.steps > 1 else ""
+        return " ".join(filter(None, words)) + several
+
+    def module(self, dtype: str) -> nn.Module:
+        """The network, computing in that type."""
+        preset, channels = self.preset or None, self.shape[3]
+        return networks.create(
+            self.network,
+            preset=preset,
+            **{"channels": channels, "dtype": dtype, **dict(self.fields)},
+        )
+
+
+def _both(network: str, preset: str, shape: tuple[int, int, int, int], **more: Any) -> list[Case]:
+    return [Case(network, preset, shape, train, **more) for train in (True, False)]
+
+
+SETS: Mapping[str, list[Case]] = {
+    "cpu": [
+        *_both("sadnet", "base", (1, 64, 64, 3)),
+        *_both("sadnet", "small", (4, 64, 64, 3)),
+        Case("sadnet", "small", (4, 64, 64, 3), train=True, steps=2),
+        *_both("dncnn", "", (1, 64, 64, 1)),
+        *_both("lcdnet", "tiny", (1, 64, 64, 3)),
+    ],
+    "accelerator": [
+        *_both("sadnet", "base", (16, 128, 128, 3), dtype="bfloat16"),
+        *_both("sadnet", "base", (256, 128, 128, 3), dtype="bfloat16"),
+        *_both("sadnet", "base", (16, 128, 128, 3), rank=2),
+        Case("sadnet", "base", (1, 320, 480, 3), rank=2),
+        Case("sadnet", "base", (1, 1080, 1920, 3), dtype="bfloat16", rank=2),
+        Case("sadnet", "base", (1, 320, 480, 3), dtype="bfloat16", rank=3),
+        Case("sadnet", "base", (16, 128, 128, 3), True, "bfloat16", steps=8, rank=3),
+        *_both("lcdnet", "base", (8, 256, 256, 3), dtype="bfloat16", rank=4),
+        *_both("sadnet", "base", (256, 128, 128, 3), rank=5),
+    ],
+    "tiny": [
+        *_both("sadnet", "small", (2, 16, 16, 3)),
+        Case("dncnn", "", (2, 16, 16, 1), train=True, steps=2, fields=(("depth", 5),)),
+    ],
+}
+
+
+def main() -> None:
+    """Measures the cases of a set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--peer", choices=["torch"], help="what to compare with")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the peer, too")
+    parser.add_argument("--set", choices=SETS, help="cases; default: those for this device")
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="instead of the case's")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time per case")
+    parser.add_argument("--quick", action="store_true", help="two seconds per case, and fewer")
+    options = parser.parse_args()
+    timing.begin()
+    cases = SETS[options.set or timing.default_set()]
+    if options.dtype:
+        cases = [dataclasses.replace(case, dtype=options.dtype) for case in cases]
+    if options.quick:  # without what takes longest to compile
+        cases = [c for c in cases if c.steps == 1 and not (c.train and c.network == "lcdnet")]
+    run_cases(
+        "networks",
+        [
+            (case.name, functools.partial(measure, case, 2.0 if options.quick else options.seconds,
+                                          peer=options.peer, compiled=options.compile))
+            for case in {case.name: case for case in cases}.values()
+            if options.only in case.name
+        ],
+    )  # fmt: skip
+
+
+def measure(
+    case: Case,
+    seconds: float,
+    *,
+    peer: str | None = None,
+    compiled: bool = False,
+    trace: pathlib.Path | None = None,
+) -> Result:
+    """Measures one case.
+
+    Args:
+        case: What.
+        seconds: How long.
+        peer: "torch" or None.
+        compiled: Whether the peer is also tried compiled.
+        trace: Folder for a profile of some calls.
+
+    Returns:
+        Fields of the JSON line.
+
+    Raises:
+        ValueError: The peer computes something else.
+    """
+    module = case.module(case.dtype)
+    variables = random_variables(case.module("float32"))
+    images, target = np.random.default_rng(0).uniform(size=(2, *case.shape)).astype(np.float32)
+    program, run, arguments = (_training if case.train else _forward)(
+        module, variables, images, target, case.steps
+    )
+    call = timing.Call(run, steps=case.steps)
+    with timing.fresh_compilation_cache():
+        numbers, first = _compile(program, arguments, call)
+    with timing.compilations() as again:
+        values = _losses(first, call) if case.train else first
+        timed = timing.compare(
+            call,
+            _peers(case, module, variables, images, target, compiled) if peer else {},
+            functools.partial(_agree, case, values, images),
+            seconds,
+        )
+    if trace:
+        with jax.profiler.trace(trace):
+            for _ in range(_TRACED_CALLS):
+                call()
+    return {
+        **timed,
+        "images_per_s": significant(1e3 * case.shape[0] / timed["value"]),
+        **numbers,
+        **_memory_ratio(numbers, timed),
+        "recompiles": len(again),
+        **timing.described(),
+    }
+
+
+@functools.lru_cache(maxsize=2)  # tracing LCDNet takes seconds
+def random_variables(module: nn.Module) -> Any:
+    """Weights with which all branches count, as NumPy arrays; LCDNet starts with factors of 0."""
+    rng = np.random.default_rng(1)
+
+    def leaf(path: Any, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        values = rng.standard_normal(shape.shape, np.float32)
+        if name == "kernel":  # of several blocks where it has five axes
+            fan_in = np.prod(shape.shape[-4:-1]) if len(shape.shape) > 3 else shape.shape[-2]
+            return values * np.float32(fan_in**-0.5)
+        return np.float32(name in ("scale", "var")) + np.float32(0.1) * values
+
+    return jax.tree_util.tree_map_with_path(leaf, networks.abstract_variables(module))
+
+
+Parts = tuple[Any, Callable[[], Any], tuple[Any, ...]]
+
+
+def _forward(
+    module: nn.Module, variables: Any, images: np.ndarray, target: np.ndarray, steps: int
+) -> Parts:
+    """The jitted function, a call of it, and its arguments."""
+    del target, steps
+    program = jax.jit(module.apply)
+    arguments = jax.device_put((variables, images))
+    return program, lambda: program(*arguments), arguments
+
+
+def _training(
+    module: nn.Module, variables: Any, images: np.ndarray, target: np.ndarray, steps: int
+) -> Parts:
+    """The same of training steps, whose state goes from call to call."""
+    tx = optax.adam(_LEARNING_RATE)
+
+    def loss(params: Any, stats: Any, batch: tuple[Array, Array]) -> tuple[Array, Any]:
+        x, y = batch
+        restored, updates = module.apply(
+            {"params": params, **stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean((restored - y) ** 2), updates
+
+    def step(state: Any, batch: tuple[Array, Array]) -> tuple[Any, Array]:
+        params, stats, moments = state
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params, stats, batch)
+        with jax.numpy_dtype_promotion("standard"):  # Adam's code mixes types
+            updates, moments = tx.update(grads, moments, params)
+        return (optax.apply_updates(params, updates), stats, moments), value
+
+    def several(state: Any, batches: tuple[Array, Array]) -> tuple[Any, Array]:
+        return jax.lax.scan(step, state, batches)
+
+    program = jax.jit(several if steps > 1 else step, donate_argnums=0)
+    params = variables["params"]
+    stats = {name: tree for name, tree in variables.items() if name != "params"}
+    batch = (images, target)
+    if steps > 1:
+        batch = (np.stack([images] * steps), np.stack([target] * steps))
+    state, batch = jax.device_put(((params, stats, tx.init(params)), batch))
+
+    def run() -> Array:
+        nonlocal state
+        state, losses = program(state, batch)
+        return losses
+
+    return program, run, jax.eval_shape(lambda: (state, batch))
+
+
+def _compile(
+    program: Any, arguments: tuple[Any, ...], call: timing.Call
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Times it cold and cached; returns what the first call gives."""
+    start = timing.clock()
+    memory = timing.planned_memory(program.lower(*arguments).compile())
+    cold = timing.clock() - start
+    jax.clear_caches()
+    start = timing.clock()
+    first = np.asarray(call())
+    cached = timing.clock() - start
+    numbers = {
+        "memory_mib": significant(memory / 2**20),
+        "compile_s": round(cold, 2),
+        "compile_cached_s": round(cached, 2),
+    }
+    return numbers, first
+
+
+def _losses(first: np.ndarray, call: timing.Call) -> np.ndarray:
+    losses = [first.ravel()]
+    while sum(map(len, losses)) < _FIRST_LOSSES:
+        losses.append(np.asarray(call()).ravel())
+    return np.concatenate(losses)[:_FIRST_LOSSES]
+
+
+def _peers(
+    case: Case,
+    module: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    target: np.ndarray,
+    compiled: bool,
+) -> Mapping[str, Callable[[], timing.Peer]]:
+    from benchmarks import torch_steps
+
+    return torch_steps.network_makers(
+        case.network,
+        module,
+        variables,
+        images,
+        target if case.train else None,
+        dtype=case.dtype,
+        compiled=compiled,
+    )
+
+
+def _agree(case: Case, ours: np.ndarray, images: np.ndarray, peer: np.ndarray) -> None:
+    precision = "TF32" if case.dtype == "float32" and not timing.on_cpu() else case.dtype
+    if not case.train:
+        timing.check_close("the output", ours, peer, _TOLERANCES[precision], start=images)
+        return
+    timing.check_close("the first loss", ours[0], peer[0], _TOLERANCES[precision])
+    what = "the fall of the loss"
+    timing.check_close(what, ours[1:], peer[1:], _LOSS_TOLERANCES[precision], start=peer[0])
+
+
+def _memory_ratio(numbers: Mapping[str, Any], timed: Result) -> dict[str, float]:
+    if "peer_memory_mib" not in timed:
+        return {}
+    return {"memory_ratio": significant(numbers["memory_mib"] / timed["peer_memory_mib"])}
+
+
+if __name__ == "__main__":
+    main()
