@@ -84,6 +84,10 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
         }
         for version, image in versions.items():
             np.save(output / f"{scored.name}_{version}.npy", image.astype(np.float32))
+        for version in ("noisy", "clean"):  # to try lcdnet-jax restore on
+            file = output / version / f"{scored.name}.png"
+            file.parent.mkdir(exist_ok=True)
+            image_io.write(file, image_io.to_uint8(versions[version]))
         strip = panels.draw_panel(
             [
                 (f"{scored.name}: clean", scored.clean),
@@ -103,6 +107,8 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     print(f"[{evaluator.protocol.describe()}]")
     print(
         f"\nLook at {output}/panel.png. The training took {seconds:.0f} s.\n"
+        f"Files: lcdnet-jax restore {output}/noisy -o restored --checkpoint {output} --reference "
+        f"{output}/clean\n"
         "Next: python train.py --config configs/sadnet_small.py --workdir runs/small trains the "
         "same network longer;\n--config.data.train.source=folder --config.data.train.path=DIR "
         "trains on your own images.",

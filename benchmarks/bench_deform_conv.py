@@ -33,7 +33,7 @@ _NAMES = ("the output", *(f"d/d {name}" for name in ("x", "offset", "mask", "ker
 _TOLERANCES = {"float32": 1e-4, "TF32": 1e-2, "bfloat16": 2e-2}
 
 # Arguments of ``deform_conv2d`` by the name of the variant.
-VARIANTS: Mapping[str, Mapping[str, Any]] = {"": {}}
+VARIANTS: Mapping[str, Mapping[str, Any]] = {"": {}, "low memory": {"low_memory": True}}
 
 Arrays = tuple[Array, ...]
 # (inputs, gradient of the output) -> output, or output and gradients
@@ -75,14 +75,14 @@ class Case:
 
 
 def cases_of(preset: str, batch: int, side: int, *dtypes: str, scales: int = 4) -> list[Case]:
-    """All variants at SADNet's scales, for images of that size."""
+    """SADNet's scales, for images of that size; at the first of them all variants."""
     groups, width = (SADNet.PRESETS[preset][field] for field in ("groups", "width"))
     return [
         Case(preset, batch, side >> scale, width << scale, groups, gradient, dtype, variant)
         for dtype in dtypes
         for scale in range(scales)
         for gradient in (False, True)
-        for variant in VARIANTS
+        for variant in (VARIANTS if scale == 0 else ("",))
     ]
 
 

@@ -90,9 +90,12 @@ def _both(network: str, preset: str, shape: tuple[int, int, int, int], **more: A
     return [Case(network, preset, shape, train, **more) for train in (True, False)]
 
 
+_LOW_MEMORY = (("low_memory", True),)
+
 SETS: Mapping[str, list[Case]] = {
     "cpu": [
         *_both("sadnet", "base", (1, 64, 64, 3)),
+        Case("sadnet", "base", (1, 64, 64, 3), True, fields=_LOW_MEMORY, rank=2),
         *_both("sadnet", "small", (4, 64, 64, 3)),
         Case("sadnet", "small", (4, 64, 64, 3), train=True, steps=2),
         *_both("dncnn", "", (1, 64, 64, 1)),
@@ -106,6 +109,7 @@ SETS: Mapping[str, list[Case]] = {
         Case("sadnet", "base", (1, 1080, 1920, 3), dtype="bfloat16", rank=2),
         Case("sadnet", "base", (1, 320, 480, 3), dtype="bfloat16", rank=3),
         Case("sadnet", "base", (16, 128, 128, 3), True, "bfloat16", steps=8, rank=3),
+        Case("sadnet", "base", (16, 128, 128, 3), True, "bfloat16", fields=_LOW_MEMORY, rank=3),
         *_both("lcdnet", "base", (8, 256, 256, 3), dtype="bfloat16", rank=4),
         *_both("sadnet", "base", (256, 128, 128, 3), rank=5),
     ],
@@ -132,7 +136,8 @@ def main() -> None:
     if options.dtype:
         cases = [dataclasses.replace(case, dtype=options.dtype) for case in cases]
     if options.quick:  # without what takes longest to compile
-        cases = [c for c in cases if c.steps == 1 and not (c.train and c.network == "lcdnet")]
+        slow = [c for c in cases if c.steps > 1 or c.fields or (c.train and c.network == "lcdnet")]
+        cases = [case for case in cases if case not in slow]
     run_cases(
         "networks",
         [

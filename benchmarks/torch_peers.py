@@ -10,8 +10,8 @@ module, positions, transforms, normalisation and softmax then stay in float32, a
 between layers is bfloat16.
 
 Names of parameters are those of :func:`lcdnet_jax.convert.to_torch`. Networks are dictionaries of
-modules, because their layers are numbered. No other file of the benchmarks imports PyTorch;
-import this one only where a peer is asked for.
+modules, because their layers are numbered. As ``torch_steps`` and ``torch_loader``, this file is
+imported only where a peer is asked for.
 """
 
 import functools
@@ -46,7 +46,7 @@ _FIELDS = {
     "dncnn": ("channels", "depth", "features"),
 }  # fmt: skip
 # Fields that change no result of given variables.
-_FREE = {"name", "parent", "dtype", "remat", "zero_init_offsets"}
+_FREE = {"name", "parent", "dtype", "remat", "low_memory", "zero_init_offsets"}
 
 
 def network(

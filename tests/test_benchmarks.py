@@ -1,6 +1,7 @@
 """The counting of multiply-accumulates, which a table of the docs rests on, and other scripts."""
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from benchmarks import (
     accelerator,
     bench_checkpoint,
     bench_deform_conv,
+    bench_layers,
     bench_networks,
     bench_table7,
     macs,
@@ -559,3 +561,14 @@ class TestTorchLoader:
         assert found.any(axis=0).sum() > 20
         noise = 255 * (batch["degraded"] - batch["clean"])
         assert noise.std() == pytest.approx(25, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["conv 2x2 up", "spectral gate", "depthwise 3x3"])
+def test_layers(name):
+    layer = bench_layers.LAYERS[name]
+    small = dataclasses.replace(layer, image=(1, 6, 4, layer.image[3]))
+    result = bench_layers.measure(small, gradient=False, seconds=0.0)
+    assert result["peer"] == layer.peer_name
+    other = dataclasses.replace(small, peer=lambda x, kernel: 2 * layer.peer(x, kernel))
+    with pytest.raises(ValueError, match="would be that of another computation"):
+        bench_layers.measure(other, gradient=False, seconds=0.0)

@@ -1,0 +1,38 @@
+"""Files before and after restoration, side by side, as the README shows them.
+
+lcdnet-jax restore quickstart/noisy -o restored --checkpoint quickstart
+python -m benchmarks.before_after quickstart/noisy restored --output docs/restored.jpg
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+from lcdnet_jax import image_io, panels
+
+_WIDTH = 420
+
+
+def main() -> None:
+    """Reads, draws, writes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=pathlib.Path, help="folder of images")
+    parser.add_argument("after", type=pathlib.Path, help="folder with results of the same names")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="a .jpg or .png file")
+    arguments = parser.parse_args()
+    strips = []
+    for path in sorted(arguments.before.iterdir()):
+        before, after = (
+            image_io.to_float(image_io.read(folder / path.name))
+            for folder in (arguments.before, arguments.after)
+        )
+        pictures = [(f"{path.name}, noisy", before), ("restored", after)]
+        strips.append(panels.draw_panel(pictures, clean=after, width=_WIDTH))
+    image_io.write(arguments.output, np.concatenate(strips), quality=80)
+
+
+if __name__ == "__main__":
+    main()
