@@ -11,7 +11,7 @@ import numpy as np
 
 from lcdnet_jax import image_io, panels
 
-_WIDTH = 420
+_WIDTH = 300
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         )
         pictures = [(f"{path.name}, noisy", before), ("restored", after)]
         strips.append(panels.draw_panel(pictures, clean=after, width=_WIDTH))
-    image_io.write(arguments.output, np.concatenate(strips), quality=80)
+    image_io.write(arguments.output, np.concatenate(strips), quality=75)
 
 
 if __name__ == "__main__":

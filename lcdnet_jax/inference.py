@@ -47,8 +47,8 @@ class Restorer:
             and ``tiling.TILE`` for those of more than ``max_pixels``.
         overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
             Beyond that windows blend over ``tiling.RAMP`` pixels. None: 64, or more for networks
-            that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames of
-            all networks that see parts of the image only agree to 2e-3.
+            that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames agree
+            to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
         max_pixels: Where ``tile`` is None: the largest frame, with its padding, that is restored
             whole; None for no limit.
         bucket: Sides are mirrored up to a multiple of so many pixels. None: up to the next of 64,
