@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, inference, networks, tiling
+from lcdnet_jax import Restorer, cli, image_io, inference, interchange, networks, tiling
 from lcdnet_jax.image_io import ImageError
 
 
@@ -484,3 +484,21 @@ def test_bucket():
     padded = inference.pad_to_bucket(image, 4)
     assert padded[0, ..., 0].tolist() == [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1], [3, 4, 5, 4]]
     assert inference.pad_to_bucket(image, 1).shape == image.shape
+
+
+@pytest.mark.parametrize("name", networks.available())
+def test_every_network_on_the_command_line(rng, tmp_path, name):
+    """From exported parameters, with their card, to a file."""
+    kwargs = _TINY.get(name, {})
+    module = networks.create(name, **kwargs)
+    variables = jax.tree.map(
+        lambda leaf: 0.05 * np.abs(rng.normal(size=leaf.shape)).astype("f"),
+        networks.abstract_variables(module),
+    )
+    interchange.export_params(interchange.describe(name, variables, **kwargs), tmp_path / "net")
+    image = rng.integers(0, 256, (20, 24, 3), np.uint8)
+    image_io.write(tmp_path / "in.png", image)
+    files = f"{tmp_path}/in.png -o {tmp_path}/out.png --checkpoint {tmp_path}/net"
+    cli.main(["restore", *files.split()])
+    expected = Restorer.from_checkpoint(tmp_path / "net")(image)
+    np.testing.assert_array_equal(image_io.read(tmp_path / "out.png"), expected)
