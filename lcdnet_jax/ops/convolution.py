@@ -1,10 +1,10 @@
 """Convolution of stride 1, with gradients that a CPU computes in good time.
 
 The forward pass is XLA's convolution, and so are the gradients on accelerators. XLA's gradients on
-CPU have two faults. That of the kernel is a convolution with a window as large as the image, up
-to eight times slower than the same numbers by matrix products. And inside a loop (``lax.scan``
-over blocks or steps) both gradients lose their fast form, and take 15 to 40 times as long.
-docs/performance.md has the measurements.
+CPU have two faults. That of the kernel is a convolution with a window as large as the image,
+slower than the same numbers by matrix products. And inside a loop (``lax.scan`` over blocks or
+steps) both gradients lose their fast form, and take some 25 times as long. docs/performance.md has
+the measurements.
 """
 
 import functools
