@@ -110,7 +110,8 @@ def get_config() -> ConfigDict:
     config.degradation.spectrum = "white"
     # --- of all but "none" ---
     # What a degraded file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
-    # (clipped and rounded to 256 levels). The same in training and periodic evaluation.
+    # (clipped and rounded to 256 levels). Of several joined by commas, such as "float,8bit", each
+    # training image has one, equally often. Periodic evaluation scores under each of them.
     config.degradation.protocol = "float"
     # Where images are degraded in training: "device" (inside the jitted step) or "host" (tf.data;
     # white noise only).

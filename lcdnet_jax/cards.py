@@ -39,8 +39,9 @@ class Card(TypedDict):
         storage: Type that the parameters were last stored in; whoever loads them gets float32.
         input_range: What black and white are to the weights; images come and go in [0, 1].
         training: The whole configuration of the training; None where there is none.
-        metrics: Scores of that training's newest evaluation: "step", "data", "protocol" (in words),
-            "sigma" (None without a noise level), "psnr" in dB, "ssim" and what else it had.
+        metrics: Scores: "data", "protocol", "sigma" (None without a noise level), "psnr" in dB,
+            "ssim" and what else there is. Of ``eval.py``, where whoever wrote the card gave them;
+            else of the training's newest evaluation, with its "step" and the protocol in words.
         licence: Of the weights, free text.
         notes: Free text.
         origin: The files that the weights come from, "file" and "sha256".

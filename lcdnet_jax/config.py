@@ -20,6 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, losses, networks, sfm
+from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -111,6 +112,13 @@ def _degradation(value: Any) -> str | None:
     )
 
 
+def _protocols(value: Any) -> str | None:
+    names = value.split(",") if isinstance(value, str) else []
+    good = names and len(set(names)) == len(names) and set(names) <= set(NOISE_PROTOCOLS)
+    wanted = f"one of {', '.join(map(repr, NOISE_PROTOCOLS))}, or several of these joined by commas"
+    return None if good else wanted
+
+
 def _kwargs(value: Any) -> str | None:
     good = isinstance(value, Mapping | ConfigDict)
     good = good and not {"name", "channels", "dtype"} & set(value)
@@ -145,7 +153,7 @@ RULES: dict[str, Rule] = {
     ),
     "degradation.sigma_min": _number(0),
     "degradation.sigma_max": _number(0),
-    "degradation.protocol": _choice(*degradations.NOISE_PROTOCOLS),
+    "degradation.protocol": _protocols,
     "degradation.spectrum": _choice(*degradations.SPECTRA),
     "degradation.where": _choice("device", "host"),
     "sfm.rate": _number(0, 1),
@@ -297,6 +305,11 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         problems.append(
             f"config.degradation.spectrum {config.degradation.spectrum!r} is made on the device "
             "only; set config.degradation.where to 'device'"
+        )
+    if "," in config.degradation.protocol and config.degradation.where == "host":
+        problems.append(
+            f"config.degradation.protocol {config.degradation.protocol!r} is drawn for each image, "
+            "on the device only; set config.degradation.where to 'device', or name one protocol"
         )
     problems += _problems_of_degradation(config)
     problems += _problems_of_objective(config)
@@ -576,8 +589,11 @@ def with_later_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         stored: As JSON has it; it is left as it is.
+
+    Returns:
+        The same with those fields, and with tuples where JSON has lists.
     """
-    stored = {k: dict(v) if isinstance(v, Mapping) else v for k, v in stored.items()}
+    stored = _with_tuples(stored)
     optimizer = stored.get("optimizer")
     if isinstance(optimizer, dict) and "halve_every" in optimizer:  # its name before
         optimizer["decay_every"] = optimizer.pop("halve_every")

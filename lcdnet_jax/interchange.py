@@ -18,7 +18,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -161,12 +161,33 @@ def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     return header.card
 
 
+def configuration(card: Card) -> ConfigDict:
+    """How weights were trained; where their card does not say, the network alone.
+
+    Raises:
+        CardError: If what it says is of no version of this library.
+    """
+    if card["training"] is None:
+        return _network_alone(card)
+    try:
+        stored = ConfigDict(config_lib.with_later_fields(card["training"]))
+        config_lib.validate(stored)
+    except (config_lib.ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CardError(
+            f"the card's configuration of the training is not one of this version ({reason}); "
+            "export the weights again"
+        ) from error
+    return stored
+
+
 def export_params(
     source: Path | Weights,
     output: Path,
     *,
     licence: str | None = None,
     notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
     dtype: str | None = None,
     force: bool = False,
     **how: Any,
@@ -178,6 +199,7 @@ def export_params(
         output: The directory to write.
         licence: Of the weights, for the card; None for what the source's says.
         notes: The same.
+        metrics: The same, see :class:`lcdnet_jax.cards.Card` and :func:`scores`.
         dtype: What parameters are stored as: "float32" (None), or "bfloat16" or "float16" for half
             of the size; whoever loads them gets float32. Running statistics stay float32.
         force: Replace ``output`` where it is an earlier one.
@@ -193,7 +215,7 @@ def export_params(
     output = pathlib.Path(os.path.realpath(output))
     _check_free_directory(output, force)
     files.check_folder(output)
-    _, variables, described = _weights(source, how, licence, notes, dtype)
+    _, variables, described = _weights(source, how, licence, notes, metrics, dtype)
     with files.replacing_directory(output, force=force) as made:
         made.mkdir()
         config_lib.save(_network_alone(described), made / "config.json")
@@ -216,6 +238,7 @@ def save_safetensors(
     *,
     licence: str | None = None,
     notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
     dtype: str | None = None,
     force: bool = False,
     **how: Any,
@@ -226,12 +249,38 @@ def save_safetensors(
     bytes. The header has a checksum of the arrays.
     """
     path = _check_free_file(file, _SAFETENSORS, force)
-    _, variables, described = _weights(source, how, licence, notes, dtype)
+    _, variables, described = _weights(source, how, licence, notes, metrics, dtype)
     flat = flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
     entry = json.dumps({"card": described, "sha256": _digest(tensors)}, sort_keys=True)
     _write_file(path, safetensors.numpy.save(tensors, metadata={_ENTRY: entry}), force)
     return described
+
+
+def scores(results: Path) -> list[dict[str, Any]]:
+    """The results of ``eval.py`` as ``metrics`` of a card.
+
+    Args:
+        results: Its ``results.json``.
+
+    Raises:
+        ValueError: If it is not that.
+        OSError: If it cannot be read.
+    """
+    text = pathlib.Path(results).read_bytes()
+    try:
+        return [_metric(row) for row in json.loads(text)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(f"{results} holds no scores; give the results.json of eval.py") from None
+
+
+def _metric(row: Mapping[str, Any]) -> dict[str, Any]:
+    named = ("dataset", "protocol", "mode", "sigma")
+    mode = "" if row["mode"] == "full" else f", {row['mode']}"
+    described = {"data": row["dataset"], "protocol": row["protocol"] + mode, "sigma": row["sigma"]}
+    # null is a score that is not a finite number, such as the SSIM of a tiny image.
+    numbers = {k: v for k, v in row.items() if k not in named and v is not None}
+    return {**described, **numbers}
 
 
 def save_torch(source: Path | Weights, file: Path, *, force: bool = False, **how: Any) -> Card:
@@ -268,6 +317,7 @@ def _weights(
     how: Mapping[str, Any],
     licence: str | None = None,
     notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
     dtype: str | None = None,
 ) -> Weights:
     """What to write, the parameters in the type to write them in."""
@@ -282,11 +332,26 @@ def _weights(
         module, variables, described = load(source, **how)
     stored = {**variables, "params": _cast(variables["params"], dtype)}
     described = Card(**{**described, "storage": dtype})
+    described["training"] = _without_folders(described["training"])
     if licence is not None:
         described["licence"] = licence
     if notes is not None:
         described["notes"] = notes
+    if metrics is not None:
+        described["metrics"] = [dict(row) for row in metrics]
     return Weights(module, stored, cards.check(described, "the card to write"))
+
+
+def _without_folders(training: Any) -> Any:
+    """A configuration whose absolute paths are cut to their names: others have other folders."""
+    if isinstance(training, dict):
+        return {k: _without_folders(v) for k, v in training.items()}
+    if isinstance(training, str) and os.path.isabs(training):  # several are joined by commas
+        return ",".join(
+            os.path.basename(path.rstrip("/")) if os.path.isabs(path) else path
+            for path in training.split(",")
+        )
+    return training
 
 
 def _cast(params: Any, dtype: str) -> Any:
@@ -367,7 +432,9 @@ def _metrics(directory: pathlib.Path, config: ConfigDict, step: int) -> list[dic
         lines = (directory / "metrics.jsonl").read_text(errors="replace").splitlines()
     except OSError:
         return []
-    found: dict[tuple[int, float | None], dict[str, float]] = {}
+    scored = _protocols(config)
+    names = "|".join(re.escape(protocol.name) for protocol in scored)
+    found: dict[tuple[int, str, float | None], dict[str, float]] = {}
     for line in lines:
         try:
             row = json.loads(line)
@@ -375,25 +442,24 @@ def _metrics(directory: pathlib.Path, config: ConfigDict, step: int) -> list[dic
         except (ValueError, KeyError, AttributeError, TypeError):
             continue  # half a line, written when the run was cut off
         for name, value in row.items():
-            match = re.fullmatch(r"eval/(?:sigma(\d[\d.]*)/)?(\w+)", name)
+            match = re.fullmatch(rf"eval/(?:({names})/)?(?:sigma(\d[\d.]*)/)?(\w+)", name)
             if match and isinstance(at, int) and isinstance(value, float) and math.isfinite(value):
-                sigma = None if match[1] is None else float(match[1])
-                found.setdefault((at, sigma), {})[match[2]] = value
-    newest = max((at for at, _ in found if at <= step), default=None)
+                protocol = match[1] or scored[0].name  # named only where there are several
+                sigma = None if match[2] is None else float(match[2])
+                found.setdefault((at, protocol, sigma), {})[match[3]] = value
+    newest = max((at for at, *_ in found if at <= step), default=None)
     if newest is None:
         return []
-    described = {
-        "data": f"{config.data.eval.source} {config.data.eval.path}".strip(),
-        "protocol": _protocol(config).describe(),
-    }
+    data = f"{config.data.eval.source} {config.data.eval.path}".strip()
+    told = {protocol.name: protocol.describe() for protocol in scored}
     return [
-        {"step": at, **described, "sigma": sigma, **scores}
-        for (at, sigma), scores in found.items()
+        {"step": at, "data": data, "protocol": told[protocol], "sigma": sigma, **scores}
+        for (at, protocol, sigma), scores in found.items()
         if at == newest
     ]
 
 
-def _protocol(config: ConfigDict) -> protocols.Protocol:
+def _protocols(config: ConfigDict) -> list[protocols.Protocol]:
     degradation = config.degradation
     return protocols.of_training(
         degradation.kind,

@@ -237,13 +237,13 @@ def get(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> Protocol:
-    """The protocol of the evaluations during a training.
+def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> list[Protocol]:
+    """The protocols of the evaluations during a training, mostly one.
 
     Args:
         kind: ``config.degradation.kind``: "awgn", another of ``degradations.from_kind``, or "none"
             for pairs.
-        protocol: Name of the protocol, where images are degraded.
+        protocol: Name of the protocol where images are degraded, or several joined by commas.
         spectrum: Of noise.
         source: ``config.data.eval.source``, where the images are pairs.
 
@@ -256,10 +256,11 @@ def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> Prot
     """
     if kind == "none":
         pairs = get(for_source(source))
-        return get("pairs") if pairs.aligned else replace(pairs, lpips=False)
+        return [get("pairs") if pairs.aligned else replace(pairs, lpips=False)]
+    chosen = [get(name) for name in protocol.split(",")]
     if kind == "awgn":
-        return get(protocol).with_noise(spectrum=spectrum)
-    return get(protocol).with_degradation(kind)
+        return [one.with_noise(spectrum=spectrum) for one in chosen]
+    return [one.with_degradation(kind) for one in chosen]
 
 
 def for_source(kind: str) -> str:

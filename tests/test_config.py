@@ -154,7 +154,13 @@ class TestRules:
             ("data.train.path", None, "a string"),
             ("data.cache_gb", -0.5, "a number of at least 0"),
             ("degradation.sigma_max", "50", "a number of at least 0"),
-            ("degradation.protocol", "8-bit", "one of 'float', 'clipped', '8bit'"),
+            ("degradation.protocol", "8-bit", "one of 'float', 'clipped', '8bit', or several"),
+            (
+                "degradation.protocol",
+                "float,float",
+                "one of 'float', 'clipped', '8bit', or several",
+            ),
+            ("degradation.protocol", "float,", "one of 'float', 'clipped', '8bit', or several"),
             ("sfm.rate", 1.5, "a number from 0 up to 1"),
             ("sfm.mode", "central", "one of 'targeted', 'uniform', 'random'"),
             ("sfm.center", -0.1, "a number from 0 up to 1"),
@@ -194,6 +200,12 @@ class TestRules:
         assert "sigma_min (30.0) is above sigma_max (20.0); swap them" in error_of(config)
         config.degradation.sigma_max = 30.0
         config_lib.validate(config)
+
+    def test_several_protocols_are_of_the_device(self, config):
+        config.degradation.protocol = "float,8bit"
+        config_lib.validate(config)
+        config.degradation.where = "host"
+        assert "'float,8bit' is drawn for each image, on the device only" in error_of(config)
 
     def test_masking_comes_before_noise(self, config):
         config.sfm.rate = 0.5

@@ -310,11 +310,79 @@ class TestExport:
             {"degradation.kind": "none", "data.eval.source": "realblur_j"},
             {"degradation.kind": "none", "data.eval.source": "dpdd"},
             {"degradation.kind": "motion"},
+            {"degradation.protocol": "float,8bit"},
+            {"degradation.kind": "motion", "degradation.protocol": "8bit,clipped"},
         ):
             config = tiny.get_config()
             config.update_from_flattened_dict(changes)
             evaluation = PeriodicEvaluation(config, networks.create("dncnn"), [], None)
-            assert interchange._protocol(config) == evaluation._evaluator.protocol
+            scored = [evaluator.protocol for evaluator in evaluation._evaluators]
+            assert interchange._protocols(config) == scored
+
+    def test_scores_under_several_protocols(self, tmp_path):
+        config = tiny.get_config()
+        config.degradation.protocol = "float,8bit"
+        config.eval.sigmas = (25.0, 50.0)
+        config.eval.panels = 1
+        lines, panels = [], []
+
+        class Reporter:
+            def scalars(self, step, values):
+                lines.append(json.dumps({"step": step, **values}))
+
+            def panel(self, step, name, image):
+                panels.append(name)
+
+            def say(self, line):
+                pass
+
+        module = networks.create("dncnn", depth=2, features=2, channels=3)
+        clean = np.random.default_rng(0).uniform(size=(16, 16, 3)).astype(np.float32)
+        variables = module.init(jax.random.key(0), clean[None])
+        examples = [{"name": "a", "clean": clean}]
+        PeriodicEvaluation(config, module, examples, Reporter())(7, variables)
+        assert panels == [f"a_{p}_sigma{s}" for p in ("float", "8bit") for s in (25, 50)]
+        (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+        rows = interchange._metrics(tmp_path, config, 7)
+        assert [(row["protocol"].split(":")[0], row["sigma"]) for row in rows] == [
+            *(("float", 25.0), ("float", 50.0), ("8bit", 25.0), ("8bit", 50.0))
+        ]
+        assert len({row["psnr"] for row in rows}) == 4
+
+    def test_folders_stay_out_of_cards(self, run, tmp_path):
+        workdir, _ = run
+        weights = interchange.load(workdir)
+        weights.card["training"]["data"]["train"]["path"] = "/home/me/photos/,more,/x/y"
+        weights.card["training"]["init_from"] = "/home/me/runs/first"
+        training = interchange.export_params(weights, tmp_path / "out")["training"]
+        assert training["data"]["train"]["path"] == "photos,more,y"
+        assert training["init_from"] == "first"
+        assert weights.card["training"]["init_from"] == "/home/me/runs/first"
+
+    def test_scores_of_eval(self, run, tmp_path):
+        workdir, _ = run
+        row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}
+        row |= {"ssim": None, "n": 3}
+        tiled = row | {"mode": "tiled 384/64", "sigma": None}
+        (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
+        metrics = interchange.scores(tmp_path / "results.json")
+        card = interchange.export_params(workdir, tmp_path / "out", metrics=metrics)
+        expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
+        tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
+        assert card["metrics"] == [expected, expected | tiled]
+        for text in ("{", "[1]", '[{"dataset": "a"}]', "3"):
+            (tmp_path / "results.json").write_text(text)
+            with pytest.raises(ValueError, match=r"results\.json holds no scores; give the"):
+                interchange.scores(tmp_path / "results.json")
+
+    def test_configuration_of_a_card(self, run):
+        workdir, _ = run
+        weights = interchange.load(workdir)
+        assert interchange.configuration(weights.card) == config_lib.load(workdir / "config.json")
+        alone = interchange.configuration(weights.card | {"training": None})
+        assert sorted(alone) == ["data", "network"]
+        with pytest.raises(CardError, match="not one of this version"):
+            interchange.configuration(weights.card | {"training": {"steps": 3}})
 
     def test_damaged_sources(self, run, tmp_path):
         workdir, _ = run

@@ -157,7 +157,14 @@ def test_the_line_says_whether_lpips_is_there(monkeypatch, installed, said):
 )
 def test_of_training(kind, source, expected):
     found = protocols.of_training(kind, protocol="8bit", spectrum="high", source=source)
-    assert found == expected
+    assert found == [expected]
+
+
+def test_of_training_with_several():
+    assert protocols.of_training("awgn", protocol="float,8bit", spectrum="white", source="") == [
+        protocols.get("float"),
+        protocols.get("8bit"),
+    ]
 
 
 def test_other_noise():

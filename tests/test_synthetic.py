@@ -118,6 +118,27 @@ class TestPrepare:
         np.testing.assert_allclose(result["degraded"], expected, atol=1e-6)
         np.testing.assert_array_equal(result["clean"], batch["clean"])
 
+    def test_several_protocols_are_drawn_for_each_image(self, rng):
+        batch = {"clean": jnp.asarray(rng.uniform(size=(64, 4, 4, 3)).astype(np.float32))}
+        noise = {"degradation.sigma_min": 50.0, "seed": 5}
+
+        def degraded(protocol, step):
+            config = config_with(**noise, **{"degradation.protocol": protocol})
+            config_lib.validate(config)
+            result = prepare(batch, config, step=jnp.int32(step), axis_name=None)
+            return np.asarray(result["degraded"])
+
+        names = ("float", "8bit")
+        alone = np.stack([degraded(name, 3) for name in names])
+        assert (alone[0] != alone[1]).any(axis=(1, 2, 3)).all()
+        both = degraded("float,8bit", 3)
+        same = (both == alone).all(axis=(2, 3, 4))
+        assert (same.sum(axis=0) == 1).all()
+        assert 20 < same[0].sum() < 44
+        assert (both == degraded("float,8bit", 3)).all()
+        again = (degraded("float,8bit", 4) == degraded("float", 4)).all(axis=(1, 2, 3))
+        assert (again != same[0]).any()
+
     def test_masked_before_it_is_degraded(self, rng):
         batch = self.batch(rng)
         # A path of length 0 leaves the image as it is: what is left is the mask.

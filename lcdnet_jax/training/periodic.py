@@ -1,5 +1,6 @@
 """Periodic evaluation on full images, with scores in the logs and pictures to look at."""
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,31 +30,35 @@ class PeriodicEvaluation:
         self._sigmas: Sequence[float | None] = (
             config.eval.sigmas if degradation.kind == "awgn" else (None,)
         )
-        protocol = protocols.of_training(
-            degradation.kind,
-            protocol=degradation.protocol,
-            spectrum=degradation.spectrum,
-            source=config.data.eval.source,
-        )
-        self._evaluator = Evaluator(
-            protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
-        )
+        self._evaluators = [
+            Evaluator(
+                protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
+            )
+            for protocol in protocols.of_training(
+                degradation.kind,
+                protocol=degradation.protocol,
+                spectrum=degradation.spectrum,
+                source=config.data.eval.source,
+            )
+        ]
 
     def __call__(self, step: int, variables: Mapping[str, Any]) -> None:
         """Evaluates the weights after ``step`` steps, which are in this host's memory."""
         restorer = self._restorer.with_variables(variables)
-        for sigma in self._sigmas:
+        for evaluator, sigma in itertools.product(self._evaluators, self._sigmas):
             begin = time.perf_counter()
-            scored = self._evaluator.score_images(restorer, self._chosen(), sigma=sigma)
-            summary = summarise(self._drawn(step, sigma, scored))
-            prefix = "eval" if sigma is None else f"eval/sigma{sigma:g}"
+            scored = evaluator.score_images(restorer, self._chosen(), sigma=sigma)
+            of = [evaluator.protocol.name] if len(self._evaluators) > 1 else []
+            of += [] if sigma is None else [f"sigma{sigma:g}"]
+            summary = summarise(self._drawn(step, "_".join(["", *of]), scored))
+            prefix = "/".join(["eval", *of])
             scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
             self._reporter.scalars(step, {f"{prefix}/{k}": value for k, value in scores.items()})
             at = "" if sigma is None else f"sigma {sigma:g}: "
             self._reporter.say(
                 f"evaluation after step {step}: {at}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
                 f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
-                f"{time.perf_counter() - begin:.1f} s  [{self._evaluator.protocol.describe()}]"
+                f"{time.perf_counter() - begin:.1f} s  [{evaluator.protocol.describe()}]"
             )
 
     def _chosen(self) -> Iterator[Any]:
@@ -62,11 +67,10 @@ class PeriodicEvaluation:
                 return
             yield example
 
-    def _drawn(self, step: int, sigma: float | None, scored: Iterable[Scored]) -> Iterator[Scored]:
+    def _drawn(self, step: int, of: str, scored: Iterable[Scored]) -> Iterator[Scored]:
         for i, one in enumerate(scored):
             if i < self._config.eval.panels:
-                name = one.name if sigma is None else f"{one.name}_sigma{sigma:g}"
-                self._reporter.panel(step, name, _panel(one))
+                self._reporter.panel(step, one.name + of, _panel(one))
             yield one
 
 

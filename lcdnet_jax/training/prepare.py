@@ -52,7 +52,6 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
     noise = {
         "sigma_min": degradation.sigma_min,
         "sigma_max": degradation.sigma_max,
-        "protocol": degradation.protocol,
         "spectrum": degradation.spectrum,
     }
     batch = dict(batch)
@@ -76,13 +75,15 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
         elif degrades:
             degrade = degradations.from_kind(degradation.kind, degradation.options.to_dict())
             source = degrade(_children(keys, _DEGRADED), source)
-            source = degradations.as_stored(source, degradation.protocol)
+        if degrades:
+            source = _stored(keys, source, degradation.protocol)
         return {**batch, "degraded": source}
 
     # Noisy, then masked; the target is noisy and not masked.
     if degrades:
         copies = 2 if objective == "noise2noise" else 1
-        source, *others = degradations.noisy_copies(keys, batch["clean"], count=copies, **noise)
+        noisy = degradations.noisy_copies(keys, batch["clean"], count=copies, **noise)
+        source, *others = (_stored(keys, copy, degradation.protocol) for copy in noisy)
         target = others[0] if others else source
     else:
         source = target = batch["degraded"]
@@ -108,11 +109,21 @@ def hidden_pixels(height: int, width: int, *, step: Array) -> Array:
 
 # Children of an image's key. Noise is drawn from children 0 and 1, and stays the same when
 # something else is switched on.
-_MASK, _HIDDEN, _DEGRADED = 2, 3, 4
+_MASK, _HIDDEN, _DEGRADED, _STORED = 2, 3, 4, 5
 
 
 def _children(keys: Array, number: int) -> Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def _stored(keys: Array, images: Array, protocol: str) -> Array:
+    """What is left of degraded images in a file, whose protocol each draws if there are several."""
+    stored = [degradations.as_stored(images, name) for name in protocol.split(",")]
+    if len(stored) == 1:
+        return stored[0]
+    draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(stored)))
+    drawn = draw(_children(keys, _STORED))
+    return jax.lax.select_n(jnp.broadcast_to(drawn[:, None, None, None], images.shape), *stored)
 
 
 def _uniform(keys: Array, shape: tuple[int, ...]) -> Array:

@@ -1,0 +1,22 @@
+"""SADNet `small` (0.31 million parameters) for what photographs from cameras have.
+
+Our own recipe: noise of the sensor at any level from hardly any to that of a high sensitivity,
+demosaiced, white-balanced and stored as JPEG, made from clean photographs.
+
+Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo \
+    --config.data.train.path=DIR,
+(DIR holds several hundred photographs; those of scikit-image are added. The comma is theirs.)
+Time and score: not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import sadnet_blind
+
+
+def get_config() -> ConfigDict:
+    """Colour."""
+    config = sadnet_blind.get_config()
+    config.degradation.kind = "camera"
+    config.degradation.protocol = "8bit"
+    return config
