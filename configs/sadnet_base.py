@@ -1,0 +1,34 @@
+"""SADNet `base` (4.2 million parameters) on an accelerator that is lent in short turns.
+
+Our own recipe, not the paper's (that is sadnet_color_awgn.py): images in device memory, no
+TensorFlow, bfloat16, larger batches and a higher learning rate that falls to zero, both kinds of
+noise that users have. Variants: a noise level, or a range of them such as "0-75".
+
+Command: timeout --signal=TERM 8m python train.py --config configs/sadnet_base.py:50 \
+    --workdir runs/base50 --config.data.train.path=DIR,
+The same command again continues where the last one was stopped, to the bit on CPU. DIR holds several
+hundred photographs; those of scikit-image are added, the comma is theirs.
+Time and score: not yet run in full; docs/pretrained.md tells what was tried at a small scale.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import sadnet_blind
+
+
+def get_config(sigmas: str = "50") -> ConfigDict:
+    """Colour; one noise level, in 8-bit units, or the lowest and the highest."""
+    config = sadnet_blind.get_config()
+    low, _, high = sigmas.partition("-")
+    config.degradation.sigma_min, config.degradation.sigma_max = float(low), float(high or low)
+    config.eval.sigmas = (15.0, 25.0, 50.0) if high else (float(low),)
+    config.network.kwargs.preset = "base"
+    config.network.dtype = "bfloat16"
+    config.data.crop = 128
+    config.batch_size = 32
+    config.steps = 40_000
+    config.steps_per_call = 10
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_steps = 1_000
+    config.eval_every = 10_000
+    return config
