@@ -593,8 +593,8 @@ def with_later_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The same with those fields, and with tuples where JSON has lists.
     """
-    stored = _with_tuples(stored)
-    optimizer = stored.get("optimizer")
+    completed: dict[str, Any] = _with_tuples(dict(stored))
+    optimizer = completed.get("optimizer")
     if isinstance(optimizer, dict) and "halve_every" in optimizer:  # its name before
         optimizer["decay_every"] = optimizer.pop("halve_every")
         if optimizer.get("schedule") == "halving":
@@ -602,11 +602,11 @@ def with_later_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in _BEFORE.items():
         section, _, field = name.rpartition(".")
         if section in ("sfm", "parallel"):  # the sections that they may lack
-            stored.setdefault(section, {})
-        holder = stored.get(section) if section else stored
+            completed.setdefault(section, {})
+        holder = completed.get(section) if section else completed
         if isinstance(holder, dict):
             holder.setdefault(field, value)
-    return stored
+    return completed
 
 
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
