@@ -26,7 +26,15 @@ from ml_collections import ConfigDict, config_flags
 from configs import default
 from input_pipeline import EvalDataset, create_eval_dataset, dnd
 from input_pipeline.dnd import DND
-from lcdnet_jax import Restorer, checkpoints, degradations, image_io, protocols
+from lcdnet_jax import (
+    Restorer,
+    checkpoints,
+    degradations,
+    image_io,
+    interchange,
+    pretrained,
+    protocols,
+)
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 
@@ -42,7 +50,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "The same as --workdir; also a directory of lcdnet-jax convert."
+    "checkpoint",
+    None,
+    "The same as --workdir; also a directory or .safetensors file of lcdnet-jax convert or export, "
+    "or the name of pretrained weights.",
 )
 _STEP = flags.DEFINE_integer("step", None, "Step to load; by default the newest.")
 _RAW = flags.DEFINE_boolean("raw", False, "Use the raw parameters even where there is an average.")
@@ -87,7 +98,9 @@ _SPREAD = flags.DEFINE_float(
 )
 _BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
 _LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; by default WORKDIR/eval.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of the results; by default eval/ in the directory."
+)
 _SAVE = flags.DEFINE_boolean("save_images", False, "Also write the restored images as PNG.")
 
 
@@ -108,14 +121,16 @@ def evaluate() -> None:
     given = {path for path in (_WORKDIR.value, _CHECKPOINT.value) if path}
     if len(given) != 1:
         raise ValueError("give one directory, as --workdir or as --checkpoint")
-    workdir = pathlib.Path(given.pop())
-    trained = _with_defaults(config_lib.load(workdir / "config.json"))
+    checkpoint = pretrained.find(given.pop())
+    if not checkpoint.is_dir() and not _OUTPUT.value:
+        raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
+    module, variables, card = interchange.load(checkpoint, ema=not _RAW.value, step=_STEP.value)
+    trained = _with_defaults(interchange.configuration(card))
     config = trained if _CONFIG.value is None else _CONFIG.value
-    module, variables, _ = checkpoints.load_variables(workdir, ema=not _RAW.value, step=_STEP.value)
     modes = {name: _mode_options(name, trained) for name in dict.fromkeys(_MODES.value)}
     for options in modes.values():
         Restorer(module, variables, **options)  # mistakes show before anything is scored
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else workdir / "eval"
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else checkpoint / "eval"
     output.mkdir(parents=True, exist_ok=True)
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
@@ -254,7 +269,7 @@ def _settings(
     if paired and (_SPECTRUM.value or _SPREAD.value):
         raise ValueError("--spectrum and --spread are of noise that is added, but --data has pairs")
     default = protocols.for_source(source) if paired else trained.degradation.protocol
-    asked = _PROTOCOLS.value or [default]
+    asked = _PROTOCOLS.value or default.split(",")
     # What only fits the data sets of the other sort in --data is left to them.
     names = [name for name in asked if (protocols.get(name).noise is None) == paired]
     if paired:

@@ -3,9 +3,9 @@
 Our own recipe: noise of the sensor at any level from hardly any to that of a high sensitivity,
 demosaiced, white-balanced and stored as JPEG, made from clean photographs.
 
-Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo \
-    --config.data.train.path=DIR,
-(DIR holds several hundred photographs; those of scikit-image are added. The comma is theirs.)
+Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo
+with --config.data.train.path=DIR, (several hundred photographs; what stands after the comma, nothing,
+is of those of scikit-image, which are added).
 Time and score: not measured yet.
 """
 

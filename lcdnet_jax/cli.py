@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Image restoration in JAX and Flax.",
         formatter_class=_Formatter,
         epilog="""examples:
-  lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint quickstart
-  lcdnet-jax info quickstart
+  lcdnet-jax restore photo.jpg -o restored.jpg
+  lcdnet-jax models --pretrained
   lcdnet-jax restore --help""",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -136,10 +136,11 @@ def _add_restore(commands: Any) -> argparse.ArgumentParser:
         "stop the others; the exit status is then 1.",
         formatter_class=_Formatter,
         epilog="""examples:
-  lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint quickstart
-  lcdnet-jax restore holiday/ 'more/*.png' -o restored/ --checkpoint quickstart
-  find . -name '*.tiff' | lcdnet-jax restore - -o restored/ --checkpoint quickstart
-  lcdnet-jax restore huge.tif -o out.tif --checkpoint quickstart --tile 512
+  lcdnet-jax restore photo.jpg -o restored.jpg
+  lcdnet-jax restore holiday/ 'more/*.png' -o restored/
+  find . -name '*.tiff' | lcdnet-jax restore - -o restored/
+  lcdnet-jax restore huge.tif -o out.tif --tile 512
+  lcdnet-jax restore scan.png -o clean.png --checkpoint sadnet-color-blind
   lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/""",
     )
     parser.add_argument(
@@ -159,9 +160,10 @@ def _add_restore(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        metavar="DIR",
-        required=True,
-        help="trained network: working directory of train.py, or what convert or export wrote",
+        metavar="CHECKPOINT",
+        help="trained network: working directory of train.py, what convert or export wrote, or the "
+        "name of pretrained weights, which 'lcdnet-jax models --pretrained' lists; by default "
+        "sadnet-photo",
     )
     parser.add_argument(
         "--tile",
@@ -210,19 +212,24 @@ def _quality(text: str) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import inference, interchange, restoring
+    from lcdnet_jax import inference, interchange, pretrained, restoring
 
     jobs = restoring.plan(
         arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
     )
     options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
-    module, variables, _ = interchange.load(arguments.checkpoint)
+    checkpoint = (
+        pretrained.path(pretrained.DEFAULT)
+        if arguments.checkpoint is None
+        else pretrained.find(arguments.checkpoint)
+    )
+    module, variables, _ = interchange.load(checkpoint)
     restorer = inference.Restorer(
         module, variables, **{option: getattr(arguments, option) for option in options}
     )
     if restorer.module.channels == 6:
         raise ValueError(
-            f"{arguments.checkpoint} takes two views of a dual-pixel camera at once, which files "
+            f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
             "do not hold; join them in Python and call Restorer"
         )
     results, failures = [], []
@@ -336,19 +343,45 @@ def _clock(seconds: float) -> str:
 def _add_models(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "models",
-        help="list the networks",
+        help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands for each pixel, "
-        "which is as many billions for each megapixel.",
+        "which is as many billions for each megapixel. Or the weights that are installed with the "
+        "library, of which info tells more.",
         formatter_class=_Formatter,
-        epilog="""example:
-  lcdnet-jax models""",
+        epilog="""examples:
+  lcdnet-jax models
+  lcdnet-jax models --pretrained
+  lcdnet-jax info sadnet-photo""",
     )
+    parser.add_argument("--pretrained", action="store_true", help="list pretrained weights")
     parser.set_defaults(run=_models)
     return parser
 
 
 def _models(arguments: argparse.Namespace) -> None:
+    if arguments.pretrained:
+        _list_pretrained()
+    else:
+        _list_networks()
+
+
+def _list_pretrained() -> None:
+    from lcdnet_jax import interchange, pretrained
+
+    for name in pretrained.names():
+        file = pretrained.path(name)
+        card = interchange.card(file)
+        default = ", used where none are named" if name == pretrained.DEFAULT else ""
+        _say(
+            f"{name}: {_listed({card['network']: None, **card['kwargs']})}, {card['channels']} "
+            f"channels, {card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB"
+            f"{default}"
+        )
+        _say(textwrap.fill(card["notes"], 100, initial_indent="  ", subsequent_indent="  "))
+
+
+def _list_networks() -> None:
     from lcdnet_jax import networks
     from lcdnet_jax.costs import COSTS
 
@@ -370,7 +403,7 @@ def _add_info(commands: Any) -> argparse.ArgumentParser:
         formatter_class=_Formatter,
         epilog="""examples:
   lcdnet-jax info quickstart
-  lcdnet-jax info weights/dncnn""",
+  lcdnet-jax info sadnet-photo""",
     )
     _add_checkpoint(parser)
     parser.set_defaults(run=_info)
@@ -381,14 +414,15 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="working directory of train.py, directory of convert or export, or .safetensors file",
+        help="working directory of train.py, directory of convert or export, .safetensors file, or "
+        "name of pretrained weights",
     )
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import checkpoints, interchange
+    from lcdnet_jax import checkpoints, interchange, pretrained
 
-    path = arguments.checkpoint
+    path = pretrained.find(arguments.checkpoint)
     card = interchange.card(path)
     steps: list[int] = []
     if os.path.isdir(path):
@@ -543,7 +577,7 @@ def _add_export(commands: Any) -> argparse.ArgumentParser:
 examples:
   lcdnet-jax export quickstart -o weights/quickstart --licence CC-BY-4.0
   lcdnet-jax export quickstart -o quickstart.safetensors --dtype bfloat16
-  lcdnet-jax export quickstart -o quickstart.pth
+  lcdnet-jax export sadnet-photo -o photo.pth
   lcdnet-jax export quickstart -o quickstart.jaxprog
   lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512""",
     )
@@ -555,6 +589,11 @@ examples:
     weights = parser.add_argument_group("weights")
     weights.add_argument("--licence", metavar="TEXT", help="of the weights, for the card")
     weights.add_argument("--notes", metavar="TEXT", help="for the card")
+    weights.add_argument(
+        "--scores",
+        metavar="FILE",
+        help="results.json of eval.py, for the card in place of the scores that it has",
+    )
     weights.add_argument(
         "--dtype", metavar="TYPE", help="store as float32, bfloat16 or float16 (not .pth)"
     )
@@ -583,17 +622,16 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import interchange
+    from lcdnet_jax import interchange, pretrained
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
     program = suffix == ".jaxprog" or arguments.saved_model
+    for_weights = ("licence", "notes", "scores", "dtype")
     made_for = {
         "a program": ("size", "platforms") if not program else (),
-        "weights": ("licence", "notes", "dtype") if program else (),
-        "a directory or .safetensors": ("licence", "notes", "dtype")
-        if suffix in (".pth", ".pt")
-        else (),
+        "weights": for_weights if program else (),
+        "a directory or .safetensors": for_weights if suffix in (".pth", ".pt") else (),
     }
     for kind, options in made_for.items():
         for option in options:
@@ -604,7 +642,8 @@ def _export(arguments: argparse.Namespace) -> None:
             f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
             ".jaxprog, or none for a directory"
         )
-    weights = interchange.load(arguments.checkpoint, step=arguments.step)
+    metrics = None if arguments.scores is None else interchange.scores(arguments.scores)
+    weights = interchange.load(pretrained.find(arguments.checkpoint), step=arguments.step)
     if program:
         _export_program(arguments, weights)
     elif suffix in (".pth", ".pt"):
@@ -612,7 +651,7 @@ def _export(arguments: argparse.Namespace) -> None:
     else:
         save = interchange.save_safetensors if suffix else interchange.export_params
         fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
-        save(weights, output, force=arguments.force, **fields)
+        save(weights, output, force=arguments.force, metrics=metrics, **fields)
     _say(f"written      {output}")
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from lcdnet_jax import image_io, interchange, tiling
+from lcdnet_jax import image_io, interchange, pretrained, tiling
 
 # The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
 # published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
@@ -141,6 +141,23 @@ class Restorer:
         """
         module, variables, _ = interchange.load(path, ema=ema, step=step)
         return cls(module, variables, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":
+        """Loads weights that were installed with the library, see ``lcdnet_jax.pretrained``.
+
+        Args:
+            name: Which, one of ``pretrained.names()``.
+            **options: Arguments of :class:`Restorer`.
+
+        Returns:
+            The restorer.
+
+        Raises:
+            PretrainedError: (a ValueError) If there are none of that name, which lists those there
+                are; or their file is missing or damaged.
+        """
+        return cls.from_checkpoint(pretrained.path(name), **options)
 
     @property
     def mode(self) -> str:

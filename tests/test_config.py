@@ -14,7 +14,7 @@ from lcdnet_jax.training.optimizer import make_schedule
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHIPPED = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
-WITH_SIGMA = {"sadnet_color_awgn", "sadnet_gray_awgn", "sadnet_small"}
+WITH_SIGMA = {"sadnet_base", "sadnet_color_awgn", "sadnet_gray_awgn", "sadnet_small"}
 
 
 @pytest.fixture

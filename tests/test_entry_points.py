@@ -414,7 +414,7 @@ class TestEval:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--workdir", "nowhere"], "nowhere/config.json does not exist; give a working"),
+            (["--workdir", "nowhere"], "nowhere does not exist and is not the name of pretrained"),
             ([], "give one directory, as --workdir or as --checkpoint"),
             (["--workdir", "{run}", "--checkpoint", "x"], "give one directory"),
             (["--workdir", "{run}", "--data", "nowhere"], "nowhere: does not exist"),
