@@ -4,8 +4,8 @@ Our own recipe. Half of the crops have unclipped noise and half that of 8-bit fi
 network serves both: trained on unclipped noise alone it loses more than 1 dB on files.
 
 Command: python train.py --config configs/sadnet_blind.py:color --workdir runs/blind
-with --config.data.train.path=DIR, (several hundred photographs; what stands after the comma, nothing,
-is of those of scikit-image, which are added).
+with --config.data.train.path=DIR, (a folder of several hundred photographs; nothing after the comma
+is the path of those of scikit-image, which are added).
 Time and score: not measured yet.
 """
 
