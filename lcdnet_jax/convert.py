@@ -53,8 +53,8 @@ class _Layout:
 
 
 def _numbered(path: str) -> str:
-    """Members of a PyTorch list: body_2 -> body.2."""
-    return re.sub(r"_(\d+)\b", r".\1", path)
+    """Members of PyTorch lists: body_2 -> body.2, tail_0_2 -> tail.0.2."""
+    return re.sub(r"_(\d+)", r".\1", path)
 
 
 def _sequential(path: str) -> str:
@@ -72,6 +72,7 @@ def _attributes(path: str) -> str:
 # Networks that are not here keep their names, and have nothing special.
 _LAYOUTS = {
     "dncnn": _Layout(rename=_sequential),
+    "kmsr": _Layout(stacked=r"resblock_layer\b"),
     "lcdnet": _Layout(stacked=r"\w+\.blocks\b", rename=_attributes),
     "memnet": _Layout(rename=_numbered),
     # The official class makes a BatchNorm after each first convolution and does not call it.
@@ -81,8 +82,17 @@ _LAYOUTS = {
             "distance_bn", "n3aggregation.aggregation.nnn.bn"
         ),
     ),
+    # One list holds a group's blocks and the convolution after them.
+    "rcan": _Layout(
+        stacked=r"body_\d+\.blocks\b",
+        rename=lambda path: _numbered(path).replace(".blocks.", ".body."),
+    ),
     "ridnet": _Layout(
         rename=lambda path: re.sub(r"\b(head|c[12])$", r"\1.body.0", _numbered(path))
+    ),
+    # ESRGAN's own layers for enlarging, which the code of frequency masking keeps and never calls.
+    "rrdb": _Layout(
+        dead=r"(upconv[1-4]|HRconv|conv_last)\..*", stacked=r"RRDB_trunk\b", rename=_numbered
     ),
     "sadnet": _Layout(
         transposed=r"up[1-3]",

@@ -5,10 +5,12 @@ Stored, because counting takes minutes.
 
 from collections.abc import Mapping
 
-# Network -> preset, "" where it has none -> parameters, multiply-accumulates for a pixel.
+# Network -> preset, "" where it has none -> parameters, multiply-accumulates for a pixel of the
+# input image: where a network enlarges, of the small one.
 COSTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "buifd": {"": (1_075_040, 1_072_480)},
     "dncnn": {"": (556_032, 554_112)},
+    "kmsr": {"": (1_185_152, 1_183_104)},
     "lcdnet": {
         "tiny": (3_320_076, 59_729),
         "small": (22_232_428, 322_985),
@@ -17,7 +19,9 @@ COSTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     },
     "memnet": {"": (194_922, 191_160)},
     "n3net": {"": (705_511, 702_720)},
+    "rcan": {"base": (15_590_049, 15_898_178), "small": (251_601, 364_320)},
     "ridnet": {"": (1_497_045, 1_492_098)},
+    "rrdb": {"": (16_880_321, 17_317_440)},
     "sadnet": {"small": (307_283, 32_428), "base": (4_234_723, 306_764)},
     "unet_n2n": {"": (987_408, 171_353)},
 }

@@ -14,6 +14,8 @@ from lcdnet_jax.degradations.defocus import defocus, disk_kernels, dual_pixel
 from lcdnet_jax.degradations.downsample import downsample, gaussian_downsample, gaussian_kernels
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import SUBSAMPLINGS, jpeg, random_jpeg
+from lcdnet_jax.degradations.kernel_code import encode_kernels, fit_kernel_code
+from lcdnet_jax.degradations.kernels import KERNELS, random_kernels, read_kernels
 from lcdnet_jax.degradations.kinds import KINDS, from_kind
 from lcdnet_jax.degradations.motion import camera_paths, motion_blur, path_kernels
 from lcdnet_jax.degradations.noise import (
@@ -27,8 +29,13 @@ from lcdnet_jax.degradations.noise import (
     varying_sigma,
 )
 from lcdnet_jax.degradations.rain import RAINS, Rain, rain
+from lcdnet_jax.degradations.resize import BICUBIC, bicubic
+from lcdnet_jax.degradations.super_resolution import DOWNSAMPLINGS, low_resolution
 
 __all__ = [
+    "BICUBIC",
+    "DOWNSAMPLINGS",
+    "KERNELS",
     "KINDS",
     "NOISE_PROTOCOLS",
     "RAINS",
@@ -38,6 +45,7 @@ __all__ = [
     "Step",
     "as_stored",
     "awgn",
+    "bicubic",
     "blind_awgn",
     "camera_noise",
     "camera_paths",
@@ -47,11 +55,14 @@ __all__ = [
     "disk_kernels",
     "downsample",
     "dual_pixel",
+    "encode_kernels",
     "filter_images",
+    "fit_kernel_code",
     "from_kind",
     "gaussian_downsample",
     "gaussian_kernels",
     "jpeg",
+    "low_resolution",
     "mosaic",
     "motion_blur",
     "noisy_copies",
@@ -59,6 +70,8 @@ __all__ = [
     "poisson_gaussian",
     "rain",
     "random_jpeg",
+    "random_kernels",
+    "read_kernels",
     "shape_noise",
     "varying_sigma",
 ]

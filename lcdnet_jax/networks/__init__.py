@@ -9,7 +9,12 @@ Every network is a ``flax.linen.Module`` with the same calls::
 ``x`` is floating point in [0, 1], NHWC; the result has ``x``'s type and is not clipped.
 ``train`` and ``axis_name`` (the mapped axis over which batch statistics are averaged) matter
 only to networks with batch normalisation. A module tells its ``channels`` and, where it
-enlarges, its ``scale``. ``dtype`` is the compute type; parameters are float32.
+enlarges, its ``scale``: its result is ``[N, H * scale, W * scale, C]``. ``dtype`` is the compute
+type; parameters are float32.
+
+Super-resolution is trained with networks that take or give something else than one image:
+:class:`Discriminator`, and :class:`Predictor`, :class:`Corrector` and :class:`SFTMD`. Make them by
+their classes; the registry does not have them.
 """
 
 import dataclasses
@@ -21,20 +26,28 @@ import jax.numpy as jnp
 
 from lcdnet_jax.networks.buifd import BUIFD
 from lcdnet_jax.networks.dncnn import DnCNN
+from lcdnet_jax.networks.esrgan import Discriminator
+from lcdnet_jax.networks.ikc import SFTMD, Corrector, Predictor
+from lcdnet_jax.networks.kmsr import KMSR
 from lcdnet_jax.networks.lcdnet import LCDNet
 from lcdnet_jax.networks.memnet import MemNet
 from lcdnet_jax.networks.n3net import N3Net
+from lcdnet_jax.networks.rcan import RCAN
 from lcdnet_jax.networks.ridnet import RIDNet
+from lcdnet_jax.networks.rrdb import RRDB
 from lcdnet_jax.networks.sadnet import SADNet
 from lcdnet_jax.networks.unet_n2n import UnetN2N
 
 _REGISTRY: dict[str, type[nn.Module]] = {
     "buifd": BUIFD,
     "dncnn": DnCNN,
+    "kmsr": KMSR,
     "lcdnet": LCDNet,
     "memnet": MemNet,
     "n3net": N3Net,
+    "rcan": RCAN,
     "ridnet": RIDNet,
+    "rrdb": RRDB,
     "sadnet": SADNet,
     "unet_n2n": UnetN2N,
 }
@@ -90,10 +103,17 @@ def abstract_variables(module: nn.Module) -> dict[str, Any]:
 
 __all__ = [
     "BUIFD",
+    "KMSR",
+    "RCAN",
+    "RRDB",
+    "SFTMD",
+    "Corrector",
+    "Discriminator",
     "DnCNN",
     "LCDNet",
     "MemNet",
     "N3Net",
+    "Predictor",
     "RIDNet",
     "SADNet",
     "UnetN2N",

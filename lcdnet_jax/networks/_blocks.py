@@ -1,5 +1,6 @@
-"""What several networks share: checks of fields and images, convolution, normalisation."""
+"""What several networks share: checks of fields and images, and layers."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ Initializer = Callable[..., Any]
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+# Scale of a network: factors of its pixel shuffles.
+_SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
+
 
 def clipped_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """Start of BatchNorm scales in the SFM code: N(0, 2 / (9 * 64)) clipped to +-0.025."""
@@ -34,6 +38,13 @@ def check_fields(module: nn.Module, **least: int) -> None:
                 f"{type(module).__name__} {field} must be an integer of at least {minimum}, "
                 f"got {value!r}"
             )
+
+
+def check_scale(module: nn.Module) -> None:
+    """Raises ValueError unless the field ``scale`` is one that :func:`upsample` has."""
+    scale = module.scale
+    if not isinstance(scale, int) or scale not in _SHUFFLES:
+        raise ValueError(f"{type(module).__name__} scale must be 2, 3 or 4, got {scale!r}")
 
 
 def check_image(x: Array, name: str, channels: int) -> None:
@@ -88,22 +99,106 @@ def conv(
     kernel_init: Initializer = kaiming_normal,
 ) -> Array:
     """Zero-padded ``size`` x ``size`` convolution; a bias starts as PyTorch's do."""
-    limit = (size * size * x.shape[-1]) ** -0.5
-
-    def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
-
     layer = Conv(
         features,
         size,
         dilation,
         use_bias=bias,
         kernel_init=kernel_init,
-        bias_init=bias_init,
+        bias_init=_torch_bias(size * size * x.shape[-1]),
         dtype=dtype,
         name=name,
     )
     return layer(x)
+
+
+# As PyTorch makes a convolution when told nothing else.
+torch_conv = functools.partial(conv, bias=True, kernel_init=torch_default)
+
+
+def conv_down(
+    x: Array, features: int, size: int, *, dtype: DTypeLike, name: str, bias: bool = True
+) -> Array:
+    """Convolution of stride 2 that starts as :func:`torch_conv`: ``[N, H // 2, W // 2, features]``.
+
+    With an odd ``size`` sides are rounded up, with an even one down. Zeros are added alike on all
+    four sides, as PyTorch does; JAX's "SAME" adds fewer before than after where a side is even.
+    """
+    layer = nn.Conv(
+        features,
+        (size, size),
+        strides=2,
+        padding=(size - 1) // 2,
+        use_bias=bias,
+        kernel_init=torch_default,
+        bias_init=_torch_bias(size * size * x.shape[-1]),
+        dtype=dtype,
+        name=name,
+    )
+    return layer(x)
+
+
+def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Array:
+    """Dense layer that starts as PyTorch's."""
+    bias_init = _torch_bias(x.shape[-1])
+    layer = nn.Dense(
+        features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name
+    )
+    return layer(x)
+
+
+def _torch_bias(fan_in: int) -> Initializer:
+    """PyTorch's default start of biases, which have no shape to tell the inputs of their layer."""
+    limit = fan_in**-0.5
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+def lrelu(x: Array) -> Array:
+    """Leaky ReLU of slope 0.2."""
+    return nn.leaky_relu(x, negative_slope=0.2)
+
+
+def repeat(block: nn.Module, x: Array, times: int, *inputs: Array) -> Array:
+    """Equal blocks one after the other: ``x = block(x, *inputs)``, each time by other parameters.
+
+    One loop over stacked parameters (``nn.scan``), compiled once.
+    """
+    loop = nn.scan(
+        lambda block, carry, *inputs: (block(carry, *inputs), None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=times,
+    )
+    y, _ = loop(block, x, *inputs)
+    return y
+
+
+def upsample(
+    x: Array,
+    scale: int,
+    *,
+    dtype: DTypeLike,
+    name: str,
+    activation: Callable[[Array], Array] = lambda x: x,
+) -> Array:
+    """``[N, scale H, scale W, C]``: convolutions to more channels, which then become pixels."""
+    for i, factor in enumerate(_SHUFFLES[scale]):
+        wide = torch_conv(x, factor**2 * x.shape[-1], dtype=dtype, name=f"{name}_{2 * i}")
+        x = activation(pixel_shuffle(wide, factor))
+    return x
+
+
+def pixel_shuffle(x: Array, factor: int) -> Array:
+    """``[N, H, W, C f f]`` -> ``[N, f H, f W, C]``, in PyTorch's order of channels."""
+    n, height, width, channels = x.shape
+    channels //= factor**2
+    x = x.reshape(n, height, width, channels, factor, factor).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, factor * height, factor * width, channels)
 
 
 def batch_norm(

@@ -1,0 +1,261 @@
+"""IKC: super-resolution that estimates the blur kernel and corrects it by what it sees.
+
+Gu, Lu, Zuo and Dong, "Blind Super-Resolution With Iterative Kernel Correction", CVPR 2019
+(arXiv 1904.03377), as in the code of stochastic frequency masking (ECCV 2020, arXiv 2003.07119).
+Three networks are used in turn, the last two again and again::
+
+    code = Predictor()(low)                 # a guess of the kernel
+    restored = SFTMD()(low, code)
+    code = Corrector()(restored, code)      # a better one, by the traces the wrong one leaves
+    restored = SFTMD()(low, code)
+
+A code is the kernel's coefficients by principal components. None is image to image by itself, so
+they are not among ``networks.available()``.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import (
+    check_fields,
+    check_image,
+    check_scale,
+    conv_down,
+    lrelu,
+    repeat,
+    torch_conv,
+    torch_dense,
+    upsample,
+)
+from lcdnet_jax.ops.precision import at_least_float32
+
+_MODULATION = 32
+
+
+class Predictor(nn.Module):
+    """Guesses the code of the kernel from the low-resolution image alone.
+
+    Start as PyTorch's default.
+
+    Attributes:
+        channels: Channels of the image.
+        features: Channels inside.
+        code_length: Numbers of a code.
+        dtype: Compute type. The mean stays in float32.
+    """
+
+    channels: int = 3
+    features: int = 64
+    code_length: int = 10
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, code_length=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Guesses the codes of the kernels.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+            train: Unused.
+            axis_name: Unused.
+
+        Returns:
+            ``[N, code_length]`` float32.
+
+        Raises:
+            ValueError: For images of another shape.
+            TypeError: For images that are not floating point.
+        """
+        del train, axis_name
+        check_image(x, "Predictor", self.channels)
+        widths = (*(5 * (self.features,)), self.code_length)
+        y = _convolutions(x, widths, halved_at=(3,), dtype=self.dtype)
+        return y.astype(at_least_float32(self.dtype)).mean(axis=(1, 2))
+
+
+class Corrector(nn.Module):
+    """Improves a code by the image that :class:`SFTMD` made of it.
+
+    Start as PyTorch's default.
+
+    Attributes:
+        channels: Channels of the image.
+        features: Channels inside.
+        code_length: Numbers of a code.
+        dtype: Compute type. Codes and the mean stay in float32.
+    """
+
+    channels: int = 3
+    features: int = 64
+    code_length: int = 10
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, code_length=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Array, code: Array, *, train: bool = False, axis_name: str | None = None
+    ) -> Array:
+        """Adds its correction to codes.
+
+        Args:
+            x: Restored images at high resolution ``[N, H, W, channels]``, floating point in
+                [0, 1].
+            code: ``[N, code_length]``, those that they were restored with.
+            train: Unused.
+            axis_name: Unused.
+
+        Returns:
+            Corrected codes ``[N, code_length]``, float32.
+
+        Raises:
+            ValueError: For images or codes of another shape.
+            TypeError: For images or codes that are not floating point.
+        """
+        del train, axis_name
+        check_image(x, "Corrector", self.channels)
+        _check_code(code, x, "Corrector", self.code_length)
+        seen = _convolutions(x, 7 * (self.features,), halved_at=(1, 3), dtype=self.dtype)
+
+        exact = at_least_float32(self.dtype)
+        code = code.astype(exact)
+        known = lrelu(torch_dense(code, self.features, dtype=exact, name="code_dense_0"))
+        known = lrelu(torch_dense(known, self.features, dtype=exact, name="code_dense_2"))
+
+        y = jnp.concatenate([seen, _as_map(known, seen)], axis=-1)
+        y = lrelu(torch_conv(y, 2 * self.features, 1, dtype=self.dtype, name="global_dense_0"))
+        y = lrelu(torch_conv(y, self.features, 1, dtype=self.dtype, name="global_dense_2"))
+        y = torch_conv(y, self.code_length, 1, dtype=self.dtype, name="global_dense_4")
+        return code + y.astype(exact).mean(axis=(1, 2))
+
+
+class SFTMD(nn.Module):
+    """Super-resolution for a known kernel, whose code modulates the features.
+
+    Start as PyTorch's default. The official class holds its residual blocks twice and uses them
+    once; these are the ones in use.
+
+    Attributes:
+        channels: Channels of the image.
+        scale: How many times larger the result is, 2, 3 or 4.
+        features: Channels inside.
+        blocks: Residual blocks.
+        code_length: Numbers of a code.
+        dtype: Compute type.
+    """
+
+    channels: int = 3
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    code_length: int = 10
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, blocks=1, code_length=1)
+        check_scale(self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Array, code: Array, *, train: bool = False, axis_name: str | None = None
+    ) -> Array:
+        """Enlarges images whose kernels are known.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+            code: ``[N, code_length]``, of their kernels.
+            train: Do not clip. The official code clips in training too, where a clipped pixel
+                has no gradient.
+            axis_name: Unused.
+
+        Returns:
+            ``[N, scale H, scale W, channels]`` of ``x``'s type, clipped to [0, 1].
+
+        Raises:
+            ValueError: For images or codes of another shape.
+            TypeError: For images or codes that are not floating point.
+        """
+        del axis_name
+        check_image(x, "SFTMD", self.channels)
+        _check_code(code, x, "SFTMD", self.code_length)
+        y = lrelu(torch_conv(x, self.features, dtype=self.dtype, name="conv1"))
+        y = lrelu(torch_conv(y, self.features, dtype=self.dtype, name="conv2"))
+        before = torch_conv(y, self.features, dtype=self.dtype, name="conv3")
+
+        code = _as_map(code, before)
+        y = repeat(SFTBlock(dtype=self.dtype, name="blocks"), before, self.blocks, code)
+        y = SFT(dtype=self.dtype, name="sft")(before + y, code)
+        y = torch_conv(y, self.features, dtype=self.dtype, name="conv_mid")
+        y = upsample(y, self.scale, dtype=self.dtype, activation=lrelu, name="upscale")
+        y = torch_conv(y, self.channels, 9, dtype=self.dtype, name="conv_output").astype(x.dtype)
+        return y if train else jnp.clip(y, 0, 1)
+
+
+class SFTBlock(nn.Module):
+    """Two modulated convolutions, plus the input."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, code: Array) -> Array:
+        y = x
+        for i in (1, 2):
+            y = nn.relu(SFT(dtype=self.dtype, name=f"sft{i}")(y, code))
+            y = torch_conv(y, x.shape[-1], dtype=self.dtype, name=f"conv{i}")
+        return x + y
+
+
+class SFT(nn.Module):
+    """Spatial feature transform: features times a factor plus a shift, each from them and code.
+
+    ``code`` is a map, ``[N, H, W, code_length]`` as ``x`` is ``[N, H, W, C]``.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, code: Array) -> Array:
+        both = jnp.concatenate([x, code], axis=-1)
+        factor, shift = (self._from(both, x.shape[-1], name) for name in ("mul", "add"))
+        return x * jax.nn.sigmoid(factor) + shift
+
+    def _from(self, both: Array, features: int, name: str) -> Array:
+        y = lrelu(torch_conv(both, _MODULATION, dtype=self.dtype, name=f"{name}_conv1"))
+        return torch_conv(y, features, dtype=self.dtype, name=f"{name}_conv2")
+
+
+def _convolutions(
+    x: Array, widths: tuple[int, ...], *, halved_at: tuple[int, ...], dtype: DTypeLike
+) -> Array:
+    """5x5 convolutions, a leaky ReLU after each, some of stride 2; call from a compact method."""
+    for i, width in enumerate(widths):
+        layer = conv_down if i in halved_at else torch_conv
+        x = lrelu(layer(x, width, 5, dtype=dtype, name=f"ConvNet_{2 * i}"))
+    return x
+
+
+def _as_map(code: Array, like: Array) -> Array:
+    """``[N, L]`` at every pixel of ``like [N, H, W, C]``, in its type: ``[N, H, W, L]``."""
+    shape = (*like.shape[:3], code.shape[-1])
+    return jnp.broadcast_to(code.astype(like.dtype)[:, None, None], shape)
+
+
+def _check_code(code: Array, x: Array, name: str, length: int) -> None:
+    """Raises ValueError or TypeError unless ``code`` is ``[N, length]``, floating point."""
+    if code.shape != (x.shape[0], length):
+        raise ValueError(
+            f"{name}(code_length={length}) takes a code for each image, [{x.shape[0]}, {length}], "
+            f"got shape {code.shape}; encode the kernels with {length} components, or create the "
+            "network with another code_length"
+        )
+    if not jnp.issubdtype(code.dtype, jnp.floating):
+        raise TypeError(f"{name} takes floating-point codes, got {code.dtype}; do not round them")

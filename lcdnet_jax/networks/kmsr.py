@@ -1,0 +1,63 @@
+"""KMSR: residual blocks that sharpen an image which was enlarged before.
+
+Zhou and Süsstrunk, "Kernel Modeling Super-Resolution on Real Low-Resolution Images", ICCV 2019,
+as in the code of stochastic frequency masking (ECCV 2020, arXiv 2003.07119).
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv, repeat
+
+# PyTorch's xavier_uniform_ with the gain of ReLU, the square root of 2.
+_xavier = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+
+
+class KMSR(nn.Module):
+    """Residual blocks between two convolutions; the same size out, the image itself, no residual.
+
+    Images in [0, 1], already as large as the result shall be: enlarge them before, by bicubic
+    interpolation as for its training. Start as in the SFM code: Xavier uniform weights with gain
+    sqrt(2), PyTorch's default biases.
+
+    Attributes:
+        channels: Channels of the image.
+        features: Channels inside.
+        blocks: Residual blocks.
+        dtype: Compute type.
+    """
+
+    channels: int = 3
+    features: int = 64
+    blocks: int = 16
+    dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, features=1, blocks=1)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
+        del train, axis_name
+        check_image(x, "KMSR", self.channels)
+        y = conv(x, self.features, dtype=self.dtype, kernel_init=_xavier, name="input")
+        y = repeat(Block(dtype=self.dtype, name="resblock_layer"), nn.relu(y), self.blocks)
+        y = conv(y, self.channels, dtype=self.dtype, kernel_init=_xavier, name="output")
+        return y.astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Two convolutions, the input added before the last ReLU."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x
+        for name in ("conv1", "conv2"):
+            y = nn.relu(y) if name == "conv2" else y
+            y = conv(y, x.shape[-1], dtype=self.dtype, bias=True, kernel_init=_xavier, name=name)
+        return nn.relu(x + y)

@@ -1,0 +1,120 @@
+"""RCAN: very deep super-resolution by residual groups with channel attention.
+
+Zhang, Li, Li, Wang, Zhong and Fu, "Image Super-Resolution Using Very Deep Residual Channel
+Attention Networks", ECCV 2018 (arXiv 1807.02758), as in the code of stochastic frequency masking
+(ECCV 2020, arXiv 2003.07119): images in [0, 1], and no mean of a data set that is taken off.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from lcdnet_jax.networks._blocks import (
+    check_fields,
+    check_image,
+    check_scale,
+    repeat,
+    torch_conv,
+    upsample,
+)
+from lcdnet_jax.ops.precision import at_least_float32
+
+_REDUCTION = 16
+
+
+class RCAN(nn.Module):
+    """Groups of residual blocks at low resolution, then pixel shuffles.
+
+    The output is the enlarged image itself, not a residual. Start as PyTorch's default.
+
+    The channel attention averages over the whole image, so a tile is restored a little
+    differently from the same pixels of a larger image.
+
+    Attributes:
+        channels: Channels of the image.
+        scale: How many times larger the result is, 2, 3 or 4.
+        groups: Residual groups.
+        blocks: Residual blocks of a group.
+        features: Channels inside, a multiple of 16.
+        dtype: Compute type. Means and the attention weights stay in float32.
+    """
+
+    channels: int = 1
+    scale: int = 4
+    groups: int = 10
+    blocks: int = 20
+    features: int = 64
+    dtype: DTypeLike = jnp.float32
+
+    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "base": {"groups": 10, "blocks": 20, "features": 64},
+        "small": {"groups": 2, "blocks": 4, "features": 32},
+    }
+
+    def __post_init__(self) -> None:
+        check_fields(self, channels=1, groups=1, blocks=1, features=1)
+        check_scale(self)
+        if self.features % _REDUCTION:
+            raise ValueError(
+                f"RCAN features {self.features} is not divisible by {_REDUCTION}, the reduction "
+                f"of its channel attention; use a multiple of {_REDUCTION}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Enlarges ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here."""
+        del train, axis_name
+        check_image(x, "RCAN", self.channels)
+        head = torch_conv(x, self.features, dtype=self.dtype, name="head_0")
+        y = head
+        for i in range(self.groups):
+            y = Group(self.blocks, dtype=self.dtype, name=f"body_{i}")(y)
+        y = head + torch_conv(y, self.features, dtype=self.dtype, name=f"body_{self.groups}")
+        y = upsample(y, self.scale, dtype=self.dtype, name="tail_0")
+        return torch_conv(y, self.channels, dtype=self.dtype, name="tail_1").astype(x.dtype)
+
+
+class Group(nn.Module):
+    """Residual blocks and a convolution, plus the input."""
+
+    blocks: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = repeat(Block(dtype=self.dtype, name="blocks"), x, self.blocks)
+        return x + torch_conv(y, x.shape[-1], dtype=self.dtype, name=f"body_{self.blocks}")
+
+
+class Block(nn.Module):
+    """Two convolutions and channel attention, plus the input."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = nn.relu(torch_conv(x, x.shape[-1], dtype=self.dtype, name="body_0"))
+        y = torch_conv(y, x.shape[-1], dtype=self.dtype, name="body_2")
+        return x + ChannelAttention(dtype=self.dtype, name="body_3")(y)
+
+
+class ChannelAttention(nn.Module):
+    """Weighs each channel by a function of all channels' means over the image."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        exact = at_least_float32(self.dtype)
+        features = x.shape[-1]
+        y = x.astype(exact).mean(axis=(1, 2), keepdims=True)
+        y = nn.relu(torch_conv(y, features // _REDUCTION, 1, dtype=exact, name="conv_du_0"))
+        y = jax.nn.sigmoid(torch_conv(y, features, 1, dtype=exact, name="conv_du_2"))
+        return x * y.astype(x.dtype)
