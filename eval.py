@@ -3,6 +3,7 @@
     python eval.py --workdir runs/small
     python eval.py --workdir runs/small --data kodak24,photos --sigmas 30,50 --protocols float,8bit
     python eval.py --workdir runs/gopro --data gopro:/data/GoPro --modes full,local,tiled
+    python eval.py --workdir runs/sr --data set5 --protocols sr,8bit --kernels gaussian:0.8,disk:2
 
 Prints a table and writes results.json and results.csv. Every image has its own fixed noise (or
 blur, or rain), so two runs agree exactly.
@@ -74,10 +75,11 @@ _SIGMAS = flags.DEFINE_list(
 _PROTOCOLS = flags.DEFINE_list(
     "protocols",
     None,
-    "For clean images of float, clipped, 8bit and sadnet (the evaluation of that paper's code); by "
-    "default that of the training. For pairs of pairs, gopro, realblur, dpdd, rain and "
-    "sadnet-pairs; by default that of the benchmark. A data set leaves out names of the other "
-    "sort, and pairs take their default where none is left.",
+    "For clean images of float, clipped, 8bit, sadnet (the evaluation of that paper's code) and sr "
+    "(Y, without a border as wide as the scale); by default that of the training. For pairs of "
+    "pairs, gopro, realblur, dpdd, rain, sadnet-pairs and sr-pairs; by default that of the "
+    "benchmark. A data set leaves out names of the other sort, and pairs take their default where "
+    "none is left.",
 )
 _MODES = flags.DEFINE_list(
     "modes",
@@ -95,6 +97,13 @@ _SPECTRUM = flags.DEFINE_enum(
 )
 _SPREAD = flags.DEFINE_float(
     "spread", 0.0, "Noise levels rise over the columns, from this much below to this much above.", 0
+)
+_KERNELS = flags.DEFINE_list(
+    "kernels",
+    None,
+    "For super-resolution: kernels that blur clean images before they are made smaller, instead of "
+    "those of the training, each with rows of its own: none, gaussian:WIDTH, disk:RADIUS, "
+    "motion:LENGTH (pixels of the clean image) or pool:FOLDER.",
 )
 _BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
 _LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
@@ -127,6 +136,8 @@ def evaluate() -> None:
     module, variables, card = interchange.load(checkpoint, ema=not _RAW.value, step=_STEP.value)
     trained = _with_defaults(interchange.configuration(card))
     config = trained if _CONFIG.value is None else _CONFIG.value
+    scale = config_lib.scale(trained)
+    made = _degradations(trained, scale)
     modes = {name: _mode_options(name, trained) for name in dict.fromkeys(_MODES.value)}
     for options in modes.values():
         Restorer(module, variables, **options)  # mistakes show before anything is scored
@@ -145,9 +156,17 @@ def evaluate() -> None:
             continue
         examples = _open(source, trained)
         settings = _settings(
-            source["source"], config, trained=trained, paired=examples.source.paired
+            source["source"],
+            config,
+            trained=trained,
+            paired=examples.source.paired,
+            made={label: kind for label, (kind, _) in made.items()},
+            scale=scale,
         )
         datasets[name] = examples, settings
+    steps = dict(made.values())
+    names = [protocol.name for _, settings in datasets.values() for protocol, _ in settings]
+    width = max([12, *map(len, names)])
     rows: list[dict[str, Any]] = []
     described: dict[str, None] = {}
     # A protocol that cuts sides to multiples of 8 does so that the network sees no padding.
@@ -164,7 +183,7 @@ def evaluate() -> None:
                 restorers[mode, bucket] = Restorer(module, variables, bucket=bucket, **modes[mode])
             restorer = restorers[mode, bucket]
             if protocol not in evaluators:
-                degradation = config_lib.degradation(trained) if protocol.degradation else None
+                degradation = steps[protocol.degradation] if protocol.degradation else None
                 evaluators[protocol] = Evaluator(
                     protocol, degradation=degradation, bucket=config.eval.bucket
                 )
@@ -189,7 +208,7 @@ def evaluate() -> None:
                     "n": summary.n,
                 }
             )
-            _print_row(rows[-1], header=len(rows) == 1)
+            _print_row(rows[-1], header=len(rows) == 1, width=width)
             _write(rows, output)  # each time: a damaged image must not cost the scores before it
     if rows:
         print("\n".join(described), flush=True)
@@ -259,32 +278,103 @@ def _open(source: dict[str, str], trained: ConfigDict) -> EvalDataset:
     made_here = channels == 6 and trained.degradation.kind != "none"
     if made_here and source["source"] not in ("dpdd_dual", "tfds"):
         channels = 3  # of the clean images
-    return create_eval_dataset(source, channels, field="--data")
+    enlarges = getattr(config_lib.network(trained), "scale", 1)
+    return create_eval_dataset(source, channels, field="--data", scale=enlarges)
+
+
+def _degradations(trained: ConfigDict, scale: int) -> dict[str, tuple[str, degradations.Step]]:
+    """What is done to clean images, other than adding noise: by label, in words, as a function."""
+    kind, options = trained.degradation.kind, trained.degradation.options.to_dict()
+    if not _KERNELS.value:
+        step = config_lib.degradation(trained)
+        return {} if step is None else {kind: (kind, step)}
+    if scale == 1:
+        raise ValueError(
+            "--kernels are for super-resolution, but this network neither enlarges nor was trained "
+            "on low-resolution images; leave them off"
+        )
+    if "low_resolution" not in kind.split("+"):
+        kind, options = "low_resolution", {"low_resolution": {"scale": scale}}
+    found = {}
+    for text in _KERNELS.value:
+        label, kernel = _kernel(text)
+        changed = {**options["low_resolution"], "pool": None, **kernel}
+        step = degradations.from_kind(kind, {**options, "low_resolution": changed})
+        found[label] = f"{kind} with {label}", step
+    return found
+
+
+# Kinds of --kernels: of degradations.KERNELS, and how far they reach, in widths.
+_KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 1)}
+
+
+def _kernel(text: str) -> tuple[str, dict[str, Any]]:
+    """One of --kernels: what tables call it, and options of "low_resolution"."""
+    kind, _, value = text.partition(":")
+    if text == "none":
+        return "no-blur", {"kernel": None}
+    if kind == "pool" and value:
+        return f"pool-{pathlib.Path(value).name}", {"kernel": "pool", "pool": value}
+    try:
+        name, reach = _KERNEL_KINDS[kind]
+        width = float(value)
+        size = 2 * math.ceil(reach * width) + 1
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError(
+            f"--kernels {text}: no such kernel; use none, gaussian:1.6, disk:2, motion:8 or "
+            "pool:FOLDER"
+        ) from None
+    return f"{kind}{width:g}", {"kernel": name, "width": (width, width), "size": size}
 
 
 def _settings(
-    source: str, config: ConfigDict, *, trained: ConfigDict, paired: bool
+    source: str,
+    config: ConfigDict,
+    *,
+    trained: ConfigDict,
+    paired: bool,
+    made: dict[str, str],
+    scale: int,
 ) -> list[Setting]:
-    """Protocols and noise levels of one data set."""
-    if paired and (_SPECTRUM.value or _SPREAD.value):
-        raise ValueError("--spectrum and --spread are of noise that is added, but --data has pairs")
+    """Protocols and noise levels of one data set.
+
+    ``made`` is what ``_degradations`` gives, in words, ``scale`` that of super-resolution.
+    """
+    if paired and (_SPECTRUM.value or _SPREAD.value or _KERNELS.value):
+        raise ValueError(
+            "--spectrum, --spread and --kernels are of what is done to clean images, but --data "
+            "has pairs"
+        )
     default = protocols.for_source(source) if paired else trained.degradation.protocol
     asked = _PROTOCOLS.value or default.split(",")
     # What only fits the data sets of the other sort in --data is left to them.
     names = [name for name in asked if (protocols.get(name).noise is None) == paired]
     if paired:
         if not names:  # all are of denoising
-            pairs = ["sadnet-pairs" if name == "sadnet" else default for name in asked]
-            names = list(dict.fromkeys(pairs))
-        return [(_cut(protocols.get(name)), None) for name in names]
+            names = list(dict.fromkeys(_PAIRED.get(name, default) for name in asked))
+        return [(_cut(protocols.get(name).with_scale(scale)), None) for name in names]
     if not names:
         raise ValueError(
             f"--protocols {','.join(asked)} wants degraded images from disk, but --data ({source}) "
             "has clean ones; use float, clipped or 8bit"
         )
-    kind = trained.degradation.kind
-    if kind not in ("awgn", "none") and not _SIGMAS.value:
-        return [(_cut(protocols.get(name).with_degradation(kind)), None) for name in names]
+    chosen = [protocols.get(name).with_scale(scale) for name in names]
+    if scale > 1 and (_SIGMAS.value or _SPECTRUM.value or _SPREAD.value):
+        raise ValueError(
+            "--sigmas, --spectrum and --spread are of noise that is added to clean images, but "
+            "this network is for super-resolution; leave them off"
+        )
+    if made and not _SIGMAS.value:
+        return [
+            (_cut(one.with_degradation(kind, label=label)), None)
+            for label, kind in made.items()
+            for one in chosen
+        ]
+    if scale > 1:
+        raise ValueError(
+            f"--data ({source}) has clean images, but the training does not say how to make small "
+            "ones for this network; name kernels by --kernels, such as none for bicubic reduction"
+        )
     texts = _SIGMAS.value or config.eval.sigmas
     try:
         sigmas = [float(text) for text in texts]
@@ -295,10 +385,14 @@ def _settings(
         raise ValueError(f"--sigmas must be at least{spread}, got {min(sigmas):g}")
     spectrum = _SPECTRUM.value or trained.degradation.spectrum
     settings: list[Setting] = []
-    for name in names:
-        protocol = protocols.get(name).with_noise(spectrum=spectrum, spread=_SPREAD.value)
+    for one in chosen:
+        protocol = one.with_noise(spectrum=spectrum, spread=_SPREAD.value)
         settings += [(_cut(protocol), sigma) for sigma in sigmas]
     return settings
+
+
+# Protocols for clean images, and those that mean the same for pairs.
+_PAIRED = {"sadnet": "sadnet-pairs", "sr": "sr-pairs"}
 
 
 def _cut(protocol: protocols.Protocol) -> protocols.Protocol:
@@ -340,16 +434,17 @@ def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:
         yield one
 
 
-def _print_row(row: dict[str, Any], *, header: bool) -> None:
+def _print_row(row: dict[str, Any], *, header: bool, width: int) -> None:
+    """A line of the table, with ``width`` columns for the protocol."""
     if header:
-        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<12} {'mode':<14} {'input':>6} "
+        print(f"{'data set':<20} {'sigma':>5}  {'protocol':<{width}} {'mode':<14} {'input':>6} "
               f"{'PSNR':>6} {'SSIM':>7} {'images':>6}")  # fmt: skip
     sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
     further = "".join(
         f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
     )
     print(
-        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<12} {row['mode']:<14} "
+        f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<{width}} {row['mode']:<14} "
         f"{row['input_psnr']:6.2f} {row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}{further}",
         flush=True,
     )

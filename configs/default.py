@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     # Where training images come from:
     #   photos  the colour photographs inside scikit-image's wheel; `split` is train or test
     #   folder  `path` holds clean images, or pairs in input/ and target/ (or noisy/ and clean/)
-    #           with equal names
+    #           with equal names; for networks that enlarge, target/ is larger by their scale
     #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
     #           the key of the clean image, or "noisy:clean" for pairs. Pairs with real noise
     #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu; so are those
@@ -48,6 +48,8 @@ def get_config() -> ConfigDict:
     #           published, see input_pipeline/restoration_pairs.py; `split` is train or test, of
     #           dpdd also val, test_indoor and test_outdoor, of rain13k also Test100, Rain100H,
     #           Rain100L, Test2800 and Test1200. The usual GoPro benchmark is gopro, without gamma
+    #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
+    #           input_pipeline/realsr.py; `split` is train_x2, train_x3, train_x4, test_x2, ...
     # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(
@@ -61,7 +63,9 @@ def get_config() -> ConfigDict:
     # two views of a dual-pixel camera (dpdd_dual), left and right, which are restored to 3.
     config.data.channels = 3
     # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
-    # least one image must have a side that long.
+    # least one image must have a side that long. For super-resolution it is the side of the clean
+    # crop, a multiple of the scale, and so are the sides of tiles below where pairs come from disk
+    # (whose images must all be as large as the crop).
     config.data.crop = 128
     # Crops are taken anywhere in an image, each image equally often (0); or inside square tiles
     # of this side, one every `tile_stride` pixels, each tile equally often, so that large
@@ -95,6 +99,11 @@ def get_config() -> ConfigDict:
     #   motion, defocus, dual_pixel, rain, camera, jpeg, or several of these joined by "+", in that
     #           order ("motion+camera"); see docs/degradations.md. dual_pixel gives two views, for
     #           data.channels 6
+    #   low_resolution
+    #           blur, down-sampling, noise and JPEG, of which the option `scale` must be given: that
+    #           of a network that enlarges (rcan, rrdb), or any with `enlarge` True for one that
+    #           does not (kmsr); see random_low_resolution in
+    #           lcdnet_jax/degradations/super_resolution.py. May be joined to the others as well
     config.degradation.kind = "awgn"
     # Options of the latter by kind, where they are not those of the function: with kind "motion"
     # ConfigDict({"motion": {"length": (4.0, 20.0)}}).

@@ -14,8 +14,9 @@ class Decoded:
     """Images of a source, by number; none is decoded before ``keep``.
 
     An image is ``[height, width, depth]``; a pair is one image, the channels of the clean half
-    before those of the degraded half. The dtype is uint16 as soon as one image has 16 bits
-    (8-bit values times 257, which is exact), else uint8.
+    before those of the degraded half. Where the clean half is larger, by ``scale``, each pixel
+    holds the ``scale`` x ``scale`` clean pixels of its place, row by row. The dtype is uint16 as
+    soon as one image has 16 bits (8-bit values times 257, which is exact), else uint8.
 
     Args:
       source: the images.
@@ -24,9 +25,10 @@ class Decoded:
       row: in ``pixels`` images begin at multiples of so many pixels.
 
     Attributes:
+      scale: how many times larger the sides of clean halves are.
       depth: channels of an image.
       dtype: of the pixels.
-      sides: int64 ``[images, 2]``, height and width.
+      sides: int64 ``[images, 2]``, height and width, of pairs those of the degraded half.
       starts: int64 ``[images]``, where in ``pixels`` each image begins.
       ends: int64 ``[images]``, where the next one would begin.
       kept: bool ``[images]``, which are in ``pixels``.
@@ -40,11 +42,13 @@ class Decoded:
         self._problems: dict[int, str] = {}  # what is wrong with an image, as far as known
         self._lock = threading.Lock()
 
-        self.depth = clean_channels(channels) + (channels if source.paired else 0)
+        self.scale = source.scale
+        clean_depth = clean_channels(channels) * self.scale**2
+        self.depth = clean_depth + (channels if source.paired else 0)
         pictures = [picture for example in self._examples for picture in example.pictures]
         deep = any(picture.header.bits == 16 for picture in pictures)
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
-        headers = [example.clean.header for example in self._examples]
+        headers = [example.pictures[-1].header for example in self._examples]
         self.sides = np.array([(header.height, header.width) for header in headers], np.int64)
         sizes = -(-self.sides.prod(axis=1) // row) * row * self.depth
         self.ends = np.cumsum(sizes)
@@ -132,6 +136,7 @@ class Decoded:
             return None
         if self.dtype == np.uint16:
             halves = [to_uint16(half) for half in halves]
+        halves[0] = _folded(halves[0], self.scale)
         return np.concatenate(halves, axis=-1)
 
     def _note(self, index: int, problem: str) -> None:
@@ -144,7 +149,10 @@ class Decoded:
 
 
 def check_crop(source: Source, crop: int) -> None:
-    """Refuses a crop longer than both sides of every image; some padding is fine, no more."""
+    """Refuses a crop longer than both sides of every image; some padding is fine, no more.
+
+    None is where pairs have halves of different size, whose mirror images would not agree.
+    """
     headers = [example.clean.header for example in source.examples]
     largest = max(headers, key=lambda header: (max(header.height, header.width), header.height))
     longest = max(largest.height, largest.width)
@@ -154,6 +162,25 @@ def check_crop(source: Source, crop: int) -> None:
             f"({source.name}), of which the largest is {largest.height}x{largest.width}, so that "
             f"every example would be padded on both sides; use at most {longest}, or larger images"
         )
+
+    smallest = min(
+        (example.clean for example in source.examples),
+        key=lambda picture: min(picture.header.height, picture.header.width),
+    )
+    shortest = min(smallest.header.height, smallest.header.width)
+    if source.scale > 1 and crop > shortest:
+        raise ValueError(
+            f"config.data.crop {crop} is larger than a side of {smallest.label} "
+            f"({smallest.header.height}x{smallest.header.width}), and pairs whose halves differ in "
+            f"size are not padded; use at most {shortest}, or remove the image"
+        )
+
+
+def _folded(image: np.ndarray, scale: int) -> np.ndarray:
+    """``[s H, s W, C]`` as ``[H, W, s s C]``, see ``ops.unfold``."""
+    height, width, channels = image.shape
+    blocks = image.reshape(height // scale, scale, width // scale, scale, channels)
+    return blocks.swapaxes(1, 2).reshape(height // scale, width // scale, -1)
 
 
 def _aligned(count: int, dtype: np.dtype) -> np.ndarray:

@@ -14,7 +14,8 @@ class EvalDataset:
     """The images of a source, sorted by name; can be iterated again and again.
 
     Yields ``{"name": str, "clean": [H, W, C]}`` and for pairs also ``"degraded": [H, W, C]``,
-    float32 in [0, 1], of the images' own sizes; with 6 channels, for pairs with two views, "clean"
+    float32 in [0, 1], of the images' own sizes, "degraded" with smaller sides where the pairs are
+    so; with 6 channels, for pairs with two views, "clean"
     has 3 and "degraded" 6. Noise is the business of the caller.
     """
 
@@ -40,7 +41,7 @@ class EvalDataset:
 
 
 def create_eval_dataset(
-    source: Mapping[str, Any], channels: int, *, field: str = "source"
+    source: Mapping[str, Any], channels: int, *, field: str = "source", scale: int = 1
 ) -> EvalDataset:
     """Opens any source for evaluation, whatever ``config.degradation`` says.
 
@@ -49,6 +50,7 @@ def create_eval_dataset(
         ``split``, ``feature``.
       channels: 1 or 3; 6 for pairs with two views.
       field: what errors call ``source``.
+      scale: how many times larger the sides of clean halves must be than those of degraded ones.
 
     Raises:
       ValueError: a value that cannot be right.
@@ -60,6 +62,7 @@ def create_eval_dataset(
         )
     opened = open_source(source, field=field)
     opened.check_channels(channels, field=field)
+    opened.check_scale(scale, field=field)
     return EvalDataset(opened, channels=channels)
 
 

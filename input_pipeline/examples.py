@@ -96,7 +96,10 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A clean image, or a pair of equal size, whose degraded half may hold two views."""
+    """A clean image, or a pair.
+
+    The degraded half of a pair may hold two views, and its sides may be smaller by a whole factor.
+    """
 
     name: str
     clean: Picture
@@ -106,6 +109,13 @@ class Example:
     def pictures(self) -> tuple[Picture, ...]:
         """Clean, then degraded if there is one."""
         return (self.clean,) if self.degraded is None else (self.clean, self.degraded)
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the sides of the clean half are; 1 without another one."""
+        if self.degraded is None:
+            return 1
+        return self.clean.header.height // self.degraded.header.height
 
     def read(self, channels: int) -> list[np.ndarray]:
         """Decodes ``pictures`` to ``[H, W, C]`` each; see ``Picture.read``.
@@ -122,7 +132,10 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Examples sorted by name; all are pairs or none is, and all have as many views."""
+    """Examples sorted by name; all are pairs or none is, and all have as many views.
+
+    ``check_scale`` sees to it that all have one scale.
+    """
 
     name: str
     examples: tuple[Example, ...]
@@ -152,6 +165,31 @@ class Source:
                 f"{field} ({self.name}) holds one view of every scene, but config.data.channels is "
                 f"{TWO_VIEWS}, for the two views of a dual-pixel camera; set it to 3, or the "
                 'source to one with two views, such as "dpdd_dual"'
+            )
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the sides of clean halves are; 1 without pairs."""
+        return self.examples[0].scale
+
+    def check_scale(self, scale: int, *, field: str) -> None:
+        """Raises ValueError, calling the source ``field``, unless its pairs suit a network.
+
+        Args:
+          scale: by which the network enlarges.
+          field: name of the source.
+        """
+        others = [
+            f"{example.name} ({_size(example.degraded.header)}, {_size(example.clean.header)})"
+            for example in self.examples
+            if example.degraded is not None and example.scale != scale
+        ]
+        if others:
+            larger = f"{scale} times larger than" if scale > 1 else "of the size of"
+            raise ValueError(
+                f"{field} ({self.name}): for this network clean halves must be {larger} degraded "
+                f"ones, but {len(others)} pairs are not (height x width): {first(others)}; use "
+                "other pairs, or a network whose scale is theirs"
             )
 
     def scaled(self, scales: Sequence[float]) -> "Source":
@@ -267,6 +305,7 @@ def pairs_of_files(
     *,
     where: str,
     halves: tuple[str, str] = ("noisy", "clean"),
+    smaller: bool = False,
 ) -> tuple[Example, ...]:
     """Pairs, sorted by name; reads the headers.
 
@@ -274,9 +313,10 @@ def pairs_of_files(
       files: degraded and clean file of each name; left, right and clean file for two views.
       where: the folder, for errors.
       halves: what errors call degraded and clean.
+      smaller: whether the sides of degraded halves may be smaller by a whole factor.
 
     Raises:
-      ImageError: a file without a readable header, or a pair of different sizes, or views of
+      ImageError: a file without a readable header, or a pair of other sizes, or views of
         different kinds.
     """
     paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
@@ -285,24 +325,32 @@ def pairs_of_files(
         Example(name, pictures[clean], join_views([pictures[path] for path in degraded]))
         for name, (*degraded, clean) in sorted(files.items())
     )
-    check_sizes(examples, where=where, halves=halves)
+    check_sizes(examples, where=where, halves=halves, smaller=smaller)
     return examples
 
 
 def check_sizes(
-    examples: Sequence[Example], *, where: str, halves: tuple[str, str] = ("noisy", "clean")
+    examples: Sequence[Example],
+    *,
+    where: str,
+    halves: tuple[str, str] = ("noisy", "clean"),
+    smaller: bool = False,
 ) -> None:
-    """Raises an ImageError that lists the pairs of different sizes; see ``pairs_of_files``."""
+    """Raises an ImageError that lists the pairs of other sizes; see ``pairs_of_files``."""
     unequal = []
     for example in examples:
-        clean, *degraded = (_size(picture.header) for picture in example.pictures)
-        unequal += [
-            f"{example.name} ({halves[0]} {d}, {halves[1]} {clean})" for d in degraded if d != clean
-        ]
+        clean, *degraded = (picture.header for picture in example.pictures)
+        for header in degraded:
+            scale = max(example.scale, 1) if smaller else 1
+            if (clean.height, clean.width) != (scale * header.height, scale * header.width):
+                unequal.append(
+                    f"{example.name} ({halves[0]} {_size(header)}, {halves[1]} {_size(clean)})"
+                )
     if unequal:
+        multiples = f", or the {halves[1]} one to a multiple of the other" if smaller else ""
         raise ImageError(
             f"{where}: {len(unequal)} pairs differ in size (height x width): "
-            f"{first(unequal)}; crop or resize them to equal sizes"
+            f"{first(unequal)}; crop or resize them to equal sizes{multiples}"
         )
 
 

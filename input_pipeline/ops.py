@@ -47,6 +47,11 @@ def orient(image: tf.Tensor, choices: tf.Tensor, *, two_views: bool = False) -> 
     return tf.transpose(image, tf.where(choices[2], [1, 0, 2], [0, 1, 2]))
 
 
+def unfold(image: tf.Tensor, scale: int) -> tf.Tensor:
+    """``[H, W, s s C]`` as ``[s H, s W, C]``: the channels of a pixel become a block of pixels."""
+    return tf.nn.depth_to_space(image[None], scale)[0]
+
+
 def to_float(image: tf.Tensor) -> tf.Tensor:
     """uint8 / 255 or uint16 / 65535, float32; equal to ``image_io.to_float`` bit for bit."""
     return tf.cast(image, tf.float32) / float(image.dtype.max)

@@ -1,6 +1,7 @@
 """Where images come from. A source knows every header and decodes nothing.
 
-Kinds are photos, folder, tfds and what ``real_noise.py`` and ``restoration_pairs.py`` know.
+Kinds are photos, folder, tfds and what ``real_noise.py``, ``restoration_pairs.py`` and
+``realsr.py`` know.
 
 Examples are sorted by name, so that their numbers do not depend on the file system.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import real_noise, restoration_pairs
+from input_pipeline import real_noise, realsr, restoration_pairs
 from input_pipeline.examples import (
     Example,
     Source,
@@ -67,6 +68,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
         **dict.fromkeys(real_noise.LAYOUTS, _real_noise),
         "fmd": _fmd,
         **dict.fromkeys(restoration_pairs.LAYOUTS, _restoration_pairs),
+        "realsr": _realsr,
     }
     kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
     for kind in kinds:
@@ -179,6 +181,19 @@ def _restoration_pairs(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"{kind} {split} {folder}", examples, layout.published[split])
 
 
+def _realsr(spec: Mapping[str, Any], field: str) -> Source:
+    split = _value(spec, field, "split")
+    if split not in realsr.SPLITS:
+        raise ValueError(
+            f'{field}.split is "{split}"; realsr has the splits {", ".join(realsr.SPLITS)}'
+        )
+    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    try:
+        return Source(f"realsr {split} {folder}", realsr.realsr(folder, split=split))
+    except ImageError as error:
+        raise ImageError(f"{field}.path: {error}") from error
+
+
 def _real_noise(spec: Mapping[str, Any], field: str) -> Source:
     kind, folder = spec["source"], pathlib.Path(_value(spec, field, "path")).expanduser()
     try:
@@ -268,7 +283,7 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
         examples.append(Example(name, clean, join_views(degraded) if degraded else None))
     if not examples:
         raise ValueError(f'{field}.split "{split}" of TFDS {path} is empty; use another split')
-    check_sizes(examples, where=f"TFDS {path} {split}")
+    check_sizes(examples, where=f"TFDS {path} {split}", smaller=True)
     return Source(f"tfds {path} {split}", tuple(examples))
 
 
@@ -292,7 +307,7 @@ def _unpaired(paths: list[pathlib.Path]) -> tuple[Example, ...]:
 
 
 def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
-    """Files of two folders, matched by stem, of equal sizes."""
+    """Files of two folders, matched by stem; degraded ones may be smaller by a whole factor."""
     for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
         if not (folder / lacking).is_dir():
             raise ImageError(
@@ -303,6 +318,7 @@ def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[
         matched_by_stem(folder / degraded_name, folder / clean_name),
         where=str(folder),
         halves=(degraded_name, clean_name),
+        smaller=True,
     )
 
 

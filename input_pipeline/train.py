@@ -43,8 +43,10 @@ class TrainDataset:
 
     A batch holds ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1], ``mask`` ``[b]`` float32
     ones and, for pairs or where noise is added on the host, ``degraded`` like ``clean`` (noise of
-    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to. Of pairs with two
-    views (``config.data.channels`` 6) ``clean`` has 3 channels and ``degraded`` 6: left, right.
+    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to. Of pairs whose
+    degraded halves are smaller, these have sides of ``crop / scale``, at the same place. Of pairs
+    with two views (``config.data.channels`` 6) ``clean`` has 3 channels and ``degraded`` 6: left,
+    right.
 
     With ``config.sfm.where`` "host" frequencies are masked last but for noise, after cropping and
     turning: of ``degraded`` for pairs, else of a copy of ``clean`` that noise is added to. Where
@@ -60,7 +62,7 @@ class TrainDataset:
 
     Raises:
       ValueError: a crop larger than both sides of every image. Smaller images among larger ones
-        are padded by reflection.
+        are padded by reflection; pairs whose halves differ in size are refused instead.
       ImageError: (a ValueError) a file that cannot be decoded.
     """
 
@@ -70,6 +72,7 @@ class TrainDataset:
         self._source = source
         self._channels = channels_on_disk(config)
         self._crop = data.crop
+        self._side = data.crop // source.scale  # of what is cut out of memory
         self._augment = data.augment
         self._batch_size = config.batch_size
         self._replace = data.on_bad_image == "replace"
@@ -94,7 +97,7 @@ class TrainDataset:
         self._memory = Memory(
             source, channels=self._channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
-        tiles = self._memory.tiles(data.tile, data.tile_stride)
+        tiles = self._memory.tiles(data.tile // source.scale, data.tile_stride // source.scale)
         self._tile_count = len(tiles)
         self._tiles = tf.constant(tiles)
         # Shifted to stay far below the largest int64: an op may count on from its key.
@@ -182,13 +185,9 @@ class TrainDataset:
         """Example number ``i`` (int64 scalar) of the training."""
         random = tf.random.stateless_uniform([5], self._key(_PLACE, i))
         pixels, report = self._draw(i, random[:2])
-        if self._memory.smallest_side < self._crop:
-            pixels = ops.reflect_pad(pixels, self._crop, self._crop)
-        if self._augment:
-            pixels = ops.orient(pixels, random[2:] < 0.5, two_views=self._channels == TWO_VIEWS)
-        image = ops.to_float(tf.ensure_shape(pixels, [self._crop, self._crop, self._memory.depth]))
-        depth = clean_channels(self._channels)
-        clean, degraded = image[..., :depth], image[..., depth:]
+        if self._memory.smallest_side < self._side:
+            pixels = ops.reflect_pad(pixels, self._side, self._side)
+        clean, degraded = self._halves(pixels, random[2:] < 0.5)
         source = degraded if self._source.paired else clean
         if self._masking:
             source = ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)
@@ -203,18 +202,36 @@ class TrainDataset:
             example["to_degrade"] = source
         return example
 
+    def _halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
+        """Clean and degraded half of what was cut out, turned; the latter has maybe no channels."""
+        scale, two_views = self._source.scale, self._channels == TWO_VIEWS
+        depth = clean_channels(self._channels) * scale**2
+        if self._augment and scale == 1:  # both at once
+            pixels = ops.orient(pixels, turns, two_views=two_views)
+        pixels = tf.ensure_shape(pixels, [self._side, self._side, self._memory.depth])
+        halves = [pixels[..., :depth], pixels[..., depth:]]
+        if scale > 1:
+            halves[0] = ops.unfold(halves[0], scale)
+            if self._augment:
+                halves = [ops.orient(half, turns) for half in halves]
+            halves = [
+                tf.ensure_shape(half, [side, side, self._channels])
+                for half, side in zip(halves, (self._crop, self._side), strict=True)
+            ]
+        return [ops.to_float(half) for half in halves]
+
     def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""
         n = self._tile_count
         epoch, position = i // n, i % n
         tile = self._tiles[_shuffled(position, self._key(_ORDER, epoch), n)]
-        pixels, good = self._memory.crop(tile, place, self._crop)
+        pixels, good = self._memory.crop(tile, place, self._side)
         attempt = tf.constant(0, tf.int64)
         if self._replace and not self._memory.complete:
             # Attempts 0 to n - 1 are a permutation of the tiles, so one good image suffices.
             def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 tile = self._tiles[_shuffled(attempt, self._key(_REPLACEMENT, i), n)]
-                return attempt + 1, tile, *self._memory.crop(tile, place, self._crop)
+                return attempt + 1, tile, *self._memory.crop(tile, place, self._side)
 
             attempt, tile, pixels, good = tf.while_loop(
                 lambda attempt, tile, pixels, good: ~good & (attempt < n),

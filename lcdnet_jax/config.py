@@ -90,6 +90,7 @@ def _scales(value: Any) -> str | None:
 SOURCES = (
     *("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation", "fmd"),
     *("gopro", "gopro_gamma", "hide", "realblur_j", "realblur_r", "dpdd", "dpdd_dual", "rain13k"),
+    "realsr",
 )
 
 # Networks that take the two views of a dual-pixel camera, 6 channels, and give 3.
@@ -311,8 +312,15 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             f"config.degradation.protocol {config.degradation.protocol!r} is drawn for each image, "
             "on the device only; set config.degradation.where to 'device', or name one protocol"
         )
-    problems += _problems_of_degradation(config)
+    wrong_network, enlarges = [], 1
+    try:
+        enlarges = getattr(network(config), "scale", 1)
+    except ValueError as error:
+        wrong_network.append(f"config.network.kwargs: {error}")
+    problems += _problems_of_degradation(config, enlarges)
     problems += _problems_of_objective(config)
+    if enlarges > 1 and config.degradation.kind == "none":
+        problems += _problems_of_small_inputs(config, enlarges)
     if config.data.channels == 6:
         problems += _problems_of_two_views(config)
     if config.sfm.rate > 0:
@@ -331,11 +339,7 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
             "config.resume and config.init_from are both set; resume continues a run, init_from "
             "starts a new one from its parameters: keep one"
         )
-    try:
-        network(config)
-    except ValueError as error:
-        problems.append(f"config.network.kwargs: {error}")
-    return problems
+    return problems + wrong_network
 
 
 def _problems_of_calls(config: ConfigDict) -> list[str]:
@@ -366,17 +370,26 @@ def _problems_of_device_data(config: ConfigDict) -> list[str]:
     return problems
 
 
-def _problems_of_degradation(config: ConfigDict) -> list[str]:
-    """Of what neither is noise nor comes from disk; found by tracing it on a small image."""
+def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
+    """Of what neither is noise nor comes from disk; found by tracing it on a training crop.
+
+    ``enlarges`` is the factor of the network.
+    """
     kind, options = config.degradation.kind, config.degradation.options
-    if kind in ("awgn", "none"):
-        if not options:
-            return []
-        return [
-            f"config.degradation.options {options.to_dict()} are of other kinds than {kind!r}; "
-            "remove them"
-        ]
     problems = []
+    if kind in ("awgn", "none"):
+        if options:
+            problems.append(
+                f"config.degradation.options {options.to_dict()} are of other kinds than {kind!r}; "
+                "remove them"
+            )
+        if kind == "awgn" and enlarges > 1:
+            problems.append(
+                f"config.network.name {config.network.name!r} enlarges {enlarges} times, but "
+                "config.degradation.kind 'awgn' leaves images their size; set it to "
+                "'low_resolution', or to 'none' for pairs"
+            )
+        return problems
     if config.degradation.where == "host":
         problems.append(
             f"config.degradation.kind {kind!r} is made on the device only; set "
@@ -388,14 +401,30 @@ def _problems_of_degradation(config: ConfigDict) -> list[str]:
             f"{kind!r}; set it to 'supervised'"
         )
     channels = config.data.channels
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3 if channels == 6 else channels), jnp.float32)
+    crop, low = config.data.crop, options.to_dict().get("low_resolution")
+    factor = low.get("scale") if isinstance(low, Mapping) else None
+    if isinstance(factor, int) and factor > 1 and crop % factor:
+        return [*problems, _not_divided("data.crop", crop, factor)]
+    image = jax.ShapeDtypeStruct((1, crop, crop, 3 if channels == 6 else channels), jnp.float32)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     try:
-        degrade = degradations.from_kind(kind, options.to_dict())
-        given = jax.eval_shape(degrade, keys, image).shape[-1]
+        degrade = degradations.from_kind(kind, _without_folder(options.to_dict()))
+        _, side, _, given = jax.eval_shape(degrade, keys, image).shape
         json.dumps(options.to_dict())
     except (ValueError, TypeError) as error:
         return [*problems, f"config.degradation.options: {error}"]
+    if side * enlarges != crop:
+        problems.append(
+            f"config.network.name {config.network.name!r} makes {side * enlarges} pixels of the "
+            f"{side} that config.degradation.kind {kind!r} leaves of a side of {crop}; "
+            + (
+                "give config.network.kwargs and the options of low_resolution, which must be in "
+                "the kind, one scale"
+                if enlarges > 1
+                else "set config.degradation.options.low_resolution.enlarge to True, or "
+                "config.network to one that enlarges, such as 'rcan'"
+            )
+        )
     if given != channels:
         problems.append(
             f"config.degradation.kind {kind!r} gives images of {given} channels, but "
@@ -407,6 +436,42 @@ def _problems_of_degradation(config: ConfigDict) -> list[str]:
             )
         )
     return problems
+
+
+def _without_folder(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with a kernel in place of a folder of kernels, which is read when it is needed."""
+    low = options.get("low_resolution")
+    if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):
+        return options
+    return {**options, "low_resolution": {**low, "pool": [[[1.0]]]}}
+
+
+def _problems_of_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
+    """Of pairs whose degraded halves are smaller."""
+    name, data = config.network.name, config.data
+    problems = [
+        _not_divided(f"data.{field}", data[field], enlarges)
+        for field in ("crop", "tile", "tile_stride")
+        if data[field] % enlarges
+    ]
+    if config.objective == "noise2self":
+        problems.append(
+            "config.objective 'noise2self' compares the output with the input, but "
+            f"config.network.name {name!r} enlarges {enlarges} times; set it to 'supervised'"
+        )
+    if data.where == "device":
+        problems.append(
+            f"config.data.where 'device' draws from pairs of equal size, but config.network.name "
+            f"{name!r} enlarges {enlarges} times; set it to 'host'"
+        )
+    return problems
+
+
+def _not_divided(field: str, value: int, scale: int) -> str:
+    return (
+        f"config.{field} ({value}), pixels of the large images, is not a multiple of the scale "
+        f"{scale}; use {value - value % scale or scale}"
+    )
 
 
 def _problems_of_objective(config: ConfigDict) -> list[str]:
@@ -531,6 +596,17 @@ def degradation(config: ConfigDict) -> degradations.Step | None:
     if kind in ("awgn", "none"):
         return None
     return degradations.from_kind(kind, config.degradation.options.to_dict())
+
+
+def scale(config: ConfigDict) -> int:
+    """How many times larger a side of a clean image is than what super-resolution starts from.
+
+    That of the degradation "low_resolution", also where its images are enlarged again; without it
+    the factor of the network, 1 for most.
+    """
+    if "low_resolution" in config.degradation.kind.split("+"):
+        return int(config.degradation.options.low_resolution.scale)
+    return int(getattr(network(config), "scale", 1))
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:

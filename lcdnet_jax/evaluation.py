@@ -31,7 +31,8 @@ class Scored:
     Attributes:
         name: Name of the image.
         clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol says; ``restored``
-            as the network gave it, ``degraded`` the mean where there are two views.
+            as the network gave it, ``degraded`` the mean where there are two views, and enlarged
+            by ``degradations.bicubic`` to the size of ``clean`` where it is smaller.
         psnr, ssim: Scores of ``restored``, dB and [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
         extra: Further scores of ``restored`` that the protocol has, such as "mae" and "lpips".
@@ -106,11 +107,13 @@ class Evaluator:
         """Scores images one after the other.
 
         Args:
-            restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``; two views
-                ``[H, W, 6]`` to ``[H, W, 3]``.
+            restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``, or to that of
+                the clean image where the degraded one is smaller; two views ``[H, W, 6]`` to
+                ``[H, W, 3]``.
             examples: Mappings with "name" and "clean" ``[H, W, C]`` float32 in [0, 1], and
-                "degraded" where degraded images come from disk: the same shape, or ``[H, W, 6]``
-                for the left and right view of a dual-pixel camera.
+                "degraded" where degraded images come from disk: the same shape, or with smaller
+                sides by one whole factor, or ``[H, W, 6]`` for the left and right view of a
+                dual-pixel camera.
             sigma: Noise level in 8-bit units; None where degraded images come from disk.
 
         Raises:
@@ -128,19 +131,27 @@ class Evaluator:
                         f"protocol {self.protocol.name!r} with sigma {sigma} wants degraded images "
                         f"from disk and {name} has none; use a protocol with noise and a sigma"
                     )
-                degraded = self.degrade(clean, name, sigma=sigma)
             elif self.protocol.noise is not None or sigma is not None:
                 raise ValueError(
                     f"{name} is degraded already; use a protocol for pairs, such as 'pairs' or "
                     "'gopro', and no sigma"
                 )
             try:
-                clean, degraded = self.protocol.cut(clean), self.protocol.cut(np.asarray(degraded))
+                if degraded is None:
+                    scale = self.protocol.scale
+                    clean = clean[: len(clean) // scale * scale, : clean.shape[1] // scale * scale]
+                    degraded = self.degrade(clean, name, sigma=sigma)
+                ratio = max(len(clean) // len(degraded), 1)
+                clean = self.protocol.cut(clean)
+                height, width = clean.shape[:2]
+                degraded = np.asarray(degraded)[: height // ratio, : width // ratio]
                 if not np.isfinite(clean).all():
                     raise ValueError("the clean image holds NaN or infinite pixels; mend them")
                 restored = restore(degraded)
                 if degraded.shape[-1] == 6:
                     degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
+                if ratio > 1:
+                    degraded = _enlarged(degraded, height, width)
                 scores = self.score(restored, clean)
                 input_psnr = self._scores(degraded, clean)["psnr"]
             except ValueError as error:
@@ -189,6 +200,11 @@ class Evaluator:
             ValueError: For images of different shapes, or that cannot be aligned where the
                 protocol aligns.
         """
+        if restored.shape != clean.shape:
+            raise ValueError(
+                f"the restored image {list(restored.shape)} and the clean one {list(clean.shape)} "
+                "differ in shape; a network must enlarge as often as images are made smaller"
+            )
         scores = self._scores(restored, clean)
         if self.protocol.lpips and perceptual.available():
             inner = (slice(self.protocol.border, -self.protocol.border or None),) * 2
@@ -206,6 +222,10 @@ class Evaluator:
         sizes = jnp.asarray([clean.shape[:2]], jnp.int32)
         a, b, *mask = (jnp.asarray(pad_to_bucket(x[None], self._bucket)) for x in images)
         return {name: float(value[0]) for name, value in self._score(a, b, sizes, *mask).items()}
+
+
+def _enlarged(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(degradations.bicubic(degraded[None], height=height, width=width))[0]
 
 
 def summarise(scored: Iterable[Scored]) -> Summary:

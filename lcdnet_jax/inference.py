@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from PIL import Image
 
 from lcdnet_jax import image_io, interchange, pretrained, tiling
 
@@ -192,7 +193,8 @@ class Restorer:
         Floating-point input is neither clipped nor refused for its range, and its output is not
         clipped; integer output is clipped and rounded. A grey image in a colour network is
         repeated over the channels and the mean of the result returned; the channels of a colour
-        image in a grey network are restored one by one. Alpha is handed through, bit by bit.
+        image in a grey network are restored one by one. Alpha is handed through, bit by bit; where
+        the network enlarges, by bicubic interpolation as Pillow's, within its own range.
 
         Args:
             image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (grey), 2 (grey, alpha), 3 (colour) or 4
@@ -234,18 +236,13 @@ class Restorer:
         pixels = planes[..., :colours]
         if image.dtype.kind not in "iu" and not _finite(image):
             raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
-        has_alpha = planes.shape[2] > colours
-        if has_alpha and self._scale > 1:
-            raise image_io.ImageError(
-                f"the network enlarges {self._scale} times and leaves alpha alone; take alpha off "
-                "and enlarge it by other means"
-            )
         if self._is_whole(height, width):
             restored = _stored(self._predict(pixels[None], self.bucket)[0], image.dtype)
         else:
             restored = self._tiled(pixels)
-        if has_alpha:
-            restored = np.concatenate([restored, planes[..., colours:]], axis=-1)
+        if planes.shape[2] > colours:
+            alpha = _enlarged(planes[..., colours], self._scale)
+            restored = np.concatenate([restored, alpha[..., None]], axis=-1)
         return restored[..., 0] if image.ndim == 2 else restored
 
     @property
@@ -398,6 +395,16 @@ def _finite(image: np.ndarray) -> bool:
     """Whether all pixels are numbers of float32; without a copy of the image."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.asarray([image.min(), image.max()], np.float32)).all())
+
+
+def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
+    """``[H, W]`` as ``[s H, s W]`` of its type."""
+    if scale == 1:
+        return alpha
+    height, width = alpha.shape
+    small = Image.fromarray(image_io.to_float(alpha))
+    large = np.asarray(small.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
+    return _stored(large, alpha.dtype).clip(alpha.min(), alpha.max())
 
 
 def _stored(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -28,7 +28,7 @@ def draw_panel(
 
     Args:
         pictures: Captions and images ``[H, W, C]``, C = 1 or 3, float in [0, 1] (clipped here),
-            all of ``clean``'s shape.
+            of ``clean``'s shape; smaller ones are enlarged to it by bicubic interpolation.
         clean: ``[H, W, C]``, used to choose the detail.
         width: Columns of each picture in the panel, pixels.
 
@@ -49,9 +49,11 @@ def draw_panel(
     draw = ImageDraw.Draw(panel)
     for i, (caption, picture) in enumerate(pictures):
         x, y = _MARGIN + i * (width + _MARGIN), _MARGIN
-        colour = image_io.convert_channels(image_io.to_uint8(picture), 3)
-        whole = Image.fromarray(colour).resize((width, height), Image.Resampling.LANCZOS)
-        detail = Image.fromarray(colour[top : top + side, left : left + side])
+        shown = Image.fromarray(image_io.convert_channels(image_io.to_uint8(picture), 3))
+        if shown.size != (width_in, height_in):
+            shown = shown.resize((width_in, height_in), Image.Resampling.BICUBIC)
+        whole = shown.resize((width, height), Image.Resampling.LANCZOS)
+        detail = shown.crop((left, top, left + side, top + side))
         panel.paste(whole, (x, y))
         scale = width / width_in
         frame_x, frame_y, frame = x + left * scale, y + top * scale, max(side * scale - 1, 0)

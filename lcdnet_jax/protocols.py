@@ -41,11 +41,17 @@ class Protocol:
             level in the middle, see ``degradations.varying_sigma``; 8-bit units.
         rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
         border: Pixels cut off each side before scoring.
-        luma: Scores are taken on the Y channel of BT.601 instead of RGB.
+        luma: Scores are taken on the Y channel of BT.601 instead of RGB. Grey images are scored as
+            they are; their PSNR is 1.3 dB lower than that of Y, whose range is smaller.
         luma_rounded: That channel is rounded to 256 levels, of output and ground truth alike, as
             ``rgb2ycbcr`` of MATLAB does for 8-bit images.
         multiple: Sides are cut, at the bottom and right, to multiples of this before the network
             sees the image.
+        scale: Of super-resolution, how many times larger a side becomes: clean images are cut, at
+            the bottom and right, to multiples of it before they are degraded, and of it times
+            ``multiple`` before they are restored. For the score of the input, small images are
+            enlarged by ``degradations.bicubic``.
+        shaved: ``with_scale`` sets ``border`` to the scale.
         ssim: Which one: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
             ``metrics.ssim_uniform``.
         aligned: The output, clipped and rounded, is brought to the brightness and the place of
@@ -66,6 +72,8 @@ class Protocol:
     luma: bool = False
     luma_rounded: bool = False
     multiple: int = 1
+    scale: int = 1
+    shaved: bool = False
     ssim: str = "gaussian"
     aligned: bool = False
     mae: bool = False
@@ -87,7 +95,8 @@ class Protocol:
         if self.spread:
             seen = f"{seen}, level from -{self.spread:g} to +{self.spread:g} over the columns"
         rounded = " and rounded to 8 bits" if self.rounded else ""
-        cut = f"sides cut to multiples of {self.multiple}; " if self.multiple > 1 else ""
+        multiple = self.multiple * self.scale
+        cut = f"sides cut to multiples of {multiple}; " if multiple > 1 else ""
         aligned = "aligned to the ground truth (intensity, homography by ECC) and scored inside; "
         channels = "Y of BT.601" if self.luma else "all channels"
         if self.luma and self.luma_rounded:
@@ -95,10 +104,11 @@ class Protocol:
         further = "MAE; " if self.mae else ""
         if self.lpips:
             further += "LPIPS (AlexNet); " if perceptual.available() else "LPIPS not installed; "
+        enlarged = "; input scored as enlarged by bicubic interpolation" if self.scale > 1 else ""
         return (
             f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; "
             f"{aligned if self.aligned else ''}border {self.border}; {channels}; "
-            f"{_SSIM_TOLD[self.ssim]}{further}mean of per-image scores"
+            f"{_SSIM_TOLD[self.ssim]}{further}mean of per-image scores{enlarged}"
         )
 
     def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
@@ -117,15 +127,38 @@ class Protocol:
         name += f"-varying{spread:g}" if spread else ""
         return replace(self, name=name, spectrum=spectrum, spread=spread)
 
-    def with_degradation(self, kind: str) -> "Protocol":
+    def with_degradation(self, kind: str, *, label: str | None = None) -> "Protocol":
         """The same for another degradation than noise, which its name then tells.
+
+        Args:
+            kind: What ``describe`` calls it.
+            label: What the name has; None for ``kind``.
 
         Raises:
             ValueError: For pairs, which are degraded already.
         """
         if self.noise is None:
             raise ValueError(f"protocol {self.name!r} degrades nothing; use float, clipped or 8bit")
-        return replace(self, name=f"{kind}-{self.name}", degradation=kind)
+        return replace(self, name=f"{label or kind}-{self.name}", degradation=kind)
+
+    def with_scale(self, scale: int) -> "Protocol":
+        """The same for super-resolution by a whole factor, which its name then tells.
+
+        Args:
+            scale: The factor; 1 where nothing is enlarged, which changes nothing.
+
+        Raises:
+            ValueError: If there is no factor, but the border is to be as wide.
+        """
+        if scale == 1 and self.shaved:
+            raise ValueError(
+                f"protocol {self.name!r} cuts a border as wide as images are enlarged, but here "
+                "none is; use another, with a border of its own (eval.py: --luma --border)"
+            )
+        if scale == 1:
+            return self
+        border = scale if self.shaved else self.border
+        return replace(self, name=f"{self.name}-x{scale}", scale=scale, border=border)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The part of an image ``[H, W, C]`` that is restored and scored.
@@ -133,10 +166,11 @@ class Protocol:
         Raises:
             ValueError: If nothing is left to score.
         """
-        height, width = (side - side % self.multiple for side in image.shape[:2])
+        multiple = self.multiple * self.scale
+        height, width = (side - side % multiple for side in image.shape[:2])
         if min(height, width) <= 2 * self.border:
             raise ValueError(
-                f"protocol {self.name!r} (sides cut to multiples of {self.multiple} pixels, border "
+                f"protocol {self.name!r} (sides cut to multiples of {multiple} pixels, border "
                 f"{self.border}) leaves nothing of {image.shape[0]}x{image.shape[1]} pixels; use "
                 "another protocol or a smaller border"
             )
@@ -211,6 +245,10 @@ PROTOCOLS = {
         Protocol("gopro", noise=None, rounded=True, ssim="3d"),
         # Rain100, Test100 and so on: MATLAB's rgb2ycbcr of saved PNG files (MPRNet, Restormer).
         Protocol("rain", noise=None, rounded=True, luma=True, luma_rounded=True),
+        # Super-resolution: 8-bit files, Y without rounding as in BasicSR, a border as wide as the
+        # scale, which with_scale fills in.
+        Protocol("sr", noise="8bit", rounded=True, luma=True, shaved=True),
+        Protocol("sr-pairs", noise=None, rounded=True, luma=True, shaved=True),
         # The evaluation of Abuolaim and Brown, ECCV 2020, with LPIPS as in Restormer's.
         Protocol("dpdd", noise=None, ssim="uniform", mae=True, lpips=True),
         Protocol("realblur", noise=None, rounded=True, aligned=True),
@@ -237,7 +275,9 @@ def get(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> list[Protocol]:
+def of_training(
+    kind: str, *, protocol: str, spectrum: str, source: str, scale: int = 1
+) -> list[Protocol]:
     """The protocols of the evaluations during a training, mostly one.
 
     Args:
@@ -246,6 +286,7 @@ def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> list
         protocol: Name of the protocol where images are degraded, or several joined by commas.
         spectrum: Of noise.
         source: ``config.data.eval.source``, where the images are pairs.
+        scale: Of super-resolution, 1 for all else.
 
     Returns:
         Of pairs that of the benchmark, but for what may fail and so end a training: LPIPS and
@@ -255,9 +296,9 @@ def of_training(kind: str, *, protocol: str, spectrum: str, source: str) -> list
         ValueError: For an unknown protocol or spectrum.
     """
     if kind == "none":
-        pairs = get(for_source(source))
+        pairs = get(for_source(source)).with_scale(scale)
         return [get("pairs") if pairs.aligned else replace(pairs, lpips=False)]
-    chosen = [get(name) for name in protocol.split(",")]
+    chosen = [get(name).with_scale(scale) for name in protocol.split(",")]
     if kind == "awgn":
         return [one.with_noise(spectrum=spectrum) for one in chosen]
     return [one.with_degradation(kind) for one in chosen]

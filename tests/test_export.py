@@ -25,13 +25,16 @@ pytest.importorskip("flatbuffers")
 TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": {"depth": 3, "features": 4},
+    "kmsr": {"features": 4, "blocks": 1},
     "lcdnet": {"preset": "tiny", "channels": 1, "use_msfm": False, "scam_type": "none"},
     "memnet": {"features": 4, "blocks": 2, "units": 2},
     "n3net": {
         **{"width": 2, "features": 4, "depth": 2},
         **{"neighbours": 1, "patch": 4, "stride": 4, "window": 2},
     },
+    "rcan": {"scale": 2, "groups": 1, "blocks": 1, "features": 16},
     "ridnet": {"features": 16, "blocks": 1},
+    "rrdb": {"scale": 3, "blocks": 1, "features": 4, "growth": 2},
     "sadnet": {"width": 2, "offset_width": 2, "groups": 1, "use_context": False},
     "unet_n2n": {},
 }

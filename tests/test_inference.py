@@ -426,13 +426,16 @@ def test_integers(option, value, least):
 _TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": {"depth": 3, "features": 4},
+    "kmsr": {"channels": 1, "features": 4, "blocks": 1},
     "lcdnet": {
         "channels": 1, "width": 16, "enc_blocks": (1, 1, 1, 1), "block": "naf", "use_msfm": False,
         "scam_type": "none", "sfe_type": "naf", "global_branch": "none",
     },
     "memnet": {"features": 4, "blocks": 1, "units": 1},
     "n3net": {"features": 4, "depth": 3, "neighbours": 2},
+    "rcan": {"scale": 2, "groups": 1, "blocks": 1, "features": 16},
     "ridnet": {"features": 16, "blocks": 1},
+    "rrdb": {"scale": 3, "blocks": 1, "features": 4, "growth": 2},
     "sadnet": {"channels": 1, "width": 4, "offset_width": 2, "groups": 2},
 }  # fmt: skip
 
@@ -457,16 +460,17 @@ def test_every_network(rng, name):
     restorer = Restorer(module, variables, bucket=32, tile=32, overlap=0)
     small, large = (rng.random(size, np.float32) for size in ((17, 23), (40, 33)))
     whole, tiled = restorer(small), restorer(large)
+    scale = getattr(module, "scale", 1)
     for image, result in ((small, whole), (large, tiled)):
-        assert result.shape == image.shape
+        assert result.shape == tuple(scale * side for side in image.shape)
         assert np.isfinite(result).all()
-        assert (result != image).any()
+        assert (result != image.repeat(scale, axis=0).repeat(scale, axis=1)).any()
     ensemble = Restorer(module, variables, bucket=32, ensemble=True)
     ensemble._apply = restorer._apply
     assert np.isfinite(ensemble(small)).all()
     assert restorer._apply._cache_size() == 1
     padded = inference.pad_to_bucket(small[None, ..., None], 32)
-    expected = restorer._apply(variables, padded)[0, :17, :23, 0]
+    expected = restorer._apply(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
 
 

@@ -31,10 +31,13 @@ SMALL = {"depth": 3, "features": 4}  # of DnCNN
 TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": SMALL,
+    "kmsr": {"features": 4, "blocks": 2},
     "lcdnet": {"width": 16, "enc_blocks": (1, 2, 1, 1)},
     "memnet": {"features": 4, "blocks": 2, "units": 2},
     "n3net": {"width": 2, "features": 4, "depth": 3, "patch": 4, "stride": 2, "window": 3},
+    "rcan": {"scale": 2, "groups": 2, "blocks": 2, "features": 16},
     "ridnet": {"features": 16, "blocks": 1},
+    "rrdb": {"scale": 4, "blocks": 2, "features": 4, "growth": 2},
     "sadnet": {"width": 4, "offset_width": 4, "groups": 2},
 }
 

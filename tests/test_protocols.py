@@ -219,13 +219,16 @@ def test_names():
         "pairs": None,
         "sadnet": "8bit",
         "sadnet-pairs": None,
+        "sr": "8bit",
+        "sr-pairs": None,
         **dict.fromkeys(("gopro", "rain", "dpdd", "realblur")),
     }
     assert {name: p.noise for name, p in protocols.PROTOCOLS.items()} == noises
     for name, protocol in protocols.PROTOCOLS.items():
         assert protocols.get(name) is protocol
         assert protocol.name == name
-        assert protocol.rounded == (name in ("8bit", "gopro", "rain", "realblur"))
+        rounded = ("8bit", "gopro", "rain", "realblur", "sr", "sr-pairs")
+        assert protocol.rounded == (name in rounded)
         assert (protocol.multiple == 8) == name.startswith("sadnet")
         assert (protocol.ssim == "3d") == (name in ("sadnet", "sadnet-pairs", "gopro"))
     with pytest.raises(ValueError, match="'16bit'; known protocols: float, clipped, 8bit, pairs"):
@@ -242,6 +245,17 @@ def test_cut_to_multiples(rng):
     assert bordered.cut(image[:7]) is not None
     with pytest.raises(ValueError, match=r"border 3\) leaves nothing of 6x40 pixels"):
         bordered.cut(image[:6])
+
+
+def test_with_scale(rng):
+    image = rng.random((47, 40, 1))
+    for name in ("8bit", "pairs", "sadnet"):
+        assert protocols.get(name).with_scale(1) is protocols.get(name)
+    np.testing.assert_array_equal(protocols.get("sr").with_scale(3).cut(image), image[:45, :39])
+    np.testing.assert_array_equal(protocols.get("sadnet").with_scale(2).cut(image), image[:32, :32])
+    assert [protocols.get("sr-pairs").with_scale(s).border for s in (2, 3, 4)] == [2, 3, 4]
+    with pytest.raises(ValueError, match="'sr' cuts a border as wide as images are enlarged"):
+        protocols.get("sr").with_scale(1)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +303,18 @@ def test_cut_to_multiples(rng):
             "realblur: degraded images from disk; output clipped to [0, 1] and rounded to 8 bits; "
             "aligned to the ground truth (intensity, homography by ECC) and scored inside; border "
             "0; all channels; mean of per-image scores",
+        ),
+        (
+            protocols.get("sr").with_scale(4).with_degradation("low_resolution"),
+            "low_resolution-sr-x4: synthetic low_resolution, rounded to 8 bits; sides cut to "
+            "multiples of 4; output clipped to [0, 1] and rounded to 8 bits; border 4; Y of "
+            "BT.601; mean of per-image scores; input scored as enlarged by bicubic interpolation",
+        ),
+        (
+            protocols.get("8bit").with_scale(2).with_degradation("blur", label="b"),
+            "b-8bit-x2: synthetic blur, rounded to 8 bits; sides cut to multiples of 2; output "
+            "clipped to [0, 1] and rounded to 8 bits; border 0; all channels; mean of per-image "
+            "scores; input scored as enlarged by bicubic interpolation",
         ),
         (
             Protocol("d", noise=None, ssim="uniform", mae=True),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, image_io, inference, interchange, networks, tiling
+from lcdnet_jax import Restorer, degradations, inference, interchange, networks, tiling
 
 OVERLAP, TILE, BUCKET = 4, 32, 8
 
@@ -323,8 +323,34 @@ def test_a_network_that_enlarges(rng):
         for options in ({}, {"tile": TILE, "overlap": OVERLAP}, {"ensemble": True}):
             result = Restorer(Enlarge(), {}, bucket=BUCKET, **options)(image)
             np.testing.assert_array_equal(result, expected)
-    with pytest.raises(image_io.ImageError, match="enlarges 2 times and leaves alpha alone"):
-        Restorer(Enlarge(), {})(np.zeros((9, 9, 4), np.uint8))
+
+
+def test_alpha_of_a_network_that_enlarges(rng):
+    """By bicubic interpolation, within its own range, whole and in windows alike."""
+
+    class Double(nn.Module):
+        channels: int = 3
+        scale: int = 2
+
+        def __call__(self, x):
+            return x.repeat(2, axis=1).repeat(2, axis=2)
+
+    for options in ({"bucket": BUCKET}, {"bucket": BUCKET, "tile": TILE, "overlap": OVERLAP}):
+        restorer = Restorer(Double(), {}, **options)
+        image = rng.integers(0, 255, (40, 75, 4), np.uint8)
+        result = restorer(image)
+        small = image[None, ..., 3:].astype(np.float32)
+        large = np.asarray(degradations.bicubic(small, height=80, width=150))[0, ..., 0]
+        expected = large.clip(image[..., 3].min(), image[..., 3].max())
+        np.testing.assert_allclose(result[..., 3], expected, rtol=0, atol=0.51)
+        np.testing.assert_array_equal(result[..., :3], restorer(image[..., :3]))
+        grey = restorer((image[..., :2] * 257.0).astype(np.uint16))
+        assert (grey.shape, grey.dtype) == ((80, 150, 2), np.uint16)
+        image[..., 3] = 77
+        np.testing.assert_array_equal(restorer(image)[..., 3], 77)
+        floats = restorer(image.astype(np.float64) - 100)
+        assert floats.dtype == np.float64
+        np.testing.assert_array_equal(floats[..., 3], -23)
 
 
 def test_large_images_share_one_program(rng):

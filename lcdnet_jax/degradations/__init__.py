@@ -30,7 +30,11 @@ from lcdnet_jax.degradations.noise import (
 )
 from lcdnet_jax.degradations.rain import RAINS, Rain, rain
 from lcdnet_jax.degradations.resize import BICUBIC, bicubic
-from lcdnet_jax.degradations.super_resolution import DOWNSAMPLINGS, low_resolution
+from lcdnet_jax.degradations.super_resolution import (
+    DOWNSAMPLINGS,
+    low_resolution,
+    random_low_resolution,
+)
 
 __all__ = [
     "BICUBIC",
@@ -71,6 +75,7 @@ __all__ = [
     "rain",
     "random_jpeg",
     "random_kernels",
+    "random_low_resolution",
     "read_kernels",
     "shape_noise",
     "varying_sigma",

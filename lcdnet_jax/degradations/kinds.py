@@ -1,23 +1,42 @@
 """Degradations as configurations name them: kinds, and their options."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax import Array
+from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations.camera import camera_noise
 from lcdnet_jax.degradations.compose import Step, compose
 from lcdnet_jax.degradations.defocus import defocus, dual_pixel
 from lcdnet_jax.degradations.jpeg import random_jpeg
+from lcdnet_jax.degradations.kernels import read_kernels
 from lcdnet_jax.degradations.motion import motion_blur
 from lcdnet_jax.degradations.rain import rain
+from lcdnet_jax.degradations.super_resolution import random_low_resolution
+
+
+def _low_resolution(
+    keys: Array,
+    images: ArrayLike,
+    *,
+    pool: ArrayLike | str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Array:
+    """:func:`random_low_resolution`, whose ``pool`` may be a folder, see :func:`read_kernels`."""
+    if isinstance(pool, str | os.PathLike):
+        pool = read_kernels(pool)
+    return random_low_resolution(keys, images, pool=pool, **options)
+
 
 KINDS: Mapping[str, Callable[..., Array]] = {
     "camera": camera_noise,
     "defocus": defocus,
     "dual_pixel": dual_pixel,
     "jpeg": random_jpeg,
+    "low_resolution": _low_resolution,
     "motion": motion_blur,
     "rain": rain,
 }
@@ -30,7 +49,9 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
         kind: One of ``KINDS``, or several joined by "+", which are then applied in that order, as
             by :func:`compose`: "motion+camera".
         options: For each of them, if anything, its function's options by name:
-            ``{"motion": {"length": (4.0, 20.0)}}``.
+            ``{"motion": {"length": (4.0, 20.0)}}``. Those of "low_resolution" are of
+            :func:`random_low_resolution`; ``scale`` must be among them, and ``pool`` may also be
+            a folder of kernels.
 
     Returns:
         A function of ``[N]`` keys and ``[N, H, W, C]`` images.

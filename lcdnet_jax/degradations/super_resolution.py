@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from lcdnet_jax.degradations._inputs import Range, bounds, checked_with, split
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import random_jpeg
+from lcdnet_jax.degradations.kernels import random_kernels
 from lcdnet_jax.degradations.noise import as_stored, blind_awgn
 from lcdnet_jax.degradations.resize import BICUBIC, bicubic
 
@@ -64,7 +65,7 @@ def low_resolution(
             four axes, empty images, another number of keys, or JPEG of other than 1 or 3 channels.
     """
     images = checked_with(keys, images)
-    if scale < 2:
+    if not isinstance(scale, int) or scale < 2:
         raise ValueError(f"scale is {scale!r}; use a whole number, 2 or more")
     if downsampling not in DOWNSAMPLINGS:
         raise ValueError(f"no downsampling {downsampling!r}; use one of {', '.join(DOWNSAMPLINGS)}")
@@ -95,3 +96,63 @@ def low_resolution(
     if quality is not None:
         low = random_jpeg(jpeg_keys, low, quality=quality)
     return low.astype(images.dtype)
+
+
+def random_low_resolution(
+    keys: Array,
+    images: ArrayLike,
+    *,
+    scale: int,
+    kernel: str | None = None,
+    width: Range = (0.2, 4.0),
+    size: int = 21,
+    pool: ArrayLike | None = None,
+    downsampling: str = "pillow",
+    noise: Range = (0.0, 0.0),
+    quality: Range | None = None,
+    protocol: str = "float",
+    enlarge: bool = False,
+) -> Array:
+    """:func:`low_resolution` by kernels that :func:`random_kernels` draws, one for each image.
+
+    Args:
+        keys: ``[N]`` random keys, one for each image.
+        images: ``[N, H, W, C]`` as there.
+        scale: A whole number, at least 2.
+        kernel: Kind of kernels, one of ``KERNELS``. None: no blur.
+        width: Of the kernels.
+        size: Of the kernels.
+        pool: Kernels ``[K, S, S]`` of the kind "pool".
+        downsampling: One of ``DOWNSAMPLINGS``.
+        noise: Standard deviation of Gaussian noise, 8-bit units.
+        quality: Of JPEG. None: no JPEG.
+        protocol: What a file of the small image would hold, see :func:`as_stored`.
+        enlarge: Bring the small images back to the size of ``images``, by :func:`bicubic` as
+            Pillow has it, for networks that do not enlarge.
+
+    Returns:
+        ``[N, H / scale, W / scale, C]``, or ``[N, H, W, C]`` if enlarged, in the type of
+        ``images``.
+
+    Raises:
+        TypeError, ValueError: As the two functions.
+    """
+    kernel_keys, rest = split(keys, 2)
+    kernels = None
+    if kernel is not None:
+        kernels = random_kernels(kernel_keys, kind=kernel, width=width, size=size, pool=pool)
+    elif pool is not None:
+        raise ValueError("there is a pool of kernels, but kernel is None; set it to 'pool'")
+    low = low_resolution(
+        rest,
+        images,
+        scale=scale,
+        kernels=kernels,
+        downsampling=downsampling,
+        noise=noise,
+        quality=quality,
+        protocol=protocol,
+    )
+    if not enlarge:
+        return low
+    return bicubic(low, height=low.shape[1] * scale, width=low.shape[2] * scale)

@@ -21,7 +21,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import Conv, check_fields, check_image
+from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, pixel_shuffle
 from lcdnet_jax.ops import conv2x2_down
 from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
@@ -535,7 +535,7 @@ class SFF(nn.Module):
                     )
                 elif source > to:
                     wide = _conv(channels * factor**2, 1, self.shared.dtype, label, bias=False)
-                    other = _pixel_shuffle(wide(other), factor)
+                    other = pixel_shuffle(wide(other), factor)
                 resampled.append(other)
             merge = _conv(channels, 1, self.shared.dtype, f"{name}_{to}")
             mixed.append(merge(jnp.concatenate(resampled, axis=-1)))
@@ -638,15 +638,7 @@ class Up(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         conv = _conv(2 * x.shape[-1], 1, self.dtype, "conv", bias=False)
-        return _pixel_shuffle(conv(x), 2)
-
-
-def _pixel_shuffle(x: Array, factor: int) -> Array:
-    """``[N, H, W, C f f]`` -> ``[N, f H, f W, C]``, in PyTorch's order of channels."""
-    n, height, width, channels = x.shape
-    channels //= factor**2
-    x = x.reshape(n, height, width, channels, factor, factor).transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(n, factor * height, factor * width, channels)
+        return pixel_shuffle(conv(x), 2)
 
 
 def _mean_of_cells(x: Array, factor: int) -> Array:

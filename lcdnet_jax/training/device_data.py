@@ -322,7 +322,8 @@ def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -
         if one.shape[:2] != other.shape[:2]:
             raise ValueError(
                 f"images[{number}] is {one.shape[0]}x{one.shape[1]}, but its degraded half "
-                f"{other.shape[0]}x{other.shape[1]}; crop or resize them to equal sizes"
+                f"{other.shape[0]}x{other.shape[1]}; crop or resize them to equal sizes, or draw "
+                "pairs of different size on the host (config.data.where)"
             )
     channels = clean[0].shape[2], degraded[0].shape[2]
     if channels != (3, 6) and channels[0] != channels[1]:

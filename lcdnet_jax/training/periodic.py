@@ -39,6 +39,7 @@ class PeriodicEvaluation:
                 protocol=degradation.protocol,
                 spectrum=degradation.spectrum,
                 source=config.data.eval.source,
+                scale=config_lib.scale(config),
             )
         ]
 
