@@ -29,6 +29,7 @@ from input_pipeline import EvalDataset, create_eval_dataset, dnd
 from input_pipeline.dnd import DND
 from lcdnet_jax import (
     Restorer,
+    cards,
     checkpoints,
     degradations,
     image_io,
@@ -134,7 +135,9 @@ def evaluate() -> None:
     if not checkpoint.is_dir() and not _OUTPUT.value:
         raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
     module, variables, card = interchange.load(checkpoint, ema=not _RAW.value, step=_STEP.value)
-    trained = _with_defaults(interchange.configuration(card))
+    if _RAW.value and card["averaged"]:
+        raise ValueError(f"{checkpoint} holds averaged parameters only; leave --raw off")
+    trained = _trained(checkpoint, card)
     config = trained if _CONFIG.value is None else _CONFIG.value
     scale = config_lib.scale(trained)
     made = _degradations(trained, scale)
@@ -215,8 +218,17 @@ def evaluate() -> None:
         print(f"written: {output}/results.json and results.csv", flush=True)
 
 
-def _with_defaults(stored: ConfigDict) -> ConfigDict:
+def _trained(checkpoint: pathlib.Path, card: cards.Card) -> ConfigDict:
     """The configuration of a checkpoint, completed: converted weights bring the network alone."""
+    stored = config_lib.load(checkpoint / "config.json") if checkpoint.is_dir() else ConfigDict()
+    if "steps" not in stored:  # weights alone: what their card says
+        stored = interchange.configuration(card, str(checkpoint))
+        source = stored.data.get("eval", {}).get("source", "photos")
+        if not _DATA.value and _CONFIG.value is None and source not in ("photos", "tfds"):
+            raise ValueError(
+                f"{checkpoint} was evaluated in training on a folder that its card only names "
+                f"({stored.data.eval.path}); give --data"
+            )
     config = default.get_config()
     with config.ignore_type():
         config.update(stored)

@@ -55,6 +55,11 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             f"config.degradation.kind is {config.degradation.kind!r}, but non-local means removes "
             "noise; use a configuration with 'awgn', or train.py"
         )
+    if "," in config.degradation.protocol:
+        raise ValueError(
+            f"config.degradation.protocol is {config.degradation.protocol!r}, but methods are "
+            "compared under one; name one, or use train.py"
+        )
     datasets = input_pipeline.create_datasets(config)
     seconds = _train(config, output, datasets)
     sigma = config.degradation.sigma_max

@@ -1,7 +1,8 @@
 """Files before and after restoration, side by side, as the README shows them.
 
-lcdnet-jax restore quickstart/noisy -o restored --checkpoint quickstart
-python -m benchmarks.before_after quickstart/noisy restored --output docs/restored.jpg
+python -m benchmarks.camera_photos camera
+lcdnet-jax restore camera/noisy -o restored
+python -m benchmarks.before_after camera/noisy restored --output docs/before_after.jpg
 """
 
 import argparse

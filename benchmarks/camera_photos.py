@@ -1,8 +1,8 @@
 """Photographs as a camera would have stored them in little light: files to try a denoiser on.
 
-    python -m benchmarks.camera_photos photos
-    lcdnet-jax restore photos/noisy -o restored --reference photos/clean
-    python -m benchmarks.before_after photos/noisy restored --output docs/before_after.jpg
+    python -m benchmarks.camera_photos camera
+    lcdnet-jax restore camera/noisy -o restored --reference camera/clean
+    python -m benchmarks.before_after camera/noisy restored --output docs/before_after.jpg
 
 The three photographs of scikit-image that no recipe trains on, with the noise of a sensor at one
 level, demosaiced and saved as JPEG of quality 90 (``degradations.camera_noise``).
@@ -18,7 +18,7 @@ import numpy as np
 from input_pipeline import create_eval_dataset
 from lcdnet_jax import degradations, image_io
 
-# Variance for each unit of light. sadnet-photo was trained on 1e-4 to 0.012.
+# Variance for each unit of light; little light, in the range that camera_noise draws from.
 _SHOT = 5e-3
 _QUALITY = 90
 

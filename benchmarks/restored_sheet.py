@@ -32,8 +32,9 @@ def main() -> None:
     for workdir in arguments.workdirs:
         config = config_lib.load(workdir / "config.json")
         kind = config.degradation.kind
+        protocol = config.degradation.protocol.split(",")[0]
         evaluator = Evaluator(
-            protocols.get(config.degradation.protocol).with_degradation(kind),
+            protocols.get(protocol).with_degradation(kind),
             degradation=config_lib.degradation(config),
         )
         restorer = Restorer.from_checkpoint(workdir)

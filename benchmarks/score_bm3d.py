@@ -12,9 +12,10 @@ image is written at once, and a run that is begun again leaves out what is there
 """
 
 import argparse
+import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,10 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, required=True, help="lines of JSON")
     options = parser.parse_args()
     output: pathlib.Path = options.output
-    rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
-    done = {tuple(row[field] for field in _KEY): row for row in rows}
-    asked = []
+    done = {tuple(row[field] for field in _KEY): row for row in _earlier(output)}
     for folder in options.data.split(","):
         spec = {"source": "folder", "path": folder, "split": "", "feature": ""}
         data = create_eval_dataset(spec, options.channels, field="--data")
-        examples = list(data)[: options.max_images]
         name = pathlib.Path(folder).absolute().name
         settings: list[tuple[str, float | None]] = [("pairs", None)]
         if not data.source.paired:
@@ -56,19 +54,25 @@ def main() -> None:
                 for sigma in options.sigmas.split(",")
             ]
         for protocol, sigma in settings:
-            keys = []
-            for example in examples:
+            rows = []
+            for example in itertools.islice(data, options.max_images):
                 key = (name, sigma, protocol, options.channels, example["name"])
-                keys.append(key)
                 if key not in done:
-                    done[key] = {
-                        **dict(zip(_KEY, key, strict=True)),
-                        **_score(example, protocol, sigma),
-                    }
+                    scores = _score(example, protocol, sigma)
+                    done[key] = {**dict(zip(_KEY, key, strict=True)), **scores}
                     with output.open("a") as file:
                         file.write(json.dumps(done[key]) + "\n")
-            asked.append([done[key] for key in keys])
-            _print_mean(asked[-1])
+                rows.append(done[key])
+            _print_mean(rows)
+
+
+def _earlier(output: pathlib.Path) -> list[dict[str, Any]]:
+    """What earlier runs have scored, without a line that was cut off when one was killed."""
+    text = output.read_text() if output.exists() else ""
+    whole, _, cut = text.rpartition("\n")
+    if cut:
+        output.write_text(whole + "\n" * bool(whole))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _score(example: Mapping[str, Any], protocol: str, sigma: float | None) -> dict[str, float]:
@@ -97,8 +101,7 @@ def _bm3d(sigma: float | None) -> Callable[[np.ndarray], np.ndarray]:
     return restore
 
 
-def _print_mean(rows: Iterable[Mapping[str, Any]]) -> None:
-    rows = list(rows)
+def _print_mean(rows: Sequence[Mapping[str, Any]]) -> None:
     psnr, ssim, before = (np.mean([row[k] for row in rows]) for k in ("psnr", "ssim", "input_psnr"))
     sigma = "-" if rows[0]["sigma"] is None else f"{rows[0]['sigma']:g}"
     print(

@@ -10,6 +10,8 @@ the last one was stopped, to the bit on CPU.
 Time and score: not yet run in full; docs/pretrained.md tells what was tried at a small scale.
 """
 
+import re
+
 from ml_collections import ConfigDict
 
 from configs import sadnet_blind
@@ -17,10 +19,13 @@ from configs import sadnet_blind
 
 def get_config(sigmas: str = "50") -> ConfigDict:
     """Colour; one noise level, in 8-bit units, or the lowest and the highest."""
+    levels = re.fullmatch(r"(\d+)(?:-(\d+))?", sigmas)
+    if not levels:
+        raise ValueError(f"no variant {sigmas!r}; use a noise level such as 50, or a range, 0-75")
+    low, high = float(levels[1]), float(levels[2] or levels[1])
     config = sadnet_blind.get_config()
-    low, _, high = sigmas.partition("-")
-    config.degradation.sigma_min, config.degradation.sigma_max = float(low), float(high or low)
-    config.eval.sigmas = (15.0, 25.0, 50.0) if high else (float(low),)
+    config.degradation.sigma_min, config.degradation.sigma_max = low, high
+    config.eval.sigmas = (high,) if low == high else (15.0, 25.0, 50.0, high)
     config.network.kwargs.preset = "base"
     config.network.dtype = "bfloat16"
     config.data.crop = 128

@@ -16,6 +16,8 @@ from configs import sadnet_small
 
 def get_config(channels: str = "color") -> ConfigDict:
     """``color`` or ``gray``."""
+    if channels not in ("color", "gray"):
+        raise ValueError(f"no variant {channels!r}; use color or gray")
     config = sadnet_small.get_config()
     config.data.channels = {"color": 3, "gray": 1}[channels]
     config.data.train.source = "folder,photos"

@@ -197,6 +197,11 @@ def check(stored: Any, where: str) -> Card:
     return cast(Card, stored)
 
 
+def are_scores(rows: Any) -> bool:
+    """Whether these can be the ``metrics`` of a card."""
+    return isinstance(rows, list) and all(map(_scores, rows))
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -261,7 +266,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "storage": (_text, "a string"),
     "input_range": (_range, "a list of two numbers"),
     "training": (lambda value: value is None or isinstance(value, dict), "an object or null"),
-    "metrics": (_list_of(_scores), "a list of scores with protocol, data and sigma"),
+    "metrics": (are_scores, "a list of scores with protocol, data and sigma"),
     "licence": (_text, "a string"),
     "notes": (_text, "a string"),
     "origin": (_list_of(_file), "a list of objects with file and sha256"),

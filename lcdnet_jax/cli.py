@@ -369,16 +369,24 @@ def _models(arguments: argparse.Namespace) -> None:
 def _list_pretrained() -> None:
     from lcdnet_jax import interchange, pretrained
 
+    failures = []
     for name in pretrained.names():
-        file = pretrained.path(name)
+        try:
+            file = pretrained.path(name)
+        except pretrained.PretrainedError as error:
+            failures.append(str(error))
+            continue
         card = interchange.card(file)
+        colours = "grey" if card["channels"] == 1 else "colour"
         default = ", used where none are named" if name == pretrained.DEFAULT else ""
         _say(
-            f"{name}: {_listed({card['network']: None, **card['kwargs']})}, {card['channels']} "
-            f"channels, {card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB"
-            f"{default}"
+            f"{name}: {_listed({card['network']: None, **card['kwargs']})}, {colours}, "
+            f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
         )
-        _say(textwrap.fill(card["notes"], 100, initial_indent="  ", subsequent_indent="  "))
+        for text in (card["notes"], f"Licence: {card['licence']}"):
+            _say(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
+    if failures:
+        raise ValueError("; ".join(failures))
 
 
 def _list_networks() -> None:

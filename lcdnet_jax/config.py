@@ -20,7 +20,6 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, losses, networks, sfm
-from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -115,9 +114,11 @@ def _degradation(value: Any) -> str | None:
 
 def _protocols(value: Any) -> str | None:
     names = value.split(",") if isinstance(value, str) else []
-    good = names and len(set(names)) == len(names) and set(names) <= set(NOISE_PROTOCOLS)
-    wanted = f"one of {', '.join(map(repr, NOISE_PROTOCOLS))}, or several of these joined by commas"
-    return None if good else wanted
+    good = (
+        names and len(set(names)) == len(names) and set(names) <= set(degradations.NOISE_PROTOCOLS)
+    )
+    known = ", ".join(map(repr, degradations.NOISE_PROTOCOLS))
+    return None if good else f"one of {known}, or several of these, each once, as in 'float,8bit'"
 
 
 def _kwargs(value: Any) -> str | None:

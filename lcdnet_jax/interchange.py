@@ -161,22 +161,26 @@ def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     return header.card
 
 
-def configuration(card: Card) -> ConfigDict:
+def configuration(card: Card, where: str) -> ConfigDict:
     """How weights were trained; where their card does not say, the network alone.
 
+    Args:
+        card: Theirs.
+        where: What messages call it.
+
     Raises:
-        CardError: If what it says is of no version of this library.
+        CardError: If what it says is not of this version.
     """
     if card["training"] is None:
         return _network_alone(card)
     try:
         stored = ConfigDict(config_lib.with_later_fields(card["training"]))
         config_lib.validate(stored)
-    except (config_lib.ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CardError(
-            f"the card's configuration of the training is not one of this version ({reason}); "
-            "export the weights again"
+            f"{where} has weights whose training this version cannot read, written by lcdnet_jax "
+            f"{card['lcdnet_jax']} ({reason}); update lcdnet-jax, or export them again"
         ) from error
     return stored
 
@@ -264,14 +268,23 @@ def scores(results: Path) -> list[dict[str, Any]]:
         results: Its ``results.json``.
 
     Raises:
-        ValueError: If it is not that.
+        ValueError: If it is not that, or holds nothing.
         OSError: If it cannot be read.
     """
-    text = pathlib.Path(results).read_bytes()
     try:
-        return [_metric(row) for row in json.loads(text)]
+        text = pathlib.Path(results).read_bytes()
+    except OSError as error:
+        raise OSError(
+            f"cannot read {results}: {error.strerror}; give the results.json of eval.py"
+        ) from error
+    try:
+        metrics = [_metric(row) for row in json.loads(text)]
+        good = bool(metrics) and cards.are_scores(metrics)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError(f"{results} holds no scores; give the results.json of eval.py") from None
+        good = False
+    if not good:
+        raise ValueError(f"{results} holds no scores; give the results.json of eval.py")
+    return metrics
 
 
 def _metric(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,16 +355,29 @@ def _weights(
     return Weights(module, stored, cards.check(described, "the card to write"))
 
 
-def _without_folders(training: Any) -> Any:
-    """A configuration whose absolute paths are cut to their names: others have other folders."""
-    if isinstance(training, dict):
-        return {k: _without_folders(v) for k, v in training.items()}
-    if isinstance(training, str) and os.path.isabs(training):  # several are joined by commas
-        return ",".join(
-            os.path.basename(path.rstrip("/")) if os.path.isabs(path) else path
-            for path in training.split(",")
-        )
-    return training
+def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A configuration whose paths are cut to their names: others have other folders."""
+    if training is None:
+        return None
+    stored = json.loads(json.dumps(training))
+    data = stored.get("data")
+    for split in data.values() if isinstance(data, dict) else ():
+        if isinstance(split, dict) and {"source", "path"} <= set(split):
+            split["path"] = _folder_names(split["source"], split["path"])
+    for field in ("init_from", "resume"):
+        if isinstance(stored.get(field), str):
+            stored[field] = pathlib.PurePath(stored[field]).name
+    return stored
+
+
+def _folder_names(source: str, path: str) -> str:
+    """Of the sources of a data set, joined by commas, the names of the folders."""
+    kinds, paths = source.split(","), path.split(",")
+    named = kinds if len(kinds) == len(paths) else [""] * len(paths)
+    return ",".join(
+        place if kind.strip() == "tfds" else pathlib.PurePath(place).name
+        for kind, place in zip(named, paths, strict=True)
+    )
 
 
 def _cast(params: Any, dtype: str) -> Any:
@@ -450,7 +476,9 @@ def _metrics(directory: pathlib.Path, config: ConfigDict, step: int) -> list[dic
     newest = max((at for at, *_ in found if at <= step), default=None)
     if newest is None:
         return []
-    data = f"{config.data.eval.source} {config.data.eval.path}".strip()
+    evaluated = config.data.eval
+    folder = _folder_names(evaluated.source, evaluated.path)
+    data = f"{evaluated.source} {folder}".strip()
     told = {protocol.name: protocol.describe() for protocol in scored}
     return [
         {"step": at, "data": data, "protocol": told[protocol], "sigma": sigma, **scores}

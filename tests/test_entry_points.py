@@ -18,7 +18,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 from flax import linen as nn
 
-from lcdnet_jax import image_io, inference, networks, panels, perceptual
+from lcdnet_jax import (
+    image_io,
+    inference,
+    interchange,
+    networks,
+    panels,
+    perceptual,
+    pretrained,
+)
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -311,6 +319,23 @@ class TestEval:
         assert image_io.read(images[2]).shape == (20, 32, 3)
         assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}      3\n" in capsys.readouterr().out
 
+    def test_exported_weights(self, workdir, data, tmp_path, monkeypatch):
+        run("eval.py", "--workdir", workdir, "--output", tmp_path / "run")
+        file, folder = tmp_path / "exported.safetensors", tmp_path / "exported"
+        interchange.save_safetensors(workdir, file)
+        interchange.export_params(workdir, folder)
+        for i, checkpoint in enumerate((file, folder)):
+            command = ("eval.py", "--checkpoint", checkpoint, "--output", tmp_path / str(i))
+            assert "on a folder that its card only names (kodim); give --data" in error_of(*command)
+            assert "holds averaged parameters only" in error_of(*command, "--raw")
+            assert run(*command, "--data", data / "kodim") is None
+            assert results(tmp_path / str(i)) == results(tmp_path / "run")
+        message = error_of("eval.py", "--checkpoint", file, "--data", data / "kodim")
+        assert "exported.safetensors is a file; give --output" in message
+        monkeypatch.setattr(pretrained, "find", {"shipped": file}.__getitem__)
+        command = ("eval.py", "--checkpoint", "shipped", "--data", data / "kodim")
+        assert run(*command, "--output", tmp_path / "shipped") is None
+
     def test_border_and_luma_are_part_of_the_protocol(self, workdir, tmp_path, capsys):
         assert run("eval.py", "--workdir", workdir, "--border=3", "--luma", "--save_images",
                    "--output", tmp_path) is None  # fmt: skip
@@ -414,7 +439,10 @@ class TestEval:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--workdir", "nowhere"], "nowhere does not exist and is not the name of pretrained"),
+            (
+                ["--workdir", "nowhere"],
+                "nowhere does not exist; give a working directory of train.py",
+            ),
             ([], "give one directory, as --workdir or as --checkpoint"),
             (["--workdir", "{run}", "--checkpoint", "x"], "give one directory"),
             (["--workdir", "{run}", "--data", "nowhere"], "nowhere: does not exist"),

@@ -353,14 +353,31 @@ class TestExport:
         assert len({row["psnr"] for row in rows}) == 4
 
     def test_folders_stay_out_of_cards(self, run, tmp_path):
-        workdir, _ = run
-        weights = interchange.load(workdir)
-        weights.card["training"]["data"]["train"]["path"] = "/home/me/photos/,more,/x/y"
-        weights.card["training"]["init_from"] = "/home/me/runs/first"
-        training = interchange.export_params(weights, tmp_path / "out")["training"]
-        assert training["data"]["train"]["path"] == "photos,more,y"
-        assert training["init_from"] == "first"
-        assert weights.card["training"]["init_from"] == "/home/me/runs/first"
+        weights = interchange.load(run[0])
+        training = weights.card["training"]
+        train, evaluated = training["data"]["train"], training["data"]["eval"]
+        for path, name in {
+            "/home/me/photos/": "photos",
+            "../a/b,/c/d": "b,d",
+            "~/x,": "x,",
+        }.items():
+            train["path"] = path
+            train["source"] = ",".join(["folder"] * len(path.split(",")))
+            output = tmp_path / name
+            card = interchange.export_params(weights, output)
+            assert card["training"]["data"]["train"]["path"] == name
+        train |= {"source": "tfds, folder", "path": "div2k/bicubic_x2,/c/d"}
+        training["init_from"] = "/home/me/runs/first"
+        card = interchange.export_params(weights, tmp_path / "last")
+        assert card["training"]["data"]["train"]["path"] == "div2k/bicubic_x2,d"
+        assert card["training"]["init_from"] == "first"
+        assert training["init_from"] == "/home/me/runs/first"
+        config = config_lib.load(run[0] / "config.json")
+        config.data.eval.source, config.data.eval.path = "folder", "../some/where/"
+        rows = interchange._metrics(run[0], config, 10**6)
+        assert rows
+        assert {row["data"] for row in rows} == {"folder where"}
+        assert evaluated["path"] == config_lib.load(run[0] / "config.json").data.eval.path
 
     def test_scores_of_eval(self, run, tmp_path):
         workdir, _ = run
@@ -373,19 +390,29 @@ class TestExport:
         expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
         tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
         assert card["metrics"] == [expected, expected | tiled]
-        for text in ("{", "[1]", '[{"dataset": "a"}]', "3"):
+        for text in (
+            "{",
+            "[]",
+            "{}",
+            "[1]",
+            '[{"dataset": "a"}]',
+            json.dumps([row | {"psnr": "x"}]),
+        ):
             (tmp_path / "results.json").write_text(text)
             with pytest.raises(ValueError, match=r"results\.json holds no scores; give the"):
                 interchange.scores(tmp_path / "results.json")
+        with pytest.raises(OSError, match=r"none\.json: No such file.*; give the results\.json"):
+            interchange.scores(tmp_path / "none.json")
 
     def test_configuration_of_a_card(self, run):
         workdir, _ = run
-        weights = interchange.load(workdir)
-        assert interchange.configuration(weights.card) == config_lib.load(workdir / "config.json")
-        alone = interchange.configuration(weights.card | {"training": None})
+        card = interchange.load(workdir).card
+        stored = config_lib.load(workdir / "config.json")
+        assert interchange.configuration(card, "x") == stored
+        alone = interchange.configuration(card | {"training": None}, "x")
         assert sorted(alone) == ["data", "network"]
-        with pytest.raises(CardError, match="not one of this version"):
-            interchange.configuration(weights.card | {"training": {"steps": 3}})
+        with pytest.raises(CardError, match=r"^x has weights whose training .*update lcdnet-jax"):
+            interchange.configuration(card | {"training": {"steps": 3}}, "x")
 
     def test_damaged_sources(self, run, tmp_path):
         workdir, _ = run

@@ -1,0 +1,94 @@
+"""Weights that are installed with the library.
+
+    Restorer.from_pretrained("sadnet-photo")
+    lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint sadnet-photo
+
+Each is a safetensors file beside this one that ``interchange.load`` reads, with its card inside;
+``SHA256SUMS`` has their checksums, as ``sha256sum --check`` takes them. docs/pretrained.md tells
+how they were trained and what they score.
+"""
+
+import difflib
+import hashlib
+import os
+import pathlib
+
+# What `lcdnet-jax restore` uses where nothing is said.
+DEFAULT = "sadnet-photo"
+
+_FOLDER = pathlib.Path(__file__).parent
+_SUMS = "SHA256SUMS"
+
+
+class PretrainedError(ValueError):
+    """Weights that are unknown, missing or damaged; the message says which, and the fix."""
+
+
+def names() -> tuple[str, ...]:
+    """The names of all, in alphabetical order."""
+    return tuple(sorted(_checksums()))
+
+
+def path(name: str) -> pathlib.Path:
+    """The file of some weights, once its checksum is verified.
+
+    Raises:
+        PretrainedError: If there are none of that name, or the file is missing or not the one that
+            was shipped.
+    """
+    sums = _checksums()
+    if name not in sums:
+        raise PretrainedError(f"no pretrained weights {name!r}; {_known(name)}")
+    file = _FOLDER / f"{name}.safetensors"
+    digest = hashlib.sha256(_read(file)).hexdigest()
+    if digest != sums[name]:
+        raise PretrainedError(
+            f"{file} is not the file that was shipped (its SHA-256 is {digest}, not "
+            f"{sums[name]}); install lcdnet-jax again"
+        )
+    return file
+
+
+def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
+    """The file of pretrained weights by name, or any other path as it is.
+
+    A name is taken for the weights even where there is a folder of that name, which "./NAME" means.
+
+    Raises:
+        PretrainedError: As :func:`path`, or if it is neither a name nor something that exists.
+    """
+    name = os.fspath(checkpoint)
+    if name in _checksums():
+        return path(name)
+    given = pathlib.Path(checkpoint)
+    if given.exists():
+        return given
+    raise PretrainedError(
+        f"{name} does not exist; give a working directory of train.py, what lcdnet-jax convert or "
+        f"export wrote, or a name of pretrained weights: {_known(name)}"
+    )
+
+
+def _known(name: str) -> str:
+    """What to use instead of a wrong name."""
+    known = names()
+    typed = pathlib.PurePath(name).name.removesuffix(".safetensors").lower()
+    close = difflib.get_close_matches(typed, known, n=1)
+    return f"there are {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _checksums() -> dict[str, str]:
+    """SHA-256 by name."""
+    lines = _read(_FOLDER / _SUMS).decode().splitlines()
+    pairs = (line.split(maxsplit=1) for line in lines)
+    return {file.lstrip("*").removesuffix(".safetensors"): digest for digest, file in pairs}
+
+
+def _read(file: pathlib.Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PretrainedError(
+            f"cannot read {file} ({error.strerror}), which is installed with the library, as files "
+            "and not in an archive; install lcdnet-jax again"
+        ) from None

@@ -1,0 +1,204 @@
+"""Weights that are installed with the library: names, checksums, cards, and that they restore."""
+
+import hashlib
+import itertools
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+
+from lcdnet_jax import (
+    Restorer,
+    cli,
+    degradations,
+    image_io,
+    interchange,
+    metrics,
+    networks,
+    pretrained,
+)
+
+FOLDER = pathlib.Path(pretrained.__file__).parent
+
+# What is asked of the shipped weights on a crop of a photograph: noise and the gain in dB, all of
+# the gains different. About 0.7 dB less than they reached when they were shipped.
+GAUSSIAN = ((5.0, "8bit", 1.0), (25.0, "float", 8.0), (25.0, "8bit", 8.1), (50.0, "8bit", 10.0))
+CAMERA = ((2e-4, 0.5), (5e-3, 4.0))
+# PSNR of what they make of the clean photograph.
+CLEAN = {"sadnet-color-blind": 40.0, "sadnet-photo": 35.0}
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder with one small network, in the place of those that are shipped."""
+    name, kwargs = "dncnn", {"channels": 1, "depth": 3, "features": 4}
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    variables = networks.create(name, **kwargs).init(jax.random.key(0), image)
+    weights = interchange.describe(name, variables, **kwargs)
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    file = folder / "dncnn-tiny.safetensors"
+    interchange.save_safetensors(weights, file, licence="CC0", notes="Does nothing.")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
+    monkeypatch.setattr(pretrained, "_FOLDER", folder)
+    monkeypatch.setattr(pretrained, "DEFAULT", "dncnn-tiny")
+    return file
+
+
+class TestFolder:
+    def test_names_and_path(self, shipped):
+        assert pretrained.names() == ("dncnn-tiny",)
+        assert pretrained.path("dncnn-tiny") == shipped
+
+    @pytest.mark.parametrize(
+        "name", ["dncnn-tiny2", "dncnn-tiny/", "Dncnn-Tiny", "weights/dncnn-tiny.safetensors"]
+    )
+    def test_wrong_name_lists_those_there_are(self, shipped, name):
+        for use in (Restorer.from_pretrained, pretrained.find):
+            with pytest.raises(pretrained.PretrainedError, match=r"there are dncnn-tiny; did you"):
+                use(name)
+        with pytest.raises(pretrained.PretrainedError, match=r"'x'; there are dncnn-tiny$"):
+            Restorer.from_pretrained("x")
+
+    @pytest.mark.parametrize("place", [0, 100, -1])
+    def test_damage(self, shipped, place):
+        content = bytearray(shipped.read_bytes())
+        content[place] ^= 1
+        shipped.write_bytes(content)
+        with pytest.raises(
+            pretrained.PretrainedError, match=r"not the file that was shipped .*inst"
+        ):
+            Restorer.from_pretrained("dncnn-tiny")
+
+    @pytest.mark.parametrize("file", ["dncnn-tiny.safetensors", "SHA256SUMS"])
+    def test_missing_file(self, shipped, file):
+        shipped.with_name(file).unlink()
+        with pytest.raises(pretrained.PretrainedError, match=r"\(No such file.*install lcdnet-jax"):
+            pretrained.path("dncnn-tiny")
+
+    def test_sums_of_binary_files(self, shipped):
+        sums = shipped.with_name("SHA256SUMS")
+        sums.write_text(sums.read_text().replace("  ", " *"))
+        assert pretrained.path("dncnn-tiny") == shipped
+
+    def test_names_come_before_folders(self, shipped, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        pathlib.Path("dncnn-tiny").mkdir()
+        assert pretrained.find("dncnn-tiny") == shipped
+        assert pretrained.find("./dncnn-tiny") == pathlib.Path("dncnn-tiny")
+        with pytest.raises(
+            pretrained.PretrainedError, match=r"^runs/x does not exist; give a work"
+        ):
+            pretrained.find("runs/x")
+
+
+class TestCommandLine:
+    def test_restore_without_a_checkpoint(self, shipped, tmp_path):
+        noisy = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+        image_io.write(tmp_path / "noisy.png", noisy)
+        choices = ((), ("--checkpoint", "dncnn-tiny"), ("--checkpoint", str(shipped)))
+        for i, choice in enumerate(choices):
+            output = str(tmp_path / f"{i}.png")
+            cli.main(["restore", str(tmp_path / "noisy.png"), "-o", output, *choice])
+        written = [image_io.read(tmp_path / f"{i}.png") for i in range(3)]
+        expected = Restorer.from_pretrained("dncnn-tiny")(noisy)
+        for image in written:
+            np.testing.assert_array_equal(image, expected)
+        assert (expected != noisy).any()
+
+    def test_models_and_info(self, shipped, capsys):
+        cli.main(["models", "--pretrained"])
+        listed = capsys.readouterr().out
+        assert "dncnn-tiny: dncnn, depth=3, features=4, grey, " in listed
+        assert ", used where none are named\n  Does nothing.\n  Licence: CC0\n" in listed
+        cli.main(["info", "dncnn-tiny"])
+        assert "licence      CC0\n" in capsys.readouterr().out
+        shipped.write_bytes(shipped.read_bytes()[:-1])
+        with pytest.raises(SystemExit, match=r"error: .* is not the file that was shipped"):
+            cli.main(["models", "--pretrained"])
+
+    def test_help_names_the_default(self, capsys):
+        with pytest.raises(SystemExit):
+            cli.main(["restore", "--help"])
+        assert pretrained.DEFAULT in " ".join(capsys.readouterr().out.split())
+
+    def test_unknown_checkpoint(self, shipped, tmp_path):
+        for command in (["restore", "x.png", "-o", str(tmp_path)], ["info"], ["export", "-o", "x"]):
+            name = ["--checkpoint", "no"] if command[0] == "restore" else ["no"]
+            with pytest.raises(SystemExit, match=r"error: no does not exist; give"):
+                cli.main([*command, *name])
+
+
+def card(name):
+    return interchange.card(FOLDER / f"{name}.safetensors")
+
+
+@pytest.fixture(params=pretrained.names())
+def name(request):
+    return request.param
+
+
+class TestShipped:
+    def test_every_file_is_listed(self):
+        assert pretrained.names() == ("sadnet-color-blind", "sadnet-photo")
+        assert {p.stem for p in FOLDER.glob("*.safetensors")} == set(pretrained.names())
+        assert pretrained.DEFAULT == "sadnet-photo"
+
+    def test_cards_say_what_users_ask(self, name):
+        described = card(name)
+        assert len(described["notes"]) > 100
+        assert described["licence"].startswith("CC BY 4.0")
+        assert described["training"]["steps"] == described["step"]
+        assert not re.search(r"/(work|home|root|tmp|mnt)/|\.\./|~", json.dumps(described))
+        scored = {(row["data"], row["protocol"], row["sigma"]) for row in described["metrics"]}
+        assert scored >= {(data, "pairs", None) for data in ("cc", "polyu", "sidd")}
+        if name == "sadnet-color-blind":
+            assert scored >= set(
+                itertools.product(
+                    ("kodak24", "cbsd68"), ("float", "8bit"), (15.0, 25.0, 30.0, 50.0, 70.0)
+                )
+            )
+        assert interchange.configuration(described, name).seed == described["training"]["seed"]
+
+    def test_restores_photographs(self, name):
+        """By at least so many decibels, of a photograph that was not trained on."""
+        clean = skimage.data.coffee()[100:292, 200:392]
+        keys, batch = jax.random.split(jax.random.key(0), 1), image_io.to_float(clean)[None]
+        if name == "sadnet-photo":
+            degraded = {
+                gain: degradations.camera_noise(keys, batch, shot=(shot, shot), quality=(90, 90))
+                for shot, gain in CAMERA
+            }
+        else:
+            degraded = {
+                gain: degradations.awgn(keys, batch, sigma=sigma, protocol=protocol)
+                for sigma, protocol, gain in GAUSSIAN
+            }
+        restorer = Restorer.from_pretrained(name)
+        for gain, images in degraded.items():
+            restored = restorer(np.asarray(images))
+            before, after = (metrics.psnr(x, batch)[0] for x in (images, restored))
+            assert after > before + gain, (gain, before, after)
+        unharmed = metrics.psnr(restorer(batch), batch)[0]
+        assert unharmed > CLEAN[name], unharmed
+
+    def test_needs_neither_the_repository_nor_tensorflow(self, name, tmp_path):
+        shutil.copytree(FOLDER.parent, tmp_path / "lcdnet_jax")
+        code = (
+            "import sys, numpy, lcdnet_jax; "
+            f"out = lcdnet_jax.Restorer.from_pretrained('{name}')(numpy.zeros((32, 32), 'uint8')); "
+            "assert out.shape == (32, 32) and 'tensorflow' not in sys.modules; "
+            "print(lcdnet_jax.__file__)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert pathlib.Path(done.stdout.strip()).is_relative_to(tmp_path)
