@@ -364,6 +364,10 @@ def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     for split in data.values() if isinstance(data, dict) else ():
         if isinstance(split, dict) and {"source", "path"} <= set(split):
             split["path"] = _folder_names(split["source"], split["path"])
+    options = stored.get("degradation", {}).get("options", {})
+    for given in options.values():
+        if isinstance(given.get("pool"), str):
+            given["pool"] = pathlib.PurePath(given["pool"]).name
     for field in ("init_from", "resume"):
         if isinstance(stored.get(field), str):
             stored[field] = pathlib.PurePath(stored[field]).name
@@ -494,6 +498,7 @@ def _protocols(config: ConfigDict) -> list[protocols.Protocol]:
         protocol=degradation.protocol,
         spectrum=degradation.spectrum,
         source=config.data.eval.source,
+        scale=config_lib.scale(config),
     )
 
 

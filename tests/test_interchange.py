@@ -315,6 +315,12 @@ class TestExport:
             {"degradation.kind": "motion"},
             {"degradation.protocol": "float,8bit"},
             {"degradation.kind": "motion", "degradation.protocol": "8bit,clipped"},
+            {
+                "degradation.kind": "low_resolution",
+                "degradation.options": {"low_resolution": {"scale": 2}},
+                "network.name": "rcan",
+                "network.kwargs": {"scale": 2},
+            },
         ):
             config = tiny.get_config()
             config.update_from_flattened_dict(changes)
@@ -368,9 +374,13 @@ class TestExport:
             assert card["training"]["data"]["train"]["path"] == name
         train |= {"source": "tfds, folder", "path": "div2k/bicubic_x2,/c/d"}
         training["init_from"] = "/home/me/runs/first"
+        pool = {"scale": 2, "pool": "/home/me/kernels"}
+        training["degradation"]["options"] = {"low_resolution": pool}
         card = interchange.export_params(weights, tmp_path / "last")
         assert card["training"]["data"]["train"]["path"] == "div2k/bicubic_x2,d"
         assert card["training"]["init_from"] == "first"
+        pool = card["training"]["degradation"]["options"]["low_resolution"]["pool"]
+        assert pool == "kernels"
         assert training["init_from"] == "/home/me/runs/first"
         config = config_lib.load(run[0] / "config.json")
         config.data.eval.source, config.data.eval.path = "folder", "../some/where/"
