@@ -32,7 +32,9 @@ def main() -> None:
         )
         pictures = [(f"{path.name}, noisy", before), ("restored", after)]
         strips.append(panels.draw_panel(pictures, clean=after, width=_WIDTH))
-    image_io.write(arguments.output, np.concatenate(strips), quality=75)
+    height = max(len(strip) for strip in strips)
+    padded = [np.pad(s, ((0, height - len(s)), (0, 0), (0, 0)), mode="edge") for s in strips]
+    image_io.write(arguments.output, np.concatenate(padded, axis=1), quality=75)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ network serves both: trained on unclipped noise alone it loses more than 1 dB on
 Command: python train.py --config configs/sadnet_blind.py:color --workdir runs/blind
 with --config.data.train.path=DIR, (a folder of several hundred photographs; nothing after the comma
 is the path of those of scikit-image, which are added).
-Time and score: not measured yet.
+Time and score: docs/pretrained.md.
 """
 
 from ml_collections import ConfigDict

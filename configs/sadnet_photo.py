@@ -6,7 +6,7 @@ demosaiced, white-balanced and stored as JPEG, made from clean photographs.
 Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo
 with --config.data.train.path=DIR, (a folder of several hundred photographs; nothing after the comma
 is the path of those of scikit-image, which are added).
-Time and score: not measured yet.
+Time and score: docs/pretrained.md.
 """
 
 from ml_collections import ConfigDict

@@ -756,7 +756,7 @@ class TestInfo:
             f"written by   lcdnet_jax {cli_version()}",
         ]
 
-    def test_of_a_training(self, monkeypatch, capsys):
+    def test_of_a_training(self, monkeypatch, capsys, tmp_path):
         card = {
             "network": "sadnet",
             "kwargs": {"preset": "small"},
@@ -783,7 +783,9 @@ class TestInfo:
             "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
         }  # fmt: skip
         monkeypatch.setattr(interchange, "card", lambda path: card)
-        cli.main(["info", "somewhere"])
+        file = tmp_path / "some.safetensors"
+        file.touch()
+        cli.main(["info", str(file)])
         assert capsys.readouterr().out.splitlines() == [
             "network      sadnet, preset=small",
             "channels     3",
@@ -832,9 +834,9 @@ class TestModels:
 
 def test_help_has_examples(capsys):
     for command, example in (
-        ("restore", "restore - -o restored/ --checkpoint quickstart"),
+        ("restore", "restore - -o restored/\n"),
         ("models", "lcdnet-jax models"),
-        ("info", "lcdnet-jax info weights/dncnn"),
+        ("info", "lcdnet-jax info sadnet-photo"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main([command, "--help"])

@@ -13,7 +13,7 @@ from test_entry_points import StandIn, error_of, run
 
 from configs import tiny
 from input_pipeline import dnd
-from lcdnet_jax import Restorer, checkpoints, image_io
+from lcdnet_jax import Restorer, image_io, interchange
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.image_io import ImageError
 
@@ -171,8 +171,8 @@ def restorer(tmp_path, monkeypatch):
     module = StandIn()
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     restorer = Restorer(module, variables)
-    loaded = module, variables, 1
-    monkeypatch.setattr(checkpoints, "load_variables", lambda *_, **__: loaded)
+    loaded = module, variables, {"averaged": False}
+    monkeypatch.setattr(interchange, "load", lambda *_, **__: loaded)
     (tmp_path / "run").mkdir()
     config_lib.save(tiny.get_config(), tmp_path / "run" / "config.json")
     return restorer
