@@ -4,10 +4,11 @@
     python -m benchmarks.bench_networks --only "sadnet base" --dtype bfloat16
     python -m benchmarks.bench_networks --quick
 
-A training step is the gradient of the mean squared error and an update of Adam, of a donated
-state; the peer makes the same, and outputs, or the losses of the first steps, are compared before
-anything is timed. Times are those of a step: of a call that makes several, its part. What counts
-is processor time on a CPU, in one thread, and time on the wall elsewhere, see benchmarks/timing.py.
+Sizes are those of the images that a network is given. A training step is the gradient of the mean
+squared error and an update of Adam, of a donated state; the peer makes the same, and outputs, or
+the losses of the first steps, are compared before anything is timed. Times are those of a step: of
+a call that makes several, its part. What counts is processor time on a CPU, in one thread, and time
+on the wall elsewhere, see benchmarks/timing.py.
 Compilation is measured once without anything cached, and once more, until the first result, with
 the program in JAX's persistent cache. Neither TensorFlow nor the trainer is needed.
 """
@@ -32,7 +33,7 @@ from lcdnet_jax import networks
 _LEARNING_RATE = 1e-3
 _FIRST_LOSSES = 2  # which are compared; later ones amplify rounding
 _TRACED_CALLS = 5
-# Of what a network adds to images.
+# Of what a network adds to images, or of all it gives where it enlarges them.
 _TOLERANCES = {"float32": 1e-3, "TF32": 3e-2, "bfloat16": 0.1}
 # Of what the loss falls by, which is much less than the loss.
 _LOSS_TOLERANCES = {"float32": 0.05, "TF32": 0.1, "bfloat16": 0.3}
@@ -45,7 +46,7 @@ class Case:
     Attributes:
         network: Name of the network.
         preset: Its size, or "" where it has but one.
-        shape: Of the images, ``[N, H, W, C]``.
+        shape: Of the images that the network is given, ``[N, H, W, C]``.
         train: A training step rather than a forward pass.
         dtype: Compute type.
         steps: Training steps of a call.
@@ -100,6 +101,8 @@ SETS: Mapping[str, list[Case]] = {
         Case("sadnet", "small", (4, 64, 64, 3), train=True, steps=2),
         *_both("dncnn", "", (1, 64, 64, 1)),
         *_both("lcdnet", "tiny", (1, 64, 64, 3)),
+        *_both("rcan", "small", (1, 64, 64, 1), fields=(("scale", 2),)),
+        *_both("rcan", "small", (1, 64, 64, 1), fields=(("scale", 4),)),
     ],
     "accelerator": [
         *_both("sadnet", "base", (16, 128, 128, 3), dtype="bfloat16"),
@@ -136,8 +139,7 @@ def main() -> None:
     if options.dtype:
         cases = [dataclasses.replace(case, dtype=options.dtype) for case in cases]
     if options.quick:  # without what takes longest to compile
-        slow = [c for c in cases if c.steps > 1 or c.fields or (c.train and c.network == "lcdnet")]
-        cases = [case for case in cases if case not in slow]
+        cases = [case for case in cases if not _is_slow(case)]
     run_cases(
         "networks",
         [
@@ -147,6 +149,12 @@ def main() -> None:
             if options.only in case.name
         ],
     )  # fmt: skip
+
+
+def _is_slow(case: Case) -> bool:
+    """To compile."""
+    training = case.train and case.network == "lcdnet"
+    return case.steps > 1 or case.fields == _LOW_MEMORY or training
 
 
 def measure(
@@ -174,7 +182,10 @@ def measure(
     """
     module = case.module(case.dtype)
     variables = random_variables(case.module("float32"))
-    images, target = np.random.default_rng(0).uniform(size=(2, *case.shape)).astype(np.float32)
+    scale, (count, height, width, channels) = getattr(module, "scale", 1), case.shape
+    large = (count, height * scale, width * scale, channels)
+    rng = np.random.default_rng(0)
+    images, target = (rng.uniform(size=shape).astype(np.float32) for shape in (case.shape, large))
     program, run, arguments = (_training if case.train else _forward)(
         module, variables, images, target, case.steps
     )
@@ -321,7 +332,8 @@ def _peers(
 def _agree(case: Case, ours: np.ndarray, images: np.ndarray, peer: np.ndarray) -> None:
     precision = "TF32" if case.dtype == "float32" and not timing.on_cpu() else case.dtype
     if not case.train:
-        timing.check_close("the output", ours, peer, _TOLERANCES[precision], start=images)
+        start = images if images.shape == ours.shape else 0.0  # networks that enlarge add nothing
+        timing.check_close("the output", ours, peer, _TOLERANCES[precision], start=start)
         return
     timing.check_close("the first loss", ours[0], peer[0], _TOLERANCES[precision])
     what = "the fall of the loss"

@@ -34,7 +34,7 @@ except ImportError as error:
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NETWORKS = ("sadnet", "lcdnet", "dncnn")
+NETWORKS = ("sadnet", "lcdnet", "dncnn", "rcan")
 
 # Fields that the peers follow: those of the presets, and what else changes sizes only.
 _FIELDS = {
@@ -44,6 +44,7 @@ _FIELDS = {
         "msfm_groups", "norm_eps",
     ),
     "dncnn": ("channels", "depth", "features"),
+    "rcan": ("channels", "scale", "groups", "blocks", "features"),
 }  # fmt: skip
 # Fields that change no result of given variables.
 _FREE = {"name", "parent", "dtype", "remat", "low_memory", "zero_init_offsets"}
@@ -58,9 +59,9 @@ def network(
 ) -> nn.Module:
     """The peer of a Flax network, with its weights, float32, on the CPU, in training mode.
 
-    It maps ``[N, C, H, W]`` as the Flax module maps ``[N, H, W, C]``, any H and W. LCDNet's takes
-    ``all_scales=True``, too. After a training step DnCNN's running variances differ: PyTorch
-    keeps n / (n - 1) times the variance of a batch of n pixels.
+    It maps ``[N, C, H, W]`` as the Flax module maps ``[N, H, W, C]``, any H and W; RCAN's enlarges
+    as that does. LCDNet's takes ``all_scales=True``, too. After a training step DnCNN's running
+    variances differ: PyTorch keeps n / (n - 1) times the variance of a batch of n pixels.
 
     Args:
         name: One of :data:`NETWORKS`.
@@ -89,7 +90,7 @@ def network(
     if name == "sadnet":
         peer = SADNet(**fields, form=deform_form)
     else:
-        peer = (LCDNet if name == "lcdnet" else DnCNN)(**fields)
+        peer = {"lcdnet": LCDNet, "dncnn": DnCNN, "rcan": RCAN}[name](**fields)
     weights = convert.to_torch(name, variables, **fields)
     peer.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
     return peer
@@ -632,3 +633,65 @@ class DnCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Restores ``x [N, C, H, W]``."""
         return x - self.dncnn["dncnn"](x)
+
+
+# RCAN
+
+
+class RCAN(nn.Module):
+    """Peer of :class:`lcdnet_jax.networks.RCAN`."""
+
+    def __init__(self, channels: int, scale: int, groups: int, blocks: int, features: int) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(channels, features, 3, padding=1))
+        body = [_Group(features, blocks) for _ in range(groups)]
+        self.body = nn.Sequential(*body, nn.Conv2d(features, features, 3, padding=1))
+        shuffles: list[nn.Module] = []
+        for factor in {2: (2,), 3: (3,), 4: (2, 2)}[scale]:
+            shuffles.append(nn.Conv2d(features, factor**2 * features, 3, padding=1))
+            shuffles.append(nn.PixelShuffle(factor))
+        last = nn.Conv2d(features, channels, 3, padding=1)
+        self.tail = nn.Sequential(nn.Sequential(*shuffles), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarges ``x [N, C, H, W]``."""
+        y = self.head(x)
+        return self.tail(y + self.body(y))
+
+
+class _Group(nn.Module):
+    def __init__(self, features: int, blocks: int) -> None:
+        super().__init__()
+        body = [_AttentionBlock(features) for _ in range(blocks)]
+        self.body = nn.Sequential(*body, nn.Conv2d(features, features, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class _AttentionBlock(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1),
+            _ChannelAttention(features),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class _ChannelAttention(nn.Module):
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(features, features // 16, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features // 16, features, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv_du(_mean(x))

@@ -165,11 +165,11 @@ def test_checkpoint_benchmark(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("quickly_compiled")
 class TestRestoreMemory:
-    def run(self, monkeypatch, capsys, peak):
+    SMALL = ("--megapixels=0.05", "--tile=160", "--overlap=32")
+
+    def run(self, monkeypatch, capsys, peak, options=SMALL):
         monkeypatch.setattr(restore_memory, "_memory", {"VmRSS": 0.5, "VmHWM": peak}.get)
-        monkeypatch.setattr(
-            "sys.argv", ["restore_memory", "--megapixels", "0.05", "--tile", "160", "--overlap=32"]
-        )
+        monkeypatch.setattr("sys.argv", ["restore_memory", *options])
         try:
             restore_memory.main()
         finally:
@@ -180,6 +180,13 @@ class TestRestoreMemory:
         assert self.result["image"] == [224, 224, 3]
         assert self.result["mode"] == "tiled 160/32"
         assert (self.result["idle_gb"], self.result["above_idle_gb"]) == (0.5, 2.25)
+
+    def test_of_a_network_that_enlarges(self, monkeypatch, capsys):
+        of_rcan = ("--network=rcan", "--preset=small", "--scale=2")
+        sizes = ("--megapixels=0.0144", "--tile=64", "--overlap=16")
+        self.run(monkeypatch, capsys, peak=2.75, options=(*of_rcan, *sizes))
+        assert self.result["image"] == [120, 120, 3]
+        assert (self.result["scale"], self.result["mode"]) == (2, "tiled 64/16")
 
     def test_the_limit(self, monkeypatch, capsys):
         with pytest.raises(SystemExit, match=r"2\.60 GB above idle; the limit is 2\.5"):
@@ -397,6 +404,37 @@ class TestNetworks:
             monkeypatch.setattr(torch_steps, "LEARNING_RATE", 2e-3)
             with pytest.raises(ValueError, match="the fall of the loss differs from the peer's"):
                 bench_networks.measure(case, 0.0, peer="torch")
+
+    @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize("scale", [2, 3, 4])
+    def test_networks_that_enlarge_beside_torch(self, scale, train):
+        pytest.importorskip("torch")
+        fields = (("scale", scale), ("groups", 2), ("blocks", 2), ("features", 16))
+        case = bench_networks.Case("rcan", "", (2, 6, 8, 1), train, fields=fields)
+        assert bench_networks.measure(case, 0.0, peer="torch")["ratio"] > 0
+
+    def test_the_peer_of_rcan_has_its_size(self):
+        torch = pytest.importorskip("torch")
+        from benchmarks import torch_peers
+
+        for case in bench_networks.SETS["cpu"]:
+            if case.network == "rcan" and case.train:
+                module = case.module("float32")
+                variables = bench_networks.random_variables(module)
+                peer = torch_peers.network("rcan", module, variables)
+                sizes = [parameter.numel() for parameter in peer.parameters()]
+                assert sum(sizes) == sum(leaf.size for leaf in jax.tree.leaves(variables))
+                enlarged = peer(torch.zeros(1, 1, 6, 4)).shape
+                assert enlarged == (1, 1, 6 * module.scale, 4 * module.scale)
+
+    def test_what_make_bench_leaves_out(self):
+        kept = [case for case in bench_networks.SETS["cpu"] if not bench_networks._is_slow(case)]
+        assert {case.name for case in kept if case.network == "rcan"} == {
+            f"rcan small scale={scale} 1x64x64 {what} float32"
+            for scale in (2, 4)
+            for what in ("forward", "train")
+        }
+        assert all(case.steps == 1 and "low_memory" not in dict(case.fields) for case in kept)
 
     def test_wrong_outputs_are_refused(self, rng):
         images, ours = rng.uniform(size=(2, *tiny_network().shape))

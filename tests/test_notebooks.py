@@ -4,14 +4,19 @@ import os
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
 import jupytext
 import nbformat
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from nbclient import NotebookClient
 
+from configs import sr_small
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, sfm
+from lcdnet_jax.checkpoints import Checkpoints
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -98,3 +103,41 @@ def test_sfm_frequency(tmp_path, monkeypatch):
             "sfm": (0.5, "keep", "clean"),
             "released": (0.5, "zero", "masked"),
         }[arm]
+
+
+def test_sfm_super_resolution(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (2, 37, 44), np.uint8)
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(images):
+        image_io.write(tmp_path / "images" / f"{i}.png", image)
+    for i, arm in enumerate(("regular", "sfm")):
+        config, workdir = sr_small.get_config(arm), tmp_path / "runs" / f"sr_{arm}_3"
+        config.network.kwargs = ConfigDict({"scale": 2, "groups": 1, "blocks": 1, "features": 16})
+        workdir.mkdir(parents=True)
+        config_lib.save(config, workdir / "config.json")
+        variables = jax.jit(config_lib.network(config).init)(
+            jax.random.key(i), np.ones((1, 8, 8, 1))
+        )
+        writer = Checkpoints(workdir, keep=1)
+        writer.save(config.steps, {**variables, "opt_state": {"mu": jnp.ones(1)}})
+        writer.finish(config.steps)
+        writer.close()
+    monkeypatch.setenv("SFM_SR_BUDGET", "tiny")
+    monkeypatch.setenv("SFM_SR_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SFM_SR_TEST", str(tmp_path / "images"))
+    notebook = executed("sfm_super_resolution", monkeypatch)
+    text = outputs(notebook)
+    assert "Seeds 3; rcan with" in text
+    assert "images, 2 images, seeds 3:" in text
+    number = r"-?\d+\.\d\d"
+    row = rf"^\| (\d\.\d)( \(training\))? \| {number} \| ({number}) \| ({number}) \| ([+-]{number})"
+    rows = re.findall(row, text, re.MULTILINE)
+    assert [row[:2] for row in rows] == [("0.6", ""), ("1.0", " (training)"), ("1.6", "")]
+    for _, _, regular, masked, gain in rows:
+        assert float(gain) == pytest.approx(float(masked) - float(regular), abs=0.011)
+    shares = re.findall(r"^\| (0\.6|1\.6) \| (\w+)((?: \| \d+\.\d\d){4}) \|$", text, re.MULTILINE)
+    assert [row[1] for row in shares] == 2 * ["blurred", "bicubic", "regular", "sfm"]
+    blurred = [[float(share) for share in row[2].split(" | ")[1:]] for row in shares[::4]]
+    assert np.all(np.diff(blurred) < 0)  # the higher the frequency, the less is left,
+    assert np.all(np.diff(blurred, axis=0) < 0)  # and the wider the kernel
+    assert pictures(notebook) == 2
