@@ -164,6 +164,10 @@ def get_config() -> ConfigDict:
     #   noise2self    the degraded image itself, at one pixel of nine, which the network does not
     #                 see; no clean image is used, and training images without pairs (kind
     #                 "none") are taken for degraded ones; data.eval still needs pairs for scores
+    #   gan           the clean image as well, by three losses of which `gan` below has the weights:
+    #                 of pixels (`loss`), of features of VGG19, and of a critic that is trained
+    #                 beside the network to tell its images from clean ones (ESRGAN). Best begun
+    #                 from a supervised run (`init_from`). `data.crop` must be a multiple of 32
     config.objective = "supervised"
     # "l1", "l2" or "charbonnier", mean over all elements; "sse", half the sum of squares of an
     # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalised
@@ -172,6 +176,20 @@ def get_config() -> ConfigDict:
     config.fft_weight = 0.1
     # Weight of a further loss: "sse" of unnormalised DCT coefficients. 0 = off.
     config.dct_loss_weight = 0.0
+    # --- of the objective "gan" ---
+    config.gan = ConfigDict()
+    # Weights of the losses; 0 = off.
+    config.gan.pixel_weight = 0.01
+    config.gan.perceptual_weight = 1.0
+    config.gan.critic_weight = 0.005
+    # The critic's learning rate in place of the network's, its optimiser being the same otherwise,
+    # and the channels of its first layer.
+    config.gan.critic_learning_rate = 1e-4
+    config.gan.critic_features = 64
+    # A file with weights of VGG19, .pth or .safetensors, by torchvision's names
+    # ("features.0.weight" and so on), for the perceptual loss. torchvision's own is
+    # https://download.pytorch.org/models/vgg19-dcbb9e9d.pth. "" = none, for perceptual_weight 0.
+    config.gan.vgg = ""
     config.optimizer = ConfigDict()
     # Adam with betas (0.9, `beta2`) and eps 1e-8.
     config.optimizer.learning_rate = 1e-4

@@ -3,9 +3,10 @@
 A working directory holds ``config.json`` and ``checkpoints/`` with
 
 - ``<step>/``: a complete checkpoint, with the items ``params``, ``opt_state`` and, where they
-  exist, ``ema`` and ``batch_stats``, and ``manifest.json``, which has the size and SHA-256 of every
-  file. The items are saved apart, so that inference reads and verifies parameters alone. Arrays are
-  restored onto the devices at hand, whatever number of devices saved them.
+  exist, ``ema``, ``batch_stats`` and ``critic`` (parameters, optimiser state and batch statistics
+  of adversarial training's second network), and ``manifest.json``, which has the size and SHA-256
+  of every file. The items are saved apart, so that inference reads and verifies parameters alone.
+  Arrays are restored onto the devices at hand, whatever number of devices saved them.
 - ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save under way.
 - ``trash/``: old checkpoints about to be deleted.
 - ``damaged-<step>/``: a checkpoint that failed verification when a training wanted to continue from
@@ -50,7 +51,7 @@ Tree = Any
 T = TypeVar("T")
 
 # Everything that a checkpoint may hold; which of it does depends on the run.
-_ITEMS = ("params", "opt_state", "ema", "batch_stats")
+_ITEMS = ("params", "opt_state", "ema", "batch_stats", "critic")
 
 _TRASH = "trash"
 

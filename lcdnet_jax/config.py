@@ -127,6 +127,16 @@ def _kwargs(value: Any) -> str | None:
     return None if good else "a ConfigDict without name, channels and dtype, which have their own"
 
 
+# Objectives whose target is the clean image.
+COMPARED_WITH_CLEAN = ("supervised", "gan")
+
+# How to go on without weights of VGG19.
+NO_VGG = (
+    "give a state dict of torchvision's vgg19, such as "
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, or set config.gan.perceptual_weight "
+    "to 0 to train without the perceptual loss"
+)
+
 _SOURCE: dict[str, Rule] = {
     "source": _sources,
     "path": _text,
@@ -168,10 +178,16 @@ RULES: dict[str, Rule] = {
     "steps": _integer(1),
     "batch_size": _integer(1),
     "accumulate": _integer(1),
-    "objective": _choice("supervised", "noise2noise", "noise2self"),
+    "objective": _choice("supervised", "noise2noise", "noise2self", "gan"),
     "loss": _choice(*losses.NAMES),
     "fft_weight": _number(0),
     "dct_loss_weight": _number(0),
+    "gan.pixel_weight": _number(0),
+    "gan.perceptual_weight": _number(0),
+    "gan.critic_weight": _number(0),
+    "gan.critic_learning_rate": _number(0),
+    "gan.critic_features": _integer(1),
+    "gan.vgg": _text,
     "optimizer.learning_rate": _number(0),
     "optimizer.beta2": _inside(0, 1),
     "optimizer.schedule": _choice("step", "cosine"),
@@ -231,6 +247,12 @@ _BEFORE: dict[str, Any] = {
     "objective": "supervised",
     "fft_weight": 0.1,
     "dct_loss_weight": 0.0,
+    "gan.pixel_weight": 0.01,
+    "gan.perceptual_weight": 1.0,
+    "gan.critic_weight": 0.005,
+    "gan.critic_learning_rate": 1e-4,
+    "gan.critic_features": 64,
+    "gan.vgg": "",
     "optimizer.beta2": 0.999,
     "optimizer.decay_factor": 0.5,
     "skip_nonfinite": 0,
@@ -396,7 +418,7 @@ def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
             f"config.degradation.kind {kind!r} is made on the device only; set "
             "config.degradation.where to 'device'"
         )
-    if config.objective != "supervised":
+    if config.objective not in COMPARED_WITH_CLEAN:
         problems.append(
             f"config.objective {config.objective!r} is for noise, but config.degradation.kind is "
             f"{kind!r}; set it to 'supervised'"
@@ -476,6 +498,8 @@ def _not_divided(field: str, value: int, scale: int) -> str:
 
 
 def _problems_of_objective(config: ConfigDict) -> list[str]:
+    if config.objective == "gan":
+        return _problems_of_gan(config)
     if config.objective == "noise2self" and config.loss == "l1_fft":
         return [
             "config.loss 'l1_fft' compares whole spectra, but config.objective 'noise2self' some "
@@ -494,6 +518,37 @@ def _problems_of_objective(config: ConfigDict) -> list[str]:
             "config.degradation.where to 'device'"
         ]
     return []
+
+
+def _problems_of_gan(config: ConfigDict) -> list[str]:
+    problems = []
+    crop = config.data.crop
+    if crop % 32:
+        problems.append(
+            f"config.data.crop ({crop}) is not a multiple of 32, as the critic of config.objective "
+            f"'gan' needs it; use {crop - crop % 32 or 32}"
+        )
+    if config.accumulate > 1:
+        problems.append(
+            f"config.accumulate ({config.accumulate}) cuts the batch, over all of which "
+            "config.objective 'gan' averages; set it to 1"
+        )
+    if config.loss not in ("l1", "l2", "charbonnier"):
+        problems.append(
+            f"config.loss {config.loss!r} is none of the pixel losses of config.objective 'gan'; "
+            "set it to 'l1', 'l2' or 'charbonnier'"
+        )
+    if config.dct_loss_weight:
+        problems.append(
+            f"config.dct_loss_weight ({config.dct_loss_weight}) is not used by config.objective "
+            "'gan'; set it to 0"
+        )
+    if config.gan.perceptual_weight and not config.gan.vgg:
+        problems.append(
+            f"config.gan.perceptual_weight ({config.gan.perceptual_weight}) needs weights of "
+            f"VGG19, but config.gan.vgg names no file; {NO_VGG}"
+        )
+    return problems
 
 
 def _problems_of_two_views(config: ConfigDict) -> list[str]:
@@ -519,7 +574,7 @@ def _problems_of_two_views(config: ConfigDict) -> list[str]:
 
 def _problems_of_masking(config: ConfigDict) -> list[str]:
     problems = []
-    if config.objective != "supervised":
+    if config.objective not in COMPARED_WITH_CLEAN:
         if config.sfm.where == "host":
             problems.append(
                 f"config.objective {config.objective!r} masks the noisy image and compares with "
@@ -678,7 +733,7 @@ def with_later_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
             optimizer["schedule"] = "step"
     for name, value in _BEFORE.items():
         section, _, field = name.rpartition(".")
-        if section in ("sfm", "parallel"):  # the sections that they may lack
+        if section in ("sfm", "gan", "parallel"):  # the sections that they may lack
             completed.setdefault(section, {})
         holder = completed.get(section) if section else completed
         if isinstance(holder, dict):

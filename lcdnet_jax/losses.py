@@ -144,6 +144,37 @@ def _fft_l1(output: jax.Array, target: jax.Array, weights: jax.Array | None) -> 
     return _mean(magnitude, weights) * (magnitude[0].size / (2 * height * width * channels))
 
 
+def relativistic(
+    higher: jax.Array,
+    lower: jax.Array,
+    *,
+    weights: jax.Array | None = None,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Relativistic average loss of whoever wants ``higher`` above ``lower``; scalar float32.
+
+    Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019 (arXiv 1807.00734), with
+    logistic loss, in ESRGAN (arXiv 1809.00219, eq. 1 and 2): half of
+
+        mean softplus(-(higher - mean lower)) + mean softplus(lower - mean higher)
+
+    A critic's loss has its logits of real images first, that of the network which it judges those
+    of restored ones. (ESRGAN's formulas are the sum of both terms, its code halves it.)
+
+    Args:
+        higher: Logits ``[N]``.
+        lower: Logits ``[N]``.
+        weights: See the module.
+        axis_name: The mapped axis over which the inner means are averaged; the result is not.
+    """
+    higher, lower = (jnp.asarray(x, jnp.float32)[:, None, None, None] for x in (higher, lower))
+    means = _mean(higher, weights), _mean(lower, weights)
+    if axis_name is not None:
+        means = jax.lax.pmean(means, axis_name)
+    of_higher = _mean(jax.nn.softplus(means[1] - higher), weights)
+    return 0.5 * (of_higher + _mean(jax.nn.softplus(lower - means[0]), weights))
+
+
 _LOSSES: dict[str, Loss] = {
     "l1": l1,
     "l2": l2,

@@ -14,7 +14,8 @@ type; parameters are float32.
 
 Super-resolution is trained with networks that take or give something else than one image:
 :class:`Discriminator`, and :class:`Predictor`, :class:`Corrector` and :class:`SFTMD`. Make them by
-their classes; the registry does not have them.
+their classes; the registry does not have them. :mod:`lcdnet_jax.networks.vgg` has the features of
+VGG19, for perceptual losses.
 """
 
 import dataclasses

@@ -20,6 +20,9 @@ Initializer = Callable[..., Any]
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+# Channel attention looks at all channels through one in so many.
+_REDUCTION = 16
+
 # Scale of a network: factors of its pixel shuffles.
 _SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 
@@ -45,6 +48,15 @@ def check_scale(module: nn.Module) -> None:
     scale = module.scale
     if not isinstance(scale, int) or scale not in _SHUFFLES:
         raise ValueError(f"{type(module).__name__} scale must be 2, 3 or 4, got {scale!r}")
+
+
+def check_attention(module: nn.Module) -> None:
+    """Raises ValueError unless the field ``features`` suits :class:`ChannelAttention`."""
+    if module.features % _REDUCTION:
+        raise ValueError(
+            f"{type(module).__name__} features {module.features} is not divisible by {_REDUCTION}, "
+            f"the reduction of its channel attention; use a multiple of {_REDUCTION}"
+        )
 
 
 def check_image(x: Array, name: str, channels: int) -> None:
@@ -160,6 +172,32 @@ def _torch_bias(fan_in: int) -> Initializer:
 def lrelu(x: Array) -> Array:
     """Leaky ReLU of slope 0.2."""
     return nn.leaky_relu(x, negative_slope=0.2)
+
+
+class ChannelAttention(nn.Module):
+    """Weighs each channel by a function of all channels' means over the image.
+
+    Zhang et al., ECCV 2018 (arXiv 1807.02758), section 3.3.
+
+    Attributes:
+        conv: Makes the two 1x1 convolutions: :func:`conv` with a bias, or :data:`torch_conv`.
+        names: Theirs.
+        dtype: Compute type of the network. Means and weights stay in float32.
+    """
+
+    conv: Callable[..., Array]
+    names: tuple[str, str]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        exact = at_least_float32(self.dtype)
+        features = x.shape[-1]
+        squeeze, excite = self.names
+        y = x.astype(exact).mean(axis=(1, 2), keepdims=True)
+        y = nn.relu(self.conv(y, features // _REDUCTION, 1, dtype=exact, name=squeeze))
+        y = jax.nn.sigmoid(self.conv(y, features, 1, dtype=exact, name=excite))
+        return x * y.astype(x.dtype)
 
 
 def repeat(block: nn.Module, x: Array, times: int, *inputs: Array) -> Array:

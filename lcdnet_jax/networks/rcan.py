@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax.networks._blocks import (
+    ChannelAttention,
+    check_attention,
     check_fields,
     check_image,
     check_scale,
@@ -22,9 +23,6 @@ from lcdnet_jax.networks._blocks import (
     torch_conv,
     upsample,
 )
-from lcdnet_jax.ops.precision import at_least_float32
-
-_REDUCTION = 16
 
 
 class RCAN(nn.Module):
@@ -60,11 +58,7 @@ class RCAN(nn.Module):
     def __post_init__(self) -> None:
         check_fields(self, channels=1, groups=1, blocks=1, features=1)
         check_scale(self)
-        if self.features % _REDUCTION:
-            raise ValueError(
-                f"RCAN features {self.features} is not divisible by {_REDUCTION}, the reduction "
-                f"of its channel attention; use a multiple of {_REDUCTION}"
-            )
+        check_attention(self)
         super().__post_init__()
 
     @nn.compact
@@ -102,19 +96,5 @@ class Block(nn.Module):
     def __call__(self, x: Array) -> Array:
         y = nn.relu(torch_conv(x, x.shape[-1], dtype=self.dtype, name="body_0"))
         y = torch_conv(y, x.shape[-1], dtype=self.dtype, name="body_2")
-        return x + ChannelAttention(dtype=self.dtype, name="body_3")(y)
-
-
-class ChannelAttention(nn.Module):
-    """Weighs each channel by a function of all channels' means over the image."""
-
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        exact = at_least_float32(self.dtype)
-        features = x.shape[-1]
-        y = x.astype(exact).mean(axis=(1, 2), keepdims=True)
-        y = nn.relu(torch_conv(y, features // _REDUCTION, 1, dtype=exact, name="conv_du_0"))
-        y = jax.nn.sigmoid(torch_conv(y, features, 1, dtype=exact, name="conv_du_2"))
-        return x * y.astype(x.dtype)
+        names = ("conv_du_0", "conv_du_2")
+        return x + ChannelAttention(torch_conv, names, dtype=self.dtype, name="body_3")(y)

@@ -5,17 +5,26 @@ Anwar and Barnes, "Real Image Denoising with Feature Attention", ICCV 2019
 arXiv 2003.07119).
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, conv
+from lcdnet_jax.networks._blocks import (
+    ChannelAttention,
+    Conv,
+    check_attention,
+    check_fields,
+    check_image,
+    conv,
+)
 from lcdnet_jax.ops.precision import at_least_float32
 
+_conv = functools.partial(conv, bias=True)
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
-_REDUCTION = 16
 
 
 class RIDNet(nn.Module):
@@ -45,11 +54,7 @@ class RIDNet(nn.Module):
         check_fields(self, channels=1, features=1, blocks=1)
         if self.channels not in (1, 3):
             raise ValueError(f"RIDNet channels must be 1 or 3, got {self.channels}")
-        if self.features % _REDUCTION:
-            raise ValueError(
-                f"RIDNet features {self.features} is not divisible by {_REDUCTION}, the reduction "
-                f"of its channel attention; use a multiple of {_REDUCTION}"
-            )
+        check_attention(self)
         super().__post_init__()
 
     @nn.compact
@@ -61,10 +66,10 @@ class RIDNet(nn.Module):
         exact = at_least_float32(self.dtype)
 
         y = _shift(x.astype(exact), tuple(-m for m in mean), dtype=exact, name="sub_mean")
-        y = nn.relu(conv(y, self.features, dtype=self.dtype, bias=True, name="head"))
+        y = nn.relu(_conv(y, self.features, dtype=self.dtype, name="head"))
         for i in range(1, self.blocks + 1):
             y = Block(dtype=self.dtype, name=f"b{i}")(y)
-        y = conv(y, self.channels, dtype=self.dtype, bias=True, name="tail")
+        y = _conv(y, self.channels, dtype=self.dtype, name="tail")
         y = _shift(y.astype(exact), mean, dtype=exact, name="add_mean")
         return x + y.astype(x.dtype)
 
@@ -79,7 +84,7 @@ class Block(nn.Module):
         y = MergeRun(dtype=self.dtype, name="r1")(x)
         y = Residual((3, 3), dtype=self.dtype, name="r2")(y)
         y = Residual((3, 3, 1), dtype=self.dtype, name="r3")(y)
-        return ChannelAttention(dtype=self.dtype, name="ca")(y)
+        return ChannelAttention(_conv, ("c1", "c2"), dtype=self.dtype, name="ca")(y)
 
 
 class MergeRun(nn.Module):
@@ -94,11 +99,11 @@ class MergeRun(nn.Module):
             y = x
             for i, rate in enumerate(dilations):
                 name = f"{branch}_{2 * i}"
-                y = conv(y, x.shape[-1], dilation=rate, dtype=self.dtype, bias=True, name=name)
+                y = _conv(y, x.shape[-1], dilation=rate, dtype=self.dtype, name=name)
                 y = nn.relu(y)
             branches.append(y)
         merged = jnp.concatenate(branches, axis=-1)
-        merged = conv(merged, x.shape[-1], dtype=self.dtype, bias=True, name="body3_0")
+        merged = _conv(merged, x.shape[-1], dtype=self.dtype, name="body3_0")
         return x + nn.relu(merged)
 
 
@@ -114,23 +119,8 @@ class Residual(nn.Module):
         for i, size in enumerate(self.sizes):
             y = nn.relu(y) if i else y
             name = f"body_{2 * i}"
-            y = conv(y, x.shape[-1], size, dtype=self.dtype, bias=True, name=name)
+            y = _conv(y, x.shape[-1], size, dtype=self.dtype, name=name)
         return nn.relu(x + y)
-
-
-class ChannelAttention(nn.Module):
-    """Weighs each channel by a function of all channels' means over the image."""
-
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        exact = at_least_float32(self.dtype)
-        features = x.shape[-1]
-        y = x.astype(exact).mean(axis=(1, 2), keepdims=True)
-        y = nn.relu(conv(y, features // _REDUCTION, 1, dtype=exact, bias=True, name="c1"))
-        y = jax.nn.sigmoid(conv(y, features, 1, dtype=exact, bias=True, name="c2"))
-        return x * y.astype(x.dtype)
 
 
 def _shift(x: Array, amounts: tuple[float, ...], *, dtype: DTypeLike, name: str) -> Array:

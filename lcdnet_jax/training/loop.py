@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import processes
-from lcdnet_jax.training import signals
+from lcdnet_jax.training import adversarial, signals
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.periodic import PeriodicEvaluation
@@ -99,13 +99,14 @@ def train_and_evaluate(
     config_lib.validate(config)
     parallel = Parallel.over(config, devices)
     check_hosts_agree(config, datasets["train"])
+    features = adversarial.read_features(config)  # fails before a working directory is made
     workdir = pathlib.Path(workdir)
     open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
     reporter = None
     try:
         module = config_lib.network(config)
-        state, origin = initial_state(config, module, checkpoints, parallel)
+        state, origin = initial_state(config, module, checkpoints, parallel, features=features)
         start_step = int(state.step)
         reporter = Reporter(workdir, start_step=start_step, active=jax.process_index() == 0)
         _introduce(config, reporter, state, datasets, parallel, origin)

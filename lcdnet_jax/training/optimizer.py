@@ -9,15 +9,16 @@ from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 
-def make_schedule(config: ConfigDict) -> optax.Schedule:
+def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Schedule:
     """Learning rate as a function of the step (0 for the first one).
 
     ``step`` multiplies by ``decay_factor`` every ``decay_every`` steps. ``cosine`` falls from the
     peak to ``final_fraction`` of it at the last step. Either is multiplied by a linear warm-up
-    that reaches 1 at step ``warmup_steps``.
+    that reaches 1 at step ``warmup_steps``. ``peak`` takes the place of the learning rate.
     """
     optimizer = config.optimizer
-    warmup, peak, final = optimizer.warmup_steps, optimizer.learning_rate, optimizer.final_fraction
+    warmup, final = optimizer.warmup_steps, optimizer.final_fraction
+    highest = optimizer.learning_rate if peak is None else peak
     span = max(1, config.steps - 1 - warmup)
 
     def schedule(step: ArrayLike) -> jnp.ndarray:
@@ -29,14 +30,19 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
             factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
         # The first step would be lost with a rate of exactly 0.
         ramp = jnp.minimum(1.0, (now + 1) / (warmup + 1))
-        return peak * factor * ramp
+        return highest * factor * ramp
 
     return schedule
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam, after clipping by global norm where the configuration asks for it."""
-    adam = _tolerant(optax.adam(make_schedule(config), b2=config.optimizer.beta2))
+def make_optimizer(
+    config: ConfigDict, *, peak: float | None = None
+) -> optax.GradientTransformation:
+    """Adam, after clipping by global norm where the configuration asks for it.
+
+    ``peak`` takes the place of the learning rate.
+    """
+    adam = _tolerant(optax.adam(make_schedule(config, peak=peak), b2=config.optimizer.beta2))
     clip_norm = config.optimizer.clip_norm
     if clip_norm == 0:
         return adam

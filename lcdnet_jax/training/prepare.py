@@ -8,6 +8,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, sfm
+from lcdnet_jax.config import COMPARED_WITH_CLEAN
 
 Batch = Mapping[str, Array]
 
@@ -34,7 +35,7 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
             "add them to the batches, or set kind 'awgn' and where 'device'"
         )
     masks = masking.rate > 0 and masking.where == "device"
-    supervised = objective == "supervised"
+    supervised = objective in COMPARED_WITH_CLEAN
     if masks and not degrades and degradation.kind != "none" and supervised:
         raise ValueError(
             "the training batches have 'degraded' images, but config.sfm (where 'device') masks "

@@ -7,7 +7,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from lcdnet_jax.training import device_data
+from lcdnet_jax.training import adversarial, device_data
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import Metrics, make_train_step
@@ -38,10 +38,14 @@ def compile_program(
     """
     on_device = config.data.where == "device"
     axis = parallel.axis_name
-    train_step = make_train_step(module, tx, config, axis_name=axis)
+    make = adversarial.make_train_step if config.objective == "gan" else make_train_step
+    train_step = make(module, tx, config, axis_name=axis)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         state = state.replace(params=parallel.gathered(state.params))
+        if state.critic is not None:
+            critic = state.critic.replace(params=parallel.gathered(state.critic.params))
+            state = state.replace(critic=critic, features=parallel.gathered(state.features))
         state, metrics = train_step(state, batch)
         return parallel.divided(state), metrics
 

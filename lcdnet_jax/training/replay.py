@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, panels
-from lcdnet_jax.training import device_data
+from lcdnet_jax.training import adversarial, device_data
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
@@ -83,7 +83,10 @@ def replay(
     module = config_lib.network(config)
     checkpoints = checkpoints_lib.Checkpoints(workdir)
     try:
-        state, origin = initial_state(config, module, checkpoints, parallel, before=step)
+        features = adversarial.read_features(config)
+        state, origin = initial_state(
+            config, module, checkpoints, parallel, features=features, before=step
+        )
     finally:
         checkpoints.close()
     start = int(state.step)
@@ -161,14 +164,18 @@ def _step_again(
             given = parallel.spread_batch(given)
         return dict(prepare(given, config, step=step, axis_name=None))
 
-    def compare(params: Any, stats: Any, batch: Any) -> Any:
-        params = parallel.gathered(params)
+    # What the loss of adversarial training needs besides.
+    others = () if state.critic is None else (state.critic, state.features)
+    loss_of = (make_loss if state.critic is None else adversarial.make_loss)(module, config)
+
+    def compare(params: Any, stats: Any, batch: Any, *others: Any) -> Any:
+        params, others = parallel.gathered((params, others))
         variables = {"params": params, **({"batch_stats": stats} if stats else {})}
         restored, _ = module.apply(
             variables, batch["degraded"], train=True, mutable=["batch_stats"]
         )
-        grad = jax.value_and_grad(make_loss(module, config), has_aux=True)
-        (loss, (_, stats)), grads = grad(params, stats, batch)
+        grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (_, stats, *_)), grads = grad(params, stats, batch, *others)
         return restored, loss, grads, stats
 
     seen = jax.device_get(jax.jit(see)(given, state.step))
@@ -178,7 +185,7 @@ def _step_again(
     results = []
     for i in range(parts):
         part = parallel.put_batches([{name: x[i::parts] for name, x in seen.items()}])
-        restored[i::parts], *result, stats = compare(state.params, stats, part)
+        restored[i::parts], *result, stats = compare(state.params, stats, part, *others)
         results.append(jax.device_get(result))
     loss, grads = jax.tree.map(lambda *values: sum(values) / parts, *results)
     return seen, restored, float(loss), grads
@@ -209,6 +216,8 @@ def _findings(
         described = ", ".join(f"{name} {_described(array[i])}" for name, array in arrays.items())
         yield f"  image {i}: psnr {value:.2f} dB, {described}"
     before = _norms({"params": state.params, "batch_stats": state.batch_stats})
+    if state.critic is not None:
+        before |= _norms({"critic": state.critic})
     for what, found in (("state before the step", before), ("gradients", norms)):
         bad = [name for name, norm in found.items() if not np.isfinite(norm)]
         if bad:

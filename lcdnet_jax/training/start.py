@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import processes
+from lcdnet_jax.training import adversarial
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
-from lcdnet_jax.training.state import TrainState, abstract_state, create_state
+from lcdnet_jax.training.state import Critic, TrainState, abstract_state, create_state
 
 
 def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -92,6 +93,7 @@ def initial_state(
     checkpoints: checkpoints_lib.Checkpoints,
     parallel: Parallel,
     *,
+    features: Any = None,
     before: int | None = None,
 ) -> tuple[TrainState, str]:
     """The state to start from, on its devices, and where it came from, in words.
@@ -101,10 +103,27 @@ def initial_state(
         module: Its network.
         checkpoints: Those of the working directory.
         parallel: Placement on devices.
+        features: What ``adversarial.read_features`` gives.
         before: Look at checkpoints only that hold fewer steps.
     """
+    state, origin = _initial_state(config, module, checkpoints, parallel, before=before)
+    if features is not None:
+        state = state.replace(features=jax.device_put(features, parallel.of_state(features)))
+    return state, origin
+
+
+def _initial_state(
+    config: ConfigDict,
+    module: nn.Module,
+    checkpoints: checkpoints_lib.Checkpoints,
+    parallel: Parallel,
+    *,
+    before: int | None,
+) -> tuple[TrainState, str]:
     tx = make_optimizer(config)
-    how = {"ema": config.ema_decay > 0, "place": parallel.of_state}
+    how: dict[str, Any] = {"ema": config.ema_decay > 0, "place": parallel.of_state}
+    if config.objective == "gan":
+        how["critic"] = adversarial.make_critic(config)
     abstract = abstract_state(module, tx, **how)
     if checkpoints.has_any(before=before):
         state = _restored(checkpoints, abstract, parallel, before=before)
@@ -152,4 +171,5 @@ def _restored(
         opt_state=items.get("opt_state", abstract.opt_state),  # absent where it is empty
         batch_stats=items.get("batch_stats", {}),
         ema=items.get("ema"),
+        critic=Critic(**items["critic"]) if "critic" in items else None,
     )

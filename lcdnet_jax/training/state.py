@@ -1,7 +1,7 @@
 """The state of a training run."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,21 @@ from jax import Array
 Tree = Any
 
 
+class Critic(struct.PyTreeNode):
+    """The network that judges the other one's images; attributes as those of TrainState."""
+
+    params: Tree
+    opt_state: Tree
+    batch_stats: Tree
+
+
+class CriticMaker(NamedTuple):
+    """What :func:`create_state` makes a critic of: for images ``[N, size, size, channels]``."""
+
+    module: nn.Module
+    tx: optax.GradientTransformation
+
+
 class TrainState(struct.PyTreeNode):
     """Everything that a step changes. Randomness is not state: it follows from seed and step.
 
@@ -22,6 +37,9 @@ class TrainState(struct.PyTreeNode):
         opt_state: State of the optimiser.
         batch_stats: Running statistics of batch normalisation; empty where there is none.
         ema: Moving average of ``params``, or None when none is kept.
+        critic: Of adversarial training, else None.
+        features: Weights that a perceptual loss compares by, else None. No step changes them and
+            no checkpoint has them: they are here so that the program need not hold them.
     """
 
     step: Array
@@ -29,6 +47,8 @@ class TrainState(struct.PyTreeNode):
     opt_state: Tree
     batch_stats: Tree
     ema: Tree | None
+    critic: Critic | None = None
+    features: Tree | None = None
 
     def items(self) -> dict[str, Tree]:
         """The parts that a checkpoint holds, by name; absent ones left out."""
@@ -37,6 +57,7 @@ class TrainState(struct.PyTreeNode):
             "opt_state": self.opt_state,
             "batch_stats": self.batch_stats,
             "ema": self.ema,
+            "critic": None if self.critic is None else dict(vars(self.critic)),
         }
         return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
 
@@ -54,6 +75,7 @@ def create_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
+    critic: CriticMaker | None = None,
     place: Callable[[Tree], Tree] | None = None,
 ) -> TrainState:
     """A fresh state, a pure function of ``key``.
@@ -63,14 +85,16 @@ def create_state(
         module: The network.
         tx: The optimiser.
         ema: Whether to keep an average of the parameters.
+        critic: For adversarial training.
         place: From a state's shapes to the shardings of its arrays; None for one device.
     """
     # This runs once and is all random numbers, which LLVM is slow to optimise.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    how: dict[str, Any] = {"ema": ema, "critic": critic}
     create = jax.jit(
-        lambda key: _fresh_state(key, module, tx, ema=ema),
-        out_shardings=None if place is None else place(abstract_state(module, tx, ema=ema)),
+        lambda key: _fresh_state(key, module, tx, **how),
+        out_shardings=None if place is None else place(abstract_state(module, tx, **how)),
         compiler_options=options,
     )
     return create(key)
@@ -81,10 +105,13 @@ def abstract_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
+    critic: CriticMaker | None = None,
     place: Callable[[Tree], Tree] | None = None,
 ) -> TrainState:
     """Shapes, types and placement of :func:`create_state`'s result, computing nothing."""
-    shapes = jax.eval_shape(lambda key: _fresh_state(key, module, tx, ema=ema), jax.random.key(0))
+    shapes = jax.eval_shape(
+        lambda key: _fresh_state(key, module, tx, ema=ema, critic=critic), jax.random.key(0)
+    )
     if place is None:
         return shapes
     return jax.tree.map(
@@ -95,7 +122,12 @@ def abstract_state(
 
 
 def _fresh_state(
-    key: Array, module: nn.Module, tx: optax.GradientTransformation, *, ema: bool
+    key: Array,
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    ema: bool,
+    critic: CriticMaker | None,
 ) -> TrainState:
     image = jnp.zeros((1, 8, 8, module.channels), jnp.float32)
     variables = module.init(key, image)
@@ -107,4 +139,13 @@ def _fresh_state(
         batch_stats=variables.get("batch_stats", {}),
         # A copy: two leaves of a donated state must not share a buffer.
         ema=jax.tree.map(jnp.copy, params) if ema else None,
+        # The network itself starts as without a critic.
+        critic=None if critic is None else _fresh_critic(jax.random.fold_in(key, 1), *critic),
     )
+
+
+def _fresh_critic(key: Array, module: nn.Module, tx: optax.GradientTransformation) -> Critic:
+    image = jnp.zeros((1, module.size, module.size, module.channels), jnp.float32)
+    variables = module.init(key, image)
+    params = variables["params"]
+    return Critic(params, tx.init(params), variables["batch_stats"])

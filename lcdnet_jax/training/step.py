@@ -72,12 +72,6 @@ def make_train_step(
             grads, loss, psnr = jax.lax.pmean((grads, loss, psnr), axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = state.ema
-        if ema is not None:
-            # In the first steps a short memory, so that the random start is soon forgotten.
-            count = state.step.astype(jnp.float32)
-            decay = jnp.minimum(config.ema_decay, (1 + count) / (10 + count))
-            ema = jax.tree.map(lambda mean, p: decay * mean + (1 - decay) * p, ema, params)
         new_metrics = {
             "loss": loss,
             "psnr": psnr,
@@ -85,25 +79,48 @@ def make_train_step(
             "learning_rate": schedule(state.step),
         }
         new_state = state.replace(
-            step=state.step + 1, params=params, opt_state=opt_state, batch_stats=stats, ema=ema
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            batch_stats=stats,
+            ema=averaged(config, state, params),
         )
-        if config.skip_nonfinite:
-            finite = jnp.isfinite(loss) & jnp.isfinite(new_metrics["grad_norm"])
-            for leaf in jax.tree.leaves(stats):  # may overflow where nothing else does
-                finite &= jnp.isfinite(leaf).all()
-            new_metrics["grad_norm"] = jnp.where(finite, new_metrics["grad_norm"], jnp.nan)
-            unchanged = state.replace(step=new_state.step)
-            new_state = jax.tree.map(
-                # Counts go on, or the learning rate would fall behind the step.
-                lambda new, old: jnp.where(
-                    finite | jnp.issubdtype(new.dtype, jnp.integer), new, old
-                ),
-                new_state,
-                unchanged,
-            )
-        return new_state, new_metrics
+        return unless_nonfinite(config, state, new_state, new_metrics, stats)
 
     return train_step
+
+
+def averaged(config: ConfigDict, state: TrainState, params: Any) -> Any:
+    """The moving average after a step that gave ``params``; None where none is kept."""
+    if state.ema is None:
+        return None
+    # In the first steps a short memory, so that the random start is soon forgotten.
+    count = state.step.astype(jnp.float32)
+    decay = jnp.minimum(config.ema_decay, (1 + count) / (10 + count))
+    return jax.tree.map(lambda mean, p: decay * mean + (1 - decay) * p, state.ema, params)
+
+
+def unless_nonfinite(
+    config: ConfigDict, state: TrainState, new_state: TrainState, new_metrics: Metrics, stats: Any
+) -> tuple[TrainState, Metrics]:
+    """What the step gives, or the state before it, as ``config.skip_nonfinite`` has it.
+
+    ``stats`` may overflow where neither loss nor gradient does.
+    """
+    if not config.skip_nonfinite:
+        return new_state, new_metrics
+    finite = jnp.isfinite(new_metrics["loss"]) & jnp.isfinite(new_metrics["grad_norm"])
+    for leaf in jax.tree.leaves(stats):
+        finite &= jnp.isfinite(leaf).all()
+    grad_norm = jnp.where(finite, new_metrics["grad_norm"], jnp.nan)
+    unchanged = state.replace(step=new_state.step)
+    new_state = jax.tree.map(
+        # Counts go on, or the learning rate would fall behind the step.
+        lambda new, old: jnp.where(finite | jnp.issubdtype(new.dtype, jnp.integer), new, old),
+        new_state,
+        unchanged,
+    )
+    return new_state, {**new_metrics, "grad_norm": grad_norm}
 
 
 def make_loss(
@@ -130,16 +147,21 @@ def make_loss(
             **options,
         )
         restored = outputs[0] if options else outputs
-        psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
+        psnr = mean_psnr(restored, batch)
         if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
             restored = outputs = jnp.where(batch["scored"], restored, batch["clean"])
         loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
         if config.dct_loss_weight:
             dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
             loss = loss + config.dct_loss_weight * dct_loss
-        # A perfect image has infinite PSNR, which would hide the others in the mean.
-        psnr = jnp.minimum(psnr, 100.0)
-        psnr = (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
         return loss, (psnr, updates.get("batch_stats", batch_stats))
 
     return loss_and_aux
+
+
+def mean_psnr(restored: Array, batch: Batch) -> Array:
+    """Mean PSNR of a batch, dB, but for padding; no gradient goes through it."""
+    psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
+    # A perfect image has infinite PSNR, which would hide the others in the mean.
+    psnr = jnp.minimum(psnr, 100.0)
+    return (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
