@@ -6,8 +6,8 @@ before; any with ":sfm", as in sr_rcan.py, from the runs of that arm. The last r
 Source: Gu et al., CVPR 2019, with the numbers of the SFM code: isotropic Gaussians of 21x21 pixels
 and widths from 0.2 to 4, clean crops of 256 pixels, 32 a batch. SFTMD: L1, Adam with 1e-4, 500,000
 steps, here along one cosine instead of several. Predictor and corrector: 5,000 steps with 1e-4 and
-a beta2 of 0.99; there the corrector makes 7 updates for a batch, one after each correction, here
-one. Small images are Pillow's, rounded to 8 bits.
+a beta2 of 0.99; that the corrector is updated once for a batch, by the mean over its 7 corrections,
+is ours. Small images are Pillow's, rounded to 8 bits.
 
 The released SFM code masks in the two latter stages alone, there every image, and each coefficient
 by itself: ":sfm" with --config.sfm.rate=1.0 --config.sfm.mode=random, and for the predictor
