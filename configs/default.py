@@ -168,6 +168,12 @@ def get_config() -> ConfigDict:
     #                 of pixels (`loss`), of features of VGG19, and of a critic that is trained
     #                 beside the network to tell its images from clean ones (ESRGAN). Best begun
     #                 from a supervised run (`init_from`). `data.crop` must be a multiple of 32
+    #   ikc_sftmd, ikc_predictor, ikc_corrector
+    #                 for the network "ikc", in this order, each from the run of the one before
+    #                 (`init_from`): it learns to enlarge when it is told the kernel (by `loss`
+    #                 against the clean image), then to guess the kernel, then to correct the guess
+    #                 (both by the squared error of the kernel's code). Kind "low_resolution", with
+    #                 kernels of the size that the network encodes
     config.objective = "supervised"
     # "l1", "l2" or "charbonnier", mean over all elements; "sse", half the sum of squares of an
     # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalised

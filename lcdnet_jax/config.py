@@ -5,6 +5,7 @@ rule, before anything is compiled, with a message that names the field and the f
 """
 
 import difflib
+import functools
 import json
 import math
 import os
@@ -127,8 +128,11 @@ def _kwargs(value: Any) -> str | None:
     return None if good else "a ConfigDict without name, channels and dtype, which have their own"
 
 
-# Objectives whose target is the clean image.
-COMPARED_WITH_CLEAN = ("supervised", "gan")
+# Objectives that train a part each of the network "ikc".
+KERNEL_CORRECTION = ("ikc_sftmd", "ikc_predictor", "ikc_corrector")
+
+# Objectives whose target, where it is an image, is the clean one.
+COMPARED_WITH_CLEAN = ("supervised", "gan", *KERNEL_CORRECTION)
 
 # How to go on without weights of VGG19.
 NO_VGG = (
@@ -178,7 +182,7 @@ RULES: dict[str, Rule] = {
     "steps": _integer(1),
     "batch_size": _integer(1),
     "accumulate": _integer(1),
-    "objective": _choice("supervised", "noise2noise", "noise2self", "gan"),
+    "objective": _choice("supervised", "noise2noise", "noise2self", "gan", *KERNEL_CORRECTION),
     "loss": _choice(*losses.NAMES),
     "fft_weight": _number(0),
     "dct_loss_weight": _number(0),
@@ -425,6 +429,12 @@ def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
         )
     channels = config.data.channels
     crop, low = config.data.crop, options.to_dict().get("low_resolution")
+    if isinstance(low, Mapping) and "return_kernels" in low:
+        return [
+            *problems,
+            "config.degradation.options.low_resolution.return_kernels follows from "
+            "config.objective; remove it",
+        ]
     factor = low.get("scale") if isinstance(low, Mapping) else None
     if isinstance(factor, int) and factor > 1 and crop % factor:
         return [*problems, _not_divided("data.crop", crop, factor)]
@@ -498,6 +508,8 @@ def _not_divided(field: str, value: int, scale: int) -> str:
 
 
 def _problems_of_objective(config: ConfigDict) -> list[str]:
+    if config.objective in KERNEL_CORRECTION or config.network.name == "ikc":
+        return _problems_of_kernel_correction(config)
     if config.objective == "gan":
         return _problems_of_gan(config)
     if config.objective == "noise2self" and config.loss == "l1_fft":
@@ -533,20 +545,69 @@ def _problems_of_gan(config: ConfigDict) -> list[str]:
             f"config.accumulate ({config.accumulate}) cuts the batch, over all of which "
             "config.objective 'gan' averages; set it to 1"
         )
-    if config.loss not in ("l1", "l2", "charbonnier"):
-        problems.append(
-            f"config.loss {config.loss!r} is none of the pixel losses of config.objective 'gan'; "
-            "set it to 'l1', 'l2' or 'charbonnier'"
-        )
-    if config.dct_loss_weight:
-        problems.append(
-            f"config.dct_loss_weight ({config.dct_loss_weight}) is not used by config.objective "
-            "'gan'; set it to 0"
-        )
+    problems += _problems_of_pixel_loss(config)
     if config.gan.perceptual_weight and not config.gan.vgg:
         problems.append(
             f"config.gan.perceptual_weight ({config.gan.perceptual_weight}) needs weights of "
             f"VGG19, but config.gan.vgg names no file; {NO_VGG}"
+        )
+    return problems
+
+
+def _problems_of_pixel_loss(config: ConfigDict) -> list[str]:
+    problems = []
+    if config.loss not in ("l1", "l2", "charbonnier"):
+        problems.append(
+            f"config.loss {config.loss!r} is none of the pixel losses of config.objective "
+            f"{config.objective!r}; set it to 'l1', 'l2' or 'charbonnier'"
+        )
+    if config.dct_loss_weight:
+        problems.append(
+            f"config.dct_loss_weight ({config.dct_loss_weight}) is not used by config.objective "
+            f"{config.objective!r}; set it to 0"
+        )
+    return problems
+
+
+def _problems_of_kernel_correction(config: ConfigDict) -> list[str]:
+    """Of the network "ikc" and the objectives that train it; the scale is checked elsewhere."""
+    name, objective, kind = config.network.name, config.objective, config.degradation.kind
+    if name != "ikc" or objective not in KERNEL_CORRECTION:
+        return [
+            f"config.objective {objective!r} and config.network.name {name!r} do not go together: "
+            f"{', '.join(map(repr, KERNEL_CORRECTION))} train the network 'ikc', in turn, and no "
+            "other; change one"
+        ]
+    problems = _problems_of_pixel_loss(config)
+    if kind != "low_resolution":
+        problems.append(
+            f"config.objective {objective!r} needs the kernels that images are blurred by, which "
+            f"config.degradation.kind {kind!r} does not give; set it to 'low_resolution' alone"
+        )
+        return problems
+    low = config.degradation.options.to_dict().get("low_resolution")
+    if not isinstance(low, Mapping) or low.get("kernel") is None:
+        problems.append(
+            f"config.objective {objective!r} needs kernels to estimate; set "
+            "config.degradation.options.low_resolution.kernel to one of "
+            f"{', '.join(map(repr, degradations.KERNELS))}"
+        )
+        return problems
+    if isinstance(low.get("pool"), str):
+        return problems  # a folder, which is read when it is needed
+    options = {option: low[option] for option in ("width", "size", "pool") if option in low}
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    draw = functools.partial(degradations.random_kernels, kind=low["kernel"], **options)
+    try:
+        expected = network(config).kernel_size
+        size = jax.eval_shape(draw, keys).shape[-1]
+    except (ValueError, TypeError):
+        return problems  # which say so elsewhere
+    if size != expected:
+        problems.append(
+            f"config.degradation.options.low_resolution gives kernels of {size}x{size} pixels, but "
+            f"config.network.name 'ikc' encodes those of {expected}x{expected}; set its size, or "
+            "config.network.kwargs.kernel_size"
         )
     return problems
 

@@ -74,6 +74,7 @@ def _attributes(path: str) -> str:
 # Networks that are not here keep their names, and have nothing special.
 _LAYOUTS = {
     "dncnn": _Layout(rename=_sequential),
+    "ikc": _Layout(stacked=r"sftmd\.blocks\b"),
     "kmsr": _Layout(stacked=r"resblock_layer\b"),
     "lcdnet": _Layout(stacked=r"\w+\.blocks\b", rename=_attributes),
     "memnet": _Layout(rename=_numbered),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 COSTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "buifd": {"": (1_075_040, 1_072_480)},
     "dncnn": {"": (556_032, 554_112)},
+    "ikc": {"base": (5_319_761, 48_865_441), "small": (850_737, 5_468_912)},
     "kmsr": {"": (1_185_152, 1_183_104)},
     "lcdnet": {
         "tiny": (3_320_076, 59_729),

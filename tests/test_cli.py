@@ -336,8 +336,8 @@ class TestMistakes:
             (["convert", "dncnn", "{pth}", "-o", "{out}", "--sett", "a=1"], "unrecognized argumen"),
             (
                 ["convert", "resnet", "{pth}", "-o", "{out}"],
-                "no network 'resnet'; known networks: buifd, dncnn, kmsr, lcdnet, memnet, n3net, "
-                "rcan, ridnet, rrdb, sadnet, unet_n2n",
+                "no network 'resnet'; known networks: buifd, dncnn, ikc, kmsr, lcdnet, memnet, "
+                "n3net, rcan, ridnet, rrdb, sadnet, unet_n2n",
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "dept=3"],

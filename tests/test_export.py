@@ -25,6 +25,7 @@ pytest.importorskip("flatbuffers")
 TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": {"depth": 3, "features": 4},
+    "ikc": {"features": 4, "blocks": 1, "code_length": 3, "kernel_size": 5, "iterations": 2},
     "kmsr": {"features": 4, "blocks": 1},
     "lcdnet": {"preset": "tiny", "channels": 1, "use_msfm": False, "scam_type": "none"},
     "memnet": {"features": 4, "blocks": 2, "units": 2},

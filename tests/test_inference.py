@@ -426,6 +426,10 @@ def test_integers(option, value, least):
 _TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": {"depth": 3, "features": 4},
+    "ikc": {
+        **{"channels": 1, "features": 4, "blocks": 1},
+        **{"code_length": 3, "kernel_size": 5, "iterations": 2},
+    },
     "kmsr": {"channels": 1, "features": 4, "blocks": 1},
     "lcdnet": {
         "channels": 1, "width": 16, "enc_blocks": (1, 1, 1, 1), "block": "naf", "use_msfm": False,

@@ -31,6 +31,7 @@ SMALL = {"depth": 3, "features": 4}  # of DnCNN
 TINY = {
     "buifd": {"depth": 3, "features": 4},
     "dncnn": SMALL,
+    "ikc": {"features": 4, "blocks": 2, "code_length": 3, "kernel_size": 5, "iterations": 2},
     "kmsr": {"features": 4, "blocks": 2},
     "lcdnet": {"width": 16, "enc_blocks": (1, 2, 1, 1)},
     "memnet": {"features": 4, "blocks": 2, "units": 2},

@@ -291,6 +291,7 @@ def test_kmsr_names():
             17_065_538 - 185_217,
         ),  # without the layers that the official class never calls
         ("rrdb", {"channels": 3, "scale": 2}, 16_880_321 - 147_712 + 2 * 9 * 64 + 2 * (9 * 64 + 1)),
+        ("ikc", {}, 430_730 + 649_930 + 4_234_691 + 441 * 10),
         ("kmsr", {}, 1_185_152),
         ("kmsr", {"channels": 1}, 1_185_152 - 2 * 2 * 9 * 64),
     ],

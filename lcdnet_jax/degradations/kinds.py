@@ -24,7 +24,7 @@ def _low_resolution(
     *,
     pool: ArrayLike | str | os.PathLike[str] | None = None,
     **options: Any,
-) -> Array:
+) -> Any:
     """:func:`random_low_resolution`, whose ``pool`` may be a folder, see :func:`read_kernels`."""
     if isinstance(pool, str | os.PathLike):
         pool = read_kernels(pool)
@@ -54,7 +54,8 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
             a folder of kernels.
 
     Returns:
-        A function of ``[N]`` keys and ``[N, H, W, C]`` images.
+        A function of ``[N]`` keys and ``[N, H, W, C]`` images. For the kind "low_resolution" alone
+        (or last) with the option ``return_kernels`` it gives images and kernels.
 
     Raises:
         ValueError: For a kind that is unknown, or given twice, or options of one that is not used.

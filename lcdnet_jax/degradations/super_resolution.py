@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from lcdnet_jax.degradations._inputs import Range, bounds, checked_with, split
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import random_jpeg
-from lcdnet_jax.degradations.kernels import random_kernels
+from lcdnet_jax.degradations.kernels import KERNELS, random_kernels
 from lcdnet_jax.degradations.noise import as_stored, blind_awgn
 from lcdnet_jax.degradations.resize import BICUBIC, bicubic
 
@@ -112,7 +112,8 @@ def random_low_resolution(
     quality: Range | None = None,
     protocol: str = "float",
     enlarge: bool = False,
-) -> Array:
+    return_kernels: bool = False,
+) -> Array | tuple[Array, Array]:
     """:func:`low_resolution` by kernels that :func:`random_kernels` draws, one for each image.
 
     Args:
@@ -129,13 +130,15 @@ def random_low_resolution(
         protocol: What a file of the small image would hold, see :func:`as_stored`.
         enlarge: Bring the small images back to the size of ``images``, by :func:`bicubic` as
             Pillow has it, for networks that do not enlarge.
+        return_kernels: Return the kernels as well, for networks that estimate them.
 
     Returns:
         ``[N, H / scale, W / scale, C]``, or ``[N, H, W, C]`` if enlarged, in the type of
-        ``images``.
+        ``images``; with ``return_kernels`` this and the kernels ``[N, size, size]``.
 
     Raises:
-        TypeError, ValueError: As the two functions.
+        TypeError, ValueError: As the two functions; ValueError also where there are no kernels to
+            return.
     """
     kernel_keys, rest = split(keys, 2)
     kernels = None
@@ -143,6 +146,10 @@ def random_low_resolution(
         kernels = random_kernels(kernel_keys, kind=kernel, width=width, size=size, pool=pool)
     elif pool is not None:
         raise ValueError("there is a pool of kernels, but kernel is None; set it to 'pool'")
+    elif return_kernels:
+        raise ValueError(
+            f"there are no kernels to return, as kernel is None; use one of {', '.join(KERNELS)}"
+        )
     low = low_resolution(
         rest,
         images,
@@ -153,6 +160,6 @@ def random_low_resolution(
         quality=quality,
         protocol=protocol,
     )
-    if not enlarge:
-        return low
-    return bicubic(low, height=low.shape[1] * scale, width=low.shape[2] * scale)
+    if enlarge:
+        low = bicubic(low, height=low.shape[1] * scale, width=low.shape[2] * scale)
+    return low if kernels is None or not return_kernels else (low, kernels)

@@ -6,16 +6,17 @@ Every network is a ``flax.linen.Module`` with the same calls::
     restored = module.apply(variables, x)                      # [N, H, W, C], any H, W >= 1
     restored, updates = module.apply(variables, x, train=True, mutable=["batch_stats"])
 
-``x`` is floating point in [0, 1], NHWC; the result has ``x``'s type and is not clipped.
+``x`` is floating point in [0, 1], NHWC; the result has ``x``'s type and is not clipped (but for
+that of IKC).
 ``train`` and ``axis_name`` (the mapped axis over which batch statistics are averaged) matter
 only to networks with batch normalisation. A module tells its ``channels`` and, where it
 enlarges, its ``scale``: its result is ``[N, H * scale, W * scale, C]``. ``dtype`` is the compute
 type; parameters are float32.
 
 Super-resolution is trained with networks that take or give something else than one image:
-:class:`Discriminator`, and :class:`Predictor`, :class:`Corrector` and :class:`SFTMD`. Make them by
-their classes; the registry does not have them. :mod:`lcdnet_jax.networks.vgg` has the features of
-VGG19, for perceptual losses.
+:class:`Discriminator`, and the parts of IKC, :class:`Predictor`, :class:`Corrector` and
+:class:`SFTMD`. Make them by their classes; the registry does not have them.
+:mod:`lcdnet_jax.networks.vgg` has the features of VGG19, for perceptual losses.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ import jax.numpy as jnp
 from lcdnet_jax.networks.buifd import BUIFD
 from lcdnet_jax.networks.dncnn import DnCNN
 from lcdnet_jax.networks.esrgan import Discriminator
-from lcdnet_jax.networks.ikc import SFTMD, Corrector, Predictor
+from lcdnet_jax.networks.ikc import IKC, SFTMD, Corrector, Predictor
 from lcdnet_jax.networks.kmsr import KMSR
 from lcdnet_jax.networks.lcdnet import LCDNet
 from lcdnet_jax.networks.memnet import MemNet
@@ -42,6 +43,7 @@ from lcdnet_jax.networks.unet_n2n import UnetN2N
 _REGISTRY: dict[str, type[nn.Module]] = {
     "buifd": BUIFD,
     "dncnn": DnCNN,
+    "ikc": IKC,
     "kmsr": KMSR,
     "lcdnet": LCDNet,
     "memnet": MemNet,
@@ -104,6 +106,7 @@ def abstract_variables(module: nn.Module) -> dict[str, Any]:
 
 __all__ = [
     "BUIFD",
+    "IKC",
     "KMSR",
     "RCAN",
     "RRDB",

@@ -9,16 +9,22 @@ Three networks are used in turn, the last two again and again::
     code = Corrector()(restored, code)      # a better one, by the traces the wrong one leaves
     restored = SFTMD()(low, code)
 
-A code is the kernel's coefficients by principal components. None is image to image by itself, so
-they are not among ``networks.available()``.
+A code is the kernel's coefficients by principal components. None of the three is image to image by
+itself, so they are not among ``networks.available()``; :class:`IKC`, which holds them, is.
 """
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.degradations import encode_kernels, fit_kernel_code, gaussian_kernels
 from lcdnet_jax.networks._blocks import (
     check_fields,
     check_image,
@@ -33,6 +39,176 @@ from lcdnet_jax.networks._blocks import (
 from lcdnet_jax.ops.precision import at_least_float32
 
 _MODULATION = 32
+
+# Kernels that the codes are fitted to.
+_FITTED = 1000
+
+
+class IKC(nn.Module):
+    """The three networks as one: enlarges images whose kernels are not known.
+
+    The result is that of the last correction. (The official log has for each image the best of
+    all of them, chosen by the ground truth.) The three are trained one after the other, see
+    ``config.objective``; no gradient goes from one correction to the one before.
+
+    A code is guessed from means over the whole image. Tiles guess codes of their own, so they are
+    restored a little differently from the same pixels of a larger image; which may be better where
+    the blur varies.
+
+    Attributes:
+        channels: Channels of the image.
+        scale: How many times larger the result is, 2, 3 or 4.
+        features: Channels inside.
+        blocks: Residual blocks of the SFTMD.
+        code_length: Numbers of a code.
+        kernel_size: Rows and columns of the kernels that :meth:`encode` takes, odd.
+        width: Narrowest and widest of the isotropic Gaussians that codes are fitted to: standard
+            deviations in pixels of the large image.
+        iterations: Corrections.
+        dtype: Compute type. Codes and means stay in float32.
+    """
+
+    channels: int = 3
+    scale: int = 4
+    features: int = 64
+    blocks: int = 16
+    code_length: int = 10
+    kernel_size: int = 21
+    width: tuple[float, float] = (0.2, 4.0)
+    iterations: int = 7
+    dtype: DTypeLike = jnp.float32
+
+    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "base": {"features": 64, "blocks": 16, "iterations": 7},
+        "small": {"features": 32, "blocks": 4, "iterations": 4},
+    }
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self, channels=1, features=1, blocks=1, code_length=1, kernel_size=1, iterations=1
+        )
+        check_scale(self)
+        if self.kernel_size % 2 == 0 or self.code_length > self.kernel_size**2:
+            raise ValueError(
+                f"IKC kernel_size {self.kernel_size} must be odd, and its square at least "
+                f"code_length ({self.code_length})"
+            )
+        width = self.width
+        pair = (
+            isinstance(width, tuple) and [isinstance(w, int | float) for w in width] == [True] * 2
+        )
+        if not pair or not 0 < width[0] < width[1]:
+            raise ValueError(
+                f"IKC width must be two numbers (low, high) with 0 < low < high, got {width!r}"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        same: dict[str, Any] = {
+            name: getattr(self, name) for name in ("channels", "features", "code_length", "dtype")
+        }
+        self.predictor = Predictor(**same)
+        self.corrector = Corrector(**same)
+        self.sftmd = SFTMD(scale=self.scale, blocks=self.blocks, **same)
+        self.basis = Basis(self.kernel_size, self.code_length, self.width)
+
+    def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
+        """Enlarges images.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+            train: Do not clip the result. What is corrected by is clipped in any case.
+            axis_name: Unused.
+
+        Returns:
+            ``[N, scale H, scale W, channels]`` of ``x``'s type, clipped to [0, 1].
+
+        Raises:
+            ValueError: For images of another shape.
+            TypeError: For images that are not floating point.
+        """
+        del axis_name
+        check_image(x, "IKC", self.channels)
+        if self.is_initializing():  # a loop cannot make the parameters of what it repeats
+            self.encode(jnp.zeros((1, self.kernel_size, self.kernel_size), jnp.float32))
+            code = self.guess(x)
+            code = self.corrector(self.with_code(x, code), code)
+        else:
+            code = self.codes(x)[-1]
+        return self.with_code(x, code, train=train)
+
+    def with_code(self, x: Array, code: Array, *, train: bool = False) -> Array:
+        """Enlarges images whose kernels are known, see :class:`SFTMD`."""
+        return self.sftmd(x, code, train=train)
+
+    def guess(self, x: Array) -> Array:
+        """The codes ``[N, code_length]`` before any correction, see :class:`Predictor`."""
+        return self.predictor(x)
+
+    def codes(self, x: Array) -> Array:
+        """The guess and every correction of it, ``[iterations + 1, N, code_length]`` float32.
+
+        Each is a constant to the next, as in the official training: a gradient reaches the
+        corrector, and of the guess the predictor.
+        """
+
+        def correct(ikc: IKC, code: Array, _: None) -> tuple[Array, Array]:
+            code = jax.lax.stop_gradient(code)
+            restored = jax.lax.stop_gradient(ikc.with_code(x, code))
+            code = ikc.corrector(restored, code)
+            return code, code
+
+        loop = nn.scan(
+            correct,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            length=self.iterations,
+        )
+        guess = self.guess(x)
+        _, corrected = loop(self, guess, None)
+        return jnp.concatenate([guess[None], corrected])
+
+    def encode(self, kernels: Array) -> Array:
+        """The codes ``[N, code_length]`` of kernels ``[N, kernel_size, kernel_size]``."""
+        return self.basis(kernels)
+
+
+class Basis(nn.Module):
+    """The principal components that codes are coefficients by; a constant, no gradient reaches it.
+
+    A parameter all the same, so that it is saved with the networks that know its codes and goes
+    with them from one stage of training to the next: the last components differ in the last digits
+    from one machine to another.
+
+    Attributes:
+        size: Rows and columns of the kernels.
+        code_length: Numbers of a code.
+        width: Of the kernels, lowest and highest.
+    """
+
+    size: int
+    code_length: int
+    width: tuple[float, float]
+
+    @nn.compact
+    def __call__(self, kernels: Array) -> Array:
+        """Codes ``[N, code_length]`` float32 of ``[N, size, size]``."""
+        matrix = self.param("kernel", self._fitted)
+        return encode_kernels(kernels, jax.lax.stop_gradient(matrix))
+
+    def _fitted(self, key: Array) -> Array:
+        del key
+        return jnp.asarray(_principal(self.size, self.code_length, self.width))
+
+
+@functools.lru_cache(maxsize=8)
+def _principal(size: int, length: int, width: tuple[float, float]) -> np.ndarray:
+    """Of isotropic Gaussians, their widths evenly spread; computed at once, also while tracing."""
+    widths = np.repeat(np.linspace(*width, _FITTED, dtype=np.float32)[:, None], 2, axis=1)
+    with jax.ensure_compile_time_eval():
+        kernels = gaussian_kernels(widths, np.zeros(_FITTED, np.float32), size=size)
+    return fit_kernel_code(kernels, components=length)
 
 
 class Predictor(nn.Module):

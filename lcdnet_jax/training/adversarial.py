@@ -4,7 +4,6 @@ As ESRGAN does (Wang et al., ECCV workshops 2018, arXiv 1809.00219): a relativis
 perceptual one by features of VGG19, and one of pixels. ``config.objective`` "gan".
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -21,7 +20,14 @@ from lcdnet_jax.networks import Discriminator, vgg
 from lcdnet_jax.training.optimizer import make_optimizer, make_schedule
 from lcdnet_jax.training.prepare import Batch, prepare
 from lcdnet_jax.training.state import Critic, CriticMaker, TrainState
-from lcdnet_jax.training.step import Metrics, StepFunction, averaged, mean_psnr, unless_nonfinite
+from lcdnet_jax.training.step import (
+    LossFunction,
+    Metrics,
+    StepFunction,
+    averaged,
+    mean_psnr,
+    unless_nonfinite,
+)
 
 
 def make_critic(config: ConfigDict) -> CriticMaker:
@@ -85,16 +91,17 @@ def make_train_step(
         critic = state.critic
         assert critic is not None
         grad = jax.value_and_grad(loss_and_aux, has_aux=True)
-        (loss, (psnr, stats, terms, restored)), grads = grad(
+        (loss, (measured, stats, restored)), grads = grad(
             state.params, state.batch_stats, batch, critic, state.features
         )
+        measured = {"loss": loss, **measured}
         grad = jax.value_and_grad(critic_loss, has_aux=True)
-        (terms["critic_loss"], critic_stats), critic_grads = grad(
+        (measured["critic_loss"], critic_stats), critic_grads = grad(
             critic.params, critic.batch_stats, batch, restored
         )
         if axis_name is not None:
-            grads, critic_grads, loss, psnr, terms = jax.lax.pmean(
-                (grads, critic_grads, loss, psnr, terms), axis_name
+            grads, critic_grads, measured = jax.lax.pmean(
+                (grads, critic_grads, measured), axis_name
             )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -102,13 +109,11 @@ def make_train_step(
         new_critic = Critic(
             optax.apply_updates(critic.params, updates), critic_opt_state, critic_stats
         )
-        finite = jnp.isfinite(terms["critic_loss"]) & jnp.isfinite(optax.tree.norm(critic_grads))
+        finite = jnp.isfinite(measured["critic_loss"]) & jnp.isfinite(optax.tree.norm(critic_grads))
         new_metrics = {
-            "loss": loss,
-            "psnr": psnr,
+            **measured,
             "grad_norm": jnp.where(finite, optax.tree.norm(grads), jnp.nan),
             "learning_rate": schedule(state.step),
-            **terms,
         }
         new_state = state.replace(
             step=state.step + 1,
@@ -125,10 +130,10 @@ def make_train_step(
 
 def make_loss(
     module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
-) -> Callable[..., tuple[Array, tuple[Array, Any, Metrics, Array]]]:
-    """The network's loss of a prepared batch.
+) -> LossFunction:
+    """The network's loss of a prepared batch, as ``step.make_loss``.
 
-    ``(params, batch_stats, batch, critic, features) -> (loss, (psnr, stats, terms, restored))``
+    ``(params, batch_stats, batch, critic, features) -> (loss, (measured, stats, restored))``
     """
     pixel_loss = losses.get(config.loss)
     critic_module = make_critic(config).module
@@ -140,7 +145,7 @@ def make_loss(
 
     def loss_and_aux(
         params: Any, batch_stats: Any, batch: Batch, critic: Critic, features: Any
-    ) -> tuple[Array, tuple[Array, Any, Metrics, Array]]:
+    ) -> tuple[Array, tuple[Metrics, Any, Array]]:
         clean, mask = batch["clean"], batch["mask"]
         restored, updates = module.apply(
             {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})},
@@ -165,7 +170,7 @@ def make_loss(
         )
         loss = sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
         stats = updates.get("batch_stats", batch_stats)
-        return loss, (mean_psnr(restored, batch), stats, terms, restored)
+        return loss, ({"psnr": mean_psnr(restored, batch), **terms}, stats, restored)
 
     return loss_and_aux
 

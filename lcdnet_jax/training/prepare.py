@@ -8,7 +8,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, sfm
-from lcdnet_jax.config import COMPARED_WITH_CLEAN
+from lcdnet_jax.config import COMPARED_WITH_CLEAN, KERNEL_CORRECTION
 
 Batch = Mapping[str, Array]
 
@@ -18,7 +18,8 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
 
     A pure function of (seed, step, image's place). In the result "degraded" is the network's
     input and "clean" the target, whatever the objective; with "noise2self" there is also "scored"
-    ``[B, H, W, 1]`` bool, the pixels whose output counts.
+    ``[B, H, W, 1]`` bool, the pixels whose output counts, and for the stages of IKC "kernels"
+    ``[B, S, S]``, those that the images are blurred by.
 
     Raises:
         ValueError: For a batch that lacks what the host should have added, or is degraded before
@@ -33,6 +34,13 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
             "the training batches have no 'degraded' images, which config.degradation (kind "
             f"{degradation.kind!r}, where {degradation.where!r}) leaves to the data; "
             "add them to the batches, or set kind 'awgn' and where 'device'"
+        )
+    estimates = objective in KERNEL_CORRECTION
+    if estimates and not degrades:
+        raise ValueError(
+            "the training batches have 'degraded' images, but config.objective "
+            f"{objective!r} needs the kernels that they were blurred by; leave them out of the "
+            "batches"
         )
     masks = masking.rate > 0 and masking.where == "device"
     supervised = objective in COMPARED_WITH_CLEAN
@@ -74,8 +82,13 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
         if degrades and degradation.kind == "awgn":
             source = degradations.blind_awgn(keys, source, **noise)
         elif degrades:
-            degrade = degradations.from_kind(degradation.kind, degradation.options.to_dict())
+            options = degradation.options.to_dict()
+            if estimates:
+                options["low_resolution"]["return_kernels"] = True
+            degrade = degradations.from_kind(degradation.kind, options)
             source = degrade(_children(keys, _DEGRADED), source)
+        if degrades and estimates:
+            source, batch["kernels"] = source
         if degrades:
             source = _stored(keys, source, degradation.protocol)
         return {**batch, "degraded": source}

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, panels
-from lcdnet_jax.training import adversarial, device_data
+from lcdnet_jax.training import adversarial, device_data, kernel_correction
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
@@ -164,18 +164,18 @@ def _step_again(
             given = parallel.spread_batch(given)
         return dict(prepare(given, config, step=step, axis_name=None))
 
-    # What the loss of adversarial training needs besides.
-    others = () if state.critic is None else (state.critic, state.features)
-    loss_of = (make_loss if state.critic is None else adversarial.make_loss)(module, config)
+    others: tuple[Any, ...] = ()  # what the loss of adversarial training needs besides
+    loss_of = make_loss(module, config)
+    if state.critic is not None:
+        others = (state.critic, state.features)
+        loss_of = adversarial.make_loss(module, config)
+    elif config.objective in config_lib.KERNEL_CORRECTION:
+        loss_of = kernel_correction.make_loss(module, config)
 
     def compare(params: Any, stats: Any, batch: Any, *others: Any) -> Any:
         params, others = parallel.gathered((params, others))
-        variables = {"params": params, **({"batch_stats": stats} if stats else {})}
-        restored, _ = module.apply(
-            variables, batch["degraded"], train=True, mutable=["batch_stats"]
-        )
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (_, stats, *_)), grads = grad(params, stats, batch, *others)
+        (loss, (_, stats, restored)), grads = grad(params, stats, batch, *others)
         return restored, loss, grads, stats
 
     seen = jax.device_get(jax.jit(see)(given, state.step))

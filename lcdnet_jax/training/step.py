@@ -18,6 +18,8 @@ from lcdnet_jax.training.state import TrainState
 
 Metrics = dict[str, Array]
 StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# See make_loss.
+LossFunction = Callable[..., tuple[Array, tuple[Metrics, Any, Array]]]
 
 
 def make_train_step(
@@ -26,6 +28,7 @@ def make_train_step(
     config: ConfigDict,
     *,
     axis_name: str | None = None,
+    loss_and_aux: LossFunction | None = None,
 ) -> StepFunction:
     """Builds the step ``(state, batch) -> (state, metrics)``, to be jitted or pmapped.
 
@@ -37,29 +40,32 @@ def make_train_step(
     the host has made it; and "to_degrade" where the host has masked frequencies of what noise is
     still to be added to, and the target is another image. Metrics are float32 scalars: "loss",
     "psnr" (dB, output unclipped, against the objective's target, which may be a noisy image),
-    "grad_norm" (before clipping) and "learning_rate". With ``config.skip_nonfinite`` a step whose
+    "grad_norm" (before clipping) and "learning_rate"; of another ``loss_and_aux`` than that of
+    :func:`make_loss` what it measures. With ``config.skip_nonfinite`` a step whose
     loss, gradient or batch statistics are not finite changes nothing but the counts of steps.
     """
-    loss_and_aux = make_loss(module, config, axis_name=axis_name)
+    if loss_and_aux is None:
+        loss_and_aux = make_loss(module, config, axis_name=axis_name)
     schedule = make_schedule(config)
     parts = config.accumulate
 
-    def gradients(state: TrainState, batch: Batch) -> tuple[Any, Array, Array, Any]:
+    def gradients(state: TrainState, batch: Batch) -> tuple[Any, Metrics, Any]:
         grad = jax.value_and_grad(loss_and_aux, has_aux=True)
         if parts == 1:
-            (loss, (psnr, stats)), grads = grad(state.params, state.batch_stats, batch)
-            return grads, loss, psnr, stats
+            (loss, (measured, stats, _)), grads = grad(state.params, state.batch_stats, batch)
+            return grads, {"loss": loss, **measured}, stats
 
-        def one_part(carry: Any, part: Batch) -> tuple[Any, None]:
-            grads, loss, psnr, stats = carry
-            (new_loss, (new_psnr, stats)), new = grad(state.params, stats, part)
+        def one_part(carry: Any, part: Batch) -> tuple[Any, Metrics]:
+            grads, stats = carry
+            (loss, (measured, stats, _)), new = grad(state.params, stats, part)
             grads = jax.tree.map(lambda total, g: total + g / parts, grads, new)
-            return (grads, loss + new_loss / parts, psnr + new_psnr / parts, stats), None
+            return (grads, stats), {"loss": loss, **measured}
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        start = (zeros, jnp.zeros(()), jnp.zeros(()), state.batch_stats)
-        carry, _ = jax.lax.scan(one_part, start, jax.tree.map(_interleaved, dict(batch)))
-        return carry
+        start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
+        (grads, stats), measured = jax.lax.scan(
+            one_part, start, jax.tree.map(_interleaved, dict(batch))
+        )
+        return grads, jax.tree.map(jnp.mean, measured), stats
 
     def _interleaved(x: Array) -> Array:
         # Part i takes every parts-th image, so that each part is spread over all devices.
@@ -67,14 +73,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         batch = prepare(batch, config, step=state.step, axis_name=axis_name)
-        grads, loss, psnr, stats = gradients(state, batch)
+        grads, measured, stats = gradients(state, batch)
         if axis_name is not None:
-            grads, loss, psnr = jax.lax.pmean((grads, loss, psnr), axis_name)
+            grads, measured = jax.lax.pmean((grads, measured), axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new_metrics = {
-            "loss": loss,
-            "psnr": psnr,
+            **measured,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
@@ -125,8 +130,12 @@ def unless_nonfinite(
 
 def make_loss(
     module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
-) -> Callable[..., tuple[Array, tuple[Array, Any]]]:
-    """The loss of a prepared batch: ``(params, batch_stats, batch) -> (loss, (psnr, stats))``."""
+) -> LossFunction:
+    """The loss of a prepared batch.
+
+    ``(params, batch_stats, batch) -> (loss, (measured, stats, restored))``, of which ``measured``
+    becomes metrics.
+    """
     loss_function = losses.get(config.loss)
     options: dict[str, Any] = {}
     if config.loss == "l1_fft":
@@ -136,7 +145,7 @@ def make_loss(
 
     def loss_and_aux(
         params: Any, batch_stats: Any, batch: Batch
-    ) -> tuple[Array, tuple[Array, Any]]:
+    ) -> tuple[Array, tuple[Metrics, Any, Array]]:
         variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
         outputs, updates = module.apply(
             variables,
@@ -146,15 +155,15 @@ def make_loss(
             mutable=["batch_stats"],
             **options,
         )
-        restored = outputs[0] if options else outputs
-        psnr = mean_psnr(restored, batch)
+        compared = restored = outputs[0] if options else outputs
         if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
-            restored = outputs = jnp.where(batch["scored"], restored, batch["clean"])
+            compared = outputs = jnp.where(batch["scored"], restored, batch["clean"])
         loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
         if config.dct_loss_weight:
-            dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
+            dct_loss = losses.dct_sse(compared, batch["clean"], weights=batch["mask"])
             loss = loss + config.dct_loss_weight * dct_loss
-        return loss, (psnr, updates.get("batch_stats", batch_stats))
+        stats = updates.get("batch_stats", batch_stats)
+        return loss, ({"psnr": mean_psnr(restored, batch)}, stats, restored)
 
     return loss_and_aux
 
