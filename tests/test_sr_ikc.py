@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import sr_ikc
-from lcdnet_jax import Restorer, degradations, image_io, networks
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import degradations, image_io, networks
 from lcdnet_jax.networks.ikc import Basis
-from lcdnet_jax.training import kernel_correction, replay, train_and_evaluate
+from lcdnet_jax.training import kernel_correction, train_and_evaluate
 from lcdnet_jax.training.optimizer import _tolerant
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
@@ -318,48 +318,32 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_one_stage_after_another_and_a_cut_that_changes_no_bit(photos, tmp_path, capsys):
+def test_one_stage_after_another_and_a_cut_that_changes_no_bit(photos, tmp_path):
     def run(stage, workdir, **fields):
-        config = config_with(stage, **{"data.where": "device"}, **fields)
+        config = config_with(stage, **{"data.where": "device", "ema_decay": 0.9}, **fields)
         for split in ("train", "eval"):
             config.data[split].path = str(photos)
         datasets = input_pipeline.create_datasets(config)
         devices = jax.devices()[:1]
-        state = train_and_evaluate(config, tmp_path / workdir, datasets=datasets, devices=devices)
-        return state, config, datasets
+        return train_and_evaluate(config, tmp_path / workdir, datasets=datasets, devices=devices)
 
     def rows_of(workdir):
         lines = (tmp_path / workdir / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    before, *_ = run("predictor", "predictor")
-    earlier = {"init_from": str(tmp_path / "predictor"), "ema_decay": 0.9}
-    straight, config, datasets = run("corrector", "straight", **earlier, steps=4)
+    before = run("predictor", "predictor").ema  # what others start from
+    earlier = {"init_from": str(tmp_path / "predictor")}
+    straight = run("corrector", "straight", **earlier, steps=4)
     for name, of in straight.params.items():
         if name != "corrector":
-            assert_same(of, before.params[name])
+            assert_same(of, before[name])
     moved = jax.tree.map(
-        lambda a, b: abs(a - b).max(), straight.params["corrector"], before.params["corrector"]
+        lambda a, b: abs(a - b).max(), straight.params["corrector"], before["corrector"]
     )
     assert max(jax.tree.leaves(moved)) > 0
     measured = {name for row in rows_of("straight") for name in row}
     assert {"train/code_error", "train/psnr", "eval/psnr"} <= measured
 
     run("corrector", "cut", **earlier)
-    again, *_ = run("corrector", "cut", **earlier, steps=4)
+    again = run("corrector", "cut", **earlier, steps=4)
     assert_same(again, straight)
-
-    capsys.readouterr()
-    folder = replay(config, tmp_path / "straight", 1, datasets=datasets)
-    with np.load(folder / "batch.npz") as arrays:
-        assert arrays["kernels"].shape == (4, 5, 5)
-        assert arrays["restored"].shape == (4, 12, 12, 3)
-    loss = re.search(r"^step 1: loss ([\d.e-]+), gradient", capsys.readouterr().out, re.MULTILINE)
-    (expected,) = (
-        row["train/loss"] for row in rows_of("straight") if row["step"] == 1 and "train/loss" in row
-    )
-    assert float(loss[1]) == pytest.approx(expected, rel=1e-3)
-
-    restored = Restorer.from_checkpoint(tmp_path / "straight", bucket=8)(image(7, 9, 3))
-    assert restored.shape == (14, 18, 3)
-    assert 0 <= restored.min() < restored.max() <= 1
