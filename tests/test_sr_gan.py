@@ -68,7 +68,7 @@ def test_relativistic_loss(rng):
 @pytest.fixture
 def tiny_vgg(monkeypatch, tmp_path, rng):
     """A file of VGG19 with two or three channels in each layer, and what it holds."""
-    widths = tuple(2 + i % 2 for i in range(16))
+    widths = tuple(2 + i % 2 for i in range(len(vgg.LAYERS)))
     monkeypatch.setattr(vgg, "WIDTHS", widths)
     tensors, before = {}, 3
     for layer, width in zip(vgg.LAYERS, widths, strict=True):
@@ -80,6 +80,13 @@ def tiny_vgg(monkeypatch, tmp_path, rng):
     path = tmp_path / "vgg.safetensors"
     safetensors.numpy.save_file(tensors, path)
     return path, tensors
+
+
+@pytest.fixture
+def shallow_vgg(monkeypatch, request):
+    """The same for the first two of its convolutions, which compile quickly."""
+    monkeypatch.setattr(vgg, "LAYERS", vgg.LAYERS[:2])
+    return request.getfixturevalue("tiny_vgg")
 
 
 # torchvision's list "features" for configuration "E", to its 35th member.
@@ -206,9 +213,9 @@ def start_of(config, features=None):
     return state.replace(features=features)
 
 
-def test_one_step_on_two_devices_is_that_of_one(tiny_vgg):
+def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     """Both networks move; gradients of the critic are seen in Adam's moments."""
-    config = config_with(**{"gan.vgg": str(tiny_vgg[0])})
+    config = config_with(**{"gan.vgg": str(shallow_vgg[0])})
     start = jax.device_get(start_of(config, adversarial.read_features(config)))
     results = []
     for strategy, devices in (("jit", 1), ("pmap", 2)):
@@ -290,8 +297,8 @@ def run(config, photos, workdir, **fields):
     return state, config, datasets
 
 
-def test_a_cut_changes_no_bit(photos, tiny_vgg, tmp_path, capsys):
-    config = config_with(**{"gan.vgg": str(tiny_vgg[0]), "ema_decay": 0.9})
+def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
+    config = config_with(**{"gan.vgg": str(shallow_vgg[0]), "ema_decay": 0.9})
     straight, *_ = run(config, photos, tmp_path / "straight", steps=4)
     run(config, photos, tmp_path / "first")
     resumed = {"steps": 4, "resume": str(tmp_path / "first")}
