@@ -14,7 +14,7 @@ import jaxlib
 import numpy as np
 import pytest
 
-from lcdnet_jax import ops
+from lcdnet_jax import image_io, ops
 from lcdnet_jax.networks import lcdnet
 
 SLOW_TESTS = "LCDNET_JAX_SLOW_TESTS" in os.environ
@@ -108,3 +108,16 @@ def shared_data():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def noise_photos(tmp_path_factory):
+    """Maker of a folder of 8-bit images of noise with the given shapes."""
+
+    def make(*shapes: tuple[int, ...]) -> pathlib.Path:
+        folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+        for i, shape in enumerate(shapes):
+            image_io.write(folder / f"{i}.png", rng.integers(0, 256, shape, np.uint8))
+        return folder
+
+    return make

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from lcdnet_jax import image_io
 from lcdnet_jax.training import distributed, train_and_evaluate
 from lcdnet_jax.training.distributed import DistributedError
 
@@ -43,10 +42,8 @@ CONFIG = """
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for i in range(3):
-        image_io.write(folder / f"{i}.png", rng.integers(0, 256, (18 + i, 25, 3), np.uint8))
+def config(tmp_path_factory, noise_photos):
+    folder = noise_photos((18, 25, 3), (19, 25, 3), (20, 25, 3))
     path = tmp_path_factory.mktemp("config") / "two.py"
     path.write_text(textwrap.dedent(CONFIG).replace("PHOTOS", repr(str(folder))))
     # What processes find in place of TensorFlow, if they look here.

@@ -30,7 +30,7 @@ def drawn(module, *shapes):
             value = rng.uniform(0.5, 1.5, leaf.shape)
         else:
             value = rng.uniform(-0.4, 0.4, leaf.shape)
-        return jnp.asarray(value, jnp.float32)
+        return value.astype(np.float32)
 
     inputs = [jnp.zeros(shape) for shape in shapes]
     return jax.tree_util.tree_map_with_path(

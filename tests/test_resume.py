@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import tiny
-from lcdnet_jax import image_io, networks
+from lcdnet_jax import networks
 from lcdnet_jax.training import loop, train_and_evaluate
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -53,11 +53,8 @@ def compiled_once(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for i in range(3):
-        image_io.write(folder / f"{i}.png", rng.integers(0, 256, (18 + i, 25, 3), np.uint8))
-    return folder
+def photos(noise_photos):
+    return noise_photos((18, 25, 3), (19, 25, 3), (20, 25, 3))
 
 
 def config_for(photos, **fields):

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 import input_pipeline
 from configs import sr_esrgan
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import convert, image_io, losses
+from lcdnet_jax import convert, losses
 from lcdnet_jax.checkpoints import Checkpoints
 from lcdnet_jax.networks import vgg
 from lcdnet_jax.training import adversarial, replay, train_and_evaluate
@@ -68,7 +69,7 @@ def test_relativistic_loss(rng):
 @pytest.fixture
 def tiny_vgg(monkeypatch, tmp_path, rng):
     """A file of VGG19 with two or three channels in each layer, and what it holds."""
-    widths = tuple(2 + i % 2 for i in range(16))
+    widths = tuple(2 + i % 2 for i in range(len(vgg.LAYERS)))
     monkeypatch.setattr(vgg, "WIDTHS", widths)
     tensors, before = {}, 3
     for layer, width in zip(vgg.LAYERS, widths, strict=True):
@@ -80,6 +81,13 @@ def tiny_vgg(monkeypatch, tmp_path, rng):
     path = tmp_path / "vgg.safetensors"
     safetensors.numpy.save_file(tensors, path)
     return path, tensors
+
+
+@pytest.fixture
+def shallow_vgg(monkeypatch, request):
+    """The same for the first two of its convolutions, which compile quickly."""
+    monkeypatch.setattr(vgg, "LAYERS", vgg.LAYERS[:2])
+    return request.getfixturevalue("tiny_vgg")
 
 
 # torchvision's list "features" for configuration "E", to its 35th member.
@@ -206,9 +214,9 @@ def start_of(config, features=None):
     return state.replace(features=features)
 
 
-def test_one_step_on_two_devices_is_that_of_one(tiny_vgg):
+def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     """Both networks move; gradients of the critic are seen in Adam's moments."""
-    config = config_with(**{"gan.vgg": str(tiny_vgg[0])})
+    config = config_with(**{"gan.vgg": str(shallow_vgg[0])})
     start = jax.device_get(start_of(config, adversarial.read_features(config)))
     results = []
     for strategy, devices in (("jit", 1), ("pmap", 2)):
@@ -273,11 +281,8 @@ def test_without_weight_the_critic_learns_alone():
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for i in range(3):
-        image_io.write(folder / f"{i}.png", rng.integers(0, 256, (36, 40, 1), np.uint8))
-    return folder
+def photos(noise_photos):
+    return noise_photos(*[(36, 40, 1)] * 3)
 
 
 def run(config, photos, workdir, **fields):
@@ -290,32 +295,32 @@ def run(config, photos, workdir, **fields):
     return state, config, datasets
 
 
-def test_a_cut_changes_no_bit(photos, tiny_vgg, tmp_path, capsys):
-    config = config_with(**{"gan.vgg": str(tiny_vgg[0]), "ema_decay": 0.9})
-    straight, *_ = run(config, photos, tmp_path / "straight", steps=4)
-    run(config, photos, tmp_path / "first")
-    resumed = {"steps": 4, "resume": str(tmp_path / "first")}
-    cut, given, datasets = run(config, photos, tmp_path / "cut", **resumed)
-    assert jax.tree.structure(straight) == jax.tree.structure(cut)
-    jax.tree.map(np.testing.assert_array_equal, straight, cut)
-    assert int(cut.critic.opt_state[0].count) == 4
-    rows = [json.loads(r) for r in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
+def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
+    config = config_with(**{"gan.vgg": str(shallow_vgg[0]), "ema_decay": 0.9}, steps=4)
+    straight, given, datasets = run(config, photos, tmp_path / "straight", checkpoint_every=2)
+    cut = shutil.copytree(tmp_path / "straight", tmp_path / "cut")
+    shutil.rmtree(cut / "checkpoints/4")
+    again, *_ = run(config, photos, cut, checkpoint_every=2)
+    assert "continuing after step 2 of " in capsys.readouterr().out
+    assert jax.tree.structure(straight) == jax.tree.structure(again)
+    jax.tree.map(np.testing.assert_array_equal, straight, again)
+    assert int(again.critic.opt_state[0].count) == 4
+    rows = [json.loads(row) for row in (cut / "metrics.jsonl").read_text().splitlines()]
     assert {"train/critic_loss", "train/perceptual_loss", "eval/psnr"} <= {
         name for row in rows for name in row
     }
-    reader = Checkpoints(tmp_path / "cut")
+    reader = Checkpoints(cut)
     items = reader.items(4)
     reader.close()
     assert set(items) == {"params", "opt_state", "ema", "critic"}  # nothing of VGG
     assert set(items["critic"]) == {"params", "opt_state", "batch_stats"}
 
     capsys.readouterr()
-    folder = replay(given, tmp_path / "straight", 1, datasets=datasets)
+    folder = replay(given, cut, 3, datasets=datasets)
     assert (folder / "batch.npz").is_file()
-    again = re.search(r"^step 1: loss ([\d.]+), gradient", capsys.readouterr().out, re.MULTILINE)
-    rows = [json.loads(r) for r in (tmp_path / "straight/metrics.jsonl").read_text().splitlines()]
-    (loss,) = (row["train/loss"] for row in rows if row["step"] == 1 and "train/loss" in row)
-    assert float(again[1]) == pytest.approx(loss, rel=1e-3)
+    loss = re.search(r"^step 3: loss ([\d.]+), gradient", capsys.readouterr().out, re.MULTILINE)
+    (expected,) = (row["train/loss"] for row in rows if row["step"] == 3 and "train/loss" in row)
+    assert float(loss[1]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_starts_from_a_supervised_run(photos, tmp_path):

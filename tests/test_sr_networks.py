@@ -12,7 +12,7 @@ import pytest
 from benchmarks import macs
 from lcdnet_jax import convert, networks
 from lcdnet_jax.costs import COSTS
-from lcdnet_jax.networks import _blocks, rcan
+from lcdnet_jax.networks import _blocks
 
 TINY = {
     "kmsr": {"channels": 1, "features": 4, "blocks": 2},
@@ -646,7 +646,7 @@ def test_ikc_takes_a_single_pixel():
 
 
 def test_channel_attention_by_hand():
-    layer = rcan.ChannelAttention()
+    layer = _blocks.ChannelAttention(_blocks.torch_conv, ("conv_du_0", "conv_du_2"))
     x = image(2, 3, 4, 32)
     variables = drawn(layer, x)
     p = exact(variables["params"])

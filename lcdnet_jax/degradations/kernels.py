@@ -10,7 +10,6 @@ import scipy.io
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax import image_io
 from lcdnet_jax.degradations._inputs import Range, bounds, split, uniform
 from lcdnet_jax.degradations.defocus import disk_kernels
 from lcdnet_jax.degradations.downsample import gaussian_kernels
@@ -165,6 +164,8 @@ def _normalised(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np
 
 
 def _image(path: pathlib.Path) -> np.ndarray:
+    from lcdnet_jax import image_io  # only here: networks do without OpenCV
+
     image, _ = image_io.read_with_metadata(path)
     if image.ndim != 2:
         raise ValueError(f"{path}: a kernel must be a grey image without alpha; convert it")

@@ -140,21 +140,15 @@ def _initial_state(
         finally:
             source.close()
         return state, f"continuing after step {int(state.step)} of {config.resume}"
-    state = create_state(jax.random.key(config.seed), module, tx, **how)
+    variables, origin = None, f"starting afresh with seed {config.seed}"
     if config.init_from:
         wanted = {"params": abstract.params}
         if abstract.batch_stats:
             wanted["batch_stats"] = abstract.batch_stats
         variables, step = checkpoints_lib.restore_variables(config.init_from, wanted)
-        params = variables["params"]
-        state = state.replace(
-            params=params,
-            batch_stats=variables.get("batch_stats", state.batch_stats),
-            # A copy: two leaves of a donated state must not share a buffer.
-            ema=None if state.ema is None else jax.tree.map(lambda x: x.copy(), params),
-        )
-        return state, f"starting from the parameters of step {step} of {config.init_from}"
-    return state, f"starting afresh with seed {config.seed}"
+        origin = f"starting from the parameters of step {step} of {config.init_from}"
+    key = jax.random.key(config.seed)
+    return create_state(key, module, tx, variables=variables, **how), origin
 
 
 def _restored(

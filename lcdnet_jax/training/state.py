@@ -1,6 +1,6 @@
 """The state of a training run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -77,8 +77,9 @@ def create_state(
     ema: bool,
     critic: CriticMaker | None = None,
     place: Callable[[Tree], Tree] | None = None,
+    variables: Mapping[str, Tree] | None = None,
 ) -> TrainState:
-    """A fresh state, a pure function of ``key``.
+    """A fresh state, a pure function of ``key`` and ``variables``.
 
     Args:
         key: Of the initialisation.
@@ -87,17 +88,18 @@ def create_state(
         ema: Whether to keep an average of the parameters.
         critic: For adversarial training.
         place: From a state's shapes to the shardings of its arrays; None for one device.
+        variables: ``params``, and ``batch_stats`` if any, to start from in place of random ones.
     """
     # This runs once and is all random numbers, which LLVM is slow to optimise.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
     how: dict[str, Any] = {"ema": ema, "critic": critic}
     create = jax.jit(
-        lambda key: _fresh_state(key, module, tx, **how),
+        lambda key, variables: _fresh_state(key, module, tx, variables=variables, **how),
         out_shardings=None if place is None else place(abstract_state(module, tx, **how)),
         compiler_options=options,
     )
-    return create(key)
+    return create(key, variables)
 
 
 def abstract_state(
@@ -128,9 +130,11 @@ def _fresh_state(
     *,
     ema: bool,
     critic: CriticMaker | None,
+    variables: Mapping[str, Tree] | None = None,
 ) -> TrainState:
-    image = jnp.zeros((1, 8, 8, module.channels), jnp.float32)
-    variables = module.init(key, image)
+    if variables is None:
+        image = jnp.zeros((1, 8, 8, module.channels), jnp.float32)
+        variables = module.init(key, image)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
