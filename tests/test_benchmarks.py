@@ -237,6 +237,13 @@ class TestTilingError:
         assert line["psnr_tiled"] != line["psnr_whole"]
         assert line["psnr_input"] == pytest.approx(20.7, abs=0.5)
 
+    def test_a_network_that_enlarges(self):
+        fields = {"channels": 1, "groups": 1, "blocks": 1, "features": 16}
+        (line,) = self.measured(networks.create("rcan", scale=2, **fields), [(64, 16)], width=90)
+        assert line["image"] == [60, 90, 1]
+        assert 0 < line["max_difference"] < 1
+        assert line["psnr_input"] > 30  # of bicubic interpolation
+
     def test_the_program(self, monkeypatch, capsys):
         monkeypatch.setitem(tiling_error._RANDOM, "dncnn-3", ("dncnn", {"depth": 3, "features": 4}))
         command = ["tiling_error", "--networks", "dncnn-3,dncnn", "--tiles=32/4", "--size=60"]
