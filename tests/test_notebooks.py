@@ -86,6 +86,7 @@ def test_sadnet_ablation(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"none_0", "full_0"}
 
 
+@pytest.mark.slow  # three short trainings; masking is trained with in other tests
 def test_sfm_frequency(tmp_path, monkeypatch):
     monkeypatch.setenv("SFM_FREQUENCY_BUDGET", "tiny")
     monkeypatch.setenv("SFM_FREQUENCY_RUNS", str(tmp_path / "runs"))
