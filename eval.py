@@ -312,12 +312,14 @@ def _degradations(trained: ConfigDict, scale: int) -> dict[str, tuple[str, degra
         label, kernel = _kernel(text)
         changed = {**options["low_resolution"], "pool": None, **kernel}
         step = degradations.from_kind(kind, {**options, "low_resolution": changed})
+        if label in found:
+            raise ValueError(f"--kernels: two are called {label} in the results; give them in turn")
         found[label] = f"{kind} with {label}", step
     return found
 
 
 # Kinds of --kernels: of degradations.KERNELS, and how far they reach, in widths.
-_KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 1)}
+_KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 0.5)}
 
 
 def _kernel(text: str) -> tuple[str, dict[str, Any]]:

@@ -17,8 +17,9 @@ Command: python train.py --config configs/sr_ikc.py:sftmd:sfm --workdir runs/ikc
          python train.py --config configs/sr_ikc.py:predictor:sfm --workdir runs/ikc_predictor_sfm
          python train.py --config configs/sr_ikc.py:corrector:sfm --workdir runs/ikc_corrector_sfm
          python eval.py --workdir runs/ikc_corrector_sfm --data data/Set5 --protocols sr,8bit
-Without ":sfm" the directories are runs/ikc_sftmd and so on. Data is expected where sr_rcan.py
-expects it. Time and score: not yet run.
+Scores of the first two runs are of all three networks, of which some have learnt nothing yet; what
+training prints is of the stage's own. Without ":sfm" the directories are runs/ikc_sftmd and so on.
+Data is expected where sr_rcan.py expects it. Time and score: not yet run.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,8 @@ Variants: "regular"; "sfm", as in sr_rcan.py.
 Source: Zhou and Suesstrunk, ICCV 2019, with the numbers of the SFM code: L1, Adam with 1e-4, 16 a
 batch. The pool there is estimated from photographs and enlarged by a GAN; give any folder of
 kernels, see lcdnet_jax.degradations.read_kernels. The crop, the number of steps and a constant
-rate are ours. The small image is rounded to 8 bits, the enlarged one is not.
+rate are ours. The small image is rounded to 8 bits; the enlarged one is not in training, but is by
+the protocols of the command below.
 
 Command: python train.py --config configs/sr_kmsr.py:sfm --workdir runs/kmsr_sfm
          python eval.py --workdir runs/kmsr_sfm --data data/Set5 --protocols sr,8bit

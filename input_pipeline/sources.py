@@ -171,7 +171,7 @@ def _restoration_pairs(spec: Mapping[str, Any], field: str) -> Source:
     layout = restoration_pairs.LAYOUTS[kind]
     if split not in layout.published:
         raise ValueError(
-            f'{field}.split is "{split}"; {kind} has the splits {", ".join(layout.published)}'
+            f'{_split_of(field)} is "{split}"; {kind} has the splits {", ".join(layout.published)}'
         )
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
     try:
@@ -181,11 +181,16 @@ def _restoration_pairs(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"{kind} {split} {folder}", examples, layout.published[split])
 
 
+def _split_of(field: str) -> str:
+    """What sets the split of a source; a flag of eval.py names only kind and folder."""
+    return "config.data.eval.split" if field.startswith("--") else f"{field}.split"
+
+
 def _realsr(spec: Mapping[str, Any], field: str) -> Source:
     split = _value(spec, field, "split")
     if split not in realsr.SPLITS:
         raise ValueError(
-            f'{field}.split is "{split}"; realsr has the splits {", ".join(realsr.SPLITS)}'
+            f'{_split_of(field)} is "{split}"; realsr has the splits {", ".join(realsr.SPLITS)}'
         )
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
     try:

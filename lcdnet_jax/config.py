@@ -540,6 +540,11 @@ def _problems_of_gan(config: ConfigDict) -> list[str]:
             f"config.data.crop ({crop}) is not a multiple of 32, as the critic of config.objective "
             f"'gan' needs it; use {crop - crop % 32 or 32}"
         )
+    if config.batch_size == 1 and crop == 32:
+        problems.append(
+            "config.batch_size (1) and config.data.crop (32) leave the critic one value a channel "
+            "to normalise, which says nothing of the image; set either to more"
+        )
     if config.accumulate > 1:
         problems.append(
             f"config.accumulate ({config.accumulate}) cuts the batch, over all of which "
@@ -599,17 +604,21 @@ def _problems_of_kernel_correction(config: ConfigDict) -> list[str]:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     draw = functools.partial(degradations.random_kernels, kind=low["kernel"], **options)
     try:
-        expected = network(config).kernel_size
         size = jax.eval_shape(draw, keys).shape[-1]
+        return [*problems, *_problems_of_kernel_size(config, size)]
     except (ValueError, TypeError):
         return problems  # which say so elsewhere
-    if size != expected:
-        problems.append(
-            f"config.degradation.options.low_resolution gives kernels of {size}x{size} pixels, but "
-            f"config.network.name 'ikc' encodes those of {expected}x{expected}; set its size, or "
-            "config.network.kwargs.kernel_size"
-        )
-    return problems
+
+
+def _problems_of_kernel_size(config: ConfigDict, size: int) -> list[str]:
+    expected = network(config).kernel_size
+    if size == expected:
+        return []
+    return [
+        f"config.degradation.options.low_resolution gives kernels of {size}x{size} pixels, but "
+        f"config.network.name 'ikc' encodes those of {expected}x{expected}; set its size, or "
+        "config.network.kwargs.kernel_size"
+    ]
 
 
 def _problems_of_two_views(config: ConfigDict) -> list[str]:
@@ -713,6 +722,32 @@ def degradation(config: ConfigDict) -> degradations.Step | None:
     if kind in ("awgn", "none"):
         return None
     return degradations.from_kind(kind, config.degradation.options.to_dict())
+
+
+def check_kernels(config: ConfigDict) -> None:
+    """Reads the folder of kernels, where the degradation has one, and tries them on a crop.
+
+    :func:`validate` reads no files: configurations are also made where there are none.
+
+    Raises:
+        ConfigError: Where they cannot be read, do not fit into the crop, or into the codes of IKC.
+    """
+    low = config.degradation.options.to_dict().get("low_resolution")
+    if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):
+        return
+    degrade, crop = degradation(config), config.data.crop
+    assert degrade is not None
+    image = jax.ShapeDtypeStruct((1, crop, crop, config.data.channels), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    try:
+        kernels = degradations.read_kernels(low["pool"])
+        jax.eval_shape(degrade, keys, image)
+    except ValueError as error:
+        raise ConfigError(f"config.degradation.options.low_resolution.pool: {error}") from error
+    if config.network.name == "ikc":
+        problems = _problems_of_kernel_size(config, kernels.shape[-1])
+        if problems:
+            raise ConfigError(problems[0])
 
 
 def scale(config: ConfigDict) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
-from lcdnet_jax import image_io, interchange, pretrained, tiling
+from lcdnet_jax import image_io, interchange, networks, pretrained, tiling
 
 # The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
 # published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
@@ -50,8 +50,8 @@ class Restorer:
             Beyond that windows blend over ``tiling.RAMP`` pixels. None: 64, or more for networks
             that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames agree
             to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
-        max_pixels: Where ``tile`` is None: the largest frame, with its padding, that is restored
-            whole; None for no limit.
+        max_pixels: Where ``tile`` is None: the largest frame, with its padding and as large as its
+            result, that is restored whole; None for no limit.
         bucket: Sides are mirrored up to a multiple of so many pixels. None: up to the next of 64,
             96, 128, 192, 256, 384, 512, 768, ...: fewer programs and more computation than 64.
         tile_batch: Windows that go through the network together; the last batch is filled up.
@@ -253,7 +253,7 @@ class Restorer:
         if self.tile is not None:
             return max(height, width) <= self.tile
         frame = tiling.padded(height, self.bucket) * tiling.padded(width, self.bucket)
-        return self.max_pixels is None or frame <= self.max_pixels
+        return self.max_pixels is None or frame * self._scale**2 <= self.max_pixels
 
     def _tiled(self, pixels: np.ndarray) -> np.ndarray:
         """Restores ``[H, W, C]`` in windows, band after band along the longer side.
@@ -321,6 +321,7 @@ class Restorer:
     def _averaged(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
         """The mean over orientations where that is asked for."""
         if self._placed is None:
+            _check_layers(self.module, self.variables)
             self._placed = jax.device_put(self.variables, self._device)
         two_views = self.module.channels == 6
         total: Any = 0
@@ -358,6 +359,26 @@ def pad_to_bucket(
 def _mirrored(side: int, end: int) -> np.ndarray:
     """Which pixel of a side lies at each place, up to ``end`` pixels."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
+
+
+def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
+    """Raises ValueError for weights of another scale, whose shapes may fit all the same.
+
+    A network that enlarges four times has the layers of one that enlarges twice and one more, which
+    Flax would ignore.
+    """
+    if not hasattr(module, "scale"):
+        return
+    expected, given = (
+        {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (networks.abstract_variables(module)["params"], variables["params"])
+    )
+    if expected != given:
+        raise ValueError(
+            f"the variables are of another network than this {type(module).__name__} of scale "
+            f"{module.scale}, which has {len(expected)} arrays where they have {len(given)}; "
+            "create it with the scale and the sizes that they were trained with"
+        )
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:

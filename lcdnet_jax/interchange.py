@@ -368,9 +368,13 @@ def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     for given in options.values():
         if isinstance(given.get("pool"), str):
             given["pool"] = pathlib.PurePath(given["pool"]).name
-    for field in ("init_from", "resume"):
-        if isinstance(stored.get(field), str):
-            stored[field] = pathlib.PurePath(stored[field]).name
+    for fields, field in (
+        (stored, "init_from"),
+        (stored, "resume"),
+        (stored.get("gan", {}), "vgg"),
+    ):
+        if isinstance(fields.get(field), str):
+            fields[field] = pathlib.PurePath(fields[field]).name
     return stored
 
 

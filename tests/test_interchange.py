@@ -377,9 +377,11 @@ class TestExport:
         training["init_from"] = "/home/me/runs/first"
         pool = {"scale": 2, "pool": "/home/me/kernels"}
         training["degradation"]["options"] = {"low_resolution": pool}
+        training["gan"]["vgg"] = "/home/me/vgg19.pth"
         card = interchange.export_params(weights, tmp_path / "last")
         assert card["training"]["data"]["train"]["path"] == "div2k/bicubic_x2,d"
         assert card["training"]["init_from"] == "first"
+        assert card["training"]["gan"]["vgg"] == "vgg19.pth"
         pool = card["training"]["degradation"]["options"]["low_resolution"]["pool"]
         assert pool == "kernels"
         assert training["init_from"] == "/home/me/runs/first"

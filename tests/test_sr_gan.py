@@ -172,6 +172,7 @@ def test_other_files(tiny_vgg, change, message):
     [
         ({"gan.vgg": ""}, r"gan.perceptual_weight \(1.0\) needs weights .*/vgg19-dcbb9e9d.pth, or"),
         ({"data.crop": 48}, r"data.crop \(48\) is not a multiple of 32, .*; use 32$"),
+        ({"batch_size": 1}, r"batch_size \(1\) and config.data.crop \(32\) leave the critic one"),
         ({"accumulate": 2}, r"config.accumulate \(2\) cuts the batch"),
         ({"loss": "l1_fft"}, r"config.loss 'l1_fft' is none of the pixel losses"),
         ({"dct_loss_weight": 1.0}, r"config.dct_loss_weight \(1.0\) is not used by"),
@@ -318,9 +319,11 @@ def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
     capsys.readouterr()
     folder = replay(given, cut, 3, datasets=datasets)
     assert (folder / "batch.npz").is_file()
-    loss = re.search(r"^step 3: loss ([\d.]+), gradient", capsys.readouterr().out, re.MULTILINE)
-    (expected,) = (row["train/loss"] for row in rows if row["step"] == 3 and "train/loss" in row)
-    assert float(loss[1]) == pytest.approx(expected, rel=1e-3)
+    printed = capsys.readouterr().out
+    (expected,) = (row for row in rows if row["step"] == 3 and "train/loss" in row)
+    for name, label in (("loss", "^step 3:"), ("critic_loss", "^  critic:")):
+        found = re.search(rf"{label} loss ([\d.]+), gradient norm [\d.]+$", printed, re.MULTILINE)
+        assert float(found[1]) == pytest.approx(expected[f"train/{name}"], rel=1e-3)
 
 
 def test_starts_from_a_supervised_run(photos, tmp_path):

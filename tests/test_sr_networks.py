@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import macs
-from lcdnet_jax import convert, networks
+from lcdnet_jax import Restorer, convert, networks
 from lcdnet_jax.costs import COSTS
 from lcdnet_jax.networks import _blocks
 
@@ -250,6 +250,16 @@ class TestOfficialModules:
         state, *_ = case(file)
         with pytest.raises(ValueError, match=r"tail\.0\.0\.weight gives \(\d+, \d+, 3, 3\), the"):
             convert.from_torch(name, state, **kwargs | {"scale": 3})
+
+
+@pytest.mark.parametrize("name", ["rcan", "rrdb"])
+def test_weights_for_twice_as_much(name):
+    """Have all layers that are needed, and one more."""
+    kwargs = TINY[name]
+    variables = drawn(networks.create(name, **kwargs | {"scale": 4}), image(1, 8, 8, 1))
+    module = networks.create(name, **kwargs | {"scale": 2})
+    with pytest.raises(ValueError, match=r"of another network than this \w+ of scale 2, which has"):
+        Restorer(module, variables)(image(20, 20, 1))
 
 
 def test_kmsr_names():

@@ -16,6 +16,7 @@ import input_pipeline
 from configs import sr_small
 from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, panels, protocols
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.config import ConfigError
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.prepare import prepare
@@ -440,12 +441,41 @@ def test_trains_on_clean_images(workdir):
 
 
 def test_trains_on_pairs(data, tmp_path):
-    config = pairs_config(data / "pairs", **{"eval.panels": 1, "sfm.rate": 0.5})
+    config = pairs_config(data / "pairs", **{"eval.panels": 1})
     datasets = input_pipeline.create_datasets(config)
     state = train_and_evaluate(config, tmp_path / "run", datasets=datasets)
     assert int(state.step) == 2
     assert '"eval/psnr"' in (tmp_path / "run" / "metrics.jsonl").read_text()
     assert len(list((tmp_path / "run" / "panels").glob("*.png"))) == 1
+
+
+def test_masking_of_pairs_takes_from_the_small_image(data, rng):
+    config = pairs_config(data / "pairs", **{"sfm.rate": 1.0})
+    clean, low = (rng.random((2, side, side, 1), np.float32) for side in (16, 8))
+    batch = {"clean": clean, "degraded": low, "mask": np.ones(2, np.float32)}
+    masked = prepare(batch, config, step=jnp.int32(0), axis_name=None)
+    np.testing.assert_array_equal(masked["clean"], clean)
+    assert abs(masked["degraded"] - low).max() > 0.01
+
+
+def test_two_kernels_of_one_name(workdir, data, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "kernels").mkdir(parents=True)
+    kernels = ",".join(f"pool:{tmp_path / folder / 'kernels'}" for folder in ("a", "b"))
+    command = ("eval.py", "--workdir", workdir, "--data", data / "clean", "--kernels", kernels)
+    message = run(*command, "--output", tmp_path / "out")
+    assert "two are called pool-kernels in the results" in message
+
+
+def test_kernels_are_read_before_a_directory_is_made(data, tmp_path):
+    """So that the command can be mended and given again."""
+    np.save(tmp_path / "kernel.npy", np.full((19, 19), 1 / 361, np.float32))
+    for pool, reason in (("nowhere", "nowhere: no such folder"), (tmp_path, "19x19 .* 16x16")):
+        low = {"scale": 2, "kernel": "pool", "pool": str(pool)}
+        config = config_with(**{"degradation.options": ConfigDict({"low_resolution": low})})
+        with pytest.raises(ConfigError, match=f"low_resolution.pool: .*{reason}"):
+            train_and_evaluate(config, tmp_path / "run", datasets={"train": None, "eval": ()})
+    assert not (tmp_path / "run").exists()
 
 
 def test_kernels_unseen_in_training(workdir, data, tmp_path, capsys):

@@ -257,6 +257,15 @@ def test_no_folder_of_kernels(tmp_path):
         degradations.read_kernels(tmp_path / "kernels")
 
 
+@pytest.mark.parametrize("wrong", [0.0, np.nan, [[0, 0, 0], [0, 2, -1], [0, 0, 0]]])
+def test_pools_of_no_kernels(wrong):
+    pool = np.full((2, 3, 3), 1 / 9, np.float32)
+    pool[1] = wrong
+    keys = jax.random.split(jax.random.key(0), 1)
+    with pytest.raises(ValueError, match="is negative somewhere, not finite, or 0 everywhere"):
+        degradations.random_kernels(keys, kind="pool", pool=pool)
+
+
 def test_kernel_code(rng):
     """Orthonormal, most variance first, and enough for Gaussians of one width."""
     keys = jax.random.split(jax.random.key(0), 300)

@@ -11,10 +11,9 @@ from lcdnet_jax.degradations.bayer import demosaic, mosaic
 from lcdnet_jax.degradations.camera import camera_noise, poisson_gaussian
 from lcdnet_jax.degradations.compose import Step, compose
 from lcdnet_jax.degradations.defocus import defocus, disk_kernels, dual_pixel
-from lcdnet_jax.degradations.downsample import downsample, gaussian_downsample, gaussian_kernels
+from lcdnet_jax.degradations.downsample import downsample, gaussian_downsample
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import SUBSAMPLINGS, jpeg, random_jpeg
-from lcdnet_jax.degradations.kernel_code import encode_kernels, fit_kernel_code
 from lcdnet_jax.degradations.kernels import KERNELS, random_kernels, read_kernels
 from lcdnet_jax.degradations.kinds import KINDS, from_kind
 from lcdnet_jax.degradations.motion import camera_paths, motion_blur, path_kernels
@@ -35,6 +34,7 @@ from lcdnet_jax.degradations.super_resolution import (
     low_resolution,
     random_low_resolution,
 )
+from lcdnet_jax.ops import encode_kernels, fit_kernel_code, gaussian_kernels
 
 __all__ = [
     "BICUBIC",

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations._inputs import Range, bounds, split, uniform
 from lcdnet_jax.degradations.defocus import disk_kernels
-from lcdnet_jax.degradations.downsample import gaussian_kernels
 from lcdnet_jax.degradations.motion import camera_paths, path_kernels
+from lcdnet_jax.ops import gaussian_kernels
 
 KERNELS = ("isotropic", "anisotropic", "disk", "motion", "pool")
 
@@ -60,7 +60,7 @@ def random_kernels(
     if (kind == "pool") != (pool is not None):
         raise ValueError("give pool, an array of kernels, with kind='pool' and with no other")
     if pool is not None:
-        return _pick(keys, jnp.asarray(pool))
+        return _pick(keys, pool)
     low, high = bounds("width", width, lowest=0)
     least = {"disk": 2 * int(np.ceil(high)) + 1, "motion": int(np.ceil(high)) + 1}.get(kind, 1)
     if size % 2 == 0 or size < least:
@@ -80,7 +80,17 @@ def random_kernels(
     return gaussian_kernels(jnp.stack([first, second], axis=-1), angles, size=size)
 
 
-def _pick(keys: Array, pool: Array) -> Array:
+def _pick(keys: Array, pool: ArrayLike) -> Array:
+    if not isinstance(pool, jax.core.Tracer):
+        known = np.asarray(pool)
+        if known.ndim == 3 and not (
+            np.isfinite(known).all() and (known >= 0).all() and known.any(axis=(1, 2)).all()
+        ):
+            raise ValueError(
+                "a kernel of the pool is negative somewhere, not finite, or 0 everywhere; leave it "
+                "out or mend it"
+            )
+    pool = jnp.asarray(pool)
     if pool.ndim != 3 or pool.shape[1] != pool.shape[2] or not pool.shape[1] % 2 or not len(pool):
         raise ValueError(
             f"expected a pool of kernels [K, S, S] with S odd, got shape {pool.shape}; "

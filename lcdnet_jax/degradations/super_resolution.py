@@ -46,9 +46,9 @@ def low_resolution(
         images: ``[N, H, W, C]``, floating point in [0, 1], or beyond after frequency masking. H
             and W are multiples of ``scale``.
         scale: A whole number, at least 2.
-        kernels: ``[N, K, L]``, one for each image, of odd size, not larger than the images; such as
-            :func:`random_kernels` draws. Borders are mirrored, as by :func:`filter_images`. None:
-            no blur.
+        kernels: ``[N, K, L]``, one for each image, of odd size, not larger than the images, and of
+            sum 1, or brightness changes; such as :func:`random_kernels` draws. Borders are
+            mirrored, as by :func:`filter_images`. None: no blur.
         downsampling: One of ``DOWNSAMPLINGS``.
         noise: Standard deviation of Gaussian noise, 8-bit units, drawn for each image.
         quality: Of JPEG, drawn for each image, see :func:`random_jpeg`. None: no JPEG.

@@ -24,7 +24,6 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from lcdnet_jax.degradations import encode_kernels, fit_kernel_code, gaussian_kernels
 from lcdnet_jax.networks._blocks import (
     check_fields,
     check_image,
@@ -36,6 +35,7 @@ from lcdnet_jax.networks._blocks import (
     torch_dense,
     upsample,
 )
+from lcdnet_jax.ops import encode_kernels, fit_kernel_code, gaussian_kernels
 from lcdnet_jax.ops.precision import at_least_float32
 
 _MODULATION = 32

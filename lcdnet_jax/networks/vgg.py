@@ -7,7 +7,7 @@ which is what ESRGAN compares (arXiv 1809.00219, section 3.3). ``convert.read_vg
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from lcdnet_jax.networks._blocks import check_image
 from lcdnet_jax.ops.convolution import conv2d
@@ -53,5 +53,5 @@ def vgg19(weights: Weights, x: Array) -> Array:
             y = nn.relu(y)
         if layer in _AFTER_POOLING:
             y = nn.max_pool(y, (2, 2), strides=(2, 2))
-        y = conv2d(y, kernel) + bias[None, None, None]
+        y = conv2d(y, kernel, precision=lax.Precision.HIGHEST) + bias[None, None, None]
     return y

@@ -5,6 +5,8 @@ from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d
 from lcdnet_jax.ops.deform_conv import deform_conv2d
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
 from lcdnet_jax.ops.fourier import irfft2, irfft2_planes, rfft2, rfft2_planes
+from lcdnet_jax.ops.gaussian import gaussian_kernels
+from lcdnet_jax.ops.kernel_code import encode_kernels, fit_kernel_code
 from lcdnet_jax.ops.padding import pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
 
@@ -16,6 +18,9 @@ __all__ = [
     "dct_matrix",
     "deform_conv2d",
     "depthwise_conv2d",
+    "encode_kernels",
+    "fit_kernel_code",
+    "gaussian_kernels",
     "idct_2d",
     "irfft2",
     "irfft2_planes",

@@ -4,6 +4,7 @@ As ESRGAN does (Wang et al., ECCV workshops 2018, arXiv 1809.00219): a relativis
 perceptual one by features of VGG19, and one of pixels. ``config.objective`` "gan".
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -24,9 +25,9 @@ from lcdnet_jax.training.step import (
     LossFunction,
     Metrics,
     StepFunction,
-    averaged,
     mean_psnr,
     unless_nonfinite,
+    updated,
 )
 
 
@@ -75,16 +76,9 @@ def make_train_step(
     network's, NaN where the critic's is not finite.
     """
     loss_and_aux = make_loss(module, config, axis_name=axis_name)
-    critic_module, critic_tx = make_critic(config)
+    critic_loss = make_critic_loss(config, axis_name=axis_name)
+    critic_tx = make_critic(config).tx
     schedule = make_schedule(config)
-
-    def critic_loss(params: Any, batch_stats: Any, batch: Batch, restored: Array) -> Any:
-        of_clean, stats = _judged(critic_module, params, batch_stats, batch["clean"], axis_name)
-        of_restored, stats = _judged(critic_module, params, stats, restored, axis_name)
-        loss = losses.relativistic(
-            of_clean, of_restored, weights=batch["mask"], axis_name=axis_name
-        )
-        return loss, stats
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         batch = prepare(batch, config, step=state.step, axis_name=axis_name)
@@ -103,8 +97,6 @@ def make_train_step(
             grads, critic_grads, measured = jax.lax.pmean(
                 (grads, critic_grads, measured), axis_name
             )
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         updates, critic_opt_state = critic_tx.update(critic_grads, critic.opt_state, critic.params)
         new_critic = Critic(
             optax.apply_updates(critic.params, updates), critic_opt_state, critic_stats
@@ -115,14 +107,7 @@ def make_train_step(
             "grad_norm": jnp.where(finite, optax.tree.norm(grads), jnp.nan),
             "learning_rate": schedule(state.step),
         }
-        new_state = state.replace(
-            step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            batch_stats=stats,
-            ema=averaged(config, state, params),
-            critic=new_critic,
-        )
+        new_state = updated(config, tx, state, grads, stats).replace(critic=new_critic)
         return unless_nonfinite(config, state, new_state, new_metrics, (stats, critic_stats))
 
     return train_step
@@ -173,6 +158,28 @@ def make_loss(
         return loss, ({"psnr": mean_psnr(restored, batch), **terms}, stats, restored)
 
     return loss_and_aux
+
+
+def make_critic_loss(
+    config: ConfigDict, *, axis_name: str | None = None
+) -> Callable[[Any, Any, Batch, Array], tuple[Array, Any]]:
+    """The critic's loss of a prepared batch and what the network made of it.
+
+    ``(params, batch_stats, batch, restored) -> (loss, batch_stats)``
+    """
+    module = make_critic(config).module
+
+    def loss_and_stats(
+        params: Any, batch_stats: Any, batch: Batch, restored: Array
+    ) -> tuple[Array, Any]:
+        of_clean, stats = _judged(module, params, batch_stats, batch["clean"], axis_name)
+        of_restored, stats = _judged(module, params, stats, restored, axis_name)
+        loss = losses.relativistic(
+            of_clean, of_restored, weights=batch["mask"], axis_name=axis_name
+        )
+        return loss, stats
+
+    return loss_and_stats
 
 
 def _judged(

@@ -99,7 +99,9 @@ def train_and_evaluate(
     config_lib.validate(config)
     parallel = Parallel.over(config, devices)
     check_hosts_agree(config, datasets["train"])
-    features = adversarial.read_features(config)  # fails before a working directory is made
+    # These fail before a working directory is made.
+    config_lib.check_kernels(config)
+    features = adversarial.read_features(config)
     workdir = pathlib.Path(workdir)
     open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)

@@ -1,6 +1,5 @@
 """What one call of the compiled program does: one or several steps, on batches given or drawn."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,11 +7,10 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from lcdnet_jax import config as config_lib
-from lcdnet_jax.training import adversarial, device_data, kernel_correction
+from lcdnet_jax.training import device_data, objectives
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.step import Metrics, StepFunction, make_train_step
+from lcdnet_jax.training.step import Metrics
 
 
 def compile_program(
@@ -40,12 +38,7 @@ def compile_program(
     """
     on_device = config.data.where == "device"
     axis = parallel.axis_name
-    make: Callable[..., StepFunction] = make_train_step
-    if config.objective == "gan":
-        make = adversarial.make_train_step
-    elif config.objective in config_lib.KERNEL_CORRECTION:
-        make = kernel_correction.make_train_step
-    train_step = make(module, tx, config, axis_name=axis)
+    train_step = objectives.module_of(config).make_train_step(module, tx, config, axis_name=axis)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         state = state.replace(params=parallel.gathered(state.params))

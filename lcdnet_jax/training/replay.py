@@ -14,14 +14,13 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, panels
-from lcdnet_jax.training import adversarial, device_data, kernel_correction
+from lcdnet_jax.training import adversarial, device_data, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.start import check_same_run, initial_state
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.step import make_loss
 
 Arrays = dict[str, np.ndarray]
 
@@ -108,8 +107,12 @@ def replay(
             if config.log_every and number % config.log_every == 0:
                 print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
         seen, restored, loss, grads = _step_again(module, config, parallel, state, next(inputs))
-    for line in _findings(step, jax.device_get(state), seen, restored, loss, grads):
+    state = jax.device_get(state)
+    for line in _findings(step, state, seen, restored, loss, grads):
         print(line)
+    if state.critic is not None:
+        for line in _findings_of_critic(config, state, seen, restored):
+            print(line)
     with _writing(folder):
         arrays: dict[str, Any] = {**seen, "restored": restored}
         np.savez(folder / "batch.npz", **arrays)
@@ -164,13 +167,9 @@ def _step_again(
             given = parallel.spread_batch(given)
         return dict(prepare(given, config, step=step, axis_name=None))
 
-    others: tuple[Any, ...] = ()  # what the loss of adversarial training needs besides
-    loss_of = make_loss(module, config)
-    if state.critic is not None:
-        others = (state.critic, state.features)
-        loss_of = adversarial.make_loss(module, config)
-    elif config.objective in config_lib.KERNEL_CORRECTION:
-        loss_of = kernel_correction.make_loss(module, config)
+    loss_of = objectives.module_of(config).make_loss(module, config)
+    # What the loss of adversarial training needs besides.
+    others = () if state.critic is None else (state.critic, state.features)
 
     def compare(params: Any, stats: Any, batch: Any, *others: Any) -> Any:
         params, others = parallel.gathered((params, others))
@@ -218,14 +217,30 @@ def _findings(
     before = _norms({"params": state.params, "batch_stats": state.batch_stats})
     if state.critic is not None:
         before |= _norms({"critic": state.critic})
-    for what, found in (("state before the step", before), ("gradients", norms)):
-        bad = [name for name, norm in found.items() if not np.isfinite(norm)]
-        if bad:
-            more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-            yield f"  {what} not finite: {', '.join(bad[:_LISTED])}{more}"
+    yield from _not_finite("state before the step", before)
+    yield from _not_finite("gradients", norms)
     finite = {name: norm for name, norm in norms.items() if np.isfinite(norm)}
     for name in sorted(finite, key=lambda name: -finite[name])[:_LISTED]:
         yield f"  gradient norm {finite[name]:.3e}  {name}"
+
+
+def _findings_of_critic(
+    config: ConfigDict, state: TrainState, seen: Arrays, restored: np.ndarray
+) -> Iterator[str]:
+    critic = state.critic
+    assert critic is not None
+    grad = jax.jit(jax.value_and_grad(adversarial.make_critic_loss(config), has_aux=True))
+    (loss, _), grads = jax.device_get(grad(critic.params, critic.batch_stats, seen, restored))
+    norms = _norms(grads)
+    yield f"  critic: loss {float(loss):.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
+    yield from _not_finite("gradients of the critic", norms)
+
+
+def _not_finite(what: str, norms: Mapping[str, float]) -> Iterator[str]:
+    bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
+    if bad:
+        more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+        yield f"  {what} not finite: {', '.join(bad[:_LISTED])}{more}"
 
 
 def _described(image: np.ndarray) -> str:

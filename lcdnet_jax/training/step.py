@@ -76,26 +76,37 @@ def make_train_step(
         grads, measured, stats = gradients(state, batch)
         if axis_name is not None:
             grads, measured = jax.lax.pmean((grads, measured), axis_name)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         new_metrics = {
             **measured,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
-        new_state = state.replace(
-            step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            batch_stats=stats,
-            ema=averaged(config, state, params),
-        )
+        new_state = updated(config, tx, state, grads, stats)
         return unless_nonfinite(config, state, new_state, new_metrics, stats)
 
     return train_step
 
 
-def averaged(config: ConfigDict, state: TrainState, params: Any) -> Any:
+def updated(
+    config: ConfigDict,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    grads: Any,
+    batch_stats: Any,
+) -> TrainState:
+    """The state after a step with these gradients."""
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        batch_stats=batch_stats,
+        ema=_averaged(config, state, params),
+    )
+
+
+def _averaged(config: ConfigDict, state: TrainState, params: Any) -> Any:
     """The moving average after a step that gave ``params``; None where none is kept."""
     if state.ema is None:
         return None
