@@ -371,7 +371,7 @@ def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
         return
     expected, given = (
         {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (networks.abstract_variables(module)["params"], variables["params"])
+        for tree in (networks.abstract_variables(module).get("params"), variables.get("params"))
     )
     if expected != given:
         raise ValueError(
