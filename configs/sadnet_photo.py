@@ -18,5 +18,7 @@ def get_config() -> ConfigDict:
     """Colour."""
     config = sadnet_blind.get_config()
     config.degradation.kind = "camera"
+    # The default of camera_noise; given here, it can be set from the command line.
+    config.degradation.options = ConfigDict({"camera": {"shot": (1e-4, 0.012)}})
     config.degradation.protocol = "8bit"
     return config

@@ -694,7 +694,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(f"error: {error}")
     except (flags.Error, OSError) as error:  # with the cause in the last line
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
-    except AttributeError as error:
+    except (AttributeError, KeyError) as error:  # of a field, or of a mapping on the way to one
         sys.exit(
             f"error: no such field: {error.args[0]}; of config.network.kwargs and "
             "config.degradation.options the command line changes only what the config file sets"

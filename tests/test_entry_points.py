@@ -198,6 +198,7 @@ class TestTrain:
             ("--config.stepz=9", "unknown field config.stepz; did you mean steps?"),
             ("--config.data.train.colour=1", "unknown field config.data.train.colour; "),
             ("--config.network.kwargs.depth=1", "no such field: \"'depth'\"; of config.network"),
+            ("--config.degradation.options.rain.angle=1", "no such field: 'rain'; of config"),
             ("--config.steps=many", "flag --config.steps=many: invalid literal"),
             (
                 "--config.loss=huber",
