@@ -211,8 +211,21 @@ def test_bfloat16_stays(keys, clean):
     coarse = clean.astype(jnp.bfloat16)  # a NumPy array still
     noisy = awgn(keys, coarse, sigma=80, protocol="8bit")
     assert noisy.dtype == jnp.bfloat16
-    exact = awgn(keys, clean, sigma=80, protocol="8bit")
-    np.testing.assert_allclose(noisy.astype(np.float32), exact, rtol=0.01, atol=0.01)
+    # Noise and rounding to levels are of float32, the result alone is rounded to bfloat16.
+    exact = awgn(keys, coarse.astype(np.float32), sigma=80, protocol="8bit")
+    np.testing.assert_array_equal(noisy, exact.astype(jnp.bfloat16))
+
+
+def test_keys_and_axes_are_checked(keys, clean):
+    """One key for all would broadcast: the same noise in every image."""
+    levels = {"sigma_min": 0, "sigma_max": 50}
+    for few in (keys[:1], keys[:-1]):
+        with pytest.raises(ValueError, match=r"images need \d+ keys"):
+            degradations.awgn(few, clean, sigma=25)
+        with pytest.raises(ValueError, match=r"images need \d+ keys"):
+            degradations.blind_awgn(few, clean, **levels)
+    with pytest.raises(ValueError, match=r"expected images \[N, H, W, C\]"):
+        degradations.awgn(keys, clean[..., 0], sigma=25)
 
 
 def test_unknown_protocol(keys):

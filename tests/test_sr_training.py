@@ -135,6 +135,10 @@ def test_a_pool_is_a_folder_or_an_array(keys, images, rng, tmp_path):
         for given in (str(tmp_path), pool)
     )
     np.testing.assert_array_equal(from_folder(keys, images), from_array(keys, images))
+    # Read once: images of another size have the same kernels, whatever becomes of the folder.
+    (tmp_path / "kernels.npy").unlink()
+    wide = jnp.concatenate([images, images], axis=2)
+    np.testing.assert_array_equal(from_folder(keys, wide), from_array(keys, wide))
     with pytest.raises(ValueError, match="kernel is None; set it to 'pool'"):
         degradations.random_low_resolution(keys, images, scale=2, pool=pool)
 

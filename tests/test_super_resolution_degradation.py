@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -250,6 +251,15 @@ def test_files_that_are_no_kernels(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         degradations.read_kernels(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match=r"cannot be read \(Permission denied\); give"):
+        degradations.read_kernels(tmp_path)
 
 
 def test_no_folder_of_kernels(tmp_path):

@@ -119,17 +119,23 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
         ``[K, S, S]`` float32 of sum 1, in the order of names.
 
     Raises:
-        ValueError: For a folder without kernels, or a file that cannot be read or is no kernel:
-            not square, negative, not finite, of another sum, or in colour.
+        ValueError: For a folder that cannot be read or has no kernels, or a file that cannot be
+            read or is no kernel: not square, negative, not finite, of another sum, or in colour.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give the one that holds the kernels")
-    paths = sorted(
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: cannot be read ({error.strerror}); give a folder that can"
+        ) from error
+    paths = [
         path
-        for path in folder.iterdir()
+        for path in found
         if path.suffix.lower() in (*_ARRAYS, *_IMAGES) and not path.name.startswith(".")
-    )
+    ]
     kernels = [kernel for path in paths for kernel in _kernels_of(path)]
     if not kernels:
         raise ValueError(f"{folder}: holds no kernel; put .npy, .mat, .png or .tif files into it")

@@ -5,9 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jax import Array
-from jax.typing import ArrayLike
-
 from lcdnet_jax.degradations.camera import camera_noise
 from lcdnet_jax.degradations.compose import Step, compose
 from lcdnet_jax.degradations.defocus import defocus, dual_pixel
@@ -17,26 +14,12 @@ from lcdnet_jax.degradations.motion import motion_blur
 from lcdnet_jax.degradations.rain import rain
 from lcdnet_jax.degradations.super_resolution import random_low_resolution
 
-
-def _low_resolution(
-    keys: Array,
-    images: ArrayLike,
-    *,
-    pool: ArrayLike | str | os.PathLike[str] | None = None,
-    **options: Any,
-) -> Any:
-    """:func:`random_low_resolution`, whose ``pool`` may be a folder, see :func:`read_kernels`."""
-    if isinstance(pool, str | os.PathLike):
-        pool = read_kernels(pool)
-    return random_low_resolution(keys, images, pool=pool, **options)
-
-
-KINDS: Mapping[str, Callable[..., Array]] = {
+KINDS: Mapping[str, Callable[..., Any]] = {
     "camera": camera_noise,
     "defocus": defocus,
     "dual_pixel": dual_pixel,
     "jpeg": random_jpeg,
-    "low_resolution": _low_resolution,
+    "low_resolution": random_low_resolution,
     "motion": motion_blur,
     "rain": rain,
 }
@@ -51,7 +34,8 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
         options: For each of them, if anything, its function's options by name:
             ``{"motion": {"length": (4.0, 20.0)}}``. Those of "low_resolution" are of
             :func:`random_low_resolution`; ``scale`` must be among them, and ``pool`` may also be
-            a folder of kernels.
+            a folder of kernels, see :func:`read_kernels`, which is read once, at the first
+            call.
 
     Returns:
         A function of ``[N]`` keys and ``[N, H, W, C]`` images. For the kind "low_resolution" alone
@@ -76,4 +60,13 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
     for name, given in options.items():
         if not isinstance(given, Mapping):
             raise ValueError(f"the options of {name!r} are {given!r}; give a mapping by name")
-    return compose(*(functools.partial(KINDS[name], **options.get(name, {})) for name in names))
+    return compose(*(_step(name, options.get(name, {})) for name in names))
+
+
+def _step(name: str, options: Mapping[str, Any]) -> Step:
+    pool = options.get("pool")
+    if not isinstance(pool, str | os.PathLike):
+        return functools.partial(KINDS[name], **options)
+    # At every trace anew, kernels could change between the sizes of images of one table.
+    kernels = functools.cache(functools.partial(read_kernels, pool))
+    return lambda keys, images: KINDS[name](keys, images, **{**options, "pool": kernels()})

@@ -8,6 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lcdnet_jax import sfm
+from lcdnet_jax.degradations._inputs import checked_with, normal, per_image
 
 NOISE_PROTOCOLS = ("float", "clipped", "8bit")
 SPECTRA = ("white", "low", "high", "brownian")
@@ -35,21 +36,17 @@ def awgn(
         Noisy images, shape and type of ``clean``.
 
     Raises:
-        TypeError: For integer images.
-        ValueError: For an unknown protocol or spectrum.
+        TypeError: For images that are not floating point.
+        ValueError: For an unknown protocol or spectrum, other than four axes, empty images or
+            another number of keys.
     """
-    clean = jnp.asarray(clean)
-    if not jnp.issubdtype(clean.dtype, jnp.floating):
-        raise TypeError(
-            f"expected floating-point images, got {clean.dtype}; convert with image_io.to_float"
-        )
-    shape, dtype = clean.shape[1:], clean.dtype
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+    clean = checked_with(keys, clean)
+    noise = shape_noise(normal(keys, clean.shape[1:]), spectrum=spectrum)
     scale = jnp.asarray(sigma, jnp.float32) / 255
     if scale.ndim < 4:
-        scale = jnp.broadcast_to(scale, clean.shape[:1])[:, None, None, None]
-    noisy = clean + (shape_noise(noise, spectrum=spectrum) * scale).astype(dtype)
-    return as_stored(noisy, protocol)
+        scale = per_image(scale, clean.shape[0])
+    noisy = clean.astype(jnp.float32) + noise * scale
+    return as_stored(noisy, protocol).astype(clean.dtype)
 
 
 def shape_noise(noise: Array, *, spectrum: str) -> Array:
@@ -152,6 +149,10 @@ def noisy_copies(
 
     Returns:
         ``count`` arrays of noisy images.
+
+    Raises:
+        TypeError: As :func:`awgn`.
+        ValueError: As :func:`awgn`.
     """
 
     def level(key: Array) -> Array:
