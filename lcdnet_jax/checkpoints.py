@@ -33,10 +33,12 @@ when that barrier times out (20 minutes), unless JAX ends them before because a 
 import concurrent.futures
 import functools
 import logging as standard_logging
+import os
 import pathlib
 import re
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -103,6 +105,7 @@ class Checkpoints:
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._keep = keep
+        self._unlock: Callable[[], object] = lambda: None
         _in_first(self._open)
         self._saver = ocp.AsyncCheckpointer(_handler())
         self._reader = ocp.Checkpointer(_handler())
@@ -122,7 +125,26 @@ class Checkpoints:
             raise CheckpointError(
                 f"cannot use {self.directory}: {error.strerror or error}; use a writable --workdir"
             ) from error
+        self._lock()
         self._remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
+
+    def _lock(self) -> None:
+        """Two runs in one directory would take away what the other is writing."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        place = os.open(self.directory, os.O_RDONLY)
+        self._unlock = weakref.finalize(self, os.close, place)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{self.directory} is in use by another training; stop it or wait for its end, or "
+                "use another --workdir"
+            ) from error
+        except OSError as error:  # some network file systems have no such locks
+            logging.debug("%s is not locked: %s", self.directory, error)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -183,6 +205,7 @@ class Checkpoints:
             logging.warning("the newest checkpoint was not completed: %s", error)
         self._background.shutdown()
         self._reader.close()
+        self._unlock()
 
     def restore(self, step: int, items: Mapping[str, Tree]) -> dict[str, Tree]:
         """Verifies and reads the named items.

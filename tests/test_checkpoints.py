@@ -478,6 +478,29 @@ run.close()
         save(workdir, keep=2)
         assert entries(workdir) == ["4", "8"]
 
+    def test_one_run_at_a_time(self, workdir, opened):
+        run = opened(workdir, keep=2)
+        with pytest.raises(CheckpointError, match="is in use by another training; stop it or wait"):
+            Checkpoints(workdir, keep=2)
+        assert opened(workdir).steps() == [4, 8]  # reading is free
+        run.close()
+        save(workdir, 9, keep=2)
+        assert entries(workdir) == ["8", "9"]
+
+    def test_another_process_holds_the_directory(self, workdir, opened):
+        opened(workdir, keep=2)
+        code = "import sys; from lcdnet_jax.checkpoints import *; Checkpoints(sys.argv[1], keep=1)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, workdir],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+            check=False,
+        )
+        assert "is in use by another training" in done.stderr
+        assert entries(workdir) == ["4", "8"]
+
     def test_place_that_cannot_hold_checkpoints(self, tmp_path):
         (tmp_path / "checkpoints").write_text("")
         with pytest.raises(CheckpointError, match=r"cannot use .*; use a writable --workdir"):
