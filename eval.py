@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -32,6 +33,7 @@ from lcdnet_jax import (
     cards,
     checkpoints,
     degradations,
+    files,
     image_io,
     interchange,
     pretrained,
@@ -88,8 +90,15 @@ _MODES = flags.DEFINE_list(
     "Of full (whole images), local (whole images, but means over windows of --local_pool pixels; "
     "for LCDNet) and tiled (windows of --tile pixels; images that are no larger stay whole).",
 )
-_TILE = flags.DEFINE_integer("tile", 384, "Side of the windows of --modes tiled.", 1)
-_OVERLAP = flags.DEFINE_integer("overlap", 64, "Pixels thrown away at their inner edges.", 0)
+_TILE = flags.DEFINE_integer(
+    "tile", None, "Side of the windows of --modes tiled; 384 unless given.", 1
+)
+_OVERLAP = flags.DEFINE_integer(
+    "overlap",
+    None,
+    "Pixels thrown away at their inner edges; by default what the network needs.",
+    0,
+)
 _LOCAL_POOL = flags.DEFINE_integer(
     "local_pool", None, "Window of --modes local; by default 1.5 times the training crop.", 1
 )
@@ -124,14 +133,23 @@ def main(argv: list[str]) -> None:
         evaluate()
     except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        sys.exit("error: an image does not fit into memory; use --modes tiled, a smaller --tile")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def evaluate() -> None:
     """Scores every combination that the flags ask for."""
-    given = {path for path in (_WORKDIR.value, _CHECKPOINT.value) if path}
-    if len(given) != 1:
+    if bool(_WORKDIR.value) == bool(_CHECKPOINT.value):
         raise ValueError("give one directory, as --workdir or as --checkpoint")
-    checkpoint = pretrained.find(given.pop())
+    if _WORKDIR.value and os.path.exists(_WORKDIR.value):
+        checkpoint = pathlib.Path(_WORKDIR.value)  # also where it is called as pretrained weights
+    else:
+        checkpoint = pretrained.find(_WORKDIR.value or _CHECKPOINT.value or "")
     if not checkpoint.is_dir() and not _OUTPUT.value:
         raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
     module, variables, card = interchange.load(checkpoint, ema=not _RAW.value, step=_STEP.value)
@@ -142,6 +160,10 @@ def evaluate() -> None:
     scale = config_lib.scale(trained)
     made = _degradations(trained, scale)
     modes = {name: _mode_options(name, trained) for name in dict.fromkeys(_MODES.value)}
+    if "tiled" not in modes and (_TILE.value or _OVERLAP.value is not None):
+        raise ValueError("--tile and --overlap are of --modes tiled; add it, or leave them off")
+    if "local" not in modes and _LOCAL_POOL.value:
+        raise ValueError("--local_pool is of --modes local; add it, or leave it off")
     for options in modes.values():
         Restorer(module, variables, **options)  # mistakes show before anything is scored
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else checkpoint / "eval"
@@ -155,6 +177,8 @@ def evaluate() -> None:
         if name in datasets:
             raise ValueError(f"two data sets are called {name}; rename a folder")
         if source["source"] == "dnd":
+            if len(modes) > 1:
+                raise ValueError("a submission to DND is of one mode; give one as --modes")
             datasets[name] = DND(source["path"]), []
             continue
         examples = _open(source, trained)
@@ -177,8 +201,9 @@ def evaluate() -> None:
     evaluators: dict[protocols.Protocol, Evaluator] = {}
     for name, (data, settings) in datasets.items():
         if isinstance(data, DND):
-            whole = Restorer(module, variables, bucket=config.eval.bucket, max_pixels=None)
-            _submit(whole, data, output / name)
+            (how,) = modes.values()
+            restorer = Restorer(module, variables, bucket=config.eval.bucket, **how)
+            _submit(restorer, data, output / name)
             continue
         for (protocol, sigma), mode in itertools.product(settings, modes):
             bucket = protocol.multiple if protocol.multiple > 1 else config.eval.bucket
@@ -277,7 +302,7 @@ def _mode_options(mode: str, trained: ConfigDict) -> dict[str, Any]:
     if mode == "full":
         return {"max_pixels": None}
     if mode == "tiled":
-        return {"tile": _TILE.value, "overlap": _OVERLAP.value}
+        return {"tile": _TILE.value or 384, "overlap": _OVERLAP.value}
     if mode == "local":
         pool = _LOCAL_POOL.value or round(1.5 * trained.data.crop)
         return {"local_pool": pool, "max_pixels": None}
@@ -379,6 +404,11 @@ def _settings(
             "this network is for super-resolution; leave them off"
         )
     if made and not _SIGMAS.value:
+        if _SPECTRUM.value or _SPREAD.value:
+            raise ValueError(
+                f"--spectrum and --spread are of noise, but clean images are degraded by "
+                f"{', '.join(made.values())}, as in the training; add --sigmas, or leave them off"
+            )
         return [
             (_cut(one.with_degradation(kind, label=label)), None)
             for label, kind in made.items()
@@ -435,10 +465,7 @@ def _write(rows: list[dict[str, Any]], output: pathlib.Path) -> None:
     writer.writerows(rows)
     texts = {"results.json": json.dumps(plain, indent=2) + "\n", "results.csv": table.getvalue()}
     for name, text in texts.items():
-        temporary = output / f"{name}.tmp"
-        with temporary.open("w", newline="") as file:
-            file.write(text)
-        os.replace(temporary, output / name)
+        files.write(output / name, text.encode(), force=True)
 
 
 def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:

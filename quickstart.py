@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from skimage.restoration import denoise_nl_means
 
 import input_pipeline
-from lcdnet_jax import Restorer, image_io, panels, protocols, training
+from lcdnet_jax import Restorer, files, image_io, panels, protocols, training
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, Example, summarise
@@ -43,8 +43,10 @@ def main(argv: list[str]) -> None:
         run(config, output)
     except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt as error:
-        print(error, flush=True)
+    except training.Stopped as stopped:
+        print(stopped, flush=True)
+        sys.exit(stopped.exit_code)
+    except KeyboardInterrupt:
         sys.exit(130)
 
 
@@ -63,7 +65,13 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     datasets = input_pipeline.create_datasets(config)
     seconds = _train(config, output, datasets)
     sigma = config.degradation.sigma_max
-    evaluator = Evaluator(protocols.get(config.degradation.protocol))
+    (protocol,) = protocols.of_training(
+        "awgn",
+        protocol=config.degradation.protocol,
+        spectrum=config.degradation.spectrum,
+        source=config.data.eval.source,
+    )
+    evaluator = Evaluator(protocol)
     training_photos = input_pipeline.create_eval_dataset(
         config.data.train, config.data.channels, field="config.data.train"
     )
@@ -134,7 +142,7 @@ def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]
     finally:
         seconds = earlier + time.perf_counter() - begin
         with contextlib.suppress(OSError):  # a full disk: the training's own error says more
-            clock.write_text(f"{seconds:.1f}\n")
+            files.write(clock, f"{seconds:.1f}\n".encode(), force=True)
     return seconds
 
 

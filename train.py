@@ -8,6 +8,7 @@ start it on several hosts.
 import os
 import sys
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -95,6 +96,14 @@ def main(argv: list[str]) -> None:
         training.NonFiniteLossError,
     ) as error:
         sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        sys.exit(
+            "error: the devices' memory is too small; use a smaller config.batch_size (with "
+            "config.accumulate it stays the same for the optimizer), config.data.crop, or more "
+            "devices"
+        )
     except training.Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(stopped.exit_code)

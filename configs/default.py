@@ -106,7 +106,7 @@ def get_config() -> ConfigDict:
     #           lcdnet_jax/degradations/super_resolution.py. May be joined to the others as well
     config.degradation.kind = "awgn"
     # Options of the latter by kind, where they are not those of the function: with kind "motion"
-    # ConfigDict({"motion": {"length": (4.0, 20.0)}}).
+    # ConfigDict({"motion": {"length": (4.0, 20.0)}}). With "none" they are not used.
     config.degradation.options = ConfigDict()
     # --- of "awgn" ---
     # Noise level in 8-bit units, one value per image drawn uniformly from this range.

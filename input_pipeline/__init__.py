@@ -102,8 +102,13 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
         from input_pipeline.device import DeviceDataset  # imports the library's training
 
         return DeviceDataset(source, config)
-    from input_pipeline.train import TrainDataset  # imports TensorFlow
-
+    try:
+        from input_pipeline.train import TrainDataset  # imports TensorFlow
+    except ImportError as error:
+        raise ValueError(
+            f"config.data.where is {config.data.where!r}, which needs TensorFlow ({error}); "
+            "install lcdnet-jax[train], or set it to 'device'"
+        ) from error
     return TrainDataset(source, config)
 
 

@@ -8,7 +8,6 @@ import difflib
 import functools
 import json
 import math
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, losses, networks, sfm
+from lcdnet_jax import degradations, files, losses, networks, sfm
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -405,7 +404,7 @@ def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
     kind, options = config.degradation.kind, config.degradation.options
     problems = []
     if kind in ("awgn", "none"):
-        if options:
+        if options and kind == "awgn":
             problems.append(
                 f"config.degradation.options {options.to_dict()} are of other kinds than {kind!r}; "
                 "remove them"
@@ -733,7 +732,9 @@ def check_kernels(config: ConfigDict) -> None:
         ConfigError: Where they cannot be read, do not fit into the crop, or into the codes of IKC.
     """
     low = config.degradation.options.to_dict().get("low_resolution")
-    if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):
+    if config.degradation.kind == "none" or not isinstance(low, Mapping):
+        return
+    if not isinstance(low.get("pool"), str):
         return
     degrade, crop = degradation(config), config.data.crop
     assert degrade is not None
@@ -763,9 +764,8 @@ def scale(config: ConfigDict) -> int:
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:
     """Writes a configuration as JSON, all or nothing."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+    files.write(path, text.encode(), force=True)
 
 
 # All that a configuration of converted weights holds.

@@ -26,7 +26,9 @@ from lcdnet_jax import (
     panels,
     perceptual,
     pretrained,
+    training,
 )
+from lcdnet_jax.evaluation import Evaluator
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -404,6 +406,8 @@ class TestEval:
             ("pairs", None, "pairs"),
         ]
         assert "jpeg-8bit: synthetic jpeg, rounded to 8 bits" in capsys.readouterr().out
+        message = error_of(*command, sets, "--spectrum=low")
+        assert "are of noise, but clean images are degraded by jpeg" in message
         assert run(*command, sets, "--sigmas=25", "--output", tmp_path / "noise") is None
         row = results(tmp_path / "noise")[0]
         assert (row["sigma"], row["protocol"]) == (25.0, "8bit")
@@ -428,6 +432,23 @@ class TestEval:
             ("train", 10.0),
             ("train", 20.0),
         ]
+
+    def test_too_little_memory(self, workdir, data, monkeypatch):
+        def fail(*args, **kwargs):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+
+        monkeypatch.setattr(Evaluator, "score_images", fail)
+        assert "use --modes tiled" in error_of("eval.py", "--workdir", workdir)
+        monkeypatch.setattr(training, "train_and_evaluate", fail)
+        assert "use a smaller config.batch_size" in error_of(*train(workdir, data))
+
+    def test_a_directory_called_as_pretrained_weights(self, workdir, tmp_path, monkeypatch):
+        name = pretrained.DEFAULT
+        shutil.copytree(workdir, tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        for i, given in enumerate((name, workdir)):
+            assert run("eval.py", "--workdir", given, "--output", tmp_path / str(i)) is None
+        assert results(tmp_path / "0") == results(tmp_path / "1")
 
     def test_raw_parameters_and_steps(self, workdir, tmp_path):
         scores = set()
@@ -456,6 +477,9 @@ class TestEval:
             ),
             (["--workdir", "{run}", "--modes", "whole"], "no mode 'whole'; --modes are full"),
             (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is used up"),
+            (["--workdir", "{run}", "--tile=96"], "--tile and --overlap are of --modes tiled"),
+            (["--workdir", "{run}", "--overlap=0"], "--tile and --overlap are of --modes tiled"),
+            (["--workdir", "{run}", "--local_pool=9"], "--local_pool is of --modes local; add it"),
             (["--workdir", "{run}", "--step", "5"], "has no step 5; there are: "),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),

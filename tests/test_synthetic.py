@@ -203,6 +203,12 @@ class TestConfig:
     def test_mistakes(self, fields, message):
         assert message in error_of(**fields)
 
+    def test_pairs_use_no_options(self):
+        config = config_with(**{**MOTION, "degradation.kind": "none"})
+        config.degradation.options.low_resolution = {"scale": 2, "pool": "nowhere"}
+        config_lib.validate(config)
+        config_lib.check_kernels(config)
+
     def test_two_views_of_clean_images(self):
         config = config_with(**{"degradation.kind": "dual_pixel", "data.channels": 6})
         config.network.name, config.network.kwargs = "lcdnet", {"preset": "tiny"}
