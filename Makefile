@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make quickstart   train a small denoiser and look at what it does (about 4 minutes after the install)"
-	@echo "make test         run all tests"
+	@echo "make test         run all tests but the slow ones"
 	@echo "make lint         check style and types"
 	@echo "make bench        measure speed, beside PyTorch where .venv has it (under 10 minutes)"
 	@echo "make install      only make .venv; PYTHON=python3.12 chooses the interpreter"

@@ -5,7 +5,7 @@
 
 Denoises BSD68 (grey) by DnCNN, MemNet and the Noise2Noise U-Net of El Helou, Zhou and Süsstrunk
 (ECCV 2020), each trained with and without masking, and prints mean PSNR beside what they
-published. Some two hours of CPU time for everything; each score is written to --cache when it is
+published. Some 80 minutes of CPU time for everything; each score is written to --cache when it is
 known and not computed again, so the program can be stopped, and several can share the work by
 --models. Needs PyTorch to read the weights.
 

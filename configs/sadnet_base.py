@@ -1,12 +1,12 @@
-"""SADNet `base` (4.2 million parameters) on an accelerator that is lent in short turns.
+"""SADNet `base` (4.2 million parameters) on an accelerator, in pieces where jobs have a time limit.
 
 Our own recipe, not the paper's (that is sadnet_color_awgn.py): images in device memory, no
 TensorFlow, bfloat16, larger batches and a higher learning rate that falls to zero, both kinds of
 noise that users have. Variants: a noise level, or a range of them such as "0-75".
 
 Command: timeout -s TERM 8m python train.py --config configs/sadnet_base.py:50 --workdir runs/b
-with --config.data.train.path=DIR, as in sadnet_blind.py. The same command again continues where
-the last one was stopped, to the bit on CPU.
+with --config.data.train.path=DIR, (and the comma) as in sadnet_blind.py. The same command again
+continues where the last one was stopped, to the bit on CPU.
 Time and score: not yet run in full; docs/pretrained.md tells what was tried at a small scale.
 """
 

@@ -4,8 +4,8 @@ Our own recipe. Half of the crops have unclipped noise and half that of 8-bit fi
 network serves both: trained on unclipped noise alone it loses more than 1 dB on files.
 
 Command: python train.py --config configs/sadnet_blind.py:color --workdir runs/blind
-with --config.data.train.path=DIR, (a folder of several hundred photographs; nothing after the comma
-is the path of those of scikit-image, which are added).
+with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma belongs to
+it: the second source, the photographs of scikit-image, has no path.
 Time and score: docs/pretrained.md.
 """
 

@@ -4,8 +4,8 @@ Our own recipe: noise of the sensor at any level from hardly any to that of a hi
 demosaiced, white-balanced and stored as JPEG, made from clean photographs.
 
 Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo
-with --config.data.train.path=DIR, (a folder of several hundred photographs; nothing after the comma
-is the path of those of scikit-image, which are added).
+with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma belongs to
+it: the second source, the photographs of scikit-image, has no path.
 Time and score: docs/pretrained.md.
 """
 

@@ -11,6 +11,7 @@ from lcdnet_jax._version import __version__
 
 if TYPE_CHECKING:
     from lcdnet_jax import (
+        alignment,
         cards,
         convert,
         degradations,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         metrics,
         networks,
         ops,
+        panels,
+        perceptual,
         pretrained,
         protocols,
         sfm,
@@ -45,6 +48,7 @@ _SUBMODULES = (
     "metrics",
     "networks",
     "ops",
+    "panels",
     "perceptual",
     "pretrained",
     "protocols",

@@ -353,8 +353,7 @@ display(Markdown("\n".join(lines)))
 # Left: what a low-pass filter and what a mask leave of the tiles' spectrum. The filter bends the
 # curve down for good; the mask leaves a hole, with the photograph going on behind it. The paper
 # finds such holes in the output of super-resolution networks, whose input was filtered with another
-# kernel than the one they were trained for. That experiment needs super-resolution networks and is
-# not made here.
+# kernel than the one they were trained for; notebooks/sfm_super_resolution makes that experiment.
 #
 # Right: the same question to the denoisers. Their input has lost the band between the dotted lines,
 # where targeted masks are most likely, and has weak noise on it. The curve is the gain from the
