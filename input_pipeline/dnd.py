@@ -4,6 +4,7 @@ Ploetz and Roth, CVPR 2017. Its 1000 clean crops (20 in each of 50 photographs) 
 scores come from the server at ``SERVER``. Only sRGB is supported.
 """
 
+import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.io
 
+from input_pipeline.examples import first
+from lcdnet_jax import files
 from lcdnet_jax.image_io import ImageError
 
 SERVER = "https://noise.visinf.tu-darmstadt.de"
@@ -101,26 +104,41 @@ class DND:
         return [b.tolist() for b in boxes]
 
 
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises ImageError if a folder holds files of a submission: two networks would mix."""
+    if found := sorted(path.name for path in folder.glob("*.mat")):
+        raise ImageError(
+            f"{folder}: holds a submission already ({first(found)}), which must not mix with "
+            "another; move the folder away, or give another for the results"
+        )
+
+
 def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> pathlib.Path:
     """Writes the restored crops of one image, all or nothing, as the server takes them.
 
     Args:
-      folder: exists; the submission is all its files together.
+      folder: exists; the submission is all its files together. With the first image as
+        ``check_folder`` wants it, which is best called before anything is restored.
       index: number of the image, from 0.
       restored: ``[H, W, 3]`` floating point, of the sizes and in the order of ``DND.crops``;
         clipped to [0, 1] here.
 
     Returns:
       Path of the file: ``0001.mat`` for index 0.
+
+    Raises:
+      ImageError: as ``check_folder``, for index 0.
+      OSError: the disk refuses.
     """
+    if index == 0:
+        check_folder(folder)
     cell = np.empty((1, len(restored)), object)
     for i, crop in enumerate(restored):
         cell[0, i] = np.clip(crop, 0, 1).astype(np.float32)
+    content = io.BytesIO()
+    scipy.io.savemat(content, {"Idenoised": cell, "israw": False, "eval_version": "1.0"})
     path = folder / f"{index + 1:04d}.mat"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        scipy.io.savemat(file, {"Idenoised": cell, "israw": False, "eval_version": "1.0"})
-    os.replace(temporary, path)
+    files.write(path, content.getvalue(), force=True)
     return path
 
 

@@ -270,14 +270,14 @@ def _listed_paths() -> Iterator[str]:
 
 def _scores(results: Sequence[Any]) -> str:
     """Means of the scores of some results, nothing without scores."""
-    from lcdnet_jax import restoring
+    from lcdnet_jax.evaluation import mean
 
     psnr = [result.psnr for result in results if result.psnr is not None]
     if not psnr:
         return ""
-    ssim = restoring.mean(result.ssim for result in results if result.ssim is not None)
+    ssim = mean(result.ssim for result in results if result.ssim is not None)
     shown = "" if math.isnan(ssim) else f"  SSIM {ssim:.4f}"
-    return f"  PSNR {restoring.mean(psnr):.2f} dB{shown}"
+    return f"  PSNR {mean(psnr):.2f} dB{shown}"
 
 
 def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:

@@ -5,6 +5,7 @@ images of the set nor on their order, so two evaluations agree exactly.
 """
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Summary:
     """Mean scores of a data set.
 
     Attributes:
-        psnr, ssim, input_psnr: Means over the images.
+        psnr, ssim, input_psnr: Means over the images, of SSIM over those that have one.
         n: Number of images.
         extra: Means of the further scores.
     """
@@ -231,12 +232,22 @@ def _enlarged(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
 def summarise(scored: Iterable[Scored]) -> Summary:
     """Means over the images of a data set.
 
+    Images that have no SSIM (NaN), being smaller than its window, do not count in its mean, which
+    is NaN if no other is there. What a network gave as NaN shows in the other scores.
+
     Raises:
         ValueError: If there is none.
     """
     rows = [{"psnr": s.psnr, "ssim": s.ssim, "input_psnr": s.input_psnr, **s.extra} for s in scored]
     if not rows:
         raise ValueError("no image to score; the data set is empty")
+    ssim = mean(row.pop("ssim") for row in rows)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    psnr, ssim, input_psnr = (means.pop(name) for name in ("psnr", "ssim", "input_psnr"))
+    psnr, input_psnr = means.pop("psnr"), means.pop("input_psnr")
     return Summary(psnr, ssim, input_psnr, len(rows), means)
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of the numbers that are none of NaN; NaN if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -173,8 +173,9 @@ def write_saved_model(
         What ``card.json`` in the directory holds.
 
     Raises:
-        ExportError: As :func:`export_program`; also for a path that may not be replaced.
-        TargetError: If something came to that path while the network was exported.
+        ExportError: As :func:`export_program`.
+        TargetError: For a path that may not be replaced, also if something came to it while the
+            network was exported.
         OSError: If the disk refuses.
         ImportError: Without TensorFlow.
     """
@@ -479,18 +480,13 @@ def _save(
 
 
 def _check_free(path: pathlib.Path, force: bool) -> None:
-    """Raises ExportError if something is at ``path`` that may not be replaced."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise ExportError(f"{path} is a file; give a directory")
-    if not force:
-        raise ExportError(f"{path} exists; choose another directory, or --force")
-    if not (path / "saved_model.pb").exists() or not (path / "card.json").exists():
-        raise ExportError(
-            f"{path} is no earlier export, and --force replaces nothing else; choose another "
-            "directory"
-        )
+    files.check_directory(
+        path,
+        force=force,
+        marks=("saved_model.pb", "card.json"),
+        others=("assets", "fingerprint.pb", "variables"),
+        what="export",
+    )
 
 
 __all__ = [

@@ -9,7 +9,7 @@ import os
 import pathlib
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 Path = str | os.PathLike[str]
 
@@ -35,6 +35,35 @@ def check(path: Path, *, force: bool) -> None:
     if not force and os.path.lexists(path):
         raise _exists(path)
     check_folder(path)
+
+
+def check_directory(
+    path: Path, *, force: bool, marks: Collection[str], others: Collection[str], what: str
+) -> None:
+    """Raises TargetError unless ``path`` may become a directory by :func:`replacing_directory`.
+
+    Args:
+        path: Nothing or an empty directory; with ``force`` also an earlier result.
+        force: An earlier result may be replaced; what holds anything else never is.
+        marks: Names that an earlier result holds.
+        others: Names that it may hold beside them.
+        what: What messages call it, such as "export".
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise TargetError(f"{path} is a file; give a directory")
+    content = {entry.name for entry in path.iterdir()}
+    if content and not force:
+        raise TargetError(f"{path} is not empty; choose another directory, or --force")
+    unknown, missing = content.difference(marks, others), set(marks) - content
+    if content and (unknown or missing):
+        shown = ", ".join(sorted(unknown)[:4]) or f"no {', '.join(sorted(missing))}"
+        raise TargetError(
+            f"{path} is no earlier {what} ({shown}), and --force replaces nothing else; choose "
+            "another directory"
+        )
 
 
 def check_folder(path: Path) -> None:
@@ -124,7 +153,8 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
 
     Raises:
         TargetError: If something is there without ``force`` when all is made.
-        OSError: If the disk refuses. Then everything is as it was.
+        OSError: If the disk refuses. Then everything is as it was, or, where what was there cannot
+            be brought back either, the message says where it is.
     """
     path = pathlib.Path(path)
     try:
@@ -132,17 +162,27 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
             made = pathlib.Path(scratch) / "new"
             yield made
-            old = made.with_name("old")  # deleted with the scratch directory
-            if force and path.exists():
-                path.rename(old)
+            # Not in the scratch directory, which is deleted whatever happens.
+            old = path.with_name(f".{path.name}-{secrets.token_hex(8)}.old")
             try:
+                if force and path.exists():
+                    path.rename(old)
                 _rename_directory(made, path)
-            except BaseException:
+            finally:
                 if old.exists():
-                    old.rename(path)
-                raise
+                    if path.exists() and not made.exists():
+                        old.rename(made.with_name("old"))  # goes with the scratch directory
+                    else:
+                        _bring_back(old, path)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _bring_back(old: pathlib.Path, path: pathlib.Path) -> None:
+    try:
+        old.rename(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; what was there is now {old}") from error
 
 
 def _rename_directory(made: pathlib.Path, path: pathlib.Path) -> None:

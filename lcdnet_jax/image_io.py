@@ -10,7 +10,6 @@ An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H,
 ``read_with_metadata`` and ``write`` also know float32 TIFF, whose values are passed on as they are.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import io
@@ -19,7 +18,7 @@ import pathlib
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import cv2
@@ -421,20 +420,6 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
             "directly into it (subfolders are not searched)"
         )
     return found
-
-
-def scan(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Decodes every file and returns one message for each unreadable one, in order of ``paths``."""
-
-    def problem(path: str | os.PathLike[str]) -> str | None:
-        try:
-            read(path)
-        except ImageError as error:
-            return str(error)
-        return None
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders release the GIL
-        return [message for message in pool.map(problem, paths) if message]
 
 
 # Reading

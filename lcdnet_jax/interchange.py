@@ -121,7 +121,7 @@ def load(
             )
         return _load_directory(path, ema=ema, step=step)
     if step is not None:
-        raise ValueError(f"{path} holds the weights of one step; leave step {step} off")
+        raise _one_step(path, step)
     if kind == "torch":
         return _from_state_dict(path, convert.read_state_dict(path), network, network_kwargs)
     tensors, header = _read_safetensors(path)
@@ -135,6 +135,9 @@ def load(
 def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     """The card of what :func:`load` would give, without reading or verifying the weights.
 
+    So of a training it is that of the newest checkpoint, also where :func:`load` would find that
+    one damaged and take an earlier one.
+
     Raises:
         CheckpointError, ValueError, OSError: As :func:`load`; also for PyTorch files, which have
             none.
@@ -144,7 +147,12 @@ def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     if kind == "directory":
         config = config_lib.load(path / "config.json")
         if _is_network_alone(config):
-            return _card_beside(config, path)
+            found = _card_beside(config, path)
+            if step not in (None, found["step"]):
+                raise CheckpointError(
+                    f"{path} has no step {step}, only {found['step']}; leave the step off"
+                )
+            return found
         if step is None:
             reader = checkpoints.Checkpoints(path)
             try:
@@ -155,6 +163,8 @@ def card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
             raise CheckpointError(f"{path} holds no complete checkpoint; train first")
         params = networks.abstract_variables(config_lib.network(config))["params"]
         return _card_of_run(path, config, params, ema=ema, step=step)
+    if step is not None:
+        raise _one_step(path, step)
     header = _read_safetensors(path, arrays=False)[1] if kind == "safetensors" else None
     if header is None:
         raise CardError(f"{path} has no card; only files that this library wrote have one")
@@ -312,6 +322,10 @@ def save_torch(source: Path | Weights, file: Path, *, force: bool = False, **how
     torch.save({name: torch.from_numpy(array) for name, array in state_dict.items()}, written)
     _write_file(path, written.getvalue(), force)
     return described
+
+
+def _one_step(path: pathlib.Path, step: int) -> ValueError:
+    return ValueError(f"{path} holds the weights of one step; leave step {step} off")
 
 
 def _kind(path: pathlib.Path) -> str:
@@ -516,8 +530,8 @@ def _network_alone(described: Card) -> ConfigDict:
     return ConfigDict({"network": network, "data": {"channels": described["channels"]}})
 
 
-# What a parameters-only directory holds, and what eval.py adds to it.
-_CONTENT = {"config.json", cards.NAME, "checkpoints", "eval"}
+# What a parameters-only directory holds beside its card, and what eval.py adds to it.
+_CONTENT = {"config.json", "checkpoints", "eval"}
 
 
 def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str, Any]) -> None:
@@ -530,20 +544,9 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str
 
 
 def _check_free_directory(output: pathlib.Path, force: bool) -> None:
-    """Raises ValueError if the output exists and may not be replaced."""
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ValueError(f"{output} is a file; give a directory")
-    content = {entry.name for entry in output.iterdir()}
-    if content and not force:
-        raise ValueError(f"{output} is not empty; choose another directory, or --force")
-    if content and not (cards.NAME in content and content <= _CONTENT):
-        shown = ", ".join(sorted(content - _CONTENT)[:4]) or f"no {cards.NAME}"
-        raise ValueError(
-            f"{output} is no earlier conversion ({shown}), and --force replaces nothing else; "
-            "choose another directory"
-        )
+    files.check_directory(
+        output, force=force, marks=(cards.NAME,), others=_CONTENT, what="conversion"
+    )
 
 
 # Files

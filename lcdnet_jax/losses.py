@@ -58,13 +58,7 @@ def sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = Non
     return 0.5 * output[0].size * _mean(jnp.square(output - target), weights)
 
 
-def dct_sse(
-    output: jax.Array,
-    target: jax.Array,
-    *,
-    weights: jax.Array | None = None,
-    orthonormal: bool = False,
-) -> jax.Array:
+def dct_sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """:func:`sse` of the DCT-II coefficients of each channel; scalar float32.
 
     The auxiliary loss of the SFM code, whose transform is unnormalised: 2 sum_n x_n
@@ -74,10 +68,8 @@ def dct_sse(
     """
     output, target = float32_pair(output, target)
     height, width = output.shape[1:3]
-    difference = dct_2d(output - target)
-    if not orthonormal:
-        factors = _unnormalised(height)[:, None] * _unnormalised(width)
-        difference = difference * factors[None, :, :, None]
+    factors = _unnormalised(height)[:, None] * _unnormalised(width)
+    difference = dct_2d(output - target) * factors[None, :, :, None]
     return 0.5 * output[0].size * _mean(jnp.square(difference), weights)
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import errno
 import functools
 import glob
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ import numpy as np
 from lcdnet_jax import files, image_io, metrics
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import Restorer
+
+_Named = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the output
 
 # Sides are padded to multiples of this before scoring, so that few programs are compiled.
 _BUCKET = 64
@@ -69,7 +70,8 @@ def plan(
     Args:
         inputs: Files, folders, glob patterns, and "-" for ``listed``. Of a folder come all files
             in it and below it that have the suffix of an image, but no hidden ones, no pipes or
-            devices, and none that lie in ``output``.
+            devices, and none that lie in ``output``; of a pattern the files with such a suffix and
+            the folders that it matches. A file that comes twice counts once, as it comes first.
         output: A folder (with a slash at its end, existing, without a suffix, or for several
             images), which gets the files under their names, those of a folder in its structure; or
             a file, for one image that is given as a file.
@@ -87,16 +89,20 @@ def plan(
     if not (output and all(inputs)) or reference == "":
         raise ValueError("a path is empty, as an unset variable is; give names")
     found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
+    seen: set[pathlib.Path] = set()
     several = len(inputs) > 1
     for argument in inputs:
         several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
-        for path in _paths(argument, listed):
-            for source, name in _images(path, pathlib.Path(output)):
-                if found.setdefault(name, source).absolute() != source.absolute():
-                    raise ValueError(
-                        f"{found[name]} and {source} would both become {name} in {output}; restore "
-                        "them into different folders"
-                    )
+        for source, name in _images(argument, listed, pathlib.Path(output)):
+            if source.absolute() in seen:
+                continue
+            seen.add(source.absolute())
+            if name in found:
+                raise ValueError(
+                    f"{found[name]} and {source} would both become {name} in {output}; restore "
+                    "them into different folders"
+                )
+            found[name] = source
     if not found:
         raise ValueError("no image was named; give files, folders, patterns, or - and a list")
     folder = _output_folder(output, several)
@@ -176,26 +182,38 @@ def _is_pattern(argument: str) -> bool:
     return glob.has_magic(argument) and not os.path.lexists(argument)
 
 
-def _paths(argument: str, listed: Iterable[str]) -> list[pathlib.Path]:
+def _images(argument: str, listed: Iterable[str], output: pathlib.Path) -> list[_Named]:
+    """The images of an argument, each with its name below the output; none only of "-"."""
     if argument == "-":
-        return [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
-    if _is_pattern(argument):
-        matches = sorted(glob.glob(argument, recursive=True))
-        if not matches:
-            raise ValueError(f"no file matches {argument}; check the pattern")
-        return list(map(pathlib.Path, matches))
-    return [pathlib.Path(argument)]
+        paths = [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
+        return [image for path in paths for image in _images_at(path, output)]
+    if not _is_pattern(argument):
+        return _images_at(pathlib.Path(argument), output)
+    found: list[_Named] = []
+    for path in map(pathlib.Path, sorted(glob.glob(argument, recursive=True))):
+        if path.is_dir():
+            found += _images_below(path, output)
+        elif _is_image(path):
+            found.append((path, pathlib.Path(path.name)))
+    if not found:
+        raise ValueError(f"no image matches {argument}; check the pattern")
+    return found
 
 
-def _images(
-    path: pathlib.Path, output: pathlib.Path
-) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
-    """Images at a path, each with its name below the output."""
+def _images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Named]:
     if not path.is_dir():
-        yield path, pathlib.Path(path.name)
-        return
+        return [(path, pathlib.Path(path.name))]
+    found = list(_images_below(path, output))
+    if not found:
+        raise ValueError(
+            f"{path}: holds no image; put files with the suffix "
+            f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
+        )
+    return found
+
+
+def _images_below(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Named]:
     results = os.path.realpath(output)  # unlike resolve, also of a loop of links
-    empty = True
     for folder, folders, names in os.walk(path, onerror=_raise):
         here = pathlib.Path(folder)
         folders[:] = sorted(
@@ -204,16 +222,14 @@ def _images(
             if not name.startswith(".") and os.path.realpath(here / name) != results
         )
         for name in sorted(names):
-            special = os.path.exists(here / name) and not os.path.isfile(here / name)
-            is_image = name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
-            if is_image and not name.startswith("."):
-                empty = False
+            if _is_image(here / name) and not name.startswith("."):
                 yield here / name, (here / name).relative_to(path)
-    if empty:
-        raise ValueError(
-            f"{path}: holds no image; put files with the suffix "
-            f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
-        )
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    """By suffix; no pipe or device."""
+    special = os.path.exists(path) and not os.path.isfile(path)
+    return path.name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
 
 
 def _raise(error: OSError) -> None:
@@ -373,9 +389,3 @@ def _without_alpha(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         return image[..., None]
     return image[..., :-1] if image.shape[2] in (2, 4) else image
-
-
-def mean(values: Iterable[float]) -> float:
-    """Mean of the numbers that are none of NaN; NaN if there are none."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan

@@ -349,7 +349,7 @@ class TestMistakes:
             ),
             (
                 ["convert", "sadnet", "{pth}", "-o", "{out}", "--set", "dilations=1234"],
-                "sadnet with {{'dilations': 1234}}: object of type 'int' has no len()",
+                "SADNet dilations must be 4 integers of at least 1, got 1234",
             ),
             (
                 ["convert", "sadnet", "{pth}", "-o", "{out}", "--set", "preset=huge"],

@@ -213,6 +213,26 @@ class TestNames:
         found = sorted(contents(place / "out"))
         assert found == ["[x].png", "a1.png", "a2.png", "b.png", "c.png", "d.png"]
 
+    def test_patterns_name_each_image_once(self, place):
+        """Though they match it, and the folders that it lies in; and nothing but images."""
+        for name in ("a/x.png", "a/sub/x.png", "a/sub/y.png"):
+            put(place / name)
+        for name in ("notes.txt", "sub/none/z.txt"):
+            (place / "a" / name).parent.mkdir(exist_ok=True)
+            (place / "a" / name).write_text("")
+        for pattern, found in (
+            ("a/**", {"x.png": "a/x.png", "sub/x.png": "a/sub/x.png", "sub/y.png": "a/sub/y.png"}),
+            ("a/s*/**/y*", {"y.png": "a/sub/y.png"}),
+            ("a/[nx]*", {"x.png": "a/x.png"}),
+        ):
+            jobs = restoring.plan([pattern], "out")
+            assert {str(job.target): str(job.source) for job in jobs} == {
+                f"out/{name}": source for name, source in found.items()
+            }
+        for pattern in ("a/n*", "a/**/n*e", "q*"):
+            with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
+                restoring.plan([pattern], "out")
+
     @pytest.mark.parametrize("output", ["out/", "out", "out.png", "made/", "made", "new/er/a.png"])
     def test_one_file(self, place, run, output):
         put(place / "a.png")
@@ -242,7 +262,7 @@ class TestNames:
             (["a.png"], "notes/", "notes/ is a file; give a folder"),
             (["a.png"], "notes/out/", "cannot write notes/out/a.png: Not a directory; choose"),
             (["a.png"], "notes/out.png", "cannot write notes/out.png: Not a directory; choose"),
-            (["q*.png"], "out", "no file matches q*.png; check the pattern"),
+            (["q*.png"], "out", "no image matches q*.png; check the pattern"),
             (["empty"], "out", "empty: holds no image; put files with the suffix .png, .jpg"),
             (["-"], "out", "no image was named; give files"),
             ([""], "out", "a path is empty, as an unset variable is; give names"),

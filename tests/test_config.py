@@ -387,7 +387,10 @@ class TestFile:
 
     def test_values_that_the_network_does_not_expect(self, config):
         config.network.kwargs = {"dilations": 1234}
-        with pytest.raises(ConfigError, match=r"sadnet with {'dilations': 1234}: object of type"):
+        with pytest.raises(ValueError, match="SADNet dilations must be 4 integers of at least 1"):
+            config_lib.network(config)
+        config.network.kwargs = {"name": "x"}
+        with pytest.raises(ConfigError, match=r"sadnet with {'name': 'x'}: .* multiple values"):
             config_lib.network(config)
 
     def test_later_fields_leave_the_original(self):

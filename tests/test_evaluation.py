@@ -10,7 +10,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from lcdnet_jax import alignment, degradations, perceptual, protocols
-from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.evaluation import Evaluator, Scored, Summary, summarise
 from lcdnet_jax.image_io import ImageError
 
 
@@ -168,6 +168,21 @@ class TestScores:
             np.testing.assert_allclose(getattr(summary, score), expected, rtol=1e-6)
         with pytest.raises(ValueError, match="no image to score"):
             summarise([])
+
+    def test_images_without_ssim_do_not_count_in_its_mean(self):
+        image = np.zeros((1, 1, 1), np.float32)
+
+        def summary(*scores):
+            return summarise(
+                Scored(str(i), image, image, image, psnr, ssim, 20.0, {"mae": 0.5})
+                for i, (psnr, ssim) in enumerate(scores)
+            )
+
+        assert summary((30.0, 0.5), (40.0, np.nan), (50.0, 1.0)) == Summary(
+            40.0, 0.75, 20.0, 3, {"mae": 0.5}
+        )
+        assert np.isnan(summary((30.0, np.nan)).ssim)
+        assert np.isnan(summary((30.0, 0.5), (np.nan, np.nan)).psnr)  # of a network that gave NaN
 
 
 class TestFurtherScores:

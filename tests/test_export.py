@@ -495,10 +495,12 @@ class TestSavedModel:
         (served,) = loaded.signatures["serving_default"](images=tf.constant(x)).values()
         np.testing.assert_allclose(served.numpy(), expected, rtol=0, atol=1e-5)
 
-        with pytest.raises(
-            export.ExportError, match="exists; choose another directory, or --force"
-        ):
+        with pytest.raises(TargetError, match="is not empty; choose another directory, or --force"):
             export.write_saved_model(path, module, variables)
+        (path / "mine").touch()
+        with pytest.raises(TargetError, match=r"is no earlier export \(mine\), and --force repl"):
+            export.write_saved_model(path, module, variables, force=True)
+        (path / "mine").unlink()
         export.write_saved_model(path, module, variables, sizes=[(8, 12), (16, 16)], force=True)
         assert [p.name for p in tmp_path.iterdir()] == ["model"]
         loaded = tf.saved_model.load(str(path))
@@ -509,9 +511,9 @@ class TestSavedModel:
 
     def test_refusals(self, doubling, tmp_path, monkeypatch):
         (tmp_path / "mine").write_text("something else")
-        with pytest.raises(export.ExportError, match="is a file; give a directory"):
+        with pytest.raises(TargetError, match="is a file; give a directory"):
             export.write_saved_model(tmp_path / "mine", *doubling, force=True)
-        with pytest.raises(export.ExportError, match="no earlier export, and --force replaces"):
+        with pytest.raises(TargetError, match=r"no earlier export \(mine\), and --force replaces"):
             export.write_saved_model(tmp_path, *doubling, force=True)
         with pytest.raises(export.ExportError, match="verified on the CPU; add cpu"):
             export.write_saved_model(tmp_path / "new", *doubling, platforms=("tpu",))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import threading
 
 import pytest
@@ -111,6 +112,62 @@ class TestDirectories:
         assert (tmp_path / "b").is_file()
         self.make(tmp_path / "a", force=True)
         assert os.listdir(tmp_path / "a") == ["new"]
+
+    def test_ctrl_c_loses_nothing(self, tmp_path, monkeypatch):
+        """Right after what was there was moved away, and right after the new one took its place."""
+        real = pathlib.Path.rename
+        for stop_at, content in ((tmp_path / "a", ["old"]), (None, ["new"])):
+            (tmp_path / "a").mkdir(exist_ok=True)
+            (tmp_path / "a" / "old").touch()
+
+            def rename(path, target, stop_at=stop_at):
+                real(path, target)
+                if path == stop_at or (stop_at is None and path.name == "new"):
+                    raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(pathlib.Path, "rename", rename)
+                with pytest.raises(KeyboardInterrupt):
+                    self.make(tmp_path / "a", force=True)
+            assert os.listdir(tmp_path / "a") == content
+
+    def test_what_cannot_be_brought_back_is_kept_and_named(self, tmp_path, monkeypatch):
+        self.make(tmp_path / "a", force=False)
+        real = pathlib.Path.rename
+
+        def rename(path, target):
+            if target == tmp_path / "a":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pathlib.Path, "rename", rename)
+            with pytest.raises(OSError, match=r"cannot write .*a: Input/output error; what was"):
+                self.make(tmp_path / "a", force=True)
+        (kept,) = tmp_path.glob(".a-*.old")
+        assert os.listdir(kept) == ["new"]
+        kept.rename(tmp_path / "a")
+
+    def test_what_may_be_replaced(self, tmp_path):
+        def check(force):
+            names = {"marks": ("card", "model"), "others": ("more",), "what": "export"}
+            files.check_directory(tmp_path / "a", force=force, **names)
+
+        for make in (lambda: None, (tmp_path / "a").mkdir):
+            make()
+            check(False)
+            check(True)
+        (tmp_path / "a" / "model").touch()
+        with pytest.raises(TargetError, match=r"a is no earlier export \(no card\)"):
+            check(True)
+        (tmp_path / "a" / "card").touch()
+        (tmp_path / "a" / "more").touch()
+        check(True)
+        with pytest.raises(TargetError, match="a is not empty; choose another directory, or --for"):
+            check(False)
+        (tmp_path / "a" / "mine").touch()
+        with pytest.raises(TargetError, match=r"no earlier export \(mine\), and --force replaces"):
+            check(True)
 
     def test_mistakes_inside_change_nothing(self, tmp_path):
         self.make(tmp_path / "a", force=False)

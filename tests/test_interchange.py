@@ -687,8 +687,12 @@ class TestLoad:
         for source in (exported, path):
             with pytest.raises(ValueError, match=r"says itself what network it holds"):
                 interchange.load(source, network="dncnn")
-        with pytest.raises(ValueError, match="holds the weights of one step; leave step 3 off"):
-            interchange.load(path, step=3)
+        for read in (interchange.load, interchange.card):
+            with pytest.raises(ValueError, match="holds the weights of one step; leave step 3 off"):
+                read(path, step=3)
+            with pytest.raises(CheckpointError, match="has no step 3"):
+                read(exported, step=3)
+        assert interchange.card(exported, step=0) == interchange.card(exported)
         with pytest.raises(ValueError, match="step is for a path"):
             interchange.export_params(weights, tmp_path / "out", step=3)
 

@@ -1,7 +1,11 @@
 """What a run tells of itself: times, compilations, memory, traces."""
 
 import contextlib
+import errno
+import io
 import json
+import os
+import signal
 import sys
 import threading
 import types
@@ -16,7 +20,7 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training import loop, profile, reports, train_and_evaluate
+from lcdnet_jax.training import loop, profile, reports, signals, train_and_evaluate
 from lcdnet_jax.training.profile import Profile, parse_range
 from lcdnet_jax.training.reports import Compilations, Progress, Reporter, device_memory
 
@@ -272,6 +276,52 @@ def test_device_memory(monkeypatch):
     assert device_memory() == {"device_memory_gb": 2.0}
     monkeypatch.setattr(jax, "local_devices", lambda: devices[:2])
     assert device_memory() == {}
+
+
+def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = '{"step": 1}\n{"step": 2}\n'
+    (tmp_path / "metrics.jsonl").write_text(before)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(reports.ReportError, match="No space left on device"):
+            Reporter(tmp_path, start_step=1, active=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    Reporter(tmp_path, start_step=1, active=True).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_a_signal_in_the_middle_of_a_print(monkeypatch):
+    """Where print would raise, and where a handler was set by C; and output that is no file."""
+    reads, writes = os.pipe()
+
+    def reentrant(text):
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
+
+    busy = types.SimpleNamespace(fileno=lambda: writes, write=reentrant, flush=lambda: None)
+    gone = types.SimpleNamespace(write=reentrant, flush=lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for stdout in (busy, gone, io.StringIO(), None):
+            with monkeypatch.context() as patch:
+                patch.setattr(sys, "stdout", stdout)
+                patch.setattr(signal, "getsignal", lambda number: None)
+                with signals.listening(None) as stop:
+                    signal.raise_signal(signal.SIGTERM)
+            assert stop.received == signal.SIGTERM
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+            if isinstance(stdout, io.StringIO):
+                assert stdout.getvalue().startswith("stopping after this step, then saving;")
+        assert os.read(reads, 999).startswith(b"stopping after this step, then saving; once more")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reads)
+        os.close(writes)
 
 
 def test_numbers_that_json_lacks_are_left_out(tmp_path, monkeypatch):

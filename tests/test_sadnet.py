@@ -173,10 +173,11 @@ def test_bad_fields_and_inputs_are_explained():
         networks.create("sadnet", preset="huge")
     with pytest.raises(ValueError, match=r"no field 'depth'; its fields: channels, dilations"):
         networks.create("sadnet", depth=3)
-    with pytest.raises(ValueError, match="must be four integers of at least 1"):
-        networks.create("sadnet", dilations=(1, 2))
-    with pytest.raises(ValueError, match="must be four integers of at least 1"):
-        networks.create("sadnet", dilations=(0, 1, 2, 3))
+    for wrong in ((1, 2), (0, 1, 2, 3), (True, 1, 2, 3), 3):
+        with pytest.raises(ValueError, match="SADNet dilations must be 4 integers of at least 1"):
+            networks.create("sadnet", dilations=wrong)
+    with pytest.raises(ValueError, match="channels must be an integer of at least 1, got True"):
+        networks.create("sadnet", channels=True)
     with pytest.raises(ValueError, match="use_rsab must be True or False, got 'yes'"):
         networks.create("sadnet", use_rsab="yes")
     module = networks.create("sadnet", **TINY)

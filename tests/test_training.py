@@ -24,7 +24,6 @@ from lcdnet_jax.training import (
     NonFiniteLossError,
     Stopped,
     create_state,
-    loop,
     make_optimizer,
     make_schedule,
     make_train_step,
@@ -354,7 +353,7 @@ class TestFailures:
         def replace(*args):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(loop.Reporter.__init__.__globals__["os"], "replace", replace)
+        monkeypatch.setattr(os, "replace", replace)
         monkeypatch.setattr(config_lib, "save", lambda *args: None)
         config.steps = 8
         with pytest.raises(CheckpointError, match="No space left on device"):

@@ -36,11 +36,28 @@ def check_fields(module: nn.Module, **least: int) -> None:
     """Raises ValueError unless each named field is an integer of at least the given number."""
     for field, minimum in least.items():
         value = getattr(module, field)
-        if not isinstance(value, int) or value < minimum:
+        if not _is_integer(value, minimum):
             raise ValueError(
                 f"{type(module).__name__} {field} must be an integer of at least {minimum}, "
                 f"got {value!r}"
             )
+
+
+def check_lists(module: nn.Module, count: int, *fields: str) -> None:
+    """Raises ValueError unless each named field is a list of so many integers of at least 1."""
+    for field in fields:
+        values = getattr(module, field)
+        good = isinstance(values, list | tuple) and len(values) == count
+        if not good or not all(_is_integer(value, 1) for value in values):
+            raise ValueError(
+                f"{type(module).__name__} {field} must be {count} integers of at least 1, "
+                f"got {values!r}"
+            )
+
+
+def _is_integer(value: Any, least: int) -> bool:
+    """Python counts True as 1; here it is a mistake."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def check_scale(module: nn.Module) -> None:

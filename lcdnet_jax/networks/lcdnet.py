@@ -21,7 +21,13 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, pixel_shuffle
+from lcdnet_jax.networks._blocks import (
+    Conv,
+    check_fields,
+    check_image,
+    check_lists,
+    pixel_shuffle,
+)
 from lcdnet_jax.ops import conv2x2_down
 from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
@@ -745,21 +751,16 @@ def _check(network: LCDNet) -> None:
             f"LCDNet width {network.width} is not divisible by 16; use "
             f"{max(16, network.width // 16 * 16)} or {network.width // 16 * 16 + 16}"
         )
-    for field in ("enc_blocks", "dec_blocks"):
-        counts = getattr(network, field)
-        if len(counts) != _SCALES or not all(isinstance(n, int) and n >= 1 for n in counts):
-            raise ValueError(
-                f"LCDNet {field} must be {_SCALES} integers of at least 1, got {counts!r}"
-            )
+    check_lists(network, _SCALES, "enc_blocks", "dec_blocks")
     for field, allowed in _CHOICES.items():
         if getattr(network, field) not in allowed:
             raise ValueError(
                 f"LCDNet {field} must be one of {', '.join(map(repr, allowed))}, got "
                 f"{getattr(network, field)!r}"
             )
-    sizes = network.msfm_kernels
-    if len(sizes) != 2 or not all(isinstance(size, int) and size % 2 == 1 for size in sizes):
-        raise ValueError(f"LCDNet msfm_kernels must be two odd sizes, got {sizes!r}")
+    check_lists(network, 2, "msfm_kernels")
+    if not all(size % 2 for size in network.msfm_kernels):
+        raise ValueError(f"LCDNet msfm_kernels must be two odd sizes, got {network.msfm_kernels!r}")
     if network.width // 2 % network.msfm_groups:
         raise ValueError(
             f"LCDNet msfm_groups {network.msfm_groups} does not divide half of the width "

@@ -20,7 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import Conv, check_fields, check_image
+from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
 from lcdnet_jax.ops.precision import at_least_float32
 
 _TAPS = 9
@@ -46,7 +46,7 @@ class SADNet(nn.Module):
     is mirrored up to a multiple of 8 and the result is cropped back. Output = input + residual.
 
     Attributes:
-        channels: Channels of the image, 1 or 3.
+        channels: Channels of the image, 1 or 3 in the paper.
         width: Channels at full resolution.
         offset_width: Channels of the feature maps from which offsets are predicted.
         groups: Offset groups; each moves ``width * scale / groups`` channels together.
@@ -89,11 +89,7 @@ class SADNet(nn.Module):
                 f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "
                 f"multiple of {self.groups} or groups={_largest_divisor(self.width, self.groups)}"
             )
-        rates = self.dilations
-        if len(rates) != 4 or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
-            raise ValueError(
-                f"SADNet dilations must be four integers of at least 1, got {self.dilations!r}"
-            )
+        check_lists(self, 4, "dilations")
         for field in (
             "use_rsab",
             "use_offset_transfer",
@@ -122,7 +118,7 @@ class SADNet(nn.Module):
         for scale in (1, 2, 3, 4):
             if scale > 1:
                 down = Down(widths[scale - 1], dtype=self.dtype, name=f"down{scale - 1}")
-                feature = _lrelu(down(feature))
+                feature = lrelu(down(feature))
             block = ResBlock(widths[scale - 1], dtype=self.dtype, name=f"res{scale}")
             feature = block(feature)
             skips.append(feature)
@@ -205,7 +201,7 @@ class ResBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         if x.shape[-1] != self.features:
             x = _conv(self.features, 1, dtype=self.dtype, name="conv0")(x)
-        y = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="conv1")(x))
+        y = lrelu(_conv(self.features, 3, dtype=self.dtype, name="conv1")(x))
         return x + _conv(self.features, 3, dtype=self.dtype, name="conv2")(y)
 
 
@@ -220,7 +216,7 @@ class Context(nn.Module):
         channels = x.shape[-1]
         reduced = _conv(channels // 4, 1, dtype=self.dtype, name="conv0")(x)
         branches = [
-            _lrelu(_conv(channels // 4, 3, rate, dtype=self.dtype, name=f"conv{i}")(reduced))
+            lrelu(_conv(channels // 4, 3, rate, dtype=self.dtype, name=f"conv{i}")(reduced))
             for i, rate in enumerate(self.dilations, start=1)
         ]
         fused = _conv(channels, 1, dtype=self.dtype, name="fusion")(jnp.concatenate(branches, -1))
@@ -238,11 +234,11 @@ class OffsetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, coarser: Array | None) -> Array:
-        f = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv1")(x))
+        f = lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv1")(x))
         if coarser is not None:
             f = jnp.concatenate([f, 2 * ops.upsample2x(coarser)], axis=-1)
-            f = _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv2")(f))
-        return _lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv3")(f))
+            f = lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv2")(f))
+        return lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv3")(f))
 
 
 class RSAB(nn.Module):
@@ -258,7 +254,7 @@ class RSAB(nn.Module):
         deform = DeformConv(
             self.groups, self.zero_init_offsets, self.low_memory, dtype=self.dtype, name="dcnpack"
         )
-        y = _lrelu(deform(x, offset_feature))
+        y = lrelu(deform(x, offset_feature))
         return x + _conv(x.shape[-1], 3, dtype=self.dtype, name="conv1")(y)
 
 
@@ -330,10 +326,6 @@ def _conv(
 ) -> Conv:
     """Zero-padded convolution with bias, Xavier start as in the official code."""
     return Conv(features, size, dilation, kernel_init=kernel_init, dtype=dtype, name=name)
-
-
-def _lrelu(x: Array) -> Array:
-    return nn.leaky_relu(x, negative_slope=0.2)
 
 
 def _row(bias: Array, dtype: DTypeLike) -> Array:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import pathlib
 import threading
 import time
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from lcdnet_jax import image_io
+from lcdnet_jax import files, image_io
 
 
 class ReportError(RuntimeError):
@@ -265,9 +264,7 @@ def _cut_after(path: pathlib.Path, step: int) -> None:
             continue  # half a line, written when the run was cut off
     new = "".join(f"{line}\n" for line in kept)
     if new != old:
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(new)
-        os.replace(temporary, path)
+        files.write(path, new.encode(), force=True)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Ending a run in good order when Ctrl-C or SIGTERM comes, on one host or on several."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -85,13 +87,13 @@ def listening(parallel: Parallel) -> Iterator[Stop]:
 
     def restore() -> None:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None is one that was not set in Python, which cannot set it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def handle(number: int, frame: Any) -> None:
         stop.received = number
         restore()
-        with contextlib.suppress(OSError):  # nobody may be there to read it
-            print("stopping after this step, then saving; once more to stop at once", flush=True)
+        _say("stopping after this step, then saving; once more to stop at once")
 
     for number in previous:
         signal.signal(number, handle)
@@ -99,3 +101,14 @@ def listening(parallel: Parallel) -> Iterator[Stop]:
         yield stop
     finally:
         restore()
+
+
+def _say(text: str) -> None:
+    """Prints a line in the middle of anything, a print too, which must not be entered twice."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # nobody may be there to read it
+        try:
+            descriptor = sys.stdout.fileno()
+        except (AttributeError, OSError, ValueError):  # no file: a notebook's, say
+            print(text, flush=True)
+        else:
+            os.write(descriptor, f"{text}\n".encode())

@@ -1,7 +1,9 @@
 """DND: crops from files of the official structure, the submission, and eval.py around them."""
 
 import builtins
+import errno
 import json
+import os
 import re
 
 import jax
@@ -102,6 +104,26 @@ def test_submission(tmp_path, images):
         np.testing.assert_array_equal(crop, np.clip(wanted, 0, 1).astype(np.float32))
     assert written[0].min() == 0
     assert written[0].max() == 1
+
+
+def test_submissions_do_not_mix(tmp_path, images):
+    dnd.check_folder(tmp_path)
+    dnd.write(tmp_path, 1, images[:1])
+    dnd.write(tmp_path, 1, images[:1])
+    for begin in (dnd.check_folder, lambda folder: dnd.write(folder, 0, images[:1])):
+        with pytest.raises(ImageError, match=r"holds a submission already \(0002.mat\).*; move"):
+            begin(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["0002.mat"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, images, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write .*0001.mat: No space left on device"):
+        dnd.write(tmp_path, 0, images[:1])
+    assert not list(tmp_path.iterdir())
 
 
 def test_refusals(tmp_path, root, images):
