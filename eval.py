@@ -291,6 +291,7 @@ def _name(kind: str, path: str) -> str:
 def _submit(restorer: Restorer, benchmark: DND, folder: pathlib.Path) -> None:
     """Restores all crops of DND and writes what its server takes."""
     folder.mkdir(parents=True, exist_ok=True)
+    dnd.check_folder(folder)
     for i in range(len(benchmark)):
         path = dnd.write(folder, i, [restorer(crop) for crop in benchmark.crops(i)])
         print(f"DND: image {i + 1} of {len(benchmark)}, {path.name}", flush=True)
