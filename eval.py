@@ -234,6 +234,7 @@ def evaluate() -> None:
                     "input_psnr": summary.input_psnr,
                     **summary.extra,
                     "n": summary.n,
+                    "weights": cards.identity(card),
                 }
             )
             _print_row(rows[-1], header=len(rows) == 1, width=width)

@@ -197,6 +197,13 @@ def check(stored: Any, where: str) -> Card:
     return cast(Card, stored)
 
 
+def identity(card: Card) -> str:
+    """Which weights a card is of, in words: network, step, and where they come from."""
+    origin = [file["sha256"][:12] for file in card["origin"]]
+    raw = [] if card["averaged"] else ["raw"]
+    return ", ".join([card["network"], f"step {card['step']}", *origin, *raw])
+
+
 def are_scores(rows: Any) -> bool:
     """Whether these can be the ``metrics`` of a card."""
     return isinstance(rows, list) and all(map(_scores, rows))

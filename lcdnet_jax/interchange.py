@@ -223,8 +223,9 @@ def export_params(
         The card that was written.
 
     Raises:
-        CheckpointError, ValueError, OSError, ImportError: As :func:`load`; also for an output that
-            may not be replaced or cannot be written. Then everything is as it was.
+        CheckpointError, ValueError, OSError, ImportError: As :func:`load`; also for metrics of
+            other weights, and an output that may not be replaced or cannot be written. Then
+            everything is as it was.
     """
     output = pathlib.Path(os.path.realpath(output))
     _check_free_directory(output, force)
@@ -274,6 +275,8 @@ def save_safetensors(
 def scores(results: Path) -> list[dict[str, Any]]:
     """The results of ``eval.py`` as ``metrics`` of a card.
 
+    Each says in "weights" which they are of; whoever writes the card compares and drops that.
+
     Args:
         results: Its ``results.json``.
 
@@ -289,12 +292,27 @@ def scores(results: Path) -> list[dict[str, Any]]:
         ) from error
     try:
         metrics = [_metric(row) for row in json.loads(text)]
-        good = bool(metrics) and cards.are_scores(metrics)
+        good = bool(metrics) and cards.are_scores([_without_weights(row) for row in metrics])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         good = False
     if not good:
         raise ValueError(f"{results} holds no scores; give the results.json of eval.py")
     return metrics
+
+
+def _of_these(described: Card, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores without "weights", which must be these; results of older versions have none."""
+    own = cards.identity(described)
+    if row.get("weights", own) != own:
+        raise ValueError(
+            f"the scores are of other weights ({row['weights']}) than these ({own}); score these "
+            "by eval.py"
+        )
+    return _without_weights(row)
+
+
+def _without_weights(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in row.items() if field != "weights"}
 
 
 def _metric(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,7 +383,7 @@ def _weights(
     if notes is not None:
         described["notes"] = notes
     if metrics is not None:
-        described["metrics"] = [dict(row) for row in metrics]
+        described["metrics"] = [_of_these(described, row) for row in metrics]
     return Weights(module, stored, cards.check(described, "the card to write"))
 
 

@@ -261,7 +261,17 @@ class TestEval:
         assert run(*command, "--output", tmp_path / "first") is None
         out = capsys.readouterr().out
         rows = results(tmp_path / "first")
-        keys = ["dataset", "sigma", "protocol", "mode", "psnr", "ssim", "input_psnr", "n"]
+        keys = [
+            "dataset",
+            "sigma",
+            "protocol",
+            "mode",
+            "psnr",
+            "ssim",
+            "input_psnr",
+            "n",
+            "weights",
+        ]
         assert [list(row) for row in rows] == [keys] * 5
         assert [(r["dataset"], r["sigma"], r["protocol"], r["n"]) for r in rows] == [
             ("kodim", 25.0, "float", 3),

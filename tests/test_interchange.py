@@ -395,7 +395,7 @@ class TestExport:
     def test_scores_of_eval(self, run, tmp_path):
         workdir, _ = run
         row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}
-        row |= {"ssim": None, "n": 3}
+        row |= {"ssim": None, "n": 3, "weights": cards.identity(interchange.card(workdir))}
         tiled = row | {"mode": "tiled 384/64", "sigma": None}
         (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
         metrics = interchange.scores(tmp_path / "results.json")
@@ -403,6 +403,11 @@ class TestExport:
         expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
         tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
         assert card["metrics"] == [expected, expected | tiled]
+        assert cards.identity(card) == row["weights"]  # scores of what was exported fit as well
+        others = [{**metrics[0], "weights": "dncnn, step 1"}]
+        with pytest.raises(ValueError, match=r"of other weights \(dncnn, step 1\) than these"):
+            interchange.export_params(workdir, tmp_path / "others", metrics=others)
+        assert not (tmp_path / "others").exists()
         for text in (
             "{",
             "[]",
