@@ -193,7 +193,8 @@ def restorer(tmp_path, monkeypatch):
     module = StandIn()
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     restorer = Restorer(module, variables)
-    loaded = module, variables, {"averaged": False}
+    card = {"network": "sadnet", "step": 1, "averaged": False, "origin": []}
+    loaded = module, variables, card
     monkeypatch.setattr(interchange, "load", lambda *_, **__: loaded)
     (tmp_path / "run").mkdir()
     config_lib.save(tiny.get_config(), tmp_path / "run" / "config.json")
