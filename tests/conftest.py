@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay
 
 # Many tests compile the same small programs, which takes most of their time. What one process has
-# compiled serves all of this session; its workers inherit the variable.
+# compiled serves this whole run of pytest; its workers inherit the variable.
 _FIRST = "LCDNET_JAX_COMPILED" not in os.environ
 if _FIRST:
     os.environ["LCDNET_JAX_COMPILED"] = tempfile.mkdtemp(prefix="lcdnet_jax-tests-")
