@@ -17,13 +17,13 @@ Files need PyTorch to be read; :func:`from_torch` takes a state dict as NumPy ar
 come from.
 """
 
+import dataclasses
 import functools
 import keyword
 import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -37,7 +37,7 @@ from lcdnet_jax import networks
 from lcdnet_jax.networks import vgg
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Layout:
     """How one network's PyTorch checkpoint differs from its Flax variables.
 
@@ -46,12 +46,14 @@ class _Layout:
         dead: Pattern of keys that some official checkpoints hold but never use.
         stacked: Pattern of Flax modules whose leaves hold several blocks, along their first axis.
         rename: PyTorch's path of a module from Flax's, both joined by dots.
+        former: As ``rename``, for names of earlier versions, which are still read.
     """
 
     transposed: str = r"(?!)"
     dead: str = r"(?!)"
     stacked: str = r"(?!)"
     rename: Callable[[str], str] = lambda path: path
+    former: Callable[[str], str] | None = None
 
 
 def _numbered(path: str) -> str:
@@ -60,10 +62,17 @@ def _numbered(path: str) -> str:
 
 
 def _sequential(path: str) -> str:
-    """DnCNN's one list (conv, ReLU, then conv, BatchNorm, ReLU again and again, conv)."""
+    """A list of DnCNN's kind (conv, ReLU, then conv, BatchNorm, ReLU again and again, conv)."""
     stack, layer, number = re.split(r"\.|_", path)
     place = 3 * int(number) - (layer == "conv")
     return f"{stack}.{stack}.{max(place, 0)}"
+
+
+def _buifd(path: str) -> str:
+    """BUIFD's two lists, as DnCNN's, and its convolutions after them."""
+    if path.startswith("fusion_"):
+        return path.replace("fusion_", "FinalFusionLayers.fusion_layers.")
+    return _sequential(path)
 
 
 def _attributes(path: str) -> str:
@@ -73,6 +82,7 @@ def _attributes(path: str) -> str:
 
 # Networks that are not here keep their names, and have nothing special.
 _LAYOUTS = {
+    "buifd": _Layout(rename=_buifd, former=lambda path: path),
     "dncnn": _Layout(rename=_sequential),
     "ikc": _Layout(stacked=r"sftmd\.blocks\b"),
     "kmsr": _Layout(stacked=r"resblock_layer\b"),
@@ -147,6 +157,10 @@ def converted(
     found, missing, misshaped = {}, [], []
     for path, leaf in wanted.items():
         keys = _torch_keys(path, leaf.shape, layout)
+        if layout.former and not given.keys() & set(keys):
+            former = dataclasses.replace(layout, rename=layout.former)
+            of_before = _torch_keys(path, leaf.shape, former)
+            keys = of_before if given.keys() & set(of_before) else keys
         blocks = []
         for key in keys:
             if key not in given:
