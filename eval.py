@@ -30,10 +30,10 @@ from input_pipeline import EvalDataset, create_eval_dataset, dnd
 from input_pipeline.dnd import DND
 from lcdnet_jax import (
     Restorer,
+    atomic_io,
     cards,
     checkpoints,
     degradations,
-    files,
     image_io,
     interchange,
     pretrained,
@@ -467,7 +467,7 @@ def _write(rows: list[dict[str, Any]], output: pathlib.Path) -> None:
     writer.writerows(rows)
     texts = {"results.json": json.dumps(plain, indent=2) + "\n", "results.csv": table.getvalue()}
     for name, text in texts.items():
-        files.write(output / name, text.encode(), force=True)
+        atomic_io.write(output / name, text.encode(), force=True)
 
 
 def _saved(scored: Iterator[Scored], folder: pathlib.Path) -> Iterator[Scored]:

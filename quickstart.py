@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from skimage.restoration import denoise_nl_means
 
 import input_pipeline
-from lcdnet_jax import Restorer, files, image_io, panels, protocols, training
+from lcdnet_jax import Restorer, atomic_io, image_io, protocols, training, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, Example, summarise
@@ -101,7 +101,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             file = output / version / f"{scored.name}.png"
             file.parent.mkdir(exist_ok=True)
             image_io.write(file, image_io.to_uint8(versions[version]))
-        strip = panels.draw_panel(
+        strip = visualization.draw_panel(
             [
                 (f"{scored.name}: clean", scored.clean),
                 (f"noisy, sigma {sigma:g}: {row['noisy_psnr']:.2f} dB", scored.degraded),
@@ -142,7 +142,7 @@ def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]
     finally:
         seconds = earlier + time.perf_counter() - begin
         with contextlib.suppress(OSError):  # a full disk: the training's own error says more
-            files.write(clock, f"{seconds:.1f}\n".encode(), force=True)
+            atomic_io.write(clock, f"{seconds:.1f}\n".encode(), force=True)
     return seconds
 
 

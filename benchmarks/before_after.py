@@ -10,7 +10,7 @@ import pathlib
 
 import numpy as np
 
-from lcdnet_jax import image_io, panels
+from lcdnet_jax import image_io, visualization
 
 _WIDTH = 300
 
@@ -31,7 +31,7 @@ def main() -> None:
             for folder in (arguments.before, arguments.after)
         )
         pictures = [(f"{path.name}, noisy", before), ("restored", after)]
-        strips.append(panels.draw_panel(pictures, clean=after, width=_WIDTH))
+        strips.append(visualization.draw_panel(pictures, clean=after, width=_WIDTH))
     height = max(len(strip) for strip in strips)
     padded = [np.pad(s, ((0, height - len(s)), (0, 0), (0, 0)), mode="edge") for s in strips]
     image_io.write(arguments.output, np.concatenate(padded, axis=1), quality=75)

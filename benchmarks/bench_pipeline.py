@@ -31,8 +31,7 @@ import numpy as np
 import input_pipeline
 from benchmarks import Result, against, run_cases, significant
 from configs import default
-from lcdnet_jax import image_io
-from lcdnet_jax.training import device_data
+from lcdnet_jax import image_io, resident_images
 
 
 def main() -> None:
@@ -146,10 +145,12 @@ def _loader(folder: str, options: argparse.Namespace, sigma: float | None) -> Ma
     return rates
 
 
-def _drawn_per_second(resident: device_data.ResidentImages, options: argparse.Namespace) -> float:
+def _drawn_per_second(
+    resident: resident_images.ResidentImages, options: argparse.Namespace
+) -> float:
     draw = jax.jit(
         functools.partial(
-            device_data.draw, seed=0, crop=options.crop, augment=True, batch_size=options.batch
+            resident_images.draw, seed=0, crop=options.crop, augment=True, batch_size=options.batch
         )
     )
     images = jax.device_put(resident, jax.devices()[0])

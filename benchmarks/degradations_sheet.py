@@ -16,7 +16,7 @@ import numpy as np
 import skimage.data
 from jax import Array
 
-from lcdnet_jax import degradations, image_io, metrics, panels
+from lcdnet_jax import degradations, image_io, metrics, visualization
 
 _SEED, _COLUMNS, _WIDTH = 4, 7, 176
 
@@ -76,7 +76,7 @@ def main() -> None:
             caption += f": {float(metrics.psnr(degraded, clean)[0]):.1f} dB"
         pictures.append((caption, np.asarray(degraded[0])))
     rows = [pictures[i : i + _COLUMNS] for i in range(0, len(pictures), _COLUMNS)]
-    strips = [panels.draw_panel(row, clean=photo, width=_WIDTH) for row in rows]
+    strips = [visualization.draw_panel(row, clean=photo, width=_WIDTH) for row in rows]
     image_io.write(output, np.concatenate(strips), quality=75)
 
 

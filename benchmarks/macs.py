@@ -5,7 +5,7 @@ convolutions and matrix products, without biases, activations and interpolation.
 
     python -m benchmarks.macs
 
-prints what ``lcdnet_jax/costs.py`` holds. Tracing LCDNet takes its time.
+prints what ``lcdnet_jax/networks/costs.py`` holds. Tracing LCDNet takes its time.
 """
 
 import math

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 import skimage.data
 
-from lcdnet_jax import Restorer, image_io, panels, protocols
+from lcdnet_jax import Restorer, image_io, protocols, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator
 
@@ -44,7 +44,7 @@ def main() -> None:
             (f"{config.network.name}: {scored.psnr:.2f} dB", scored.restored),
             ("clean", scored.clean),
         ]
-        strips.append(panels.draw_panel(pictures, clean=clean, width=_WIDTH))
+        strips.append(visualization.draw_panel(pictures, clean=clean, width=_WIDTH))
     image_io.write(arguments.output, np.concatenate(strips), quality=80)
 
 

@@ -5,11 +5,11 @@ from ml_collections import ConfigDict
 
 from input_pipeline.decoded import Decoded, check_crop
 from input_pipeline.examples import Source, channels_on_disk, clean_channels
-from lcdnet_jax.training.device_data import ROW_PIXELS, ResidentImages
+from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
 
 class DeviceDataset:
-    """All images of a source, decoded; ``lcdnet_jax.training.device_data.draw`` makes batches.
+    """All images of a source, decoded; ``lcdnet_jax.resident_images.draw`` makes batches.
 
     With ``config.data.on_bad_image`` "replace" others stand in the places of images that cannot be
     decoded, always the same ones; what is drawn elsewhere stays as it would have been.

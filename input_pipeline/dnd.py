@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline.examples import first
-from lcdnet_jax import files
+from lcdnet_jax import atomic_io
 from lcdnet_jax.image_io import ImageError
 
 SERVER = "https://noise.visinf.tu-darmstadt.de"
@@ -138,7 +138,7 @@ def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> p
     content = io.BytesIO()
     scipy.io.savemat(content, {"Idenoised": cell, "israw": False, "eval_version": "1.0"})
     path = folder / f"{index + 1:04d}.mat"
-    files.write(path, content.getvalue(), force=True)
+    atomic_io.write(path, content.getvalue(), force=True)
     return path
 
 

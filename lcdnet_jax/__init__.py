@@ -24,13 +24,13 @@ if TYPE_CHECKING:
         metrics,
         networks,
         ops,
-        panels,
         perceptual,
         pretrained,
         protocols,
         sfm,
         spectra,
         training,
+        visualization,
     )
     from lcdnet_jax.inference import Restorer
 

@@ -47,7 +47,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import manifest, networks, processes
+from lcdnet_jax import manifest, multihost, networks
 
 Tree = Any
 T = TypeVar("T")
@@ -228,7 +228,7 @@ class Checkpoints:
             restored = self._read(where, items, names)
         except Exception as error:  # Orbax raises bare Exceptions for damaged files
             failure = error
-        if processes.all_succeeded(failure is None):
+        if multihost.all_succeeded(failure is None):
             if not verified:
                 logging.warning(
                     "%s has no manifest, as checkpoints of older versions: damage would go "
@@ -391,7 +391,7 @@ class Checkpoints:
             action()
         except Exception as error:  # Orbax wraps a full disk in several kinds
             failure = error
-        if processes.all_succeeded(failure is None):
+        if multihost.all_succeeded(failure is None):
             return
         if jax.process_index() == 0 and failure is not None:  # else it may still be written
             self._remove(f"saving-{step}*")
@@ -512,7 +512,7 @@ def _unused(path: pathlib.Path) -> pathlib.Path:
 
 
 def _in_first(action: Callable[[], T]) -> T:
-    return processes.in_first(action, CheckpointError, DamagedCheckpointError)
+    return multihost.in_first(action, CheckpointError, DamagedCheckpointError)
 
 
 def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:

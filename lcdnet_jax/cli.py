@@ -391,7 +391,7 @@ def _list_pretrained() -> None:
 
 def _list_networks() -> None:
     from lcdnet_jax import networks
-    from lcdnet_jax.costs import COSTS
+    from lcdnet_jax.networks.costs import COSTS
 
     rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
     for name in networks.available():

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, files, losses, networks, sfm
+from lcdnet_jax import atomic_io, degradations, losses, networks, sfm
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -765,7 +765,7 @@ def scale(config: ConfigDict) -> int:
 def save(config: ConfigDict, path: pathlib.Path) -> None:
     """Writes a configuration as JSON, all or nothing."""
     text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-    files.write(path, text.encode(), force=True)
+    atomic_io.write(path, text.encode(), force=True)
 
 
 # All that a configuration of converted weights holds.

@@ -31,7 +31,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import files, run_exported
+from lcdnet_jax import atomic_io, run_exported
 from lcdnet_jax._version import __version__
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -133,13 +133,13 @@ def write(
 
     Raises:
         ExportError, ImportError: As :func:`export_program`.
-        TargetError, OSError: As :func:`lcdnet_jax.files.check`, before the network is exported, and
-            :func:`lcdnet_jax.files.write`.
+        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check`, before the network is exported, and
+            :func:`lcdnet_jax.atomic_io.write`.
     """
-    files.check(path, force=force)
+    atomic_io.check(path, force=force)
     data = export_program(module, variables, sizes=sizes, platforms=platforms, about=about)
-    files.make_folder(path)
-    files.write(path, data, force=force)
+    atomic_io.make_folder(path)
+    atomic_io.write(path, data, force=force)
     return _card(data)
 
 
@@ -181,14 +181,14 @@ def write_saved_model(
     """
     path = pathlib.Path(os.path.realpath(path))
     _check_free(path, force)
-    files.check_folder(path)
+    atomic_io.check_folder(path)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
     device = _device(platforms)
     tf, jax2tf = _tensorflow()
     apply, card = _prepare(module, variables, sizes, platforms, about)
     card["format"] = "TensorFlow SavedModel"
-    with files.replacing_directory(path, force=force) as made:
+    with atomic_io.replacing_directory(path, force=force) as made:
         _save(tf, jax2tf, made, apply, card)
         loaded = tf.saved_model.load(str(made))
 
@@ -480,7 +480,7 @@ def _save(
 
 
 def _check_free(path: pathlib.Path, force: bool) -> None:
-    files.check_directory(
+    atomic_io.check_directory(
         path,
         force=force,
         marks=("saved_model.pb", "card.json"),

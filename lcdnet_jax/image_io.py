@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from lcdnet_jax import files
+from lcdnet_jax import atomic_io
 
 # MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
@@ -281,8 +281,8 @@ def write(
     except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
     try:
-        files.write(path, data, force=force)
-    except (files.TargetError, OSError) as error:
+        atomic_io.write(path, data, force=force)
+    except (atomic_io.TargetError, OSError) as error:
         raise ImageError(str(error)) from error
 
 

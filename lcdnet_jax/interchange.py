@@ -30,7 +30,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from lcdnet_jax import cards, checkpoints, convert, files, networks, protocols
+from lcdnet_jax import atomic_io, cards, checkpoints, convert, networks, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.cards import Card, CardError
 from lcdnet_jax.checkpoints import CheckpointError
@@ -229,9 +229,9 @@ def export_params(
     """
     output = pathlib.Path(os.path.realpath(output))
     _check_free_directory(output, force)
-    files.check_folder(output)
+    atomic_io.check_folder(output)
     _, variables, described = _weights(source, how, licence, notes, metrics, dtype)
-    with files.replacing_directory(output, force=force) as made:
+    with atomic_io.replacing_directory(output, force=force) as made:
         made.mkdir()
         config_lib.save(_network_alone(described), made / "config.json")
         cards.write(described, made)
@@ -562,7 +562,7 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str
 
 
 def _check_free_directory(output: pathlib.Path, force: bool) -> None:
-    files.check_directory(
+    atomic_io.check_directory(
         output, force=force, marks=(cards.NAME,), others=_CONTENT, what="conversion"
     )
 
@@ -681,12 +681,12 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
 def _check_free_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
     """The file to write; ValueError or OSError if it may or can not be."""
     path = pathlib.Path(os.path.realpath(file))
-    files.check(path, force=force)
+    atomic_io.check(path, force=force)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}; rename it")
     return path
 
 
 def _write_file(path: pathlib.Path, data: bytes, force: bool) -> None:
-    files.make_folder(path)
-    files.write(path, data, force=force)
+    atomic_io.make_folder(path)
+    atomic_io.write(path, data, force=force)

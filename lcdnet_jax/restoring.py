@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import jax
 import numpy as np
 
-from lcdnet_jax import files, image_io, metrics
+from lcdnet_jax import atomic_io, image_io, metrics
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import Restorer
 
@@ -314,7 +314,7 @@ def _restore(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
         expected = _written_shape(image, job.target, getattr(restorer.module, "scale", 1))
         _check_alike(expected, _without_alpha(reference).shape, str(job.reference))
     try:
-        files.make_folder(job.target)
+        atomic_io.make_folder(job.target)
     except OSError as error:
         raise _refused(error) from error
     try:

@@ -51,7 +51,7 @@ from PIL import Image
 
 import input_pipeline
 from configs import sadnet_ablation, sadnet_quickstart
-from lcdnet_jax import Restorer, panels, protocols, training
+from lcdnet_jax import Restorer, protocols, training, visualization
 from lcdnet_jax.checkpoints import silence_orbax
 from lcdnet_jax.evaluation import Evaluator, summarise
 
@@ -219,7 +219,9 @@ photo = next(iter(input_pipeline.create_eval_dataset({"source": "photos", "split
 noisy = evaluator.degrade(photo["clean"], photo["name"], sigma=config.degradation.sigma_max)
 restorer = Restorer.from_checkpoint(runs / f"full_{budget['seeds'][0]}")
 sampling = restorer.module.sampling(restorer.variables, noisy[None])
-picture = panels.draw_sampling(noisy, sampling, points=panels.choose_points(photo["clean"]))
+picture = visualization.draw_sampling(
+    noisy, sampling, points=visualization.choose_points(photo["clean"])
+)
 display(Image.fromarray(picture))
 
 # %% [markdown]

@@ -21,8 +21,8 @@ from PIL import Image, ImageCms
 from benchmarks import macs
 from lcdnet_jax import (
     Restorer,
+    atomic_io,
     cli,
-    files,
     image_io,
     inference,
     interchange,
@@ -32,7 +32,7 @@ from lcdnet_jax import (
     restoring,
     run_exported,
 )
-from lcdnet_jax.costs import COSTS
+from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
 
 
@@ -371,7 +371,7 @@ class TestFailures:
         """The kernel refuses to write beyond 1000 bytes."""
         for name in ("in/a.png", "in/b.png", "out/b.png"):
             put(place / name)
-        write = files.write
+        write = atomic_io.write
 
         def limited(*arguments, **options):
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -381,7 +381,7 @@ class TestFailures:
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-        monkeypatch.setattr(files, "write", limited)
+        monkeypatch.setattr(atomic_io, "write", limited)
         message = error_of("in", "-o", "out", "--force")
         assert message.startswith("2 of 2 images failed:\n  cannot write out/a.png: File too large")
         assert contents(place / "out") == {"b.png": (place / "in" / "b.png").read_bytes()}
@@ -432,7 +432,7 @@ class TestFailures:
         for name in ("in/a.png", "in/b.png"):
             put(place / name)
         monkeypatch.setattr(Restorer, "__call__", None)
-        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(atomic_io.tempfile, "TemporaryFile", refuse)
         lines = error_of("in", "-o", "out").split("\n")
         assert lines[0].startswith(f"{tried} of 2 images failed")
         assert lines[1] == (

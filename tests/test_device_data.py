@@ -16,13 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import input_pipeline
 from configs import default
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, resident_images
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.training import device_data
-from lcdnet_jax.training.device_data import ROW_PIXELS, ResidentImages
+from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
-draw = jax.jit(device_data.draw, static_argnames=("crop", "augment", "batch_size"))
-draws = jax.jit(device_data.draws, static_argnames=("augment", "batch_size"), static_argnums=0)
+draw = jax.jit(resident_images.draw, static_argnames=("crop", "augment", "batch_size"))
+draws = jax.jit(resident_images.draws, static_argnames=("augment", "batch_size"), static_argnums=0)
 STANDARD = {"seed": 3, "crop": 8, "augment": True, "batch_size": 16}
 
 
@@ -135,8 +134,8 @@ def test_no_random_number_is_drawn_twice():
 
 def test_no_key_is_one_of_the_degradations():
     """prepare() folds the step into the key of the seed; the streams here are above all steps."""
-    assert min(device_data._ORDER, device_data._PLACE) >= 2**31
-    assert device_data._ORDER != device_data._PLACE
+    assert min(resident_images._ORDER, resident_images._PLACE) >= 2**31
+    assert resident_images._ORDER != resident_images._PLACE
 
 
 def test_same_distribution_as_the_host(tmp_path):
@@ -192,7 +191,7 @@ def test_resume_and_scan_agree(images):
     """A step is independent of those before, and of how it is traced."""
 
     def advance(carry, step):
-        return carry, device_data.draw(images, step, **STANDARD)["clean"]
+        return carry, resident_images.draw(images, step, **STANDARD)["clean"]
 
     _, scanned = jax.jit(lambda: jax.lax.scan(advance, None, jnp.arange(3, 6)))()
     for k, step in enumerate((3, 4, 5)):
@@ -212,7 +211,7 @@ def constrained(sharding):
     """Draws with the batch placed so."""
 
     def program(images, step):
-        batch = device_data.draw(images, step, **STANDARD)
+        batch = resident_images.draw(images, step, **STANDARD)
         return jax.lax.with_sharding_constraint(batch, sharding)
 
     return jax.jit(program)
@@ -256,7 +255,7 @@ def test_no_device_talks_to_another(images, mesh):
 def test_pmap_draws_the_same(images):
     def part(images, step):
         first = jax.lax.axis_index("data") * 2
-        return device_data.draw(images, step, **STANDARD, first=first, count=2)
+        return resident_images.draw(images, step, **STANDARD, first=first, count=2)
 
     parts = jax.pmap(part, axis_name="data", in_axes=(None, 0))(images, jnp.full(8, 5))
     wanted = draw(images, 5, **STANDARD)
@@ -305,9 +304,9 @@ def test_wrong_arrays_are_refused(arrays, options, message):
 
 def test_too_large_a_crop_is_refused():
     images = ResidentImages.from_arrays([GREY, GREY[:4]])
-    jax.eval_shape(functools.partial(device_data.draw, **STANDARD | {"crop": 9}), images, 0)
+    jax.eval_shape(functools.partial(resident_images.draw, **STANDARD | {"crop": 9}), images, 0)
     with pytest.raises(ValueError, match=r"crop 10 is larger than every image.*use at most 9"):
-        device_data.draw(images, 0, **STANDARD | {"crop": 10})
+        resident_images.draw(images, 0, **STANDARD | {"crop": 10})
 
 
 # From the input pipeline

@@ -23,10 +23,10 @@ from lcdnet_jax import (
     inference,
     interchange,
     networks,
-    panels,
     perceptual,
     pretrained,
     training,
+    visualization,
 )
 from lcdnet_jax.evaluation import Evaluator
 
@@ -571,7 +571,9 @@ class TestQuickstart:
         assert versions["noisy"].min() < 0  # the protocol "float"
 
     def test_panel_and_checkpoint(self, output):
-        blank = panels.draw_panel([("", np.zeros((20, 24, 3)))] * 4, clean=np.zeros((20, 24, 3)))
+        blank = visualization.draw_panel(
+            [("", np.zeros((20, 24, 3)))] * 4, clean=np.zeros((20, 24, 3))
+        )
         panel = image_io.read(output / "panel.png")
         assert panel.dtype == np.uint8
         assert panel.shape[1:] == blank.shape[1:]

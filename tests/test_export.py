@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from lcdnet_jax import export, networks, ops, run_exported
-from lcdnet_jax.files import TargetError
+from lcdnet_jax.atomic_io import TargetError
 
 pytest.importorskip("flatbuffers")
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from lcdnet_jax import files
-from lcdnet_jax.files import TargetError
+from lcdnet_jax import atomic_io
+from lcdnet_jax.atomic_io import TargetError
 
 
 @pytest.fixture(params=[True, False], ids=["links", "no-links"])
@@ -24,15 +24,15 @@ def links(request, monkeypatch):
 
 def test_files(tmp_path, links):
     path = tmp_path / "a"
-    files.write(path, b"1", force=False)
+    atomic_io.write(path, b"1", force=False)
     with pytest.raises(TargetError, match=r"a exists; choose another name, or --force"):
-        files.write(path, b"2", force=False)
+        atomic_io.write(path, b"2", force=False)
     assert path.read_bytes() == b"1"
-    files.write(path, b"2", force=True)
+    atomic_io.write(path, b"2", force=True)
     assert path.read_bytes() == b"2"
     (tmp_path / "b").symlink_to("nowhere")
     with pytest.raises(TargetError, match="b exists"):
-        files.write(tmp_path / "b", b"3", force=False)
+        atomic_io.write(tmp_path / "b", b"3", force=False)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
@@ -41,7 +41,7 @@ def test_one_of_many_wins(tmp_path, links):
 
     def write(number):
         try:
-            files.write(tmp_path / "a", b"%d" % number * 999, force=False)
+            atomic_io.write(tmp_path / "a", b"%d" % number * 999, force=False)
             won.append(number)
         except TargetError:
             pass
@@ -63,27 +63,27 @@ def test_a_failed_rename_leaves_no_empty_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match=r"cannot write .*a: Input/output error") as error:
-        files.write(tmp_path / "a", b"1", force=False)
+        atomic_io.write(tmp_path / "a", b"1", force=False)
     assert error.value.errno == errno.EIO
     assert os.listdir(tmp_path) == []
 
 
 def test_check(tmp_path):
     (tmp_path / "a").touch()
-    files.check(tmp_path / "new" / "er" / "b", force=False)
-    files.check(tmp_path / "a", force=True)
+    atomic_io.check(tmp_path / "new" / "er" / "b", force=False)
+    atomic_io.check(tmp_path / "a", force=True)
     with pytest.raises(TargetError, match="a exists"):
-        files.check(tmp_path / "a", force=False)
+        atomic_io.check(tmp_path / "a", force=False)
     with pytest.raises(TargetError, match="is a directory; give a file"):
-        files.check(tmp_path, force=True)
+        atomic_io.check(tmp_path, force=True)
     with pytest.raises(OSError, match=r"cannot write .*a/b/c: Not a directory; choose"):
-        files.check(tmp_path / "a" / "b" / "c", force=True)
+        atomic_io.check(tmp_path / "a" / "b" / "c", force=True)
     assert os.listdir(tmp_path) == ["a"]
 
 
 class TestDirectories:
     def make(self, path, meanwhile=lambda: None, *, force):
-        with files.replacing_directory(path, force=force) as made:
+        with atomic_io.replacing_directory(path, force=force) as made:
             made.mkdir()
             (made / "new").touch()
             meanwhile()
@@ -151,7 +151,7 @@ class TestDirectories:
     def test_what_may_be_replaced(self, tmp_path):
         def check(force):
             names = {"marks": ("card", "model"), "others": ("more",), "what": "export"}
-            files.check_directory(tmp_path / "a", force=force, **names)
+            atomic_io.check_directory(tmp_path / "a", force=force, **names)
 
         for make in (lambda: None, (tmp_path / "a").mkdir):
             make()

@@ -16,6 +16,7 @@ from lcdnet_jax import checkpoints, image_io, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.resident_images import ResidentImages, draw
 from lcdnet_jax.training import (
     NonFiniteLossError,
     create_state,
@@ -24,7 +25,6 @@ from lcdnet_jax.training import (
     replay,
     train_and_evaluate,
 )
-from lcdnet_jax.training.device_data import ResidentImages, draw
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program

@@ -20,7 +20,7 @@ from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, cards, checkpoints, convert, files, interchange, networks
+from lcdnet_jax import Restorer, atomic_io, cards, checkpoints, convert, interchange, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.cards import CardError
 from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError
@@ -484,7 +484,7 @@ class TestOutput:
         with pytest.raises(CheckpointError, match=r"write the checkpoint .*: .*No space left") as e:
             interchange.export_params(weights, tmp_path / "out", force=force, notes="new")
         assert "\n" not in str(e.value)
-        monkeypatch.setattr(files.os, "fsync", full)
+        monkeypatch.setattr(atomic_io.os, "fsync", full)
         with pytest.raises(OSError, match=r"cannot write .*: No space left on device; choose a"):
             interchange.save_safetensors(
                 weights, tmp_path / "out.safetensors", force=force, notes="new"

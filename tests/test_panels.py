@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import image_io
-from lcdnet_jax.panels import choose_points, draw_panel, draw_sampling
+from lcdnet_jax.visualization import choose_points, draw_panel, draw_sampling
 
 MARGIN, TEXT = 8, 16
 LOW, MIDDLE, HIGH = (35, 20, 130), (225, 50, 90), (255, 235, 70)

@@ -16,7 +16,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.networks import lcdnet
-from lcdnet_jax.training.device_data import ResidentImages
+from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.state import abstract_state

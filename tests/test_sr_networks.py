@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import macs
 from lcdnet_jax import Restorer, convert, networks
-from lcdnet_jax.costs import COSTS
 from lcdnet_jax.networks import _blocks
+from lcdnet_jax.networks.costs import COSTS
 
 TINY = {
     "kmsr": {"channels": 1, "features": 4, "blocks": 2},

@@ -14,7 +14,7 @@ from test_entry_points import run
 
 import input_pipeline
 from configs import sr_small
-from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, panels, protocols
+from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, protocols, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.evaluation import Evaluator
@@ -384,7 +384,7 @@ def test_scores_of_synthetic_images(rng):
     restored = np.rint(one.restored.clip(0, 1).astype(np.float64) * 255) / 255
     difference = ((restored - one.clean) @ weights)[2:-2, 2:-2]
     np.testing.assert_allclose(one.psnr, -10 * np.log10((difference**2).mean()), atol=1e-3)
-    assert panels.draw_panel([("small", low[0])], clean=rgb.clean, width=32).ndim == 3
+    assert visualization.draw_panel([("small", low[0])], clean=rgb.clean, width=32).ndim == 3
 
 
 def test_scores_of_pairs(rng):

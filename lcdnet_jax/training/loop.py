@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import processes
+from lcdnet_jax import multihost
 from lcdnet_jax.training import adversarial, signals
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
@@ -313,7 +313,7 @@ class _Loop:
                 evaluate(step, variables)
             except Exception as error:  # a damaged image, say: the steps made are not lost
                 failure = error
-        if processes.all_succeeded(failure is None):
+        if multihost.all_succeeded(failure is None):
             return
         self._save(step, state)
         self._checkpoints.finish(step)

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import panels, protocols
+from lcdnet_jax import protocols, visualization
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.training.reports import Reporter
@@ -81,4 +81,4 @@ def _panel(scored: Scored) -> np.ndarray:
         (f"restored {scored.psnr:.2f} dB", scored.restored),
         ("clean", scored.clean),
     ]
-    return panels.draw_panel(pictures, clean=scored.clean)
+    return visualization.draw_panel(pictures, clean=scored.clean)

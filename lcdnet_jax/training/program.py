@@ -7,7 +7,8 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from lcdnet_jax.training import device_data, objectives
+from lcdnet_jax import resident_images
+from lcdnet_jax.training import objectives
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import Metrics
@@ -50,7 +51,7 @@ def compile_program(
 
     def step_on_drawn(state: TrainState, images: Any) -> tuple[TrainState, Metrics]:
         count = config.batch_size if axis is None else config.batch_size // parallel.device_count
-        batch = device_data.draw(
+        batch = resident_images.draw(
             images,
             state.step,
             seed=config.seed,

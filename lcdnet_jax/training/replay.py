@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import image_io, metrics, panels
-from lcdnet_jax.training import adversarial, device_data, objectives
+from lcdnet_jax import image_io, metrics, resident_images, visualization
+from lcdnet_jax.training import adversarial, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
@@ -156,7 +156,7 @@ def _step_again(
 
     def see(given: Any, step: jax.Array) -> Any:
         if config.data.where == "device":
-            given = device_data.draw(
+            given = resident_images.draw(
                 given,
                 step,
                 seed=config.seed,
@@ -199,7 +199,7 @@ def _drawn(seen: Arrays, restored: np.ndarray) -> np.ndarray:
             (name, np.nan_to_num(picture[..., : clean.shape[-1]], posinf=1.0, neginf=0.0))
             for name, picture in (("input", degraded), ("output", image), ("target", clean))
         ]
-        rows.append(panels.draw_panel(shown, clean=shown[-1][1], width=192))
+        rows.append(visualization.draw_panel(shown, clean=shown[-1][1], width=192))
     return np.concatenate(rows)
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from lcdnet_jax import files, image_io
+from lcdnet_jax import atomic_io, image_io
 
 
 class ReportError(RuntimeError):
@@ -264,7 +264,7 @@ def _cut_after(path: pathlib.Path, step: int) -> None:
             continue  # half a line, written when the run was cut off
     new = "".join(f"{line}\n" for line in kept)
     if new != old:
-        files.write(path, new.encode(), force=True)
+        atomic_io.write(path, new.encode(), force=True)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import processes
+from lcdnet_jax import multihost
 from lcdnet_jax.training import adversarial
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.parallel import Parallel
@@ -21,7 +21,7 @@ from lcdnet_jax.training.state import Critic, TrainState, abstract_state, create
 
 def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Makes the directory, or checks that its run has the same configuration."""
-    processes.in_first(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
+    multihost.in_first(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
 
 
 def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -79,8 +79,8 @@ def check_hosts_agree(config: ConfigDict, data: Any) -> None:
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     if config.data.where == "device":
         mine.update(np.asarray(data.resident.table).tobytes())
-    first = processes.in_first(mine.hexdigest)
-    if not processes.all_succeeded(first == mine.hexdigest()):
+    first = multihost.in_first(mine.hexdigest)
+    if not multihost.all_succeeded(first == mine.hexdigest()):
         raise config_lib.ConfigError(
             "the processes of this run have other configurations, or other training images, than "
             "process 0; start all with the same command, on the same files"
