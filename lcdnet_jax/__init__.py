@@ -11,7 +11,6 @@ from lcdnet_jax._version import __version__
 
 if TYPE_CHECKING:
     from lcdnet_jax import (
-        alignment,
         cards,
         convert,
         degradations,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
         metrics,
         networks,
         ops,
-        perceptual,
         pretrained,
         protocols,
         sfm,
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
         visualization,
     )
     from lcdnet_jax.inference import Restorer
+    from lcdnet_jax.metrics import lpips, registration
 
 _SUBMODULES = (
     "alignment",

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import alignment, degradations, perceptual
+from lcdnet_jax import degradations
 from lcdnet_jax.inference import pad_to_bucket
+from lcdnet_jax.metrics import lpips, registration
 from lcdnet_jax.protocols import Protocol
 
 Example = Mapping[str, Any]
@@ -207,10 +208,10 @@ class Evaluator:
                 "differ in shape; a network must enlarge as often as images are made smaller"
             )
         scores = self._scores(restored, clean)
-        if self.protocol.lpips and perceptual.available():
+        if self.protocol.lpips and lpips.available():
             inner = (slice(self.protocol.border, -self.protocol.border or None),) * 2
             stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
-            scores["lpips"] = perceptual.lpips(stored[inner], clean[inner])
+            scores["lpips"] = lpips.lpips(stored[inner], clean[inner])
         return scores
 
     def _scores(self, restored: np.ndarray, clean: np.ndarray) -> dict[str, float]:
@@ -218,7 +219,7 @@ class Evaluator:
         images = [restored, clean]
         if self.protocol.aligned:
             stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
-            aligned, valid = alignment.align(stored, clean)
+            aligned, valid = registration.align(stored, clean)
             images = [aligned, clean, valid[..., None]]
         sizes = jnp.asarray([clean.shape[:2]], jnp.int32)
         a, b, *mask = (jnp.asarray(pad_to_bucket(x[None], self._bucket)) for x in images)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from lcdnet_jax import metrics, perceptual
+from lcdnet_jax import metrics
 from lcdnet_jax.degradations import NOISE_PROTOCOLS, SPECTRA
+from lcdnet_jax.metrics import lpips as lpips_lib
 
 # Luma of BT.601 in studio range, the Y of super-resolution and deraining papers: R, G, B, offset.
 _Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
@@ -103,7 +104,7 @@ class Protocol:
             channels += " rounded to 8 bits"
         further = "MAE; " if self.mae else ""
         if self.lpips:
-            further += "LPIPS (AlexNet); " if perceptual.available() else "LPIPS not installed; "
+            further += "LPIPS (AlexNet); " if lpips_lib.available() else "LPIPS not installed; "
         enlarged = "; input scored as enlarged by bicubic interpolation" if self.scale > 1 else ""
         return (
             f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; "

@@ -11,8 +11,10 @@ import pytest
 from scipy.ndimage import map_coordinates
 from skimage import data
 
-from lcdnet_jax import alignment, perceptual, protocols
+from lcdnet_jax import protocols
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.metrics import lpips as lpips_lib
+from lcdnet_jax.metrics import registration
 
 HEIGHT, WIDTH = 121, 128
 # The pixel (x, y) of the ground truth is at TRUE @ (x, y, 1) of the restored image.
@@ -67,7 +69,7 @@ def cubic(image, matrix):
 
 
 def test_the_homography_is_recovered(pair):
-    found = alignment.homography(*pair)
+    found = registration.homography(*pair)
     assert found.shape == (3, 3)
     assert found.dtype == np.float32
     distance = np.linalg.norm(places(found) - places(TRUE), axis=0)
@@ -76,13 +78,13 @@ def test_the_homography_is_recovered(pair):
     start = np.linalg.norm(places(np.eye(3)) - places(TRUE), axis=0)
     assert start.min() > 0.5  # there was something to find
     grey = [image.mean(axis=-1, keepdims=True) for image in pair]
-    distance = np.linalg.norm(places(alignment.homography(*grey)) - places(TRUE), axis=0)
+    distance = np.linalg.norm(places(registration.homography(*grey)) - places(TRUE), axis=0)
     assert distance.mean() < 0.1
 
 
 def test_aligned_images_agree(pair):
     restored, clean = pair
-    aligned, valid = alignment.align(restored, clean)
+    aligned, valid = registration.align(restored, clean)
     assert aligned.shape == clean.shape
     assert aligned.dtype == np.float32
     assert valid.shape == clean.shape[:2]
@@ -94,9 +96,9 @@ def test_aligned_images_agree(pair):
 def test_align_by_its_parts(pair):
     """The factor, the interpolation and the mask, each from its definition in float64."""
     restored, clean = (x.astype(np.float64) for x in pair)
-    aligned, valid = alignment.align(*pair)
+    aligned, valid = registration.align(*pair)
     scale = (restored * clean).sum() / (restored**2).sum()
-    matrix = alignment.homography(np.float32(scale * restored), pair[1])
+    matrix = registration.homography(np.float32(scale * restored), pair[1])
     columns, rows = places(matrix.astype(np.float64))
     inside = (np.rint(columns) >= 0) & (np.rint(columns) < WIDTH)
     inside &= (np.rint(rows) >= 0) & (np.rint(rows) < HEIGHT)
@@ -111,16 +113,16 @@ def test_align_by_its_parts(pair):
 
 def test_an_aligned_image_stays_as_it_is(pair):
     _, clean = pair
-    aligned, valid = alignment.align(clean, clean)
+    aligned, valid = registration.align(clean, clean)
     assert valid.all()
     np.testing.assert_allclose(aligned, clean, atol=1e-3)
     grey = clean[..., :1]
-    np.testing.assert_allclose(alignment.align(0.5 * grey, grey)[0], grey, atol=1e-3)
+    np.testing.assert_allclose(registration.align(0.5 * grey, grey)[0], grey, atol=1e-3)
 
 
 def test_the_inputs_are_left_alone(pair):
     copies = [image.copy() for image in pair]
-    alignment.align(*pair)
+    registration.align(*pair)
     for image, copy in zip(pair, copies, strict=True):
         np.testing.assert_array_equal(image, copy)
 
@@ -129,7 +131,7 @@ def test_the_inputs_are_left_alone(pair):
 def test_a_constant_image_has_no_place(pair, which):
     images = list(pair)
     images[which] = np.full_like(images[which], 0.5)
-    for function in (alignment.align, alignment.homography):
+    for function in (registration.align, registration.homography):
         with pytest.raises(ValueError, match=r"do not converge.*; look at .* protocol 'pairs'"):
             function(*images)
 
@@ -137,13 +139,13 @@ def test_a_constant_image_has_no_place(pair, which):
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
 def test_black_or_broken_images(pair, value):
     with pytest.raises(ValueError, match="is black, or holds NaN or infinite pixels; look at"):
-        alignment.align(np.full_like(pair[0], value), pair[1])
+        registration.align(np.full_like(pair[0], value), pair[1])
 
 
 def test_bad_shapes(pair):
     restored, clean = pair
     for a, b in ((restored[:-1], clean), (restored[..., :2], clean[..., :2]), (clean[0], clean[0])):
-        for function in (alignment.align, alignment.homography):
+        for function in (registration.align, registration.homography):
             with pytest.raises(ValueError, match=re.escape(f"got {a.shape} and {b.shape}; crop")):
                 function(a, b)
 
@@ -153,7 +155,7 @@ def test_protocol_realblur(pair):
     restored, clean = pair
     protocol = protocols.get("realblur")
     scores = Evaluator(protocol).score(restored, clean)
-    aligned, valid = alignment.align(np.asarray(protocol.stored(restored)), clean)
+    aligned, valid = registration.align(np.asarray(protocol.stored(restored)), clean)
     np.testing.assert_allclose(scores["psnr"], psnr(aligned[valid], clean[valid]), rtol=1e-5)
     assert scores["psnr"] > psnr(restored, clean) + 15
     assert 0.9 < scores["ssim"] < 1
@@ -180,29 +182,29 @@ class TestLPIPS:
         lpips.__spec__ = importlib.machinery.ModuleSpec("lpips", None)
         monkeypatch.setitem(sys.modules, "torch", torch)
         monkeypatch.setitem(sys.modules, "lpips", lpips)
-        perceptual._network.cache_clear()
+        lpips_lib._network.cache_clear()
         yield types.SimpleNamespace(module=lpips, made=made, seen=seen)
-        perceptual._network.cache_clear()
+        lpips_lib._network.cache_clear()
 
     def test_what_the_network_sees(self, package, rng):
         a, b = rng.random((2, 31, 35, 3))
-        assert perceptual.available()
-        np.testing.assert_allclose(perceptual.lpips(a, b), np.abs(a - b).mean(), rtol=1e-6)
+        assert lpips_lib.available()
+        np.testing.assert_allclose(lpips_lib.lpips(a, b), np.abs(a - b).mean(), rtol=1e-6)
         for image, seen in zip((b, a), package.seen[0], strict=True):
             assert seen.dtype == np.float32
             assert seen.flags.c_contiguous
             np.testing.assert_array_equal(seen, image.transpose(2, 0, 1)[None].astype(np.float32))
-        perceptual.lpips(a[..., :1], b[..., :1])
+        lpips_lib.lpips(a[..., :1], b[..., :1])
         for image, seen in zip((b, a), package.seen[1], strict=True):
             np.testing.assert_allclose(seen[0], np.repeat(image[None, ..., 0], 3, 0), rtol=1e-6)
         assert package.made == [{"net": "alex", "verbose": False}]  # once
 
     def test_not_installed(self, monkeypatch, package, rng):
         monkeypatch.setitem(sys.modules, "lpips", None)
-        assert not perceptual.available()
+        assert not lpips_lib.available()
         image = rng.random((31, 31, 3))
         with pytest.raises(ImportError, match=r'(?s)LPIPS needs PyTorch.*"lcdnet-jax\[torch\]"'):
-            perceptual.lpips(image, image)
+            lpips_lib.lpips(image, image)
 
     def test_no_weights(self, monkeypatch, package, rng):
         def unreachable(**options):
@@ -211,11 +213,11 @@ class TestLPIPS:
         monkeypatch.setattr(package.module, "LPIPS", unreachable)
         image = rng.random((31, 31, 3))
         with pytest.raises(OSError, match=r"weights of AlexNet, .*\(no route to host\); run it"):
-            perceptual.lpips(image, image)
+            lpips_lib.lpips(image, image)
 
     def test_bad_shapes(self, package, rng):
         image = rng.random((31, 35, 3))
         for a, b in ((image[:, :34], image), (image[:30], image[:30]), (image[..., :2],) * 2):
             with pytest.raises(ValueError, match=re.escape(f"got {a.shape} and {b.shape}; crop")):
-                perceptual.lpips(a, b)
+                lpips_lib.lpips(a, b)
         assert not package.seen

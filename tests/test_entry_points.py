@@ -23,12 +23,12 @@ from lcdnet_jax import (
     inference,
     interchange,
     networks,
-    perceptual,
     pretrained,
     training,
     visualization,
 )
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.metrics import lpips
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -371,7 +371,7 @@ class TestEval:
         assert message in error_of(*command, "--sigmas=5", "--output", tmp_path)
 
     def test_protocols_of_pairs(self, workdir, data, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(perceptual, "available", lambda: False)  # these are too small for it
+        monkeypatch.setattr(lpips, "available", lambda: False)  # these are too small for it
         command = ("eval.py", "--workdir", workdir, "--data", f"{data / 'pairs'},{data / 'kodim'}")
         assert run(*command, "--protocols=gopro,rain,dpdd,8bit", "--output", tmp_path) is None
         rows = {(row["dataset"], row["protocol"]): row for row in results(tmp_path)}

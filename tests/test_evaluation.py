@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from lcdnet_jax import alignment, degradations, perceptual, protocols
+from lcdnet_jax import degradations, protocols
 from lcdnet_jax.evaluation import Evaluator, Scored, Summary, summarise
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.metrics import lpips, registration
 
 
 def darker(image):
@@ -204,11 +205,11 @@ class TestFurtherScores:
             seen.append((restored, clean))
             return float(len(seen))
 
-        monkeypatch.setattr(perceptual, "lpips", distance)
-        monkeypatch.setattr(perceptual, "available", lambda: False)
+        monkeypatch.setattr(lpips, "lpips", distance)
+        monkeypatch.setattr(lpips, "available", lambda: False)
         without = evaluate(pairs, "dpdd", sigma=None)
         assert not seen
-        monkeypatch.setattr(perceptual, "available", lambda: True)
+        monkeypatch.setattr(lpips, "available", lambda: True)
         scored = evaluate(pairs, "dpdd", sigma=None)
         assert len(seen) == len(pairs)
         for i, (name, one) in enumerate(scored.items()):
@@ -226,8 +227,8 @@ class TestFurtherScores:
         assert set(summarise(without.values()).extra) == {"mae"}
 
     def test_lpips_without_the_border(self, pairs, monkeypatch):
-        monkeypatch.setattr(perceptual, "available", lambda: True)
-        monkeypatch.setattr(perceptual, "lpips", lambda restored, clean: restored.shape[0])
+        monkeypatch.setattr(lpips, "available", lambda: True)
+        monkeypatch.setattr(lpips, "lpips", lambda restored, clean: restored.shape[0])
         protocol = dataclasses.replace(protocols.get("dpdd"), border=2)
         clean = pairs[0]["clean"]
         assert Evaluator(protocol).score(clean, clean)["lpips"] == len(clean) - 4
@@ -242,7 +243,7 @@ class TestFurtherScores:
             valid[:, :2] = False
             return np.where(valid[..., None], restored * np.float32(1.5), np.float32(0)), valid
 
-        monkeypatch.setattr(alignment, "align", shift)
+        monkeypatch.setattr(registration, "align", shift)
         for one in evaluate(pairs, "realblur", sigma=None).values():
             assert not one.extra
             for image, score in ((one.restored, one.psnr), (one.degraded, one.input_psnr)):

@@ -1,0 +1,19 @@
+"""Image quality metrics."""
+
+from lcdnet_jax.metrics.quality import (
+    float32_pair,
+    mae,
+    psnr,
+    ssim,
+    ssim_3d,
+    ssim_uniform,
+)
+
+__all__ = [
+    "float32_pair",
+    "mae",
+    "psnr",
+    "ssim",
+    "ssim_3d",
+    "ssim_uniform",
+]
