@@ -1,0 +1,43 @@
+"""Reading and writing of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color."""
+
+from lcdnet_jax.image_io.codecs import (
+    IMAGE_SUFFIXES,
+    KINDS,
+    LUMA_WEIGHTS,
+    Header,
+    ImageError,
+    Metadata,
+    check_format,
+    convert_channels,
+    decode,
+    decode_header,
+    find_images,
+    read,
+    read_header,
+    read_with_metadata,
+    to_float,
+    to_uint8,
+    to_uint16,
+    write,
+)
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "KINDS",
+    "LUMA_WEIGHTS",
+    "Header",
+    "ImageError",
+    "Metadata",
+    "check_format",
+    "convert_channels",
+    "decode",
+    "decode_header",
+    "find_images",
+    "read",
+    "read_header",
+    "read_with_metadata",
+    "to_float",
+    "to_uint8",
+    "to_uint16",
+    "write",
+]
