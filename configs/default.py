@@ -2,7 +2,7 @@
 
 Other files start from ``get_config()`` here and override a few fields. Any field can also be
 set on the command line: ``python train.py --config configs/tiny.py --config.steps=20``.
-The rules that fields must keep are in ``lcdnet_jax/config.py``, which checks them
+The rules that fields must keep are in ``lcdnet_jax/config/schema.py``, which checks them
 before anything is compiled.
 """
 
