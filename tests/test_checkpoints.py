@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lcdnet_jax import checkpoints, manifest
-from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError
+from lcdnet_jax import checkpoints
+from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

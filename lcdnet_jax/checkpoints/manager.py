@@ -47,7 +47,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import manifest, multihost, networks
+from lcdnet_jax import multihost, networks
+from lcdnet_jax.checkpoints import manifest
 
 Tree = Any
 T = TypeVar("T")

@@ -1,0 +1,21 @@
+"""Checkpoints of training state: Orbax directories and their checksums."""
+
+from lcdnet_jax.checkpoints.manager import (
+    CheckpointError,
+    Checkpoints,
+    DamagedCheckpointError,
+    Tree,
+    load_variables,
+    restore_variables,
+    silence_orbax,
+)
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "DamagedCheckpointError",
+    "Tree",
+    "load_variables",
+    "restore_variables",
+    "silence_orbax",
+]
