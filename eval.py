@@ -28,19 +28,11 @@ from ml_collections import ConfigDict, config_flags
 from configs import default
 from input_pipeline import EvalDataset, create_eval_dataset, dnd
 from input_pipeline.dnd import DND
-from lcdnet_jax import (
-    Restorer,
-    atomic_io,
-    cards,
-    checkpoints,
-    degradations,
-    image_io,
-    interchange,
-    pretrained,
-    protocols,
-)
+from lcdnet_jax import Restorer, atomic_io, checkpoints, degradations, image_io, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import interchange, pretrained
 
 # A protocol and a noise level in 8-bit units, None for pairs.
 Setting = tuple[protocols.Protocol, float | None]
@@ -234,7 +226,7 @@ def evaluate() -> None:
                     "input_psnr": summary.input_psnr,
                     **summary.extra,
                     "n": summary.n,
-                    "weights": cards.identity(card),
+                    "weights": card_lib.identity(card),
                 }
             )
             _print_row(rows[-1], header=len(rows) == 1, width=width)
@@ -244,7 +236,7 @@ def evaluate() -> None:
         print(f"written: {output}/results.json and results.csv", flush=True)
 
 
-def _trained(checkpoint: pathlib.Path, card: cards.Card) -> ConfigDict:
+def _trained(checkpoint: pathlib.Path, card: card_lib.Card) -> ConfigDict:
     """The configuration of a checkpoint, completed: converted weights bring the network alone."""
     stored = config_lib.load(checkpoint / "config.json") if checkpoint.is_dir() else ConfigDict()
     if "steps" not in stored:  # weights alone: what their card says

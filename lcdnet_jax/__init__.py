@@ -11,19 +11,16 @@ from lcdnet_jax._version import __version__
 
 if TYPE_CHECKING:
     from lcdnet_jax import (
-        cards,
         convert,
         degradations,
         evaluation,
         export,
         image_io,
         inference,
-        interchange,
         losses,
         metrics,
         networks,
         ops,
-        pretrained,
         protocols,
         sfm,
         spectra,
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     )
     from lcdnet_jax.inference import Restorer
     from lcdnet_jax.metrics import lpips, registration
+    from lcdnet_jax.weights import card, interchange, pretrained
 
 _SUBMODULES = (
     "alignment",

@@ -212,7 +212,8 @@ def _quality(text: str) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import inference, interchange, pretrained, restoring
+    from lcdnet_jax import inference, restoring
+    from lcdnet_jax.weights import interchange, pretrained
 
     jobs = restoring.plan(
         arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
@@ -367,7 +368,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _list_pretrained() -> None:
-    from lcdnet_jax import interchange, pretrained
+    from lcdnet_jax.weights import interchange, pretrained
 
     failures = []
     for name in pretrained.names():
@@ -428,7 +429,8 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import checkpoints, interchange, pretrained
+    from lcdnet_jax import checkpoints
+    from lcdnet_jax.weights import interchange, pretrained
 
     path = pretrained.find(arguments.checkpoint)
     card = interchange.card(path)
@@ -540,7 +542,7 @@ def _add_convert(commands: Any) -> argparse.ArgumentParser:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import interchange
+    from lcdnet_jax.weights import interchange
 
     channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
     card = interchange.export_params(
@@ -630,7 +632,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import interchange, pretrained
+    from lcdnet_jax.weights import interchange, pretrained
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()

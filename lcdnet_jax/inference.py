@@ -12,7 +12,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
-from lcdnet_jax import image_io, interchange, networks, pretrained, tiling
+from lcdnet_jax import image_io, networks, tiling
+from lcdnet_jax.weights import interchange, pretrained
 
 # The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
 # published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
@@ -145,7 +146,7 @@ class Restorer:
 
     @classmethod
     def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":
-        """Loads weights that were installed with the library, see ``lcdnet_jax.pretrained``.
+        """Loads weights that were installed with the library, see ``lcdnet_jax.weights.pretrained``.
 
         Args:
             name: Which, one of ``pretrained.names()``.

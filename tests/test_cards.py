@@ -7,15 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import __version__, cards, networks
-from lcdnet_jax.cards import CardError
+from lcdnet_jax import __version__, networks
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import CardError
 
 
 @pytest.fixture
 def card():
     module = networks.create("unet_n2n", input_range=(-0.5, 0.5))
     params = {"a": {"kernel": np.zeros((3, 3, 2, 4))}, "b": jax.ShapeDtypeStruct((5,), np.float32)}
-    return cards.create(
+    return card_lib.create(
         "unet_n2n",
         {"input_range": (-0.5, 0.5), "channels": 1},
         module,
@@ -54,15 +55,15 @@ def test_what_json_cannot_hold():
     module = networks.create("dncnn")
     for value, cause in ((object(), "not JSON serializable"), (float("nan"), "JSON compliant")):
         with pytest.raises(CardError, match=rf"the card of dncnn cannot be written .*{cause}"):
-            cards.create("dncnn", {}, module, {}, training={"a": value})
+            card_lib.create("dncnn", {}, module, {}, training={"a": value})
 
 
 def test_written_and_read(card, tmp_path):
-    cards.write(card, tmp_path)
-    assert cards.read(tmp_path) == card
+    card_lib.write(card, tmp_path)
+    assert card_lib.read(tmp_path) == card
     again = tmp_path / "again"
     again.mkdir()
-    cards.write(cards.read(tmp_path), again)
+    card_lib.write(card_lib.read(tmp_path), again)
     assert (again / "card.json").read_bytes() == (tmp_path / "card.json").read_bytes()
 
 
@@ -74,7 +75,7 @@ class TestReading:
         def message(content):
             (tmp_path / "card.json").write_bytes(content)
             with pytest.raises(CardError) as error:
-                cards.read(tmp_path)
+                card_lib.read(tmp_path)
             text = str(error.value)
             assert str(tmp_path / "card.json") in text
             assert "\n" not in text
@@ -84,12 +85,12 @@ class TestReading:
 
     def test_missing(self, tmp_path):
         with pytest.raises(CardError, match=r"card.json does not exist; give a directory that"):
-            cards.read(tmp_path / "none")
+            card_lib.read(tmp_path / "none")
 
     def test_directory_in_its_place(self, tmp_path):
         (tmp_path / "card.json").mkdir()
         with pytest.raises(CardError, match=r"cannot read .*card.json: Is a directory"):
-            cards.read(tmp_path)
+            card_lib.read(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"nonsense"])
     def test_no_json(self, message, content):

@@ -31,11 +31,13 @@ from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, cards, checkpoints, cli, convert, image_io, interchange
+from lcdnet_jax import Restorer, checkpoints, cli, convert, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import interchange
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SMALL = ("--set", "depth=3", "features=4")  # of DnCNN
@@ -162,7 +164,7 @@ class TestConvert:
             "--protocols clipped",
         ):
             assert f"{line}\n" in out
-        card = cards.read(output)
+        card = card_lib.read(output)
         assert card["parameters"] == 2 * 9 * 4 + 9 * 16 + 2 * 4
         digest = hashlib.sha256(pth.read_bytes()).hexdigest()
         assert card["origin"] == [{"file": "small.pth", "sha256": digest}]
@@ -258,7 +260,7 @@ class TestExistingOutput:
     def test_is_replaced_by_force(self, output, other):
         (output / "eval").mkdir()
         run("convert", "dncnn", other, "-o", output, *SMALL, "--force")
-        assert cards.read(output)["origin"][0]["file"] == "other.pth"
+        assert card_lib.read(output)["origin"][0]["file"] == "other.pth"
         assert not (output / "eval").exists()
         bias = Restorer.from_checkpoint(output).variables["params"]["dncnn"]["bn_1"]["bias"]
         np.testing.assert_array_equal(bias, np.full(4, 2))

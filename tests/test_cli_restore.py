@@ -25,7 +25,6 @@ from lcdnet_jax import (
     cli,
     image_io,
     inference,
-    interchange,
     metrics,
     networks,
     ops,
@@ -34,6 +33,7 @@ from lcdnet_jax import (
 )
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
+from lcdnet_jax.weights import interchange
 
 
 class Halving(nn.Module):

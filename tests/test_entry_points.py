@@ -18,17 +18,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 from flax import linen as nn
 
-from lcdnet_jax import (
-    image_io,
-    inference,
-    interchange,
-    networks,
-    pretrained,
-    training,
-    visualization,
-)
+from lcdnet_jax import image_io, inference, networks, training, visualization
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.metrics import lpips
+from lcdnet_jax.weights import interchange, pretrained
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.

@@ -20,12 +20,14 @@ from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, atomic_io, cards, checkpoints, convert, interchange, networks
+from lcdnet_jax import Restorer, atomic_io, checkpoints, convert, networks
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.cards import CardError
 from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training.periodic import PeriodicEvaluation
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import interchange
+from lcdnet_jax.weights.card import CardError
 
 SMALL = {"depth": 3, "features": 4}  # of DnCNN
 TINY = {
@@ -233,7 +235,7 @@ class TestExport:
             "network": {"name": "dncnn", "kwargs": SMALL, "dtype": "bfloat16"},
             "data": {"channels": 1},
         }
-        assert cards.read(output) == card
+        assert card_lib.read(output) == card
         described = {"step": 8, "data": "photos", "protocol": card["metrics"][0]["protocol"]}
         assert card["metrics"] == [
             {**described, "sigma": 25.0, "psnr": 21.0, "ssim": 0.6},
@@ -395,7 +397,7 @@ class TestExport:
     def test_scores_of_eval(self, run, tmp_path):
         workdir, _ = run
         row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}
-        row |= {"ssim": None, "n": 3, "weights": cards.identity(interchange.card(workdir))}
+        row |= {"ssim": None, "n": 3, "weights": card_lib.identity(interchange.card(workdir))}
         tiled = row | {"mode": "tiled 384/64", "sigma": None}
         (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
         metrics = interchange.scores(tmp_path / "results.json")
@@ -403,7 +405,7 @@ class TestExport:
         expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
         tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
         assert card["metrics"] == [expected, expected | tiled]
-        assert cards.identity(card) == row["weights"]  # scores of what was exported fit as well
+        assert card_lib.identity(card) == row["weights"]  # scores of what was exported fit as well
         others = [{**metrics[0], "weights": "dncnn, step 1"}]
         with pytest.raises(ValueError, match=r"of other weights \(dncnn, step 1\) than these"):
             interchange.export_params(workdir, tmp_path / "others", metrics=others)
@@ -465,7 +467,7 @@ class TestOutput:
             interchange.export_params(exported, output, notes="new")
         assert contents(tmp_path) == before
         interchange.export_params(exported, output, notes="new", force=True)
-        assert cards.read(output)["notes"] == "new"
+        assert card_lib.read(output)["notes"] == "new"
         (output / "metrics.jsonl").write_text("")
         with pytest.raises(ValueError, match=r"is no earlier conversion \(metrics.jsonl\)"):
             interchange.export_params(exported, output, force=True)
@@ -703,8 +705,8 @@ class TestLoad:
 
     def test_card_is_missing_or_of_another(self, weights, tmp_path):
         interchange.export_params(weights, tmp_path / "out")
-        card = cards.read(tmp_path / "out")
-        cards.write(card | {"kwargs": {"depth": 4}}, tmp_path / "out")
+        card = card_lib.read(tmp_path / "out")
+        card_lib.write(card | {"kwargs": {"depth": 4}}, tmp_path / "out")
         for read in (interchange.load, interchange.card):
             with pytest.raises(CardError, match=r"card.json describes another network than config"):
                 read(tmp_path / "out")

@@ -97,9 +97,9 @@ def test_wheel_holds_the_library_only(tmp_path):
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"lcdnet_jax", f"lcdnet_jax-{version}.dist-info"}
     assert "lcdnet_jax/py.typed" in names
-    shipped = {p.name for p in (ROOT / "lcdnet_jax/pretrained").iterdir() if p.is_file()}
+    shipped = {p.name for p in (ROOT / "lcdnet_jax/weights/pretrained").iterdir() if p.is_file()}
     assert len(shipped) >= 5  # __init__.py, LICENSE, SHA256SUMS, and weights
-    assert {f"lcdnet_jax/pretrained/{name}" for name in shipped} <= set(names)
+    assert {f"lcdnet_jax/weights/pretrained/{name}" for name in shipped} <= set(names)
     licences = ("licenses/LICENSE", "licenses/lcdnet_jax/pretrained/LICENSE")
     for entry in (*licences, "entry_points.txt"):
         assert f"lcdnet_jax-{version}.dist-info/{entry}" in names

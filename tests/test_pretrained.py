@@ -14,16 +14,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from lcdnet_jax import (
-    Restorer,
-    cli,
-    degradations,
-    image_io,
-    interchange,
-    metrics,
-    networks,
-    pretrained,
-)
+from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, networks
+from lcdnet_jax.weights import interchange, pretrained
 
 FOLDER = pathlib.Path(pretrained.__file__).parent
 

@@ -1,7 +1,7 @@
 """Weights in and out: parameters-only directories, safetensors and PyTorch files.
 
 A parameters-only directory holds ``config.json`` with the network alone, ``checkpoints/<step>/``
-with ``params`` and ``batch_stats``, and ``card.json``, see :mod:`lcdnet_jax.cards`. It serves
+with ``params`` and ``batch_stats``, and ``card.json``, see :mod:`lcdnet_jax.weights.card`. It serves
 ``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from``. A safetensors file
 holds the same in one file: arrays named by their Flax path (``params/out/kernel``), and the card in
 its header. A PyTorch file holds a plain state dict, see :mod:`lcdnet_jax.convert`, and no card.
@@ -30,10 +30,11 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from lcdnet_jax import atomic_io, cards, checkpoints, convert, networks, protocols
+from lcdnet_jax import atomic_io, checkpoints, convert, networks, protocols
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.cards import Card, CardError
 from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import Card, CardError
 
 Path = str | os.PathLike[str]
 
@@ -77,7 +78,7 @@ def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> 
     """
     module = _network(name, network_kwargs)
     convert.check_variables(name, variables, network_kwargs)
-    card = cards.create(name, network_kwargs, module, variables["params"])
+    card = card_lib.create(name, network_kwargs, module, variables["params"])
     return Weights(module, dict(variables), card)
 
 
@@ -213,7 +214,7 @@ def export_params(
         output: The directory to write.
         licence: Of the weights, for the card; None for what the source's says.
         notes: The same.
-        metrics: The same, see :class:`lcdnet_jax.cards.Card` and :func:`scores`.
+        metrics: The same, see :class:`lcdnet_jax.weights.card.Card` and :func:`scores`.
         dtype: What parameters are stored as: "float32" (None), or "bfloat16" or "float16" for half
             of the size; whoever loads them gets float32. Running statistics stay float32.
         force: Replace ``output`` where it is an earlier one.
@@ -234,7 +235,7 @@ def export_params(
     with atomic_io.replacing_directory(output, force=force) as made:
         made.mkdir()
         config_lib.save(_network_alone(described), made / "config.json")
-        cards.write(described, made)
+        card_lib.write(described, made)
         try:
             _write_checkpoint(made, described["step"], variables)
         except CheckpointError as error:  # which speaks of a training to be continued
@@ -292,7 +293,7 @@ def scores(results: Path) -> list[dict[str, Any]]:
         ) from error
     try:
         metrics = [_metric(row) for row in json.loads(text)]
-        good = bool(metrics) and cards.are_scores([_without_weights(row) for row in metrics])
+        good = bool(metrics) and card_lib.are_scores([_without_weights(row) for row in metrics])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         good = False
     if not good:
@@ -302,7 +303,7 @@ def scores(results: Path) -> list[dict[str, Any]]:
 
 def _of_these(described: Card, row: Mapping[str, Any]) -> dict[str, Any]:
     """Scores without "weights", which must be these; results of older versions have none."""
-    own = cards.identity(described)
+    own = card_lib.identity(described)
     if row.get("weights", own) != own:
         raise ValueError(
             f"the scores are of other weights ({row['weights']}) than these ({own}); score these "
@@ -384,7 +385,7 @@ def _weights(
         described["notes"] = notes
     if metrics is not None:
         described["metrics"] = [_of_these(described, row) for row in metrics]
-    return Weights(module, stored, cards.check(described, "the card to write"))
+    return Weights(module, stored, card_lib.check(described, "the card to write"))
 
 
 def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -455,11 +456,11 @@ def _is_network_alone(config: ConfigDict) -> bool:
 
 
 def _card_beside(config: ConfigDict, directory: pathlib.Path) -> Card:
-    found = cards.read(directory)
+    found = card_lib.read(directory)
     described = json.loads(json.dumps(config.to_dict()))
     if described != json.loads(json.dumps(_network_alone(found).to_dict())):
         raise CardError(
-            f"{directory / cards.NAME} describes another network than config.json beside it; "
+            f"{directory / card_lib.NAME} describes another network than config.json beside it; "
             "restore both from a copy"
         )
     return found
@@ -478,7 +479,7 @@ def _card_of_run(
     with contextlib.suppress(FileNotFoundError):  # of checkpoints of older versions
         digest = hashlib.sha256((directory / manifest).read_bytes()).hexdigest()
         origin.append({"file": manifest.as_posix(), "sha256": digest})
-    return cards.create(
+    return card_lib.create(
         config.network.name,
         config.network.kwargs.to_dict(),
         config_lib.network(config),
@@ -563,7 +564,7 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str
 
 def _check_free_directory(output: pathlib.Path, force: bool) -> None:
     atomic_io.check_directory(
-        output, force=force, marks=(cards.NAME,), others=_CONTENT, what="conversion"
+        output, force=force, marks=(card_lib.NAME,), others=_CONTENT, what="conversion"
     )
 
 
@@ -606,7 +607,7 @@ def _from_state_dict(
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = [{"file": path.name, "sha256": digest}]
-    described = cards.create(
+    described = card_lib.create(
         network, kwargs, module, variables["params"], origin=origin, dropped=dropped
     )
     return Weights(module, variables, described)
@@ -643,7 +644,7 @@ def _read_safetensors(
         stored, sha256 = entry["card"], str(entry["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CardError(f"{where} is damaged; bring the file back from a copy") from error
-    return tensors, _Header(cards.check(stored, where), sha256)
+    return tensors, _Header(card_lib.check(stored, where), sha256)
 
 
 def _from_tensors(

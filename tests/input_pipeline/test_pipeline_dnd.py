@@ -15,9 +15,10 @@ from test_entry_points import StandIn, error_of, run
 
 from configs import tiny
 from input_pipeline import dnd
-from lcdnet_jax import Restorer, image_io, interchange
+from lcdnet_jax import Restorer, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.weights import interchange
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

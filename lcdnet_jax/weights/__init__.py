@@ -1,0 +1,1 @@
+"""Weights as files: loading, saving, cards, and the weights in the wheel."""
