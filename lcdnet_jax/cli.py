@@ -212,10 +212,11 @@ def _quality(text: str) -> int:
 
 
 def _restore(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax import inference, restoring
+    from lcdnet_jax import inference
+    from lcdnet_jax.inference import batch
     from lcdnet_jax.weights import interchange, pretrained
 
-    jobs = restoring.plan(
+    jobs = batch.plan(
         arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
     )
     options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
@@ -238,7 +239,7 @@ def _restore(arguments: argparse.Namespace) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and large images
-            outcomes = restoring.restore(
+            outcomes = batch.restore(
                 restorer, jobs, force=arguments.force, quality=arguments.quality
             )
             for job, outcome in outcomes:

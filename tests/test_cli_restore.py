@@ -28,9 +28,9 @@ from lcdnet_jax import (
     metrics,
     networks,
     ops,
-    restoring,
     run_exported,
 )
+from lcdnet_jax.inference import batch
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
 from lcdnet_jax.weights import interchange
@@ -225,13 +225,13 @@ class TestNames:
             ("a/s*/**/y*", {"y.png": "a/sub/y.png"}),
             ("a/[nx]*", {"x.png": "a/x.png"}),
         ):
-            jobs = restoring.plan([pattern], "out")
+            jobs = batch.plan([pattern], "out")
             assert {str(job.target): str(job.source) for job in jobs} == {
                 f"out/{name}": source for name, source in found.items()
             }
         for pattern in ("a/n*", "a/**/n*e", "q*"):
             with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
-                restoring.plan([pattern], "out")
+                batch.plan([pattern], "out")
 
     @pytest.mark.parametrize("output", ["out/", "out", "out.png", "made/", "made", "new/er/a.png"])
     def test_one_file(self, place, run, output):
@@ -414,7 +414,7 @@ class TestFailures:
         assert found.startswith(
             "cannot write b.png: Permission denied; choose a writable directory"
         )
-        monkeypatch.setattr(restoring.pathlib.Path, "mkdir", refuse)
+        monkeypatch.setattr(batch.pathlib.Path, "mkdir", refuse)
         found = error_of("a.png", "-o", "out/")
         assert found == (
             "cannot write out/a.png: Permission denied; choose a writable directory on a disk with "

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, degradations, inference, networks, tiling
+from lcdnet_jax import Restorer, degradations, inference, networks
+from lcdnet_jax.inference import tiling
 from lcdnet_jax.weights import interchange
 
 OVERLAP, TILE, BUCKET = 4, 32, 8

@@ -12,7 +12,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
-from lcdnet_jax import image_io, networks, tiling
+from lcdnet_jax import image_io, networks
+from lcdnet_jax.inference import tiling
 from lcdnet_jax.weights import interchange, pretrained
 
 # The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the

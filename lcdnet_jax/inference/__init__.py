@@ -1,0 +1,13 @@
+"""Inference: restoring arrays and files with trained networks."""
+
+from lcdnet_jax.inference.restorer import (
+    MAX_PIXELS,
+    Restorer,
+    pad_to_bucket,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "Restorer",
+    "pad_to_bucket",
+]
