@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 from configs import default
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.training import create_state
-from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 
 # Arguments of networks that are quick enough to compile.
 NETWORKS = {

@@ -25,9 +25,9 @@ from lcdnet_jax.training import (
     replay,
     train_and_evaluate,
 )
-from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -24,7 +24,7 @@ from lcdnet_jax import Restorer, atomic_io, checkpoints, convert, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training.periodic import PeriodicEvaluation
+from lcdnet_jax.training.eval_hook import PeriodicEvaluation
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import interchange
 from lcdnet_jax.weights.card import CardError

@@ -17,8 +17,8 @@ from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.networks import lcdnet
 from lcdnet_jax.resident_images import ResidentImages
-from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import abstract_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

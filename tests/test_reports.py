@@ -20,9 +20,9 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training import loop, profile, reports, signals, train_and_evaluate
+from lcdnet_jax.training import loop, metric_writer, preemption, profile, train_and_evaluate
+from lcdnet_jax.training.metric_writer import Compilations, Progress, Reporter, device_memory
 from lcdnet_jax.training.profile import Profile, parse_range
-from lcdnet_jax.training.reports import Compilations, Progress, Reporter, device_memory
 
 
 class ConvNet(nn.Module):
@@ -197,7 +197,7 @@ class TestProgress:
     @pytest.fixture
     def clock(self, monkeypatch):
         clock = types.SimpleNamespace(now=100.0)
-        monkeypatch.setattr(reports.time, "perf_counter", lambda: clock.now)
+        monkeypatch.setattr(metric_writer.time, "perf_counter", lambda: clock.now)
         return clock
 
     def test_parts_of_the_time(self, clock):
@@ -287,7 +287,7 @@ def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(reports.ReportError, match="No space left on device"):
+        with pytest.raises(metric_writer.ReportError, match="No space left on device"):
             Reporter(tmp_path, start_step=1, active=True)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
     assert (tmp_path / "metrics.jsonl").read_text() == before
@@ -310,7 +310,7 @@ def test_a_signal_in_the_middle_of_a_print(monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr(sys, "stdout", stdout)
                 patch.setattr(signal, "getsignal", lambda number: None)
-                with signals.listening(None) as stop:
+                with preemption.listening(None) as stop:
                     signal.raise_signal(signal.SIGTERM)
             assert stop.received == signal.SIGTERM
             assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

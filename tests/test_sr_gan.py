@@ -19,11 +19,12 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, losses
 from lcdnet_jax.checkpoints import Checkpoints
 from lcdnet_jax.networks import vgg
-from lcdnet_jax.training import adversarial, replay, train_and_evaluate
-from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training import replay, train_and_evaluate
+from lcdnet_jax.training.objectives import gan
+from lcdnet_jax.training.objectives.supervised import make_train_step
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import create_state
-from lcdnet_jax.training.step import make_train_step
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -209,7 +210,7 @@ TX = optax.sgd(0.1)  # Adam would hide a wrong scale of the gradients
 
 
 def start_of(config, features=None):
-    critic = adversarial.make_critic(config)
+    critic = gan.make_critic(config)
     module = config_lib.network(config)
     state = create_state(jax.random.key(0), module, TX, ema=True, critic=critic)
     return state.replace(features=features)
@@ -218,7 +219,7 @@ def start_of(config, features=None):
 def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     """Both networks move; gradients of the critic are seen in Adam's moments."""
     config = config_with(**{"gan.vgg": str(shallow_vgg[0])})
-    start = jax.device_get(start_of(config, adversarial.read_features(config)))
+    start = jax.device_get(start_of(config, gan.read_features(config)))
     results = []
     for strategy, devices in (("jit", 1), ("pmap", 2)):
         config.parallel.strategy = strategy
@@ -261,7 +262,7 @@ def test_without_weight_the_critic_learns_alone():
         **WITHOUT_VGG, **{"gan.pixel_weight": 1.0, "gan.critic_weight": 0.0}, skip_nonfinite=1
     )
     module, start = config_lib.network(config), start_of(config)
-    step = jax.jit(adversarial.make_train_step(module, TX, config))
+    step = jax.jit(gan.make_train_step(module, TX, config))
     new, _ = step(start, batch_of())
     plain = config_with(objective="supervised")
     expected, _ = jax.jit(make_train_step(module, TX, plain))(start, batch_of())

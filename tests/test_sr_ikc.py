@@ -17,11 +17,12 @@ from configs import sr_ikc
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, networks
 from lcdnet_jax.networks.ikc import Basis
-from lcdnet_jax.training import kernel_correction, train_and_evaluate
+from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.training.objectives import ikc as ikc_lib
 from lcdnet_jax.training.optimizer import _tolerant
-from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -251,7 +252,7 @@ def test_a_stage_changes_its_part_alone(ikc, stage):
         output = {**params["sftmd"]["conv_output"], "bias": np.zeros(3, np.float32)}  # too dark
         params = {**params, "sftmd": {**params["sftmd"], "conv_output": output}}
     config, tx = config_with(stage), _tolerant(optax.adamw(1e-2, weight_decay=0.1))
-    step = jax.jit(kernel_correction.make_train_step(module, tx, config))
+    step = jax.jit(ikc_lib.make_train_step(module, tx, config))
     state, seen = state_of(params, tx), []
     for _ in range(8):  # with the same kernels and masks
         state, metrics = step(state.replace(step=jnp.int32(0)), batch_of())
@@ -276,7 +277,7 @@ def test_code_error_is_the_mean_of_roots(ikc):
         apply = functools.partial(module.apply, {"params": params})
         codes = apply(batch["degraded"], method="codes")
         truth = apply(batch["kernels"], method="encode")
-        loss, (metrics, *_) = kernel_correction.make_loss(module, config)(params, {}, batch)
+        loss, (metrics, *_) = ikc_lib.make_loss(module, config)(params, {}, batch)
         return codes - truth[None], {"loss": loss, **metrics}
 
     errors, metrics = jax.device_get(measured(params))

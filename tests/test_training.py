@@ -500,7 +500,7 @@ class TestStep:
             prepared = loop_step.prepare(clean, config, step=jnp.int32(step), axis_name=None)
             return np.asarray(prepared["degraded"])
 
-        from lcdnet_jax.training import step as loop_step
+        from lcdnet_jax.training.objectives import supervised as loop_step
 
         assert (noisy(0, 3) == noisy(0, 3)).all()
         assert (noisy(0, 3) != noisy(0, 4)).any()

@@ -13,7 +13,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import protocols, visualization
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 from lcdnet_jax.inference import Restorer
-from lcdnet_jax.training.reports import Reporter
+from lcdnet_jax.training.metric_writer import Reporter
 
 
 class PeriodicEvaluation:

@@ -16,13 +16,9 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
-from lcdnet_jax.training import adversarial, signals
-from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.parallel import Parallel
-from lcdnet_jax.training.periodic import PeriodicEvaluation
-from lcdnet_jax.training.profile import Profile
-from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.reports import (
+from lcdnet_jax.training import preemption
+from lcdnet_jax.training.eval_hook import PeriodicEvaluation
+from lcdnet_jax.training.metric_writer import (
     Compilations,
     Means,
     Progress,
@@ -30,8 +26,13 @@ from lcdnet_jax.training.reports import (
     ReportError,
     device_memory,
 )
-from lcdnet_jax.training.start import check_hosts_agree, initial_state, open_workdir
+from lcdnet_jax.training.objectives import gan
+from lcdnet_jax.training.optimizer import make_optimizer
+from lcdnet_jax.training.profile import Profile
+from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import TrainState
+from lcdnet_jax.training.workdir import check_hosts_agree, initial_state, open_workdir
 
 
 class TrainData(Protocol):
@@ -101,7 +102,7 @@ def train_and_evaluate(
     check_hosts_agree(config, datasets["train"])
     # These fail before a working directory is made.
     config_lib.check_kernels(config)
-    features = adversarial.read_features(config)
+    features = gan.read_features(config)
     workdir = pathlib.Path(workdir)
     open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
@@ -169,7 +170,7 @@ class _Loop:
         progress = Progress(start_step, config.steps, config.batch_size)
         with contextlib.ExitStack() as stack:
             next_input = self._inputs(datasets["train"], start_step, stack)
-            stop = stack.enter_context(signals.listening(self._parallel))
+            stop = stack.enter_context(preemption.listening(self._parallel))
             stack.callback(profile.end)
             for step in range(start_step + calls, config.steps + 1, calls):
                 with progress.fetching(self._idle):
@@ -213,7 +214,7 @@ class _Loop:
                     self._read_metrics(step)  # only a good state is saved
                     self._save(step, state)
                     self._checkpoints.finish(step)
-                    raise signals.Stopped(
+                    raise preemption.Stopped(
                         f"stopped after step {step}; it is saved, and the same command continues "
                         "there",
                         number,

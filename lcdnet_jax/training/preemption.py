@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.sharding import Parallel
 
 # Calls of the program after which hosts learn of a signal. They ask after every call, and must
 # not wait for a step that the devices are still to make.

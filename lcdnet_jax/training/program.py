@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import resident_images
 from lcdnet_jax.training import objectives
-from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.objectives.supervised import Metrics
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.step import Metrics
 
 
 def compile_program(

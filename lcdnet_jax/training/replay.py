@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, resident_images, visualization
-from lcdnet_jax.training import adversarial, objectives
+from lcdnet_jax.training import objectives
+from lcdnet_jax.training.objectives import gan
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.parallel import Parallel
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.start import check_same_run, initial_state
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import TrainState
+from lcdnet_jax.training.workdir import check_same_run, initial_state
 
 Arrays = dict[str, np.ndarray]
 
@@ -82,7 +83,7 @@ def replay(
     module = config_lib.network(config)
     checkpoints = checkpoints_lib.Checkpoints(workdir)
     try:
-        features = adversarial.read_features(config)
+        features = gan.read_features(config)
         state, origin = initial_state(
             config, module, checkpoints, parallel, features=features, before=step
         )
@@ -229,7 +230,7 @@ def _findings_of_critic(
 ) -> Iterator[str]:
     critic = state.critic
     assert critic is not None
-    grad = jax.jit(jax.value_and_grad(adversarial.make_critic_loss(config), has_aux=True))
+    grad = jax.jit(jax.value_and_grad(gan.make_critic_loss(config), has_aux=True))
     (loss, _), grads = jax.device_get(grad(critic.params, critic.batch_stats, seen, restored))
     norms = _norms(grads)
     yield f"  critic: loss {float(loss):.5g}, gradient norm {math.hypot(*norms.values()):.5g}"

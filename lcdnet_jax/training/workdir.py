@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
-from lcdnet_jax.training import adversarial
+from lcdnet_jax.training.objectives import gan
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.parallel import Parallel
+from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import Critic, TrainState, abstract_state, create_state
 
 
@@ -123,7 +123,7 @@ def _initial_state(
     tx = make_optimizer(config)
     how: dict[str, Any] = {"ema": config.ema_decay > 0, "place": parallel.of_state}
     if config.objective == "gan":
-        how["critic"] = adversarial.make_critic(config)
+        how["critic"] = gan.make_critic(config)
     abstract = abstract_state(module, tx, **how)
     if checkpoints.has_any(before=before):
         state = _restored(checkpoints, abstract, parallel, before=before)

@@ -18,10 +18,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, losses
 from lcdnet_jax.networks import Discriminator, vgg
-from lcdnet_jax.training.optimizer import make_optimizer, make_schedule
-from lcdnet_jax.training.prepare import Batch, prepare
-from lcdnet_jax.training.state import Critic, CriticMaker, TrainState
-from lcdnet_jax.training.step import (
+from lcdnet_jax.training.objectives.supervised import (
     LossFunction,
     Metrics,
     StepFunction,
@@ -29,6 +26,9 @@ from lcdnet_jax.training.step import (
     unless_nonfinite,
     updated,
 )
+from lcdnet_jax.training.optimizer import make_optimizer, make_schedule
+from lcdnet_jax.training.prepare import Batch, prepare
+from lcdnet_jax.training.state import Critic, CriticMaker, TrainState
 
 
 def make_critic(config: ConfigDict) -> CriticMaker:

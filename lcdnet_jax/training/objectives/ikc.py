@@ -21,7 +21,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import losses
-from lcdnet_jax.training import step
+from lcdnet_jax.training.objectives import supervised
 from lcdnet_jax.training.prepare import Batch
 
 
@@ -31,14 +31,14 @@ def make_train_step(
     config: ConfigDict,
     *,
     axis_name: str | None = None,
-) -> step.StepFunction:
+) -> supervised.StepFunction:
     """As ``step.make_train_step``, for the network and objectives of IKC.
 
     "psnr" is that of the image restored with the code that the stage has reached: the true
     kernel's, the guess, the last correction. The two latter stages have also "code_error", the root
     of the mean squared error of that code, mean over images.
     """
-    return step.make_train_step(
+    return supervised.make_train_step(
         module,
         _alone(tx, _part(config)),
         config,
@@ -47,14 +47,14 @@ def make_train_step(
     )
 
 
-def make_loss(module: nn.Module, config: ConfigDict) -> step.LossFunction:
+def make_loss(module: nn.Module, config: ConfigDict) -> supervised.LossFunction:
     """The loss of a prepared batch, which has "kernels"; see ``step.make_loss``."""
     pixel_loss = losses.get(config.loss)
     part = _part(config)
 
     def loss_and_aux(
         params: Any, batch_stats: Any, batch: Batch
-    ) -> tuple[Array, tuple[step.Metrics, Any, Array]]:
+    ) -> tuple[Array, tuple[supervised.Metrics, Any, Array]]:
         def ikc(method: str, *inputs: Array, **options: Any) -> Any:
             return module.apply({"params": params}, *inputs, method=method, **options)
 
@@ -63,7 +63,7 @@ def make_loss(module: nn.Module, config: ConfigDict) -> step.LossFunction:
         if part == "sftmd":
             restored = ikc("with_code", low, true_code, train=True)
             loss = pixel_loss(restored, batch["clean"], weights=mask)
-            return loss, ({"psnr": step.mean_psnr(restored, batch)}, batch_stats, restored)
+            return loss, ({"psnr": supervised.mean_psnr(restored, batch)}, batch_stats, restored)
 
         codes = ikc("guess", low)[None] if part == "predictor" else ikc("codes", low)[1:]
         difference = codes - true_code[None]
@@ -74,7 +74,7 @@ def make_loss(module: nn.Module, config: ConfigDict) -> step.LossFunction:
         restored = jax.lax.stop_gradient(ikc("with_code", low, code, train=True))
         error = jnp.sqrt(jnp.square(error).mean(axis=-1))
         measured = {
-            "psnr": step.mean_psnr(restored, batch),
+            "psnr": supervised.mean_psnr(restored, batch),
             "code_error": (error * mask).sum() / jnp.maximum(mask.sum(), 1.0),
         }
         return loss, (measured, batch_stats, restored)
