@@ -582,7 +582,7 @@ def _add_export(commands: Any) -> argparse.ArgumentParser:
   NAME              directory with the weights alone and card.json, which all commands take
   NAME.safetensors  the same in one file
   NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
-  NAME.jaxprog      program of StableHLO, which lcdnet_jax/run_exported.py runs
+  NAME.jaxprog      program of StableHLO, which lcdnet_jax/export/run_exported.py runs
   NAME, --saved-model  SavedModel of TensorFlow
 
 examples:

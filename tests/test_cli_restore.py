@@ -19,17 +19,8 @@ from flax import linen as nn
 from PIL import Image, ImageCms
 
 from benchmarks import macs
-from lcdnet_jax import (
-    Restorer,
-    atomic_io,
-    cli,
-    image_io,
-    inference,
-    metrics,
-    networks,
-    ops,
-    run_exported,
-)
+from lcdnet_jax import Restorer, atomic_io, cli, image_io, inference, metrics, networks, ops
+from lcdnet_jax.export import run_exported
 from lcdnet_jax.inference import batch
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d

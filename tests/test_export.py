@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcdnet_jax import export, networks, ops, run_exported
+from lcdnet_jax import export, networks, ops
 from lcdnet_jax.atomic_io import TargetError
+from lcdnet_jax.export import run_exported
 
 pytest.importorskip("flatbuffers")
 

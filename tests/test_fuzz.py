@@ -28,8 +28,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
 from configs import tiny
-from lcdnet_jax import checkpoints, cli, export, image_io, networks, run_exported
+from lcdnet_jax import checkpoints, cli, export, image_io, networks
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.export import run_exported
 from lcdnet_jax.weights import interchange
 
 CASES = int(os.environ.get("LCDNET_JAX_FUZZ", "250"))

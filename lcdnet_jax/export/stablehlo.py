@@ -1,6 +1,6 @@
 """Networks with their weights as programs, which run without this library.
 
-Two forms. A *program file* is for JAX: :mod:`lcdnet_jax.run_exported` runs it, a file of its own
+Two forms. A *program file* is for JAX: :mod:`lcdnet_jax.export.run_exported` runs it, a file of its own
 that knows nothing else of this library. It is an uncompressed zip archive of ``card.json`` and of
 StableHLO programs in the form of ``jax.export``, each with all weights inside. A *SavedModel* is
 for TensorFlow.
@@ -31,8 +31,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import atomic_io, run_exported
+from lcdnet_jax import atomic_io
 from lcdnet_jax._version import __version__
+from lcdnet_jax.export import run_exported
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -68,7 +69,7 @@ def export_program(
     """Makes a program file of a network.
 
     It is verified on this machine, on the CPU if that is among ``platforms``: the content of the
-    file, run by :mod:`lcdnet_jax.run_exported`, and the network itself restore noise of two sizes
+    file, run by :mod:`lcdnet_jax.export.run_exported`, and the network itself restore noise of two sizes
     and numbers of images: of each of ``sizes`` where they are given, and if that is one, of a
     smaller size too, which the runner pads to it. They may differ by 1e-5 of the larger of 1 and
     the largest value, networks that compute in bfloat16 or float16 by 2e-2.
