@@ -26,8 +26,9 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from configs import default
-from input_pipeline import EvalDataset, create_eval_dataset, dnd
-from input_pipeline.dnd import DND
+from input_pipeline import EvalDataset, create_eval_dataset
+from input_pipeline.layouts import dnd
+from input_pipeline.layouts.dnd import DND
 from lcdnet_jax import Restorer, atomic_io, checkpoints, degradations, image_io, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise

@@ -73,13 +73,13 @@ def _on_device(clean: np.ndarray) -> Callable[[], object]:
 
 def _on_host(clean: np.ndarray) -> Callable[[], object]:
     """As in training: a stage of tf.data that maps over single images, in parallel."""
-    from input_pipeline import ops  # with TensorFlow, which the other cases do without
+    from input_pipeline import tf_ops  # with TensorFlow, which the other cases do without
     from input_pipeline.host_only import tf
 
     def mask(number: tf.Tensor) -> tf.Tensor:
         seed = tf.stack([tf.constant(3, tf.int64), number])
         image = tf.ensure_shape(tf.gather(images, number % len(clean)), clean.shape[1:])
-        return ops.mask_frequencies(image, seed, rate=1.0)
+        return tf_ops.mask_frequencies(image, seed, rate=1.0)
 
     images = tf.constant(clean)
     stage = tf.data.Dataset.range(np.iinfo(np.int64).max)

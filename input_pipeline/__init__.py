@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from input_pipeline.evaluation import EvalDataset, create_eval_dataset
+from input_pipeline.eval_images import EvalDataset, create_eval_dataset
 from input_pipeline.examples import channels_on_disk
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 
 if TYPE_CHECKING:
-    from input_pipeline.device import DeviceDataset
-    from input_pipeline.train import TrainDataset
+    from input_pipeline.train_device import DeviceDataset
+    from input_pipeline.train_host import TrainDataset
 
 __all__ = [
     "DeviceDataset",
@@ -37,11 +37,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "DeviceDataset":
-        from input_pipeline.device import DeviceDataset
+        from input_pipeline.train_device import DeviceDataset
 
         return DeviceDataset
     if name == "TrainDataset":
-        from input_pipeline.train import TrainDataset
+        from input_pipeline.train_host import TrainDataset
 
         return TrainDataset
     raise AttributeError(f"module 'input_pipeline' has no attribute {name!r}")
@@ -99,11 +99,11 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
         return EvalDataset(source, channels=channels)
     source = source.scaled(config.data.scales)
     if config.data.where == "device":
-        from input_pipeline.device import DeviceDataset  # imports the library's training
+        from input_pipeline.train_device import DeviceDataset  # imports the library's training
 
         return DeviceDataset(source, config)
     try:
-        from input_pipeline.train import TrainDataset  # imports TensorFlow
+        from input_pipeline.train_host import TrainDataset  # imports TensorFlow
     except ImportError as error:
         raise ValueError(
             f"config.data.where is {config.data.where!r}, which needs TensorFlow ({error}); "

@@ -33,8 +33,8 @@ from input_pipeline.host_only import tf  # noqa: F401  (first: it keeps TensorFl
 # isort: split
 import tensorflow_datasets as tfds
 
-from input_pipeline import real_noise, restoration_pairs
 from input_pipeline.examples import count_pairs, tiles
+from input_pipeline.layouts import real_noise, restoration_pairs
 from lcdnet_jax.image_io import to_uint16
 
 TILE, STRIDE = 300, 150
@@ -52,7 +52,7 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Give the folder of the data set as published: python -m input_pipeline.builders NAME "
-        "--manual_dir DIR; input_pipeline/real_noise.py describes the layouts."
+        "--manual_dir DIR; input_pipeline/layouts/real_noise.py describes the layouts."
     )
     LAYOUT: str  # name of the function in real_noise.LAYOUTS
 
@@ -108,7 +108,7 @@ class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True)
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Give the folder of the data set as published: python -m input_pipeline.builders NAME "
-        "--manual_dir DIR; input_pipeline/restoration_pairs.py describes the layouts."
+        "--manual_dir DIR; input_pipeline/layouts/restoration_pairs.py describes the layouts."
     )
 
     @property

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import real_noise, realsr, restoration_pairs
 from input_pipeline.examples import (
     Example,
     Source,
@@ -26,7 +25,8 @@ from input_pipeline.examples import (
     join_views,
     pairs_of_files,
 )
-from input_pipeline.folders import matched_by_stem
+from input_pipeline.layouts import real_noise, realsr, restoration_pairs
+from input_pipeline.layouts.folders import matched_by_stem
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
 

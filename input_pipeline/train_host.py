@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import ops
+from input_pipeline import tf_ops
 from input_pipeline.decoded import check_crop
 from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
 from input_pipeline.host_only import tf
@@ -186,18 +186,18 @@ class TrainDataset:
         random = tf.random.stateless_uniform([5], self._key(_PLACE, i))
         pixels, report = self._draw(i, random[:2])
         if self._memory.smallest_side < self._side:
-            pixels = ops.reflect_pad(pixels, self._side, self._side)
+            pixels = tf_ops.reflect_pad(pixels, self._side, self._side)
         clean, degraded = self._halves(pixels, random[2:] < 0.5)
         source = degraded if self._source.paired else clean
         if self._masking:
-            source = ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)
+            source = tf_ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)
             if self._masked_target:
                 clean = source
         example = {"clean": clean, **report}
         if self._source.paired:
             example["degraded"] = source
         elif self._noise:
-            example["degraded"] = ops.add_noise(source, self._key(_NOISE, i), **self._noise)
+            example["degraded"] = tf_ops.add_noise(source, self._key(_NOISE, i), **self._noise)
         elif source is not clean:
             example["to_degrade"] = source
         return example
@@ -207,18 +207,18 @@ class TrainDataset:
         scale, two_views = self._source.scale, self._channels == TWO_VIEWS
         depth = clean_channels(self._channels) * scale**2
         if self._augment and scale == 1:  # both at once
-            pixels = ops.orient(pixels, turns, two_views=two_views)
+            pixels = tf_ops.orient(pixels, turns, two_views=two_views)
         pixels = tf.ensure_shape(pixels, [self._side, self._side, self._memory.depth])
         halves = [pixels[..., :depth], pixels[..., depth:]]
         if scale > 1:
-            halves[0] = ops.unfold(halves[0], scale)
+            halves[0] = tf_ops.unfold(halves[0], scale)
             if self._augment:
-                halves = [ops.orient(half, turns) for half in halves]
+                halves = [tf_ops.orient(half, turns) for half in halves]
             halves = [
                 tf.ensure_shape(half, [side, side, self._channels])
                 for half, side in zip(halves, (self._crop, self._side), strict=True)
             ]
-        return [ops.to_float(half) for half in halves]
+        return [tf_ops.to_float(half) for half in halves]
 
     def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""

@@ -63,9 +63,9 @@ def test_statistics(protocol, keys):
 def test_host_noise_follows_the_same_law(protocol):
     """Training may add noise in tf.data or on the device; evaluation does it on the device."""
     tf = pytest.importorskip("tensorflow")
-    from input_pipeline import ops
+    from input_pipeline import tf_ops
 
-    noisy = ops.add_noise(
+    noisy = tf_ops.add_noise(
         tf.constant(FLAT.reshape(-1, 90, 3)),
         tf.constant([3, 5], tf.int64),
         sigma_min=50.0,

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline.examples import Example, Picture, check_sizes, first, from_files, pairs_of_files
-from input_pipeline.folders import entries, images, wrong_layout
+from input_pipeline.layouts.folders import entries, images, wrong_layout
 from lcdnet_jax.image_io import Header, ImageError
 
 

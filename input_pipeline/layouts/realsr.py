@@ -12,7 +12,7 @@ version 3 agree on, and that versions 1 and 2 have them too is a guess.
 import pathlib
 
 from input_pipeline.examples import Example, first, pairs_of_files
-from input_pipeline.folders import entries, images, wrong_layout
+from input_pipeline.layouts.folders import entries, images, wrong_layout
 from lcdnet_jax.image_io import ImageError
 
 _CAMERAS = ("Canon", "Nikon")

@@ -25,7 +25,7 @@ import string
 from collections.abc import Callable, Mapping
 
 from input_pipeline.examples import Example, first, pairs_of_files
-from input_pipeline.folders import by_stem, entries, matched_by_stem, wrong_layout
+from input_pipeline.layouts.folders import by_stem, entries, matched_by_stem, wrong_layout
 from lcdnet_jax.image_io import ImageError
 
 # Degraded and clean file of each name, or left, right and clean file.

@@ -58,7 +58,7 @@ class Restorer:
             96, 128, 192, 256, 384, 512, 768, ...: fewer programs and more computation than 64.
         tile_batch: Windows that go through the network together; the last batch is filled up.
         ensemble: Give the mean of what the network makes of the image in all eight orientations
-            (for networks of two views four, see ``input_pipeline.ops.orient``); for eight times
+            (for networks of two views four, see ``input_pipeline.tf_ops.orient``); for eight times
             the computation.
         local_pool: Means over the image become means over windows of so many pixels, in networks
             that have such a field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None: as the
@@ -447,7 +447,7 @@ def _orientations(two_views: bool) -> list[_Orientation]:
 
 
 def _oriented(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
-    """``[N, H, W, C]`` as ``input_pipeline.ops.orient`` turns it; flipped columns swap views."""
+    """``[N, H, W, C]`` as ``input_pipeline.tf_ops.orient`` turns it; flipped columns swap views."""
     rows, columns, transposed = orientation
     if columns and two_views:
         x = np.concatenate([x[..., 3:], x[..., :3]], axis=-1)

@@ -9,7 +9,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 import input_pipeline
-from input_pipeline import builders, restoration_pairs
+from input_pipeline import builders
+from input_pipeline.layouts import restoration_pairs
 from lcdnet_jax import image_io
 
 

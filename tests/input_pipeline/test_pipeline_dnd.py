@@ -14,7 +14,7 @@ import scipy.io
 from test_entry_points import StandIn, error_of, run
 
 from configs import tiny
-from input_pipeline import dnd
+from input_pipeline.layouts import dnd
 from lcdnet_jax import Restorer, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.image_io import ImageError

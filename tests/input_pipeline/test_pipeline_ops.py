@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import ops
+from input_pipeline import tf_ops
 from lcdnet_jax import image_io
 from lcdnet_jax.degradations import NOISE_PROTOCOLS
 
@@ -24,13 +24,13 @@ def test_reflect_pad_is_numpys_reflect(rng, shape):
     expected = np.pad(
         image, ((0, max(height - shape[0], 0)), (0, width - shape[1]), (0, 0)), mode="reflect"
     )
-    padded = both_ways(lambda x: ops.reflect_pad(x, height, width), image)
+    padded = both_ways(lambda x: tf_ops.reflect_pad(x, height, width), image)
     np.testing.assert_array_equal(padded, expected)
 
 
 def test_reflect_pad_leaves_large_images(rng):
     image = rng.integers(0, 65536, (9, 10, 3), np.uint16)
-    np.testing.assert_array_equal(both_ways(lambda x: ops.reflect_pad(x, 8, 10), image), image)
+    np.testing.assert_array_equal(both_ways(lambda x: tf_ops.reflect_pad(x, 8, 10), image), image)
 
 
 def test_orient_flips_then_transposes(rng):
@@ -43,13 +43,13 @@ def test_orient_flips_then_transposes(rng):
         ([True, False, True], np.rot90(image, -1)),
         ([False, True, True], np.rot90(image)),
     ):
-        np.testing.assert_array_equal(both_ways(ops.orient, image, np.array(choices)), expected)
+        np.testing.assert_array_equal(both_ways(tf_ops.orient, image, np.array(choices)), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_to_float_equals_the_library_exactly(dtype):
     image = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(16, -1, 1)
-    result = both_ways(ops.to_float, image)
+    result = both_ways(tf_ops.to_float, image)
     assert result.dtype == np.float32
     np.testing.assert_array_equal(result, image_io.to_float(image))
 
@@ -62,7 +62,7 @@ def test_noise_statistics(protocol):
     """At mid grey and sigma 20 (six sigma from the ends) no protocol clips anything."""
     image = np.full((100, 120, 3), 128 / 255, np.float32)
     noisy = both_ways(
-        lambda x, s: ops.add_noise(x, s, sigma_min=20.0, sigma_max=20.0, protocol=protocol),
+        lambda x, s: tf_ops.add_noise(x, s, sigma_min=20.0, sigma_max=20.0, protocol=protocol),
         image,
         SEED,
     )
@@ -83,7 +83,7 @@ def test_noise_statistics(protocol):
 def test_protocols_differ_in_range_and_levels():
     image = np.zeros((64, 64, 1), np.float32)
     noisy = {
-        protocol: ops.add_noise(
+        protocol: tf_ops.add_noise(
             image, tf.constant(SEED), sigma_min=50.0, sigma_max=50.0, protocol=protocol
         ).numpy()
         for protocol in NOISE_PROTOCOLS
@@ -101,7 +101,9 @@ def test_blind_noise_draws_one_level_an_image_from_the_whole_range():
         [
             255 * noisy.std()
             for noisy in tf.data.Dataset.range(200)
-            .map(lambda i: ops.add_noise(image, tf.stack([3, i]), sigma_min=10.0, sigma_max=60.0))
+            .map(
+                lambda i: tf_ops.add_noise(image, tf.stack([3, i]), sigma_min=10.0, sigma_max=60.0)
+            )
             .as_numpy_iterator()
         ]
     )
@@ -111,7 +113,7 @@ def test_blind_noise_draws_one_level_an_image_from_the_whole_range():
     # The level says nothing about the first pixel, although both come from one seed.
     first = np.array(
         [
-            ops.add_noise(image, tf.constant([3, i], tf.int64), sigma_min=10.0, sigma_max=60.0)[
+            tf_ops.add_noise(image, tf.constant([3, i], tf.int64), sigma_min=10.0, sigma_max=60.0)[
                 0, 0, 0
             ]
             for i in np.arange(200)
@@ -123,7 +125,7 @@ def test_blind_noise_draws_one_level_an_image_from_the_whole_range():
 def test_noise_is_a_function_of_the_seed():
     image = np.zeros((8, 8, 3), np.float32)
     a, b, c = (
-        ops.add_noise(image, tf.constant(seed, tf.int64), sigma_min=5.0, sigma_max=9.0).numpy()
+        tf_ops.add_noise(image, tf.constant(seed, tf.int64), sigma_min=5.0, sigma_max=9.0).numpy()
         for seed in ([1, 2], [1, 2], [1, 3])
     )
     np.testing.assert_array_equal(a, b)
@@ -139,4 +141,4 @@ def test_noise_is_a_function_of_the_seed():
 )
 def test_noise_refuses_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
-        ops.add_noise(np.zeros((2, 2, 1), np.float32), tf.constant(SEED), **options)
+        tf_ops.add_noise(np.zeros((2, 2, 1), np.float32), tf.constant(SEED), **options)

@@ -8,7 +8,8 @@ import pytest
 import scipy.io
 
 import input_pipeline
-from input_pipeline import examples, real_noise, sources
+from input_pipeline import examples, sources
+from input_pipeline.layouts import real_noise
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from input_pipeline import restoration_pairs, sources
+from input_pipeline import sources
+from input_pipeline.layouts import restoration_pairs
 from lcdnet_jax.image_io import ImageError
 
 

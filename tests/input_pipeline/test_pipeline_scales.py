@@ -9,7 +9,7 @@ import pytest
 
 import input_pipeline
 from input_pipeline import sources
-from input_pipeline.train import TrainDataset
+from input_pipeline.train_host import TrainDataset
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io
 from lcdnet_jax.config import ConfigError

@@ -11,7 +11,7 @@ from scipy import fft, stats
 
 import input_pipeline
 from configs import tiny
-from input_pipeline import ops
+from input_pipeline import tf_ops
 from lcdnet_jax import image_io, networks, sfm
 from lcdnet_jax.training import train_and_evaluate
 
@@ -33,20 +33,20 @@ def draws(function, count):
 def test_masks_and_masking_equal_those_of_the_device(rng, shape):
     image = rng.random(shape, np.float32)
     for inner, outer in [(2.0, 5.0), (0.0, 1.0), (-0.5, 3.3), (5.0, 99.0), (4.0, 4.0)]:
-        mask = ops.band_mask(*shape[:2], tf.constant(inner), tf.constant(outer))
+        mask = tf_ops.band_mask(*shape[:2], tf.constant(inner), tf.constant(outer))
         expected = sfm.band_mask(*shape[:2], inner, outer)
         np.testing.assert_array_equal(mask, expected)
-        masked = ops.apply_mask(tf.constant(image), mask)
+        masked = tf_ops.apply_mask(tf.constant(image), mask)
         np.testing.assert_allclose(masked, sfm.apply_mask(image, expected), rtol=0, atol=1e-5)
 
 
 def test_turning_and_masking_may_change_places(rng):
     """Of square crops, so that masking after augmentation says no less than before it."""
     image = tf.constant(rng.random((8, 8, 3), np.float32))
-    mask = ops.band_mask(8, 8, tf.constant(3.5), tf.constant(6.0))
+    mask = tf_ops.band_mask(8, 8, tf.constant(3.5), tf.constant(6.0))
     for choices in itertools.product([False, True], repeat=3):
-        turned = ops.apply_mask(ops.orient(image, tf.constant(choices)), mask)
-        expected = ops.orient(ops.apply_mask(image, mask), tf.constant(choices))
+        turned = tf_ops.apply_mask(tf_ops.orient(image, tf.constant(choices)), mask)
+        expected = tf_ops.orient(tf_ops.apply_mask(image, mask), tf.constant(choices))
         np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-6)
 
 
@@ -55,7 +55,7 @@ def test_laws_of_masks(mode):
     """How often each coefficient is masked: the laws that the device's masks follow."""
     center, sigma, count, shape = 0.7, 0.2, 6000, (8, 11)
     masks = draws(
-        lambda seed: ops.draw_mask(*shape, seed, mode=mode, center=center, sigma=sigma), count
+        lambda seed: tf_ops.draw_mask(*shape, seed, mode=mode, center=center, sigma=sigma), count
     )
     assert set(np.unique(masks)) == {0, 1}
     share = np.hypot(*np.indices(shape)) / np.hypot(*shape)
@@ -75,7 +75,7 @@ def test_selection(rng):
     image[0, 0] = 1  # every band changes it
     options = {"rate": rate, "mode": "random"}
     keep, zero = (
-        draws(lambda s, u=u: ops.mask_frequencies(tf.constant(image), s, unselected=u, **options),
+        draws(lambda s, u=u: tf_ops.mask_frequencies(tf.constant(image), s, unselected=u, **options),
               count)
         for u in ("keep", "zero")
     )  # fmt: skip
@@ -93,7 +93,7 @@ def test_masking_is_not_clipped_and_channels_share_a_mask():
     image = np.zeros((10, 10, 3), np.float32)
     image[0, 0] = [1, 0.5, 0.25]
     options = {"rate": 1.0, "center": 0.6, "sigma": 0.3}
-    masked = ops.mask_frequencies(tf.constant(image), tf.constant(SEED), **options).numpy()
+    masked = tf_ops.mask_frequencies(tf.constant(image), tf.constant(SEED), **options).numpy()
     assert masked.dtype == np.float32
     assert masked.min() < 0
     ratio = fft.dctn(masked, axes=(0, 1), norm="ortho") / fft.dctn(image, axes=(0, 1), norm="ortho")
@@ -111,7 +111,7 @@ def test_masking_is_not_clipped_and_channels_share_a_mask():
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        ops.mask_frequencies(tf.zeros([4, 4, 1]), tf.constant(SEED), **options)
+        tf_ops.mask_frequencies(tf.zeros([4, 4, 1]), tf.constant(SEED), **options)
 
 
 # The pipeline

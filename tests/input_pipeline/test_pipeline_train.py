@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 import input_pipeline
-from input_pipeline import train
+from input_pipeline import train_host
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
 
@@ -283,7 +283,9 @@ def test_every_epoch_shows_each_image_once(tmp_path, config, numbered, count):
 
 def test_shuffling_is_a_permutation_for_every_length():
     for n in (1, 2, 3, 17, 256, 1000):
-        order = train._shuffled(tf.range(n, dtype=tf.int64), tf.constant([9, 2**40], tf.int64), n)
+        order = train_host._shuffled(
+            tf.range(n, dtype=tf.int64), tf.constant([9, 2**40], tf.int64), n
+        )
         assert sorted(order.numpy()) == list(range(n))
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import tiny
-from input_pipeline import ops, sources
+from input_pipeline import sources, tf_ops
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, networks
 from lcdnet_jax.config import ConfigError
@@ -128,7 +128,7 @@ def test_flipped_views_are_the_views_of_the_flipped_scene(rng, dtype):
     disparity = rng.integers(-2, 3, (6, 8))  # of each pixel, signed
     for down, across, transposed in itertools.product([False, True], repeat=3):
         rows, columns = slice(None, None, 1 - 2 * down), slice(None, None, 1 - 2 * across)
-        turned = ops.orient(
+        turned = tf_ops.orient(
             tf.constant(views(scene, disparity)),
             tf.constant([down, across, transposed]),
             two_views=True,

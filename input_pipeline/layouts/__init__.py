@@ -1,0 +1,1 @@
+"""Folder layouts in which data sets are published, one file per family."""
