@@ -45,11 +45,12 @@ def get_config() -> ConfigDict:
     #           noisy captures of one scene) or test (with the ground truth)
     #   gopro, gopro_gamma, hide, realblur_j, realblur_r, dpdd, dpdd_dual, rain13k
     #           pairs for deblurring and deraining; `path` is the folder of the data set as
-    #           published, see input_pipeline/layouts/restoration_pairs.py; `split` is train or test, of
-    #           dpdd also val, test_indoor and test_outdoor, of rain13k also Test100, Rain100H,
-    #           Rain100L, Test2800 and Test1200. The usual GoPro benchmark is gopro, without gamma
+    #           published, see input_pipeline/layouts/restoration_pairs.py; `split` is train or
+    #           test, of dpdd also val, test_indoor and test_outdoor, of rain13k also Test100,
+    #           Rain100H, Rain100L, Test2800 and Test1200. The usual GoPro benchmark is
+    #           gopro, without gamma
     #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
-    #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, train_x4, test_x2, ...
+    #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, test_x2, ...
     # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(

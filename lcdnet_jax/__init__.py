@@ -11,6 +11,8 @@ from lcdnet_jax._version import __version__
 
 if TYPE_CHECKING:
     from lcdnet_jax import (
+        checkpoints,
+        config,
         convert,
         degradations,
         evaluation,
@@ -22,36 +24,37 @@ if TYPE_CHECKING:
         networks,
         ops,
         protocols,
+        resident_images,
         sfm,
         spectra,
         training,
         visualization,
+        weights,
     )
     from lcdnet_jax.inference import Restorer
     from lcdnet_jax.metrics import lpips, registration
     from lcdnet_jax.weights import card, interchange, pretrained
 
 _SUBMODULES = (
-    "alignment",
-    "cards",
+    "checkpoints",
+    "config",
     "convert",
     "degradations",
     "evaluation",
     "export",
     "image_io",
     "inference",
-    "interchange",
     "losses",
     "metrics",
     "networks",
     "ops",
-    "panels",
-    "perceptual",
-    "pretrained",
     "protocols",
+    "resident_images",
     "sfm",
     "spectra",
     "training",
+    "visualization",
+    "weights",
 )
 
 __all__ = ["Restorer", "__version__", *_SUBMODULES]

@@ -18,8 +18,9 @@ from absl import app, flags
 from absl import logging as absl_logging
 from flax import linen as nn
 
-from lcdnet_jax import image_io, inference, networks, training, visualization
+from lcdnet_jax import image_io, networks, training, visualization
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
 from lcdnet_jax.weights import interchange, pretrained
 
@@ -27,7 +28,7 @@ pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")
 
 
@@ -301,14 +302,14 @@ class TestEval:
         assert "sides cut to multiples of 8" in capsys.readouterr().out
 
     def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
-        real, shapes = inference.pad_to_bucket, set()
+        real, shapes = restorer_lib.pad_to_bucket, set()
 
         def spy(batch, *limits):
             padded = real(batch, *limits)
             shapes.add((batch.shape[1:3], padded.shape[1:3]))
             return padded
 
-        monkeypatch.setattr(inference, "pad_to_bucket", spy)
+        monkeypatch.setattr(restorer_lib, "pad_to_bucket", spy)
         command = ("eval.py", "--workdir", workdir, "--output", tmp_path, "--protocols")
         run(*command, "8bit")
         assert {padded for _, padded in shapes} == {(64, 64)}

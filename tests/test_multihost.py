@@ -20,7 +20,7 @@ import input_pipeline
 from lcdnet_jax.training import distributed, train_and_evaluate
 from lcdnet_jax.training.distributed import DistributedError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 CONFIG = """
     from ml_collections import ConfigDict

@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from lcdnet_jax import config, metrics, protocols
 from lcdnet_jax.protocols import Protocol
-from tests.test_metrics import slow_ssim_3d as ssim_3d_by_hand
+from tests.metrics.test_quality import slow_ssim_3d as ssim_3d_by_hand
 
 SIZES = np.array([[23, 31], [32, 20], [17, 18]], np.int32)
 PADDED = (len(SIZES), 32, 32)

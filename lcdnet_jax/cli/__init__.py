@@ -1,5 +1,1 @@
-"""Command-line interface: the program ``lcdnet-jax``."""
-
-from lcdnet_jax.cli.main import main
-
-__all__ = ["main"]
+"""Command-line interface: the program ``lcdnet-jax``, one file per command."""

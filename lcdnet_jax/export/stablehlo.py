@@ -1,9 +1,9 @@
 """Networks with their weights as programs, which run without this library.
 
-Two forms. A *program file* is for JAX: :mod:`lcdnet_jax.export.run_exported` runs it, a file of its own
-that knows nothing else of this library. It is an uncompressed zip archive of ``card.json`` and of
-StableHLO programs in the form of ``jax.export``, each with all weights inside. A *SavedModel* is
-for TensorFlow.
+Two forms. A *program file* is for JAX: :mod:`lcdnet_jax.export.run_exported` runs it, a file of its
+own that knows nothing else of this library. It is an uncompressed zip archive of ``card.json``
+and of StableHLO programs in the form of ``jax.export``, each with all weights inside.
+A *SavedModel* is for TensorFlow.
 
 A program takes any number of images. Most networks are exported once for images of any size:
 sides are symbols, multiples of the network's stride, and whoever runs the program pads images to
@@ -69,8 +69,8 @@ def export_program(
     """Makes a program file of a network.
 
     It is verified on this machine, on the CPU if that is among ``platforms``: the content of the
-    file, run by :mod:`lcdnet_jax.export.run_exported`, and the network itself restore noise of two sizes
-    and numbers of images: of each of ``sizes`` where they are given, and if that is one, of a
+    file, run by :mod:`lcdnet_jax.export.run_exported`, and the network itself restore noise of two
+    sizes and numbers of images: of each of ``sizes`` where they are given, and if that is one, of a
     smaller size too, which the runner pads to it. They may differ by 1e-5 of the larger of 1 and
     the largest value, networks that compute in bfloat16 or float16 by 2e-2.
 
@@ -134,8 +134,8 @@ def write(
 
     Raises:
         ExportError, ImportError: As :func:`export_program`.
-        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check`, before the network is exported, and
-            :func:`lcdnet_jax.atomic_io.write`.
+        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check`, before the network is exported,
+            and :func:`lcdnet_jax.atomic_io.write`.
     """
     atomic_io.check(path, force=force)
     data = export_program(module, variables, sizes=sizes, platforms=platforms, about=about)

@@ -147,7 +147,7 @@ class Restorer:
 
     @classmethod
     def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":
-        """Loads weights that were installed with the library, see ``lcdnet_jax.weights.pretrained``.
+        """Loads weights of the wheel, see ``lcdnet_jax.weights.pretrained``.
 
         Args:
             name: Which, one of ``pretrained.names()``.

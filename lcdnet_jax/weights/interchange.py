@@ -1,10 +1,11 @@
 """Weights in and out: parameters-only directories, safetensors and PyTorch files.
 
 A parameters-only directory holds ``config.json`` with the network alone, ``checkpoints/<step>/``
-with ``params`` and ``batch_stats``, and ``card.json``, see :mod:`lcdnet_jax.weights.card`. It serves
-``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from``. A safetensors file
-holds the same in one file: arrays named by their Flax path (``params/out/kernel``), and the card in
-its header. A PyTorch file holds a plain state dict, see :mod:`lcdnet_jax.convert`, and no card.
+with ``params`` and ``batch_stats``, and ``card.json``, see :mod:`lcdnet_jax.weights.card`. It
+serves ``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from``. A
+safetensors file holds the same in one file: arrays named by their Flax path
+(``params/out/kernel``), and the card in its header. A
+PyTorch file holds a plain state dict, see :mod:`lcdnet_jax.convert`, and no card.
 
 :func:`load` reads all of them. What is written is written beside its place and renamed, so that
 there is never half of it, and replaces something only by ``force``.

@@ -558,7 +558,7 @@ import benchmarks.accelerator
 if importlib.util.find_spec("torch"):
     import benchmarks.torch_steps
 """
-    root = pathlib.Path(__file__).resolve().parent.parent
+    root = pathlib.Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=120)
 
 

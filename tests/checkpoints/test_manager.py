@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from lcdnet_jax import checkpoints
 from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError, manifest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def state(seed):

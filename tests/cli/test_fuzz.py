@@ -28,8 +28,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
 from configs import tiny
-from lcdnet_jax import checkpoints, cli, export, image_io, networks
+from lcdnet_jax import checkpoints, export, image_io, networks
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.weights import interchange
 

@@ -27,19 +27,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, checkpoints, cli, convert, image_io
+from lcdnet_jax import Restorer, checkpoints, convert, image_io
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.checkpoints import CheckpointError
-from lcdnet_jax.config import ConfigError
+from lcdnet_jax.checkpoints import CheckpointError, manager
+from lcdnet_jax.cli import main as cli
+from lcdnet_jax.config import ConfigError, schema
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import interchange
+from tests.legacy_pth import read_pth
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ("--set", "depth=3", "features=4")  # of DnCNN
 OFFICIAL = (
     "dncnn_gray_regular",
@@ -292,7 +293,7 @@ class TestExistingOutput:
         def fail(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr(checkpoints.ocp.AsyncCheckpointer, "wait_until_finished", fail)
+        monkeypatch.setattr(manager.ocp.AsyncCheckpointer, "wait_until_finished", fail)
         before = contents(output.parent)
         for target in (output, output.with_name("new")):
             message = error_of("convert", "dncnn", other, "-o", target, *SMALL, "--force")
@@ -570,7 +571,7 @@ class TestStandardOutput:
     """Of processes, since its loss shows at their end."""
 
     CODE = (
-        "import sys, types; from lcdnet_jax import cli\n"
+        "import sys, types; from lcdnet_jax.cli import main as cli\n"
         "quick = types.SimpleNamespace(silence_orbax=lambda: None)\n"
         "sys.modules['lcdnet_jax.checkpoints'] = quick\n"
         "def models(arguments):\n"
@@ -622,7 +623,7 @@ class TestInfo:
     def test_older(self, rows):
         """Of the first version: without what came later, and other names."""
         stored = json.loads(json.dumps(tiny.get_config().to_dict()))
-        for name in config_lib._BEFORE:
+        for name in schema._BEFORE:
             section, _, field = name.rpartition(".")
             del (stored[section] if section else stored)[field]
         del stored["sfm"], stored["parallel"]
@@ -694,7 +695,7 @@ class TestEval:
     @pytest.fixture
     def start(self):
         """Starts a script of the repository; needs TensorFlow."""
-        from test_entry_points import run
+        from tests.test_entry_points import run
 
         return run
 

@@ -19,7 +19,8 @@ from flax import linen as nn
 from PIL import Image, ImageCms
 
 from benchmarks import macs
-from lcdnet_jax import Restorer, atomic_io, cli, image_io, inference, metrics, networks, ops
+from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, networks, ops
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.inference import batch
 from lcdnet_jax.networks.costs import COSTS
@@ -830,7 +831,7 @@ class TestModels:
         assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
         assert "dncnn                       1     556,032       554.1" in lines
         assert {line.split()[0] for line in lines[1:]} == set(networks.available())
-        document = pathlib.Path(__file__).parents[1] / "docs" / "inference.md"
+        document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
         assert "\n".join(["```", *lines, "```"]) in document.read_text()
 
     def test_has_every_network_and_preset(self):

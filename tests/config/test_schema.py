@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
-from lcdnet_jax.config import ConfigError
+from lcdnet_jax.config import ConfigError, schema
 from lcdnet_jax.training.optimizer import make_schedule
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHIPPED = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 WITH_SIGMA = {"sadnet_base", "sadnet_color_awgn", "sadnet_gray_awgn", "sadnet_small"}
 
@@ -37,7 +37,7 @@ class TestShippedConfigs:
     def test_is_valid_and_has_exactly_the_known_fields(self, name):
         config = shipped(name)
         config_lib.validate(config)
-        assert set(config_lib._flatten(config)) == set(config_lib.RULES)
+        assert set(schema._flatten(config)) == set(config_lib.RULES)
 
     @pytest.mark.parametrize("name", sorted(WITH_SIGMA))
     def test_takes_a_noise_level(self, name):
@@ -415,7 +415,7 @@ class TestDifferences:
     def test_what_may_change(self, config, field):
         other = tiny.get_config()
         other.update_from_flattened_dict({field: 65})
-        assert config_lib._flatten(other)[field] != config_lib._flatten(config)[field]
+        assert schema._flatten(other)[field] != schema._flatten(config)[field]
         assert config_lib.differences(config, other) == []
 
     def test_what_may_change_of_the_data(self, config):

@@ -20,7 +20,7 @@ from lcdnet_jax.networks import lcdnet
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.optimizer import make_schedule
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 PRESETS = ("tiny", "small", "base", "large")
 SIZES = (*PRESETS, "control")
 VARIANTS = {

@@ -434,7 +434,7 @@ def test_table_of_kinds_has_no_other_rows():
 
 
 def test_table_of_kinds_is_in_the_docs():
-    document = pathlib.Path(__file__).parents[1] / "docs" / "inference.md"
+    document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
     rows = "".join(f"| {' | '.join(row)} |\n" for row in image_io.KINDS)
     assert f"|---|---|---|\n{rows}\n" in document.read_text()
 

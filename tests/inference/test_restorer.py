@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, cli, image_io, inference, networks
+from lcdnet_jax import Restorer, image_io, inference, networks
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import tiling
 from lcdnet_jax.weights import interchange

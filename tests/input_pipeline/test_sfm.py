@@ -75,8 +75,10 @@ def test_selection(rng):
     image[0, 0] = 1  # every band changes it
     options = {"rate": rate, "mode": "random"}
     keep, zero = (
-        draws(lambda s, u=u: tf_ops.mask_frequencies(tf.constant(image), s, unselected=u, **options),
-              count)
+        draws(
+            lambda s, u=u: tf_ops.mask_frequencies(tf.constant(image), s, unselected=u, **options),
+            count,
+        )
         for u in ("keep", "zero")
     )  # fmt: skip
     kept = (keep == image).all((1, 2, 3))

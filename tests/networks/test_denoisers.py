@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from legacy_pth import read_pth
 
 from lcdnet_jax import convert, networks
 from lcdnet_jax.networks import memnet, n3net
+from tests.legacy_pth import read_pth
 
 TINY = {
     "buifd": {"depth": 3, "features": 4},

@@ -18,7 +18,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, sfm
 from lcdnet_jax.checkpoints import Checkpoints
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "notebooks"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 assert NAMES
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import Restorer, checkpoints, image_io, networks
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import (
     NonFiniteLossError,
@@ -392,14 +392,14 @@ class TestFailures:
             run(config, blocked / "run")
 
     def test_full_disk_keeps_what_was_saved(self, config, tmp_path, monkeypatch):
-        real = checkpoints.ocp.AsyncCheckpointer.save
+        real = manager.ocp.AsyncCheckpointer.save
 
         def save(self, directory, **kwargs):
             if directory.name == "saving-8":
                 raise OSError(28, "No space left on device")
             return real(self, directory, **kwargs)
 
-        monkeypatch.setattr(checkpoints.ocp.AsyncCheckpointer, "save", save)
+        monkeypatch.setattr(manager.ocp.AsyncCheckpointer, "save", save)
         with pytest.raises(CheckpointError, match=r"cannot write the checkpoint of step 8"):
             run(config, tmp_path)
         monkeypatch.undo()

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image, ImageCms
-from test_entry_points import error_of as error_of_script
-from test_entry_points import run
 
 import input_pipeline
 from configs import sr_small
-from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, protocols, visualization
+from lcdnet_jax import Restorer, degradations, image_io, metrics, protocols, visualization
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.prepare import prepare
+from tests.test_entry_points import error_of as error_of_script
+from tests.test_entry_points import run
 
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

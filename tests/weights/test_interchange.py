@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
-from legacy_pth import read_pth
 from ml_collections import ConfigDict
 
 from configs import tiny
 from lcdnet_jax import Restorer, atomic_io, checkpoints, convert, networks
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError
+from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError, manager
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training.eval_hook import PeriodicEvaluation
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import interchange
 from lcdnet_jax.weights.card import CardError
+from tests.legacy_pth import read_pth
 
 SMALL = {"depth": 3, "features": 4}  # of DnCNN
 TINY = {
@@ -482,7 +482,7 @@ class TestOutput:
         def full(*args, **kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(checkpoints.ocp.AsyncCheckpointer, "wait_until_finished", full)
+        monkeypatch.setattr(manager.ocp.AsyncCheckpointer, "wait_until_finished", full)
         with pytest.raises(CheckpointError, match=r"write the checkpoint .*: .*No space left") as e:
             interchange.export_params(weights, tmp_path / "out", force=force, notes="new")
         assert "\n" not in str(e.value)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from lcdnet_jax import Restorer, cli, degradations, image_io, metrics, networks
+from lcdnet_jax import Restorer, degradations, image_io, metrics, networks
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.weights import interchange, pretrained
 
 FOLDER = pathlib.Path(pretrained.__file__).parent

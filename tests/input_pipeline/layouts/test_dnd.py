@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.io
-from test_entry_points import StandIn, error_of, run
 
 from configs import tiny
 from input_pipeline.layouts import dnd
@@ -19,6 +18,7 @@ from lcdnet_jax import Restorer, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.weights import interchange
+from tests.test_entry_points import StandIn, error_of, run
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
