@@ -1,0 +1,27 @@
+"""The names of the library that the guards call. Where one moves, change it here alone."""
+
+from configs import default as default_config
+from lcdnet_jax import Restorer, cli, convert, networks, run_exported
+from lcdnet_jax.config import load as load_config
+from lcdnet_jax.config import network as network_of_config
+from lcdnet_jax.config import validate as validate_config
+from lcdnet_jax.interchange import card as read_card
+from lcdnet_jax.interchange import load as load_weights
+from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.training.device_data import ResidentImages
+
+__all__ = [
+    "ResidentImages",
+    "Restorer",
+    "cli",
+    "convert",
+    "default_config",
+    "load_config",
+    "load_weights",
+    "network_of_config",
+    "networks",
+    "read_card",
+    "run_exported",
+    "train_and_evaluate",
+    "validate_config",
+]
