@@ -33,7 +33,7 @@ def recording():
     """Writes the file after all tests of this module, where record.py runs them."""
     yield
     if records.RECORD:
-        known = {"networks": NETWORKS, "training": TRAININGS}
+        known = {"networks": NETWORKS, "pytorch": NETWORKS, "training": TRAININGS}
         kept = {part: {k: v for k, v in RECORDED.get(part, {}).items() if k in known[part]}
                 for part in known}  # fmt: skip
         records.write(FILE, {"environment": records.environment(), **kept})
@@ -89,6 +89,21 @@ def test_network(name):
         "output": records.summary({"output": output}),
     }
     check("networks", name, found, {"initial": INITIAL, "output": OUTPUT})
+
+
+@pytest.mark.parametrize("name", quick_and_slow(NETWORKS))
+def test_pytorch(name):
+    """PyTorch's names, and which number goes where; nothing is computed, so to the last bit."""
+    module = guarded.networks.create(name, **NETWORKS[name])
+    x = jax.ShapeDtypeStruct((1, 8, 8, module.channels), np.float32)
+    leaves, structure = jax.tree.flatten(jax.eval_shape(module.init, jax.random.key(0), x))
+    counted = [i + np.arange(x.size, dtype=np.float32).reshape(x.shape)
+               for i, x in enumerate(leaves)]  # fmt: skip
+    variables = jax.tree.unflatten(structure, counted)
+    state_dict = guarded.convert.to_torch(name, variables, **NETWORKS[name])
+    found = {"sha256": records.summary(state_dict)["sha256"],
+             "shapes": {k: "x".join(map(str, v.shape)) for k, v in state_dict.items()}}  # fmt: skip
+    check("pytorch", name, found, {})
 
 
 @pytest.mark.parametrize("name", quick_and_slow(TRAININGS))
