@@ -2,9 +2,8 @@
 
 import copy
 
-import cases
-import guarded
-from records import HERE
+from tests.guards import cases, guarded
+from tests.guards.records import HERE
 
 ARTIFACTS = HERE / "artifacts"
 

@@ -1,15 +1,17 @@
 """The names of the library that the guards call. Where one moves, change it here alone."""
 
 from configs import default as default_config
-from lcdnet_jax import Restorer, cli, convert, networks, run_exported
+from lcdnet_jax import Restorer, convert, networks
+from lcdnet_jax.cli import main as cli
 from lcdnet_jax.config import load as load_config
 from lcdnet_jax.config import validate as validate_config
-from lcdnet_jax.interchange import card as read_card
-from lcdnet_jax.interchange import describe as describe_weights
-from lcdnet_jax.interchange import load as load_weights
-from lcdnet_jax.interchange import save_safetensors
+from lcdnet_jax.export import run_exported
+from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training import train_and_evaluate
-from lcdnet_jax.training.device_data import ResidentImages
+from lcdnet_jax.weights.interchange import card as read_card
+from lcdnet_jax.weights.interchange import describe as describe_weights
+from lcdnet_jax.weights.interchange import load as load_weights
+from lcdnet_jax.weights.interchange import save_safetensors
 
 __all__ = [
     "ResidentImages",

@@ -1,4 +1,4 @@
-"""Writes artifacts/ anew: ``python tests/guards/make_artifacts.py``, from the root.
+"""Writes artifacts/ anew: ``python -m tests.guards.make_artifacts``, from the root.
 
 Do not run it to make a failing test pass: the artifacts are files of an earlier version, which
 every later one must read. It is here to show how they were made, and to add further ones.
@@ -10,15 +10,10 @@ import shutil
 import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent), str(HERE)]
+import jax
+import numpy as np
 
-import artifact_cases  # noqa: E402
-import guarded  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import records  # noqa: E402
-import stand_in_torch  # noqa: E402
+from tests.guards import artifact_cases, guarded, records, stand_in_torch
 
 DNCNN = {"depth": 3, "features": 4}
 

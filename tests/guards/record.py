@@ -1,4 +1,4 @@
-"""Writes numbers.json and api.json anew: ``python tests/guards/record.py``.
+"""Writes numbers.json and api.json anew: ``python -m tests.guards.record``.
 
 It runs the tests of this folder, which then write what they would compare, under the settings of
 tests/conftest.py. Arguments are pytest's, such as ``-k networks``: what is not run stays as it was.

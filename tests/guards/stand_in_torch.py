@@ -7,7 +7,8 @@ import sys
 import types
 
 import numpy as np
-from legacy_pth import read_pth
+
+from tests.legacy_pth import read_pth
 
 
 def _global(module, name, value):

@@ -3,13 +3,12 @@
 import json
 import os
 
-import cases
-import guarded
 import jax
 import numpy as np
 import pytest
-import records
-from cases import NETWORKS, SLOW, TRAININGS
+
+from tests.guards import cases, guarded, records
+from tests.guards.cases import NETWORKS, SLOW, TRAININGS
 
 FILE = "numbers.json"
 RECORDED = records.read(FILE)

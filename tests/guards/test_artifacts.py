@@ -5,16 +5,14 @@ import json
 import shutil
 import sys
 
-import artifact_cases
-import guarded
 import jax
 import numpy as np
 import pytest
-import records
-import stand_in_torch
-from artifact_cases import ARTIFACTS
 from flax.traverse_util import flatten_dict
-from legacy_pth import read_pth
+
+from tests.guards import artifact_cases, guarded, records, stand_in_torch
+from tests.guards.artifact_cases import ARTIFACTS
+from tests.legacy_pth import read_pth
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ import pathlib
 import subprocess
 import sys
 
-import guarded
 import pytest
-import records
 from ml_collections import ConfigDict
 
 import lcdnet_jax
+from tests.guards import guarded, records
 
 FILE = "api.json"
 RECORDED = records.read(FILE)
