@@ -29,7 +29,15 @@ from configs import default
 from input_pipeline import EvalDataset, create_eval_dataset
 from input_pipeline.layouts import dnd
 from input_pipeline.layouts.dnd import DND
-from lcdnet_jax import Restorer, atomic_io, checkpoints, degradations, image_io, protocols
+from lcdnet_jax import (
+    Restorer,
+    atomic_io,
+    checkpoints,
+    data_sets,
+    degradations,
+    image_io,
+    protocols,
+)
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
 from lcdnet_jax.weights import card as card_lib
@@ -243,7 +251,8 @@ def _trained(checkpoint: pathlib.Path, card: card_lib.Card) -> ConfigDict:
     if "steps" not in stored:  # weights alone: what their card says
         stored = interchange.configuration(card, str(checkpoint))
         source = stored.data.get("eval", {}).get("source", "photos")
-        if not _DATA.value and _CONFIG.value is None and source not in ("photos", "tfds"):
+        in_folder = any(row.is_folder for row in data_sets.rows(source))
+        if not _DATA.value and _CONFIG.value is None and in_folder:
             raise ValueError(
                 f"{checkpoint} was evaluated in training on a folder that its card only names "
                 f"({stored.data.eval.path}); give --data"
@@ -266,7 +275,7 @@ def _sources(config: ConfigDict) -> Iterator[tuple[str, dict[str, str]]]:
             yield text, {"source": "photos", "split": "test"}
         elif colon and kind == "photos":
             raise ValueError(f"--data {text}: photos are in no folder; say 'photos'")
-        elif colon and kind in (*config_lib.SOURCES, "dnd"):
+        elif colon and kind in data_sets.DATA_SETS:
             yield _name(kind, path), {**default, "source": kind, "path": path}
         else:
             yield _name("folder", text), {"source": "folder", "path": text}
@@ -308,7 +317,7 @@ def _open(source: dict[str, str], trained: ConfigDict) -> EvalDataset:
     """Pairs with as many channels as the network takes, or clean images to degrade."""
     channels = trained.data.channels
     made_here = channels == 6 and trained.degradation.kind != "none"
-    if made_here and source["source"] not in ("dpdd_dual", "tfds"):
+    if made_here and all(row.two_views is False for row in data_sets.rows(source["source"])):
         channels = 3  # of the clean images
     enlarges = getattr(config_lib.network(trained), "scale", 1)
     return create_eval_dataset(source, channels, field="--data", scale=enlarges)

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
 
     # --- data --------------------------------------------------------------------------------
     config.data = ConfigDict()
-    # Where training images come from:
+    # Where training images come from (docs/data_sets.md has a table of all data sets):
     #   photos  the colour photographs inside scikit-image's wheel; `split` is train or test
     #   folder  `path` holds clean images, or pairs in input/ and target/ (or noisy/ and clean/)
     #           with equal names; for networks that enlarge, target/ is larger by their scale
@@ -50,7 +50,8 @@ def get_config() -> ConfigDict:
     #           Rain100H, Rain100L, Test2800 and Test1200. The usual GoPro benchmark is
     #           gopro, without gamma
     #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
-    #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, test_x2, ...
+    #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, train_x4, test_x2,
+    #           test_x3 or test_x4
     # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
     config.data.train = ConfigDict(

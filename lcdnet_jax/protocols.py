@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from lcdnet_jax import metrics
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.degradations import NOISE_PROTOCOLS, SPECTRA
 from lcdnet_jax.metrics import lpips as lpips_lib
 
@@ -256,14 +257,6 @@ PROTOCOLS = {
     )
 }
 
-# Kinds of paired sources, see config.SOURCES, whose tables are made under another than "pairs".
-_OF_SOURCE = {
-    **dict.fromkeys(("gopro", "gopro_gamma", "hide"), "gopro"),
-    **dict.fromkeys(("realblur_j", "realblur_r"), "realblur"),
-    **dict.fromkeys(("dpdd", "dpdd_dual"), "dpdd"),
-    "rain13k": "rain",
-}
-
 
 def get(name: str) -> Protocol:
     """The protocol of that name.
@@ -305,15 +298,16 @@ def of_training(
     return [one.with_degradation(kind) for one in chosen]
 
 
-def for_source(kind: str) -> str:
-    """Name of the protocol under which papers score a kind of paired data.
+def for_source(source: str) -> str:
+    """Name of the protocol under which papers score the pairs of a data set.
 
     Args:
-        kind: As in ``config.data.eval.source``, such as "gopro", or several joined by commas.
+        source: As in ``config.data.eval.source``, such as "gopro", or several joined by commas.
 
     Returns:
-        "gopro", "realblur", "dpdd" or "rain"; "pairs" for any other kind, and for several that
-        have different ones.
+        ``DataSet.protocol`` of its row in :mod:`lcdnet_jax.data_sets`; "pairs" if it has no row,
+        or for several data sets that have different protocols.
     """
-    names = {_OF_SOURCE.get(one.strip(), "pairs") for one in kind.split(",")}
+    rows = [DATA_SETS.get(name.strip()) for name in source.split(",")]
+    names = {row.protocol if row else "pairs" for row in rows}
     return names.pop() if len(names) == 1 else "pairs"

@@ -9,7 +9,8 @@ import pytest
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from lcdnet_jax import config, metrics, protocols
+from lcdnet_jax import metrics, protocols
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.protocols import Protocol
 from tests.metrics.test_quality import slow_ssim_3d as ssim_3d_by_hand
 
@@ -129,8 +130,8 @@ def test_for_source():
         **dict.fromkeys(("folder", "sidd", "gopro,realblur_j", "gopro,folder", ""), "pairs"),
     }
     assert {kind: protocols.for_source(kind) for kind in expected} == expected
-    for kind in config.SOURCES:
-        assert protocols.get(protocols.for_source(kind)).noise is None
+    for source in DATA_SETS:
+        assert protocols.get(protocols.for_source(source)).noise is None
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from lcdnet_jax import atomic_io, degradations, losses, networks, sfm
+from lcdnet_jax.data_sets import SOURCES
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -84,13 +85,6 @@ def _scales(value: Any) -> str | None:
     good = good and len(set(value)) == len(value)
     return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
 
-
-# Kinds of sources; input_pipeline/sources.py opens them.
-SOURCES = (
-    *("photos", "folder", "tfds", "sidd", "renoir", "polyu", "nam", "sidd_validation", "fmd"),
-    *("gopro", "gopro_gamma", "hide", "realblur_j", "realblur_r", "dpdd", "dpdd_dual", "rain13k"),
-    "realsr",
-)
 
 # Networks that take the two views of a dual-pixel camera, 6 channels, and give 3.
 _TWO_VIEW_NETWORKS = ("lcdnet",)

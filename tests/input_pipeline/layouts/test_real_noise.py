@@ -11,7 +11,7 @@ import input_pipeline
 from input_pipeline import examples, sources
 from input_pipeline.layouts import real_noise
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import image_io
+from lcdnet_jax import data_sets, image_io
 from lcdnet_jax.image_io import ImageError
 
 
@@ -351,7 +351,7 @@ def test_folder_with_one_half(tmp_path, flat):
 
 
 def test_config_and_sources_know_the_same_kinds():
-    with pytest.raises(ValueError, match=re.escape(", ".join(config_lib.SOURCES))):
+    with pytest.raises(ValueError, match=re.escape(", ".join(data_sets.SOURCES))):
         sources.open_source({"source": "web"}, field="x")
 
 
