@@ -74,7 +74,7 @@ def _on_device(clean: np.ndarray) -> Callable[[], object]:
 def _on_host(clean: np.ndarray) -> Callable[[], object]:
     """As in training: a stage of tf.data that maps over single images, in parallel."""
     from input_pipeline import tf_ops  # with TensorFlow, which the other cases do without
-    from input_pipeline.host_only import tf
+    from input_pipeline.tensorflow_cpu import tf
 
     def mask(number: tf.Tensor) -> tf.Tensor:
         seed = tf.stack([tf.constant(3, tf.int64), number])

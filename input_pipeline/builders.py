@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.host_only import tf  # noqa: F401  (first: it keeps TensorFlow off accelerators)
+from input_pipeline.tensorflow_cpu import tf  # noqa: F401  (first: it keeps TensorFlow off accelerators)
 
 # isort: split
 import tensorflow_datasets as tfds

@@ -8,7 +8,7 @@ import numpy as np
 
 from input_pipeline.decoded import Decoded
 from input_pipeline.examples import Source
-from input_pipeline.host_only import tf
+from input_pipeline.tensorflow_cpu import tf
 
 
 class Memory(Decoded):

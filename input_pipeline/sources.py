@@ -232,7 +232,7 @@ def _tfds(spec: Mapping[str, Any], field: str) -> Source:
     """Keeps the encoded bytes of one split in memory."""
     try:
         # First, or TFDS would import TensorFlow with the accelerators in its sight.
-        importlib.import_module("input_pipeline.host_only")
+        importlib.import_module("input_pipeline.tensorflow_cpu")
         import tensorflow_datasets as tfds
 
         importlib.import_module("input_pipeline.builders")  # TFDS then knows their names

@@ -1,4 +1,4 @@
-"""TensorFlow, kept off the accelerators: ``from input_pipeline.host_only import tf``."""
+"""TensorFlow, kept off the accelerators: ``from input_pipeline.tensorflow_cpu import tf``."""
 
 import os
 

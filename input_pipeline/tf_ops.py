@@ -1,6 +1,6 @@
 """Pure tf functions on one image ``[H, W, C]``; random ones are keyed by a seed of two int64."""
 
-from input_pipeline.host_only import tf
+from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import sfm
 from lcdnet_jax.degradations import NOISE_PROTOCOLS
 from lcdnet_jax.ops.dct import dct_matrix

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from input_pipeline import tf_ops
 from input_pipeline.decoded import check_crop
 from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
-from input_pipeline.host_only import tf
 from input_pipeline.memory import Memory
+from input_pipeline.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
 
