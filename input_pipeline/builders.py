@@ -4,10 +4,11 @@
     python -m input_pipeline.builders renoir/tiles --manual_dir /data/RENOIR --data_dir /data/tfds
     python -m input_pipeline.builders gopro --manual_dir /data/GOPRO_Large
 
-prepares one of ``sidd_medium``, ``renoir`` and ``polyu``, whose layouts ``real_noise.py``
-describes, or of ``gopro`` and what else ``restoration_pairs.py`` describes. Of the first, without
-a name after the slash the pairs are whole ("full"); "tiles" are squares of 300 pixels, one every
-150, as in the data preparation of SADNet. Training then reads them with
+prepares one of ``sidd_medium``, ``renoir`` and ``polyu``, whose layouts ``layouts/real_noise.py``
+describes, or one of ``gopro`` and the other layouts of ``layouts/restoration_pairs.py``. The first
+three take a name after the slash: with "full", the default, examples are whole images; with "tiles"
+they are squares of 300 pixels, one every 150, as in the data preparation of SADNet. Training then
+reads them with
 
     --config.data.train.source=tfds --config.data.train.path=renoir/tiles
     --config.data.train.feature=noisy:clean --config.degradation.kind=none
@@ -23,7 +24,7 @@ whole images.
 import argparse
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ from input_pipeline.tensorflow_cpu import tf  # noqa: F401  (first: it keeps Ten
 import tensorflow_datasets as tfds
 
 from input_pipeline.examples import count_pairs, tiles
-from input_pipeline.layouts import real_noise, restoration_pairs
+from input_pipeline.layouts import LAYOUTS
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import to_uint16
 
 TILE, STRIDE = 300, 150
@@ -54,7 +56,7 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
         "Give the folder of the data set as published: python -m input_pipeline.builders NAME "
         "--manual_dir DIR; input_pipeline/layouts/real_noise.py describes the layouts."
     )
-    LAYOUT: str  # name of the function in real_noise.LAYOUTS
+    DATA_SET: str  # its name in lcdnet_jax/data_sets.py
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
@@ -70,7 +72,7 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
         return {"train": self._generate_examples(pathlib.Path(dl_manager.manual_dir))}
 
     def _generate_examples(self, root: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        for example in real_noise.LAYOUTS[self.LAYOUT](root):
+        for example in LAYOUTS[self.DATA_SET](root):
             clean, noisy = (picture.read(3) for picture in example.pictures)
             if self.builder_config.name == "full":
                 yield example.name, {"noisy": noisy, "clean": clean, "name": example.name}
@@ -84,19 +86,19 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
 class SiddMedium(_Pairs):
     """SIDD-Medium sRGB, 320 pairs of smartphone photographs."""
 
-    LAYOUT = "sidd"
+    DATA_SET = "sidd"
 
 
 class Renoir(_Pairs):
     """RENOIR, pairs in low light of three cameras; clean is the mean of two images."""
 
-    LAYOUT = "renoir"
+    DATA_SET = "renoir"
 
 
 class Polyu(_Pairs):
     """PolyU, 100 pairs of 512x512 pixels; clean is the mean of many images."""
 
-    LAYOUT = "polyu"
+    DATA_SET = "polyu"
 
 
 class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -111,14 +113,14 @@ class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         "--manual_dir DIR; input_pipeline/layouts/restoration_pairs.py describes the layouts."
     )
 
-    @property
-    def _layout(self) -> restoration_pairs.Layout:
-        return restoration_pairs.LAYOUTS[self.name]
+    # Splits that have no pair in common, and the part of the folder where each of them is.
+    PARTS: Mapping[str, str]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        dtype = np.uint16 if self._layout.bits == 16 else np.uint8
+        row = DATA_SETS[self.name]
+        dtype = np.uint16 if row.bits == 16 else np.uint8
         image = tfds.features.Image(shape=(None, None, 3), dtype=dtype, encoding_format="png")
-        degraded = ("left", "right") if self._layout.two_views else ("degraded",)
+        degraded = ("left", "right") if row.two_views else ("degraded",)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__ or "",
@@ -128,54 +130,82 @@ class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        root, parts = pathlib.Path(dl_manager.manual_dir), self._layout.parts
-        # Without any, the reader of the first says what it has looked for.
-        there = [split for split, part in parts.items() if (root / part).exists()] or [*parts][:1]
-        return {split: self._generate_examples(root, split) for split in there}
+        root = pathlib.Path(dl_manager.manual_dir)
+        splits = [split for split, part in self.PARTS.items() if (root / part).exists()]
+        if not splits:  # the reader of the first split says what it has looked for
+            splits = [*self.PARTS][:1]
+        return {split: self._generate_examples(root, split) for split in splits}
 
     def _generate_examples(
         self, root: pathlib.Path, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        views = 2 if self._layout.two_views else 1
-        for example in self._layout.read(root, split):
+        row = DATA_SETS[self.name]
+        views = 2 if row.two_views else 1
+        for example in LAYOUTS[self.name](root, split):
             clean, degraded = example.read(3 * views)
             images = [*np.split(degraded, views, axis=-1), clean]
-            if self._layout.bits == 16:
+            if row.bits == 16:
                 images = [to_uint16(image) for image in images]
             keys = ("left", "right", "clean") if views == 2 else ("degraded", "clean")
             yield example.name, {**dict(zip(keys, images, strict=True)), "name": example.name}
 
 
+_TRAIN_AND_TEST = {"train": "train", "test": "test"}
+_REALBLUR_PARTS = {
+    version: {split: f"RealBlur_{version}_{split}_list.txt" for split in ("train", "test")}
+    for version in ("J", "R")
+}
+_DPDD_PARTS = {split: f"{split}_c" for split in ("train", "val", "test")}
+_RAIN_TESTS = DATA_SETS["rain13k"].groups["test"]
+_RAIN_PARTS = {"train": "train/Rain13K", **{name: f"test/{name}" for name in _RAIN_TESTS}}
+
+
 class Gopro(_RestorationPairs):
     """GOPRO_Large, motion blur, 1280x720 pixels; the pairs of the usual benchmark."""
+
+    PARTS = _TRAIN_AND_TEST
 
 
 class GoproGamma(_RestorationPairs):
     """GOPRO_Large, motion blur, 1280x720 pixels; the pairs with a camera response of gamma 2.2."""
 
+    PARTS = _TRAIN_AND_TEST
+
 
 class Hide(_RestorationPairs):
     """HIDE, motion blur of people."""
+
+    PARTS = _TRAIN_AND_TEST
 
 
 class RealblurJ(_RestorationPairs):
     """RealBlur-J, camera shake, the camera's JPEGs."""
 
+    PARTS = _REALBLUR_PARTS["J"]
+
 
 class RealblurR(_RestorationPairs):
     """RealBlur-R, camera shake, developed from raw files."""
+
+    PARTS = _REALBLUR_PARTS["R"]
 
 
 class Dpdd(_RestorationPairs):
     """DPDD, defocus, 1680x1120 pixels of 16 bits."""
 
+    PARTS = _DPDD_PARTS
+
 
 class DpddDual(_RestorationPairs):
     """DPDD, defocus, the left and right view of a dual-pixel sensor, 16 bits."""
 
+    PARTS = _DPDD_PARTS
+
 
 class Rain13k(_RestorationPairs):
     """Rain13K, synthetic rain, and its five test sets, each a split."""
+
+    PARTS = _RAIN_PARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -202,9 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except (ValueError, OSError, AssertionError) as error:
         sys.exit(f"error: {error}")
-    layout = restoration_pairs.LAYOUTS.get(name)
+    published = {} if builders[name] in noisy else DATA_SETS[name].splits
     for split, info in builder.info.splits.items():
-        count = count_pairs(info.num_examples, layout.published[split] if layout else None)
+        count = count_pairs(info.num_examples, published.get(split))
         print(f"{split}: {count} in {builder.data_dir}")
 
 

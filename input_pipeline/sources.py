@@ -1,7 +1,6 @@
 """Where images come from. A source knows every header and decodes nothing.
 
-Kinds are photos, folder, tfds and what ``real_noise.py``, ``restoration_pairs.py`` and
-``realsr.py`` know.
+``READERS`` has the reader of each data set; ``layouts/`` reads the folders of published ones.
 
 Examples are sorted by name, so that their numbers do not depend on the file system.
 """
@@ -11,7 +10,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,10 @@ from input_pipeline.examples import (
     join_views,
     pairs_of_files,
 )
-from input_pipeline.layouts import real_noise, realsr, restoration_pairs
+from input_pipeline.layouts import LAYOUTS, fmd
 from input_pipeline.layouts.folders import matched_by_stem
 from lcdnet_jax import image_io
+from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
 
 # Colour photographs inside scikit-image's wheel. The two views of the stereo motorcycle show
@@ -61,24 +61,15 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
       ValueError: a field that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    openers = {
-        "photos": _photos,
-        "folder": _folder,
-        "tfds": _tfds,
-        **dict.fromkeys(real_noise.LAYOUTS, _real_noise),
-        "fmd": _fmd,
-        **dict.fromkeys(restoration_pairs.LAYOUTS, _restoration_pairs),
-        "realsr": _realsr,
-    }
     kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
     for kind in kinds:
-        if kind not in openers:
+        if kind not in READERS:
             raise ValueError(
-                f'{field}.source is "{kind}"; use one of {", ".join(openers)}, or several of '
+                f'{field}.source is "{kind}"; use one of {", ".join(SOURCES)}, or several of '
                 "these, joined by commas"
             )
     if len(kinds) == 1:
-        source = openers[kinds[0]]({**spec, "source": kinds[0]}, field)
+        source = READERS[kinds[0]]({**spec, "source": kinds[0]}, field)
     else:
         paths = [path.strip() for path in str(spec.get("path") or "").split(",")]
         if len(paths) != len(kinds):
@@ -87,7 +78,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
                 f"({', '.join(paths)}); give one for each, joined by commas"
             )
         sources = [
-            openers[kind]({**spec, "source": kind, "path": path}, field)
+            READERS[kind]({**spec, "source": kind, "path": path}, field)
             for kind, path in zip(kinds, paths, strict=True)
         ]
         source = _joined(kinds, sources, field)
@@ -130,10 +121,8 @@ def _joined(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Sour
 # The kinds
 
 
-def _photos(spec: Mapping[str, Any], field: str) -> Source:
-    split = _value(spec, field, "split")
-    if split not in PHOTOS:
-        raise ValueError(f'{field}.split is "{split}"; photos have the splits {", ".join(PHOTOS)}')
+def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
+    split = _split(spec, field)
     found = importlib.util.find_spec("skimage")  # looked for only: importing it is slow
     if found is None or found.origin is None:
         raise ImageError(
@@ -151,7 +140,7 @@ def _photos(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"photos {split}", _unpaired(paths))
 
 
-def _folder(spec: Mapping[str, Any], field: str) -> Source:
+def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
     try:
         found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
@@ -166,69 +155,39 @@ def _folder(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"folder {folder}", examples)
 
 
-def _restoration_pairs(spec: Mapping[str, Any], field: str) -> Source:
-    kind, split = spec["source"], _value(spec, field, "split")
-    layout = restoration_pairs.LAYOUTS[kind]
-    if split not in layout.published:
-        raise ValueError(
-            f'{_split_of(field)} is "{split}"; {kind} has the splits {", ".join(layout.published)}'
-        )
+def _read_layout(spec: Mapping[str, Any], field: str) -> Source:
+    """A folder as published, see ``layouts.LAYOUTS``."""
+    name = spec["source"]
+    splits = DATA_SETS[name].splits
+    split = [_split(spec, field)] if splits else []
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
     try:
-        examples = layout.read(folder, split)
+        examples = LAYOUTS[name](folder, *split)
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
-    return Source(f"{kind} {split} {folder}", examples, layout.published[split])
+    published = splits[split[0]] if split else None
+    return Source(" ".join([name, *split, str(folder)]), examples, published)
 
 
-def _split_of(field: str) -> str:
-    """What sets the split of a source; a flag of eval.py names only kind and folder."""
-    return "config.data.eval.split" if field.startswith("--") else f"{field}.split"
-
-
-def _realsr(spec: Mapping[str, Any], field: str) -> Source:
-    split = _value(spec, field, "split")
-    if split not in realsr.SPLITS:
-        raise ValueError(
-            f'{_split_of(field)} is "{split}"; realsr has the splits {", ".join(realsr.SPLITS)}'
-        )
-    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
-    try:
-        return Source(f"realsr {split} {folder}", realsr.realsr(folder, split=split))
-    except ImageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
-
-
-def _real_noise(spec: Mapping[str, Any], field: str) -> Source:
-    kind, folder = spec["source"], pathlib.Path(_value(spec, field, "path")).expanduser()
-    try:
-        return Source(f"{kind} {folder}", real_noise.LAYOUTS[kind](folder))
-    except ImageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
-
-
-def _fmd(spec: Mapping[str, Any], field: str) -> Source:
-    split, feature = _value(spec, field, "split"), _value(spec, field, "feature")
-    if split not in real_noise.FMD_SPLITS:
-        raise ValueError(
-            f'{field}.split is "{split}"; fmd has the splits {", ".join(real_noise.FMD_SPLITS)}'
-        )
-    known = real_noise.FMD_LEVELS
-    levels = known if feature == "image" else [level.strip() for level in feature.split(",")]
-    if not set(levels) <= set(known):
+def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
+    split, feature = _split(spec, field), _value(spec, field, "feature")
+    levels = [level.strip() for level in feature.split(",")]
+    if feature == "image":
+        levels = [*fmd.LEVELS]
+    if not set(levels) <= set(fmd.LEVELS):
         raise ValueError(
             f'{field}.feature is "{feature}"; of fmd it names averaging levels, joined by commas: '
-            f'{", ".join(known)}, or is "image", which stands for all of them'
+            f'{", ".join(fmd.LEVELS)}, or is "image", which stands for all of them'
         )
     folder = pathlib.Path(_value(spec, field, "path")).expanduser()
     try:
-        examples = real_noise.fmd(folder, split=split, levels=levels)
+        examples = fmd.read_fmd(folder, split, levels)
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
     return Source(f"fmd {split} {folder}", examples)
 
 
-def _tfds(spec: Mapping[str, Any], field: str) -> Source:
+def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
     """Keeps the encoded bytes of one split in memory."""
     try:
         # First, or TFDS would import TensorFlow with the accelerators in its sight.
@@ -299,6 +258,19 @@ def _build_command(builder: Any, path: str) -> str:
     return f"`tfds build {path}`, which downloads it"
 
 
+# A reader takes the fields of a source, of which ``source`` is its name, and what errors call them.
+Reader = Callable[[Mapping[str, Any], str], Source]
+
+# The reader of each row of ``lcdnet_jax/data_sets.py`` that a configuration may use, by name.
+READERS: dict[str, Reader] = {
+    "photos": _read_photos,
+    "folder": _read_folder,
+    "tfds": _read_tfds,
+    "fmd": _read_fmd,
+    **dict.fromkeys(LAYOUTS, _read_layout),
+}
+
+
 # Helpers
 
 
@@ -334,3 +306,15 @@ def _value(spec: Mapping[str, Any], field: str, key: str) -> str:
             f'{field}.{key} is {value!r}; {field}.source "{spec.get("source")}" needs it'
         )
     return value
+
+
+def _split(spec: Mapping[str, Any], field: str) -> str:
+    """The split of a published data set, checked."""
+    name, split = spec["source"], _value(spec, field, "split")
+    splits = DATA_SETS[name].splits
+    if split not in splits:
+        # A flag of eval.py sets only the source and the path.
+        flag = field.startswith("--")
+        place = "config.data.eval.split" if flag else f"{field}.split"
+        raise ValueError(f'{place} is "{split}"; {name} has the splits {", ".join(splits)}')
+    return split

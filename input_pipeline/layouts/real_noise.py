@@ -1,21 +1,14 @@
 """Pairs with real noise, in the folders in which their makers publish them.
 
-    sidd             SIDD-Medium sRGB (Abdelhamed, Lin and Brown, CVPR 2018)
-    renoir           RENOIR, aligned images (Anaya and Barbu, JVCIR 2018)
-    polyu            PolyU (Xu, Li, Liang, Zhang and Zhang, arXiv 1804.02603)
-    nam              CC, or Nam (Nam, Hwang, Matsushita and Kim, CVPR 2016), two selections
-    sidd_validation  the validation blocks of SIDD
-    fmd              fluorescence microscopy (Zhang et al., CVPR 2019)
-
-Each function takes the folder (``fmd`` also what of it is wanted) and returns the examples, sorted
-by name. Headers are read at once, pixels when asked for.
+The rows of ``lcdnet_jax/data_sets.py`` describe the data sets. Each function takes the folder and
+returns the examples, sorted by name. Headers are read at once, pixels when asked for.
 """
 
 import functools
 import pathlib
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.io
@@ -25,7 +18,7 @@ from input_pipeline.layouts.folders import entries, images, wrong_layout
 from lcdnet_jax.image_io import Header, ImageError
 
 
-def sidd(root: pathlib.Path) -> tuple[Example, ...]:
+def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
     """Pairs of SIDD-Medium sRGB: two in each of 160 scenes.
 
     Args:
@@ -53,7 +46,7 @@ def sidd(root: pathlib.Path) -> tuple[Example, ...]:
     return pairs_of_files(files, where=str(data))
 
 
-def renoir(root: pathlib.Path) -> tuple[Example, ...]:
+def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
     """Pairs of RENOIR, one for each noisy image.
 
     As in the data preparation of SADNet, the clean half is the mean of the reference image and
@@ -118,7 +111,7 @@ def _mean(reference: Picture, full: Picture) -> np.ndarray:
     return ((a.astype(np.uint32) + b) // 2).astype(a.dtype)
 
 
-def polyu(root: pathlib.Path) -> tuple[Example, ...]:
+def read_polyu(root: pathlib.Path) -> tuple[Example, ...]:
     """The 100 pairs of 512x512 pixels of PolyU.
 
     Args:
@@ -137,7 +130,7 @@ def polyu(root: pathlib.Path) -> tuple[Example, ...]:
     )
 
 
-def nam(root: pathlib.Path) -> tuple[Example, ...]:
+def read_nam(root: pathlib.Path) -> tuple[Example, ...]:
     """Pairs of 512x512 pixels cut from the images of Nam et al., in either of two selections.
 
     Args:
@@ -172,7 +165,7 @@ def _real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...]:
     return pairs_of_files(files, where=str(folder))
 
 
-def sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
+def read_sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
     """The validation blocks of SIDD: 40 images with 32 blocks of 256x256 pixels each.
 
     Both files, 0.25 GB decoded each, are loaded when the first pixels are asked for.
@@ -246,119 +239,6 @@ class _MatBlocks:
             f"{self._path}: is no MATLAB file of version 5 to 7, or is damaged ({error}); "
             "download it again"
         )
-
-
-# Averaging levels of FMD, the folders of a type: single captures, and means of 2 to 16.
-FMD_LEVELS = ("raw", "avg2", "avg4", "avg8", "avg16")
-FMD_SPLITS = ("train", "test")
-_FMD_TEST_FIELD = 19
-_FMD_MIX = "test_mix"
-
-
-def fmd(root: pathlib.Path, *, split: str, levels: Sequence[str]) -> tuple[Example, ...]:
-    """Pairs of FMD: 12 types of 20 fields of view, 50 captures of 512x512 pixels of each, grey.
-
-    Args:
-      root: holds folders of types, such as ``TwoPhoton_MICE/``, or is one of them. In a type
-        ``raw/<field>/*.png``, the same in ``avg2/`` to ``avg16/``, and ``gt/<field>/avg50.png``,
-        the mean of all captures. Or it is ``test_mix``, images of field 19 of all types, with
-        ``raw/*.png`` and so on and ``gt/*.png`` of equal names.
-      split: "train" (without field 19) pairs a capture with another of its field and level, half
-        the captures further on: both halves are noisy, as in Noise2Noise. "test" (field 19, or
-        test_mix) pairs it with the image in ``gt``.
-      levels: of ``FMD_LEVELS``.
-
-    Returns:
-      Examples called ``<type>_<level>_<field>_<capture>``, the field with two digits, or
-      ``test_mix_<level>_<image>``.
-
-    Raises:
-      ImageError: another layout, fewer than two captures to train on, an image of ``gt`` that is
-        missing, or a file that cannot be read.
-    """
-
-    def is_type(folder: pathlib.Path) -> bool:
-        return any((folder / name).is_dir() for name in (*FMD_LEVELS, "gt"))
-
-    types = [root.absolute()] if is_type(root) else list(filter(is_type, entries(root)))
-    if split == "train" or len(types) > 1:  # test_mix repeats what the types have
-        types = [folder for folder in types if folder.name != _FMD_MIX]
-    if not types:
-        raise wrong_layout(
-            root,
-            "folders such as TwoPhoton_MICE/, with raw/, avg2/, ..., gt/ in them",
-            "give the folder into which the archives were extracted, or one such folder in it "
-            f"({_FMD_MIX}/ is for the split test only)",
-        )
-    files = {}
-    for folder in types:
-        for level in levels:
-            if not (folder / level).is_dir():
-                raise wrong_layout(
-                    folder, f"{level}/", "extract the archive again, or name other levels"
-                )
-            files.update(_fmd_level(folder, level, split))
-    return pairs_of_files(files, where=str(root), halves=("capture", "target"))
-
-
-def _fmd_level(
-    folder: pathlib.Path, level: str, split: str
-) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """Degraded and clean file by name, of one level of a type."""
-    name = f"{folder.name}_{level}"
-    if folder.name == _FMD_MIX:
-        return {
-            f"{name}_{path.stem}": (path, _fmd_truth(folder / "gt" / path.name, path))
-            for path in _fmd_captures(folder / level, 1)
-        }
-    fields = {
-        int(entry.name): entry
-        for entry in entries(folder / level)
-        if entry.is_dir()
-        and entry.name.isdecimal()
-        and (int(entry.name) == _FMD_TEST_FIELD) == (split == "test")
-    }
-    if not fields:
-        wanted = f"a folder {_FMD_TEST_FIELD}/" if split == "test" else "folders 1/ to 20/"
-        raise wrong_layout(folder / level, wanted, "extract the archive again")
-    files = {}
-    for number, field in fields.items():
-        captures = _fmd_captures(field, 2 if split == "train" else 1)
-        if split == "train":
-            # Means of neighbouring captures might share some of them.
-            half = len(captures) // 2
-            targets = captures[half:] + captures[:half]
-        else:
-            truth = _fmd_truth(folder / "gt" / field.name / "avg50.png", field)
-            targets = [truth] * len(captures)
-        for capture, target in zip(captures, targets, strict=True):
-            files[f"{name}_{number:02d}_{capture.stem}"] = capture, target
-    return files
-
-
-def _fmd_captures(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
-    captures = [path for path in images(folder) if path.suffix.lower() == ".png"]
-    if len(captures) < count:
-        raise wrong_layout(folder, f"at least {count} *.png", "extract the archive again")
-    return captures
-
-
-def _fmd_truth(path: pathlib.Path, captures: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise ImageError(
-            f"{path}: does not exist, but is the clean image of {captures}; extract the archive "
-            "again"
-        )
-    return path
-
-
-LAYOUTS: dict[str, Callable[[pathlib.Path], tuple[Example, ...]]] = {
-    "sidd": sidd,
-    "renoir": renoir,
-    "polyu": polyu,
-    "nam": nam,
-    "sidd_validation": sidd_validation,
-}
 
 
 # Helpers

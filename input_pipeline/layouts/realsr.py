@@ -17,16 +17,14 @@ from lcdnet_jax.image_io import ImageError
 
 _CAMERAS = ("Canon", "Nikon")
 
-SPLITS = tuple(f"{part}_x{scale}" for part in ("train", "test") for scale in (2, 3, 4))
 
-
-def realsr(root: pathlib.Path, *, split: str) -> tuple[Example, ...]:
+def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """Pairs of one scale, of both cameras or of one.
 
     Args:
       root: holds ``Canon`` and ``Nikon`` (either or both), or is one of these, with
         ``Train/4/Canon_001_HR.png``, ``Train/4/Canon_001_LR4.png``, ``Test/2/...`` and so on.
-      split: one of ``SPLITS``.
+      split: "train_x2" to "train_x4" or "test_x2" to "test_x4", part and scale.
 
     Returns:
       Examples called ``<camera>_<number>``, sorted by name.

@@ -1,38 +1,27 @@
 """Pairs for deblurring and deraining, in the folders in which they are published.
 
-    gopro        GOPRO_Large (Nah, Kim and Lee, CVPR 2017): motion blur, averaged frames
-    gopro_gamma  the same, averaged behind a camera response curve of gamma 2.2
-    hide         HIDE (Shen et al., ICCV 2019): motion blur of people
-    realblur_j   RealBlur-J (Rim, Lee, Won and Cho, ECCV 2020): camera shake, the camera's JPEGs
-    realblur_r   RealBlur-R: the same scenes, developed from raw files
-    dpdd         DPDD (Abuolaim and Brown, ECCV 2020): defocus, one picture of a scene, 16 bits
-    dpdd_dual    DPDD: defocus, the left and right view of a dual-pixel sensor, 16 bits
-    rain13k      Rain13K and its five test sets (Jiang et al., CVPR 2020), as Restormer's authors
-                 distribute them (Zamir et al., CVPR 2022)
-
-``LAYOUTS`` has the reader and the splits of each. A reader takes the folder and a split and returns
-the examples, sorted by name. Headers are read at once, pixels when asked for.
+The rows of ``lcdnet_jax/data_sets.py`` describe the data sets and have their splits. Each function
+takes the folder and a split and returns the examples, sorted by name. Headers are read at once,
+pixels when asked for.
 
 The layouts come from what the authors' repositories say and do; the pictures themselves have not
 been seen. Each function says what of it is inferred.
 """
 
-import dataclasses
-import functools
 import pathlib
 import re
 import string
-from collections.abc import Callable, Mapping
 
 from input_pipeline.examples import Example, first, pairs_of_files
 from input_pipeline.layouts.folders import by_stem, entries, matched_by_stem, wrong_layout
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
 # Degraded and clean file of each name, or left, right and clean file.
 _Files = dict[str, tuple[pathlib.Path, ...]]
 
 
-def gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Example, ...]:
+def read_gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Example, ...]:
     """Pairs of GOPRO_Large.
 
     Its authors trained and scored on ``blur_gamma``, but the benchmark that later papers compare
@@ -64,7 +53,7 @@ def gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Exampl
     return pairs_of_files(files, where=str(root / split), halves=(blur, "sharp"))
 
 
-def hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
+def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """Pairs of HIDE.
 
     The benchmark scores networks trained on GOPRO_Large on the split "test". The layout is
@@ -94,7 +83,7 @@ def hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
-def realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
+def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
     """Pairs of RealBlur-J or RealBlur-R, as the authors' lists name them.
 
     Scores of the benchmark are taken after aligning the restored image with the sharp one. The
@@ -164,7 +153,7 @@ _INDOOR = frozenset(
 )
 
 
-def dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Example, ...]:
+def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Example, ...]:
     """Pairs of DPDD of 1120x1680 pixels and 16 bits: a wide aperture, and a narrow one.
 
     The two pictures of a scene have different numbers. As in the authors' code they are paired by
@@ -239,12 +228,7 @@ def _neighbours(a: str, b: str) -> bool:
     return start_a == start_b and abs(end_a - end_b) <= 2
 
 
-# Pairs in what Restormer's authors distribute: one pair of the 13,712 of the paper was of unequal
-# sizes and was taken out, and Test100 has had 98 pairs since the first paper that used it.
-_RAIN_TESTS = {"Test100": 98, "Rain100H": 100, "Rain100L": 100, "Test2800": 2800, "Test1200": 1200}
-
-
-def rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
+def read_rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """Pairs of Rain13K, or of its test sets.
 
     Args:
@@ -262,7 +246,7 @@ def rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """
     places = {
         f"{name}_" if split == "test" else "": f"test/{name}"
-        for name in (_RAIN_TESTS if split == "test" else [split])
+        for name in DATA_SETS["rain13k"].groups.get(split, [split])
     }
     if split == "train":
         places = {"": "train/Rain13K"}
@@ -286,53 +270,3 @@ def _need(root: pathlib.Path, *names: str, advice: str) -> None:
             for part in pathlib.PurePath(name).parts[:-1]:  # as far as folders go
                 there = there / part if (there / part).is_dir() else there
             raise wrong_layout(there, f"{(root / name).relative_to(there)}/", advice)
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How to read a data set.
-
-    Attributes:
-      read: takes its folder and a split.
-      published: number of pairs of each split.
-      parts: splits that have no pair in common, and what there is in the folder where they are.
-      bits: of its pictures.
-      two_views: whether its degraded halves are two views.
-    """
-
-    read: Callable[[pathlib.Path, str], tuple[Example, ...]]
-    published: Mapping[str, int]
-    parts: Mapping[str, str]
-    bits: int = 8
-    two_views: bool = False
-
-
-_GOPRO = {"train": 2103, "test": 1111}
-_REALBLUR = {"train": 3758, "test": 980}
-_DPDD = {"train": 350, "val": 74, "test": 76, "test_indoor": 37, "test_outdoor": 39}
-_DPDD_PARTS = {split: f"{split}_c" for split in ("train", "val", "test")}
-
-LAYOUTS = {
-    "gopro": Layout(gopro, _GOPRO, {split: split for split in _GOPRO}),
-    "gopro_gamma": Layout(
-        functools.partial(gopro, blur="blur_gamma"), _GOPRO, {split: split for split in _GOPRO}
-    ),
-    "hide": Layout(hide, {"train": 6397, "test": 2025}, {"train": "train", "test": "test"}),
-    **{
-        f"realblur_{version.lower()}": Layout(
-            functools.partial(realblur, version=version),
-            _REALBLUR,
-            {split: f"RealBlur_{version}_{split}_list.txt" for split in _REALBLUR},
-        )
-        for version in ("J", "R")
-    },
-    "dpdd": Layout(dpdd, _DPDD, _DPDD_PARTS, bits=16),
-    "dpdd_dual": Layout(
-        functools.partial(dpdd, dual=True), _DPDD, _DPDD_PARTS, bits=16, two_views=True
-    ),
-    "rain13k": Layout(
-        rain13k,
-        {"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
-        {"train": "train/Rain13K", **{name: f"test/{name}" for name in _RAIN_TESTS}},
-    ),
-}

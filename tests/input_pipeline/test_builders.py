@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 
 import input_pipeline
 from input_pipeline import builders
-from input_pipeline.layouts import restoration_pairs
 from lcdnet_jax import image_io
+from lcdnet_jax.data_sets import DATA_SETS
 
 
 def images(root):
@@ -89,7 +89,7 @@ def test_tiles(prepared, opened):
 @pytest.mark.parametrize("height", [299, 300, 449, 450, 599, 600])
 def test_a_tile_that_ends_at_the_border_is_kept(monkeypatch, tmp_path, height):
     monkeypatch.setitem(
-        builders.real_noise.LAYOUTS,
+        builders.LAYOUTS,
         "polyu",
         lambda root: [
             input_pipeline.examples.Example(
@@ -260,6 +260,8 @@ def test_a_folder_without_any_split(tmp_path):
         builders.main(arguments)
 
 
-def test_every_kind_of_pairs_has_a_builder():
-    for name in restoration_pairs.LAYOUTS:
+def test_every_data_set_with_published_counts_has_a_builder():
+    names = [name for name, row in DATA_SETS.items() if any(row.splits.values())]
+    assert len(names) == 8
+    for name in names:
         assert tfds.builder_cls(name).__module__ == "input_pipeline.builders"

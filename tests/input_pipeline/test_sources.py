@@ -7,8 +7,9 @@ import pytest
 
 import input_pipeline
 from input_pipeline import sources
-from lcdnet_jax import image_io
+from lcdnet_jax import data_sets, image_io
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
 create = input_pipeline.create_dataset
@@ -110,6 +111,14 @@ def test_real_pairs(config, shared_data, tmp_path):
     batch = next(create(config, "train").batches())
     difference = batch["degraded"] - batch["clean"]
     assert 0 < np.abs(difference).mean() < 0.1  # noise, so the halves show the same place
+
+
+# The registry
+
+
+def test_every_data_set_has_a_reader():
+    assert set(sources.READERS) == set(data_sets.SOURCES)
+    assert tuple(sources.PHOTOS) == tuple(DATA_SETS["photos"].splits)
 
 
 # Refusals

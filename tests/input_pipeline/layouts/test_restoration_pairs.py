@@ -9,7 +9,7 @@ import pytest
 
 import input_pipeline
 from input_pipeline import sources
-from input_pipeline.layouts import restoration_pairs
+from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
 
@@ -94,30 +94,13 @@ def test_counts_are_compared_with_the_published_ones(root, gopro, monkeypatch):
     assert opened("gopro", root, "train").describe() == (
         f"gopro train {root}: 4 pairs (published: 2103), 6x8, 3 channels"
     )
-    layout = restoration_pairs.LAYOUTS["gopro"]
-    monkeypatch.setitem(
-        restoration_pairs.LAYOUTS,
-        "gopro",
-        dataclasses.replace(layout, published={"train": 4, "test": 2}),
-    )
+    row = dataclasses.replace(DATA_SETS["gopro"], splits={"train": 4, "test": 2})
+    monkeypatch.setitem(DATA_SETS, "gopro", row)
     assert ": 4 pairs (as published), 6x8" in opened("gopro", root, "train").describe()
     both = sources.open_source(
         {"source": "gopro,gopro_gamma", "path": f"{root},{root}", "split": "test"}, field="x"
     )
     assert both.describe().endswith("4 pairs (published: 1113), 6x8")
-
-
-def test_published_counts():
-    """Of the data sets' own pages and papers, added up by hand."""
-    counts = {kind: layout.published for kind, layout in restoration_pairs.LAYOUTS.items()}
-    assert sum(counts["gopro"].values()) == sum(counts["gopro_gamma"].values()) == 3214
-    assert sum(counts["hide"].values()) == 8422
-    assert sum(counts["realblur_j"].values()) == sum(counts["realblur_r"].values()) == 4738
-    for kind in ("dpdd", "dpdd_dual"):
-        by_split = counts[kind]
-        assert by_split["train"] + by_split["val"] + by_split["test"] == 500
-        assert by_split["test_indoor"] + by_split["test_outdoor"] == by_split["test"]
-    assert counts["rain13k"]["test"] == 98 + 100 + 100 + 2800 + 1200
 
 
 def test_splits(root, gopro):
