@@ -10,7 +10,7 @@ from input_pipeline.examples import Source, clean_channels, tiles
 from lcdnet_jax.image_io import ImageError, to_uint16
 
 
-class Decoded:
+class DecodedImages:
     """Images of a source, by number; none is decoded before ``keep``.
 
     An image is ``[height, width, depth]``; a pair is one image, the channels of the clean half

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.decoded import Decoded, check_crop
+from input_pipeline.decoded import DecodedImages, check_crop
 from input_pipeline.examples import Source, channels_on_disk, clean_channels
 from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
@@ -34,7 +34,7 @@ class DeviceDataset:
         data = config.data
         check_crop(source, data.crop)
         channels = channels_on_disk(config)
-        decoded = Decoded(
+        decoded = DecodedImages(
             source, channels=channels, replace=data.on_bad_image == "replace", row=ROW_PIXELS
         )
         size, budget = int(decoded.ends[-1]) * decoded.dtype.itemsize, data.cache_gb * 1e9

@@ -16,9 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import tf_ops
-from input_pipeline.decoded import check_crop
+from input_pipeline.decoded import DecodedImages, check_crop
 from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
-from input_pipeline.memory import Memory
 from input_pipeline.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
@@ -94,10 +93,10 @@ class TrainDataset:
                 "sigma": masking.sigma,
                 "unselected": masking.unselected,
             }
-        self._memory = Memory(
+        self._reader = CropReader(
             source, channels=self._channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
-        tiles = self._memory.tiles(data.tile // source.scale, data.tile_stride // source.scale)
+        tiles = self._reader.tiles(data.tile // source.scale, data.tile_stride // source.scale)
         self._tile_count = len(tiles)
         self._tiles = tf.constant(tiles)
         # Shifted to stay far below the largest int64: an op may count on from its key.
@@ -109,7 +108,7 @@ class TrainDataset:
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._memory)
+        return len(self._reader)
 
     def __iter__(self) -> Iterator[Batch]:
         """``batches()``."""
@@ -120,7 +119,7 @@ class TrainDataset:
         tiles = f"{self._tile_count} tiles, " if self._tile_count > len(self) else ""
         return (
             f"{self._source.describe()}, {tiles}{self._channels} channels, "
-            f"{self._memory.describe()}"
+            f"{self._reader.describe()}"
         )
 
     def batches(
@@ -176,7 +175,7 @@ class TrainDataset:
         for batch in pipeline.as_numpy_iterator():
             failed = batch.pop("failed")
             if (failed >= 0).any():
-                raise self._memory.error(int(failed[failed >= 0][0]))
+                raise self._reader.error(int(failed[failed >= 0][0]))
             self.replaced += int(batch.pop("replaced").sum())
             batch["mask"] = np.ones(len(failed), np.float32)
             yield batch
@@ -185,7 +184,7 @@ class TrainDataset:
         """Example number ``i`` (int64 scalar) of the training."""
         random = tf.random.stateless_uniform([5], self._key(_PLACE, i))
         pixels, report = self._draw(i, random[:2])
-        if self._memory.smallest_side < self._side:
+        if self._reader.smallest_side < self._side:
             pixels = tf_ops.reflect_pad(pixels, self._side, self._side)
         clean, degraded = self._halves(pixels, random[2:] < 0.5)
         source = degraded if self._source.paired else clean
@@ -208,7 +207,7 @@ class TrainDataset:
         depth = clean_channels(self._channels) * scale**2
         if self._augment and scale == 1:  # both at once
             pixels = tf_ops.orient(pixels, turns, two_views=two_views)
-        pixels = tf.ensure_shape(pixels, [self._side, self._side, self._memory.depth])
+        pixels = tf.ensure_shape(pixels, [self._side, self._side, self._reader.depth])
         halves = [pixels[..., :depth], pixels[..., depth:]]
         if scale > 1:
             halves[0] = tf_ops.unfold(halves[0], scale)
@@ -225,13 +224,13 @@ class TrainDataset:
         n = self._tile_count
         epoch, position = i // n, i % n
         tile = self._tiles[_shuffled(position, self._key(_ORDER, epoch), n)]
-        pixels, good = self._memory.crop(tile, place, self._side)
+        pixels, good = self._reader.crop(tile, place, self._side)
         attempt = tf.constant(0, tf.int64)
-        if self._replace and not self._memory.complete:
+        if self._replace and not self._reader.complete:
             # Attempts 0 to n - 1 are a permutation of the tiles, so one good image suffices.
             def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 tile = self._tiles[_shuffled(attempt, self._key(_REPLACEMENT, i), n)]
-                return attempt + 1, tile, *self._memory.crop(tile, place, self._side)
+                return attempt + 1, tile, *self._reader.crop(tile, place, self._side)
 
             attempt, tile, pixels, good = tf.while_loop(
                 lambda attempt, tile, pixels, good: ~good & (attempt < n),
@@ -240,7 +239,7 @@ class TrainDataset:
                 shape_invariants=(
                     tf.TensorShape([]),
                     tf.TensorShape([5]),
-                    tf.TensorShape([None, None, self._memory.depth]),
+                    tf.TensorShape([None, None, self._reader.depth]),
                     tf.TensorShape([]),
                 ),
             )
@@ -251,6 +250,77 @@ class TrainDataset:
 
     def _key(self, stream: int, number: tf.Tensor) -> tf.Tensor:
         return tf.stack([tf.constant(self._streams[stream], tf.int64), number])
+
+
+class CropReader(DecodedImages):
+    """Crops of the images of a source, cut out by TensorFlow.
+
+    Images that are kept are one flat tensor, so that TensorFlow copies the rows of a crop without
+    Python and its lock. Other images are decoded from their file each time.
+
+    Args:
+      source: the images.
+      channels: 1 or 3; 6 for pairs with two views.
+      budget: bytes of decoded pixels to keep; filled in the order of the names.
+      replace: whether a file that cannot be decoded is reported and left out, instead of raised.
+
+    Raises:
+      ImageError: a file that cannot be decoded when images are first decoded; with ``replace`` only
+        if all are.
+    """
+
+    def __init__(self, source: Source, *, channels: int, budget: float, replace: bool):
+        super().__init__(source, channels=channels, replace=replace)
+        self.keep(budget)
+        self.smallest_side = int(np.min(self.sides))
+        # Tensors are made here, once: captured by the graphs of all iterators, copied by none.
+        self._kept_tensor = tf.constant(self.kept)
+        self._table = tf.constant(np.column_stack([self.sides[:, 1], self.starts]))
+        self._flat = tf.experimental.dlpack.from_dlpack(self.pixels.__dlpack__())
+
+    def crop(self, tile: tf.Tensor, place: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """A square inside a part of an image, smaller where that part is.
+
+        Args:
+          tile: int64 ``[5]``, a row of ``tiles``.
+          place: float32 ``[2]`` in [0, 1), from the first possible row and column to the last.
+          side: pixels.
+
+        Returns:
+          Pixels ``[min(side, height), min(side, width), depth]`` and True; or zeros and False
+          where the image cannot be decoded (``error`` then says why).
+        """
+        index, tile_top, tile_left, tile_height, tile_width = tf.unstack(tile)
+        width, start = tf.unstack(self._table[index])
+        rows, columns = tf.minimum(tile_height, side), tf.minimum(tile_width, side)
+        free = tf.stack([tile_height - rows, tile_width - columns])
+        corner = tf.cast(place * tf.cast(free + 1, tf.float32), tf.int64)
+        # The product may round up.
+        top, left = tf.unstack(tf.stack([tile_top, tile_left]) + tf.minimum(corner, free))
+
+        def from_memory() -> tuple[tf.Tensor, tf.Tensor]:
+            begin = start + top * width * self.depth
+            band = tf.slice(self._flat, [begin], [rows * width * self.depth])
+            band = tf.reshape(band, [rows, width, self.depth])
+            return band[:, left : left + columns], tf.constant(True)
+
+        def from_file() -> tuple[tf.Tensor, tf.Tensor]:
+            pixels, good = tf.numpy_function(
+                self._crop_of_file, [index, top, left, rows, columns], (self.dtype, tf.bool)
+            )
+            return tf.ensure_shape(pixels, [None, None, self.depth]), tf.ensure_shape(good, [])
+
+        if self.complete:
+            return from_memory()
+        return tf.cond(self._kept_tensor[index], from_memory, from_file)
+
+    def _crop_of_file(
+        self, index: int, top: int, left: int, rows: int, columns: int
+    ) -> tuple[np.ndarray, np.bool_]:
+        image = self.decode(int(index))
+        if image is None:
+            return np.zeros((rows, columns, self.depth), self.dtype), np.bool_(False)
+        return image[top : top + rows, left : left + columns], np.bool_(True)
 
 
 def _shuffled(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
