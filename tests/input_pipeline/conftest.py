@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import default
 from lcdnet_jax import image_io
@@ -66,3 +67,32 @@ def cut_in_half():
         path.write_bytes(data[: len(data) // 2])
 
     return cut
+
+
+HALVES = {
+    "left": ("l/source", 0, "_L"),
+    "right": ("r/source", 0, "_R"),
+    "clean": ("c/target", 1, ""),
+}
+
+
+@pytest.fixture
+def scenes(tmp_path, config, fill):
+    """Two scenes to train on, two to test on; images by split, half and number."""
+    images = {}
+    for split, numbers, shape in (
+        ("train", (890, 892), (7, 9, 3)),
+        ("test", (917, 933), (9, 8, 3)),
+    ):
+        for seed, (half, (folder, step, suffix)) in enumerate(HALVES.items()):
+            names = {f"1P0A{n + step:04d}{suffix}.png": shape for n in numbers}
+            written = fill(tmp_path / f"{split}_{folder}", names, dtype=np.uint16, seed=seed)
+            for number, image in zip(numbers, written.values(), strict=True):
+                images[split, half, number] = image
+    for split, part in (("train", config.data.train), ("test", config.data.eval)):
+        part.source, part.path, part.split = "dpdd_dual", str(tmp_path), split
+    config.data.channels = 6
+    config.data.crop = 6
+    config.degradation.kind = "none"
+    config.network.name, config.network.kwargs = "lcdnet", ConfigDict({"preset": "tiny"})
+    return images

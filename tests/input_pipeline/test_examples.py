@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -18,11 +19,11 @@ from lcdnet_jax.image_io import ImageError
 SFM = (1.0, 0.9, 0.8, 0.7)
 
 
-def create(config, **fields):
-    """A training set, after changing some fields of a copy of the config."""
+def create(config, split="train", **fields):
+    """A data set, after changing some fields of a copy of the config."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
-    return input_pipeline.create_dataset(config, "train")
+    return input_pipeline.create_dataset(config, split)
 
 
 def take(batches, count):
@@ -221,3 +222,77 @@ def test_stored_configs_without_scales(tmp_path, config):
     assert config_lib.differences(loaded, config) == [
         "config.data.scales: [1.0] there, [1.0, 0.9, 0.8, 0.7] given"
     ]
+
+
+# Two views of a dual-pixel camera
+
+
+def refuses(config, *needles, kind=ValueError, split="train", **fields):
+    with pytest.raises(kind) as caught:
+        create(config, split, **fields)
+    for needle in needles:
+        assert needle in str(caught.value)
+
+
+def test_six_channels_and_three(scenes, config, tmp_path):
+    three = {"data.channels": 3}
+    refuses(
+        config,
+        f"config.data.train (dpdd_dual train {tmp_path}) holds two views of every scene, together "
+        "6 channels, but config.data.channels is 3; set it to 6",
+        **three,
+    )
+    refuses(config, "config.data.eval (dpdd_dual", "channels is 1;", split="eval",
+            **{"data.channels": 1})  # fmt: skip
+    one = {"data.train.source": "dpdd"}
+    for half in ("source", "target"):
+        (tmp_path / f"train_c/{half}").mkdir(exist_ok=True)
+    image_io.write(tmp_path / "train_c/source/1P0A0890.png", scenes["train", "left", 890])
+    (tmp_path / "train_c/target/1P0A0893.png").unlink()
+    refuses(
+        config,
+        "holds one view of every scene, but config.data.channels is 6, for the two views of a",
+        'set it to 3, or the source to one with two views, such as "dpdd_dual"',
+        **one,
+    )
+    assert next(create(config, **one, **three).batches())["degraded"].shape == (4, 6, 6, 3)
+    spec = {"source": "dpdd_dual", "path": str(tmp_path), "split": "test"}
+    with pytest.raises(ValueError, match=r"--data \(dpdd_dual .*channels is 3; set it to 6"):
+        input_pipeline.create_eval_dataset(spec, 3, field="--data")
+    with pytest.raises(ValueError, match=r"photos test.* holds one view"):
+        input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("degradation.kind", "awgn", "set config.degradation.kind, which is 'awgn', to 'none'"),
+        ("network.name", "sadnet", "set config.network.name to 'lcdnet', or the channels to 3"),
+        ("objective", "noise2self", "config.objective 'noise2self' needs it; set that to 'super"),
+    ],
+)
+def test_six_channels_need(scenes, config, field, value, message):
+    config_lib.validate(config)
+    refuses(config, "config.data.channels 6 (the two views of", message, kind=ConfigError,
+            **{field: value})  # fmt: skip
+
+
+def test_views_that_do_not_belong_together(scenes, config, tmp_path, fill):
+    right = tmp_path / "train_r/source"
+    fill(right, {"1P0A0892_R.png": (7, 9, 3)})
+    refuses(
+        config,
+        "config.data.train.path: ",
+        "1P0A0892_R.png are views of one scene, but differ (7x9 with 16 bits, 7x9 with 8 bits)",
+        kind=ImageError,
+    )
+    fill(right, {"1P0A0892_R.png": (7, 9, 4)}, dtype=np.uint16)
+    refuses(config, "1P0A0892_R.png: the image has an alpha channel", kind=ImageError)
+    (right / "1P0A0892_R.png").unlink()
+    refuses(config, "1 scenes have only one of their files in train_l/source/ and train_r/source/:",
+            "1P0A0892", kind=ImageError)  # fmt: skip
+    shutil.rmtree(tmp_path / "train_r")
+    refuses(config, "looked for train_r/source/, found", kind=ImageError)
+    # The picture of the centre is not needed, and not there.
+    assert not (tmp_path / "test_c/source").exists()
+    assert len(create(config, "eval")) == 2

@@ -1,14 +1,15 @@
 """What sources find, and what they refuse."""
 
 import os
+import re
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import input_pipeline
 from input_pipeline import sources
 from lcdnet_jax import data_sets, image_io
-from lcdnet_jax.config import ConfigError
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
@@ -38,17 +39,6 @@ def test_equal_stems_are_told_apart_by_suffix(tmp_path, config, fill):
     assert [item["name"] for item in create(config, "eval")] == ["a.bmp", "a.png", "b"]
 
 
-def test_eval_in_grey(tmp_path, config, fill):
-    images = fill(tmp_path, {"a.png": (9, 10, 3)}, dtype=np.uint16)
-    config.data.channels = 1
-    config.data.eval.path = str(tmp_path)
-    (item,) = create(config, "eval")
-    assert item["clean"].dtype == np.float32
-    np.testing.assert_array_equal(
-        item["clean"], image_io.to_float(image_io.convert_channels(images["a.png"], 1))
-    )
-
-
 def test_pairs_match_by_stem(tmp_path, config, fill):
     targets = fill(tmp_path / "target", {"a.png": (10, 12, 3), "b.png": (9, 9, 3)}, seed=1)
     inputs = fill(tmp_path / "input", {"a.bmp": (10, 12, 3), "b.tif": (9, 9, 3)}, seed=2)
@@ -70,23 +60,6 @@ def test_photos_are_split_by_name(config):
     assert [item["name"] for item in items] == ["chelsea", "coffee", "rocket"]
     assert items[0]["clean"].shape == (300, 451, 3)
     assert "photos train: 6 images, from 500x512 to 1411x1411" in datasets["train"].describe()
-
-
-def test_create_eval_dataset_takes_any_mapping(tmp_path, fill):
-    fill(tmp_path / "input", {"a.png": (8, 8, 3)})
-    fill(tmp_path / "target", {"a.png": (8, 8, 3)})
-    dataset = input_pipeline.create_eval_dataset(
-        {"source": "folder", "path": str(tmp_path)}, channels=1
-    )
-    assert [item["degraded"].shape for item in dataset] == [(8, 8, 1)]
-    with pytest.raises(ValueError, match=r"other\.path is None"):
-        input_pipeline.create_eval_dataset({"source": "folder"}, 3, field="other")
-    with pytest.raises(
-        ValueError, match=r'other\.source is "web"; use one of photos, folder, tfds'
-    ):
-        input_pipeline.create_eval_dataset({"source": "web"}, 3, field="other")
-    with pytest.raises(ValueError, match="channels is 4; use 3"):
-        input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 4)
 
 
 def test_real_photographs(config, shared_data, tmp_path):
@@ -216,50 +189,130 @@ def test_pairs_whose_sizes_do_not_match(tmp_path, config, fill):
     refuses(config, "1 pairs differ", "b (input 10x20, target 10x21)", kind=ImageError)
 
 
-def test_degradation_must_suit_the_source(tmp_path, config, fill):
-    fill(tmp_path / "target", {"a.png": (8, 8, 3)})
-    config.data.train.path = str(tmp_path / "target")
-    config.degradation.kind = "none"
-    refuses(config, "config.degradation.kind", "input/ and target/")
-    fill(tmp_path / "input", {"a.png": (8, 8, 3)})
-    config.data.train.path = str(tmp_path)
-    config.degradation.kind = "awgn"
-    refuses(config, "config.degradation.kind", '"none"', "target/")
+def test_one_and_two_views_are_not_joined(scenes, tmp_path, fill):
+    for half in ("input", "target"):
+        fill(tmp_path / "plain" / half, {"a.png": (9, 9, 3)})
+    spec = {"source": "folder,dpdd_dual", "path": f"{tmp_path}/plain,{tmp_path}", "split": "test"}
+    with pytest.raises(
+        ValueError, match=r"x: dpdd_dual .* two views of every scene and folder .*;"
+    ):
+        sources.open_source(spec, field="x")
 
 
-@pytest.mark.parametrize("split", ["train", "eval"])
+# TFDS, on a data set that is made here; nothing is downloaded
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), np.uint8)
+
+
+class TinyPictures(tfds.core.GeneratorBasedBuilder):
+    """Five examples in "train"."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "depth": tfds.features.Image(shape=(None, None, 1), dtype=np.uint16),
+            "flow": tfds.features.Image(shape=(None, None, 1), dtype=np.float32),
+            "label": tfds.features.Scalar(np.int64),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(IMAGES)}
+
+    def _generate_examples(self, images):
+        for k, image in enumerate(images):
+            yield (
+                k,
+                {
+                    "image": image,
+                    "depth": np.full((20, 24, 1), 1000 * k, np.uint16),
+                    "flow": np.zeros((20, 24, 1), np.float32),
+                    "label": k,
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Where TFDS finds the prepared data set during this module."""
+    folder = tmp_path_factory.mktemp("tfds")
+    TinyPictures(data_dir=folder).download_and_prepare()
+    return folder
+
+
+@pytest.fixture
+def tfds_config(config, data_dir, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(data_dir))
+    for split in ("train", "eval"):
+        config.data[split].source = "tfds"
+        config.data[split].path = "tiny_pictures"
+        config.data[split].split = "train"
+    return config
+
+
+def in_image_set(image):
+    return any(np.array_equal(image, image_io.to_float(original)) for original in IMAGES)
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_batches_from_tfds(tfds_config, cache_gb):
+    tfds_config.data.cache_gb = cache_gb
+    dataset = input_pipeline.create_dataset(tfds_config, "train")
+    assert len(dataset) == 5
+    assert "tfds tiny_pictures train: 5 images, 20x24" in dataset.describe()
+    batch = next(dataset.batches())
+    assert batch["clean"].shape == (4, 8, 8, 3)
+
+
+def test_eval_from_tfds(tfds_config):
+    tfds_config.data.eval.split = "train[:3]"
+    items = list(input_pipeline.create_dataset(tfds_config, "eval"))
+    assert [item["name"] for item in items] == ["0000000", "0000001", "0000002"]
+    assert all(in_image_set(item["clean"]) for item in items)
+
+
+def test_another_feature_and_16_bits(tfds_config):
+    tfds_config.data.eval.feature = "depth"
+    tfds_config.data.channels = 1
+    items = list(input_pipeline.create_dataset(tfds_config, "eval"))
+    values = sorted(int(np.rint(item["clean"][0, 0, 0] * 65535)) for item in items)
+    assert values == [0, 1000, 2000, 3000, 4000]
+
+
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "needles"),
     [
-        ("seed", -1),
-        ("batch_size", 0),
-        ("data.crop", 0),
-        ("data.channels", 4),
-        ("data.on_bad_image", "ignore"),
-        ("degradation.kind", "snow"),
-        ("degradation.where", "moon"),
-        ("degradation.protocol", "jpeg"),
-        ("degradation.sigma_min", 60.0),
-        ("network.name", "resnet"),
+        ("path", "no_such_pictures", ("config.data.train.path", "no_such_pictures not found")),
+        ("feature", "label", ("config.data.train.feature", "use one of image, depth")),
+        ("feature", "flow", ("config.data.train.feature", "use one of image, depth")),
+        ("split", "holdout", ("config.data.train.split", "holdout", "train")),
+        ("split", "train[:0]", ("config.data.train.split", "no data")),
+        ("path", "", ("config.data.train.path",)),
     ],
 )
-def test_the_whole_config_is_checked_before_the_images(config, field, value, split):
-    """The folder does not exist either, but what is cheap to find out comes first."""
-    config.data[split].path = "nowhere"
-    config.update_from_flattened_dict({field: value})
-    refuses(config, f"config.{field}", kind=ConfigError, split=split)
+def test_tfds_refusals(tfds_config, field, value, needles):
+    tfds_config.data.train[field] = value
+    with pytest.raises(ValueError, match=re.escape(needles[0])) as caught:
+        input_pipeline.create_dataset(tfds_config, "train")
+    for needle in needles[1:]:
+        assert needle in str(caught.value)
+    assert len(str(caught.value)) < 500  # TFDS itself lists all its data sets
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_a_crop_larger_than_every_image(tmp_path, config, fill, paired):
-    config.data.train.path = str(tmp_path)
-    config.degradation.kind = "none" if paired else "awgn"
-    for half in ("input", "target") if paired else ("",):
-        fill(tmp_path / half, {"a.png": (24, 9, 3), "b.png": (20, 30, 3), "c.png": (29, 29, 3)})
-    config.data.crop = 31
-    refuses(config, "config.data.crop 31", "the largest is 20x30", "use at most 30")
-    config.data.crop = 30  # all are padded, but one along one side only
-    assert next(create(config, "train").batches())["clean"].shape == (4, 30, 30, 3)
-    config.data.crop = 31
-    config.data.eval.path = str(tmp_path)
-    assert len(create(config, "eval")) == 3  # evaluation takes full images
+def test_tfds_data_that_is_not_prepared(tfds_config, monkeypatch, tmp_path):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match="tfds build tiny_pictures") as caught:
+        input_pipeline.create_dataset(tfds_config, "train")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_damaged_tfds_record_is_named(tfds_config, monkeypatch):
+    real = image_io.decode_header
+    monkeypatch.setattr(
+        image_io, "decode_header", lambda data, *, name: real(data[:-20], name=name)
+    )
+    with pytest.raises(ImageError, match=r"^TFDS tiny_pictures train 0000000: .*cut short"):
+        input_pipeline.create_dataset(tfds_config, "train")

@@ -2,18 +2,26 @@
 
 import itertools
 import pathlib
+import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
+from flax import linen as nn
+from ml_collections import ConfigDict
+from scipy import fft
 
 import input_pipeline
+from configs import tiny
 from input_pipeline import train_host
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, networks
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.training import train_and_evaluate
 
 
 def create(config, **fields):
@@ -387,3 +395,233 @@ def test_only_damaged_files(config, tmp_path, jpegs, cache_gb):
         next(
             create(config, **{"data.on_bad_image": "replace", "data.cache_gb": cache_gb}).batches()
         )
+
+
+# Frequency masking
+
+
+ON = {"sfm.rate": 0.5, "sfm.where": "host"}
+NOISE = {"degradation.where": "host"}
+NOISELESS = {**NOISE, "degradation.sigma_min": 0.0, "degradation.sigma_max": 0.0}
+
+
+@pytest.fixture
+def four_images(tmp_path, config, fill):
+    config.data.train.path = str(tmp_path)
+    return fill(tmp_path, {f"{k}.png": (16, 20, 3) for k in range(4)})
+
+
+def first_batch(config, **fields):
+    batches = create(config, batch_size=16, **fields).batches()
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
+def test_streams_of_random_numbers_are_those_of_earlier_runs(config, four_images):
+    """Batches of runs without masking stay what they were."""
+    assert create(config)._streams[:4] == [
+        3948308845846928943,
+        1459132311362927889,
+        4298829809192954015,
+        1645606736464176184,
+    ]
+
+
+def test_masked_after_the_crop_and_before_noise(config, four_images):
+    plain, noisy = first_batch(config), first_batch(config, **NOISE)
+    device = first_batch(config, **ON)
+    assert set(device) == {"clean", "to_degrade", "mask"}
+    np.testing.assert_array_equal(device["clean"], plain["clean"])
+    change = np.abs(device["to_degrade"] - plain["clean"]).max((1, 2, 3))
+    assert 0 < (change == 0).sum() < 16
+    before, after = (
+        fft.dctn(x.astype(np.float64), axes=(1, 2), norm="ortho")
+        for x in (plain["clean"], device["to_degrade"])
+    )
+    gone = (np.abs(after) < 1e-5) & (np.abs(before) > 1e-5)
+    np.testing.assert_allclose(after, np.where(gone, 0, before), rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(gone.any((1, 2, 3)), change > 0)
+    # With noise on the host, too: the same masks, then the noise of a run without masking.
+    host = first_batch(config, **ON, **NOISE)
+    assert set(host) == {"clean", "degraded", "mask"}
+    np.testing.assert_array_equal(host["clean"], plain["clean"])
+    noise = noisy["degraded"] - noisy["clean"]
+    np.testing.assert_allclose(host["degraded"] - device["to_degrade"], noise, atol=1e-6)
+    quiet = first_batch(config, **ON, **NOISELESS)
+    np.testing.assert_array_equal(quiet["degraded"], device["to_degrade"])
+    clipped = first_batch(config, **ON, **NOISELESS, **{"degradation.protocol": "clipped"})
+    np.testing.assert_array_equal(clipped["degraded"], device["to_degrade"].clip(0, 1))
+
+
+def test_masks_and_noise_levels_know_nothing_of_each_other(config, four_images):
+    fields = {**NOISE, "degradation.sigma_min": 0.0, "degradation.sigma_max": 50.0}
+    target = {"sfm.target": "masked"}
+    config.batch_size = 64
+    batches = [
+        next(create(config, **each).batches()) for each in (fields, {**ON, **fields, **target})
+    ]
+    levels = (batches[1]["degraded"] - batches[1]["clean"]).std((1, 2, 3))
+    selected = (batches[1]["clean"] != batches[0]["clean"]).any((1, 2, 3))
+    # 5.3 standard deviations; one key for both would give 0.87.
+    assert abs(np.corrcoef(levels, selected)[0, 1]) < 0.66
+
+
+def test_unselected_and_target(config, four_images):
+    keep = first_batch(config, **ON)
+    zero = first_batch(config, **ON, **{"sfm.unselected": "zero"})
+    black = (keep["to_degrade"] == keep["clean"]).all((1, 2, 3))
+    assert not zero["to_degrade"][black].any()
+    np.testing.assert_array_equal(zero["to_degrade"][~black], keep["to_degrade"][~black])
+    np.testing.assert_array_equal(zero["clean"], keep["clean"])
+    target = {"sfm.target": "masked"}
+    for batch, keys in (
+        (first_batch(config, **ON, **target), {"clean", "mask"}),
+        (first_batch(config, **ON, **target, **NOISELESS), {"clean", "degraded", "mask"}),
+    ):
+        assert set(batch) == keys
+        for key in keys - {"mask"}:
+            np.testing.assert_array_equal(batch[key], keep["to_degrade"])
+
+
+def test_masking_left_to_the_device_and_none(config, four_images):
+    for fields in ({"sfm.rate": 0.5}, {"sfm.where": "host"}):
+        assert set(first_batch(config, **fields)) == {"clean", "mask"}
+
+
+def test_of_pairs_the_degraded_half_is_masked(config, tmp_path, fill):
+    targets = fill(tmp_path / "target", {"a.png": (12, 20, 3), "b.png": (9, 9, 3)})
+    (tmp_path / "input").mkdir()
+    for name, image in targets.items():
+        image_io.write(tmp_path / "input" / name, 255 - image)
+    config.data.train.path = str(tmp_path)
+    config.degradation.kind = "none"
+    plain, masked = first_batch(config), first_batch(config, **ON)
+    assert set(masked) == {"clean", "degraded", "mask"}
+    np.testing.assert_array_equal(masked["clean"], plain["clean"])
+    change = np.abs(masked["degraded"] - plain["degraded"]).max((1, 2, 3))
+    assert 0 < (change == 0).sum() < 16
+
+
+@pytest.mark.parametrize("fields", [ON, {**ON, **NOISE}], ids=["noise later", "noise too"])
+def test_masked_batches_are_a_function_of_seed_and_step(config, four_images, fields):
+    dataset = create(config, **fields)
+    from_start = list(itertools.islice(dataset.batches(), 4))
+    shares = [dataset.batches(3, process_index=p, process_count=2) for p in range(2)]
+    shares = [next(share) for share in shares]
+    joined = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
+    for other in (next(dataset.batches(3)), joined):
+        assert other.keys() == from_start[3].keys()
+        for key in other:
+            np.testing.assert_array_equal(other[key], from_start[3][key])
+
+
+class Conv(nn.Module):
+    channels: int = 3
+    dtype: type = np.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        return x + nn.Conv(self.channels, (3, 3), dtype=self.dtype)(x)
+
+
+def test_training_with_masking_on_either_side(tmp_path, fill, monkeypatch):
+    monkeypatch.setitem(networks._REGISTRY, "conv", Conv)
+    fill(tmp_path / "images", {"a.png": (20, 17, 3), "b.png": (18, 30, 3)})
+    config = tiny.get_config()
+    config.network.name, config.network.kwargs = "conv", ConfigDict()
+    config.steps, config.eval.bucket, config.sfm.rate = 1, 8, 0.5
+    for split in (config.data.train, config.data.eval):
+        split.source, split.path = "folder", str(tmp_path / "images")
+    kernels = []
+    for where in ("device", "host"):
+        config.sfm.where = where
+        datasets = input_pipeline.create_datasets(config)
+        state = train_and_evaluate(config, tmp_path / where, datasets=datasets)
+        kernels.append(np.asarray(state.params["Conv_0"]["kernel"]))
+    assert np.isfinite(kernels).all()
+    assert (kernels[0] != kernels[1]).any()  # other masks
+
+
+# Two views of a dual-pixel camera
+
+
+def join_halves(images, split, number):
+    """Clean, left and right, in [0, 1]."""
+    halves = [images[split, half, number] for half in ("clean", "left", "right")]
+    return image_io.to_float(np.concatenate(halves, axis=-1))
+
+
+def orientations(crop):
+    """A crop and its flips, each a picture that the camera could have taken."""
+    clean, left, right = np.split(crop, 3, axis=-1)
+    mirrored = np.concatenate([clean[:, ::-1], right[:, ::-1], left[:, ::-1]], axis=-1)
+    return [crop, crop[::-1], mirrored, mirrored[::-1]]
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_crops_of_two_views_and_their_flips(scenes, config, augment):
+    """All of them appear, and nothing else: no transposition, no flip with unexchanged views."""
+    expected = {
+        turned.tobytes()
+        for number in (890, 892)
+        for top, left in itertools.product(range(2), range(4))
+        for crop in [join_halves(scenes, "train", number)[top : top + 6, left : left + 6]]
+        for turned in (orientations(crop) if augment else [crop])
+    }
+    assert len(expected) == 2 * 8 * (4 if augment else 1)
+    seen = set()
+    dataset = create(config, batch_size=80, **{"data.augment": augment})
+    for batch in itertools.islice(dataset.batches(), 8):
+        assert batch["clean"].shape == (80, 6, 6, 3)
+        assert batch["degraded"].shape == (80, 6, 6, 6)
+        whole = np.concatenate([batch["clean"], batch["degraded"]], axis=-1)
+        seen |= {example.tobytes() for example in whole}
+    assert seen == expected
+
+
+@pytest.mark.parametrize("cache_gb", [1.0, 0.0])
+def test_batches_of_two_views_are_a_function_of_seed_and_step(scenes, config, cache_gb):
+    dataset = create(config, **{"data.cache_gb": cache_gb})
+    from_start = list(itertools.islice(create(config).batches(), 4))
+    shares = [next(dataset.batches(3, process_index=p, process_count=2)) for p in range(2)]
+    for key in ("clean", "degraded", "mask"):
+        for other in (next(dataset.batches(3))[key], np.concatenate([s[key] for s in shares])):
+            np.testing.assert_array_equal(other, from_start[3][key])
+
+
+def test_masked_frequencies_of_two_views(scenes, config):
+    fields = {"sfm.rate": 1.0, "sfm.where": "host"}
+    plain, masked = (next(create(config, **f).batches()) for f in ({}, fields))
+    np.testing.assert_array_equal(masked["clean"], plain["clean"])
+    assert masked["degraded"].shape == (4, 6, 6, 6)
+    assert (masked["degraded"] != plain["degraded"]).any()
+
+
+class FromViews(nn.Module):
+    """A base of both views and a convolution."""
+
+    channels: int = 6
+    dtype: type = np.float32
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        return (x[..., :3] + x[..., 3:]) / 2 + nn.Conv(3, (3, 3), dtype=self.dtype)(x)
+
+
+def test_training_and_evaluation_on_two_views(scenes, config, tmp_path, monkeypatch, capsys):
+    """Two steps, evaluation on full images with panels, and the checkpoint."""
+    monkeypatch.setitem(networks._REGISTRY, "lcdnet", FromViews)
+    fields = tiny.get_config()
+    fields.network.name, fields.network.kwargs = "lcdnet", ConfigDict()
+    fields.data, fields.degradation = config.data, config.degradation
+    fields.steps, fields.eval.bucket = 2, 8
+    state = train_and_evaluate(
+        fields, tmp_path / "run", datasets=input_pipeline.create_datasets(fields)
+    )
+    assert state.params["Conv_0"]["kernel"].shape == (3, 3, 6, 3)
+    said = capsys.readouterr()
+    assert re.search(r"\(input \d+\.\d\d dB\), 1 images", said.out + said.err)
+    assert list((tmp_path / "run/panels").glob("**/*.png"))
+    x = jnp.zeros((1, 6, 6, 6))
+    assert jax.eval_shape(FromViews().apply, state.variables(), x).shape == (1, 6, 6, 3)
