@@ -187,7 +187,7 @@ def evaluate() -> None:
             source["source"],
             config,
             trained=trained,
-            paired=examples.source.paired,
+            paired=examples.source.is_paired,
             made={label: kind for label, (kind, _) in made.items()},
             scale=scale,
         )

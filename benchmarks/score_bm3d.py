@@ -47,7 +47,7 @@ def main() -> None:
         data = create_eval_dataset(spec, options.channels, field="--data")
         name = pathlib.Path(folder).absolute().name
         settings: list[tuple[str, float | None]] = [("pairs", None)]
-        if not data.source.paired:
+        if not data.source.is_paired:
             settings = [
                 (protocol, float(sigma))
                 for protocol in options.protocols.split(",")

@@ -75,20 +75,20 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     channels = channels_on_disk(config)
     source.check_channels(channels, field=field)
     kind = config.degradation.kind
-    if source.paired and kind != "none":
+    if source.is_paired and kind != "none":
         raise ValueError(
             f"{field} ({source.name}) holds pairs, which bring their own degradation, but "
             f'config.degradation.kind is "{kind}"; set it to "none", or point {field}.path at a '
             "folder of clean images, such as its target/"
         )
     degraded_only = kind == "none" and config.objective == "noise2self"
-    if not source.paired and degraded_only and split == "eval":
+    if not source.is_paired and degraded_only and split == "eval":
         raise ValueError(
             f"{field} ({source.name}) holds no pairs, but scores need clean images beside the "
             "degraded ones; config.objective 'noise2self' does without them in config.data.train "
             "only"
         )
-    if not source.paired and kind == "none" and not degraded_only:
+    if not source.is_paired and kind == "none" and not degraded_only:
         raise ValueError(
             f'config.degradation.kind is "none" but {field} ({source.name}) holds clean images '
             'only; set the kind to "awgn" or another degradation, or '
@@ -97,7 +97,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     source.check_scale(getattr(config_lib.network(config), "scale", 1), field=field)
     if split == "eval":
         return EvalDataset(source, channels=channels)
-    source = source.scaled(config.data.scales)
+    source = source.rescale(config.data.scales)
     if config.data.where == "device":
         from input_pipeline.train_device import DeviceDataset  # imports the library's training
 

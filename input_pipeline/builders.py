@@ -34,7 +34,7 @@ from input_pipeline.tensorflow_cpu import tf  # noqa: F401  (first: it keeps Ten
 # isort: split
 import tensorflow_datasets as tfds
 
-from input_pipeline.examples import count_pairs, tiles
+from input_pipeline.examples import describe_count, list_tiles
 from input_pipeline.layouts import LAYOUTS
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import to_uint16
@@ -42,7 +42,7 @@ from lcdnet_jax.image_io import to_uint16
 TILE, STRIDE = 300, 150
 
 
-class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class _NoisePairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One split, "train", of the features ``noisy``, ``clean`` (uint8 RGB, PNG) and ``name``."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -77,25 +77,27 @@ class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             if self.builder_config.name == "full":
                 yield example.name, {"noisy": noisy, "clean": clean, "name": example.name}
                 continue
-            for top, left, height, width in tiles(clean.shape[0], clean.shape[1], TILE, STRIDE):
+            for top, left, height, width in list_tiles(
+                clean.shape[0], clean.shape[1], TILE, STRIDE
+            ):
                 name = f"{example.name}_{top:04d}_{left:04d}"
                 tile = (slice(top, top + height), slice(left, left + width))
                 yield name, {"noisy": noisy[tile], "clean": clean[tile], "name": name}
 
 
-class SiddMedium(_Pairs):
+class SiddMedium(_NoisePairs):
     """SIDD-Medium sRGB, 320 pairs of smartphone photographs."""
 
     DATA_SET = "sidd"
 
 
-class Renoir(_Pairs):
+class Renoir(_NoisePairs):
     """RENOIR, pairs in low light of three cameras; clean is the mean of two images."""
 
     DATA_SET = "renoir"
 
 
-class Polyu(_Pairs):
+class Polyu(_NoisePairs):
     """PolyU, 100 pairs of 512x512 pixels; clean is the mean of many images."""
 
     DATA_SET = "polyu"
@@ -214,27 +216,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m input_pipeline.builders",
         description="Prepares pairs in the folders of their makers as a TFDS data set.",
     )
-    noisy = (SiddMedium, Renoir, Polyu)
-    others = (Gopro, GoproGamma, Hide, RealblurJ, RealblurR, Dpdd, DpddDual, Rain13k)
-    builders = {builder.name: builder for builder in (*noisy, *others)}
-    names = [f"{builder.name}{config}" for builder in noisy for config in ("", "/full", "/tiles")]
-    names += [builder.name for builder in others]
+    noise = (SiddMedium, Renoir, Polyu)
+    restoration = (Gopro, GoproGamma, Hide, RealblurJ, RealblurR, Dpdd, DpddDual, Rain13k)
+    builders = {builder.name: builder for builder in (*noise, *restoration)}
+    names = [f"{builder.name}{config}" for builder in noise for config in ("", "/full", "/tiles")]
+    names += [builder.name for builder in restoration]
     parser.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--manual_dir", required=True, help="folder of the data set, as published")
     parser.add_argument("--data_dir", help="where to put it; by default that of TFDS")
-    given = parser.parse_args(arguments)
-    name, _, config = given.name.partition("/")
+    options = parser.parse_args(arguments)
+    name, _, config = options.name.partition("/")
     try:
-        config = config or ("full" if builders[name] in noisy else None)
-        builder = builders[name](config=config, data_dir=given.data_dir)
+        config = config or ("full" if builders[name] in noise else None)
+        builder = builders[name](config=config, data_dir=options.data_dir)
         builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=given.manual_dir)
+            download_config=tfds.download.DownloadConfig(manual_dir=options.manual_dir)
         )
     except (ValueError, OSError, AssertionError) as error:
         sys.exit(f"error: {error}")
-    published = {} if builders[name] in noisy else DATA_SETS[name].splits
+    published = {} if builders[name] in noise else DATA_SETS[name].splits
     for split, info in builder.info.splits.items():
-        count = count_pairs(info.num_examples, published.get(split))
+        count = describe_count(info.num_examples, published.get(split))
         print(f"{split}: {count} in {builder.data_dir}")
 
 

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 from absl import logging
 
-from input_pipeline.examples import Source, clean_channels, tiles
+from input_pipeline.examples import Source, clean_channels, list_tiles
 from lcdnet_jax.image_io import ImageError, to_uint16
 
 
@@ -44,7 +44,7 @@ class DecodedImages:
 
         self.scale = source.scale
         clean_depth = clean_channels(channels) * self.scale**2
-        self.depth = clean_depth + (channels if source.paired else 0)
+        self.depth = clean_depth + (channels if source.is_paired else 0)
         pictures = [picture for example in self._examples for picture in example.pictures]
         deep = any(picture.header.bits == 16 for picture in pictures)
         self.dtype = np.dtype(np.uint16 if deep else np.uint8)
@@ -53,17 +53,17 @@ class DecodedImages:
         sizes = -(-self.sides.prod(axis=1) // row) * row * self.depth
         self.ends = np.cumsum(sizes)
         self.starts = self.ends - sizes
-        self.kept = np.zeros(len(headers), bool)
-        self.pixels = _aligned(0, self.dtype)
+        self.is_kept = np.zeros(len(headers), bool)
+        self.pixels = _allocate_aligned(0, self.dtype)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self._examples)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every image is kept, so that no file is read again."""
-        return bool(self.kept.all())
+        return bool(self.is_kept.all())
 
     def keep(self, budget: float) -> None:
         """Decodes as many images as fit into ``budget`` bytes, in the order of the names.
@@ -71,8 +71,8 @@ class DecodedImages:
         Raises:
           ImageError: a file that cannot be decoded; with ``replace`` only if all are.
         """
-        self.kept = self.ends * self.dtype.itemsize <= budget
-        self.pixels = _aligned(int(self.ends[self.kept].max(initial=0)), self.dtype)
+        self.is_kept = self.ends * self.dtype.itemsize <= budget
+        self.pixels = _allocate_aligned(int(self.ends[self.is_kept].max(initial=0)), self.dtype)
 
         def fill(index: int) -> bool:
             image = self.decode(index)
@@ -81,20 +81,20 @@ class DecodedImages:
                 self.pixels[start : start + image.size] = image.reshape(-1)
             return image is not None
 
-        indices = np.flatnonzero(self.kept).tolist()
+        indices = np.flatnonzero(self.is_kept).tolist()
         pool = concurrent.futures.ThreadPoolExecutor()  # the decoders release Python's lock
         try:
             for index, good in zip(indices, pool.map(fill, indices), strict=True):
-                self.kept[index] = good
+                self.is_kept[index] = good
                 if not good and not self._replace:
-                    raise self.error(index)
+                    raise self.make_error(index)
         finally:
             pool.shutdown(cancel_futures=True)
         if len(self._problems) == len(self):
-            raise self.error(0)
+            raise self.make_error(0)
 
-    def tiles(self, side: int, stride: int) -> np.ndarray:
-        """The parts of all images from which crops are taken: whole images, or ``tiles`` of them.
+    def list_tiles(self, side: int, stride: int) -> np.ndarray:
+        """The parts of all images from which crops are taken: whole images, or their tiles.
 
         Args:
           side: of the tiles, pixels; 0 for whole images.
@@ -108,7 +108,7 @@ class DecodedImages:
                 (index, *tile)
                 for index, (height, width) in enumerate(self.sides.tolist())
                 for tile in (
-                    tiles(height, width, side, stride) if side else [(0, 0, height, width)]
+                    list_tiles(height, width, side, stride) if side else [(0, 0, height, width)]
                 )
             ],
             np.int64,
@@ -116,9 +116,9 @@ class DecodedImages:
 
     def describe(self) -> str:
         """How many images are kept, and their size."""
-        return f"{self.kept.sum()} decoded in memory ({self.pixels.nbytes / 1e6:.1f} MB)"
+        return f"{self.is_kept.sum()} decoded in memory ({self.pixels.nbytes / 1e6:.1f} MB)"
 
-    def error(self, index: int) -> ImageError:
+    def make_error(self, index: int) -> ImageError:
         """What to raise when an image cannot be decoded, or with ``replace`` none can."""
         problem = self._problems[index]
         if self._replace:
@@ -128,18 +128,18 @@ class DecodedImages:
         )
 
     def decode(self, index: int) -> np.ndarray | None:
-        """``[height, width, depth]``, or None after a note for ``error``."""
+        """``[height, width, depth]``, or None after a note for ``make_error``."""
         try:
             halves = self._examples[index].read(self._channels)
         except ImageError as error:
-            self._note(index, str(error))
+            self._record_problem(index, str(error))
             return None
         if self.dtype == np.uint16:
             halves = [to_uint16(half) for half in halves]
-        halves[0] = _folded(halves[0], self.scale)
+        halves[0] = _fold(halves[0], self.scale)
         return np.concatenate(halves, axis=-1)
 
-    def _note(self, index: int, problem: str) -> None:
+    def _record_problem(self, index: int, problem: str) -> None:
         with self._lock:
             if index in self._problems:
                 return
@@ -176,14 +176,14 @@ def check_crop(source: Source, crop: int) -> None:
         )
 
 
-def _folded(image: np.ndarray, scale: int) -> np.ndarray:
+def _fold(image: np.ndarray, scale: int) -> np.ndarray:
     """``[s H, s W, C]`` as ``[H, W, s s C]``, see ``ops.unfold``."""
     height, width, channels = image.shape
     blocks = image.reshape(height // scale, scale, width // scale, scale, channels)
     return blocks.swapaxes(1, 2).reshape(height // scale, width // scale, -1)
 
 
-def _aligned(count: int, dtype: np.dtype) -> np.ndarray:
+def _allocate_aligned(count: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised array that TensorFlow and JAX can use in place, at 64-byte alignment."""
     raw = np.empty(count * dtype.itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64

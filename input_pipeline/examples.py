@@ -68,7 +68,7 @@ class Picture:
             )
             dataclasses.replace(self, decode=lambda: stand_in).read(3)
 
-    def scaled(self, scale: float) -> "Picture":
+    def rescale(self, scale: float) -> "Picture":
         """This picture at ``scale`` in (0, 1]: bicubic, no antialiasing, sizes cut to integers.
 
         As the patches of SFM's released training code are made (``cv2.resize``, INTER_CUBIC), but
@@ -142,7 +142,7 @@ class Source:
     published: int | None = None  # how many there are in the data set as published
 
     @property
-    def paired(self) -> bool:
+    def is_paired(self) -> bool:
         """Whether the examples have a degraded half."""
         return self.examples[0].degraded is not None
 
@@ -188,12 +188,12 @@ class Source:
             larger = f"{scale} times larger than" if scale > 1 else "of the size of"
             raise ValueError(
                 f"{field} ({self.name}): for this network clean halves must be {larger} degraded "
-                f"ones, but {len(others)} pairs are not (height x width): {first(others)}; use "
-                "other pairs, or a network whose scale is theirs"
+                f"ones, but {len(others)} pairs are not (height x width): {list_first(others)}; "
+                "use other pairs, or a network whose scale is theirs"
             )
 
-    def scaled(self, scales: Sequence[float]) -> "Source":
-        """Every example at each of these scales, see ``Picture.scaled``; scale 1 changes nothing.
+    def rescale(self, scales: Sequence[float]) -> "Source":
+        """Every example at each of these scales, see ``Picture.rescale``; scale 1 changes nothing.
 
         Examples of other scales are called ``<name>_x<scale>``.
 
@@ -205,7 +205,7 @@ class Source:
         examples = [
             Example(
                 example.name if scale == 1 else f"{example.name}_x{scale}",
-                *(picture.scaled(scale) for picture in example.pictures),
+                *(picture.rescale(scale) for picture in example.pictures),
             )
             for example in self.examples
             for scale in scales
@@ -221,19 +221,21 @@ class Source:
         if len(heights) + len(widths) > 2:
             size = f"from {size} to {max(heights)}x{max(widths)}"
         many = (
-            count_pairs(len(headers), self.published) if self.paired else f"{len(headers)} images"
+            describe_count(len(headers), self.published)
+            if self.is_paired
+            else f"{len(headers)} images"
         )
         return f"{self.name}: {many}, {size}"
 
 
-def count_pairs(count: int, published: int | None = None) -> str:
+def describe_count(count: int, published: int | None = None) -> str:
     """A number of pairs in words, and whether it is that of the data set as published."""
     if published is None:
         return f"{count} pairs"
     return f"{count} pairs ({'as published' if count == published else f'published: {published}'})"
 
 
-def tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
+def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
     """Squares that begin at multiples of ``stride`` and lie wholly inside an image.
 
     An image with a side below ``side`` is not cut along it. SADNet's preparation also leaves out
@@ -250,7 +252,7 @@ def tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, in
     ]
 
 
-def from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
+def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
     """One picture a file; reads the headers.
 
     Raises:
@@ -265,7 +267,7 @@ def from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
     ]
 
 
-def from_bytes(data: bytes, label: str) -> Picture:
+def picture_from_bytes(data: bytes, label: str) -> Picture:
     """An encoded image in memory; reads its header.
 
     Raises:
@@ -300,12 +302,12 @@ def join_views(views: Sequence[Picture]) -> Picture:
     )
 
 
-def pairs_of_files(
+def pairs_from_files(
     files: Mapping[str, tuple[pathlib.Path, ...]],
     *,
     where: str,
     halves: tuple[str, str] = ("noisy", "clean"),
-    smaller: bool = False,
+    allow_smaller: bool = False,
 ) -> tuple[Example, ...]:
     """Pairs, sorted by name; reads the headers.
 
@@ -313,19 +315,19 @@ def pairs_of_files(
       files: degraded and clean file of each name; left, right and clean file for two views.
       where: the folder, for errors.
       halves: what errors call degraded and clean.
-      smaller: whether the sides of degraded halves may be smaller by a whole factor.
+      allow_smaller: whether the sides of degraded halves may be smaller by a whole factor.
 
     Raises:
       ImageError: a file without a readable header, or a pair of other sizes, or views of
         different kinds.
     """
     paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
-    pictures = dict(zip(paths, from_files(paths), strict=True))
+    pictures = dict(zip(paths, pictures_from_files(paths), strict=True))
     examples = tuple(
         Example(name, pictures[clean], join_views([pictures[path] for path in degraded]))
         for name, (*degraded, clean) in sorted(files.items())
     )
-    check_sizes(examples, where=where, halves=halves, smaller=smaller)
+    check_sizes(examples, where=where, halves=halves, allow_smaller=allow_smaller)
     return examples
 
 
@@ -334,27 +336,27 @@ def check_sizes(
     *,
     where: str,
     halves: tuple[str, str] = ("noisy", "clean"),
-    smaller: bool = False,
+    allow_smaller: bool = False,
 ) -> None:
-    """Raises an ImageError that lists the pairs of other sizes; see ``pairs_of_files``."""
+    """Raises an ImageError that lists the pairs of other sizes; see ``pairs_from_files``."""
     unequal = []
     for example in examples:
         clean, *degraded = (picture.header for picture in example.pictures)
         for header in degraded:
-            scale = max(example.scale, 1) if smaller else 1
+            scale = max(example.scale, 1) if allow_smaller else 1
             if (clean.height, clean.width) != (scale * header.height, scale * header.width):
                 unequal.append(
                     f"{example.name} ({halves[0]} {_size(header)}, {halves[1]} {_size(clean)})"
                 )
     if unequal:
-        multiples = f", or the {halves[1]} one to a multiple of the other" if smaller else ""
+        multiples = f", or the {halves[1]} one to a multiple of the other" if allow_smaller else ""
         raise ImageError(
             f"{where}: {len(unequal)} pairs differ in size (height x width): "
-            f"{first(unequal)}; crop or resize them to equal sizes{multiples}"
+            f"{list_first(unequal)}; crop or resize them to equal sizes{multiples}"
         )
 
 
-def first(names: Sequence[str], count: int = 5) -> str:
+def list_first(names: Sequence[str], count: int = 5) -> str:
     """The first few names, for errors."""
     return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
 

@@ -19,13 +19,13 @@ from input_pipeline.examples import (
     Example,
     Source,
     check_sizes,
-    from_bytes,
-    from_files,
     join_views,
-    pairs_of_files,
+    pairs_from_files,
+    picture_from_bytes,
+    pictures_from_files,
 )
 from input_pipeline.layouts import LAYOUTS, fmd
-from input_pipeline.layouts.folders import matched_by_stem
+from input_pipeline.layouts.folders import match_by_stem
 from lcdnet_jax import image_io
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
@@ -61,7 +61,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
       ValueError: a field that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    kinds = [kind.strip() for kind in _value(spec, field, "source").split(",")]
+    kinds = [kind.strip() for kind in _require_value(spec, field, "source").split(",")]
     for kind in kinds:
         if kind not in READERS:
             raise ValueError(
@@ -81,7 +81,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
             READERS[kind]({**spec, "source": kind, "path": path}, field)
             for kind, path in zip(kinds, paths, strict=True)
         ]
-        source = _joined(kinds, sources, field)
+        source = _join_sources(kinds, sources, field)
     for example in source.examples:
         for picture in example.pictures:
             picture.check_alpha()
@@ -90,11 +90,11 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     )
 
 
-def _joined(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Source:
+def _join_sources(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Source:
     """Several sources as one, whose examples have the kind (and its number, if needed) before."""
-    if len({source.paired for source in sources}) > 1:
+    if len({source.is_paired for source in sources}) > 1:
         pairs, clean = (
-            [source.name for source in sources if source.paired == paired]
+            [source.name for source in sources if source.is_paired == paired]
             for paired in (True, False)
         )
         raise ValueError(
@@ -122,7 +122,7 @@ def _joined(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Sour
 
 
 def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
-    split = _split(spec, field)
+    split = _require_split(spec, field)
     found = importlib.util.find_spec("skimage")  # looked for only: importing it is slow
     if found is None or found.origin is None:
         raise ImageError(
@@ -137,11 +137,11 @@ def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
             f'{field}.source "photos": {folder} lacks {", ".join(missing)}; '
             'pip install --force-reinstall "scikit-image>=0.25", whose wheel holds them'
         )
-    return Source(f"photos {split}", _unpaired(paths))
+    return Source(f"photos {split}", _read_clean_images(paths))
 
 
 def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
-    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
     try:
         found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
         if len(found) > 1:
@@ -149,7 +149,11 @@ def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
             raise ImageError(
                 f"{folder}: has {names}, so it is not clear which are the pairs; move one of them"
             )
-        examples = _paired(folder, *found[0]) if found else _unpaired(image_io.find_images(folder))
+        examples = (
+            _read_pairs(folder, *found[0])
+            if found
+            else _read_clean_images(image_io.find_images(folder))
+        )
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error
     return Source(f"folder {folder}", examples)
@@ -159,8 +163,8 @@ def _read_layout(spec: Mapping[str, Any], field: str) -> Source:
     """A folder as published, see ``layouts.LAYOUTS``."""
     name = spec["source"]
     splits = DATA_SETS[name].splits
-    split = [_split(spec, field)] if splits else []
-    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    split = [_require_split(spec, field)] if splits else []
+    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
     try:
         examples = LAYOUTS[name](folder, *split)
     except ImageError as error:
@@ -170,7 +174,7 @@ def _read_layout(spec: Mapping[str, Any], field: str) -> Source:
 
 
 def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
-    split, feature = _split(spec, field), _value(spec, field, "feature")
+    split, feature = _require_split(spec, field), _require_value(spec, field, "feature")
     levels = [level.strip() for level in feature.split(",")]
     if feature == "image":
         levels = [*fmd.LEVELS]
@@ -179,7 +183,7 @@ def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
             f'{field}.feature is "{feature}"; of fmd it names averaging levels, joined by commas: '
             f'{", ".join(fmd.LEVELS)}, or is "image", which stands for all of them'
         )
-    folder = pathlib.Path(_value(spec, field, "path")).expanduser()
+    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
     try:
         examples = fmd.read_fmd(folder, split, levels)
     except ImageError as error:
@@ -199,8 +203,8 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
         raise ValueError(
             f'{field}.source "tfds" needs tensorflow-datasets; pip install "lcdnet-jax[train]"'
         ) from error
-    path, split = _value(spec, field, "path"), _value(spec, field, "split")
-    keys = _value(spec, field, "feature").split(":")
+    path, split = _require_value(spec, field, "path"), _require_value(spec, field, "split")
+    keys = _require_value(spec, field, "feature").split(":")
     if len(keys) > 3:
         raise ValueError(
             f'{field}.feature "{spec["feature"]}" names {len(keys)} images; use "clean", '
@@ -243,11 +247,11 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
     for number, row in enumerate(rows.as_numpy_iterator()):
         name = f"{number:07d}"
         label = f"TFDS {path} {split} {name}"
-        *degraded, clean = (from_bytes(row[key], label) for key in keys)
+        *degraded, clean = (picture_from_bytes(row[key], label) for key in keys)
         examples.append(Example(name, clean, join_views(degraded) if degraded else None))
     if not examples:
         raise ValueError(f'{field}.split "{split}" of TFDS {path} is empty; use another split')
-    check_sizes(examples, where=f"TFDS {path} {split}", smaller=True)
+    check_sizes(examples, where=f"TFDS {path} {split}", allow_smaller=True)
     return Source(f"tfds {path} {split}", tuple(examples))
 
 
@@ -274,16 +278,16 @@ READERS: dict[str, Reader] = {
 # Helpers
 
 
-def _unpaired(paths: list[pathlib.Path]) -> tuple[Example, ...]:
+def _read_clean_images(paths: list[pathlib.Path]) -> tuple[Example, ...]:
     """One example a file, called by its stem, or by its full name where stems are equal."""
     stems = collections.Counter(path.stem for path in paths)
     return tuple(
         Example(path.stem if stems[path.stem] == 1 else path.name, picture)
-        for path, picture in zip(paths, from_files(paths), strict=True)
+        for path, picture in zip(paths, pictures_from_files(paths), strict=True)
     )
 
 
-def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
+def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
     """Files of two folders, matched by stem; degraded ones may be smaller by a whole factor."""
     for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
         if not (folder / lacking).is_dir():
@@ -291,15 +295,15 @@ def _paired(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[
                 f"{folder}: has {there}/ but no {lacking}/; add it for pairs, or point the path "
                 "at a folder of clean images"
             )
-    return pairs_of_files(
-        matched_by_stem(folder / degraded_name, folder / clean_name),
+    return pairs_from_files(
+        match_by_stem(folder / degraded_name, folder / clean_name),
         where=str(folder),
         halves=(degraded_name, clean_name),
-        smaller=True,
+        allow_smaller=True,
     )
 
 
-def _value(spec: Mapping[str, Any], field: str, key: str) -> str:
+def _require_value(spec: Mapping[str, Any], field: str, key: str) -> str:
     value = spec.get(key)
     if not value or not isinstance(value, str):
         raise ValueError(
@@ -308,9 +312,9 @@ def _value(spec: Mapping[str, Any], field: str, key: str) -> str:
     return value
 
 
-def _split(spec: Mapping[str, Any], field: str) -> str:
+def _require_split(spec: Mapping[str, Any], field: str) -> str:
     """The split of a published data set, checked."""
-    name, split = spec["source"], _value(spec, field, "split")
+    name, split = spec["source"], _require_value(spec, field, "split")
     splits = DATA_SETS[name].splits
     if split not in splits:
         # A flag of eval.py sets only the source and the path.

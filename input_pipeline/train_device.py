@@ -45,9 +45,9 @@ class DeviceDataset:
                 "'host'"
             )
         decoded.keep(budget)
-        tiles = decoded.tiles(data.tile, data.tile_stride)
-        good = tiles[decoded.kept[tiles[:, 0]]]
-        bad = np.flatnonzero(~decoded.kept[tiles[:, 0]])
+        tiles = decoded.list_tiles(data.tile, data.tile_stride)
+        good = tiles[decoded.is_kept[tiles[:, 0]]]
+        bad = np.flatnonzero(~decoded.is_kept[tiles[:, 0]])
         tiles[bad] = good[bad * len(good) // len(tiles)]
         row = ROW_PIXELS * decoded.depth
         self.resident = ResidentImages.from_rows(
@@ -57,12 +57,12 @@ class DeviceDataset:
             tiles=tiles,
             clean_channels=clean_channels(channels),
         )
-        self._count = int(decoded.kept.sum())
+        self._count = int(decoded.is_kept.sum())
         described = [source.describe()]
         if len(self.resident) > len(decoded):
             described.append(f"{len(self.resident)} tiles")
         described += [f"{channels} channels", f"{decoded.describe()}, on each device"]
-        if not decoded.complete:
+        if not decoded.is_complete:
             described.append(f"{len(decoded) - self._count} damaged and replaced")
         self._description = ", ".join(described)
 

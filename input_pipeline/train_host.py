@@ -96,7 +96,7 @@ class TrainDataset:
         self._reader = CropReader(
             source, channels=self._channels, budget=data.cache_gb * 1e9, replace=self._replace
         )
-        tiles = self._reader.tiles(data.tile // source.scale, data.tile_stride // source.scale)
+        tiles = self._reader.list_tiles(data.tile // source.scale, data.tile_stride // source.scale)
         self._tile_count = len(tiles)
         self._tiles = tf.constant(tiles)
         # Shifted to stay far below the largest int64: an op may count on from its key.
@@ -151,11 +151,11 @@ class TrainDataset:
                 "needs start_step >= 0 and 0 <= process_index < process_count"
             )
         share = self._batch_size // process_count
-        batches = self._iterate(self._pipeline(start_step, process_index, share))
+        batches = self._iterate(self._build_pipeline(start_step, process_index, share))
         _open.add(batches)
         return batches
 
-    def _pipeline(self, start_step: int, process_index: int, share: int) -> tf.data.Dataset:
+    def _build_pipeline(self, start_step: int, process_index: int, share: int) -> tf.data.Dataset:
         def number(local: tf.Tensor) -> tf.Tensor:
             """From the examples of this host, counted from step 0, to those of all hosts."""
             step, place = local // share, local % share
@@ -165,7 +165,9 @@ class TrainDataset:
         options.deterministic = True
         return (
             tf.data.Dataset.range(start_step * share, np.iinfo(np.int64).max)
-            .map(lambda local: self._example(number(local)), num_parallel_calls=tf.data.AUTOTUNE)
+            .map(
+                lambda local: self._make_example(number(local)), num_parallel_calls=tf.data.AUTOTUNE
+            )
             .batch(share, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
@@ -175,33 +177,33 @@ class TrainDataset:
         for batch in pipeline.as_numpy_iterator():
             failed = batch.pop("failed")
             if (failed >= 0).any():
-                raise self._reader.error(int(failed[failed >= 0][0]))
+                raise self._reader.make_error(int(failed[failed >= 0][0]))
             self.replaced += int(batch.pop("replaced").sum())
             batch["mask"] = np.ones(len(failed), np.float32)
             yield batch
 
-    def _example(self, i: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _make_example(self, i: tf.Tensor) -> dict[str, tf.Tensor]:
         """Example number ``i`` (int64 scalar) of the training."""
-        random = tf.random.stateless_uniform([5], self._key(_PLACE, i))
+        random = tf.random.stateless_uniform([5], self._make_key(_PLACE, i))
         pixels, report = self._draw(i, random[:2])
         if self._reader.smallest_side < self._side:
             pixels = tf_ops.reflect_pad(pixels, self._side, self._side)
-        clean, degraded = self._halves(pixels, random[2:] < 0.5)
-        source = degraded if self._source.paired else clean
+        clean, degraded = self._split_halves(pixels, random[2:] < 0.5)
+        source = degraded if self._source.is_paired else clean
         if self._masking:
-            source = tf_ops.mask_frequencies(source, self._key(_MASK, i), **self._masking)
+            source = tf_ops.mask_frequencies(source, self._make_key(_MASK, i), **self._masking)
             if self._masked_target:
                 clean = source
         example = {"clean": clean, **report}
-        if self._source.paired:
+        if self._source.is_paired:
             example["degraded"] = source
         elif self._noise:
-            example["degraded"] = tf_ops.add_noise(source, self._key(_NOISE, i), **self._noise)
+            example["degraded"] = tf_ops.add_noise(source, self._make_key(_NOISE, i), **self._noise)
         elif source is not clean:
             example["to_degrade"] = source
         return example
 
-    def _halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
+    def _split_halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
         """Clean and degraded half of what was cut out, turned; the latter has maybe no channels."""
         scale, two_views = self._source.scale, self._channels == TWO_VIEWS
         depth = clean_channels(self._channels) * scale**2
@@ -223,13 +225,13 @@ class TrainDataset:
         """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""
         n = self._tile_count
         epoch, position = i // n, i % n
-        tile = self._tiles[_shuffled(position, self._key(_ORDER, epoch), n)]
+        tile = self._tiles[_permute(position, self._make_key(_ORDER, epoch), n)]
         pixels, good = self._reader.crop(tile, place, self._side)
         attempt = tf.constant(0, tf.int64)
-        if self._replace and not self._reader.complete:
+        if self._replace and not self._reader.is_complete:
             # Attempts 0 to n - 1 are a permutation of the tiles, so one good image suffices.
             def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                tile = self._tiles[_shuffled(attempt, self._key(_REPLACEMENT, i), n)]
+                tile = self._tiles[_permute(attempt, self._make_key(_REPLACEMENT, i), n)]
                 return attempt + 1, tile, *self._reader.crop(tile, place, self._side)
 
             attempt, tile, pixels, good = tf.while_loop(
@@ -248,7 +250,7 @@ class TrainDataset:
             "replaced": attempt > 0,
         }
 
-    def _key(self, stream: int, number: tf.Tensor) -> tf.Tensor:
+    def _make_key(self, stream: int, number: tf.Tensor) -> tf.Tensor:
         return tf.stack([tf.constant(self._streams[stream], tf.int64), number])
 
 
@@ -274,7 +276,7 @@ class CropReader(DecodedImages):
         self.keep(budget)
         self.smallest_side = int(np.min(self.sides))
         # Tensors are made here, once: captured by the graphs of all iterators, copied by none.
-        self._kept_tensor = tf.constant(self.kept)
+        self._kept_tensor = tf.constant(self.is_kept)
         self._table = tf.constant(np.column_stack([self.sides[:, 1], self.starts]))
         self._flat = tf.experimental.dlpack.from_dlpack(self.pixels.__dlpack__())
 
@@ -282,13 +284,13 @@ class CropReader(DecodedImages):
         """A square inside a part of an image, smaller where that part is.
 
         Args:
-          tile: int64 ``[5]``, a row of ``tiles``.
+          tile: int64 ``[5]``, a row of ``list_tiles``.
           place: float32 ``[2]`` in [0, 1), from the first possible row and column to the last.
           side: pixels.
 
         Returns:
           Pixels ``[min(side, height), min(side, width), depth]`` and True; or zeros and False
-          where the image cannot be decoded (``error`` then says why).
+          where the image cannot be decoded (``make_error`` then says why).
         """
         index, tile_top, tile_left, tile_height, tile_width = tf.unstack(tile)
         width, start = tf.unstack(self._table[index])
@@ -306,15 +308,15 @@ class CropReader(DecodedImages):
 
         def from_file() -> tuple[tf.Tensor, tf.Tensor]:
             pixels, good = tf.numpy_function(
-                self._crop_of_file, [index, top, left, rows, columns], (self.dtype, tf.bool)
+                self._crop_file, [index, top, left, rows, columns], (self.dtype, tf.bool)
             )
             return tf.ensure_shape(pixels, [None, None, self.depth]), tf.ensure_shape(good, [])
 
-        if self.complete:
+        if self.is_complete:
             return from_memory()
         return tf.cond(self._kept_tensor[index], from_memory, from_file)
 
-    def _crop_of_file(
+    def _crop_file(
         self, index: int, top: int, left: int, rows: int, columns: int
     ) -> tuple[np.ndarray, np.bool_]:
         image = self.decode(int(index))
@@ -323,6 +325,6 @@ class CropReader(DecodedImages):
         return image[top : top + rows, left : left + columns], np.bool_(True)
 
 
-def _shuffled(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
+def _permute(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
     """What stands at a position of the permutation of range(n) that the key names."""
     return tf.random.experimental.index_shuffle(position, key, tf.constant(n - 1, tf.int64))

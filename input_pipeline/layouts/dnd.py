@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.io
 
-from input_pipeline.examples import first
+from input_pipeline.examples import list_first
 from lcdnet_jax import atomic_io
 from lcdnet_jax.image_io import ImageError
 
@@ -69,7 +69,7 @@ class DND:
             with self._open(path) as file:
                 image = file["InoisySRGB"]  # [3, width, height]
                 if image.ndim != 3 or len(image) != 3 or image.dtype.kind != "f":
-                    raise _damaged(path, f"InoisySRGB is {image.dtype} {image.shape}")
+                    raise _damage_error(path, f"InoisySRGB is {image.dtype} {image.shape}")
                 _, width, height = image.shape
                 crops = []
                 # One-based, both ends included.
@@ -82,7 +82,7 @@ class DND:
                     crop = image[:, x0 - 1 : x1, y0 - 1 : y1]
                     crops.append(np.ascontiguousarray(crop.T, dtype=np.float32))
         except (OSError, KeyError, AttributeError) as error:  # the last: a group, not an array
-            raise _damaged(path, error) from error
+            raise _damage_error(path, error) from error
         return crops
 
     def _read_boxes(self, path: pathlib.Path) -> list[list[list[int]]]:
@@ -97,10 +97,12 @@ class DND:
                 references = np.ravel(file["info/boundingboxes"][()])
                 boxes = [np.asarray(file[r]).T.astype(int) for r in references]
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, f"info/boundingboxes: {error}") from error
+            raise _damage_error(path, f"info/boundingboxes: {error}") from error
         if not boxes or any(b.ndim != 2 or b.shape[1] != 4 or not len(b) for b in boxes):
             shapes = [b.shape for b in boxes]
-            raise _damaged(path, f"info/boundingboxes holds {shapes}, not arrays of [boxes, 4]")
+            raise _damage_error(
+                path, f"info/boundingboxes holds {shapes}, not arrays of [boxes, 4]"
+            )
         return [b.tolist() for b in boxes]
 
 
@@ -108,7 +110,7 @@ def check_folder(folder: pathlib.Path) -> None:
     """Raises ImageError if a folder holds files of a submission: two networks would mix."""
     if found := sorted(path.name for path in folder.glob("*.mat")):
         raise ImageError(
-            f"{folder}: holds a submission already ({first(found)}), which must not mix with "
+            f"{folder}: holds a submission already ({list_first(found)}), which must not mix with "
             "another; move the folder away, or give another for the results"
         )
 
@@ -142,7 +144,7 @@ def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> p
     return path
 
 
-def _damaged(path: pathlib.Path, error: object) -> ImageError:
+def _damage_error(path: pathlib.Path, error: object) -> ImageError:
     return ImageError(
         f"{path}: is no HDF5 file of DND, or is damaged ({error}); extract the archive again"
     )

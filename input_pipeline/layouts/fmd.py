@@ -6,8 +6,8 @@ Headers are read at once, pixels when asked for.
 import pathlib
 from collections.abc import Sequence
 
-from input_pipeline.examples import Example, pairs_of_files
-from input_pipeline.layouts.folders import entries, images, wrong_layout
+from input_pipeline.examples import Example, pairs_from_files
+from input_pipeline.layouts.folders import layout_error, list_entries, list_images
 from lcdnet_jax.image_io import ImageError
 
 # Averaging levels of FMD, the folders of a type: single captures, and means of 2 to 16.
@@ -41,11 +41,11 @@ def read_fmd(root: pathlib.Path, split: str, levels: Sequence[str]) -> tuple[Exa
     def is_type(folder: pathlib.Path) -> bool:
         return any((folder / name).is_dir() for name in (*LEVELS, "gt"))
 
-    types = [root.absolute()] if is_type(root) else list(filter(is_type, entries(root)))
+    types = [root.absolute()] if is_type(root) else list(filter(is_type, list_entries(root)))
     if split == "train" or len(types) > 1:  # test_mix repeats what the types have
         types = [folder for folder in types if folder.name != _TEST_MIX]
     if not types:
-        raise wrong_layout(
+        raise layout_error(
             root,
             "folders such as TwoPhoton_MICE/, with raw/, avg2/, ..., gt/ in them",
             "give the folder into which the archives were extracted, or one such folder in it "
@@ -55,11 +55,11 @@ def read_fmd(root: pathlib.Path, split: str, levels: Sequence[str]) -> tuple[Exa
     for folder in types:
         for level in levels:
             if not (folder / level).is_dir():
-                raise wrong_layout(
+                raise layout_error(
                     folder, f"{level}/", "extract the archive again, or name other levels"
                 )
             files.update(_read_level(folder, level, split))
-    return pairs_of_files(files, where=str(root), halves=("capture", "target"))
+    return pairs_from_files(files, where=str(root), halves=("capture", "target"))
 
 
 def _read_level(
@@ -74,14 +74,14 @@ def _read_level(
         }
     fields = {
         int(entry.name): entry
-        for entry in entries(folder / level)
+        for entry in list_entries(folder / level)
         if entry.is_dir()
         and entry.name.isdecimal()
         and (int(entry.name) == _TEST_FIELD) == (split == "test")
     }
     if not fields:
         wanted = f"a folder {_TEST_FIELD}/" if split == "test" else "folders 1/ to 20/"
-        raise wrong_layout(folder / level, wanted, "extract the archive again")
+        raise layout_error(folder / level, wanted, "extract the archive again")
     files = {}
     for number, field in fields.items():
         captures = _list_captures(field, 2 if split == "train" else 1)
@@ -98,9 +98,9 @@ def _read_level(
 
 
 def _list_captures(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
-    captures = [path for path in images(folder) if path.suffix.lower() == ".png"]
+    captures = [path for path in list_images(folder) if path.suffix.lower() == ".png"]
     if len(captures) < count:
-        raise wrong_layout(folder, f"at least {count} *.png", "extract the archive again")
+        raise layout_error(folder, f"at least {count} *.png", "extract the archive again")
     return captures
 
 

@@ -2,12 +2,12 @@
 
 import pathlib
 
-from input_pipeline.examples import first
+from input_pipeline.examples import list_first
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
 
 
-def entries(folder: pathlib.Path) -> list[pathlib.Path]:
+def list_entries(folder: pathlib.Path) -> list[pathlib.Path]:
     """What a folder holds, sorted, without hidden files.
 
     Raises:
@@ -24,16 +24,16 @@ def entries(folder: pathlib.Path) -> list[pathlib.Path]:
         ) from error
 
 
-def images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The image files of a folder by suffix, sorted; maybe none. Raises as ``entries`` does."""
+def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The image files of a folder by suffix, sorted; may be empty. Raises as ``list_entries``."""
     return [
         entry
-        for entry in entries(folder)
+        for entry in list_entries(folder)
         if entry.suffix.lower() in image_io.IMAGE_SUFFIXES and entry.is_file()
     ]
 
 
-def by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """The image files of a folder by name without suffix.
 
     Raises:
@@ -50,36 +50,39 @@ def by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def matched_by_stem(
-    degraded_folder: pathlib.Path, clean_folder: pathlib.Path, *, spare: bool = False
+def match_by_stem(
+    degraded_folder: pathlib.Path,
+    clean_folder: pathlib.Path,
+    *,
+    allow_unmatched_clean: bool = False,
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
     """Degraded and clean file of two folders by their common name; suffixes may differ.
 
     Args:
       degraded_folder: beside ``clean_folder``, or below its parent.
       clean_folder: holds the clean files.
-      spare: whether ``clean_folder`` may hold others as well.
+      allow_unmatched_clean: whether ``clean_folder`` may hold others as well.
 
     Raises:
-      ImageError: as ``by_stem``; or a file without its other half.
+      ImageError: as ``index_by_stem``; or a file without its other half.
     """
-    degraded, clean = by_stem(degraded_folder), by_stem(clean_folder)
+    degraded, clean = index_by_stem(degraded_folder), index_by_stem(clean_folder)
     alone = [path for stem, path in degraded.items() if stem not in clean]
-    if not spare:
+    if not allow_unmatched_clean:
         alone += [path for stem, path in clean.items() if stem not in degraded]
     if alone:
         names = [f"{path.parent.name}/{path.name}" for path in sorted(alone)]
         raise ImageError(
-            f"{clean_folder.parent}: {len(alone)} files have no partner: {first(names)}; files in "
-            f"{degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the suffix "
-            "may differ)"
+            f"{clean_folder.parent}: {len(alone)} files have no partner: {list_first(names)}; "
+            f"files in {degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the "
+            "suffix may differ)"
         )
     return {stem: (path, clean[stem]) for stem, path in degraded.items()}
 
 
-def wrong_layout(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
+def layout_error(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
     """What to raise for a folder that does not look as it should; lists what it holds."""
-    found = [entry.name + "/" * entry.is_dir() for entry in entries(folder)]
+    found = [entry.name + "/" * entry.is_dir() for entry in list_entries(folder)]
     return ImageError(
-        f"{folder}: looked for {wanted}, found {first(found) or 'an empty folder'}; {advice}"
+        f"{folder}: looked for {wanted}, found {list_first(found) or 'an empty folder'}; {advice}"
     )

@@ -13,8 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.io
 
-from input_pipeline.examples import Example, Picture, check_sizes, first, from_files, pairs_of_files
-from input_pipeline.layouts.folders import entries, images, wrong_layout
+from input_pipeline.examples import (
+    Example,
+    Picture,
+    check_sizes,
+    list_first,
+    pairs_from_files,
+    pictures_from_files,
+)
+from input_pipeline.layouts.folders import layout_error, list_entries, list_images
 from lcdnet_jax.image_io import Header, ImageError
 
 
@@ -33,17 +40,17 @@ def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
     """
     data = root / "Data" if (root / "Data").is_dir() else root
     files = {}
-    for scene in entries(data):
+    for scene in list_entries(data):
         if scene.is_dir():
-            pairs = _matched(images(scene), "noisy", "gt")
+            pairs = _match_files(list_images(scene), "noisy", "gt")
             files.update({f"{scene.name}_{name}": pair for name, pair in pairs.items()})
     if not files:
-        raise wrong_layout(
+        raise layout_error(
             data,
             "folders of scenes with *_NOISY_SRGB_*.PNG and *_GT_SRGB_*.PNG",
             "give the folder of SIDD-Medium sRGB that holds Data/",
         )
-    return pairs_of_files(files, where=str(data))
+    return pairs_from_files(files, where=str(data))
 
 
 def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
@@ -64,11 +71,11 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
       ImageError: another layout, images of a scene that differ in size, or a file that cannot be
         read.
     """
-    entries(root)  # raises where there is no folder
+    list_entries(root)  # raises where there is no folder
     patterns = ("Batch_*", "*_Aligned/Batch_*", "*_Aligned/*_Aligned/Batch_*")
     batches = sorted(batch for p in patterns for batch in root.glob(p) if batch.is_dir())
     if not batches:
-        raise wrong_layout(
+        raise layout_error(
             root,
             "Mi3_Aligned/, T3i_Aligned/ or S90_Aligned/ with folders Batch_001, Batch_002, ...",
             "give the folder into which the archives of aligned images were extracted",
@@ -76,16 +83,18 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
     examples: list[Example] = []
     for batch in batches:
         kinds: dict[str, list[pathlib.Path]] = {"reference": [], "full": [], "noisy": []}
-        for path in images(batch):
+        for path in list_images(batch):
             if found := re.search(r"(reference|full|noisy)\.bmp$", path.name, re.IGNORECASE):
                 kinds[found[1].lower()].append(path)
         if len(kinds["reference"]) != 1 or len(kinds["full"]) != 1 or not kinds["noisy"]:
-            raise wrong_layout(
+            raise layout_error(
                 batch,
                 "one *Reference.bmp, one *full.bmp and at least one *Noisy.bmp",
                 "extract the archive again, or remove what does not belong there",
             )
-        reference, full, *noisy = from_files([path for paths in kinds.values() for path in paths])
+        reference, full, *noisy = pictures_from_files(
+            [path for paths in kinds.values() for path in paths]
+        )
         if reference.header != full.header:
             raise ImageError(
                 f"{reference.label} and {full.label} differ in size or channels; "
@@ -94,7 +103,7 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
         clean = Picture(
             f"mean of {reference.label} and {full.label}",
             reference.header,
-            functools.partial(_mean, reference, full),
+            functools.partial(_average, reference, full),
         )
         place = "_".join(batch.relative_to(root).parts)
         examples += [
@@ -105,7 +114,7 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
     return tuple(sorted(examples, key=lambda example: example.name))
 
 
-def _mean(reference: Picture, full: Picture) -> np.ndarray:
+def _average(reference: Picture, full: Picture) -> np.ndarray:
     """Mean of two uint8 or uint16 images, fractions cut off."""
     a, b = (picture.read(picture.header.channels) for picture in (reference, full))
     return ((a.astype(np.uint32) + b) // 2).astype(a.dtype)
@@ -125,7 +134,7 @@ def read_polyu(root: pathlib.Path) -> tuple[Example, ...]:
       ImageError: another layout, a file without its other half, or one that cannot be read.
     """
     cropped = root / "CroppedImages"
-    return _real_and_mean(
+    return _read_real_and_mean(
         cropped if cropped.is_dir() else root, "give the folder of PolyU that holds CroppedImages/"
     )
 
@@ -147,22 +156,22 @@ def read_nam(root: pathlib.Path) -> tuple[Example, ...]:
     """
     noisy, clean = root / "Nam_patches", root / "Nam_patch_GT"
     if not noisy.is_dir() and not clean.is_dir():
-        return _real_and_mean(
+        return _read_real_and_mean(
             root, "give that folder, or one with Nam_patches/ and Nam_patch_GT/ of CBDNet"
         )
-    files = _matched(images(noisy) + images(clean), "noise", "gt")
+    files = _match_files(list_images(noisy) + list_images(clean), "noise", "gt")
     if not files:
-        raise wrong_layout(
+        raise layout_error(
             noisy, "*_noise.png, with *_gt.png in Nam_patch_GT/", "copy testsets/ of CBDNet again"
         )
-    return pairs_of_files(files, where=str(root))
+    return pairs_from_files(files, where=str(root))
 
 
-def _real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...]:
-    files = _matched(images(folder), "real", "mean")
+def _read_real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...]:
+    files = _match_files(list_images(folder), "real", "mean")
     if not files:
-        raise wrong_layout(folder, "images *_real.* (noisy) and *_mean.* (clean)", advice)
-    return pairs_of_files(files, where=str(folder))
+        raise layout_error(folder, "images *_real.* (noisy) and *_mean.* (clean)", advice)
+    return pairs_from_files(files, where=str(folder))
 
 
 def read_sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
@@ -181,9 +190,9 @@ def read_sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
     """
     paths = [root / f"Validation{half}BlocksSrgb.mat" for half in ("Noisy", "Gt")]
     missing = [path.name for path in paths if not path.is_file()]
-    entries(root)  # raises where there is no folder
+    list_entries(root)  # raises where there is no folder
     if missing:
-        raise wrong_layout(
+        raise layout_error(
             root, " and ".join(missing), "give the folder with the validation data of SIDD (sRGB)"
         )
     noisy, clean = (_MatBlocks(path) for path in paths)
@@ -208,13 +217,13 @@ class _MatBlocks:
         try:
             variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
         except Exception as error:  # SciPy raises many kinds
-            raise self._unreadable(error) from error
+            raise self._unreadable_error(error) from error
         self.shape, kind = variables.get(path.stem, ((), ""))
         if len(self.shape) != 5 or self.shape[-1] != 3 or kind != "uint8":
             found = [f"{name} {shape} {kind}" for name, (shape, kind) in variables.items()]
             raise ImageError(
                 f"{path}: looked for {path.stem}, uint8 [images, blocks, height, width, 3], found "
-                f"{first(found) or 'nothing'}; download it again"
+                f"{list_first(found) or 'nothing'}; download it again"
             )
 
     def picture(self, image: int, block: int) -> Picture:
@@ -222,19 +231,19 @@ class _MatBlocks:
         return Picture(
             f"{self._path} block {image + 1}, {block + 1}",
             Header(height, width, channels=3, bits=8),
-            lambda: self._blocks()[image, block],
+            lambda: self._load_blocks()[image, block],
         )
 
-    def _blocks(self) -> np.ndarray:
+    def _load_blocks(self) -> np.ndarray:
         with self._lock:  # many threads ask, one loads
             if self._array is None:
                 try:
                     self._array = scipy.io.loadmat(self._path)[self._path.stem]
                 except Exception as error:
-                    raise self._unreadable(error) from error
+                    raise self._unreadable_error(error) from error
             return self._array
 
-    def _unreadable(self, error: Exception) -> ImageError:
+    def _unreadable_error(self, error: Exception) -> ImageError:
         return ImageError(
             f"{self._path}: is no MATLAB file of version 5 to 7, or is damaged ({error}); "
             "download it again"
@@ -244,7 +253,7 @@ class _MatBlocks:
 # Helpers
 
 
-def _matched(
+def _match_files(
     paths: Sequence[pathlib.Path], noisy: str, clean: str
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
     """Noisy and clean files by the name without the word in which they differ.
@@ -270,7 +279,7 @@ def _matched(
     )
     if alone:
         raise ImageError(
-            f"{len(alone)} files have no partner: {first(alone)}; a file *_{noisy}* needs a file "
-            f"*_{clean}* of the same name, so copy what is missing or remove the rest"
+            f"{len(alone)} files have no partner: {list_first(alone)}; a file *_{noisy}* needs a "
+            f"file *_{clean}* of the same name, so copy what is missing or remove the rest"
         )
     return {name: (halves[noisy][name], halves[clean][name]) for name in both}

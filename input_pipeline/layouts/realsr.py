@@ -11,8 +11,8 @@ version 3 agree on, and that versions 1 and 2 have them too is a guess.
 
 import pathlib
 
-from input_pipeline.examples import Example, first, pairs_of_files
-from input_pipeline.layouts.folders import entries, images, wrong_layout
+from input_pipeline.examples import Example, list_first, pairs_from_files
+from input_pipeline.layouts.folders import layout_error, list_entries, list_images
 from lcdnet_jax.image_io import ImageError
 
 _CAMERAS = ("Canon", "Nikon")
@@ -34,17 +34,17 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
         no whole multiple of the small one's, or a file that cannot be read.
     """
     part, _, scale = split.partition("_x")
-    entries(root)  # raises where there is no folder
+    list_entries(root)  # raises where there is no folder
     files: dict[str, tuple[pathlib.Path, ...]] = {}
     for camera in [root / name for name in _CAMERAS if (root / name).is_dir()] or [root]:
         folder = camera / part.capitalize() / scale
         if not folder.is_dir():
             wanted = f"{folder.relative_to(camera)}/"
-            raise wrong_layout(camera, wanted, "give the folder that holds Canon/ and Nikon/")
+            raise layout_error(camera, wanted, "give the folder that holds Canon/ and Nikon/")
         large, small = (
             {
                 path.stem.removesuffix(suffix): path
-                for path in images(folder)
+                for path in list_images(folder)
                 if path.stem.endswith(suffix)
             }
             for suffix in ("_HR", f"_LR{scale}")
@@ -52,11 +52,11 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
         if alone := sorted(large.keys() ^ small.keys()):
             raise ImageError(
                 f"{folder}: {len(alone)} pictures have only one of *_HR and *_LR{scale}: "
-                f"{first(alone)}; copy what is missing or remove the rest"
+                f"{list_first(alone)}; copy what is missing or remove the rest"
             )
         if not large:
-            raise wrong_layout(folder, f"*_HR.png and *_LR{scale}.png", "extract it again")
+            raise layout_error(folder, f"*_HR.png and *_LR{scale}.png", "extract it again")
         for name in large:
             ours = name if name.startswith(camera.name) else f"{camera.name}_{name}"
             files[ours] = small[name], large[name]
-    return pairs_of_files(files, where=str(root), halves=("LR", "HR"), smaller=True)
+    return pairs_from_files(files, where=str(root), halves=("LR", "HR"), allow_smaller=True)

@@ -12,8 +12,8 @@ import pathlib
 import re
 import string
 
-from input_pipeline.examples import Example, first, pairs_of_files
-from input_pipeline.layouts.folders import by_stem, entries, matched_by_stem, wrong_layout
+from input_pipeline.examples import Example, list_first, pairs_from_files
+from input_pipeline.layouts.folders import index_by_stem, layout_error, list_entries, match_by_stem
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
@@ -41,16 +41,16 @@ def read_gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[E
       ImageError: another layout, a file without its other half, or one that cannot be read.
     """
     advice = "give the folder GOPRO_Large"
-    _need(root, split, advice=advice)
-    sequences = [entry for entry in entries(root / split) if entry.is_dir()]
+    _require_folders(root, split, advice=advice)
+    sequences = [entry for entry in list_entries(root / split) if entry.is_dir()]
     if not sequences:
-        raise wrong_layout(root / split, "folders of sequences such as GOPR0372_07_00/", advice)
+        raise layout_error(root / split, "folders of sequences such as GOPR0372_07_00/", advice)
     files: _Files = {}
     for sequence in sequences:
-        _need(sequence, blur, "sharp", advice="extract the archive again")
-        pairs = matched_by_stem(sequence / blur, sequence / "sharp")
+        _require_folders(sequence, blur, "sharp", advice="extract the archive again")
+        pairs = match_by_stem(sequence / blur, sequence / "sharp")
         files.update({f"{sequence.name}_{stem}": pair for stem, pair in pairs.items()})
-    return pairs_of_files(files, where=str(root / split), halves=(blur, "sharp"))
+    return pairs_from_files(files, where=str(root / split), halves=(blur, "sharp"))
 
 
 def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
@@ -74,13 +74,13 @@ def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """
     names = ["train"] if split == "train" else ["test/test-close-ups", "test/test-long-shot"]
     there = [name for name in names if (root / name).is_dir()]
-    _need(root, *(there or names[:1]), "GT", advice="give the folder HIDE_dataset")
+    _require_folders(root, *(there or names[:1]), "GT", advice="give the folder HIDE_dataset")
     files: _Files = {}
     for name in there:
         prefix = "" if split == "train" else f"{pathlib.PurePath(name).name}_"
-        pairs = matched_by_stem(root / name, root / "GT", spare=True)
+        pairs = match_by_stem(root / name, root / "GT", allow_unmatched_clean=True)
         files.update({f"{prefix}{stem}": pair for stem, pair in pairs.items()})
-    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+    return pairs_from_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
 def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
@@ -109,7 +109,7 @@ def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Exam
     listing = root / f"RealBlur_{version}_{split}_list.txt"
     advice = "give the folder into which the archive of RealBlur was extracted"
     if not listing.is_file():
-        raise wrong_layout(root, listing.name, advice)
+        raise layout_error(root, listing.name, advice)
     files: _Files = {}
     alone = []
     lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -133,11 +133,11 @@ def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Exam
         names = [str(path.relative_to(root)) for path in sorted(alone)]
         raise ImageError(
             f"{root}: {len(alone)} files have no partner, which {listing.name} names: "
-            f"{first(names)}; copy what is missing or remove the rest"
+            f"{list_first(names)}; copy what is missing or remove the rest"
         )
     if not files:
-        raise wrong_layout(root, f"the images that {listing.name} names", advice)
-    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+        raise layout_error(root, f"the images that {listing.name} names", advice)
+    return pairs_from_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
 # The blurred pictures of the test set that are taken indoors. Restormer's test data has files with
@@ -180,17 +180,20 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     views = ("l", "r") if dual else ("c",)
     sources = [f"{part}_{view}/source" for view in views]
     target = f"{part}_c/target"
-    _need(root, *sources, target, advice="give the folder dd_dp_dataset_canon")
+    _require_folders(root, *sources, target, advice="give the folder dd_dp_dataset_canon")
     blurred = [
-        {stem.removesuffix(f"_{view.upper()}"): path for stem, path in by_stem(root / name).items()}
+        {
+            stem.removesuffix(f"_{view.upper()}"): path
+            for stem, path in index_by_stem(root / name).items()
+        }
         for view, name in zip(views, sources, strict=True)
     ]
     if alone := sorted(blurred[0].keys() ^ blurred[-1].keys()):
         raise ImageError(
             f"{root}: {len(alone)} scenes have only one of their files in {sources[0]}/ and "
-            f"{sources[-1]}/: {first(alone)}; copy what is missing or remove the rest"
+            f"{sources[-1]}/: {list_first(alone)}; copy what is missing or remove the rest"
         )
-    sharp = by_stem(root / target)
+    sharp = index_by_stem(root / target)
     names, partners = sorted(blurred[0]), sorted(sharp)
     if len(names) != len(partners):
         raise ImageError(
@@ -199,14 +202,14 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
             "rest"
         )
     for name, partner in zip(names, partners, strict=True):
-        if not _neighbours(name, partner):
+        if not _are_neighbors(name, partner):
             raise ImageError(
                 f"{root}: by their order {name} in {sources[0]}/ and {partner} in {target}/ are "
                 "pictures of one scene, but their numbers differ by more than two; copy what is "
                 "missing or remove the rest"
             )
     if place and not all(re.fullmatch(r"1P0A\d{4}", name) for name in names):
-        raise wrong_layout(
+        raise layout_error(
             root / sources[0],
             "names as published, such as 1P0A0917, which tell indoor from outdoor scenes",
             'set the split to "test" for all of them',
@@ -217,11 +220,11 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
         if not place or (name in _INDOOR) == (place == "indoor")
     }
     if not files:
-        raise wrong_layout(root / sources[0], f"{place} scenes", 'set the split to "test"')
-    return pairs_of_files(files, where=str(root), halves=("blurred", "sharp"))
+        raise layout_error(root / sources[0], f"{place} scenes", 'set the split to "test"')
+    return pairs_from_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
-def _neighbours(a: str, b: str) -> bool:
+def _are_neighbors(a: str, b: str) -> bool:
     """Whether two names are equal but for final numbers, which differ by at most two."""
     start_a, start_b = (name.rstrip(string.digits) for name in (a, b))
     end_a, end_b = (int(name[len(start_a) :] or 0) for name in (a, b))
@@ -250,23 +253,23 @@ def read_rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     }
     if split == "train":
         places = {"": "train/Rain13K"}
-    _need(
+    _require_folders(
         root,
         *(f"{place}/{half}" for place in places.values() for half in ("input", "target")),
         advice="give the folder that train.zip and test.zip were extracted into",
     )
     files: _Files = {}
     for prefix, place in places.items():
-        pairs = matched_by_stem(root / place / "input", root / place / "target")
+        pairs = match_by_stem(root / place / "input", root / place / "target")
         files.update({f"{prefix}{stem}": pair for stem, pair in pairs.items()})
-    return pairs_of_files(files, where=str(root), halves=("input", "target"))
+    return pairs_from_files(files, where=str(root), halves=("input", "target"))
 
 
-def _need(root: pathlib.Path, *names: str, advice: str) -> None:
+def _require_folders(root: pathlib.Path, *names: str, advice: str) -> None:
     """Raises the ImageError of a wrong layout where ``root`` lacks one of these folders."""
     for name in names:
         if not (root / name).is_dir():
             there = root
             for part in pathlib.PurePath(name).parts[:-1]:  # as far as folders go
                 there = there / part if (there / part).is_dir() else there
-            raise wrong_layout(there, f"{(root / name).relative_to(there)}/", advice)
+            raise layout_error(there, f"{(root / name).relative_to(there)}/", advice)

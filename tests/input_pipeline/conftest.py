@@ -45,17 +45,17 @@ def fill():
 
 
 @pytest.fixture
-def numbered():
-    """Writes flat images whose value is ten times their number: ``numbered(folder, 5)``."""
+def write_numbered_images():
+    """Writes flat images whose value is ten times their number: ``(folder, 5)``."""
 
-    def numbered(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
+    def write_numbered_images(folder: pathlib.Path, count: int) -> list[pathlib.Path]:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{k:02d}.png" for k in range(count)]
         for k, path in enumerate(paths):
             image_io.write(path, np.full((12, 16, 3), 10 * k, np.uint8))
         return paths
 
-    return numbered
+    return write_numbered_images
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_training_batches(prepared, config, monkeypatch):
 
 def test_one_feature_is_not_paired(opened):
     dataset = opened("polyu", feature="clean")
-    assert not dataset.source.paired
+    assert not dataset.source.is_paired
     assert all(set(item) == {"name", "clean"} for item in dataset)
 
 

@@ -62,7 +62,7 @@ def test_the_recipe_of_sfm(tmp_path, config, fill):
     dataset = create(config, **{"data.scales": SFM})
     assert "scales 1.0, 0.9, 0.8, 0.7: 4 images, from 125x125 to 180x180" in dataset.describe()
     assert "45 tiles" in dataset.describe()
-    sides = [example.clean.header.height for example in opened(tmp_path).scaled(SFM).examples]
+    sides = [example.clean.header.height for example in opened(tmp_path).rescale(SFM).examples]
     assert sides == [180, 125, 144, 162]  # a, a_x0.7, a_x0.8, a_x0.9
     assert "1 images, 180x180, 16 tiles" in create(config).describe()
 
@@ -73,7 +73,7 @@ def test_pixels_are_those_of_opencv(tmp_path, fill, shape, dtype):
     """Read, resized and turned into RGB by OpenCV alone."""
     fill(tmp_path, {"a.png": shape}, dtype=dtype)
     for example, scale in zip(
-        opened(tmp_path).scaled((0.5, 0.9)).examples, (0.5, 0.9), strict=True
+        opened(tmp_path).rescale((0.5, 0.9)).examples, (0.5, 0.9), strict=True
     ):
         assert example.name == f"a_x{scale}"
         pixels = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
@@ -94,7 +94,7 @@ def test_bicubic_without_antialiasing(tmp_path):
     rng = np.random.default_rng(0)
     image = rng.integers(100, 150, (16, 20), np.uint8)  # no overshoot, so nothing is clipped
     image_io.write(tmp_path / "a.png", image)
-    (example,) = opened(tmp_path).scaled((0.5,)).examples
+    (example,) = opened(tmp_path).rescale((0.5,)).examples
     a = -0.75
     near = (a + 2) * 0.5**3 - (a + 3) * 0.5**2 + 1
     far = a * 1.5**3 - 5 * a * 1.5**2 + 8 * a * 1.5 - 4 * a
@@ -110,9 +110,9 @@ def test_bicubic_without_antialiasing(tmp_path):
 
 def test_scale_one_changes_nothing(tmp_path, images):
     source = opened(tmp_path)
-    assert source.scaled((1.0,)) is source
-    assert source.scaled([1]) is source
-    scaled = {example.name: example for example in source.scaled((0.5, 1.0)).examples}
+    assert source.rescale((1.0,)) is source
+    assert source.rescale([1]) is source
+    scaled = {example.name: example for example in source.rescale((0.5, 1.0)).examples}
     assert list(scaled) == ["a", "a_x0.5", "b", "b_x0.5", "c", "c_x0.5"]
     for example in source.examples:
         assert scaled[example.name] == example

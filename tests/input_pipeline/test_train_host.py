@@ -50,7 +50,7 @@ def images(tmp_path, config, fill):
 
 
 def numbers(batch):
-    """Which of the flat images of ``numbered`` the examples show."""
+    """Which of the flat images of ``write_numbered_images`` the examples show."""
     return np.rint(batch["clean"][:, 0, 0, 0] * 25.5).astype(int).tolist()
 
 
@@ -278,8 +278,8 @@ def test_the_cache_changes_nothing(noisy, cache_gb, kept):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_every_epoch_shows_each_image_once(tmp_path, config, numbered, count):
-    numbered(tmp_path, count)
+def test_every_epoch_shows_each_image_once(tmp_path, config, write_numbered_images, count):
+    write_numbered_images(tmp_path, count)
     config.data.train.path = str(tmp_path)
     batches = take(create(config, **{"data.augment": False}).batches(), 5 * count)
     shown = [number for batch in batches for number in numbers(batch)]
@@ -291,7 +291,7 @@ def test_every_epoch_shows_each_image_once(tmp_path, config, numbered, count):
 
 def test_shuffling_is_a_permutation_for_every_length():
     for n in (1, 2, 3, 17, 256, 1000):
-        order = train_host._shuffled(
+        order = train_host._permute(
             tf.range(n, dtype=tf.int64), tf.constant([9, 2**40], tf.int64), n
         )
         assert sorted(order.numpy()) == list(range(n))
@@ -374,8 +374,8 @@ def test_a_damaged_file_is_replaced_counted_and_reported(config, jpegs, cache_gb
     assert other.replaced == 5
 
 
-def test_files_that_change_after_the_start(config, tmp_path, numbered):
-    paths = numbered(tmp_path, 3)
+def test_files_that_change_after_the_start(config, tmp_path, write_numbered_images):
+    paths = write_numbered_images(tmp_path, 3)
     config.data.train.path = str(tmp_path)
     config.data.cache_gb = 0.0
     first, second = create(config), create(config)

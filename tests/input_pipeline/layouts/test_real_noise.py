@@ -32,7 +32,7 @@ def flat():
 def pairs(kind, path):
     """First pixel's red of noisy and clean, by name."""
     dataset = input_pipeline.create_eval_dataset({"source": kind, "path": str(path)}, 3)
-    assert dataset.source.paired
+    assert dataset.source.is_paired
     values = {}
     for item in dataset:
         assert set(item) == {"name", "clean", "degraded"}
@@ -155,7 +155,7 @@ def test_renoir_mean_of_all_values():
     """Against the official order of operations: float mean, clip, cut to uint8."""
     a, b = (x.astype(np.uint8) for x in np.meshgrid(np.arange(256), np.arange(256)))
     header = image_io.Header(256, 256, channels=1, bits=8)
-    mean = real_noise._mean(
+    mean = real_noise._average(
         *(examples.Picture("", header, lambda image=image: image) for image in (a, b))
     )
     expected = np.clip((a.astype(np.float32) + b.astype(np.float32)) / 2, 0, 255).astype(np.uint8)
