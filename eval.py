@@ -40,6 +40,7 @@ from lcdnet_jax import (
 )
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator, Scored, summarise
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import interchange, pretrained
 
@@ -316,10 +317,10 @@ def _mode_options(mode: str, trained: ConfigDict) -> dict[str, Any]:
 def _open(source: dict[str, str], trained: ConfigDict) -> EvalDataset:
     """Pairs with as many channels as the network takes, or clean images to degrade."""
     channels = trained.data.channels
-    made_here = channels == 6 and trained.degradation.kind != "none"
+    made_here = channels == TWO_VIEW_CHANNELS and trained.degradation.kind != "none"
     if made_here and all(row.two_views is False for row in data_sets.rows(source["source"])):
         channels = 3  # of the clean images
-    enlarges = getattr(config_lib.network(trained), "scale", 1)
+    enlarges = config_lib.network(trained).scale
     return create_eval_dataset(source, channels, field="--data", scale=enlarges)
 
 

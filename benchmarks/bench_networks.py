@@ -182,7 +182,7 @@ def measure(
     """
     module = case.module(case.dtype)
     variables = random_variables(case.module("float32"))
-    scale, (count, height, width, channels) = getattr(module, "scale", 1), case.shape
+    scale, (count, height, width, channels) = module.scale, case.shape
     large = (count, height * scale, width * scale, channels)
     rng = np.random.default_rng(0)
     images, target = (rng.uniform(size=shape).astype(np.float32) for shape in (case.shape, large))

@@ -110,7 +110,7 @@ def _inner(equation: Any) -> tuple[int, Any] | None:
 def main() -> None:
     """Prints the costs of all networks."""
     for name in networks.available():
-        presets = getattr(networks._REGISTRY[name], "PRESETS", {})
+        presets = networks.get(name).PRESETS
         for preset in presets or (None,):
             module = networks.create(name, preset=preset)
             shape = (1, _SIDE, _SIDE, module.channels)

@@ -55,7 +55,7 @@ def main() -> None:
     restorer = Restorer(module, variables, tile=options.tile, overlap=options.overlap)
     restored = restorer(image)
     seconds = time.perf_counter() - begin
-    large = side * getattr(module, "scale", 1)
+    large = side * module.scale
     if (restored.shape, restored.dtype) != ((large, large, 3), image.dtype):
         sys.exit(f"error: the result has shape {restored.shape} and type {restored.dtype}")
     above = _memory("VmHWM") - idle

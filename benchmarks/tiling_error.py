@@ -76,7 +76,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """One result for each tile and overlap, on an image of ``width`` pixels."""
     module, variables, weights = loaded
-    clean, degraded, plain = _images(width, module.channels, getattr(module, "scale", 1))
+    clean, degraded, plain = _images(width, module.channels, module.scale)
     whole = Restorer(module, variables, max_pixels=None)(degraded)
     for tile, overlap in tiles:
         begin = time.perf_counter()

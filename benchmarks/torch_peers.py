@@ -22,6 +22,7 @@ import flax.linen
 import numpy as np
 
 from lcdnet_jax import convert
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 try:
     import torch
@@ -418,7 +419,7 @@ class LCDNet(nn.ModuleDict):
             feature = self[f"dec{scale}"](feature)
             if scale == 0 or all_scales:
                 base = images[scale]
-                if base.shape[1] == 6:  # two views
+                if base.shape[1] == TWO_VIEW_CHANNELS:  # two views
                     base = (base[:, :3] + base[:, 3:]) / 2
                 outputs.append(base + self[f"head{scale}"](feature))
         finest = outputs.pop()[:, :, :height, :width]

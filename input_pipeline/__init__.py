@@ -94,7 +94,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
             'only; set the kind to "awgn" or another degradation, or '
             f"{field} to a folder with input/ and target/"
         )
-    source.check_scale(getattr(config_lib.network(config), "scale", 1), field=field)
+    source.check_scale(config_lib.network(config).scale, field=field)
     if split == "eval":
         return EvalDataset(source, channels=channels)
     source = source.rescale(config.data.scales)

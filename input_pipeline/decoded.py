@@ -6,8 +6,9 @@ import threading
 import numpy as np
 from absl import logging
 
-from input_pipeline.examples import Source, clean_channels, list_tiles
+from input_pipeline.examples import Source, list_tiles
 from lcdnet_jax.image_io import ImageError, to_uint16
+from lcdnet_jax.ops import clean_channels
 
 
 class DecodedImages:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.examples import TWO_VIEWS, Source
+from input_pipeline.examples import Source
 from input_pipeline.sources import open_source
 from lcdnet_jax import image_io
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
 class EvalDataset:
@@ -56,9 +57,10 @@ def create_eval_dataset(
       ValueError: a value that cannot be right.
       ImageError: (a ValueError) a folder or file that cannot be used.
     """
-    if channels not in (1, 3, TWO_VIEWS):
+    if channels not in (1, 3, TWO_VIEW_CHANNELS):
         raise ValueError(
-            f"channels is {channels}; use 3 for colour, 1 for grey or {TWO_VIEWS} for two views"
+            f"channels is {channels}; use 3 for colour, 1 for grey or {TWO_VIEW_CHANNELS} for two "
+            "views"
         )
     opened = open_source(source, field=field)
     opened.check_channels(channels, field=field)

@@ -11,14 +11,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header, ImageError
-
-# Channels of a degraded picture that holds the two views of a dual-pixel camera.
-TWO_VIEWS = 6
-
-
-def clean_channels(channels: int) -> int:
-    """Channels of the clean half where the degraded one has ``channels``: 3 for two views."""
-    return 3 if channels == TWO_VIEWS else channels
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
 def channels_on_disk(config: ConfigDict) -> int:
@@ -52,7 +45,7 @@ class Picture:
                 f"was {_size(self.header)} with {self.header.bits} bits at the start; start again "
                 "after changing images"
             )
-        if self.header.channels == channels == TWO_VIEWS:
+        if self.header.channels == channels == TWO_VIEW_CHANNELS:
             return image
         try:
             return image_io.convert_channels(image, channels)
@@ -150,20 +143,22 @@ class Source:
     def two_views(self) -> bool:
         """Whether the degraded halves hold the two views of a dual-pixel camera."""
         degraded = self.examples[0].degraded
-        return degraded is not None and degraded.header.channels == TWO_VIEWS
+        return degraded is not None and degraded.header.channels == TWO_VIEW_CHANNELS
 
     def check_channels(self, channels: int, *, field: str) -> None:
         """Raises ValueError, calling the source ``field``, unless it suits ``channels``."""
-        if self.two_views and channels != TWO_VIEWS:
+        if self.two_views and channels != TWO_VIEW_CHANNELS:
             raise ValueError(
-                f"{field} ({self.name}) holds two views of every scene, together {TWO_VIEWS} "
-                f"channels, but config.data.channels is {channels}; set it to {TWO_VIEWS}, or the "
+                f"{field} ({self.name}) holds two views of every scene, together "
+                f"{TWO_VIEW_CHANNELS} channels, but config.data.channels is {channels}; set it to "
+                f"{TWO_VIEW_CHANNELS}, or the "
                 'source to one with a single picture, such as "dpdd"'
             )
-        if channels == TWO_VIEWS and not self.two_views:
+        if channels == TWO_VIEW_CHANNELS and not self.two_views:
             raise ValueError(
                 f"{field} ({self.name}) holds one view of every scene, but config.data.channels is "
-                f"{TWO_VIEWS}, for the two views of a dual-pixel camera; set it to 3, or the "
+                f"{TWO_VIEW_CHANNELS}, for the two views of a dual-pixel camera; set it to 3, or "
+                "the "
                 'source to one with two views, such as "dpdd_dual"'
             )
 
@@ -297,7 +292,7 @@ def join_views(views: Sequence[Picture]) -> Picture:
         view.check_alpha()
     return Picture(
         f"{left.label} and {right.label}",
-        dataclasses.replace(left.header, channels=TWO_VIEWS),
+        dataclasses.replace(left.header, channels=TWO_VIEW_CHANNELS),
         lambda: np.concatenate([left.read(3), right.read(3)], axis=-1),
     )
 

@@ -3,6 +3,7 @@
 from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import sfm
 from lcdnet_jax.degradations import NOISE_PROTOCOLS
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.ops.dct import dct_matrix
 
 
@@ -40,7 +41,8 @@ def orient(image: tf.Tensor, choices: tf.Tensor, *, two_views: bool = False) -> 
       ``[H, W, C]`` or ``[W, H, C]``.
     """
     if two_views:
-        exchanged = tf.concat([image[..., :-6], image[..., -3:], image[..., -6:-3]], axis=-1)
+        others, views = image[..., :-TWO_VIEW_CHANNELS], image[..., -TWO_VIEW_CHANNELS:]
+        exchanged = tf.concat([others, views[..., 3:], views[..., :3]], axis=-1)
         image = tf.where(choices[1], exchanged, image)
         choices = tf.logical_and(choices, [True, True, False])
     image = tf.raw_ops.Reverse(tensor=image, dims=tf.stack([choices[0], choices[1], False]))

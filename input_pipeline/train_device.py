@@ -4,7 +4,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.decoded import DecodedImages, check_crop
-from input_pipeline.examples import Source, channels_on_disk, clean_channels
+from input_pipeline.examples import Source, channels_on_disk
+from lcdnet_jax.ops import clean_channels
 from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
 

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 
 from input_pipeline import tf_ops
 from input_pipeline.decoded import DecodedImages, check_crop
-from input_pipeline.examples import TWO_VIEWS, Source, channels_on_disk, clean_channels
+from input_pipeline.examples import Source, channels_on_disk
 from input_pipeline.tensorflow_cpu import tf
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 Batch = dict[str, np.ndarray]
 
@@ -205,7 +206,7 @@ class TrainDataset:
 
     def _split_halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
         """Clean and degraded half of what was cut out, turned; the latter has maybe no channels."""
-        scale, two_views = self._source.scale, self._channels == TWO_VIEWS
+        scale, two_views = self._source.scale, self._channels == TWO_VIEW_CHANNELS
         depth = clean_channels(self._channels) * scale**2
         if self._augment and scale == 1:  # both at once
             pixels = tf_ops.orient(pixels, turns, two_views=two_views)

@@ -18,6 +18,7 @@ from flax import struct
 from jax import Array
 
 from lcdnet_jax import image_io
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 # Pixels of a row of the storage. Rows of whole pixels let a gather take all channels of a pixel at
 # once; 128 of them fill the lanes of a TPU, and little is lost at the end of small images.
@@ -60,7 +61,7 @@ class ResidentImages(struct.PyTreeNode):
     @property
     def two_views(self) -> bool:
         """Whether the degraded halves hold the left and right view of a dual-pixel camera."""
-        return self.depth - self.clean_channels == 6
+        return self.depth - self.clean_channels == TWO_VIEW_CHANNELS
 
     @classmethod
     def from_arrays(
@@ -275,8 +276,8 @@ def _cut(images: ResidentImages, chosen: Draws, crop: int) -> Array:
         mode="promise_in_bounds",
     )
     if images.two_views:
-        left, right = pixels[..., -6:-3], pixels[..., -3:]
-        exchanged = jnp.concatenate([pixels[..., :-6], right, left], axis=-1)
+        clean, views = pixels[..., :-TWO_VIEW_CHANNELS], pixels[..., -TWO_VIEW_CHANNELS:]
+        exchanged = jnp.concatenate([clean, views[..., 3:], views[..., :3]], axis=-1)
         pixels = jnp.where(flip_columns, exchanged, pixels)
     return pixels
 
@@ -326,10 +327,10 @@ def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -
                 "pairs of different size on the host (config.data.where)"
             )
     channels = clean[0].shape[2], degraded[0].shape[2]
-    if channels != (3, 6) and channels[0] != channels[1]:
+    if channels != (3, TWO_VIEW_CHANNELS) and channels[0] != channels[1]:
         raise ValueError(
             f"images have {channels[0]} channels, but degraded ones {channels[1]}; give both as "
-            "many, or 3 and 6 for two views"
+            f"many, or 3 and {TWO_VIEW_CHANNELS} for two views"
         )
 
 

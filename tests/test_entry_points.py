@@ -23,6 +23,7 @@ from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
 from lcdnet_jax.weights import interchange, pretrained
+from tests.registered import registered
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
@@ -32,7 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")
 
 
-class StandIn(nn.Module):
+class StandIn(networks.RestorationNetwork):
     """Takes SADNet's place and arguments, and compiles in no time."""
 
     channels: int = 3
@@ -49,8 +50,7 @@ class StandIn(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_in():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "sadnet", StandIn)
+    with registered("sadnet", StandIn):
         yield
 
 
@@ -147,9 +147,14 @@ def quick_compiler():
     jax.clear_caches()  # which do not tell such programs from the usual ones
 
 
-def test_sadnet_itself(data, tmp_path, monkeypatch, quick_compiler, capsys):
+@pytest.fixture
+def sadnet_itself(stand_in):
+    with registered("sadnet", networks.SADNet):
+        yield
+
+
+def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
     """The one test without the stand-in; evaluation agrees with the last one of the training."""
-    monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)
     changes = ("--config.steps=1", "--config.ema_decay=0", "--config.eval.max_images=0")
     assert run(*train(tmp_path, data, *changes)) is None
     assert "Total: 17,899 " in capsys.readouterr().out

@@ -229,7 +229,7 @@ def _restore(arguments: argparse.Namespace) -> None:
     restorer = inference.Restorer(
         module, variables, **{option: getattr(arguments, option) for option in options}
     )
-    if restorer.module.channels == 6:
+    if restorer.module.takes_two_views:
         raise ValueError(
             f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
             "do not hold; join them in Python and call Restorer"

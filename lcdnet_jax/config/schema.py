@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import atomic_io, degradations, losses, networks, sfm
 from lcdnet_jax.data_sets import SOURCES
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 # A rule takes a value and returns what it should have been, or None if it is fine.
 Rule = Callable[[Any], str | None]
@@ -86,10 +87,6 @@ def _scales(value: Any) -> str | None:
     return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
 
 
-# Networks that take the two views of a dual-pixel camera, 6 channels, and give 3.
-_TWO_VIEW_NETWORKS = ("lcdnet",)
-
-
 def _sources(value: Any) -> str | None:
     good = isinstance(value, str) and all(kind.strip() in SOURCES for kind in value.split(","))
     wanted = f"one of {', '.join(map(repr, SOURCES))}, or several of these joined by commas"
@@ -147,7 +144,7 @@ RULES: dict[str, Rule] = {
     "network.kwargs": _kwargs,
     "network.dtype": _choice("float32", "bfloat16"),
     **{f"data.{split}.{key}": rule for split in ("train", "eval") for key, rule in _SOURCE.items()},
-    "data.channels": _choice(1, 3, 6),
+    "data.channels": _choice(1, 3, TWO_VIEW_CHANNELS),
     "data.crop": _integer(1),
     "data.tile": _integer(0),
     "data.tile_stride": _integer(0),
@@ -334,14 +331,14 @@ def _problems_between_fields(config: ConfigDict) -> list[str]:
         )
     wrong_network, enlarges = [], 1
     try:
-        enlarges = getattr(network(config), "scale", 1)
+        enlarges = network(config).scale
     except ValueError as error:
         wrong_network.append(f"config.network.kwargs: {error}")
     problems += _problems_of_degradation(config, enlarges)
     problems += _problems_of_objective(config)
     if enlarges > 1 and config.degradation.kind == "none":
         problems += _problems_of_small_inputs(config, enlarges)
-    if config.data.channels == 6:
+    if config.data.channels == TWO_VIEW_CHANNELS:
         problems += _problems_of_two_views(config)
     if config.sfm.rate > 0:
         problems += _problems_of_masking(config)
@@ -431,7 +428,7 @@ def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
     factor = low.get("scale") if isinstance(low, Mapping) else None
     if isinstance(factor, int) and factor > 1 and crop % factor:
         return [*problems, _not_divided("data.crop", crop, factor)]
-    image = jax.ShapeDtypeStruct((1, crop, crop, 3 if channels == 6 else channels), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, crop, crop, clean_channels(channels)), jnp.float32)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
     try:
         degrade = degradations.from_kind(kind, _without_folder(options.to_dict()))
@@ -457,8 +454,8 @@ def _problems_of_degradation(config: ConfigDict, enlarges: int) -> list[str]:
             f"config.data.channels is {channels}; "
             + (
                 "add dual_pixel to the kind, or set the channels to 3"
-                if channels == 6
-                else "set the channels to 6"
+                if channels == TWO_VIEW_CHANNELS
+                else f"set the channels to {TWO_VIEW_CHANNELS}"
             )
         )
     return problems
@@ -615,12 +612,16 @@ def _problems_of_kernel_size(config: ConfigDict, size: int) -> list[str]:
 
 
 def _problems_of_two_views(config: ConfigDict) -> list[str]:
-    field = "config.data.channels 6 (the two views of a dual-pixel camera, restored to 3 channels)"
+    field = (
+        f"config.data.channels {TWO_VIEW_CHANNELS} (the two views of a dual-pixel camera, restored "
+        "to 3 channels)"
+    )
     problems = []
-    if config.network.name not in _TWO_VIEW_NETWORKS:
+    suitable = [name for name in networks.available() if networks.get(name).two_views]
+    if config.network.name not in suitable:
         problems.append(
             f"{field} needs another network than {config.network.name!r}; set config.network.name "
-            f"to {' or '.join(map(repr, _TWO_VIEW_NETWORKS))}, or the channels to 3"
+            f"to {' or '.join(map(repr, suitable))}, or the channels to 3"
         )
     if config.degradation.kind == "awgn":
         problems.append(
@@ -753,7 +754,7 @@ def scale(config: ConfigDict) -> int:
     """
     if "low_resolution" in config.degradation.kind.split("+"):
         return int(config.degradation.options.low_resolution.scale)
-    return int(getattr(network(config), "scale", 1))
+    return int(network(config).scale)
 
 
 def save(config: ConfigDict, path: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from lcdnet_jax import degradations
 from lcdnet_jax.inference import pad_to_bucket
 from lcdnet_jax.metrics import lpips, registration
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS, mean_of_views
 from lcdnet_jax.protocols import Protocol
 
 Example = Mapping[str, Any]
@@ -150,8 +151,8 @@ class Evaluator:
                 if not np.isfinite(clean).all():
                     raise ValueError("the clean image holds NaN or infinite pixels; mend them")
                 restored = restore(degraded)
-                if degraded.shape[-1] == 6:
-                    degraded = (degraded[..., :3] + degraded[..., 3:]) / 2
+                if degraded.shape[-1] == TWO_VIEW_CHANNELS:
+                    degraded = mean_of_views(degraded)
                 if ratio > 1:
                     degraded = _enlarged(degraded, height, width)
                 scores = self.score(restored, clean)

@@ -31,7 +31,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, networks
 from lcdnet_jax._version import __version__
 from lcdnet_jax.export import run_exported
 
@@ -43,9 +43,6 @@ MAX_SIDE = 16_000
 
 # Largest image of a fixed size, pixels: verifying takes a kilobyte and more for each.
 MAX_PIXELS = 32_000_000
-
-# What a symbolic side may be a multiple of, tried in this order.
-_STRIDES = (1, 2, 4, 8, 16, 32, 64)
 
 # Largest difference from the live network, relative to the larger of 1 and its largest value.
 _TOLERANCE = {"float32": 1e-5, "float64": 1e-5}
@@ -222,7 +219,8 @@ def _prepare(
     def apply(images: Any) -> Any:
         return module.apply(variables, images)
 
-    channels, scale = int(module.channels), int(getattr(module, "scale", 1))
+    networks.check_module(module)
+    channels, scale = int(module.channels), module.scale
     sizes = _checked(sizes)
     # At a plain size first, where wrong weights raise an error that says so.
     like = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32))
@@ -235,30 +233,28 @@ def _prepare(
         "dtype": jnp.dtype(module.dtype).name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "sizes": None if sizes is None else [list(size) for size in sizes],
-        "stride": None,
-        "max_side": None,
+        "stride": module.stride if sizes is None else None,
+        "max_side": MAX_SIDE if sizes is None else None,
         "platforms": list(platforms),
         "jax": jax.__version__,
         "lcdnet_jax": __version__,
         "about": dict(about or {}),
     }
     if sizes is None:
-        card |= {"stride": _stride(apply, card), "max_side": MAX_SIDE}
+        _check_any_size(apply, card)
     return apply, card
 
 
-def _stride(apply: Callable[[Any], Any], card: dict[str, Any]) -> int:
-    """The smallest number whose multiples the network takes as sides without knowing them."""
-    for stride in _STRIDES:
-        try:
-            jax.eval_shape(apply, _argument(card | {"stride": stride}, None))
-            return stride
-        except Exception as error:  # of a type that depends on where the network wants numbers
-            reason = error
-    raise ExportError(
-        f"{card['network']} cannot be exported for images of any size, since its code needs to "
-        "know sizes, as Fourier transforms do; give those you need, as in sizes=[(256, 256)]"
-    ) from reason
+def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
+    """Raises ExportError if the network needs sides as numbers, not only as multiples."""
+    try:
+        jax.eval_shape(apply, _argument(card, None))
+    except Exception as error:  # of a type that depends on where the network wants numbers
+        raise ExportError(
+            f"{card['network']} of stride {card['stride']} cannot be exported for images of any "
+            "size, since its code needs to know sizes, as Fourier transforms do; give those you "
+            "need, as in sizes=[(256, 256)]"
+        ) from error
 
 
 def _argument(card: dict[str, Any], size: Sequence[int] | None) -> jax.ShapeDtypeStruct:

@@ -311,7 +311,7 @@ def _restore(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
     reference = None
     if job.reference is not None:
         reference, _ = image_io.read_with_metadata(job.reference)
-        expected = _written_shape(image, job.target, getattr(restorer.module, "scale", 1))
+        expected = _written_shape(image, job.target, restorer.module.scale)
         _check_alike(expected, _without_alpha(reference).shape, str(job.reference))
     try:
         atomic_io.make_folder(job.target)

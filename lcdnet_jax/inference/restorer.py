@@ -14,6 +14,7 @@ from PIL import Image
 
 from lcdnet_jax import image_io, networks
 from lcdnet_jax.inference import tiling
+from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.weights import interchange, pretrained
 
 # The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
@@ -49,8 +50,8 @@ class Restorer:
             not cut, and mirrored further than up to it only for ``overlap``. None: whole frames,
             and ``tiling.TILE`` for those of more than ``max_pixels``.
         overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
-            Beyond that windows blend over ``tiling.RAMP`` pixels. None: 64, or more for networks
-            that say so (``TILE_OVERLAP``; the U-Net 96), with which windows and whole frames agree
+            Beyond that windows blend over ``tiling.RAMP`` pixels. None: the network's
+            ``tile_overlap``, 64 or for the U-Net 96, with which windows and whole frames agree
             to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
         max_pixels: Where ``tile`` is None: the largest frame, with its padding and as large as its
             result, that is restored whole; None for no limit.
@@ -69,6 +70,7 @@ class Restorer:
     Raises:
         ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
             an option has a value that makes no sense.
+        TypeError: If ``module`` does not derive from ``lcdnet_jax.networks.RestorationNetwork``.
     """
 
     def __init__(
@@ -86,8 +88,9 @@ class Restorer:
         dtype: DTypeLike | None = None,
         device: jax.Device | str | None = None,
     ):
+        networks.check_module(module)
         if overlap is None:
-            overlap = getattr(module, "TILE_OVERLAP", tiling.OVERLAP)
+            overlap = module.tile_overlap
         for name, value, least in (
             ("tile", tile, tiling.STRIDE),
             ("overlap", overlap, 0),
@@ -99,7 +102,7 @@ class Restorer:
         if tile is not None or max_pixels is not None:
             tiling.check(tiling.TILE if tile is None else tile, overlap)
         if local_pool is not None:
-            if not hasattr(module, "local_pool"):
+            if "local_pool" not in networks.field_names(module):
                 raise ValueError(
                     f"{type(module).__name__} has no local_pool; leave it None, or use tile to "
                     "show the network smaller windows"
@@ -108,7 +111,7 @@ class Restorer:
         if dtype is not None:
             if dtype not in ("float32", "bfloat16", jnp.float32, jnp.bfloat16):
                 raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
-            if not hasattr(module, "dtype"):
+            if "dtype" not in networks.field_names(module):
                 raise ValueError(f"{type(module).__name__} has no dtype; leave it None")
             module = module.clone(dtype=jnp.dtype(dtype))
         self.module = module
@@ -165,7 +168,7 @@ class Restorer:
     @property
     def mode(self) -> str:
         """How the network sees an image, for tables: "full", "tiled 256/64, local 96"."""
-        local = getattr(self.module, "local_pool", None)
+        local = self.module.local_pool
         parts = []
         if self.tile is not None:
             parts.append(f"tiled {self.tile}/{self.overlap}")
@@ -249,7 +252,7 @@ class Restorer:
 
     @property
     def _scale(self) -> int:
-        return getattr(self.module, "scale", 1)
+        return self.module.scale
 
     def _is_whole(self, height: int, width: int) -> bool:
         if self.tile is not None:
@@ -325,7 +328,7 @@ class Restorer:
         if self._placed is None:
             _check_layers(self.module, self.variables)
             self._placed = jax.device_put(self.variables, self._device)
-        two_views = self.module.channels == 6
+        two_views = self.module.takes_two_views
         total: Any = 0
         orientations = _orientations(two_views) if self.ensemble else [(False, False, False)]
         for orientation in orientations:
@@ -369,7 +372,7 @@ def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
     A network that enlarges four times has the layers of one that enlarges twice and one more, which
     Flax would ignore.
     """
-    if not hasattr(module, "scale"):
+    if module.scale == 1:
         return
     expected, given = (
         {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
@@ -400,10 +403,10 @@ def _colours(shape: tuple[int, ...], wanted: int) -> int:
     usable = len(shape) in (2, 3) and 0 not in shape
     if usable and channels == wanted:
         return channels
-    if wanted == 6:
+    if wanted == TWO_VIEW_CHANNELS:
         raise image_io.ImageError(
-            "the network takes the left and right view of a dual-pixel camera as [H, W, 6], "
-            f"got shape {shape}; join the views along the last axis"
+            "the network takes the left and right view of a dual-pixel camera as [H, W, "
+            f"{TWO_VIEW_CHANNELS}], got shape {shape}; join the views along the last axis"
         )
     if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
         raise image_io.ImageError(

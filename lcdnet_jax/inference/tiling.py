@@ -18,9 +18,6 @@ RAMP = 16
 # computation is of pixels that count.
 TILE = 512
 
-# Pixels at edges of windows whose result is thrown away, where a network does not say how many.
-OVERLAP = 64
-
 # The largest total stride of a network here (the U-Net halves the image five times). A network
 # that halves the image pairs pixels from its first, so that only windows that start on multiples
 # of its stride give what the whole frame gives. Windows are no smaller.

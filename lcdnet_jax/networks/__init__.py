@@ -19,13 +19,18 @@ Super-resolution is trained with networks that take or give something else than 
 :mod:`lcdnet_jax.networks.vgg` has the features of VGG19, for perceptual losses.
 """
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lcdnet_jax.networks._base import (
+    RestorationNetwork,
+    check_contract,
+    check_module,
+    field_names,
+)
 from lcdnet_jax.networks.buifd import BUIFD
 from lcdnet_jax.networks.dncnn import DnCNN
 from lcdnet_jax.networks.esrgan import Discriminator
@@ -40,7 +45,7 @@ from lcdnet_jax.networks.rrdb import RRDB
 from lcdnet_jax.networks.sadnet import SADNet
 from lcdnet_jax.networks.unet_n2n import UnetN2N
 
-_REGISTRY: dict[str, type[nn.Module]] = {
+_REGISTRY: dict[str, type[RestorationNetwork]] = {
     "buifd": BUIFD,
     "dncnn": DnCNN,
     "ikc": IKC,
@@ -61,7 +66,48 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
-def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
+def register(name: str, cls: type[RestorationNetwork]) -> None:
+    """Makes a network of your own known to :func:`create`, and with it to the whole library.
+
+    Registration holds for this process. Whoever loads the network's checkpoints must register it
+    before, under the same name, which checkpoints store.
+
+    Args:
+        name: As in ``config.network.name``: a Python identifier. Registering one class twice
+            under one name is allowed.
+        cls: A class that keeps the contract of :class:`RestorationNetwork`.
+
+    Raises:
+        TypeError: If the class does not derive from :class:`RestorationNetwork`, or its
+            ``__call__`` lacks an argument.
+        ValueError: If the class does not keep the contract in another way, or the name is no
+            identifier or belongs to another class.
+    """
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError(
+            f"network name {name!r} is no Python identifier; use letters, digits and underscores"
+        )
+    if _REGISTRY.get(name, cls) is not cls:
+        raise ValueError(
+            f"network name {name!r} belongs to {_REGISTRY[name].__module__}."
+            f"{_REGISTRY[name].__qualname__}; choose another name"
+        )
+    check_contract(cls)
+    _REGISTRY[name] = cls
+
+
+def get(name: str) -> type[RestorationNetwork]:
+    """The class of a network.
+
+    Raises:
+        ValueError: For an unknown name, naming the known ones.
+    """
+    if name not in _REGISTRY:
+        raise ValueError(f"no network {name!r}; known networks: {', '.join(available())}")
+    return _REGISTRY[name]
+
+
+def create(name: str, *, preset: str | None = None, **kwargs: Any) -> RestorationNetwork:
     """Makes a network.
 
     Args:
@@ -76,14 +122,12 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> nn.Module:
         ValueError: For an unknown name, preset or field, naming the known ones, and for field
             values that the network refuses.
     """
-    if name not in _REGISTRY:
-        raise ValueError(f"no network {name!r}; known networks: {', '.join(available())}")
-    cls = _REGISTRY[name]
-    presets: dict[str, dict[str, Any]] = getattr(cls, "PRESETS", {})
+    cls = get(name)
+    presets = cls.PRESETS
     if preset is not None and preset not in presets:
         known = ", ".join(presets) or "none"
         raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
-    fields = {f.name for f in dataclasses.fields(cls)} - {"name", "parent"}
+    fields = field_names(cls)
     unknown = sorted(set(kwargs) - fields)
     if unknown:
         raise ValueError(
@@ -119,9 +163,14 @@ __all__ = [
     "N3Net",
     "Predictor",
     "RIDNet",
+    "RestorationNetwork",
     "SADNet",
     "UnetN2N",
     "abstract_variables",
     "available",
+    "check_module",
     "create",
+    "field_names",
+    "get",
+    "register",
 ]

@@ -1,6 +1,7 @@
 """What several networks share: checks of fields and images, and layers."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def check_fields(module: nn.Module, **least: int) -> None:
     """Raises ValueError unless each named field is an integer of at least the given number."""
     for field, minimum in least.items():
         value = getattr(module, field)
-        if not _is_integer(value, minimum):
+        if not is_integer(value, minimum):
             raise ValueError(
                 f"{type(module).__name__} {field} must be an integer of at least {minimum}, "
                 f"got {value!r}"
@@ -48,16 +49,23 @@ def check_lists(module: nn.Module, count: int, *fields: str) -> None:
     for field in fields:
         values = getattr(module, field)
         good = isinstance(values, list | tuple) and len(values) == count
-        if not good or not all(_is_integer(value, 1) for value in values):
+        if not good or not all(is_integer(value, 1) for value in values):
             raise ValueError(
                 f"{type(module).__name__} {field} must be {count} integers of at least 1, "
                 f"got {values!r}"
             )
 
 
-def _is_integer(value: Any, least: int) -> bool:
-    """Python counts True as 1; here it is a mistake."""
+def is_integer(value: Any, least: int) -> bool:
+    """Whether a value is an integer of at least ``least``. Booleans are not, despite Python."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_range(value: Any) -> bool:
+    """Whether a value is a tuple of two finite numbers, the lower one first."""
+    good = isinstance(value, tuple) and len(value) == 2
+    good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in value)
+    return good and value[0] < value[1]
 
 
 def check_scale(module: nn.Module) -> None:

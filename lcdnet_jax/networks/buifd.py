@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import check_fields, check_image, conv
 from lcdnet_jax.networks.dncnn import ConvStack
 from lcdnet_jax.ops.precision import at_least_float32
 
 
-class BUIFD(nn.Module):
+class BUIFD(RestorationNetwork):
     """DnCNN's estimate, fused linearly with the input by a predicted noise level map.
 
     Images in [0, 1]. Start as :class:`~lcdnet_jax.networks.dncnn.DnCNN`.
@@ -32,6 +33,15 @@ class BUIFD(nn.Module):
     depth: int = 17
     features: int = 64
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, depth=2, features=1)

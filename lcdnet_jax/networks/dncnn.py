@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, conv
 
 
-class DnCNN(nn.Module):
+class DnCNN(RestorationNetwork):
     """Residual denoiser: output = input - predicted noise. Images in [0, 1].
 
     No convolution has a bias. Start as in the SFM code: Kaiming normal convolutions, BatchNorm
@@ -30,6 +31,15 @@ class DnCNN(nn.Module):
     depth: int = 17
     features: int = 64
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, depth=2, features=1)

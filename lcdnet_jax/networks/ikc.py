@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     check_fields,
     check_image,
@@ -44,7 +45,7 @@ _MODULATION = 32
 _FITTED = 1000
 
 
-class IKC(nn.Module):
+class IKC(RestorationNetwork):
     """The three networks as one: enlarges images whose kernels are not known.
 
     The result is that of the last correction. (The official log has for each image the best of
@@ -77,6 +78,14 @@ class IKC(nn.Module):
     width: tuple[float, float] = (0.2, 4.0)
     iterations: int = 7
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = True  # one kernel code for the whole image
+    has_scales = False
 
     # "base" is the published network; "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import check_fields, check_image, conv, repeat
 
 # PyTorch's xavier_uniform_ with the gain of ReLU, the square root of 2.
 _xavier = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
-class KMSR(nn.Module):
+class KMSR(RestorationNetwork):
     """Residual blocks between two convolutions; the same size out, the image itself, no residual.
 
     Images in [0, 1], already as large as the result shall be: enlarge them before, by bicubic
@@ -33,6 +34,15 @@ class KMSR(nn.Module):
     features: int = 64
     blocks: int = 16
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, features=1, blocks=1)

@@ -21,6 +21,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     Conv,
     check_fields,
@@ -46,7 +47,7 @@ _CHOICES = {
 _SCALES = 4
 
 
-class LCDNet(nn.Module):
+class LCDNet(RestorationNetwork):
     """U-net of four scales and a middle that takes the image at each scale and restores each.
 
     Scales have ``width`` * (1, 2, 4, 8) channels and the middle 16 times ``width``. H and W may
@@ -110,8 +111,14 @@ class LCDNet(nn.Module):
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
-    # Losses that compare several scales ask for them by ``all_scales``.
-    HAS_SCALES: ClassVar[bool] = True
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 16
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = True  # with channels=6
+    global_means = True  # and Fourier transforms
+    has_scales = True
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 16, "enc_blocks": (1, 1, 1, 1)},
@@ -148,7 +155,7 @@ class LCDNet(nn.Module):
         del train, axis_name
         check_image(x, "LCDNet", self.channels)
         height, width = x.shape[1:3]
-        images = self._pyramid(ops.pad_to_multiple(x, 16))
+        images = self._pyramid(ops.pad_to_multiple(x, self.stride))
         widths = [self.width * 2**scale for scale in range(_SCALES + 1)]
         shared = _Shared(
             self.dtype, self.norm_eps, self.layer_scale_init, self.global_branch, self.block
@@ -197,7 +204,7 @@ class LCDNet(nn.Module):
             feature = _conv(channels, 1, self.dtype, f"skip{scale}")(joined)
             feature = stage(feature, self.dec_blocks[scale], scale, f"dec{scale}")
             if scale == 0 or all_scales or self.is_initializing():
-                head = _conv(min(self.channels, 3), 3, self.dtype, f"head{scale}")
+                head = _conv(self.channels_out, 3, self.dtype, f"head{scale}")
                 base = self._base(images[scale])
                 outputs.append((base + head(feature).astype(base.dtype)).astype(x.dtype))
         outputs = [outputs.pop()[:, :height, :width], *reversed(outputs)]
@@ -217,10 +224,10 @@ class LCDNet(nn.Module):
     def _base(self, image: Array) -> Array:
         """What a residual is added to, in float32."""
         image = image.astype(at_least_float32(image.dtype))
-        base = self.residual_base or ("view_mean" if self.channels == 6 else "input")
+        base = self.residual_base or ("view_mean" if self.takes_two_views else "input")
         if base == "none":
-            return jnp.zeros((*image.shape[:3], min(self.channels, 3)), image.dtype)
-        return (image[..., :3] + image[..., 3:]) / 2 if base == "view_mean" else image
+            return jnp.zeros((*image.shape[:3], self.channels_out), image.dtype)
+        return ops.mean_of_views(image) if base == "view_mean" else image
 
     def _window(self, scale: int) -> int | None:
         return None if self.local_pool is None else max(1, self.local_pool // 2**scale)
@@ -742,9 +749,10 @@ def _scaled(branch: Array, block: Any, name: str) -> Array:
 def _check(network: LCDNet) -> None:
     """Raises ValueError for fields that make no network."""
     check_fields(network, channels=1, width=16, mid_blocks=1, msfm_groups=1)
-    if network.channels not in (1, 3, 6):
+    if network.channels not in (1, 3, ops.TWO_VIEW_CHANNELS):
         raise ValueError(
-            f"LCDNet channels must be 1, 3, or 6 for two views, got {network.channels}"
+            f"LCDNet channels must be 1, 3, or {ops.TWO_VIEW_CHANNELS} for two views, got "
+            f"{network.channels}"
         )
     if network.width % 16:
         raise ValueError(
@@ -766,9 +774,9 @@ def _check(network: LCDNet) -> None:
             f"LCDNet msfm_groups {network.msfm_groups} does not divide half of the width "
             f"({network.width // 2}); use 8"
         )
-    if network.residual_base == "view_mean" and network.channels != 6:
+    if network.residual_base == "view_mean" and not network.takes_two_views:
         raise ValueError("LCDNet residual_base 'view_mean' is for 6 channels; use 'input'")
-    if network.residual_base == "input" and network.channels == 6:
+    if network.residual_base == "input" and network.takes_two_views:
         raise ValueError("LCDNet has no residual_base 'input' of 6 channels; use 'view_mean'")
     if network.local_pool is not None:
         check_fields(network, local_pool=1)

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, conv
 
 
-class MemNet(nn.Module):
+class MemNet(RestorationNetwork):
     """Memory blocks between two convolutions, plus the input. Images in [0, 1].
 
     Every convolution follows normalisation and ReLU and has no bias; the first normalisation
@@ -35,6 +36,15 @@ class MemNet(nn.Module):
     blocks: int = 6
     units: int = 4
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, features=1, blocks=1, units=1)

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     batch_norm,
     check_fields,
@@ -27,7 +28,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 _fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class N3Net(nn.Module):
+class N3Net(RestorationNetwork):
     """Three local networks with two non-local blocks between them. Images in [0, 1].
 
     A non-local block needs ``window`` patches in each direction. An image too small for that
@@ -58,6 +59,15 @@ class N3Net(nn.Module):
     stride: int = 5
     window: int = 15
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    # stride: the field, the distance of patches.
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         sizes = ("channels", "width", "features", "neighbours", "patch", "stride")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     ChannelAttention,
     check_attention,
@@ -25,7 +26,7 @@ from lcdnet_jax.networks._blocks import (
 )
 
 
-class RCAN(nn.Module):
+class RCAN(RestorationNetwork):
     """Groups of residual blocks at low resolution, then pixel shuffles.
 
     The output is the enlarged image itself, not a residual. Start as PyTorch's default.
@@ -48,6 +49,14 @@ class RCAN(nn.Module):
     blocks: int = 20
     features: int = 64
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = True  # channel attention
+    has_scales = False
 
     # "base" is the published network; "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     ChannelAttention,
     Conv,
@@ -27,7 +28,7 @@ _conv = functools.partial(conv, bias=True)
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
-class RIDNet(nn.Module):
+class RIDNet(RestorationNetwork):
     """Enhancement attention modules between two convolutions, plus the input.
 
     Images in [0, 1]; the mean of DIV2K's colours is taken off inside and put back by 1x1
@@ -49,6 +50,15 @@ class RIDNet(nn.Module):
     features: int = 64
     blocks: int = 4
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = True  # channel attention
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, features=1, blocks=1)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     check_fields,
     check_image,
@@ -24,7 +25,7 @@ from lcdnet_jax.networks._blocks import (
 _RESIDUAL_SCALE = 0.2
 
 
-class RRDB(nn.Module):
+class RRDB(RestorationNetwork):
     """The generator of ESRGAN: a trunk of blocks at low resolution, then pixel shuffles.
 
     Images in [0, 1]. The output is the enlarged image itself, not a residual. Start as PyTorch's
@@ -45,6 +46,14 @@ class RRDB(nn.Module):
     features: int = 64
     growth: int = 32
     dtype: DTypeLike = jnp.float32
+
+    # The contract, see RestorationNetwork.
+    stride = 1
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1, blocks=1, features=1, growth=1)

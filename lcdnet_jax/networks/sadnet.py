@@ -20,6 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
+from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -39,7 +40,7 @@ class Sampling(NamedTuple):
     modulation: Array
 
 
-class SADNet(nn.Module):
+class SADNet(RestorationNetwork):
     """Encoder-decoder denoiser whose decoder samples adaptively (paper figure 2).
 
     Four scales of ``width`` * (1, 2, 4, 8) channels. H and W may be any size: inside, the image
@@ -75,6 +76,15 @@ class SADNet(nn.Module):
     zero_init_offsets: bool = False
     dtype: DTypeLike = jnp.float32
 
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 8
+    input_range = (0.0, 1.0)
+    tile_overlap = 64
+    two_views = False
+    global_means = False
+    has_scales = False
+
     # "base" is the published network; "small" is ours, for CPUs and quick trials, with as few
     # offset groups as still are groups: docs/architecture.md has the measurement.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -109,7 +119,7 @@ class SADNet(nn.Module):
         del train, axis_name
         check_image(x, "SADNet", self.channels)
         height, width = x.shape[1:3]
-        image = ops.pad_to_multiple(x, 8)
+        image = ops.pad_to_multiple(x, self.stride)
         widths = [self.width * 2**i for i in range(4)]
 
         # Encoder: one residual block at each scale.

@@ -5,20 +5,18 @@ Restoration without Clean Data", ICML 2018 (arXiv 1803.04189), as in the code of
 frequency masking (ECCV 2020, arXiv 2003.07119), which trains it on pairs of noisy images.
 """
 
-import math
-from typing import ClassVar
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import check_fields, check_image, conv, torch_default
+from lcdnet_jax.networks._base import RestorationNetwork
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv, is_range, torch_default
 from lcdnet_jax.ops.precision import at_least_float32
 
 
-class UnetN2N(nn.Module):
+class UnetN2N(RestorationNetwork):
     """Encoder-decoder of five scales whose output is the image itself, not a residual.
 
     H and W may be any size: inside, the image is mirrored up to a multiple of 32 and the result is
@@ -37,18 +35,20 @@ class UnetN2N(nn.Module):
     input_range: tuple[float, float] = (0.0, 1.0)
     dtype: DTypeLike = jnp.float32
 
-    # Its five scales see far: with 64 pixels windows differ from the whole frame by 1e-2.
-    TILE_OVERLAP: ClassVar[int] = 96
+    # The contract, see RestorationNetwork.
+    scale = 1
+    stride = 32
+    tile_overlap = 96  # five scales see far: with 64 tiles differ from the whole by 1e-2
+    two_views = False
+    global_means = False
+    has_scales = False
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1)
-        ends = self.input_range
-        good = isinstance(ends, tuple) and len(ends) == 2
-        good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
-        if not good or not ends[0] < ends[1]:
+        if not is_range(self.input_range):
             raise ValueError(
                 "UnetN2N input_range must be a tuple of two numbers, the lower one first, got "
-                f"{ends!r}"
+                f"{self.input_range!r}"
             )
         super().__post_init__()
 
@@ -60,7 +60,7 @@ class UnetN2N(nn.Module):
         height, width = x.shape[1:3]
         low, high = self.input_range
         shifted = (low, high) != (0, 1)
-        image = ops.pad_to_multiple(x, 32)
+        image = ops.pad_to_multiple(x, self.stride)
         if shifted:
             image = image.astype(at_least_float32(x.dtype)) * (high - low) + low
         image = image.astype(self.dtype)

@@ -9,8 +9,11 @@ from lcdnet_jax.ops.gaussian import gaussian_kernels
 from lcdnet_jax.ops.kernel_code import encode_kernels, fit_kernel_code
 from lcdnet_jax.ops.padding import pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
+from lcdnet_jax.ops.two_views import TWO_VIEW_CHANNELS, clean_channels, mean_of_views
 
 __all__ = [
+    "TWO_VIEW_CHANNELS",
+    "clean_channels",
     "conv2d",
     "conv2x2_down",
     "conv2x2_up",
@@ -24,6 +27,7 @@ __all__ = [
     "idct_2d",
     "irfft2",
     "irfft2_planes",
+    "mean_of_views",
     "pad_to_multiple",
     "rfft2",
     "rfft2_planes",

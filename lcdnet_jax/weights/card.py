@@ -111,7 +111,7 @@ def create(
         "step": step,
         "averaged": averaged,
         "storage": "float32",
-        "input_range": getattr(module, "input_range", (0.0, 1.0)),
+        "input_range": module.input_range,
         "training": training,
         "metrics": metrics,
         "licence": "not stated",

@@ -33,6 +33,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.weights import interchange
+from tests.registered import registered
 
 CASES = int(os.environ.get("LCDNET_JAX_FUZZ", "250"))
 SECONDS = 30  # for one case
@@ -42,7 +43,7 @@ class TooSlow(BaseException):
     """Nobody on the way catches it."""
 
 
-class Same(nn.Module):
+class Same(networks.RestorationNetwork):
     """Takes SADNet's place; gives back what it gets."""
 
     channels: int = 3
@@ -57,8 +58,7 @@ class Same(nn.Module):
 def checkpoint(tmp_path_factory):
     """A checkpoint, read and compiled once for each set of options."""
     folder = tmp_path_factory.mktemp("weights") / "same"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "sadnet", Same)
+    with pytest.MonkeyPatch.context() as patch, registered("sadnet", Same):
         source = interchange.describe("sadnet", {"params": {"offset": np.zeros(1, np.float32)}})
         interchange.export_params(source, folder)
         patch.setattr(interchange, "load", functools.lru_cache(interchange.load))

@@ -26,9 +26,10 @@ from lcdnet_jax.inference import batch
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
 from lcdnet_jax.weights import interchange
+from tests.registered import registered
 
 
-class Halving(nn.Module):
+class Halving(networks.RestorationNetwork):
     """Takes SADNet's place."""
 
     channels: int = 3
@@ -42,8 +43,7 @@ class Halving(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_in():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "sadnet", Halving)
+    with registered("sadnet", Halving):
         yield
 
 
@@ -836,11 +836,9 @@ class TestModels:
 
     def test_has_every_network_and_preset(self):
         """Run python -m benchmarks.macs for what a new one costs."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)
+        with registered("sadnet", networks.SADNet):
             assert {name: set(presets) for name, presets in COSTS.items()} == {
-                name: set(getattr(cls, "PRESETS", {})) or {""}
-                for name, cls in networks._REGISTRY.items()
+                name: set(networks.get(name).PRESETS) or {""} for name in networks.available()
             }
 
 
@@ -880,7 +878,7 @@ class TestCosts:
         assert macs.count_macs(Depthwise(), (2, 10, 12, 4)) == 2 * 10 * 12 * 9 * 8
 
 
-class Spectral(nn.Module):
+class Spectral(networks.RestorationNetwork):
     """Needs to know sizes."""
 
     channels: int = 1

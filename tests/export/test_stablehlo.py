@@ -48,12 +48,13 @@ FIXED = {"lcdnet": (16, 16), "n3net": (8, 12)}
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-class Doubling(nn.Module):
+class Doubling(networks.RestorationNetwork):
     """Twice the size by way of a quarter, so that sides have to be multiples of 4."""
 
     channels: int = 1
     scale: int = 2
     dtype: type = jnp.float32
+    stride = 4
 
     @nn.compact
     def __call__(self, x):
@@ -62,7 +63,7 @@ class Doubling(nn.Module):
         return nn.ConvTranspose(1, (8, 8), strides=(8, 8))(y)[:, : 2 * height, : 2 * width]
 
 
-class Spectrum(nn.Module):
+class Spectrum(networks.RestorationNetwork):
     """A convolution of the spectrum, and depthwise one of the image, as LCDNet has them."""
 
     channels: int = 1
@@ -262,7 +263,7 @@ class TestRefusals:
     def test_other_values(self, dncnn, tmp_path):
         calls = itertools.count()
 
-        class Drifting(nn.Module):
+        class Drifting(networks.RestorationNetwork):
             channels: int = 1
             dtype: type = jnp.float32
 

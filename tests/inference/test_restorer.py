@@ -14,7 +14,7 @@ from lcdnet_jax.inference import tiling
 from lcdnet_jax.weights import interchange
 
 
-class Blur(nn.Module):
+class Blur(networks.RestorationNetwork):
     """Mixes neighbours and channels, so that borders and channel order show; quick to compile."""
 
     channels: int = 3
@@ -195,10 +195,11 @@ def test_errors_tell_which_image(rng, colour):
         colour([[0.1] * 9])
 
 
-class TwoViews(nn.Module):
+class TwoViews(networks.RestorationNetwork):
     """The left view and a quarter of the right one; needs no parameters."""
 
     channels: int = 6
+    two_views = True
 
     def __call__(self, x):
         return x[..., :3] + x[..., 3:] / 4
@@ -343,10 +344,11 @@ def test_the_ensemble_in_windows(rng, colour):
 def test_the_ensemble_of_two_views(rng):
     """Only what a dual-pixel camera could take: four, and exchanged views where columns turn."""
 
-    class Columns(nn.Module):
+    class Columns(networks.RestorationNetwork):
         """Differences along columns of the left view, and the right view."""
 
         channels: int = 6
+        two_views = True
 
         def __call__(self, x):
             return x[..., :3] - jnp.roll(x[..., 3:], 1, axis=1) / 4
@@ -467,7 +469,7 @@ def test_every_network(rng, name):
     restorer = Restorer(module, variables, bucket=32, tile=32, overlap=0)
     small, large = (rng.random(size, np.float32) for size in ((17, 23), (40, 33)))
     whole, tiled = restorer(small), restorer(large)
-    scale = getattr(module, "scale", 1)
+    scale = module.scale
     for image, result in ((small, whole), (large, tiled)):
         assert result.shape == tuple(scale * side for side in image.shape)
         assert np.isfinite(result).all()

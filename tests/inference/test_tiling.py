@@ -110,7 +110,7 @@ def test_tiles_that_leave_nothing(tile, overlap, message):
 # --- Images ---------------------------------------------------------------------------------------
 
 
-class Filter(nn.Module):
+class Filter(networks.RestorationNetwork):
     """One convolution that sees ``reach`` pixels to each side, zeros beyond the edge."""
 
     channels: int = 3
@@ -123,7 +123,7 @@ class Filter(nn.Module):
         return nn.Conv(self.out, (size, size), bias_init=nn.initializers.ones)(x)
 
 
-class Blocks(nn.Module):
+class Blocks(networks.RestorationNetwork):
     """Means of cells of 32 pixels, as a network of that stride would pair them."""
 
     channels: int = 1
@@ -134,7 +134,7 @@ class Blocks(nn.Module):
         return cells.repeat(32, axis=1).repeat(32, axis=2)
 
 
-class Mean(nn.Module):
+class Mean(networks.RestorationNetwork):
     """The mean of all that it sees."""
 
     channels: int = 1
@@ -312,7 +312,7 @@ def test_large_frames_are_cut_without_being_told(rng):
 
 
 def test_a_network_that_enlarges(rng):
-    class Enlarge(nn.Module):
+    class Enlarge(networks.RestorationNetwork):
         channels: int = 3
         scale: int = 2
 
@@ -330,7 +330,7 @@ def test_a_network_that_enlarges(rng):
 def test_alpha_of_a_network_that_enlarges(rng):
     """By bicubic interpolation, within its own range, whole and in windows alike."""
 
-    class Double(nn.Module):
+    class Double(networks.RestorationNetwork):
         channels: int = 3
         scale: int = 2
 
@@ -383,7 +383,7 @@ def lcdnet():
     return module, jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
 
 
-class LocalMean(nn.Module):
+class LocalMean(networks.RestorationNetwork):
     channels: int = 1
     local_pool: int | None = None
 

@@ -22,6 +22,7 @@ from input_pipeline import train_host
 from lcdnet_jax import image_io, networks
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.training import train_and_evaluate
+from tests.registered import registered
 
 
 def create(config, **fields):
@@ -516,7 +517,7 @@ def test_masked_batches_are_a_function_of_seed_and_step(config, four_images, fie
             np.testing.assert_array_equal(other[key], from_start[3][key])
 
 
-class Conv(nn.Module):
+class Conv(networks.RestorationNetwork):
     channels: int = 3
     dtype: type = np.float32
 
@@ -525,8 +526,7 @@ class Conv(nn.Module):
         return x + nn.Conv(self.channels, (3, 3), dtype=self.dtype)(x)
 
 
-def test_training_with_masking_on_either_side(tmp_path, fill, monkeypatch):
-    monkeypatch.setitem(networks._REGISTRY, "conv", Conv)
+def test_training_with_masking_on_either_side(tmp_path, fill):
     fill(tmp_path / "images", {"a.png": (20, 17, 3), "b.png": (18, 30, 3)})
     config = tiny.get_config()
     config.network.name, config.network.kwargs = "conv", ConfigDict()
@@ -536,8 +536,9 @@ def test_training_with_masking_on_either_side(tmp_path, fill, monkeypatch):
     kernels = []
     for where in ("device", "host"):
         config.sfm.where = where
-        datasets = input_pipeline.create_datasets(config)
-        state = train_and_evaluate(config, tmp_path / where, datasets=datasets)
+        with registered("conv", Conv):
+            datasets = input_pipeline.create_datasets(config)
+            state = train_and_evaluate(config, tmp_path / where, datasets=datasets)
         kernels.append(np.asarray(state.params["Conv_0"]["kernel"]))
     assert np.isfinite(kernels).all()
     assert (kernels[0] != kernels[1]).any()  # other masks
@@ -598,27 +599,27 @@ def test_masked_frequencies_of_two_views(scenes, config):
     assert (masked["degraded"] != plain["degraded"]).any()
 
 
-class FromViews(nn.Module):
+class FromViews(networks.RestorationNetwork):
     """A base of both views and a convolution."""
 
     channels: int = 6
     dtype: type = np.float32
+    two_views = True
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None):
         return (x[..., :3] + x[..., 3:]) / 2 + nn.Conv(3, (3, 3), dtype=self.dtype)(x)
 
 
-def test_training_and_evaluation_on_two_views(scenes, config, tmp_path, monkeypatch, capsys):
+def test_training_and_evaluation_on_two_views(scenes, config, tmp_path, capsys):
     """Two steps, evaluation on full images with panels, and the checkpoint."""
-    monkeypatch.setitem(networks._REGISTRY, "lcdnet", FromViews)
     fields = tiny.get_config()
-    fields.network.name, fields.network.kwargs = "lcdnet", ConfigDict()
+    fields.network.name, fields.network.kwargs = "from_views", ConfigDict()
     fields.data, fields.degradation = config.data, config.degradation
     fields.steps, fields.eval.bucket = 2, 8
-    state = train_and_evaluate(
-        fields, tmp_path / "run", datasets=input_pipeline.create_datasets(fields)
-    )
+    with registered("from_views", FromViews):
+        datasets = input_pipeline.create_datasets(fields)
+        state = train_and_evaluate(fields, tmp_path / "run", datasets=datasets)
     assert state.params["Conv_0"]["kernel"].shape == (3, 3, 6, 3)
     said = capsys.readouterr()
     assert re.search(r"\(input \d+\.\d\d dB\), 1 images", said.out + said.err)

@@ -310,7 +310,7 @@ def test_parameter_counts(name, kwargs, expected):
     module = networks.create(name, **kwargs)
     x = jnp.zeros((1, 7, 8, module.channels))
     y, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
-    scale = getattr(module, "scale", 1)
+    scale = module.scale
     assert y.shape == (1, 7 * scale, 8 * scale, module.channels)
     assert set(variables) == {"params"}
     assert size_of(variables) == expected
@@ -346,7 +346,7 @@ def test_parameter_counts_outside_the_registry(module, inputs, expected):
     variables = jax.eval_shape(module.init, jax.random.key(0), *map(jnp.zeros, inputs))
     assert size_of(variables["params"]) == expected
     assert ("batch_stats" in variables) == isinstance(module, networks.Discriminator)
-    assert type(module) not in networks._REGISTRY.values()
+    assert type(module) not in map(networks.get, networks.available())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 6)])
@@ -354,7 +354,7 @@ def test_any_size(tiny, size):
     module, variables, apply = tiny
     x = image(2, *size, 1)
     y = apply(variables, x)
-    scale = getattr(module, "scale", 1)
+    scale = module.scale
     assert y.shape == (2, size[0] * scale, size[1] * scale, 1)
     assert np.isfinite(y).all()
 

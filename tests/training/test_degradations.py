@@ -10,7 +10,7 @@ from flax import linen as nn
 
 import input_pipeline
 from configs import tiny
-from lcdnet_jax import Restorer, degradations, image_io, protocols
+from lcdnet_jax import Restorer, degradations, image_io, networks, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
@@ -233,10 +233,11 @@ class TestConfig:
         config_lib.validate(stored)
 
 
-class Same(nn.Module):
+class Same(networks.RestorationNetwork):
     """Gives its input back; of two views the left one."""
 
     channels: int = 3
+    two_views = True
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None):

@@ -29,6 +29,7 @@ from lcdnet_jax.training import (
     make_train_step,
     train_and_evaluate,
 )
+from tests.registered import registered
 
 
 class Noise:
@@ -60,7 +61,7 @@ def images(n=2):
     ]
 
 
-class ConvNet(nn.Module):
+class ConvNet(networks.RestorationNetwork):
     """Small enough to compile in no time, with batch statistics to carry along."""
 
     channels: int = 3
@@ -79,10 +80,9 @@ class ConvNet(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered():
+def by_name():
     """The trainer takes networks by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "conv", ConvNet)
+    with registered("conv", ConvNet):
         yield
 
 

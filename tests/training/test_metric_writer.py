@@ -23,9 +23,10 @@ from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import loop, metric_writer, preemption, profile, train_and_evaluate
 from lcdnet_jax.training.metric_writer import Compilations, Progress, Reporter, device_memory
 from lcdnet_jax.training.profile import Profile, parse_range
+from tests.registered import registered
 
 
-class ConvNet(nn.Module):
+class ConvNet(networks.RestorationNetwork):
     channels: int = 3
     dtype: jnp.dtype = jnp.float32
 
@@ -37,8 +38,7 @@ class ConvNet(nn.Module):
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """A network by name; no evaluation; programs compiled without LLVM's optimisation."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "conv", ConvNet)
+    with pytest.MonkeyPatch.context() as patch, registered("conv", ConvNet):
         patch.setattr(loop, "PeriodicEvaluation", lambda *args: lambda step, variables: None)
         jax.config.update("jax_disable_most_optimizations", True)
         yield

@@ -28,11 +28,12 @@ from lcdnet_jax.training import (
 from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Parallel
+from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-class ConvNet(nn.Module):
+class ConvNet(networks.RestorationNetwork):
     channels: int = 3
     norm: bool = True
     dtype: jnp.dtype = jnp.float32
@@ -45,12 +46,13 @@ class ConvNet(nn.Module):
         return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
 
 
-class TwoViews(nn.Module):
-    """Takes LCDNet's place: two views in, three channels out, at two scales if asked."""
+class TwoViews(networks.RestorationNetwork):
+    """As LCDNet: two views in, three channels out, at two scales if asked."""
 
     channels: int = 6
     dtype: jnp.dtype = jnp.float32
-    HAS_SCALES = True
+    two_views = True
+    has_scales = True
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None, all_scales=False):
@@ -62,11 +64,13 @@ class TwoViews(nn.Module):
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     """Networks by name; no evaluation."""
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        registered("conv", ConvNet),
+        registered("two_views", TwoViews),
+    ):
         patch.setattr(loop, "PeriodicEvaluation", lambda *args: lambda step, variables: None)
         patch.setitem(sys.modules, "tensorflow", None)
-        patch.setitem(networks._REGISTRY, "conv", ConvNet)
-        patch.setitem(networks._REGISTRY, "lcdnet", TwoViews)
         yield
 
 
@@ -335,7 +339,7 @@ class TestReplay:
         [
             {"objective": "noise2noise"},
             {"objective": "noise2self"},
-            {"degradation__kind": "none", "data__channels": 6, "network__name": "lcdnet",
+            {"degradation__kind": "none", "data__channels": 6, "network__name": "two_views",
              "loss": "l1_fft"},
         ],
         ids=["noise2noise", "noise2self", "pairs of two views"],

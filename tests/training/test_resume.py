@@ -18,11 +18,12 @@ import input_pipeline
 from configs import tiny
 from lcdnet_jax import networks
 from lcdnet_jax.training import loop, train_and_evaluate
+from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-class ConvNet(nn.Module):
+class ConvNet(networks.RestorationNetwork):
     """With batch statistics to carry along."""
 
     channels: int = 3
@@ -36,9 +37,8 @@ class ConvNet(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "conv", ConvNet)
+def by_name():
+    with registered("conv", ConvNet):
         yield
 
 

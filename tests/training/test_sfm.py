@@ -13,7 +13,7 @@ from scipy import fft, stats
 
 from configs import tiny
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import degradations, sfm
+from lcdnet_jax import degradations, networks, sfm
 from lcdnet_jax.training import create_state, make_train_step
 from lcdnet_jax.training.objectives.supervised import prepare
 
@@ -228,7 +228,7 @@ def test_batches_that_do_not_suit(config):
 def test_a_step_learns_from_masked_images(config, rng):
     """It makes the step that it would make with images masked by the host."""
 
-    class Gain(nn.Module):
+    class Gain(networks.RestorationNetwork):
         channels: int = 3
 
         @nn.compact

@@ -20,11 +20,12 @@ from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Parallel
 from lcdnet_jax.training.state import abstract_state
+from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-class NormNet(nn.Module):
+class NormNet(networks.RestorationNetwork):
     """Batch normalisation, whose statistics must be those of the global batch."""
 
     channels: int = 3
@@ -39,7 +40,7 @@ class NormNet(nn.Module):
         return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
 
 
-class FourierNet(nn.Module):
+class FourierNet(networks.RestorationNetwork):
     """A block of LCDNet with its Fourier transforms; the whole network takes minutes to compile.
 
     ``benchmarks/check_parallel.py`` does with the whole what is done here with a block.
@@ -63,11 +64,9 @@ class FourierNet(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registered():
+def by_name():
     """Networks are taken by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks._REGISTRY, "norm", NormNet)
-        patch.setitem(networks._REGISTRY, "fourier", FourierNet)
+    with registered("norm", NormNet), registered("fourier", FourierNet):
         yield
 
 

@@ -151,7 +151,7 @@ def make_loss(
     options: dict[str, Any] = {}
     if config.loss == "l1_fft":
         loss_function = functools.partial(loss_function, fft_weight=config.fft_weight)
-        if getattr(module, "HAS_SCALES", False):
+        if module.has_scales:
             options["all_scales"] = True
 
     def loss_and_aux(

@@ -1,7 +1,6 @@
 """Training without clean images: what Noise2Noise and Noise2Self show the network and ask of it."""
 
 import functools
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import tiny
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import degradations, losses, sfm
+from lcdnet_jax import degradations, losses, networks, sfm
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import create_state, make_train_step
 from lcdnet_jax.training.prepare import hidden_pixels, prepare
@@ -154,7 +153,7 @@ class TestNoise2Self:
             prepared(config, pairs(), **N2S, **{"sfm.rate": 0.5, "sfm.where": "host"})
 
 
-class Shift(nn.Module):
+class Shift(networks.RestorationNetwork):
     """output = input * a + b: the smallest network whose gradients can be written down."""
 
     channels: int = 1
@@ -202,7 +201,7 @@ def test_the_dct_loss_is_added_with_its_weight(config):
 class Scales(Shift):
     """Gives a coarser image when asked, as LCDNet does."""
 
-    HAS_SCALES: ClassVar[bool] = True
+    has_scales = True
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None, all_scales=False):
@@ -229,7 +228,7 @@ def test_whole_spectra_need_all_pixels(config):
         prepared(config, clean_batch(), **N2S, loss="l1_fft")
 
 
-class Smooth(nn.Module):
+class Smooth(networks.RestorationNetwork):
     """One convolution: a network that could copy its input, but should average."""
 
     channels: int = 1
