@@ -1,22 +1,22 @@
-"""Image-to-image networks, one file each, and the registry that makes them by name.
+"""Networks that map images to images, one file each, and the registry that creates them by name.
 
-Every network is a ``flax.linen.Module`` with the same calls::
+Every network derives from :class:`RestorationNetwork`, a ``flax.linen.Module``, and is called
+alike::
 
     variables = module.init(key, x)
-    restored = module.apply(variables, x)                      # [N, H, W, C], any H, W >= 1
+    restored = module.apply(variables, x)
     restored, updates = module.apply(variables, x, train=True, mutable=["batch_stats"])
 
-``x`` is floating point in [0, 1], NHWC; the result has ``x``'s type and is not clipped (but for
-that of IKC).
-``train`` and ``axis_name`` (the mapped axis over which batch statistics are averaged) matter
-only to networks with batch normalisation. A module tells its ``channels`` and, where it
-enlarges, its ``scale``: its result is ``[N, H * scale, W * scale, C]``. ``dtype`` is the compute
-type; parameters are float32.
+``x`` is ``[N, H, W, channels]``, floating point in [0, 1], any H, W >= 1. The result is
+``[N, H * scale, W * scale, channels_out]`` of ``x``'s type. It is not clipped, except by IKC.
+``train`` and ``axis_name`` change only networks with batch normalization. ``axis_name`` is the
+mapped axis over which batch statistics are averaged. Parameters are float32; ``dtype`` is the
+compute type.
 
-Super-resolution is trained with networks that take or give something else than one image:
-:class:`Discriminator`, and the parts of IKC, :class:`Predictor`, :class:`Corrector` and
-:class:`SFTMD`. Make them by their classes; the registry does not have them.
-:mod:`lcdnet_jax.networks.vgg` has the features of VGG19, for perceptual losses.
+The registry does not hold networks that take or give something other than one image. Create them
+by their classes: :class:`Discriminator` of ESRGAN, and :class:`Predictor`, :class:`Corrector` and
+:class:`SFTMD`, the parts of IKC. :mod:`lcdnet_jax.networks.vgg` computes VGG19 features for
+perceptual losses.
 """
 
 from typing import Any
@@ -62,26 +62,26 @@ _REGISTRY: dict[str, type[RestorationNetwork]] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that :func:`create` knows, in alphabetical order."""
+    """Names that :func:`create` takes, in alphabetical order."""
     return tuple(sorted(_REGISTRY))
 
 
 def register(name: str, cls: type[RestorationNetwork]) -> None:
-    """Makes a network of your own known to :func:`create`, and with it to the whole library.
+    """Adds a network to the registry, for this process.
 
-    Registration holds for this process. Whoever loads the network's checkpoints must register it
-    before, under the same name, which checkpoints store.
+    :func:`create`, configurations and checkpoints then accept its name. A checkpoint stores the
+    name only, so a process that loads the checkpoint must register the class first.
 
     Args:
-        name: As in ``config.network.name``: a Python identifier. Registering one class twice
-            under one name is allowed.
+        name: As in ``config.network.name``: a Python identifier. The same class may be registered
+            under its name again.
         cls: A class that keeps the contract of :class:`RestorationNetwork`.
 
     Raises:
         TypeError: If the class does not derive from :class:`RestorationNetwork`, or its
             ``__call__`` lacks an argument.
-        ValueError: If the class does not keep the contract in another way, or the name is no
-            identifier or belongs to another class.
+        ValueError: If the class breaks the contract in another way, the name is no identifier, or
+            the name belongs to another class.
     """
     if not (isinstance(name, str) and name.isidentifier()):
         raise ValueError(
@@ -100,7 +100,7 @@ def get(name: str) -> type[RestorationNetwork]:
     """The class of a network.
 
     Raises:
-        ValueError: For an unknown name, naming the known ones.
+        ValueError: For an unknown name. The message lists the known ones.
     """
     if name not in _REGISTRY:
         raise ValueError(f"no network {name!r}; known networks: {', '.join(available())}")
@@ -108,19 +108,19 @@ def get(name: str) -> type[RestorationNetwork]:
 
 
 def create(name: str, *, preset: str | None = None, **kwargs: Any) -> RestorationNetwork:
-    """Makes a network.
+    """Creates a network.
 
     Args:
         name: One of :func:`available`.
         preset: A named size of that network, such as "small" or "base" (see its class).
-        **kwargs: Fields of the network's class; they win over the preset.
+        **kwargs: Fields of the network's class. They override those of the preset.
 
     Returns:
         The module, without parameters.
 
     Raises:
-        ValueError: For an unknown name, preset or field, naming the known ones, and for field
-            values that the network refuses.
+        ValueError: For an unknown name, preset or field (the message lists the known ones), and
+            for values that the network refuses.
     """
     cls = get(name)
     presets = cls.PRESETS
@@ -134,13 +134,13 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
             f"network {name!r} has no field {', '.join(map(repr, unknown))}; "
             f"its fields: {', '.join(sorted(fields))}"
         )
-    # A network that is a static argument of jit must be hashable, which lists are not.
+    # A module is a static argument of jit, so its fields must be hashable. Lists are not.
     kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
     return cls(**{**(presets[preset] if preset else {}), **kwargs})
 
 
 def abstract_variables(module: nn.Module) -> dict[str, Any]:
-    """Shapes and types of a network's variables, without computing them."""
+    """Shapes and types of a network's variables, which are not computed."""
 
     def init() -> Any:
         return module.init(jax.random.key(0), jnp.zeros((1, 8, 8, module.channels)))

@@ -1,8 +1,9 @@
-"""The contract of a network: what every one declares about itself, so that no caller guesses.
+"""The contract of a network: what every network declares about itself.
 
-A network is a class derived from :class:`RestorationNetwork`. Its file states the values below,
-as class attributes or, where they are options, as fields of the same name. Class attributes have
-no annotation, so that they are not fields: fields are stored with weights, these values are not.
+A network derives from :class:`RestorationNetwork` and states the attributes listed there, in its
+own file. An attribute that users may choose is a field of the class, such as ``scale`` of RCAN.
+The others are class attributes without annotation. An annotation would make them fields, and
+fields are stored with weights.
 """
 
 import dataclasses
@@ -27,25 +28,24 @@ class RestorationNetwork(nn.Module):
     ``x`` is ``[N, H, W, channels]``, floating point in [0, 1], any H, W >= 1. The result is
     ``[N, H * scale, W * scale, channels_out]`` of ``x``'s type. ``train`` is True in training.
     ``axis_name`` is the mapped axis over which batch statistics are averaged, or None. Parameters
-    are float32 whatever ``dtype`` is. A field that no network can have raises ValueError in
-    ``__post_init__``.
+    are float32 for every ``dtype``. ``__post_init__`` raises ValueError for field values that make
+    no network.
 
     Attributes:
         scale: How many times larger the result is, in height and in width.
-        stride: Total stride in pixels of the input. Inside, sides are padded to a multiple of it.
-            A tile gives what the whole image gives only if it starts at a multiple of it. Sides of
-            an exported program are multiples of it.
-        input_range: What black and white are to the weights, (low, high). The network takes and
-            gives [0, 1] and converts inside.
-        tile_overlap: Pixels of the input that are discarded at each inner edge of a tile unless
-            the user sets another number.
-        two_views: Whether the network with ``channels=6`` takes the two views of a dual-pixel
-            camera, left RGB then right RGB, and gives one RGB image.
-        global_means: Whether every pixel of the result depends on the whole image, as by means
-            over it. Tiles then differ from the whole image at any overlap.
-        has_scales: Whether ``__call__`` takes ``all_scales=True`` and then gives a tuple: the
-            result, then images at 1/2, 1/4, ... of its size, for losses that compare them all.
-        PRESETS: Fields by the name of a preset, as in ``networks.create(name, preset="small")``.
+        stride: Total stride, in input pixels. The network pads sides to multiples of it. A tile
+            can equal the whole image's result only if the tile starts at a multiple of it. An
+            exported program takes sides that are multiples of it.
+        input_range: Values of black and white that the weights expect, (low, high). The network
+            converts from and to [0, 1] itself.
+        tile_overlap: Input pixels discarded at each inner edge of a tile, by default.
+        two_views: Whether ``channels=6`` means the two views of a dual-pixel camera, left RGB and
+            right RGB, restored to one RGB image.
+        global_means: Whether each output pixel depends on the whole image, for example through
+            means over it. Tiles then differ from the whole image at any overlap.
+        has_scales: Whether ``__call__`` has an argument ``all_scales``. With True it returns a
+            tuple: the result, then images of 1/2, 1/4, ... of its size, for multi-scale losses.
+        PRESETS: Preset name -> fields, for ``networks.create(name, preset="small")``.
     """
 
     scale = 1
@@ -69,9 +69,9 @@ class RestorationNetwork(nn.Module):
 
     @property
     def local_pool(self) -> int | None:
-        """Side in input pixels of the windows that replace means over the whole image.
+        """Side, in input pixels, of the windows for global means. None: no windows.
 
-        None for the whole image. A network that can do this has a field of this name instead.
+        A network that supports windows has a field of this name.
         """
         return None
 
@@ -85,7 +85,7 @@ def check_module(module: nn.Module) -> None:
     """Raises TypeError unless a module derives from :class:`RestorationNetwork`."""
     if not isinstance(module, RestorationNetwork):
         raise TypeError(
-            f"{type(module).__name__} does not say what callers must know of a network; derive it "
+            f"{type(module).__name__} does not declare its scale, stride and the like; derive it "
             "from lcdnet_jax.networks.RestorationNetwork"
         )
 
@@ -95,8 +95,8 @@ def check_contract(cls: type) -> None:
 
     Raises:
         TypeError: If the class does not derive from it, or ``__call__`` lacks an argument.
-        ValueError: If a field or a default is missing, or a value is none that it can have. The
-            message names what is wrong and the fix.
+        ValueError: If a field or a default is missing, or a value is invalid. The message names
+            the fix.
     """
     if not (isinstance(cls, type) and issubclass(cls, RestorationNetwork)):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""What several networks share: checks of fields and images, and layers."""
+"""Layers, and checks of fields and images, that several networks share."""
 
 import functools
 import math
@@ -17,19 +17,19 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 Initializer = Callable[..., Any]
 
-# PyTorch's kaiming_normal_ (not truncated, unlike JAX's he_normal), and its default start.
+# PyTorch's kaiming_normal_ (JAX's he_normal is truncated), and its default initialization.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-# Channel attention looks at all channels through one in so many.
+# Channel attention has a bottleneck of 1/16 of the channels.
 _REDUCTION = 16
 
-# Scale of a network: factors of its pixel shuffles.
+# Scale of a network -> factors of its pixel shuffles.
 _SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 
 
 def clipped_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Start of BatchNorm scales in the SFM code: N(0, 2 / (9 * 64)) clipped to +-0.025."""
+    """Initial BatchNorm scales of the SFM code: N(0, 2 / (9 * 64)) clipped to +-0.025."""
     return jnp.clip((2 / 9 / 64) ** 0.5 * jax.random.normal(key, shape, dtype), -0.025, 0.025)
 
 
@@ -45,7 +45,7 @@ def check_fields(module: nn.Module, **least: int) -> None:
 
 
 def check_lists(module: nn.Module, count: int, *fields: str) -> None:
-    """Raises ValueError unless each named field is a list of so many integers of at least 1."""
+    """Raises ValueError unless each named field is a list of ``count`` integers of at least 1."""
     for field in fields:
         values = getattr(module, field)
         good = isinstance(values, list | tuple) and len(values) == count
@@ -57,7 +57,7 @@ def check_lists(module: nn.Module, count: int, *fields: str) -> None:
 
 
 def is_integer(value: Any, least: int) -> bool:
-    """Whether a value is an integer of at least ``least``. Booleans are not, despite Python."""
+    """Whether a value is an integer of at least ``least``. A boolean does not count as one."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -69,7 +69,7 @@ def is_range(value: Any) -> bool:
 
 
 def check_scale(module: nn.Module) -> None:
-    """Raises ValueError unless the field ``scale`` is one that :func:`upsample` has."""
+    """Raises ValueError unless :func:`upsample` supports the field ``scale``."""
     scale = module.scale
     if not isinstance(scale, int) or scale not in _SHUFFLES:
         raise ValueError(f"{type(module).__name__} scale must be 2, 3 or 4, got {scale!r}")
@@ -101,7 +101,7 @@ def check_image(x: Array, name: str, channels: int) -> None:
 
 
 class Conv(nn.Module):
-    """``nn.Conv`` of stride 1 with zero padding: the same parameters, by ``ops.conv2d``."""
+    """Zero-padded convolution of stride 1 by ``ops.conv2d``, with the parameters of ``nn.Conv``."""
 
     features: int
     size: int
@@ -135,7 +135,7 @@ def conv(
     bias: bool = False,
     kernel_init: Initializer = kaiming_normal,
 ) -> Array:
-    """Zero-padded ``size`` x ``size`` convolution; a bias starts as PyTorch's do."""
+    """Zero-padded ``size`` x ``size`` convolution; biases start as PyTorch's."""
     layer = Conv(
         features,
         size,
@@ -149,17 +149,17 @@ def conv(
     return layer(x)
 
 
-# As PyTorch makes a convolution when told nothing else.
+# PyTorch's nn.Conv2d with its defaults: with bias, default initialization.
 torch_conv = functools.partial(conv, bias=True, kernel_init=torch_default)
 
 
 def conv_down(
     x: Array, features: int, size: int, *, dtype: DTypeLike, name: str, bias: bool = True
 ) -> Array:
-    """Convolution of stride 2 that starts as :func:`torch_conv`: ``[N, H // 2, W // 2, features]``.
+    """Convolution of stride 2, initialized as :func:`torch_conv`: ``[N, H/2, W/2, features]``.
 
-    With an odd ``size`` sides are rounded up, with an even one down. Zeros are added alike on all
-    four sides, as PyTorch does; JAX's "SAME" adds fewer before than after where a side is even.
+    H/2 and W/2 are rounded up for an odd ``size`` and down for an even one. All four sides get
+    equally many zeros, as in PyTorch. JAX's "SAME" pads even sides less before than after.
     """
     layer = nn.Conv(
         features,
@@ -176,7 +176,7 @@ def conv_down(
 
 
 def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Array:
-    """Dense layer that starts as PyTorch's."""
+    """Dense layer with PyTorch's default initialization."""
     bias_init = _torch_bias(x.shape[-1])
     layer = nn.Dense(
         features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name
@@ -185,7 +185,7 @@ def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Arra
 
 
 def _torch_bias(fan_in: int) -> Initializer:
-    """PyTorch's default start of biases, which have no shape to tell the inputs of their layer."""
+    """PyTorch's default initialization of biases: U(-s, s), s = 1 / sqrt(fan_in)."""
     limit = fan_in**-0.5
 
     def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -200,14 +200,16 @@ def lrelu(x: Array) -> Array:
 
 
 class ChannelAttention(nn.Module):
-    """Weighs each channel by a function of all channels' means over the image.
+    """Channel attention: multiplies each channel by a weight computed from all channels' means.
 
-    Zhang et al., ECCV 2018 (arXiv 1807.02758), section 3.3.
+    Zhang et al., ECCV 2018 (arXiv 1807.02758), section 3.3. Means ``[N, 1, 1, C]`` over the image,
+    1x1 convolution to C/16, ReLU, 1x1 convolution to C, sigmoid.
 
     Attributes:
-        conv: Makes the two 1x1 convolutions: :func:`conv` with a bias, or :data:`torch_conv`.
-        names: Theirs.
-        dtype: Compute type of the network. Means and weights stay in float32.
+        conv: Function for the two 1x1 convolutions: :func:`conv` with a bias, or
+            :data:`torch_conv`.
+        names: Names of the two convolutions.
+        dtype: Compute type of the network. Means and weights are float32.
     """
 
     conv: Callable[..., Array]
@@ -226,9 +228,9 @@ class ChannelAttention(nn.Module):
 
 
 def repeat(block: nn.Module, x: Array, times: int, *inputs: Array) -> Array:
-    """Equal blocks one after the other: ``x = block(x, *inputs)``, each time by other parameters.
+    """Applies ``x = block(x, *inputs)`` ``times`` times, each time with its own parameters.
 
-    One loop over stacked parameters (``nn.scan``), compiled once.
+    One loop over stacked parameters (``nn.scan``), so the block is compiled once.
     """
     loop = nn.scan(
         lambda block, carry, *inputs: (block(carry, *inputs), None),
@@ -249,7 +251,7 @@ def upsample(
     name: str,
     activation: Callable[[Array], Array] = lambda x: x,
 ) -> Array:
-    """``[N, scale H, scale W, C]``: convolutions to more channels, which then become pixels."""
+    """``[N, H, W, C]`` -> ``[N, scale H, scale W, C]`` by 3x3 convolutions and pixel shuffles."""
     for i, factor in enumerate(_SHUFFLES[scale]):
         wide = torch_conv(x, factor**2 * x.shape[-1], dtype=dtype, name=f"{name}_{2 * i}")
         x = activation(pixel_shuffle(wide, factor))
@@ -257,7 +259,7 @@ def upsample(
 
 
 def pixel_shuffle(x: Array, factor: int) -> Array:
-    """``[N, H, W, C f f]`` -> ``[N, f H, f W, C]``, in PyTorch's order of channels."""
+    """``[N, H, W, C f f]`` -> ``[N, f H, f W, C]``, f = ``factor``, in PyTorch's channel order."""
     n, height, width, channels = x.shape
     channels //= factor**2
     x = x.reshape(n, height, width, channels, factor, factor).transpose(0, 1, 4, 2, 5, 3)
@@ -275,10 +277,10 @@ def batch_norm(
     scale_init: Initializer = clipped_normal,
     mask: Array | None = None,
 ) -> Array:
-    """Batch normalisation over all axes but the last, in float32, returned in ``dtype``.
+    """Batch normalization over all axes except the last, in float32, returned in ``dtype``.
 
-    ``mask`` (bool, ``x``'s rank) selects what enters the statistics. The running variance is
-    that of the batch; PyTorch keeps n / (n - 1) times as much, n being the number of pixels.
+    ``mask`` (bool, ``x``'s rank) selects the values that enter the statistics. Running variances
+    average the batch's biased variance; PyTorch averages n / (n - 1) times it, n = pixels.
     """
     exact = at_least_float32(dtype)
     layer = nn.BatchNorm(

@@ -18,15 +18,16 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 
 class BUIFD(RestorationNetwork):
-    """DnCNN's estimate, fused linearly with the input by a predicted noise level map.
+    """Fuses the input and DnCNN's estimate by a predicted noise level map.
 
-    Images in [0, 1]. Start as :class:`~lcdnet_jax.networks.dncnn.DnCNN`.
+    The fusion is three linear convolutions. None of the convolutions has a bias. Initialization as
+    in :class:`~lcdnet_jax.networks.dncnn.DnCNN`.
 
     Attributes:
         channels: Channels of the image and of the noise level map.
-        depth: Convolutions of the denoising part; the part that estimates the level has seven.
-        features: Channels between them, in both parts.
-        dtype: Compute type. Normalisation and the noise level stay in float32.
+        depth: Convolutions of the denoising branch. The noise level branch has seven, of 5x5.
+        features: Channels inside both branches.
+        dtype: Compute type. Normalization and the noise level are float32.
     """
 
     channels: int = 1
@@ -58,8 +59,8 @@ class BUIFD(RestorationNetwork):
     ) -> Array | tuple[Array, Array]:
         """Restores ``x [N, H, W, channels]``.
 
-        With ``return_level`` gives ``(restored, level)``: ``level``, of ``x``'s shape and type
-        and in (0, 1), is the noise's standard deviation over the largest one in training.
+        With ``return_level`` returns ``(restored, level)``. ``level`` has ``x``'s shape and type
+        and lies in (0, 1): the noise's standard deviation, divided by the largest one in training.
         """
         check_image(x, "BUIFD", self.channels)
         denoise = ConvStack(self.depth, self.features, 3, dtype=self.dtype, name="dncnn")

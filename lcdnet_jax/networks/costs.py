@@ -1,12 +1,11 @@
-"""What the networks cost, as ``python -m benchmarks.macs`` counts it.
+"""Parameters and multiply-accumulates of the networks, from ``python -m benchmarks.macs``.
 
-Stored, because counting takes minutes.
+The numbers are stored because counting takes minutes.
 """
 
 from collections.abc import Mapping
 
-# Network -> preset, "" where it has none -> parameters, multiply-accumulates for a pixel of the
-# input image: where a network enlarges, of the small one.
+# Network -> preset ("" for none) -> (parameters, multiply-accumulates per pixel of the input).
 COSTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "buifd": {"": (1_075_040, 1_072_480)},
     "dncnn": {"": (556_032, 554_112)},

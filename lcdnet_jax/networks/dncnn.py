@@ -2,7 +2,7 @@
 
 Zhang, Zuo, Chen, Meng and Zhang, "Beyond a Gaussian Denoiser", IEEE TIP 2017
 (arXiv 1608.03981), in the blind form that the code of stochastic frequency masking
-(El Helou, Zhou and Süsstrunk, ECCV 2020, arXiv 2003.07119) trains.
+(El Helou, Zhou and Süsstrunk, ECCV 2020, arXiv 2003.07119) trains ("the SFM code" below).
 """
 
 import flax.linen as nn
@@ -15,16 +15,16 @@ from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, c
 
 
 class DnCNN(RestorationNetwork):
-    """Residual denoiser: output = input - predicted noise. Images in [0, 1].
+    """Residual denoiser: output = input - predicted noise.
 
-    No convolution has a bias. Start as in the SFM code: Kaiming normal convolutions, BatchNorm
-    scales N(0, 0.059) clipped to +-0.025.
+    All convolutions are 3x3 without bias. Initialization as in the SFM code: Kaiming normal
+    convolutions, BatchNorm scales N(0, 0.059) clipped to +-0.025.
 
     Attributes:
         channels: Channels of the image.
         depth: Number of convolutions.
-        features: Channels between them.
-        dtype: Compute type. Normalisation stays in float32.
+        features: Channels between convolutions.
+        dtype: Compute type. Normalization is float32.
     """
 
     channels: int = 1
@@ -54,7 +54,10 @@ class DnCNN(RestorationNetwork):
 
 
 class ConvStack(nn.Module):
-    """Convolutions with ReLU between, all but the first and last normalised; same type out."""
+    """Convolutions with ReLU between them; BatchNorm after all except the first and the last.
+
+    ``[N, H, W, C]`` -> ``[N, H, W, C]`` of the same type.
+    """
 
     depth: int
     features: int

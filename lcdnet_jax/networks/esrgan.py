@@ -27,15 +27,17 @@ _HIDDEN = 100
 
 
 class Discriminator(nn.Module):
-    """Five stages, each of half the size of the one before, and two dense layers.
+    """Five stages, each of which halves the size, and two dense layers.
 
-    Not image to image, so not among ``networks.available()``. Start as PyTorch's default.
+    It maps images to numbers, so the registry does not hold it. Initialization: PyTorch's default,
+    BatchNorm at identity.
 
     Attributes:
         channels: Channels of the image.
-        size: Sides of the images, pixels, a multiple of 32; the dense layers depend on it.
-        features: Channels of the first stage; the others have 2, 4, 8 and 8 times as many.
-        dtype: Compute type. Normalisation and the dense layers stay in float32.
+        size: Height and width of the images in pixels, a multiple of 32. The dense layers depend
+            on it.
+        features: Channels of the first stage. The others have 2, 4, 8 and 8 times as many.
+        dtype: Compute type. Normalization and the dense layers are float32.
     """
 
     channels: int = 1
@@ -59,12 +61,12 @@ class Discriminator(nn.Module):
 
         Args:
             x: ``[N, size, size, channels]``, floating point in [0, 1].
-            train: Normalise by the statistics of the batch, which needs
-                ``mutable=["batch_stats"]``; otherwise by those that training has kept.
-            axis_name: The mapped axis over which statistics of the batch are averaged.
+            train: Normalize by the statistics of the batch, which needs
+                ``mutable=["batch_stats"]``, instead of the running averages.
+            axis_name: The mapped axis over which batch statistics are averaged.
 
         Returns:
-            ``[N]`` logits, float32 (float64 where ``dtype`` is), the higher the more real.
+            ``[N]`` logits, float32 (float64 if ``dtype`` is). Higher means more real.
 
         Raises:
             ValueError: For images of another shape.
@@ -77,7 +79,7 @@ class Discriminator(nn.Module):
                 f"got {x.shape[1]}x{x.shape[2]}; crop them, or create it with another size"
             )
 
-        def normalised(y: Array, name: str) -> Array:
+        def normalized(y: Array, name: str) -> Array:
             y = batch_norm(
                 y,
                 train=train,
@@ -95,9 +97,9 @@ class Discriminator(nn.Module):
                 y, width, dtype=self.dtype, bias=i == 0, kernel_init=torch_default,
                 name=f"conv{i}_0",
             )  # fmt: skip
-            y = normalised(y, f"bn{i}_0") if i else lrelu(y)
+            y = normalized(y, f"bn{i}_0") if i else lrelu(y)
             y = conv_down(y, width, 4, dtype=self.dtype, bias=False, name=f"conv{i}_1")
-            y = normalised(y, f"bn{i}_1")
+            y = normalized(y, f"bn{i}_1")
 
         exact = at_least_float32(self.dtype)
         y = y.astype(exact).reshape(x.shape[0], -1)

@@ -1,16 +1,16 @@
-"""IKC: super-resolution that estimates the blur kernel and corrects it by what it sees.
+"""IKC: super-resolution that estimates the blur kernel and corrects the estimate step by step.
 
 Gu, Lu, Zuo and Dong, "Blind Super-Resolution With Iterative Kernel Correction", CVPR 2019
 (arXiv 1904.03377), as in the code of stochastic frequency masking (ECCV 2020, arXiv 2003.07119).
-Three networks are used in turn, the last two again and again::
+Three networks take turns. The last two are repeated::
 
-    code = Predictor()(low)                 # a guess of the kernel
+    code = Predictor()(low)                 # first estimate of the kernel
     restored = SFTMD()(low, code)
-    code = Corrector()(restored, code)      # a better one, by the traces the wrong one leaves
+    code = Corrector()(restored, code)      # corrected by the artifacts of a wrong kernel
     restored = SFTMD()(low, code)
 
-A code is the kernel's coefficients by principal components. None of the three is image to image by
-itself, so they are not among ``networks.available()``; :class:`IKC`, which holds them, is.
+A code holds the kernel's coefficients of principal components. The registry holds :class:`IKC`,
+which contains all three. It does not hold the parts, since none maps one image to one image.
 """
 
 import functools
@@ -41,32 +41,31 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 _MODULATION = 32
 
-# Kernels that the codes are fitted to.
+# Number of kernels from which the principal components are computed.
 _FITTED = 1000
 
 
 class IKC(RestorationNetwork):
-    """The three networks as one: enlarges images whose kernels are not known.
+    """The three networks as one: enlarges images with unknown blur kernels.
 
-    The result is that of the last correction. (The official log has for each image the best of
-    all of them, chosen by the ground truth.) The three are trained one after the other, see
-    ``config.objective``; no gradient goes from one correction to the one before.
+    The result is that of the last correction. (The official log reports, for each image, the best
+    correction as chosen by the ground truth.) The parts are trained one after the other, see
+    ``config.objective``. No gradient flows from one correction to the previous one.
 
-    A code is guessed from means over the whole image. Tiles guess codes of their own, so they are
-    restored a little differently from the same pixels of a larger image; which may be better where
-    the blur varies.
+    A code comes from means over the whole image. Each tile estimates a code of its own, so a tile
+    differs slightly from the same pixels of a larger image. That may help where the blur varies.
 
     Attributes:
         channels: Channels of the image.
         scale: How many times larger the result is, 2, 3 or 4.
         features: Channels inside.
         blocks: Residual blocks of the SFTMD.
-        code_length: Numbers of a code.
-        kernel_size: Rows and columns of the kernels that :meth:`encode` takes, odd.
-        width: Narrowest and widest of the isotropic Gaussians that codes are fitted to: standard
-            deviations in pixels of the large image.
-        iterations: Corrections.
-        dtype: Compute type. Codes and means stay in float32.
+        code_length: Length of a code.
+        kernel_size: Rows and columns of the kernels that :meth:`encode` takes; odd.
+        width: Range of the isotropic Gaussians behind the principal components: standard
+            deviations (low, high) in pixels of the large image.
+        iterations: Number of corrections.
+        dtype: Compute type. Codes and means are float32.
     """
 
     channels: int = 3
@@ -87,7 +86,7 @@ class IKC(RestorationNetwork):
     global_means = True  # one kernel code for the whole image
     has_scales = False
 
-    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    # "base" is the published network. "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {"features": 64, "blocks": 16, "iterations": 7},
         "small": {"features": 32, "blocks": 4, "iterations": 4},
@@ -127,7 +126,7 @@ class IKC(RestorationNetwork):
 
         Args:
             x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
-            train: Do not clip the result. What is corrected by is clipped in any case.
+            train: Do not clip the result. The images given to the corrector are always clipped.
             axis_name: Unused.
 
         Returns:
@@ -139,7 +138,7 @@ class IKC(RestorationNetwork):
         """
         del axis_name
         check_image(x, "IKC", self.channels)
-        if self.is_initializing():  # a loop cannot make the parameters of what it repeats
+        if self.is_initializing():  # nn.scan cannot create the parameters of its body
             self.encode(jnp.zeros((1, self.kernel_size, self.kernel_size), jnp.float32))
             code = self.guess(x)
             code = self.corrector(self.with_code(x, code), code)
@@ -148,18 +147,18 @@ class IKC(RestorationNetwork):
         return self.with_code(x, code, train=train)
 
     def with_code(self, x: Array, code: Array, *, train: bool = False) -> Array:
-        """Enlarges images whose kernels are known, see :class:`SFTMD`."""
+        """Enlarges images with known kernels, see :class:`SFTMD`."""
         return self.sftmd(x, code, train=train)
 
     def guess(self, x: Array) -> Array:
-        """The codes ``[N, code_length]`` before any correction, see :class:`Predictor`."""
+        """The first estimate of the codes, ``[N, code_length]``, see :class:`Predictor`."""
         return self.predictor(x)
 
     def codes(self, x: Array) -> Array:
-        """The guess and every correction of it, ``[iterations + 1, N, code_length]`` float32.
+        """The first estimate and all corrections, ``[iterations + 1, N, code_length]`` float32.
 
-        Each is a constant to the next, as in the official training: a gradient reaches the
-        corrector, and of the guess the predictor.
+        No gradient flows from a correction into the previous code, as in the official training. So
+        the first row trains the predictor, the others the corrector.
         """
 
         def correct(ikc: IKC, code: Array, _: None) -> tuple[Array, Array]:
@@ -184,16 +183,16 @@ class IKC(RestorationNetwork):
 
 
 class Basis(nn.Module):
-    """The principal components that codes are coefficients by; a constant, no gradient reaches it.
+    """The principal components of kernels; no gradient reaches them.
 
-    A parameter all the same, so that it is saved with the networks that know its codes and goes
-    with them from one stage of training to the next: the last components differ in the last digits
-    from one machine to another.
+    They are a parameter all the same. Their last digits depend on the machine that computed them,
+    and weights fit only their own codes. As a parameter they are saved with the weights and passed
+    from one stage of training to the next.
 
     Attributes:
         size: Rows and columns of the kernels.
-        code_length: Numbers of a code.
-        width: Of the kernels, lowest and highest.
+        code_length: Length of a code.
+        width: Range of the kernels' standard deviations, (low, high), pixels of the large image.
     """
 
     size: int
@@ -202,7 +201,7 @@ class Basis(nn.Module):
 
     @nn.compact
     def __call__(self, kernels: Array) -> Array:
-        """Codes ``[N, code_length]`` float32 of ``[N, size, size]``."""
+        """Kernels ``[N, size, size]`` -> codes ``[N, code_length]``, float32."""
         matrix = self.param("kernel", self._fitted)
         return encode_kernels(kernels, jax.lax.stop_gradient(matrix))
 
@@ -213,7 +212,7 @@ class Basis(nn.Module):
 
 @functools.lru_cache(maxsize=8)
 def _principal(size: int, length: int, width: tuple[float, float]) -> np.ndarray:
-    """Of isotropic Gaussians, their widths evenly spread; computed at once, also while tracing."""
+    """Components of isotropic Gaussians with evenly spread widths; concrete even under tracing."""
     widths = np.repeat(np.linspace(*width, _FITTED, dtype=np.float32)[:, None], 2, axis=1)
     with jax.ensure_compile_time_eval():
         kernels = gaussian_kernels(widths, np.zeros(_FITTED, np.float32), size=size)
@@ -221,15 +220,15 @@ def _principal(size: int, length: int, width: tuple[float, float]) -> np.ndarray
 
 
 class Predictor(nn.Module):
-    """Guesses the code of the kernel from the low-resolution image alone.
+    """Estimates the code of the kernel from the low-resolution image alone.
 
-    Start as PyTorch's default.
+    Initialization: PyTorch's default.
 
     Attributes:
         channels: Channels of the image.
         features: Channels inside.
-        code_length: Numbers of a code.
-        dtype: Compute type. The mean stays in float32.
+        code_length: Length of a code.
+        dtype: Compute type. The mean is float32.
     """
 
     channels: int = 3
@@ -243,7 +242,7 @@ class Predictor(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
-        """Guesses the codes of the kernels.
+        """Estimates the codes of the kernels.
 
         Args:
             x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
@@ -265,15 +264,15 @@ class Predictor(nn.Module):
 
 
 class Corrector(nn.Module):
-    """Improves a code by the image that :class:`SFTMD` made of it.
+    """Corrects a code by means of the image that :class:`SFTMD` restored with it.
 
-    Start as PyTorch's default.
+    Initialization: PyTorch's default.
 
     Attributes:
         channels: Channels of the image.
         features: Channels inside.
-        code_length: Numbers of a code.
-        dtype: Compute type. Codes and the mean stay in float32.
+        code_length: Length of a code.
+        dtype: Compute type. Codes and the mean are float32.
     """
 
     channels: int = 3
@@ -289,12 +288,12 @@ class Corrector(nn.Module):
     def __call__(
         self, x: Array, code: Array, *, train: bool = False, axis_name: str | None = None
     ) -> Array:
-        """Adds its correction to codes.
+        """Adds a correction to codes.
 
         Args:
             x: Restored images at high resolution ``[N, H, W, channels]``, floating point in
                 [0, 1].
-            code: ``[N, code_length]``, those that they were restored with.
+            code: ``[N, code_length]``, the codes with which ``x`` was restored.
             train: Unused.
             axis_name: Unused.
 
@@ -323,17 +322,17 @@ class Corrector(nn.Module):
 
 
 class SFTMD(nn.Module):
-    """Super-resolution for a known kernel, whose code modulates the features.
+    """Super-resolution with a known kernel, whose code modulates the features.
 
-    Start as PyTorch's default. The official class holds its residual blocks twice and uses them
-    once; these are the ones in use.
+    Initialization: PyTorch's default. The official class creates its residual blocks twice and uses
+    one copy. The unused copy is omitted here.
 
     Attributes:
         channels: Channels of the image.
         scale: How many times larger the result is, 2, 3 or 4.
         features: Channels inside.
         blocks: Residual blocks.
-        code_length: Numbers of a code.
+        code_length: Length of a code.
         dtype: Compute type.
     """
 
@@ -353,13 +352,13 @@ class SFTMD(nn.Module):
     def __call__(
         self, x: Array, code: Array, *, train: bool = False, axis_name: str | None = None
     ) -> Array:
-        """Enlarges images whose kernels are known.
+        """Enlarges images with known kernels.
 
         Args:
             x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
-            code: ``[N, code_length]``, of their kernels.
-            train: Do not clip. The official code clips in training too, where a clipped pixel
-                has no gradient.
+            code: ``[N, code_length]``, codes of their kernels.
+            train: Do not clip. The official code clips in training too, which leaves clipped
+                pixels without gradient.
             axis_name: Unused.
 
         Returns:
@@ -386,7 +385,7 @@ class SFTMD(nn.Module):
 
 
 class SFTBlock(nn.Module):
-    """Two modulated convolutions, plus the input."""
+    """Two modulated convolutions, added to the input."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -400,9 +399,10 @@ class SFTBlock(nn.Module):
 
 
 class SFT(nn.Module):
-    """Spatial feature transform: features times a factor plus a shift, each from them and code.
+    """Spatial feature transform: ``x * factor + shift``.
 
-    ``code`` is a map, ``[N, H, W, code_length]`` as ``x`` is ``[N, H, W, C]``.
+    ``x`` is ``[N, H, W, C]`` and ``code`` a map ``[N, H, W, code_length]``. Two 3x3 convolutions
+    of both give the factor (after a sigmoid), two others the shift.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -421,7 +421,7 @@ class SFT(nn.Module):
 def _convolutions(
     x: Array, widths: tuple[int, ...], *, halved_at: tuple[int, ...], dtype: DTypeLike
 ) -> Array:
-    """5x5 convolutions, a leaky ReLU after each, some of stride 2; call from a compact method."""
+    """5x5 convolutions with leaky ReLU, of stride 2 at the indices ``halved_at``."""
     for i, width in enumerate(widths):
         layer = conv_down if i in halved_at else torch_conv
         x = lrelu(layer(x, width, 5, dtype=dtype, name=f"ConvNet_{2 * i}"))
@@ -429,7 +429,7 @@ def _convolutions(
 
 
 def _as_map(code: Array, like: Array) -> Array:
-    """``[N, L]`` at every pixel of ``like [N, H, W, C]``, in its type: ``[N, H, W, L]``."""
+    """``code [N, L]`` repeated to ``[N, H, W, L]``, with H, W and type of ``like [N, H, W, C]``."""
     shape = (*like.shape[:3], code.shape[-1])
     return jnp.broadcast_to(code.astype(like.dtype)[:, None, None], shape)
 

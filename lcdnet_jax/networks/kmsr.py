@@ -1,7 +1,7 @@
-"""KMSR: residual blocks that sharpen an image which was enlarged before.
+"""KMSR: residual blocks that sharpen an already enlarged image.
 
 Zhou and Süsstrunk, "Kernel Modeling Super-Resolution on Real Low-Resolution Images", ICCV 2019,
-as in the code of stochastic frequency masking (ECCV 2020, arXiv 2003.07119).
+as in the code of stochastic frequency masking (ECCV 2020, arXiv 2003.07119), "the SFM code" below.
 """
 
 import flax.linen as nn
@@ -17,11 +17,11 @@ _xavier = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
 class KMSR(RestorationNetwork):
-    """Residual blocks between two convolutions; the same size out, the image itself, no residual.
+    """Residual blocks between two convolutions. The output is the image itself, not a residual.
 
-    Images in [0, 1], already as large as the result shall be: enlarge them before, by bicubic
-    interpolation as for its training. Start as in the SFM code: Xavier uniform weights with gain
-    sqrt(2), PyTorch's default biases.
+    The input already has the size of the result: enlarge it first, by bicubic interpolation as in
+    training. Initialization as in the SFM code: Xavier uniform weights with gain sqrt(2), PyTorch's
+    default biases.
 
     Attributes:
         channels: Channels of the image.
@@ -60,7 +60,7 @@ class KMSR(RestorationNetwork):
 
 
 class Block(nn.Module):
-    """Two convolutions, the input added before the last ReLU."""
+    """Two convolutions; the input is added before the last ReLU."""
 
     dtype: DTypeLike = jnp.float32
 

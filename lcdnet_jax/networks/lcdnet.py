@@ -1,11 +1,10 @@
-"""LCDNet: deblurring and deraining by selection of scales and frequencies.
+"""LCDNet: deblurring and deraining with selection of scales and frequencies.
 
 Gao and Dang, "Enhancing Image Restoration through Learning Context-Rich and Detail-Accurate
 Features" (arXiv 2504.10558; journal version in Neural Networks, 2026). **A reconstruction**: no
-code was released, and the text available to us fixes the parts but not all of their order and
-sizes. docs/lcdnet.md says of each choice whether it is the paper's, that of the papers it builds
-on, or ours; where a choice has an alternative it is a field here. The authors' numbers are not to
-be expected.
+code was released, and the texts available to us name the parts but not all of their order and
+sizes. docs/lcdnet.md lists, for each choice, whether it comes from the paper, from related papers
+or from us. Choices with alternatives are fields. Do not expect the authors' numbers.
 
 Read :class:`LCDNet` first, then its blocks in the order of use.
 """
@@ -48,44 +47,44 @@ _SCALES = 4
 
 
 class LCDNet(RestorationNetwork):
-    """U-net of four scales and a middle that takes the image at each scale and restores each.
+    """U-Net with the image as input, and a restored image as output, at each of four scales.
 
-    Scales have ``width`` * (1, 2, 4, 8) channels and the middle 16 times ``width``. H and W may
-    be any size: inside, the image is mirrored up to a multiple of 16 and the finest result is
-    cropped back. Its output is the degraded image plus a residual.
+    Scales have ``width`` * (1, 2, 4, 8) channels, the middle stage 16 * ``width``. The image is
+    mirrored to sides that are multiples of 16, and the finest result is cropped. Output = degraded
+    image + residual.
 
     Attributes:
         channels: Channels of the image: 1, 3, or 6 for the two views of a dual-pixel camera (left
-            red, green, blue, then right), which give one image of 3.
+            RGB, then right RGB), which are restored to one RGB image.
         width: Channels at full resolution, a multiple of 16.
         enc_blocks: MSSF blocks at each scale of the encoder, fine to coarse.
-        mid_blocks: The same of the middle.
-        dec_blocks: The same of the decoder, fine to coarse.
+        mid_blocks: MSSF blocks of the middle stage.
+        dec_blocks: MSSF blocks at each scale of the decoder, fine to coarse.
         block: "mssf", or "naf" for NAFNet's plain block (ablation).
-        global_branch: The branch of a block that sees the whole image: "fourier_unit", a gate
-            between spectra; "literal_chain", the most literal reading of the text; "none".
+        global_branch: The branch of a block that sees the whole image: "fourier_unit", a gate on
+            spectra; "literal_chain", the most literal reading of the text; "none".
         use_msfm: End each stage with MSFM.
-        msfm_kernels: Sizes of the two low-pass filters of MSFM.
-        msfm_groups: Filters of one image in each half of the channels.
+        msfm_kernels: Sizes of the two low-pass filters of MSFM, odd, in pixels.
+        msfm_groups: Number of filters per image in each half of the channels.
         msfm_fusion: How MSFM joins low and high frequencies: "sk", by channel weights, or "cross",
             by attention along rows.
-        msfm_softmax: The two channel weights add up to 1 ("branch"), or all of them ("joint").
-        scam_type: How the encoder's features are gated on their way to the decoder: "sk", by
-            channel weights; "sff", in the way of MSFSNet; "cross", by attention along rows; "none".
+        msfm_softmax: Over the two weights of each channel ("branch"), or over all weights of both
+            branches ("joint").
+        scam_type: Gate of the skip connections: "sk", by channel weights; "sff", as in MSFSNet;
+            "cross", by attention along rows; "none".
         scam_softmax: As ``msfm_softmax``, for "sk".
-        sfe_type: How smaller images enter the encoder: "scm", four convolutions, or "naf".
-        input_downsample: How images are made smaller: "nearest" (every other pixel, from the
+        sfe_type: Features of the smaller images: "scm", four convolutions; "naf", NAFNet's block.
+        input_downsample: How the smaller images are made: "nearest" (every other pixel, from the
             first) or "bilinear" (means of 2x2).
-        residual_base: What residuals are added to: "input", "view_mean" (of six channels) or
-            "none". None: the input, for six channels the mean of the views.
-        norm_eps: Of layer normalisation.
-        layer_scale_init: Start of the factors of the branches of a block; None for no factors.
-        local_pool: Global means are taken over windows of so many pixels of the full resolution,
-            as at training size, in both directions; None for the whole image. For testing, 1.5
-            times the side of the training crops (Chu et al., "Improving Image Restoration by
-            Revisiting Global Information Aggregation", ECCV 2022).
-        remat: Compute blocks again in the backward pass instead of keeping what they compute.
-        dtype: Compute type. Fourier transforms, normalisation, softmax and means stay in float32.
+        residual_base: What residuals are added to: "input", "view_mean" (the mean of two views) or
+            "none". None: "view_mean" for six channels, else "input".
+        norm_eps: Epsilon of layer normalization.
+        layer_scale_init: Initial value of the factors of a block's branches; None for no factors.
+        local_pool: Side of the windows for global means, in pixels of the full resolution; None for
+            the whole image. For testing, 1.5 times the side of the training crops (Chu et al.,
+            "Improving Image Restoration by Revisiting Global Information Aggregation", ECCV 2022).
+        remat: Recompute blocks in the backward pass to save memory.
+        dtype: Compute type. Fourier transforms, normalization, softmax and means are float32.
     """
 
     channels: int = 3
@@ -146,11 +145,11 @@ class LCDNet(RestorationNetwork):
             x: Degraded images.
             train: Unused.
             axis_name: Unused.
-            all_scales: Give the coarser images, too.
+            all_scales: Also return the coarser images.
 
         Returns:
-            ``[N, H, W, 3]`` (or 1); with ``all_scales`` a tuple of that and of the images at 1/2,
-            1/4 and 1/8 of the size, H and W rounded up to multiples of 16.
+            ``[N, H, W, 3]`` (or 1). With ``all_scales`` a tuple of this and the images at 1/2, 1/4
+            and 1/8 of the size, whose H and W are first rounded up to multiples of 16.
         """
         del train, axis_name
         check_image(x, "LCDNet", self.channels)
@@ -174,7 +173,7 @@ class LCDNet(RestorationNetwork):
                 name=name,
             )(feature)
 
-        # Encoder: at each scale but the first, the smaller image joins.
+        # Encoder: from the second scale on, features of the smaller image are merged in.
         feature = _conv(widths[0], 3, self.dtype, "stem")(images[0].astype(self.dtype))
         skips = []
         for scale in range(_SCALES):
@@ -187,7 +186,7 @@ class LCDNet(RestorationNetwork):
             feature = Down(self.dtype, name=f"down{scale}")(feature)
         feature = stage(feature, self.mid_blocks, _SCALES, "mid")
 
-        # Decoder: coarse to fine, beside what the encoder saw, gated.
+        # Decoder: coarse to fine, concatenated with gated encoder features.
         if self.scam_type == "sff":
             skips = SFF(shared, name="sff")(skips, feature)
         outputs = []
@@ -222,7 +221,7 @@ class LCDNet(RestorationNetwork):
         return images
 
     def _base(self, image: Array) -> Array:
-        """What a residual is added to, in float32."""
+        """The image to which the residual is added, float32."""
         image = image.astype(at_least_float32(image.dtype))
         base = self.residual_base or ("view_mean" if self.takes_two_views else "input")
         if base == "none":
@@ -235,7 +234,7 @@ class LCDNet(RestorationNetwork):
 
 @dataclasses.dataclass(frozen=True)
 class _Shared:
-    """What all blocks have in common; see the fields of :class:`LCDNet`."""
+    """Fields that all blocks share, see :class:`LCDNet`."""
 
     dtype: DTypeLike
     norm_eps: float
@@ -245,10 +244,10 @@ class _Shared:
 
 
 class HSFSBlock(nn.Module):
-    """A stage: ``blocks`` MSSF blocks, then MSFM added to what they give.
+    """A stage: y = ``blocks`` MSSF blocks of x, then y + MSFM(y).
 
-    Equal blocks are one loop over stacked parameters (``nn.scan``), compiled once. The parameters
-    of a single block have that leading axis, too.
+    Equal blocks are one loop over stacked parameters (``nn.scan``), so a block is compiled once.
+    The parameters of a single block have the leading axis, too.
     """
 
     blocks: int
@@ -271,7 +270,7 @@ class HSFSBlock(nn.Module):
         if self.remat:
             once = nn.remat(once)
         if self.blocks == 1:
-            # As a loop, forward and backward would take four times as long on CPU.
+            # A loop of one block takes four times as long on CPU, forward and backward.
             starts = self.is_initializing()
             x = nn.map_variables(once, "params", _first, _stacked, init=starts)(block, x)
         else:
@@ -300,9 +299,9 @@ def _stacked(params: Any) -> Any:
 
 
 class MSSFBlock(nn.Module):
-    """Multi-scale spatial and frequency block: a local and a global branch, then two kernel sizes.
+    """Multi-scale spatial and frequency block: local and global branch, then two kernel sizes.
 
-    With factors of 0 it gives back its input.
+    All factors 0 make it the identity.
     """
 
     window: int | None
@@ -322,7 +321,7 @@ class MSSFBlock(nn.Module):
             branch = LiteralChain(self.shared, name="global")(normed)
             total += _scaled(branch, self, "beta_global")
 
-        # Kernels of 3 and 5 pixels whose results are gated and mixed, twice.
+        # Depthwise 3x3 and 5x5, gated and mixed, twice.
         y = _conv(2 * channels, 1, dtype, "expand", bias=False)(
             _layer_norm(self.shared, "norm2")(total)
         )
@@ -345,10 +344,10 @@ class MSSFBlock(nn.Module):
 
 
 class FourierUnit(nn.Module):
-    """The global branch: a gate between spectra, so that every pixel depends on all.
+    """The global branch: a gate on spectra, so that every pixel depends on the whole image.
 
-    A product over frequencies is what makes the mixing depend on the image; a convolution by 1x1
-    alone would be linear. FDTANet's unit is its model.
+    The product of spectra makes the mixing depend on the image. A 1x1 convolution alone would be
+    linear. Modeled on the Fourier unit of FDTANet.
     """
 
     window: int | None
@@ -368,7 +367,7 @@ class FourierUnit(nn.Module):
 
 
 class _PlanesConv(nn.Module):
-    """1x1 convolution of what has its channels first, with the parameters of ``Conv``."""
+    """1x1 convolution of ``[N, C, H, W]``, with the parameters of ``Conv``."""
 
     features: int
     dtype: DTypeLike
@@ -383,9 +382,9 @@ class _PlanesConv(nn.Module):
 
 
 class LiteralChain(nn.Module):
-    """The global branch as the text reads most literally: the local branch's steps on a spectrum.
+    """The global branch in the most literal reading: the local branch's steps on the spectrum.
 
-    1x1, depthwise 3x3 over the plane of frequencies, gate, channel attention, 1x1.
+    1x1 convolution, depthwise 3x3 over the frequency plane, gate, channel attention, 1x1.
     """
 
     shared: _Shared
@@ -416,11 +415,11 @@ class NAFBlock(nn.Module):
 
 
 class MSFM(nn.Module):
-    """Multi-scale selective frequency module: low and high frequencies, weighed by channel.
+    """Multi-scale selective frequency module: low and high frequencies, weighted per channel.
 
-    Half of the channels is split by a small filter, half by a large one. The filters are predicted
-    from the image's mean, one for each group of channels; their taps are positive and add up to 1.
-    Filters and both bands are kept in the collection "intermediates" where that is mutable.
+    A small filter splits half of the channels into two bands, a large one the other half. Filters
+    are predicted from the image's mean, one per group of channels. Their taps are positive and sum
+    to 1. Filters and bands are stored in the collection "intermediates" if it is mutable.
     """
 
     kernels: tuple[int, ...]
@@ -457,7 +456,7 @@ class MSFM(nn.Module):
         return _conv(channels, 1, dtype, f"out_{name}")(y)
 
     def _filters(self, y: Array, size: int, name: str) -> Array:
-        """``[N, groups, size**2]`` float32; the mean is that of the whole image at any size."""
+        """``[N, groups, size**2]`` float32, from means over the whole image, never over windows."""
         taps = size**2
         init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         dense = _dense(
@@ -469,11 +468,14 @@ class MSFM(nn.Module):
 
 
 def low_pass(y: Array, filters: Array) -> Array:
-    """Filters each group of consecutive channels, the image mirrored at its borders.
+    """Filters each group of consecutive channels with its own kernel; borders are mirrored.
 
     Args:
         y: ``[N, H, W, C]``.
-        filters: ``[N, groups, taps]``, square kernels row by row.
+        filters: ``[N, groups, taps]``, square kernels in row-major order.
+
+    Returns:
+        ``[N, H, W, C]``.
     """
     images, channels = y.shape[0], y.shape[-1]
     groups, taps = filters.shape[1:]
@@ -485,9 +487,10 @@ def low_pass(y: Array, filters: Array) -> Array:
 
 
 class SCAM(nn.Module):
-    """Gate of a skip connection: encoder and decoder features weighed by channel and added.
+    """Gate of a skip connection: encoder and decoder features, weighted per channel and added.
 
-    The weights are kept in the collection "intermediates" where that is mutable.
+    Its equations are ours: no available text has the paper's (docs/lcdnet.md). The weights are
+    stored in the collection "intermediates" if it is mutable.
     """
 
     softmax: str
@@ -505,11 +508,11 @@ class SCAM(nn.Module):
 
 
 class SFF(nn.Module):
-    """All skip connections in the way of MSFSNet (the alternative ``scam_type`` "sff").
+    """All skip connections as in MSFSNet (``scam_type`` "sff").
 
-    Every scale of the encoder is mixed from all, gated beside a context that comes from the middle
-    and is handed down from scale to scale, and mixed from all once more. Each gate's softmax is
-    over the channels of one branch, so it passes little.
+    Each scale's features are mixed from all scales, gated together with a context, and mixed from
+    all scales again. The context comes from the middle stage and passes from coarse to fine. The
+    softmax runs over the channels of one branch, so weights are about 1 / channels.
     """
 
     shared: _Shared
@@ -535,7 +538,7 @@ class SFF(nn.Module):
         return self._mix(gated, "after")
 
     def _mix(self, features: list[Array], name: str) -> list[Array]:
-        """Each scale from all of them, resampled to it."""
+        """Resamples all scales to each scale and merges them by a 1x1 convolution."""
         mixed = []
         for to, feature in enumerate(features):
             channels, resampled = feature.shape[-1], []
@@ -556,10 +559,10 @@ class SFF(nn.Module):
 
 
 class RowAttention(nn.Module):
-    """Two feature maps attend to each other along rows, both ways.
+    """Cross-attention of two feature maps ``[N, H, W, C]`` along rows, in both directions.
 
-    The cross-attention of stereo views (Chu, Chen and Yu, "NAFSSR", CVPRW 2022); with factors of
-    0, as at the start, both pass unchanged.
+    As between stereo views in NAFSSR (Chu, Chen and Yu, CVPRW 2022). Factors of 0 leave both maps
+    unchanged.
     """
 
     shared: _Shared
@@ -584,7 +587,7 @@ class RowAttention(nn.Module):
 
 
 class SFE(nn.Module):
-    """Shallow features of a smaller image."""
+    """Shallow features ``[N, h, w, features]`` of a smaller image ``[N, h, w, C]``."""
 
     features: int
     kind: str
@@ -600,7 +603,7 @@ class SFE(nn.Module):
         y = nn.gelu(_conv(c // 2, 1, dtype, "conv2")(y), approximate=False)
         y = nn.gelu(_conv(c // 2, 3, dtype, "conv3")(y), approximate=False)
         y = _conv(c, 1, dtype, "conv4")(y)
-        # Normalised over pixels, each channel of each image by itself.
+        # Instance normalization: over the pixels of each channel and image.
         norm = nn.GroupNorm(
             num_groups=None, group_size=1, epsilon=1e-5, dtype=at_least_float32(dtype), name="norm"
         )
@@ -608,7 +611,7 @@ class SFE(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """Depthwise convolution to ``multiplier`` times the channels."""
+    """Depthwise convolution: ``[N, H, W, C]`` -> ``[N, H, W, multiplier * C]``."""
 
     size: int
     multiplier: int = 1
@@ -628,7 +631,7 @@ class Depthwise(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size, twice the channels: a 2x2 convolution of stride 2."""
+    """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, 2 C]``."""
 
     dtype: DTypeLike
 
@@ -644,7 +647,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size, half the channels: a 1x1 convolution, whose channels become pixels."""
+    """1x1 convolution, then pixel shuffle: ``[N, H, W, C]`` -> ``[N, 2 H, 2 W, C/2]``."""
 
     dtype: DTypeLike
 
@@ -667,7 +670,7 @@ def _conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bool =
 def _dense(
     features: int, dtype: DTypeLike, name: str, *, bias: bool = True, init: Any = None
 ) -> nn.Dense:
-    """A 1x1 convolution of means."""
+    """Dense layer on channels, for means."""
     init = init or nn.initializers.lecun_normal()
     return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
 
@@ -679,21 +682,21 @@ def _gate(x: Array, axis: int = -1) -> Array:
 
 
 def _gated(x: Array, dtype: DTypeLike, name: str) -> Array:
-    """1x1 to twice the channels, depthwise 3x3, gate: the head of NAFNet's block."""
+    """1x1 convolution to 2 C, depthwise 3x3, gate: the head of NAFNet's block."""
     channels = 2 * x.shape[-1]
     y = _conv(channels, 1, dtype, f"{name}_expand")(x)
     return _gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
 
 
 def _attend(x: Array, window: int | None, dtype: DTypeLike, name: str) -> Array:
-    """Simplified channel attention: times a 1x1 convolution of the mean."""
+    """Simplified channel attention (SCA): x * dense(mean of x)."""
     return x * _dense(x.shape[-1], dtype, name)(_mean(x, window))
 
 
 def _mean(x: Array, window: int | None) -> Array:
-    """Mean over the image ``[N, 1, 1, C]``, or around each pixel ``[N, H, W, C]``.
+    """Mean over the image, ``[N, 1, 1, C]``, or over a window around each pixel, ``[N, H, W, C]``.
 
-    A window inside the image is moved inwards at its borders.
+    Windows are shifted inward at the borders.
     """
     exact = x.astype(at_least_float32(x.dtype))
     height, width = x.shape[1:3]
@@ -715,7 +718,7 @@ def _mean(x: Array, window: int | None) -> Array:
 def _pair_of_weights(
     z: Array, channels: int, softmax: str, dtype: DTypeLike, bias: bool, name: str
 ) -> tuple[Array, Array]:
-    """Two weights for each channel, in ``dtype``; call from a compact method."""
+    """Two weights for each channel, in ``dtype``, softmax as in ``LCDNet.msfm_softmax``."""
     one, other = (_dense(channels, dtype, f"{name}_{i}", bias=bias)(z) for i in (0, 1))
     if softmax == "branch":
         weights = _softmax(jnp.stack([one, other]), 0)
@@ -729,7 +732,7 @@ def _softmax(x: Array, axis: int) -> Array:
 
 
 def _layer_norm(shared: _Shared, name: str, axis: int = -1) -> Any:
-    """Over the channels of each pixel, in float32."""
+    """Layer normalization over the channels of each pixel, in float32."""
     exact = at_least_float32(shared.dtype)
     layer = nn.LayerNorm(
         epsilon=shared.norm_eps, dtype=exact, reduction_axes=axis, feature_axes=axis, name=name
@@ -738,7 +741,7 @@ def _layer_norm(shared: _Shared, name: str, axis: int = -1) -> Any:
 
 
 def _scaled(branch: Array, block: Any, name: str) -> Array:
-    """A branch times its factors, where there are any."""
+    """A branch times its learned factor per channel, if ``layer_scale_init`` is set."""
     init = block.shared.layer_scale_init
     if init is None:
         return branch
@@ -747,7 +750,7 @@ def _scaled(branch: Array, block: Any, name: str) -> Array:
 
 
 def _check(network: LCDNet) -> None:
-    """Raises ValueError for fields that make no network."""
+    """Raises ValueError for invalid fields."""
     check_fields(network, channels=1, width=16, mid_blocks=1, msfm_groups=1)
     if network.channels not in (1, 3, ops.TWO_VIEW_CHANNELS):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""MemNet: blocks that remember the outputs of all earlier ones.
+"""MemNet: memory blocks, each of which sees the outputs of all earlier blocks.
 
 Tai, Yang, Liu and Xu, "MemNet: A Persistent Memory Network for Image Restoration", ICCV 2017
 (arXiv 1708.02209), in the small form that the code of stochastic frequency masking (ECCV 2020,
-arXiv 2003.07119) trains: 20 channels, and units that do not share weights.
+arXiv 2003.07119) trains ("the SFM code" below): 20 channels, and units with weights of their own.
 """
 
 from typing import Any
@@ -17,18 +17,18 @@ from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, c
 
 
 class MemNet(RestorationNetwork):
-    """Memory blocks between two convolutions, plus the input. Images in [0, 1].
+    """Memory blocks between two convolutions, added to the input.
 
-    Every convolution follows normalisation and ReLU and has no bias; the first normalisation
-    acts on the pixels themselves. Start as in the SFM code: Kaiming normal convolutions,
-    BatchNorm scales N(0, 0.059) clipped to +-0.025.
+    Each layer is BatchNorm, ReLU, convolution without bias. The first BatchNorm acts on the pixels
+    themselves. Initialization as in the SFM code: Kaiming normal convolutions, BatchNorm scales
+    N(0, 0.059) clipped to +-0.025.
 
     Attributes:
         channels: Channels of the image.
         features: Channels inside.
         blocks: Memory blocks.
         units: Residual units of a memory block.
-        dtype: Compute type. Normalisation stays in float32.
+        dtype: Compute type. Normalization is float32.
     """
 
     channels: int = 1
@@ -65,7 +65,10 @@ class MemNet(RestorationNetwork):
 
 
 class MemoryBlock(nn.Module):
-    """Residual units in a chain; a 1x1 gate chooses from their outputs and all earlier blocks'."""
+    """A chain of residual units, and a 1x1 gate over their outputs and all earlier blocks'.
+
+    The gate sees ``[unit 1, ..., unit n, first features, gate 1, gate 2, ...]`` along channels.
+    """
 
     units: int
     dtype: DTypeLike = jnp.float32
@@ -83,7 +86,7 @@ class MemoryBlock(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions, plus the input."""
+    """Two layers, added to the input."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -97,7 +100,7 @@ class ResidualUnit(nn.Module):
 
 
 class BNReLUConv(nn.Module):
-    """Normalisation, ReLU, convolution."""
+    """BatchNorm, ReLU, convolution without bias."""
 
     features: int
     size: int = 3

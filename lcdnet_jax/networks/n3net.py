@@ -1,8 +1,8 @@
-"""N3Net: convolutional networks with neural nearest neighbours between them.
+"""N3Net: convolutional networks with non-local blocks of neural nearest neighbors between them.
 
 Plötz and Roth, "Neural Nearest Neighbors Networks", NeurIPS 2018 (arXiv 1810.12575), with the
-sizes of its code for denoising, which that of stochastic frequency masking (ECCV 2020,
-arXiv 2003.07119) keeps. Read :class:`N3Net` first, then :class:`N3Block`.
+sizes of the authors' denoising code. The code of stochastic frequency masking (ECCV 2020,
+arXiv 2003.07119) keeps these sizes. Read :class:`N3Net` first, then :class:`N3Block`.
 """
 
 from typing import Any
@@ -29,25 +29,25 @@ _fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class N3Net(RestorationNetwork):
-    """Three local networks with two non-local blocks between them. Images in [0, 1].
+    """Three local networks with two non-local blocks between them.
 
-    A non-local block needs ``window`` patches in each direction. An image too small for that
-    (76 pixels with the default sizes) is mirrored up inside and the result is cropped back; the
-    official code fails there. Start as the official code's: see the blocks.
+    A non-local block needs ``window`` patches in each direction. A smaller image (a side under 76
+    pixels with the default sizes) is mirrored up to that size, and the result is cropped. The
+    official code fails there. Initialization as in the official code, see the blocks.
 
-    The official class creates three normalisations, 384 parameters, that it never uses; they
-    are left out here.
+    The official class creates three BatchNorms, 384 parameters, that it never uses. They are
+    omitted here.
 
     Attributes:
         channels: Channels of the image.
         width: Channels between the local networks, and of the embedding.
-        features: Channels inside the local networks and the embedding.
+        features: Channels inside the local networks and inside the embedding network.
         depth: Convolutions of a local network.
-        neighbours: Neighbours that a non-local block adds for each patch.
+        neighbours: Neighbors that a non-local block adds for each patch.
         patch: Side of a patch in pixels.
-        stride: Distance of patches in pixels, at most ``patch``.
-        window: Each patch is compared with those of ``window`` x ``window`` around it.
-        dtype: Compute type of convolutions. All else stays in float32.
+        stride: Distance between patches in pixels, at most ``patch``.
+        window: Each patch is compared with the ``window`` x ``window`` patches around it.
+        dtype: Compute type of convolutions. Everything else is float32.
     """
 
     channels: int = 1
@@ -62,7 +62,7 @@ class N3Net(RestorationNetwork):
 
     # The contract, see RestorationNetwork.
     scale = 1
-    # stride: the field, the distance of patches.
+    # stride is a field, the distance between patches.
     input_range = (0.0, 1.0)
     tile_overlap = 64
     two_views = False
@@ -89,7 +89,7 @@ class N3Net(RestorationNetwork):
         """Restores ``x [N, H, W, channels]``."""
         check_image(x, "N3Net", self.channels)
         _, height, width, _ = x.shape
-        # The last patch may have all but one of its further pixels in the zeros around.
+        # The last patch needs only one pixel inside the image beyond the previous patch.
         least = self.patch + (self.window - 2) * self.stride + 1
         below, right = max(0, least - height), max(0, least - width)
         y = jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
@@ -114,9 +114,10 @@ class N3Net(RestorationNetwork):
 
 
 class LocalNet(nn.Module):
-    """DnCNN whose output has the input's first channels added to its own first ones.
+    """A DnCNN that adds the input's first channels to the output's first channels.
 
-    Start: convolutions N(0, 2 / (9 * output channels)).
+    ``[N, H, W, C]`` -> ``[N, H, W, out]``. Initialization: convolutions
+    N(0, 2 / (9 * output channels)).
     """
 
     out: int
@@ -138,14 +139,14 @@ class LocalNet(nn.Module):
 
 
 class N3Block(nn.Module):
-    """``[N, H, W, C]`` -> ``[N, H, W, (1 + neighbours) * C]``: the input, then its neighbours.
+    """``[N, H, W, C]`` -> ``[N, H, W, (1 + neighbours) * C]``: the input, then its neighbors.
 
-    A neighbour of a patch is a weighted mean of the patches around it, and what one neighbour
-    has taken of a patch, the next does not get (equations 8 to 11). Distances are those of
-    patches of an embedding; a second network predicts the temperature. Overlapping neighbours
-    are averaged, and the input is taken off each.
+    A neighbor of a patch is a weighted mean of the patches around it. The weight that one neighbor
+    gives to a patch reduces the weight in the next neighbor (equations 8 to 11). Distances are
+    between patches of an embedding. A second network predicts the temperature. Overlapping
+    neighbors are averaged, and the input is subtracted from each.
 
-    Start: convolutions as PyTorch's default, the distances' normalisation at identity.
+    Initialization: convolutions as PyTorch's default, the BatchNorm of distances at identity.
     """
 
     features: int
@@ -165,7 +166,7 @@ class N3Block(nn.Module):
         rows, columns = grid.shape
         distances = jax.vmap(lambda e: window_distances(e, self.window))
         distance = distances(grid.patches(embedding).reshape(n, rows, columns, -1))
-        # A patch is no neighbour of its own, nor does its distance of 0 enter the statistics.
+        # A patch is not its own neighbor, and its distance of 0 stays out of the statistics.
         other = jnp.asarray(~_self_positions(rows, columns, self.window))[None]
         logits = batch_norm(
             -distance[..., None],
@@ -176,7 +177,7 @@ class N3Block(nn.Module):
             mask=other[..., None],
             name="distance_bn",
         )[..., 0]
-        # The constant is the official code's option temp_bias.
+        # 0.1 is exp(temp_bias), an option of the official code.
         temperature = 0.1 * jnp.exp(grid.patches(log_temperature).mean(axis=(3, 4, 5)))
         logits = jnp.where(other, logits / temperature[..., None, None], -jnp.inf)
         weights = neighbour_weights(logits.reshape(n, rows, columns, -1), self.neighbours)
@@ -189,7 +190,7 @@ class N3Block(nn.Module):
         return jnp.concatenate([x, grid.image(found) - jnp.tile(x, self.neighbours)], axis=-1)
 
     def _cnn(self, x: Array, out: int, name: str, train: bool, axis_name: str | None) -> Array:
-        """Three convolutions, the first two normalised; result in ``x``'s type."""
+        """Three convolutions, BatchNorm after the first two: ``[N, H, W, out]`` of ``x``'s type."""
         options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": torch_default}
         y = x
         for i in (0, 3):
@@ -199,10 +200,10 @@ class N3Block(nn.Module):
 
 
 class PatchGrid:
-    """Overlapping patches of images of one size, which zeros around make fit.
+    """Overlapping patches of images of one size, zero-padded so that patches cover them exactly.
 
     Attributes:
-        shape: Number of patches vertically and horizontally.
+        shape: Number of patches, (rows, columns).
     """
 
     def __init__(self, size: tuple[int, int], patch: int, stride: int) -> None:
@@ -223,9 +224,12 @@ class PatchGrid:
         return jnp.moveaxis(x[:, rows][:, :, :, columns], 2, 3)
 
     def image(self, patches: Array) -> Array:
-        """Averages overlapping patches: the inverse of :meth:`patches`."""
+        """``[N, rows, columns, patch, patch, C]`` -> ``[N, H, W, C]``, overlaps averaged.
+
+        The inverse of :meth:`patches`.
+        """
         shape = (patches.shape[0], *self._size, patches.shape[-1])
-        # Adding patches up is the transpose of cutting them out.
+        # Summing overlapping patches is the transpose of extracting them.
         (total,) = jax.linear_transpose(self.patches, jax.ShapeDtypeStruct(shape, patches.dtype))(
             patches
         )
@@ -240,19 +244,19 @@ class PatchGrid:
 
 
 def window_distances(items: Array, window: int) -> Array:
-    """Squared distances of each item to those of the window around it.
+    """Squared distances between each item and the items of the window around it.
 
     Args:
         items: ``[rows, columns, E]``, at least ``window`` rows and columns.
-        window: Side of the window, which is moved inwards at the borders.
+        window: Side of the window in items. It is shifted inward at the borders.
 
     Returns:
         ``[rows, columns, window, window]``.
     """
     place = jnp.asarray(_window_columns(items.shape[1], window), items.dtype)
 
-    # One row of items at a time, as matrix products, computed again in the backward pass: the
-    # windows of all items at once would be window**2 times the image.
+    # One row of items at a time, as matrix products, recomputed in the backward pass. The windows
+    # of all items at once would take window**2 times the memory of the image.
     @jax.checkpoint
     def of_row(row: tuple[Array, Array]) -> Array:
         query, top = row
@@ -270,7 +274,7 @@ def window_sums(items: Array, weights: Array, window: int) -> Array:
     Args:
         items: ``[rows, columns, F]``, at least ``window`` rows and columns.
         weights: ``[rows, columns, window, window, K]``.
-        window: Side of the window, which is moved inwards at the borders.
+        window: Side of the window in items. It is shifted inward at the borders.
 
     Returns:
         ``[rows, columns, K, F]``.
@@ -288,11 +292,11 @@ def window_sums(items: Array, weights: Array, window: int) -> Array:
 
 
 def neighbour_weights(logits: Array, neighbours: int) -> Array:
-    """Continuous nearest neighbours: ``[..., O]`` -> ``[..., O, neighbours]``, each summing to 1.
+    """Continuous nearest neighbors: logits ``[..., O]`` -> weights ``[..., O, neighbours]``.
 
-    With ever lower temperature these become the nearest candidates in order, but only because
-    a weight of 1 - 1e-8 is 1 in float32; in exact numbers equation 9 leaves of a candidate so
-    taken as much as the next one has.
+    The weights of each neighbor sum to 1. As the temperature goes to 0 they select the nearest
+    candidates in order. That relies on float32, where a weight of 1 - 1e-8 is 1. In exact
+    arithmetic equation 9 leaves such a candidate as much weight as the next candidate has.
     """
     weights = []
     for _ in range(neighbours):
@@ -303,10 +307,10 @@ def neighbour_weights(logits: Array, neighbours: int) -> Array:
 
 
 def _log1mexp(x: Array) -> Array:
-    """log(1 - exp(x)) for x <= 0, exact at both ends; its gradient is bounded towards x = 0."""
+    """log(1 - exp(x)) for x <= 0, accurate at both ends; the gradient stays bounded near x = 0."""
     small = x < np.log(0.5)
     far = jnp.log1p(-jnp.exp(jnp.where(small, x, -1.0)))
-    # Rounding may have put x above 0.
+    # Rounding may have made x positive.
     rest = jnp.maximum(-jnp.expm1(jnp.where(small, -1.0, x)), 0.0)
     bounded = jnp.log(rest + 1e-7)
     near = bounded + jax.lax.stop_gradient(jnp.log(rest) - bounded)
@@ -314,18 +318,18 @@ def _log1mexp(x: Array) -> Array:
 
 
 def _starts(count: int, window: int) -> np.ndarray:
-    """First item of the window around each of ``count`` items in a line."""
+    """Index of the first item of the window around each of ``count`` items in a line."""
     return np.clip(np.arange(count) - window // 2, 0, count - window)
 
 
 def _window_columns(count: int, window: int) -> np.ndarray:
-    """``[count, window, count]``: one where place b of item q's window is item c."""
+    """``[count, window, count]``: True at (q, b, c) where place b of item q's window is item c."""
     inside = _starts(count, window)[:, None] + np.arange(window)
     return inside[:, :, None] == np.arange(count)
 
 
 def _self_positions(rows: int, columns: int, window: int) -> np.ndarray:
-    """``[rows, columns, window, window]``: true where an item's window holds the item itself."""
+    """``[rows, columns, window, window]``: True where an item's window holds the item itself."""
     vertically, horizontally = (
         np.arange(count)[:, None] == _starts(count, window)[:, None] + np.arange(window)
         for count in (rows, columns)
@@ -336,7 +340,7 @@ def _self_positions(rows: int, columns: int, window: int) -> np.ndarray:
 def _slow_batch_norm(
     x: Array, train: bool, axis_name: str | None, dtype: DTypeLike, name: str
 ) -> Array:
-    """Statistics move by 0.001 a step; scales start as |N(0, 2 / (9 * channels))|, >= 0.025."""
+    """BatchNorm with momentum 0.999 and initial scales max(|N(0, 2 / (9 * channels))|, 0.025)."""
     return batch_norm(
         x,
         train=train,

@@ -2,7 +2,7 @@
 
 Zhang, Li, Li, Wang, Zhong and Fu, "Image Super-Resolution Using Very Deep Residual Channel
 Attention Networks", ECCV 2018 (arXiv 1807.02758), as in the code of stochastic frequency masking
-(ECCV 2020, arXiv 2003.07119): images in [0, 1], and no mean of a data set that is taken off.
+(ECCV 2020, arXiv 2003.07119), which subtracts no data set mean.
 """
 
 from collections.abc import Mapping
@@ -27,20 +27,20 @@ from lcdnet_jax.networks._blocks import (
 
 
 class RCAN(RestorationNetwork):
-    """Groups of residual blocks at low resolution, then pixel shuffles.
+    """Residual groups at low resolution, then pixel shuffles.
 
-    The output is the enlarged image itself, not a residual. Start as PyTorch's default.
+    The output is the enlarged image itself, not a residual. Initialization: PyTorch's default.
 
-    The channel attention averages over the whole image, so a tile is restored a little
-    differently from the same pixels of a larger image.
+    The channel attention averages over the whole image. A tile therefore differs slightly from the
+    same pixels of a larger image.
 
     Attributes:
         channels: Channels of the image.
         scale: How many times larger the result is, 2, 3 or 4.
         groups: Residual groups.
-        blocks: Residual blocks of a group.
+        blocks: Residual blocks per group.
         features: Channels inside, a multiple of 16.
-        dtype: Compute type. Means and the attention weights stay in float32.
+        dtype: Compute type. Means and attention weights are float32.
     """
 
     channels: int = 1
@@ -58,7 +58,7 @@ class RCAN(RestorationNetwork):
     global_means = True  # channel attention
     has_scales = False
 
-    # "base" is the published network; "small" is ours, for CPUs and quick trials.
+    # "base" is the published network. "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {"groups": 10, "blocks": 20, "features": 64},
         "small": {"groups": 2, "blocks": 4, "features": 32},
@@ -85,7 +85,7 @@ class RCAN(RestorationNetwork):
 
 
 class Group(nn.Module):
-    """Residual blocks and a convolution, plus the input."""
+    """Residual blocks and a convolution, added to the input."""
 
     blocks: int
     dtype: DTypeLike = jnp.float32
@@ -97,7 +97,7 @@ class Group(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions and channel attention, plus the input."""
+    """Two convolutions and channel attention, added to the input."""
 
     dtype: DTypeLike = jnp.float32
 

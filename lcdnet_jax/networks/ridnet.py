@@ -2,7 +2,7 @@
 
 Anwar and Barnes, "Real Image Denoising with Feature Attention", ICCV 2019
 (arXiv 1904.07396), as in the code of stochastic frequency masking (ECCV 2020,
-arXiv 2003.07119).
+arXiv 2003.07119), "the SFM code" below.
 """
 
 import functools
@@ -29,21 +29,21 @@ _RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 class RIDNet(RestorationNetwork):
-    """Enhancement attention modules between two convolutions, plus the input.
+    """Enhancement attention modules between two convolutions, added to the input.
 
-    Images in [0, 1]; the mean of DIV2K's colours is taken off inside and put back by 1x1
-    convolutions, which the SFM code trains like the others. Start as there: Kaiming normal
-    weights, PyTorch's default biases.
+    A 1x1 convolution subtracts a mean color and another adds it back. The SFM code trains both, as
+    all other layers. Initialization as in that code: Kaiming normal weights, PyTorch's default
+    biases. All convolutions have a bias.
 
-    The channel attention averages over the whole image, so a tile is restored a little
-    differently from the same pixels of a larger image.
+    The channel attention averages over the whole image. A tile therefore differs slightly from the
+    same pixels of a larger image.
 
     Attributes:
-        channels: Channels of the image, 1 or 3. The SFM code's class raises for 3; here the
-            mean has one value for each channel then, as was meant.
+        channels: Channels of the image, 1 or 3. The SFM code's class fails for 3. Here the mean
+            then has one value per channel.
         features: Channels inside, a multiple of 16.
-        blocks: Enhancement attention modules.
-        dtype: Compute type. Means and the attention weights stay in float32.
+        blocks: Number of enhancement attention modules.
+        dtype: Compute type. Means and attention weights are float32.
     """
 
     channels: int = 1
@@ -98,7 +98,7 @@ class Block(nn.Module):
 
 
 class MergeRun(nn.Module):
-    """Two branches of dilated convolutions, merged and added to the input."""
+    """Two branches of dilated 3x3 convolutions (1, 2 and 3, 4), merged and added to the input."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -118,7 +118,7 @@ class MergeRun(nn.Module):
 
 
 class Residual(nn.Module):
-    """Convolutions of the given sizes with ReLU between, the input added before the last ReLU."""
+    """Convolutions of the given sizes with ReLU; the input is added before the last ReLU."""
 
     sizes: tuple[int, ...]
     dtype: DTypeLike = jnp.float32
@@ -134,7 +134,7 @@ class Residual(nn.Module):
 
 
 def _shift(x: Array, amounts: tuple[float, ...], *, dtype: DTypeLike, name: str) -> Array:
-    """1x1 convolution that starts as ``x + amounts``; exact, because it carries the image."""
+    """1x1 convolution, initially ``x + amounts``; at full precision, as it carries the image."""
     layer = Conv(
         x.shape[-1],
         1,

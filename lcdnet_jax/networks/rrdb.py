@@ -2,8 +2,8 @@
 
 Wang, Yu, Wu, Gu, Liu, Dong, Qiao and Loy, "ESRGAN: Enhanced Super-Resolution Generative
 Adversarial Networks", ECCV workshops 2018 (arXiv 1809.00219), as in the code of stochastic
-frequency masking (ECCV 2020, arXiv 2003.07119): it enlarges by pixel shuffles as RCAN does, and
-keeps ESRGAN's own layers for that without ever calling them. They are left out here.
+frequency masking (ECCV 2020, arXiv 2003.07119). That code enlarges by pixel shuffles, as RCAN does.
+It also creates ESRGAN's own upsampling layers but never calls them. Those are omitted here.
 """
 
 import flax.linen as nn
@@ -28,14 +28,13 @@ _RESIDUAL_SCALE = 0.2
 class RRDB(RestorationNetwork):
     """The generator of ESRGAN: a trunk of blocks at low resolution, then pixel shuffles.
 
-    Images in [0, 1]. The output is the enlarged image itself, not a residual. Start as PyTorch's
-    default.
+    The output is the enlarged image itself, not a residual. Initialization: PyTorch's default.
 
     Attributes:
         channels: Channels of the image.
         scale: How many times larger the result is, 2, 3 or 4.
         blocks: Blocks of the trunk.
-        features: Channels between them.
+        features: Channels between blocks.
         growth: Channels that each convolution of a dense block adds.
         dtype: Compute type.
     """
@@ -73,7 +72,7 @@ class RRDB(RestorationNetwork):
 
 
 class Block(nn.Module):
-    """Residual in residual: three dense blocks, a fifth of what they give plus the input."""
+    """Residual in residual: input + 0.2 * three dense blocks."""
 
     growth: int
     dtype: DTypeLike = jnp.float32
@@ -87,7 +86,7 @@ class Block(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Five convolutions, each of all that came before; a fifth of the last, plus the input."""
+    """Five densely connected convolutions; input + 0.2 * the last one."""
 
     growth: int
     dtype: DTypeLike = jnp.float32

@@ -1,12 +1,12 @@
 """SADNet: spatial-adaptive denoising by deformable convolution.
 
 Chang, Li, Feng and Xu, "Spatial-Adaptive Network for Single Image Denoising", ECCV 2020
-(arXiv 2001.10291). Read :class:`SADNet` first, then its blocks in the order of use. Names of
-parameters are those of the official PyTorch code, so its weights load by name.
+(arXiv 2001.10291). Read :class:`SADNet` first, then its blocks in the order of use. Parameters
+have the names of the official PyTorch code, so its weights load by name.
 
-Two details follow the official code where the paper says otherwise: the last convolution is
-3x3 (section 3.3 says 1x1), and what travels between scales is the feature map from which
-offsets and modulations are predicted, doubled, rather than offsets themselves (equation 5).
+Two details follow the official code instead of the paper. The last convolution is 3x3 (section 3.3
+says 1x1). From scale to scale passes the doubled feature map from which offsets and modulations are
+predicted, not the offsets themselves (equation 5).
 """
 
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ _xavier = nn.initializers.xavier_uniform()
 
 
 class Sampling(NamedTuple):
-    """Where the deformable block of one scale samples, and how much each sample counts.
+    """Sampling positions and weights of the deformable block of one scale.
 
     Attributes:
-        positions: ``[N, h, w, G, 9, 2]``, (row, column) in pixels of that scale.
-        modulation: ``[N, h, w, G, 9]``, in (0, 1).
+        positions: ``[N, h, w, G, 9, 2]``, (row, column) in pixels of that scale; G groups, 9 taps.
+        modulation: ``[N, h, w, G, 9]``, weights in (0, 1).
     """
 
     positions: Array
@@ -43,25 +43,26 @@ class Sampling(NamedTuple):
 class SADNet(RestorationNetwork):
     """Encoder-decoder denoiser whose decoder samples adaptively (paper figure 2).
 
-    Four scales of ``width`` * (1, 2, 4, 8) channels. H and W may be any size: inside, the image
-    is mirrored up to a multiple of 8 and the result is cropped back. Output = input + residual.
+    Four scales of ``width`` * (1, 2, 4, 8) channels. The image is mirrored to sides that are
+    multiples of 8, and the result is cropped. Output = input + residual.
 
     Attributes:
         channels: Channels of the image, 1 or 3 in the paper.
         width: Channels at full resolution.
         offset_width: Channels of the feature maps from which offsets are predicted.
-        groups: Offset groups; each moves ``width * scale / groups`` channels together.
-        dilations: Rates of the four branches of the context block. The paper's
+        groups: Offset groups. At scale s = 1, 2, 4, 8 each shares its offsets among
+            ``width * s / groups`` channels.
+        dilations: Dilation rates of the four branches of the context block. The paper's
             "SADNet (1248)" has (1, 2, 4, 8).
-        use_rsab: Decode with deformable blocks; otherwise with residual blocks (table 1).
-        use_offset_transfer: Pass offset features from coarse to fine scales (table 1). Without
-            ``use_rsab`` there are no offsets and this has no effect.
-        use_context: Put the context block at the coarsest scale (table 1).
-        low_memory: Sample tap by tap in the deformable blocks, and again for the gradient: less
-            memory, more time (docs/performance.md has both).
-        zero_init_offsets: Start with zero offsets. The official code means to but does not: its
-            later Xavier initialisation overwrites the zeros, hence False.
-        dtype: Compute type. Sampling positions stay in float32.
+        use_rsab: Decode with deformable blocks, else with residual blocks (table 1).
+        use_offset_transfer: Pass offset features from coarse to fine scales (table 1). No effect
+            without ``use_rsab``.
+        use_context: Use the context block at the coarsest scale (table 1).
+        low_memory: Sample one tap at a time in the deformable blocks, and again for the gradient.
+            Takes less memory and more time, see docs/performance.md.
+        zero_init_offsets: Initialize offsets to zero. The official code does so and then
+            overwrites them by Xavier initialization, hence False.
+        dtype: Compute type. Sampling positions are float32.
     """
 
     channels: int = 3
@@ -85,8 +86,8 @@ class SADNet(RestorationNetwork):
     global_means = False
     has_scales = False
 
-    # "base" is the published network; "small" is ours, for CPUs and quick trials, with as few
-    # offset groups as still are groups: docs/architecture.md has the measurement.
+    # "base" is the published network. "small" is ours, for CPUs and quick trials: few offset groups
+    # make it fast, see the measurement in docs/architecture.md.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {"width": 32, "offset_width": 32, "groups": 8},
         "small": {"width": 8, "offset_width": 16, "groups": 2},
@@ -135,7 +136,7 @@ class SADNet(RestorationNetwork):
         if self.use_context:
             feature = Context(self.dilations, dtype=self.dtype, name="context")(feature)
 
-        # Decoder: coarse to fine, each scale sampling where its offset features say.
+        # Decoder: coarse to fine. The offset features of each scale decide where it samples.
         offset_feature = None
         for scale in (4, 3, 2, 1):
             channels = widths[scale - 1]
@@ -166,18 +167,16 @@ class SADNet(RestorationNetwork):
     def sampling(self, variables: Mapping[str, Any], x: Array) -> dict[int, Sampling]:
         """The learned sampling of every output pixel, group and tap (paper figure 4).
 
-        A position is that of the pixel, plus its tap of the regular 3x3 grid, plus the learned
-        offset; it may lie outside the image. Those of scale s are at ``(p + 0.5) * s - 0.5`` in
-        the image.
+        Position = pixel + tap of the regular 3x3 grid + learned offset. It may lie outside the
+        image. Position p of scale s is ``(p + 0.5) * s - 0.5`` in the image.
 
         Args:
             variables: As for ``apply``.
             x: ``[N, H, W, channels]``, floating point in [0, 1].
 
         Returns:
-            By the size of a pixel of the scale, 1 (finest), 2, 4 and 8: arrays with
-            ``h = ceil(H / size)`` and ``w = ceil(W / size)``, float32 (float64 for a float64
-            network).
+            Scale (1 for the finest, then 2, 4 and 8) -> arrays with ``h = ceil(H / scale)`` and
+            ``w = ceil(W / scale)``, float32 (float64 for a float64 network).
 
         Raises:
             ValueError: For a network with ``use_rsab=False``.
@@ -202,7 +201,7 @@ class SADNet(RestorationNetwork):
 
 
 class ResBlock(nn.Module):
-    """Residual block of two 3x3 convolutions, after a 1x1 one where the width changes."""
+    """Residual block of two 3x3 convolutions, preceded by a 1x1 one if the width changes."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -216,7 +215,7 @@ class ResBlock(nn.Module):
 
 
 class Context(nn.Module):
-    """Parallel dilated convolutions on a quarter of the channels, fused and added (3.3)."""
+    """Parallel dilated convolutions on a quarter of the channels, fused and added (section 3.3)."""
 
     dilations: tuple[int, ...]
     dtype: DTypeLike = jnp.float32
@@ -234,9 +233,9 @@ class Context(nn.Module):
 
 
 class OffsetBlock(nn.Module):
-    """Features that tell where to sample, from this scale and the next coarser one (3.2).
+    """Offset features of one scale, from its features and the coarser scale's (section 3.2).
 
-    The coarser map is enlarged twice and doubled: a displacement covers twice the pixels here.
+    The coarser map is upsampled by 2 and multiplied by 2: one pixel there is two pixels here.
     """
 
     features: int
@@ -252,7 +251,7 @@ class OffsetBlock(nn.Module):
 
 
 class RSAB(nn.Module):
-    """Residual spatial-adaptive block: deformable then ordinary convolution, added (3.1)."""
+    """Residual spatial-adaptive block: x + convolution(deformable convolution) (section 3.1)."""
 
     groups: int
     zero_init_offsets: bool
@@ -269,9 +268,10 @@ class RSAB(nn.Module):
 
 
 class DeformConv(nn.Module):
-    """3x3 modulated deformable convolution that predicts its offsets from ``offset_feature``.
+    """3x3 modulated deformable convolution with offsets predicted from ``offset_feature``.
 
-    Channels of ``conv_offset_mask``: first G x 9 x (dy, dx), then G x 9 modulation logits.
+    Output channels of ``conv_offset_mask``: G x 9 x (dy, dx) in pixels of this scale, then G x 9
+    modulation logits.
     """
 
     groups: int
@@ -293,14 +293,14 @@ class DeformConv(nn.Module):
         offset, logit = jnp.split(predicted, [2 * _TAPS * self.groups], axis=-1)
         offset = offset.reshape(n, height, width, self.groups, _TAPS, 2)
         modulation = jax.nn.sigmoid(logit).reshape(n, height, width, self.groups, _TAPS)
-        self.sow("intermediates", "sampling", (offset, modulation))  # kept only if asked for
+        self.sow("intermediates", "sampling", (offset, modulation))  # stored only if mutable
         kernel = self.param("kernel", _fan_in_uniform, (3, 3, channels, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         return ops.deform_conv2d(x, offset, modulation, kernel, bias, low_memory=self.low_memory)
 
 
 class Down(nn.Module):
-    """2x2 convolution of stride 2."""
+    """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, features]``."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -313,7 +313,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Transposed 2x2 convolution of stride 2."""
+    """Transposed 2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, 2 H, 2 W, features]``."""
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -334,7 +334,7 @@ def _conv(
     name: str,
     kernel_init: Callable[..., Any] = _xavier,
 ) -> Conv:
-    """Zero-padded convolution with bias, Xavier start as in the official code."""
+    """Zero-padded convolution with bias, Xavier initialization as in the official code."""
     return Conv(features, size, dilation, kernel_init=kernel_init, dtype=dtype, name=name)
 
 
@@ -343,7 +343,7 @@ def _row(bias: Array, dtype: DTypeLike) -> Array:
 
 
 def _fan_in_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """U(-s, s) with s = 1/sqrt(taps * input channels), the official deformable kernel's start."""
+    """U(-s, s), s = 1/sqrt(taps * input channels), as in the official deformable kernel."""
     kh, kw, channels, _ = shape
     limit = (kh * kw * channels) ** -0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)

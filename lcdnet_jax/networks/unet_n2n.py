@@ -2,7 +2,8 @@
 
 Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala and Aila, "Noise2Noise: Learning Image
 Restoration without Clean Data", ICML 2018 (arXiv 1803.04189), as in the code of stochastic
-frequency masking (ECCV 2020, arXiv 2003.07119), which trains it on pairs of noisy images.
+frequency masking (ECCV 2020, arXiv 2003.07119), which trains it on pairs of noisy images
+("the SFM code" below).
 """
 
 import flax.linen as nn
@@ -17,17 +18,17 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 
 class UnetN2N(RestorationNetwork):
-    """Encoder-decoder of five scales whose output is the image itself, not a residual.
+    """Encoder-decoder of five scales. The output is the image itself, not a residual.
 
-    H and W may be any size: inside, the image is mirrored up to a multiple of 32 and the result is
-    cropped back. No convolution has a bias. Start as PyTorch's default, U(-s, s) with
+    The image is mirrored to sides that are multiples of 32, and the result is cropped. No
+    convolution has a bias. Initialization: PyTorch's default, U(-s, s) with
     s = 1 / sqrt(9 * input channels).
 
     Attributes:
         channels: Channels of the image.
-        input_range: What black and white are to the weights, low and high. Images come and go in
-            [0, 1] whatever it is. The SFM code's weights for BSD have (0, 1), those for microscopy
-            (-0.5, 0.5).
+        input_range: Values of black and white that the weights expect, (low, high). Images are
+            in [0, 1] for every ``input_range``. The SFM code's weights for BSD have (0, 1), those
+            for microscopy (-0.5, 0.5).
         dtype: Compute type.
     """
 
@@ -91,5 +92,5 @@ class UnetN2N(RestorationNetwork):
 
 
 def _enlarge(x: Array) -> Array:
-    """Repeats every pixel twice in both directions."""
+    """``[N, H, W, C]`` -> ``[N, 2 H, 2 W, C]``: repeats every pixel twice in both directions."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
