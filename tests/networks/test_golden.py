@@ -1,6 +1,7 @@
 """Networks against the numbers of the authors' PyTorch modules in tests/golden."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 
 from lcdnet_jax import convert, networks
 from tests import golden_files
+from tests.legacy_pth import read_pth
+from tests.networks.by_hand import quick_jit
 
 SADNET = {"width": 8, "offset_width": 8, "groups": 8}
 # File, our network, its fields.
@@ -26,11 +29,6 @@ CASES = {
 # The authors' RRDB makes these layers and never calls them.
 DEAD = {"rrdb": ("upconv", "HRconv", "conv_last")}
 EACH = pytest.mark.parametrize("file", CASES)
-
-
-def quick_jit(function):
-    """Compiled without LLVM's optimisation: these programs run once."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def outputs(file, dtype, **fields):
@@ -79,38 +77,151 @@ def test_state_dicts_come_back(file):
         np.testing.assert_array_equal(again[key], official[key], strict=True)
 
 
-def test_unet_with_the_range_of_microscopy():
-    """The file's input is an image minus 0.5, which the network can do by itself."""
-    kwargs = {"input_range": (-0.5, 0.5)}
-    module = networks.create("unet_n2n", **kwargs)
-    variables = convert.from_torch("unet_n2n", golden_files.state_dict("unet_n2n"), **kwargs)
-    x = jnp.asarray(golden_files.image("unet_n2n", "input") + 0.5)
-    found = np.asarray(quick_jit(module.apply)(variables, x)) - 0.5
-    golden_files.assert_close(found, golden_files.image("unet_n2n", "output"), 1e-5)
+class TestOfficialNumbers:
+    CASES = (
+        ("dncnn", "dncnn_official_regular", "dncnn_gray_regular"),
+        ("dncnn", "dncnn_official_sfm", "dncnn_gray_sfm_r0.85_s0.15"),
+        ("memnet", "memnet_official_regular", "memnet_gray_regular"),
+        ("memnet", "memnet_official_sfm", "memnet_gray_sfm_r0.85_s0.15"),
+        ("ridnet", "ridnet_gray", None),
+        ("unet_n2n", "unet_n2n", None),
+    )
+
+    @staticmethod
+    @functools.cache
+    def apply(name):
+        return quick_jit(networks.create(name).apply)
+
+    @pytest.fixture
+    def case(self, golden, shared_data):
+        """Loader of a golden file: weights, input, output (NHWC)."""
+
+        def load(file, weights):
+            data = golden(file)
+            prefix = "state_dict/"
+            state = {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
+            if weights is not None:
+                state = read_pth(shared_data(f"weights/sfm/{weights}.pth"))
+            return state, *(data[k].transpose(0, 2, 3, 1) for k in ("input", "output"))
+
+        return load
+
+    @pytest.mark.parametrize(("name", "file", "weights"), CASES)
+    def test_float32(self, case, name, file, weights):
+        state, x, expected = case(file, weights)
+        variables = convert.from_torch(name, state)
+        actual = self.apply(name)(variables, jnp.asarray(x))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+    def test_float64(self, case):
+        state, x, expected = case(*self.CASES[0][1:])
+        variables = convert.from_torch("dncnn", state)
+        with jax.enable_x64(True):
+            module = networks.create("dncnn", dtype=jnp.float64)
+            variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+            actual = quick_jit(module.apply)(variables, jnp.asarray(x, jnp.float64))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+    def test_keys_of_published_files(self, case):
+        state, *_ = case(*self.CASES[0][1:])
+        assert all(key.startswith("module.") for key in state)
+        variables = convert.from_torch("dncnn", state)
+        stats = variables["batch_stats"]["dncnn"]["bn_15"]
+        np.testing.assert_array_equal(stats["mean"], state["module.dncnn.dncnn.45.running_mean"])
+        np.testing.assert_array_equal(stats["var"], state["module.dncnn.dncnn.45.running_var"])
+        kernel = variables["params"]["dncnn"]["conv_16"]["kernel"]
+        np.testing.assert_array_equal(
+            kernel, state["module.dncnn.dncnn.47.weight"].transpose(2, 3, 1, 0)
+        )
+
+    def test_every_problem_is_listed(self, case):
+        state, *_ = case(*self.CASES[2][1:])
+        state["module.feature_extractor.bn.running_var"] = np.ones(3, np.float32)
+        state["module.extra.weight"] = np.ones(3, np.float32)
+        del state["module.dense_memory.5.gate_unit.conv.weight"]
+        del state["module.dense_memory.0.recursive_unit.3.relu_conv2.bn.running_mean"]
+        with pytest.raises(ValueError, match="not the weights of memnet") as error:
+            convert.from_torch("memnet", state)
+        for part in (
+            "feature_extractor.bn.running_var gives (3,), the network needs (1,)",
+            "unknown: extra.weight",
+            "dense_memory.5.gate_unit.conv.weight",
+            "dense_memory.0.recursive_unit.3.relu_conv2.bn.running_mean",
+        ):
+            assert part in str(error.value)
 
 
-def test_buifd_by_names_of_earlier_versions():
-    """Files of these are still read: Flax paths with PyTorch's names of leaves."""
-    official = golden_files.state_dict("buifd")
-    wanted = convert.from_torch("buifd", official)
-    former = {
-        "dncnn.conv_0.weight": "dncnn.dncnn.0.weight",
-        "dncnn.conv_16.weight": "dncnn.dncnn.47.weight",
-        "noisecnn.conv_0.weight": "noisecnn.noisecnn.0.weight",
-        "noisecnn.conv_6.weight": "noisecnn.noisecnn.17.weight",
-    }
-    for part, count in (("dncnn", 16), ("noisecnn", 6)):
-        for i in range(1, count):
-            former[f"{part}.conv_{i}.weight"] = f"{part}.{part}.{3 * i - 1}.weight"
-            for leaf in ("weight", "bias", "running_mean", "running_var"):
-                former[f"{part}.bn_{i}.{leaf}"] = f"{part}.{part}.{3 * i}.{leaf}"
-    for i in range(3):
-        former[f"fusion_{i}.weight"] = f"FinalFusionLayers.fusion_layers.{i}.weight"
-    found = convert.from_torch("buifd", {old: official[new] for old, new in former.items()})
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
-    assert len(former) == len(official)
+class TestOfficialModules:
+    CASES = (
+        ("rcan", "rcan_x2_small", {"scale": 2, "groups": 2, "blocks": 2, "features": 32}),
+        ("rrdb", "rrdb_x4_small", {"scale": 4, "blocks": 2, "features": 16, "growth": 8}),
+    )
+    EACH = pytest.mark.parametrize(("name", "file", "kwargs"), CASES)
+    DEAD = r"(upconv[1-4]|HRconv|conv_last)\.(weight|bias)"
 
+    @pytest.fixture
+    def case(self, golden):
+        """Loader of a golden file: weights, input, output (NHWC)."""
 
-def test_buifd_errors_name_official_keys():
-    with pytest.raises(ValueError, match=r"missing: .*dncnn\.dncnn\.0\.weight"):
-        convert.from_torch("buifd", {})
+        def load(file):
+            data = golden(file)
+            prefix = "state_dict/"
+            state = {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
+            return state, *(data[k].transpose(0, 2, 3, 1) for k in ("input", "output"))
+
+        return load
+
+    @EACH
+    def test_float32(self, case, name, file, kwargs):
+        state, x, expected = case(file)
+        module = networks.create(name, **kwargs)
+        actual = quick_jit(module.apply)(convert.from_torch(name, state, **kwargs), jnp.asarray(x))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+    @EACH
+    def test_float64(self, case, name, file, kwargs):
+        state, x, expected = case(file)
+        variables = convert.from_torch(name, state, **kwargs)
+        with jax.enable_x64(True):
+            module = networks.create(name, dtype=jnp.float64, **kwargs)
+            variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+            actual = quick_jit(module.apply)(variables, jnp.asarray(x, jnp.float64))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+    @EACH
+    def test_dead_layers_are_reported_and_the_others_come_back(self, case, name, file, kwargs):
+        state, *_ = case(file)
+        variables, dropped = convert.converted(name, state, kwargs)
+        dead = sorted(key for key in state if re.fullmatch(self.DEAD, key))
+        assert dropped == dead
+        assert len(dead) == (12 if name == "rrdb" else 0)
+        again = convert.to_torch(name, variables, **kwargs)
+        assert sorted(again) == sorted(set(state) - set(dead))
+        for key, array in again.items():
+            np.testing.assert_array_equal(array, state[key])
+        assert convert.converted(name, again, kwargs)[1] == []  # dead layers may be absent
+
+    @EACH
+    def test_every_problem_is_listed(self, case, name, file, kwargs):
+        state, *_ = case(file)
+        state["module.extra.weight"] = np.ones(3, np.float32)
+        state["tail.1.bias"] = np.ones(2, np.float32)
+        lost = {
+            "rcan": "body.1.body.1.body.3.conv_du.2.bias",
+            "rrdb": "RRDB_trunk.1.RDB2.conv4.bias",
+        }
+        del state[lost[name]]
+        with pytest.raises(ValueError, match=f"not the weights of {name}") as error:
+            convert.from_torch(name, state, **kwargs)
+        for part in (
+            f"missing: {lost[name]}\n",
+            "unknown: extra.weight\n",
+            "tail.1.bias gives (2,), the network needs (1,)",
+        ):
+            assert part in str(error.value)
+
+    @EACH
+    def test_another_scale_is_refused(self, case, name, file, kwargs):
+        state, *_ = case(file)
+        with pytest.raises(ValueError, match=r"tail\.0\.0\.weight gives \(\d+, \d+, 3, 3\), the"):
+            convert.from_torch(name, state, **kwargs | {"scale": 3})

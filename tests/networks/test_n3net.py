@@ -1,0 +1,216 @@
+"""N3Net against slow references."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcdnet_jax import convert, networks
+from lcdnet_jax.networks import n3net
+from tests.networks.by_hand import (
+    assert_fills,
+    conv,
+    image,
+    norm_by_hand,
+    params_of,
+    quick_jit,
+    variables_of,
+)
+
+
+def test_n3net_keys_are_the_official_ones():
+    def shapes(state):
+        with pytest.raises(ValueError, match="not the weights of n3net") as error:
+            convert.from_torch("n3net", state)
+        return str(error.value)
+
+    unused = {f"blocks.{i}.bn1.weight": np.ones(64, np.float32) for i in range(3)}
+    message = shapes({**unused, "nls.0.n3aggregation.aggregation.nnn.bn.weight": np.ones(2)})
+    assert "unknown" not in message
+    assert "nnn.bn.weight gives (2,), the network needs (1,)" in message
+    for key in (
+        "blocks.0.conv1.bias",
+        "blocks.2.layer1.10.running_mean",
+        "nls.1.embedcnn.6.bias",
+        "nls.1.tempcnn.4.weight",
+        "nls.1.n3aggregation.aggregation.nnn.bn.running_var",
+    ):
+        assert key in message
+
+
+def test_initialization():
+    state = {"train": False, "axis_name": None}
+    local = n3net.LocalNet(8, 64, 3)
+    names = ("conv1", "conv2", "layer1_1")
+    first, last, norm = params_of(local, *names, channels=64, **state)
+    assert np.std(first["kernel"]) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.03)
+    assert np.std(last["kernel"]) == pytest.approx((2 / (9 * 8)) ** 0.5, rel=0.03)
+    assert_fills(first["bias"], (9 * 64) ** -0.5)
+    assert norm["scale"].min() == np.float32(0.025)
+    assert norm["scale"].max() > 0.1
+    block = n3net.N3Block(64, 2, 4, 2, 3)
+    names = ("embedcnn_0", "distance_bn")
+    conv, norm = params_of(block, *names, channels=8, **state)
+    assert_fills(conv["kernel"], (9 * 8) ** -0.5)
+    assert norm["scale"].item() == 1
+
+
+def cut(x, i, j, patch, stride):
+    return x[i * stride : i * stride + patch, j * stride : j * stride + patch]
+
+
+def candidates_by_hand(embedding, *, patch, stride, window):
+    """For each patch of a map ``[H, W, C]``: its place, those of others, minus the distances."""
+    rows, columns = ((side - patch) // stride + 1 for side in embedding.shape[:2])
+    for i in range(rows):
+        for j in range(columns):
+            first_row = min(max(i - window // 2, 0), rows - window)
+            first_column = min(max(j - window // 2, 0), columns - window)
+            others = [
+                (a, b)
+                for a in range(first_row, first_row + window)
+                for b in range(first_column, first_column + window)
+                if (a, b) != (i, j)
+            ]
+            assert len(others) == window**2 - 1
+            query = cut(embedding, i, j, patch, stride)
+            differences = [query - cut(embedding, a, b, patch, stride) for a, b in others]
+            yield i, j, others, -np.square(differences).sum((1, 2, 3))
+
+
+def neighbours_by_hand(x, embedding, log_temperature, normalise, *, k, patch, stride, window):
+    """One non-local block on one image ``[H, W, C]``, patch by patch."""
+    height, width, channels = x.shape
+    pads = [(-(side - patch)) % stride for side in (height, width)]
+    top, left = (pad // 2 for pad in pads)
+    around = ((top, pads[0] - top), (left, pads[1] - left), (0, 0))
+    x, embedding, log_temperature = (np.pad(a, around) for a in (x, embedding, log_temperature))
+    total = np.zeros((*x.shape[:2], k, channels))
+    count = np.zeros(x.shape[:2])
+    sharpest = []
+    sizes = {"patch": patch, "stride": stride, "window": window}
+    for i, j, others, negative_distances in candidates_by_hand(embedding, **sizes):
+        mean = cut(log_temperature, i, j, patch, stride).mean()
+        logits = normalise(negative_distances) / np.exp(mean + np.log(0.1))
+        for r in range(k):
+            weights = np.exp(logits - logits.max())
+            weights /= weights.sum()
+            # Beyond this the result depends on the precision: what is left of a patch that
+            # was taken whole is 0 in float32, and as much as the next patch has in float64.
+            assert weights.max() < 1 - 1e-4
+            sharpest.append(weights.max())
+            logits = logits + np.log(1 - weights)
+            for weight, (a, b) in zip(weights, others, strict=True):
+                cut(total, i, j, patch, stride)[:, :, r] += weight * cut(x, a, b, patch, stride)
+        cut(count, i, j, patch, stride)[:] += 1
+    assert max(sharpest) > 2 / window**2
+    found = total / count[:, :, None, None] - x[:, :, None]
+    whole = np.concatenate([x, found.reshape(*x.shape[:2], -1)], axis=-1)
+    return whole[top : top + height, left : left + width]
+
+
+def n3net_by_hand(x, variables, *, neighbours, patch, stride, window):
+    """N3Net of depth 3."""
+    params, stats = variables["params"], variables["batch_stats"]
+    y = np.asarray(x, np.float64)
+    for i in range(3):
+        p, s = params[f"blocks_{i}"], stats[f"blocks_{i}"]
+        z = np.maximum(conv(y, p["conv1"]), 0)
+        z = norm_by_hand(conv(z, p["layer1_0"]), p["layer1_1"], s["layer1_1"])
+        z = conv(np.maximum(z, 0), p["conv2"])
+        shared = min(y.shape[-1], z.shape[-1])
+        z[..., :shared] += y[..., :shared]
+        y = z
+        if i == 2:
+            return y
+        p, s = params[f"nls_{i}"], stats[f"nls_{i}"]
+        maps = []
+        for cnn in ("embedcnn", "tempcnn"):
+            z = y
+            for j in (0, 3):
+                norm = f"{cnn}_{j + 1}"
+                z = norm_by_hand(conv(z, p[f"{cnn}_{j}"]), p[norm], s[norm])
+                z = np.maximum(z, 0)
+            maps.append(conv(z, p[f"{cnn}_6"]))
+        normalise = functools.partial(norm_by_hand, layer=p["distance_bn"], stats=s["distance_bn"])
+        sizes = {"k": neighbours, "patch": patch, "stride": stride, "window": window}
+        images = zip(y, *maps, strict=True)
+        y = np.stack([neighbours_by_hand(*maps, normalise, **sizes) for maps in images])
+
+
+@pytest.mark.parametrize(
+    ("channels", "sizes"),
+    [
+        (1, {"neighbours": 3, "patch": 4, "stride": 2, "window": 3}),
+        (3, {"neighbours": 2, "patch": 5, "stride": 3, "window": 2}),
+    ],
+)
+def test_n3net_by_hand(channels, sizes):
+    kwargs = {"width": 2, "features": 3, "depth": 3}
+    module = networks.create("n3net", channels=channels, **kwargs, **sizes)
+    x = image(2, 13, 12, channels)  # neither side fits whole patches
+    variables = variables_of(module, channels)
+    expected = n3net_by_hand(x, variables, **sizes)
+    actual = quick_jit(module.apply)(variables, x)
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_n3net_distances_enter_the_statistics_without_the_patch_itself():
+    sizes = {"patch": 4, "stride": 2, "window": 3}
+    block = n3net.N3Block(3, 2, **sizes)
+    x = image(2, 10, 12, 2)
+    state = {"train": True, "axis_name": None}
+    variables = variables_of(block, 2, **state)
+
+    def embedding(z, variables):
+        """By the statistics of the batch, as in training."""
+        p = variables["params"]
+        for j in (0, 3):
+            z = conv(z, p[f"embedcnn_{j}"])
+            batch = {"mean": z.mean((0, 1, 2)), "var": z.var((0, 1, 2))}
+            z = np.maximum(norm_by_hand(z, p[f"embedcnn_{j + 1}"], batch), 0)
+        return conv(z, p["embedcnn_6"])
+
+    maps = embedding(np.asarray(x, np.float64), variables)
+    distances = [d for e in maps for *_, d in candidates_by_hand(e, **sizes)]
+    apply = quick_jit(lambda v: block.apply(v, x, **state, mutable=["batch_stats"]))
+    stats = apply(variables)[1]["batch_stats"]["distance_bn"]
+    old = variables["batch_stats"]["distance_bn"]
+    mean, var = np.mean(distances), np.var(distances)
+    np.testing.assert_allclose(stats["mean"], 0.9 * old["mean"] + 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 * old["var"] + 0.1 * var, rtol=1e-4)
+
+
+def test_n3net_statistics_move_slowly():
+    block = n3net.LocalNet(1, 4, 3)
+    x = image(2, 6, 6, 1)
+    state = {"train": True, "axis_name": None}
+    variables = variables_of(block, **state)
+    apply = quick_jit(lambda v: block.apply(v, x, **state, mutable=["batch_stats"]))
+    _, updates = apply(variables)
+    y = np.maximum(conv(np.asarray(x, np.float64), variables["params"]["conv1"]), 0)
+    mean = conv(y, variables["params"]["layer1_0"]).mean((0, 1, 2))
+    new, old = (v["batch_stats"]["layer1_1"]["mean"] for v in (updates, variables))
+    np.testing.assert_allclose(new, 0.999 * old + 0.001 * mean, atol=1e-6)
+
+
+def test_cold_neighbours_are_the_nearest_ones_in_order():
+    logits = jnp.asarray([[-3.0, -1.0, -2.0, -9.0, -4.0]]) * 200
+    weights = n3net.neighbour_weights(logits, 3)[0]
+    np.testing.assert_allclose(weights, np.eye(5)[:, [1, 2, 0]], atol=1e-6)
+
+    def loss(logits):
+        return (n3net.neighbour_weights(logits, 3) * jnp.arange(3.0)[None, None]).sum()
+
+    # The first takes all of its candidate, where the logarithm's slope is infinite.
+    assert np.isfinite(quick_jit(jax.grad(loss))(logits)).all()
+
+
+def test_log1mexp():
+    x = np.float32([-100, -20, -0.7, -0.69, -1e-3, -1e-6])
+    expected = np.log1p(-np.exp(x.astype(np.float64)))
+    np.testing.assert_allclose(n3net._log1mexp(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-30)
+    ends = jnp.asarray([-np.inf, 0.0, 5e-7])  # the last from rounding in a softmax
+    np.testing.assert_array_equal(n3net._log1mexp(ends), [0, -np.inf, -np.inf])
