@@ -1,9 +1,10 @@
-"""Data from the host: folders, TFDS data sets and embedded photographs, as NumPy arrays.
+"""Input pipeline: training batches and evaluation images from folders, TFDS and photographs.
 
-The only package that imports TensorFlow, and that only for training batches and TFDS. Training
-batches are a pure function of (seed, step), drawn by tf.data, see ``train.py``, or on the device
-from images that ``device.py`` decodes; evaluation images are read one by one, see
-``evaluation.py``.
+Training batches are a pure function of (seed, step). tf.data draws them on the host
+(``train_host.py``), or the device draws them from decoded images in its memory
+(``train_device.py``). Evaluation images are read one by one (``eval_images.py``). TensorFlow is
+imported only for training batches on the host and for TFDS. ``lcdnet_jax/data_sets.py`` lists the
+data sets.
 
     datasets = input_pipeline.create_datasets(config)
     for batch in datasets["train"].batches(start_step=1000): ...
@@ -50,22 +51,23 @@ def __getattr__(name: str) -> Any:
 def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDataset | EvalDataset:
     """Opens and checks the images of one split.
 
-    Reads the header of every image; of training images also the pixels, as many as fit into
-    ``config.data.cache_gb`` (all, or an error, with ``config.data.where`` "device").
+    Reads the header of every image. Also decodes training images, as many as fit into
+    ``config.data.cache_gb``. With ``config.data.where`` "device" all of them must fit.
 
     Args:
-      config: the fields of configs/default.py. All are checked, before any image is looked at;
-        used are seed, data, degradation, sfm, objective and batch_size.
-      split: "train" or "eval".
+        config: The fields of configs/default.py. All are validated before any image is read. Only
+            seed, data, degradation, sfm, objective, network and batch_size are used.
+        split: "train" or "eval".
 
     Returns:
-      A ``TrainDataset`` (endless batches), a ``DeviceDataset`` (what batches are drawn from, with
-      ``config.data.where`` "device") or an ``EvalDataset`` (full images).
+        For "train" a ``TrainDataset`` (endless batches) or, with ``config.data.where`` "device", a
+        ``DeviceDataset`` (images from which the step draws batches). For "eval" an ``EvalDataset``
+        (full images).
 
     Raises:
-      ConfigError: (a ValueError) see ``lcdnet_jax.config.validate``.
-      ValueError: a config field that does not suit the images; the message names it and the fix.
-      ImageError: (a ValueError) a folder or file that cannot be used; the message names it.
+        ConfigError: (a ValueError) See ``lcdnet_jax.config.validate``.
+        ValueError: A config field does not fit the images. The message names it and the fix.
+        ImageError: (a ValueError) A folder or file cannot be used. The message names it.
     """
     if split not in ("train", "eval"):
         raise ValueError(f'split is {split!r}; use "train" or "eval"')
@@ -99,7 +101,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
         return EvalDataset(source, channels=channels)
     source = source.rescale(config.data.scales)
     if config.data.where == "device":
-        from input_pipeline.train_device import DeviceDataset  # imports the library's training
+        from input_pipeline.train_device import DeviceDataset
 
         return DeviceDataset(source, config)
     try:

@@ -1,4 +1,4 @@
-"""TFDS data sets of pairs, made from folders as published.
+"""Command that prepares TFDS data sets of pairs from folders as published.
 
     python -m input_pipeline.builders polyu --manual_dir /data/PolyU
     python -m input_pipeline.builders renoir/tiles --manual_dir /data/RENOIR --data_dir /data/tfds
@@ -13,12 +13,12 @@ reads them with
     --config.data.train.source=tfds --config.data.train.path=renoir/tiles
     --config.data.train.feature=noisy:clean --config.degradation.kind=none
 
-where the feature is "degraded:clean" for ``gopro`` and so on, and "left:right:clean" (with
-``--config.data.channels=6``) for ``dpdd_dual``.
+The feature is "degraded:clean" for ``gopro`` and the other restoration layouts, and
+"left:right:clean" (with ``--config.data.channels=6``) for ``dpdd_dual``.
 
-The source keeps all encoded images in memory, and tiles, which overlap, take four times the space:
-for large data sets prefer their folders, and ``config.data.tile``, which cuts the same tiles out of
-whole images.
+Training on TFDS keeps all encoded images in memory, and tiles, which overlap, need four times the
+space. For large data sets use their folders and ``config.data.tile``, which cuts the same tiles out
+of whole images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.tensorflow_cpu import tf  # noqa: F401  (first: it keeps TensorFlow off accelerators)
+from input_pipeline.tensorflow_cpu import tf  # noqa: F401  (first: keeps it off accelerators)
 
 # isort: split
 import tensorflow_datasets as tfds
@@ -104,7 +104,7 @@ class Polyu(_NoisePairs):
 
 
 class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Those splits of a data set that its folder has, as images of its bit depth (RGB, PNG).
+    """The splits that the folder of a data set has, as images of its bit depth (RGB, PNG).
 
     Features are ``degraded`` (or ``left`` and ``right``), ``clean`` and ``name``.
     """
@@ -115,7 +115,7 @@ class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         "--manual_dir DIR; input_pipeline/layouts/restoration_pairs.py describes the layouts."
     )
 
-    # Splits that have no pair in common, and the part of the folder where each of them is.
+    # Splits that share no pair, and the part of the folder that each of them needs.
     PARTS: Mapping[str, str]
 
     def _info(self) -> tfds.core.DatasetInfo:

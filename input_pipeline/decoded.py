@@ -1,4 +1,4 @@
-"""Pixels of training images, decoded by several threads into one array."""
+"""Decoded training images in one array, filled by several threads."""
 
 import concurrent.futures
 import threading
@@ -12,35 +12,36 @@ from lcdnet_jax.ops import clean_channels
 
 
 class DecodedImages:
-    """Images of a source, by number; none is decoded before ``keep``.
+    """Images of a source, by number. ``keep`` decodes them.
 
-    An image is ``[height, width, depth]``; a pair is one image, the channels of the clean half
-    before those of the degraded half. Where the clean half is larger, by ``scale``, each pixel
-    holds the ``scale`` x ``scale`` clean pixels of its place, row by row. The dtype is uint16 as
-    soon as one image has 16 bits (8-bit values times 257, which is exact), else uint8.
+    An image is ``[height, width, depth]``. A pair is one image: its channels are those of the
+    clean half, then those of the degraded half. If clean halves are larger by ``scale``, a pixel
+    has the ``scale`` x ``scale`` clean pixels at its place, row by row, as channels. The dtype is
+    uint16 if any image has 16 bits (8-bit values are then multiplied by 257, which is exact), else
+    uint8.
 
     Args:
-      source: the images.
-      channels: 1 or 3; 6 for pairs with two views.
-      replace: whether a file that cannot be decoded is reported and left out, instead of raised.
-      row: in ``pixels`` images begin at multiples of so many pixels.
+        source: The images.
+        channels: 1 or 3, or 6 for pairs with two views.
+        replace: Whether a file that cannot be decoded is logged and skipped instead of raised.
+        row: Images begin at multiples of this many pixels in ``pixels``.
 
     Attributes:
-      scale: how many times larger the sides of clean halves are.
-      depth: channels of an image.
-      dtype: of the pixels.
-      sides: int64 ``[images, 2]``, height and width, of pairs those of the degraded half.
-      starts: int64 ``[images]``, where in ``pixels`` each image begins.
-      ends: int64 ``[images]``, where the next one would begin.
-      kept: bool ``[images]``, which are in ``pixels``.
-      pixels: one axis; kept images row by row.
+        scale: Factor by which sides of clean halves are larger than those of degraded halves.
+        depth: Channels of an image.
+        dtype: Dtype of ``pixels``.
+        sides: Int64 ``[images, 2]``, height and width; for pairs those of the degraded half.
+        starts: Int64 ``[images]``, index in ``pixels`` at which an image begins.
+        ends: Int64 ``[images]``, index in ``pixels`` at which the next image begins.
+        is_kept: Bool ``[images]``, whether an image is in ``pixels``.
+        pixels: Kept images, row by row, on one axis.
     """
 
     def __init__(self, source: Source, *, channels: int, replace: bool, row: int = 1):
         self._examples = source.examples
         self._channels = channels
         self._replace = replace
-        self._problems: dict[int, str] = {}  # what is wrong with an image, as far as known
+        self._problems: dict[int, str] = {}  # why an image cannot be decoded
         self._lock = threading.Lock()
 
         self.scale = source.scale
@@ -67,10 +68,10 @@ class DecodedImages:
         return bool(self.is_kept.all())
 
     def keep(self, budget: float) -> None:
-        """Decodes as many images as fit into ``budget`` bytes, in the order of the names.
+        """Decodes as many images as fit into ``budget`` bytes, in order of their names.
 
         Raises:
-          ImageError: a file that cannot be decoded; with ``replace`` only if all are.
+            ImageError: A file cannot be decoded; with ``replace``, no file can.
         """
         self.is_kept = self.ends * self.dtype.itemsize <= budget
         self.pixels = _allocate_aligned(int(self.ends[self.is_kept].max(initial=0)), self.dtype)
@@ -95,14 +96,14 @@ class DecodedImages:
             raise self.make_error(0)
 
     def list_tiles(self, side: int, stride: int) -> np.ndarray:
-        """The parts of all images from which crops are taken: whole images, or their tiles.
+        """Tiles of all images. Crops are taken inside a tile.
 
         Args:
-          side: of the tiles, pixels; 0 for whole images.
-          stride: from one tile to the next, pixels.
+            side: Side of a tile in pixels; 0 makes each whole image one tile.
+            stride: Pixels from one tile to the next.
 
         Returns:
-          int64 ``[tiles, 5]``: number of the image, top, left, height, width.
+            int64 ``[tiles, 5]``: number of the image, top, left, height, width.
         """
         return np.array(
             [
@@ -116,11 +117,11 @@ class DecodedImages:
         )
 
     def describe(self) -> str:
-        """How many images are kept, and their size."""
+        """How many images are kept, and their size, in words."""
         return f"{self.is_kept.sum()} decoded in memory ({self.pixels.nbytes / 1e6:.1f} MB)"
 
     def make_error(self, index: int) -> ImageError:
-        """What to raise when an image cannot be decoded, or with ``replace`` none can."""
+        """The error for an image that cannot be decoded; with ``replace``, for none that can."""
         problem = self._problems[index]
         if self._replace:
             return ImageError(f"none of the {len(self)} images can be decoded; one: {problem}")
@@ -129,7 +130,7 @@ class DecodedImages:
         )
 
     def decode(self, index: int) -> np.ndarray | None:
-        """``[height, width, depth]``, or None after a note for ``make_error``."""
+        """``[height, width, depth]``, or None if the file is damaged (see ``make_error``)."""
         try:
             halves = self._examples[index].read(self._channels)
         except ImageError as error:
@@ -150,9 +151,10 @@ class DecodedImages:
 
 
 def check_crop(source: Source, crop: int) -> None:
-    """Refuses a crop longer than both sides of every image; some padding is fine, no more.
+    """Raises ValueError if the crop is larger than both sides of every image.
 
-    None is where pairs have halves of different size, whose mirror images would not agree.
+    Smaller images are padded by reflection. Pairs whose halves differ in size cannot be padded,
+    because the reflections would not match: no side of an image may then be below the crop.
     """
     headers = [example.clean.header for example in source.examples]
     largest = max(headers, key=lambda header: (max(header.height, header.width), header.height))
@@ -178,14 +180,14 @@ def check_crop(source: Source, crop: int) -> None:
 
 
 def _fold(image: np.ndarray, scale: int) -> np.ndarray:
-    """``[s H, s W, C]`` as ``[H, W, s s C]``, see ``ops.unfold``."""
+    """``[s H, s W, C]`` as ``[H, W, s s C]``, the inverse of ``tf_ops.unfold``."""
     height, width, channels = image.shape
     blocks = image.reshape(height // scale, scale, width // scale, scale, channels)
     return blocks.swapaxes(1, 2).reshape(height // scale, width // scale, -1)
 
 
 def _allocate_aligned(count: int, dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array that TensorFlow and JAX can use in place, at 64-byte alignment."""
+    """An uninitialized array, aligned to 64 bytes so that TensorFlow and JAX need no copy."""
     raw = np.empty(count * dtype.itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count * dtype.itemsize].view(dtype)

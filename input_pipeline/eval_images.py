@@ -1,4 +1,4 @@
-"""Full-size images for evaluation, decoded one by one when asked for. Needs no TensorFlow."""
+"""Full images for evaluation, decoded one by one. Needs no TensorFlow."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,12 +12,11 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
 class EvalDataset:
-    """The images of a source, sorted by name; can be iterated again and again.
+    """The images of a source, sorted by name. Can be iterated several times.
 
-    Yields ``{"name": str, "clean": [H, W, C]}`` and for pairs also ``"degraded": [H, W, C]``,
-    float32 in [0, 1], of the images' own sizes, "degraded" with smaller sides where the pairs are
-    so; with 6 channels, for pairs with two views, "clean"
-    has 3 and "degraded" 6. Noise is the business of the caller.
+    Yields ``{"name": str, "clean": [H, W, C]}``, and ``"degraded": [H, W, C]`` for pairs. Images
+    are float32 in [0, 1] and keep their own sizes. For pairs with two views "clean" has 3 channels
+    and "degraded" 6. For super-resolution "degraded" is smaller. No noise is added here.
     """
 
     def __init__(self, source: Source, *, channels: int):
@@ -29,7 +28,7 @@ class EvalDataset:
         return len(self.source.examples)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Raises ImageError, naming the file, where one cannot be decoded."""
+        """Raises ImageError if a file cannot be decoded. The message names it."""
         for example in self.source.examples:
             item: dict[str, Any] = {"name": example.name}
             for key, image in zip(("clean", "degraded"), example.read(self.channels), strict=False):
@@ -44,22 +43,22 @@ class EvalDataset:
 def create_eval_dataset(
     source: Mapping[str, Any], channels: int, *, field: str = "source", scale: int = 1
 ) -> EvalDataset:
-    """Opens any source for evaluation, whatever ``config.degradation`` says.
+    """Opens any source for evaluation, independently of ``config.degradation``.
 
     Args:
-      source: a mapping like ``config.data.eval``: ``source`` and what it needs of ``path``,
-        ``split``, ``feature``.
-      channels: 1 or 3; 6 for pairs with two views.
-      field: what errors call ``source``.
-      scale: how many times larger the sides of clean halves must be than those of degraded ones.
+        source: A mapping like ``config.data.eval``: ``source`` and, if the source needs them,
+            ``path``, ``split`` and ``feature``.
+        channels: 1 or 3, or 6 for pairs with two views.
+        field: Name of ``source`` in errors.
+        scale: Factor by which sides of clean halves must be larger than those of degraded halves.
 
     Raises:
-      ValueError: a value that cannot be right.
-      ImageError: (a ValueError) a folder or file that cannot be used.
+        ValueError: An invalid value.
+        ImageError: (a ValueError) A folder or file cannot be used.
     """
     if channels not in (1, 3, TWO_VIEW_CHANNELS):
         raise ValueError(
-            f"channels is {channels}; use 3 for colour, 1 for grey or {TWO_VIEW_CHANNELS} for two "
+            f"channels is {channels}; use 3 for color, 1 for gray or {TWO_VIEW_CHANNELS} for two "
             "views"
         )
     opened = open_source(source, field=field)

@@ -1,4 +1,4 @@
-"""What sources consist of: pictures that are read when asked for, and examples made of them."""
+"""Pictures (one image, read on demand), examples (one or two pictures) and sources (examples)."""
 
 import concurrent.futures
 import dataclasses
@@ -15,16 +15,16 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
 def channels_on_disk(config: ConfigDict) -> int:
-    """Channels that images are read with; two views may be made from clean images of 3."""
+    """Channels of the images on disk. Two views may be made from clean images of 3 channels."""
     channels = config.data.channels
     return channels if config.degradation.kind == "none" else clean_channels(channels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One image whose size is known and whose pixels are not yet read."""
+    """One image. Its header is known; its pixels are read on demand."""
 
-    label: str  # what errors call it: the path, or the place in a TFDS split
+    label: str  # name in errors: the path, or the place in a TFDS split
     header: Header
     decode: Callable[[], np.ndarray]
 
@@ -32,10 +32,10 @@ class Picture:
         """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
 
         Args:
-          channels: 1 or 3; 6 for two views, which are left as they are.
+            channels: 1 or 3, or 6 for two views, which are not converted.
 
         Raises:
-          ImageError: damaged, or no longer what its header said at the start.
+            ImageError: The image is damaged, or no longer has the size or depth of its header.
         """
         image = self.decode()
         bits = 8 * image.dtype.itemsize
@@ -53,7 +53,7 @@ class Picture:
             raise ImageError(f"{self.label}: {error}") from None
 
     def check_alpha(self) -> None:
-        """Raises what ``read`` would raise for an alpha channel, before anything is decoded."""
+        """Raises the error of ``read`` for an alpha channel, without decoding the image."""
         header = self.header
         if header.channels in (2, 4):
             stand_in = np.broadcast_to(
@@ -62,13 +62,13 @@ class Picture:
             dataclasses.replace(self, decode=lambda: stand_in).read(3)
 
     def rescale(self, scale: float) -> "Picture":
-        """This picture at ``scale`` in (0, 1]: bicubic, no antialiasing, sizes cut to integers.
+        """Resizes by ``scale`` in (0, 1]: bicubic, no antialiasing, sides rounded down.
 
-        As the patches of SFM's released training code are made (``cv2.resize``, INTER_CUBIC), but
-        for its exchange of height and width, which square images do not show.
+        SFM's released training code makes its patches in the same way (``cv2.resize``,
+        INTER_CUBIC), but exchanges height and width, which has no effect on square images.
 
         Raises:
-          ImageError: nothing would be left of the picture.
+            ImageError: A side would have no pixels.
         """
         if scale == 1:
             return self
@@ -89,9 +89,9 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A clean image, or a pair.
+    """A clean image or a pair.
 
-    The degraded half of a pair may hold two views, and its sides may be smaller by a whole factor.
+    The degraded half of a pair may hold two views. Its sides may be smaller by an integer factor.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Example:
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides of the clean half are; 1 without another one."""
+        """Factor by which the sides of the clean half are larger; 1 for a clean image."""
         if self.degraded is None:
             return 1
         return self.clean.header.height // self.degraded.header.height
@@ -114,10 +114,10 @@ class Example:
         """Decodes ``pictures`` to ``[H, W, C]`` each; see ``Picture.read``.
 
         Args:
-          channels: 1 or 3; 6 for pairs with two views, whose clean half has 3.
+            channels: 1 or 3, or 6 for pairs with two views, whose clean half has 3.
 
         Raises:
-          ImageError: see ``Picture.read``.
+            ImageError: See ``Picture.read``.
         """
         clean = self.clean.read(clean_channels(channels))
         return [clean] if self.degraded is None else [clean, self.degraded.read(channels)]
@@ -125,14 +125,14 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Examples sorted by name; all are pairs or none is, and all have as many views.
+    """Examples sorted by name. Either all or none are pairs, and all have the same number of views.
 
-    ``check_scale`` sees to it that all have one scale.
+    ``check_scale`` checks that all of them have the scale of the network.
     """
 
     name: str
     examples: tuple[Example, ...]
-    published: int | None = None  # how many there are in the data set as published
+    published: int | None = None  # number of pairs as published
 
     @property
     def is_paired(self) -> bool:
@@ -146,7 +146,7 @@ class Source:
         return degraded is not None and degraded.header.channels == TWO_VIEW_CHANNELS
 
     def check_channels(self, channels: int, *, field: str) -> None:
-        """Raises ValueError, calling the source ``field``, unless it suits ``channels``."""
+        """Raises ValueError, naming ``field``, if the examples do not have these channels."""
         if self.two_views and channels != TWO_VIEW_CHANNELS:
             raise ValueError(
                 f"{field} ({self.name}) holds two views of every scene, together "
@@ -164,15 +164,15 @@ class Source:
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides of clean halves are; 1 without pairs."""
+        """Factor by which the sides of clean halves are larger; 1 without pairs."""
         return self.examples[0].scale
 
     def check_scale(self, scale: int, *, field: str) -> None:
-        """Raises ValueError, calling the source ``field``, unless its pairs suit a network.
+        """Raises ValueError if a pair does not have the scale of the network.
 
         Args:
-          scale: by which the network enlarges.
-          field: name of the source.
+            scale: Factor by which the network enlarges.
+            field: Name of the source in errors.
         """
         others = [
             f"{example.name} ({_size(example.degraded.header)}, {_size(example.clean.header)})"
@@ -188,12 +188,12 @@ class Source:
             )
 
     def rescale(self, scales: Sequence[float]) -> "Source":
-        """Every example at each of these scales, see ``Picture.rescale``; scale 1 changes nothing.
+        """Every example at each of these scales, see ``Picture.rescale``.
 
-        Examples of other scales are called ``<name>_x<scale>``.
+        Scale 1 changes nothing. Examples of other scales are called ``<name>_x<scale>``.
 
         Raises:
-          ImageError: an image of which a scale would leave nothing.
+            ImageError: A side of a rescaled image would have no pixels.
         """
         if tuple(scales) == (1,):
             return self
@@ -209,7 +209,7 @@ class Source:
         return Source(f"{self.name} at scales {', '.join(map(str, scales))}", tuple(examples))
 
     def describe(self) -> str:
-        """One line: name, number, sizes."""
+        """One line: name, number of images and their sizes."""
         headers = [example.clean.header for example in self.examples]
         heights, widths = {h.height for h in headers}, {h.width for h in headers}
         size = f"{min(heights)}x{min(widths)}"
@@ -224,20 +224,20 @@ class Source:
 
 
 def describe_count(count: int, published: int | None = None) -> str:
-    """A number of pairs in words, and whether it is that of the data set as published."""
+    """The number of pairs in words, compared with the number as published."""
     if published is None:
         return f"{count} pairs"
     return f"{count} pairs ({'as published' if count == published else f'published: {published}'})"
 
 
 def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """Squares that begin at multiples of ``stride`` and lie wholly inside an image.
+    """Square tiles inside an image that begin at multiples of ``stride``.
 
-    An image with a side below ``side`` is not cut along it. SADNet's preparation also leaves out
-    squares that end exactly at the border; these are kept here.
+    A side of the image below ``side`` is not cut. SADNet's data preparation skips tiles that end
+    exactly at the border. They are kept here.
 
     Returns:
-      Top, left, height, width of each.
+        Top, left, height, width of each.
     """
     rows, columns = min(side, height), min(side, width)
     return [
@@ -248,35 +248,35 @@ def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[in
 
 
 def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
-    """One picture a file; reads the headers.
+    """One picture for each file. Reads the headers.
 
     Raises:
-      ImageError: a file without a readable header.
+        ImageError: The header of a file cannot be read.
     """
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # matters on a network file system
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system
         headers = list(pool.map(image_io.read_header, paths))
     return [
-        # The default binds the path of this turn.
+        # The default argument binds the path of this iteration.
         Picture(str(path), header, lambda path=path: image_io.read(path))  # type: ignore[misc]
         for path, header in zip(paths, headers, strict=True)
     ]
 
 
 def picture_from_bytes(data: bytes, label: str) -> Picture:
-    """An encoded image in memory; reads its header.
+    """The picture of an encoded image in memory. Reads its header.
 
     Raises:
-      ImageError: no readable header.
+        ImageError: The header cannot be read.
     """
     header = image_io.decode_header(data, name=label)
     return Picture(label, header, lambda: image_io.decode(data, name=label))
 
 
 def join_views(views: Sequence[Picture]) -> Picture:
-    """One picture as it is; the left and right view of a scene as one of six channels, RGB each.
+    """Joins the left and right RGB view of a scene to six channels. One picture stays as it is.
 
     Raises:
-      ImageError: views of different size or depth, or with an alpha channel.
+        ImageError: The views differ in size or depth, or have an alpha channel.
     """
     if len(views) == 1:
         return views[0]
@@ -304,17 +304,17 @@ def pairs_from_files(
     halves: tuple[str, str] = ("noisy", "clean"),
     allow_smaller: bool = False,
 ) -> tuple[Example, ...]:
-    """Pairs, sorted by name; reads the headers.
+    """Pairs, sorted by name. Reads the headers.
 
     Args:
-      files: degraded and clean file of each name; left, right and clean file for two views.
-      where: the folder, for errors.
-      halves: what errors call degraded and clean.
-      allow_smaller: whether the sides of degraded halves may be smaller by a whole factor.
+        files: Degraded and clean file by name; left, right and clean file for two views.
+        where: The folder, for errors.
+        halves: Names of the degraded and the clean half in errors.
+        allow_smaller: Whether the sides of degraded halves may be smaller by an integer factor.
 
     Raises:
-      ImageError: a file without a readable header, or a pair of other sizes, or views of
-        different kinds.
+        ImageError: A header cannot be read, the halves of a pair differ in size, or two views
+            differ in size or depth.
     """
     paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
     pictures = dict(zip(paths, pictures_from_files(paths), strict=True))
@@ -333,7 +333,7 @@ def check_sizes(
     halves: tuple[str, str] = ("noisy", "clean"),
     allow_smaller: bool = False,
 ) -> None:
-    """Raises an ImageError that lists the pairs of other sizes; see ``pairs_from_files``."""
+    """Raises ImageError if halves of a pair differ in size; see ``pairs_from_files``."""
     unequal = []
     for example in examples:
         clean, *degraded = (picture.header for picture in example.pictures)
@@ -352,7 +352,7 @@ def check_sizes(
 
 
 def list_first(names: Sequence[str], count: int = 5) -> str:
-    """The first few names, for errors."""
+    """The first few names, joined by commas, for errors."""
     return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
 
 

@@ -1,8 +1,8 @@
-"""Where images come from. A source knows every header and decodes nothing.
+"""Readers of data sets, by the names of ``lcdnet_jax/data_sets.py``.
 
-``READERS`` has the reader of each data set; ``layouts/`` reads the folders of published ones.
-
-Examples are sorted by name, so that their numbers do not depend on the file system.
+``open_source`` lists the examples of a data set and reads their headers. No image is decoded.
+``READERS`` has the reader of each data set, and ``layouts/`` reads published folders. Examples are
+sorted by name, so that their order does not depend on the file system.
 """
 
 import collections
@@ -30,8 +30,8 @@ from lcdnet_jax import image_io
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
 
-# Colour photographs inside scikit-image's wheel. The two views of the stereo motorcycle show
-# the same scene, so both are on one side.
+# Color photographs inside scikit-image's wheel. The two views of the stereo motorcycle show one
+# scene, so both are in one split.
 PHOTOS = {
     "train": (
         "astronaut.png",
@@ -44,8 +44,7 @@ PHOTOS = {
     "test": ("chelsea.png", "coffee.png", "rocket.jpg"),
 }
 
-
-# Names of two folders that together hold pairs: degraded, clean.
+# Names of the two folders of pairs: degraded, clean.
 PAIRS = (("input", "target"), ("noisy", "clean"))
 
 
@@ -53,13 +52,13 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     """Lists the examples of a source and checks all headers.
 
     Args:
-      spec: ``source`` and the fields that it needs of ``path``, ``split`` and ``feature``, as in
-        configs/default.py. Several kinds and paths may be joined by commas.
-      field: name of ``spec`` in errors, such as "config.data.train".
+        spec: ``source`` and, if the source needs them, ``path``, ``split`` and ``feature``, as in
+            configs/default.py. Several sources and paths may be joined by commas.
+        field: Name of ``spec`` in errors, such as "config.data.train".
 
     Raises:
-      ValueError: a field that cannot be right.
-      ImageError: (a ValueError) a folder or file that cannot be used.
+        ValueError: An invalid field.
+        ImageError: (a ValueError) A folder or file cannot be used.
     """
     kinds = [kind.strip() for kind in _require_value(spec, field, "source").split(",")]
     for kind in kinds:
@@ -91,7 +90,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
 
 
 def _join_sources(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Source:
-    """Several sources as one, whose examples have the kind (and its number, if needed) before."""
+    """Joins sources. Names of examples begin with their source, and its number if it repeats."""
     if len({source.is_paired for source in sources}) > 1:
         pairs, clean = (
             [source.name for source in sources if source.is_paired == paired]
@@ -118,12 +117,12 @@ def _join_sources(kinds: Sequence[str], sources: Sequence[Source], field: str) -
     return Source(" + ".join(source.name for source in sources), tuple(examples), published)
 
 
-# The kinds
+# Readers
 
 
 def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
     split = _require_split(spec, field)
-    found = importlib.util.find_spec("skimage")  # looked for only: importing it is slow
+    found = importlib.util.find_spec("skimage")  # does not import it, which is slow
     if found is None or found.origin is None:
         raise ImageError(
             f'{field}.source "photos" reads files of scikit-image, which is not installed; '
@@ -192,13 +191,13 @@ def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
 
 
 def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
-    """Keeps the encoded bytes of one split in memory."""
+    """One split of a TFDS data set. Its encoded images are kept in memory."""
     try:
-        # First, or TFDS would import TensorFlow with the accelerators in its sight.
+        # Comes first: TFDS imports TensorFlow, which must not see the accelerators.
         importlib.import_module("input_pipeline.tensorflow_cpu")
         import tensorflow_datasets as tfds
 
-        importlib.import_module("input_pipeline.builders")  # TFDS then knows their names
+        importlib.import_module("input_pipeline.builders")  # registers the builders with TFDS
     except ImportError as error:
         raise ValueError(
             f'{field}.source "tfds" needs tensorflow-datasets; pip install "lcdnet-jax[train]"'
@@ -212,7 +211,7 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
         )
     try:
         builder = tfds.builder(path)
-    except ValueError as error:  # unknown name or config; the rest of the message lists hundreds
+    except ValueError as error:  # the name is unknown; the other lines list hundreds of names
         reason = str(error).splitlines()[0]
         raise ValueError(
             f'{field}.path "{path}" is no TFDS data set ({reason}); names are listed at '
@@ -256,13 +255,14 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
 
 
 def _build_command(builder: Any, path: str) -> str:
-    """What prepares a TFDS data set."""
+    """The command that prepares a TFDS data set."""
     if type(builder).__module__ == "input_pipeline.builders":
         return f"`python -m input_pipeline.builders {path} --manual_dir DIR`"
     return f"`tfds build {path}`, which downloads it"
 
 
-# A reader takes the fields of a source, of which ``source`` is its name, and what errors call them.
+# A reader takes a mapping like ``config.data.train``, whose ``source`` is one name, and the name of
+# that mapping in errors.
 Reader = Callable[[Mapping[str, Any], str], Source]
 
 # The reader of each row of ``lcdnet_jax/data_sets.py`` that a configuration may use, by name.
@@ -279,7 +279,7 @@ READERS: dict[str, Reader] = {
 
 
 def _read_clean_images(paths: list[pathlib.Path]) -> tuple[Example, ...]:
-    """One example a file, called by its stem, or by its full name where stems are equal."""
+    """One example for each file, named by its stem, or by its full name if stems repeat."""
     stems = collections.Counter(path.stem for path in paths)
     return tuple(
         Example(path.stem if stems[path.stem] == 1 else path.name, picture)
@@ -288,7 +288,7 @@ def _read_clean_images(paths: list[pathlib.Path]) -> tuple[Example, ...]:
 
 
 def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
-    """Files of two folders, matched by stem; degraded ones may be smaller by a whole factor."""
+    """Pairs of two folders, matched by stem. Degraded files may be smaller by an integer factor."""
     for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
         if not (folder / lacking).is_dir():
             raise ImageError(

@@ -1,4 +1,4 @@
-"""Pure tf functions on one image ``[H, W, C]``; random ones are keyed by a seed of two int64."""
+"""Pure TensorFlow functions on one image ``[H, W, C]``. Random ones take a seed of two int64."""
 
 from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import sfm
@@ -8,10 +8,10 @@ from lcdnet_jax.ops.dct import dct_matrix
 
 
 def reflect_pad(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Extends an image at the bottom and right to at least ``height`` x ``width``.
+    """Pads an image at the bottom and right to at least ``height`` x ``width``.
 
-    Reflects as ``np.pad(mode="reflect")`` does: the border pixel is not repeated, the reflection
-    goes on back and forth as often as needed, a side of one pixel is repeated.
+    Reflects as ``np.pad(mode="reflect")`` does: the border pixel is not repeated, reflections
+    repeat as often as needed, and a side of one pixel is repeated.
     """
     for axis, wanted in enumerate((height, width)):
         size = tf.shape(image)[axis]
@@ -27,18 +27,18 @@ def orient(image: tf.Tensor, choices: tf.Tensor, *, two_views: bool = False) -> 
     Three independent fair choices give all eight orientations, quarter turns among them, with
     equal probability.
 
-    The two views of a dual-pixel camera are told by which side an image out of focus is displaced
-    to, along rows. So its mirror image has exchanged views, and no transposition is a picture that
-    the camera could take: of two views, columns are flipped together with exchanging the views,
-    and nothing is transposed.
+    In the two views of a dual-pixel camera, parts out of focus are displaced to opposite sides
+    along rows. The mirror image therefore has its views exchanged, and the camera cannot take the
+    transposed picture. With two views, flipping columns also exchanges the views, and nothing is
+    transposed.
 
     Args:
-      image: ``[H, W, C]``.
-      choices: bool ``[3]``.
-      two_views: whether the last six channels are a left and a right view.
+        image: ``[H, W, C]``.
+        choices: Bool ``[3]``.
+        two_views: Whether the last six channels are a left and a right view.
 
     Returns:
-      ``[H, W, C]`` or ``[W, H, C]``.
+        ``[H, W, C]`` or ``[W, H, C]``.
     """
     if two_views:
         others, views = image[..., :-TWO_VIEW_CHANNELS], image[..., -TWO_VIEW_CHANNELS:]
@@ -55,7 +55,7 @@ def unfold(image: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def to_float(image: tf.Tensor) -> tf.Tensor:
-    """uint8 / 255 or uint16 / 65535, float32; equal to ``image_io.to_float`` bit for bit."""
+    """uint8 / 255 or uint16 / 65535 as float32; bitwise equal to ``image_io.to_float``."""
     return tf.cast(image, tf.float32) / float(image.dtype.max)
 
 
@@ -70,15 +70,15 @@ def add_noise(
     """White Gaussian noise, independent for every pixel and channel.
 
     Args:
-      image: ``[H, W, C]`` float32 in [0, 1].
-      seed: int64 ``[2]``; equal seeds give equal noise.
-      sigma_min: lowest standard deviation in 8-bit units (sigma 25 is 25 / 255).
-      sigma_max: highest; one value per image is drawn uniformly from the range.
-      protocol: "float" (left unclipped), "clipped" (to [0, 1]) or "8bit" (clipped, rounded to
-        multiples of 1 / 255).
+        image: ``[H, W, C]`` float32 in [0, 1].
+        seed: Int64 ``[2]``; equal seeds give equal noise.
+        sigma_min: Lowest standard deviation in 8-bit units (sigma 25 is 25 / 255).
+        sigma_max: Highest; one value per image is drawn uniformly from the range.
+        protocol: "float" (left unclipped), "clipped" (to [0, 1]) or "8bit" (clipped, rounded to
+            multiples of 1 / 255).
 
     Raises:
-      ValueError: unknown protocol, or not 0 <= sigma_min <= sigma_max.
+        ValueError: Unknown protocol, or not 0 <= sigma_min <= sigma_max.
     """
     if protocol not in NOISE_PROTOCOLS:
         raise ValueError(
@@ -106,42 +106,43 @@ def mask_frequencies(
     sigma: float = 0.15,
     unselected: str = "keep",
 ) -> tf.Tensor:
-    """Stochastic frequency masking of one image, by the laws of ``lcdnet_jax.sfm``.
+    """Stochastic frequency masking of one image.
 
-    The numbers drawn are others than there.
+    Masks have the same distribution as those of ``lcdnet_jax.sfm``, but are other random numbers.
 
     Args:
-      image: ``[H, W, C]`` float32 in [0, 1], H and W known when the function is traced.
-      seed: int64 ``[2]``; equal seeds give equal masks.
-      rate: probability that the image is masked.
-      mode: "targeted", "uniform" or "random", see ``lcdnet_jax.sfm``.
-      center: centre of targeted bands as a share of the largest radius.
-      sigma: spread of targeted bands as a share of the largest radius.
-      unselected: an image that is not masked stays as it is ("keep") or turns black ("zero").
+        image: ``[H, W, C]`` float32 in [0, 1]; H and W are known when the function is traced.
+        seed: Int64 ``[2]``; equal seeds give equal masks.
+        rate: Probability that the image is masked.
+        mode: "targeted", "uniform" or "random", see ``lcdnet_jax.sfm``.
+        center: Center of targeted bands as a fraction of the largest radius.
+        sigma: Spread of targeted bands as a fraction of the largest radius.
+        unselected: Whether an image that is not masked stays as it is ("keep") or becomes black
+            ("zero").
 
     Returns:
-      ``[H, W, C]`` float32, not clipped.
+        ``[H, W, C]`` float32, not clipped.
 
     Raises:
-      ValueError: an option outside its range.
+        ValueError: An option outside its range.
     """
     sfm.check_options(rate=rate, mode=mode, center=center, sigma=sigma, unselected=unselected)
 
-    def masked() -> tf.Tensor:
+    def mask_image() -> tf.Tensor:
         height, width = image.shape[:2]
         mask = draw_mask(height, width, seed, mode=mode, center=center, sigma=sigma)
         return apply_mask(image, mask)
 
     others = image if unselected == "keep" else tf.zeros_like(image)
     selected = tf.random.stateless_uniform([], seed + tf.constant([1, 0], tf.int64)) < rate
-    # A condition, so that the images left alone cost no transform.
-    return tf.cond(selected, masked, lambda: others)
+    # tf.cond, because images that are not masked need no transform.
+    return tf.cond(selected, mask_image, lambda: others)
 
 
 def draw_mask(
     height: int, width: int, seed: tf.Tensor, *, mode: str, center: float, sigma: float
 ) -> tf.Tensor:
-    """The random mask of one image, ``[height, width]`` float32 of 0 and 1."""
+    """Draws the mask of one image, ``[height, width]`` float32 of 0 and 1."""
     limit = sfm.max_radius(height, width)
     if mode == "random":
         return tf.cast(tf.random.stateless_uniform([height, width], seed) < 0.5, tf.float32)
@@ -153,7 +154,7 @@ def draw_mask(
 
 
 def band_mask(height: int, width: int, inner: tf.Tensor, outer: tf.Tensor) -> tf.Tensor:
-    """0 where the radius of a coefficient lies strictly between two float32 numbers, else 1."""
+    """0 where the radius of a coefficient lies strictly between ``inner`` and ``outer``, else 1."""
     radius = tf.constant(sfm.radii(height, width))
     return 1.0 - tf.cast((inner < radius) & (radius < outer), tf.float32)
 

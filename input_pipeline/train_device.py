@@ -1,4 +1,4 @@
-"""Training images for the memory of devices, where batches are drawn; needs no TensorFlow."""
+"""Training images for device memory, from which the step draws batches. Needs no TensorFlow."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,23 +10,23 @@ from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
 
 class DeviceDataset:
-    """All images of a source, decoded; ``lcdnet_jax.resident_images.draw`` makes batches.
+    """All images of a source, decoded. ``lcdnet_jax.resident_images.draw`` draws the batches.
 
-    With ``config.data.on_bad_image`` "replace" others stand in the places of images that cannot be
-    decoded, always the same ones; what is drawn elsewhere stays as it would have been.
+    With ``config.data.on_bad_image`` "replace" an image that cannot be decoded is replaced by
+    another one, always the same. Draws of other images do not change.
 
     Args:
-      source: the images.
-      config: the fields of configs/default.py, already checked by ``lcdnet_jax.config.validate``.
+        source: The images.
+        config: The fields of configs/default.py, already checked by ``lcdnet_jax.config.validate``.
 
     Attributes:
-      resident: the images, in NumPy arrays.
-      replaced: 0; that examples stand for damaged images is said by ``describe`` alone.
+        resident: The images, in NumPy arrays.
+        replaced: Always 0. ``describe`` tells how many images are damaged and replaced.
 
     Raises:
-      ValueError: a crop larger than both sides of every image, or images that do not fit into
-        ``config.data.cache_gb``.
-      ImageError: (a ValueError) a file that cannot be decoded; with "replace" only if all are.
+        ValueError: The crop is larger than both sides of every image, or the images do not fit into
+            ``config.data.cache_gb``.
+        ImageError: (a ValueError) A file cannot be decoded; with "replace", no file can.
     """
 
     replaced = 0
@@ -68,7 +68,7 @@ class DeviceDataset:
         self._description = ", ".join(described)
 
     def __len__(self) -> int:
-        """Number of images that crops are taken from."""
+        """Number of images that could be decoded."""
         return self._count
 
     def describe(self) -> str:

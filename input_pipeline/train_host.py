@@ -1,10 +1,10 @@
-"""Endless training batches, each a pure function of (seed, step).
+"""Training batches by tf.data on the host, each a pure function of (seed, step).
 
-Example i of the whole training (example j of the global batch k of B has i = k B + j) belongs
-to epoch i // n and is a crop of the image, or of the tile, at place i % n of that epoch's
-permutation. Where it is cropped, how it is turned, its frequency mask and its noise are drawn
-from stateless generators keyed by (seed, i). So there is no iterator state: resuming at step k,
-and giving each host its share of every batch, is arithmetic.
+Example j of the global batch k of B examples has the number i = k B + j in the whole training. Of
+n tiles (n images, if ``config.data.tile`` is 0) it shows tile number i % n of the permutation of
+epoch i // n. The place of the crop, its orientation, its frequency mask and its noise come from
+stateless generators keyed by (seed, i). There is no iterator state: resuming at step k starts at
+k, and each host computes its own examples of a batch.
 """
 
 import atexit
@@ -23,47 +23,45 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 Batch = dict[str, np.ndarray]
 
-# Independent streams of random numbers. Changing a number changes every training run.
+# Numbers of independent random streams. Changing one changes every training run.
 _ORDER, _PLACE, _NOISE, _REPLACEMENT, _MASK = range(5)
 
-# Threads of TensorFlow that still decode in Python while Python shuts down never end, and the
-# program with them, so what is open is closed before.
+# TensorFlow's threads call Python to decode images. If they do so while Python shuts down, they and
+# the program never end. So open iterators are closed before.
 _open: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 
 @atexit.register
 def _close_all() -> None:
     for batches in list(_open):
-        with contextlib.suppress(ValueError):  # another thread is just taking a batch
+        with contextlib.suppress(ValueError):  # another thread is taking a batch
             batches.close()
 
 
 class TrainDataset:
     """Endless batches of random crops.
 
-    A batch holds ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1], ``mask`` ``[b]`` float32
-    ones and, for pairs or where noise is added on the host, ``degraded`` like ``clean`` (noise of
-    protocol "float" leaves [0, 1]). The arrays of a batch must not be written to. Of pairs whose
-    degraded halves are smaller, these have sides of ``crop / scale``, at the same place. Of pairs
-    with two views (``config.data.channels`` 6) ``clean`` has 3 channels and ``degraded`` 6: left,
-    right.
+    A batch has ``clean`` ``[b, crop, crop, C]`` float32 in [0, 1] and ``mask`` ``[b]`` float32
+    ones. For pairs, or if the host adds noise, it also has ``degraded``, like ``clean``; noise of
+    protocol "float" leaves [0, 1]. Do not write to the arrays. Degraded halves that are smaller
+    have crops of ``crop / scale`` pixels at the same place. For pairs with two views
+    (``config.data.channels`` 6) ``clean`` has 3 channels and ``degraded`` has 6: left, right.
 
-    With ``config.sfm.where`` "host" frequencies are masked last but for noise, after cropping and
-    turning: of ``degraded`` for pairs, else of a copy of ``clean`` that noise is added to. Where
-    that is left to the device, the copy is in the batch as ``to_degrade``; where it is the target
-    (``config.sfm.target`` "masked"), it stands for ``clean``. Masked images may leave [0, 1].
+    With ``config.sfm.where`` "host" frequencies are masked after cropping and augmentation and
+    before noise. For pairs ``degraded`` is masked, otherwise a copy of ``clean``, to which noise is
+    added. If the device adds the noise, the batch has the copy as ``to_degrade``. With
+    ``config.sfm.target`` "masked" the copy replaces ``clean``. Masked images may leave [0, 1].
 
     Args:
-      source: the images.
-      config: the fields of configs/default.py, already checked by ``lcdnet_jax.config.validate``.
+        source: The images.
+        config: The fields of configs/default.py, already validated.
 
     Attributes:
-      replaced: examples in the batches given out so far that stand for a damaged image.
+        replaced: Number of examples so far that replace one of a damaged image.
 
     Raises:
-      ValueError: a crop larger than both sides of every image. Smaller images among larger ones
-        are padded by reflection; pairs whose halves differ in size are refused instead.
-      ImageError: (a ValueError) a file that cannot be decoded.
+        ValueError: The crop is too large, see ``check_crop``.
+        ImageError: (a ValueError) A file cannot be decoded.
     """
 
     def __init__(self, source: Source, config: ConfigDict):
@@ -72,7 +70,7 @@ class TrainDataset:
         self._source = source
         self._channels = channels_on_disk(config)
         self._crop = data.crop
-        self._side = data.crop // source.scale  # of what is cut out of memory
+        self._side = data.crop // source.scale  # of the crop in decoded pixels
         self._augment = data.augment
         self._batch_size = config.batch_size
         self._replace = data.on_bad_image == "replace"
@@ -100,7 +98,7 @@ class TrainDataset:
         tiles = self._reader.list_tiles(data.tile // source.scale, data.tile_stride // source.scale)
         self._tile_count = len(tiles)
         self._tiles = tf.constant(tiles)
-        # Shifted to stay far below the largest int64: an op may count on from its key.
+        # Shifted to stay far below the largest int64, because an op may add to its key.
         self._streams = [
             int(np.random.SeedSequence([config.seed, stream]).generate_state(1, np.uint64)[0] >> 2)
             for stream in range(5)
@@ -128,18 +126,18 @@ class TrainDataset:
     ) -> Generator[Batch, None, None]:
         """Batches of steps ``start_step``, ``start_step + 1``, ... without end.
 
-        Starting late costs nothing. Host p of P gets the p-th of P equal slices of each batch.
-        Reads ahead until the iterator is closed (``.close()``) or gone.
+        Earlier steps are not computed. Host p of P gets the p-th of P equal slices of each batch.
+        The iterator reads ahead until it is closed (``.close()``) or deleted.
 
         Args:
-          start_step: first step, from 0.
-          process_index: this host, 0 <= process_index < process_count.
-          process_count: number of hosts; must divide ``config.batch_size``.
+            start_step: First step, counted from 0.
+            process_index: This host, 0 <= process_index < process_count.
+            process_count: Number of hosts; must divide ``config.batch_size``.
 
         Raises:
-          ValueError: an argument out of range.
-          ImageError: (while iterating) a file that can no longer be decoded, where
-            ``config.data.on_bad_image`` is "stop"; with "replace" only if all are.
+            ValueError: An argument out of range.
+            ImageError: (while iterating) A file cannot be decoded and ``config.data.on_bad_image``
+                is "stop"; with "replace", no file can.
         """
         if self._batch_size % process_count:
             raise ValueError(
@@ -158,7 +156,7 @@ class TrainDataset:
 
     def _build_pipeline(self, start_step: int, process_index: int, share: int) -> tf.data.Dataset:
         def number(local: tf.Tensor) -> tf.Tensor:
-            """From the examples of this host, counted from step 0, to those of all hosts."""
+            """Number of an example among all hosts, from its number on this host."""
             step, place = local // share, local % share
             return step * self._batch_size + process_index * share + place
 
@@ -205,7 +203,7 @@ class TrainDataset:
         return example
 
     def _split_halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
-        """Clean and degraded half of what was cut out, turned; the latter has maybe no channels."""
+        """Clean and degraded half of a crop, augmented. Without pairs the latter is empty."""
         scale, two_views = self._source.scale, self._channels == TWO_VIEW_CHANNELS
         depth = clean_channels(self._channels) * scale**2
         if self._augment and scale == 1:  # both at once
@@ -223,7 +221,7 @@ class TrainDataset:
         return [tf_ops.to_float(half) for half in halves]
 
     def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Pixels, and a report: ``failed`` (number of an image, or -1) and ``replaced``."""
+        """Pixels of a crop, and ``failed`` (number of a damaged image, or -1) and ``replaced``."""
         n = self._tile_count
         epoch, position = i // n, i % n
         tile = self._tiles[_permute(position, self._make_key(_ORDER, epoch), n)]
@@ -258,40 +256,39 @@ class TrainDataset:
 class CropReader(DecodedImages):
     """Crops of the images of a source, cut out by TensorFlow.
 
-    Images that are kept are one flat tensor, so that TensorFlow copies the rows of a crop without
-    Python and its lock. Other images are decoded from their file each time.
+    Kept images are one flat tensor, so that TensorFlow copies the rows of a crop without Python
+    and its lock. Other images are decoded from their file each time.
 
     Args:
-      source: the images.
-      channels: 1 or 3; 6 for pairs with two views.
-      budget: bytes of decoded pixels to keep; filled in the order of the names.
-      replace: whether a file that cannot be decoded is reported and left out, instead of raised.
+        source: The images.
+        channels: 1 or 3, or 6 for pairs with two views.
+        budget: Bytes of decoded pixels to keep, see ``DecodedImages.keep``.
+        replace: Whether a file that cannot be decoded is logged and skipped instead of raised.
 
     Raises:
-      ImageError: a file that cannot be decoded when images are first decoded; with ``replace`` only
-        if all are.
+        ImageError: A file cannot be decoded; with ``replace``, no file can.
     """
 
     def __init__(self, source: Source, *, channels: int, budget: float, replace: bool):
         super().__init__(source, channels=channels, replace=replace)
         self.keep(budget)
         self.smallest_side = int(np.min(self.sides))
-        # Tensors are made here, once: captured by the graphs of all iterators, copied by none.
+        # Made once: the graphs of all iterators capture these tensors and copy none.
         self._kept_tensor = tf.constant(self.is_kept)
         self._table = tf.constant(np.column_stack([self.sides[:, 1], self.starts]))
         self._flat = tf.experimental.dlpack.from_dlpack(self.pixels.__dlpack__())
 
     def crop(self, tile: tf.Tensor, place: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """A square inside a part of an image, smaller where that part is.
+        """Cuts a square crop out of a tile. Its sides are at most those of the tile.
 
         Args:
-          tile: int64 ``[5]``, a row of ``list_tiles``.
-          place: float32 ``[2]`` in [0, 1), from the first possible row and column to the last.
-          side: pixels.
+            tile: Int64 ``[5]``, a row of ``list_tiles``.
+            place: Float32 ``[2]`` in [0, 1), from the first possible row and column to the last.
+            side: Side of the crop in pixels.
 
         Returns:
-          Pixels ``[min(side, height), min(side, width), depth]`` and True; or zeros and False
-          where the image cannot be decoded (``make_error`` then says why).
+            Pixels ``[min(side, height), min(side, width), depth]`` and True. If the image cannot be
+            decoded, zeros and False; ``make_error`` then has the cause.
         """
         index, tile_top, tile_left, tile_height, tile_width = tf.unstack(tile)
         width, start = tf.unstack(self._table[index])
@@ -327,5 +324,5 @@ class CropReader(DecodedImages):
 
 
 def _permute(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:
-    """What stands at a position of the permutation of range(n) that the key names."""
+    """The element at a position of the permutation of range(n) given by the key."""
     return tf.random.experimental.index_shuffle(position, key, tf.constant(n - 1, tf.int64))

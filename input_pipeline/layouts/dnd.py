@@ -1,4 +1,4 @@
-"""The Darmstadt Noise Dataset: noisy crops in, a submission to its server out.
+"""Darmstadt Noise Dataset (DND): reads its noisy crops and writes a submission to its server.
 
 Ploetz and Roth, CVPR 2017. Its 1000 clean crops (20 in each of 50 photographs) are not public;
 scores come from the server at ``SERVER``. Only sRGB is supported.
@@ -25,16 +25,16 @@ class DND:
     MATLAB stores arrays column by column, so that h5py sees all axes in reverse.
 
     Args:
-      folder: holds ``info.mat`` and ``images_srgb/0001.mat`` and so on, both HDF5.
+        folder: Holds ``info.mat`` and ``images_srgb/0001.mat`` and so on, both HDF5.
 
     Raises:
-      ImageError: another layout, or a file that cannot be read.
-      ValueError: h5py is not installed.
+        ImageError: The folder has another layout, or a file cannot be read.
+        ValueError: H5py is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
         try:
-            import h5py  # here, so that all else works without it
+            import h5py  # imported here, because only DND needs it
         except ImportError as error:
             raise ValueError('DND needs h5py; pip install "lcdnet-jax[train]"') from error
         self._open = lambda path: h5py.File(path, "r")
@@ -56,13 +56,13 @@ class DND:
         """The noisy crops of one image.
 
         Args:
-          index: 0 to ``len(self) - 1``.
+            index: 0 to ``len(self) - 1``.
 
         Returns:
-          ``[H, W, 3]`` float32 in [0, 1] each, 20 of 512x512 in the published data.
+            ``[H, W, 3]`` float32 in [0, 1] each, 20 of 512x512 in the published data.
 
         Raises:
-          ImageError: the file cannot be read, or does not fit the boxes.
+            ImageError: The file cannot be read, or does not fit the boxes.
         """
         path = self._paths[index]
         try:
@@ -107,7 +107,7 @@ class DND:
 
 
 def check_folder(folder: pathlib.Path) -> None:
-    """Raises ImageError if a folder holds files of a submission: two networks would mix."""
+    """Raises ImageError if a folder already has files of a submission: two would mix."""
     if found := sorted(path.name for path in folder.glob("*.mat")):
         raise ImageError(
             f"{folder}: holds a submission already ({list_first(found)}), which must not mix with "
@@ -116,21 +116,21 @@ def check_folder(folder: pathlib.Path) -> None:
 
 
 def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> pathlib.Path:
-    """Writes the restored crops of one image, all or nothing, as the server takes them.
+    """Writes the restored crops of one image as a file that the server takes, atomically.
 
     Args:
-      folder: exists; the submission is all its files together. With the first image as
-        ``check_folder`` wants it, which is best called before anything is restored.
-      index: number of the image, from 0.
-      restored: ``[H, W, 3]`` floating point, of the sizes and in the order of ``DND.crops``;
-        clipped to [0, 1] here.
+        folder: Existing folder of the submission. It must be free of other submissions when the
+            first image is written; call ``check_folder`` before restoring anything.
+        index: Number of the image, from 0.
+        restored: ``[H, W, 3]`` floating point, with the sizes and order of ``DND.crops``. They are
+            clipped to [0, 1].
 
     Returns:
-      Path of the file: ``0001.mat`` for index 0.
+        Path of the file: ``0001.mat`` for index 0.
 
     Raises:
-      ImageError: as ``check_folder``, for index 0.
-      OSError: the disk refuses.
+        ImageError: For index 0, see ``check_folder``.
+        OSError: The file cannot be written.
     """
     if index == 0:
         check_folder(folder)

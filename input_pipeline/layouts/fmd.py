@@ -1,6 +1,6 @@
-"""FMD, fluorescence microscopy (Zhang et al., CVPR 2019), in the folders as published.
+"""FMD, fluorescence microscopy (Zhang et al., CVPR 2019), as published.
 
-Headers are read at once, pixels when asked for.
+Headers are read at once, pixels on demand.
 """
 
 import pathlib
@@ -10,39 +10,40 @@ from input_pipeline.examples import Example, pairs_from_files
 from input_pipeline.layouts.folders import layout_error, list_entries, list_images
 from lcdnet_jax.image_io import ImageError
 
-# Averaging levels of FMD, the folders of a type: single captures, and means of 2 to 16.
+# Averaging levels, which are folders of a type: single captures, and means of 2 to 16.
 LEVELS = ("raw", "avg2", "avg4", "avg8", "avg16")
 _TEST_FIELD = 19
 _TEST_MIX = "test_mix"
 
 
 def read_fmd(root: pathlib.Path, split: str, levels: Sequence[str]) -> tuple[Example, ...]:
-    """Pairs of FMD: 12 types of 20 fields of view, 50 captures of 512x512 pixels of each, grey.
+    """Pairs of FMD: 12 types of 20 fields of view, 50 captures of 512x512 pixels each, gray.
 
     Args:
-      root: holds folders of types, such as ``TwoPhoton_MICE/``, or is one of them. In a type
-        ``raw/<field>/*.png``, the same in ``avg2/`` to ``avg16/``, and ``gt/<field>/avg50.png``,
-        the mean of all captures. Or it is ``test_mix``, images of field 19 of all types, with
-        ``raw/*.png`` and so on and ``gt/*.png`` of equal names.
-      split: "train" (without field 19) pairs a capture with another of its field and level, half
-        the captures further on: both halves are noisy, as in Noise2Noise. "test" (field 19, or
-        test_mix) pairs it with the image in ``gt``.
-      levels: of ``LEVELS``.
+        root: Holds folders of types, such as ``TwoPhoton_MICE/``, or is one of them. A type has
+            ``raw/<field>/*.png``, the same in ``avg2/`` to ``avg16/``, and
+            ``gt/<field>/avg50.png``, the mean of all captures. ``root`` may also be ``test_mix``,
+            images of field 19 of all types, with ``raw/*.png`` and so on and ``gt/*.png`` of equal
+            names.
+        split: "train" (all fields but 19) pairs a capture with the capture half the list further
+            on, of the same field and level. Both halves are noisy, as in Noise2Noise. "test" (field
+            19, or test_mix) pairs a capture with the image in ``gt``.
+        levels: Some of ``LEVELS``.
 
     Returns:
-      Examples called ``<type>_<level>_<field>_<capture>``, the field with two digits, or
-      ``test_mix_<level>_<image>``.
+        Examples named ``<type>_<level>_<field>_<capture>``, the field with two digits, or
+        ``test_mix_<level>_<image>``.
 
     Raises:
-      ImageError: another layout, fewer than two captures to train on, an image of ``gt`` that is
-        missing, or a file that cannot be read.
+        ImageError: The folder has another layout, fewer than two captures to train on, or lacks an
+            image of ``gt``; or a file cannot be read.
     """
 
     def is_type(folder: pathlib.Path) -> bool:
         return any((folder / name).is_dir() for name in (*LEVELS, "gt"))
 
     types = [root.absolute()] if is_type(root) else list(filter(is_type, list_entries(root)))
-    if split == "train" or len(types) > 1:  # test_mix repeats what the types have
+    if split == "train" or len(types) > 1:  # test_mix repeats images of the types
         types = [folder for folder in types if folder.name != _TEST_MIX]
     if not types:
         raise layout_error(
@@ -65,7 +66,7 @@ def read_fmd(root: pathlib.Path, split: str, levels: Sequence[str]) -> tuple[Exa
 def _read_level(
     folder: pathlib.Path, level: str, split: str
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """Degraded and clean file by name, of one level of a type."""
+    """Degraded and clean file by name, for one level of a type."""
     name = f"{folder.name}_{level}"
     if folder.name == _TEST_MIX:
         return {
@@ -86,7 +87,7 @@ def _read_level(
     for number, field in fields.items():
         captures = _list_captures(field, 2 if split == "train" else 1)
         if split == "train":
-            # Means of neighbouring captures might share some of them.
+            # Means of neighboring captures may share captures.
             half = len(captures) // 2
             targets = captures[half:] + captures[:half]
         else:

@@ -1,4 +1,4 @@
-"""What readers of published folders share: what a folder holds, and which files belong together."""
+"""Helpers of the layouts: list folders, match files of pairs, report a wrong layout."""
 
 import pathlib
 
@@ -8,10 +8,10 @@ from lcdnet_jax.image_io import ImageError
 
 
 def list_entries(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What a folder holds, sorted, without hidden files.
+    """Entries of a folder, sorted, without hidden files.
 
     Raises:
-      ImageError: no folder, or one that may not be read.
+        ImageError: The folder does not exist or cannot be read.
     """
     if not folder.is_dir():
         cause = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -34,10 +34,10 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The image files of a folder by name without suffix.
+    """Image files of a folder by name without suffix.
 
     Raises:
-      ImageError: no folder, no image in it, or two of equal name.
+        ImageError: There is no folder or no image in it, or two images have equal names.
     """
     found: dict[str, pathlib.Path] = {}
     for path in image_io.find_images(folder):
@@ -56,15 +56,15 @@ def match_by_stem(
     *,
     allow_unmatched_clean: bool = False,
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """Degraded and clean file of two folders by their common name; suffixes may differ.
+    """Degraded and clean file of two folders by their common name. Suffixes may differ.
 
     Args:
-      degraded_folder: beside ``clean_folder``, or below its parent.
-      clean_folder: holds the clean files.
-      allow_unmatched_clean: whether ``clean_folder`` may hold others as well.
+        degraded_folder: Folder of the degraded files, below the parent of ``clean_folder``.
+        clean_folder: Folder of the clean files.
+        allow_unmatched_clean: Whether clean files may lack a degraded one.
 
     Raises:
-      ImageError: as ``index_by_stem``; or a file without its other half.
+        ImageError: See ``index_by_stem``; or a file lacks its other half.
     """
     degraded, clean = index_by_stem(degraded_folder), index_by_stem(clean_folder)
     alone = [path for stem, path in degraded.items() if stem not in clean]
@@ -81,7 +81,7 @@ def match_by_stem(
 
 
 def layout_error(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
-    """What to raise for a folder that does not look as it should; lists what it holds."""
+    """The error for a folder with another layout. It lists what the folder holds."""
     found = [entry.name + "/" * entry.is_dir() for entry in list_entries(folder)]
     return ImageError(
         f"{folder}: looked for {wanted}, found {list_first(found) or 'an empty folder'}; {advice}"

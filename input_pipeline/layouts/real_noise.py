@@ -1,7 +1,7 @@
-"""Pairs with real noise, in the folders in which their makers publish them.
+"""Pairs with real noise, in the folders as published.
 
 The rows of ``lcdnet_jax/data_sets.py`` describe the data sets. Each function takes the folder and
-returns the examples, sorted by name. Headers are read at once, pixels when asked for.
+returns the examples, sorted by name. Headers are read at once, pixels on demand.
 """
 
 import functools
@@ -29,14 +29,14 @@ def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
     """Pairs of SIDD-Medium sRGB: two in each of 160 scenes.
 
     Args:
-      root: holds ``Data/<scene>/0001_NOISY_SRGB_010.PNG`` with ``0001_GT_SRGB_010.PNG``, or is
-        ``Data`` itself.
+        root: Holds ``Data/<scene>/0001_NOISY_SRGB_010.PNG`` with ``0001_GT_SRGB_010.PNG``, or is
+            ``Data`` itself.
 
     Returns:
-      Examples called ``<scene>_0001_SRGB_010``.
+        Examples named ``<scene>_0001_SRGB_010``.
 
     Raises:
-      ImageError: another layout, a file without its other half, or one that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
     """
     data = root / "Data" if (root / "Data").is_dir() else root
     files = {}
@@ -56,20 +56,20 @@ def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
 def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
     """Pairs of RENOIR, one for each noisy image.
 
-    As in the data preparation of SADNet, the clean half is the mean of the reference image and
-    the second one with little noise ("full"), truncated to 8 bits.
+    As in the data preparation of SADNet, the clean half is the mean of the reference image and the
+    second image with little noise ("full"), rounded down to 8 bits.
 
     Args:
-      root: holds ``Mi3_Aligned``, ``T3i_Aligned`` and ``S90_Aligned`` (any of them), or is one;
-        in these, ``Batch_001/`` and so on with one ``*Reference.bmp``, one ``*full.bmp`` and any
-        number of ``*Noisy.bmp``. An archive extracted into a folder of its own name is found too.
+        root: Holds any of ``Mi3_Aligned``, ``T3i_Aligned`` and ``S90_Aligned``, or is one of them.
+            Each has ``Batch_001/`` and so on with one ``*Reference.bmp``, one ``*full.bmp`` and any
+            number of ``*Noisy.bmp``. An archive may lie in a folder of its own name.
 
     Returns:
-      Examples called by folders and noisy file, ``Mi3_Aligned_Batch_001_IMG_1Noisy``.
+        Examples named by the folders and the noisy file, ``Mi3_Aligned_Batch_001_IMG_1Noisy``.
 
     Raises:
-      ImageError: another layout, images of a scene that differ in size, or a file that cannot be
-        read.
+        ImageError: The folder has another layout, images of a scene differ in size, or a file
+            cannot be read.
     """
     list_entries(root)  # raises where there is no folder
     patterns = ("Batch_*", "*_Aligned/Batch_*", "*_Aligned/*_Aligned/Batch_*")
@@ -115,7 +115,7 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
 
 
 def _average(reference: Picture, full: Picture) -> np.ndarray:
-    """Mean of two uint8 or uint16 images, fractions cut off."""
+    """Mean of two uint8 or uint16 images, rounded down."""
     a, b = (picture.read(picture.header.channels) for picture in (reference, full))
     return ((a.astype(np.uint32) + b) // 2).astype(a.dtype)
 
@@ -124,14 +124,14 @@ def read_polyu(root: pathlib.Path) -> tuple[Example, ...]:
     """The 100 pairs of 512x512 pixels of PolyU.
 
     Args:
-      root: holds ``CroppedImages/`` with ``*_real.JPG`` (noisy) and ``*_mean.JPG``, or is that
-        folder; any image suffix, upper or lower case.
+        root: Holds ``CroppedImages/`` with ``*_real.JPG`` (noisy) and ``*_mean.JPG``, or is that
+            folder. Any image suffix, in upper or lower case, is found.
 
     Returns:
-      Examples called by what the two names share.
+        Examples named by the common part of the two file names.
 
     Raises:
-      ImageError: another layout, a file without its other half, or one that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
     """
     cropped = root / "CroppedImages"
     return _read_real_and_mean(
@@ -140,19 +140,19 @@ def read_polyu(root: pathlib.Path) -> tuple[Example, ...]:
 
 
 def read_nam(root: pathlib.Path) -> tuple[Example, ...]:
-    """Pairs of 512x512 pixels cut from the images of Nam et al., in either of two selections.
+    """Pairs of 512x512 pixels cut from the images of Nam et al., in one of two selections.
 
     Args:
-      root: holds ``*_real.png`` (noisy) and ``*_mean.png``, the 15 patches called CC (any image
-        suffix, upper or lower case); or ``Nam_patches/01_noise.png`` with
-        ``Nam_patch_GT/01_gt.png`` and so on, the 25 patches of CBDNet, which the SADNet paper
-        scores: the ``testsets`` folder of CBDNet's repository.
+        root: Holds ``*_real.png`` (noisy) and ``*_mean.png``, the 15 patches called CC (with any
+            image suffix, in upper or lower case). Or it holds ``Nam_patches/01_noise.png`` with
+            ``Nam_patch_GT/01_gt.png`` and so on, the 25 patches of CBDNet, which the SADNet paper
+            scores. These are in the folder ``testsets`` of CBDNet's repository.
 
     Returns:
-      Examples called by what the two names share.
+        Examples named by the common part of the two file names.
 
     Raises:
-      ImageError: another layout, a file without its other half, or one that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
     """
     noisy, clean = root / "Nam_patches", root / "Nam_patch_GT"
     if not noisy.is_dir() and not clean.is_dir():
@@ -177,16 +177,16 @@ def _read_real_and_mean(folder: pathlib.Path, advice: str) -> tuple[Example, ...
 def read_sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
     """The validation blocks of SIDD: 40 images with 32 blocks of 256x256 pixels each.
 
-    Both files, 0.25 GB decoded each, are loaded when the first pixels are asked for.
+    Both files, 0.25 GB decoded each, are loaded when the first pixels are read.
 
     Args:
-      root: holds ``ValidationNoisyBlocksSrgb.mat`` and ``ValidationGtBlocksSrgb.mat``.
+        root: Holds ``ValidationNoisyBlocksSrgb.mat`` and ``ValidationGtBlocksSrgb.mat``.
 
     Returns:
-      Examples called ``<image>_<block>``, ``01_01`` to ``40_32``.
+        Examples named ``<image>_<block>``, ``01_01`` to ``40_32``.
 
     Raises:
-      ImageError: a file that is missing, cannot be read, or holds something else.
+        ImageError: A file is missing, cannot be read, or holds something else.
     """
     paths = [root / f"Validation{half}BlocksSrgb.mat" for half in ("Noisy", "Gt")]
     missing = [path.name for path in paths if not path.is_file()]
@@ -208,7 +208,7 @@ def read_sidd_validation(root: pathlib.Path) -> tuple[Example, ...]:
 
 
 class _MatBlocks:
-    """The one array of a MATLAB file, uint8 ``[images, blocks, H, W, 3]``, called as the file."""
+    """The array in a MATLAB file, uint8 ``[images, blocks, H, W, 3]``, named as the file."""
 
     def __init__(self, path: pathlib.Path):
         self._path = path
@@ -235,7 +235,7 @@ class _MatBlocks:
         )
 
     def _load_blocks(self) -> np.ndarray:
-        with self._lock:  # many threads ask, one loads
+        with self._lock:  # one of many threads loads it
             if self._array is None:
                 try:
                     self._array = scipy.io.loadmat(self._path)[self._path.stem]
@@ -256,9 +256,9 @@ class _MatBlocks:
 def _match_files(
     paths: Sequence[pathlib.Path], noisy: str, clean: str
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """Noisy and clean files by the name without the word in which they differ.
+    """Noisy and clean file by their name without the word ``noisy`` or ``clean``.
 
-    Files with neither word (set off by underscores) are left out.
+    Underscores separate the word from the rest. Files with neither word are skipped.
     """
     halves: dict[str, dict[str, pathlib.Path]] = {noisy: {}, clean: {}}
     for path in paths:

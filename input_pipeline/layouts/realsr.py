@@ -1,12 +1,12 @@
-"""RealSR: pairs for super-resolution taken with a zoom lens, in the folders as published.
+"""RealSR, pairs for super-resolution taken with a zoom lens, as published.
 
 Cai, Zeng, Yong, Cao and Zhang, "Toward Real-World Single Image Super-Resolution: A New Benchmark
 and a New Model", ICCV 2019. According to the authors' page, versions 1 and 2 have both pictures of
-a scene in one size, for networks that do not enlarge, and version 3 has the small one smaller by
-the scale. The sizes of the pictures decide here, too.
+a scene in one size, for networks that do not enlarge. In version 3 the low-resolution picture is
+smaller by the scale. The reader takes the scale from the sizes of the pictures.
 
-None of it was compared with the published files: folders and names are what programs of users of
-version 3 agree on, and that versions 1 and 2 have them too is a guess.
+Reconstruction: the layout was not compared with the published files. Several programs of users of
+version 3 agree on its folders and names. Versions 1 and 2 are assumed to have the same.
 """
 
 import pathlib
@@ -22,16 +22,16 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """Pairs of one scale, of both cameras or of one.
 
     Args:
-      root: holds ``Canon`` and ``Nikon`` (either or both), or is one of these, with
-        ``Train/4/Canon_001_HR.png``, ``Train/4/Canon_001_LR4.png``, ``Test/2/...`` and so on.
-      split: "train_x2" to "train_x4" or "test_x2" to "test_x4", part and scale.
+        root: Holds ``Canon`` and ``Nikon`` (either or both), or is one of these, with
+            ``Train/4/Canon_001_HR.png``, ``Train/4/Canon_001_LR4.png``, ``Test/2/...`` and so on.
+        split: "train_x2" to "train_x4" or "test_x2" to "test_x4", part and scale.
 
     Returns:
-      Examples called ``<camera>_<number>``, sorted by name.
+        Examples named ``<camera>_<number>``, sorted by name.
 
     Raises:
-      ImageError: another layout, a file without its other half, a large picture whose sides are
-        no whole multiple of the small one's, or a file that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, the sides of a large
+            picture are no integer multiple of the small one's, or a file cannot be read.
     """
     part, _, scale = split.partition("_x")
     list_entries(root)  # raises where there is no folder

@@ -1,11 +1,11 @@
-"""Pairs for deblurring and deraining, in the folders in which they are published.
+"""Pairs for deblurring and deraining, in the folders as published.
 
 The rows of ``lcdnet_jax/data_sets.py`` describe the data sets and have their splits. Each function
 takes the folder and a split and returns the examples, sorted by name. Headers are read at once,
-pixels when asked for.
+pixels on demand.
 
-The layouts come from what the authors' repositories say and do; the pictures themselves have not
-been seen. Each function says what of it is inferred.
+Reconstruction: the layouts follow the documentation and code of the authors' repositories. They
+were not compared with the published pictures. Each function says which parts are inferred.
 """
 
 import pathlib
@@ -24,21 +24,21 @@ _Files = dict[str, tuple[pathlib.Path, ...]]
 def read_gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Example, ...]:
     """Pairs of GOPRO_Large.
 
-    Its authors trained and scored on ``blur_gamma``, but the benchmark that later papers compare
-    on (DMPHN, MPRNet, MIMO-UNet and all that took their data from these) is ``blur``, as their
-    code and their answers to users say. The two give different scores.
+    The authors trained and scored on ``blur_gamma``. The benchmark of later papers (DMPHN, MPRNet,
+    MIMO-UNet and papers that use their data) is ``blur``, according to their code and to answers of
+    their authors. The two give different scores.
 
     Args:
-      root: holds ``train/<sequence>/`` and ``test/<sequence>/``, with ``blur/*.png``,
-        ``blur_gamma/*.png`` and ``sharp/*.png`` of equal names in each.
-      split: "train" or "test".
-      blur: "blur" or "blur_gamma".
+        root: Holds ``train/<sequence>/`` and ``test/<sequence>/``, each with ``blur/*.png``,
+            ``blur_gamma/*.png`` and ``sharp/*.png`` of equal names.
+        split: "train" or "test".
+        blur: "blur" or "blur_gamma".
 
     Returns:
-      Examples called ``<sequence>_<frame>``, ``GOPR0384_11_00_000001``.
+        Examples named ``<sequence>_<frame>``, ``GOPR0384_11_00_000001``.
 
     Raises:
-      ImageError: another layout, a file without its other half, or one that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
     """
     advice = "give the folder GOPRO_Large"
     _require_folders(root, split, advice=advice)
@@ -56,21 +56,21 @@ def read_gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[E
 def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     """Pairs of HIDE.
 
-    The benchmark scores networks trained on GOPRO_Large on the split "test". The layout is
-    inferred from programs of many users, which agree; the authors do not describe it.
+    The benchmark scores networks that were trained on GOPRO_Large on the split "test". The layout
+    is inferred from programs of many users, which agree. The authors do not describe it.
 
     Args:
-      root: holds ``train/*.png``, ``test/test-close-ups/*.png`` and ``test/test-long-shot/*.png``
-        (either or both), and in ``GT/`` the sharp images of all, under the same names.
-      split: "train" or "test".
+        root: Holds ``train/*.png``, ``test/test-close-ups/*.png`` or ``test/test-long-shot/*.png``
+            or both, and ``GT/`` with the sharp images of all of them, under the same names.
+        split: "train" or "test".
 
     Returns:
-      Examples called as the file, in the split "test" after their folder:
-      ``test-long-shot_<file>``.
+        Examples named as the file, in the split "test" with their folder as prefix:
+        ``test-long-shot_<file>``.
 
     Raises:
-      ImageError: another layout, a blurred image without a sharp one, or a file that cannot be
-        read.
+        ImageError: The folder has another layout, a blurred image lacks a sharp one, or a file
+            cannot be read.
     """
     names = ["train"] if split == "train" else ["test/test-close-ups", "test/test-long-shot"]
     there = [name for name in names if (root / name).is_dir()]
@@ -84,27 +84,27 @@ def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
 
 
 def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
-    """Pairs of RealBlur-J or RealBlur-R, as the authors' lists name them.
+    """Pairs of RealBlur-J or RealBlur-R, from the lists of the authors.
 
-    Scores of the benchmark are taken after aligning the restored image with the sharp one. The
-    lists are those of the authors' repositories (``datalist/`` of their SRN-Deblur), with paths as
-    below; that the archive holds them beside the images is inferred from programs of users.
+    The benchmark scores a restored image after aligning it with the sharp one. The lists are in the
+    authors' repositories (``datalist/`` of their SRN-Deblur), with paths as below. That the archive
+    also has them, next to the images, is inferred from programs of users.
 
     Args:
-      root: holds ``RealBlur_J_train_list.txt``, ``RealBlur_J_test_list.txt`` (or ``_R_``) and the
-        folders that their lines begin with, such as
-        ``RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene230/gt/gt_7.png``. A line has the
-        sharp and the blurred file; of pairs that are missing as a whole, nothing is said but the
-        number of those that are there.
-      split: "train" or "test".
-      version: "J" or "R".
+        root: Holds ``RealBlur_J_train_list.txt``, ``RealBlur_J_test_list.txt`` (or ``_R_``) and the
+            folders with which their lines begin, such as
+            ``RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene230/gt/gt_7.png``. A line has the
+            sharp and the blurred file. A pair of which both files are missing is skipped; only the
+            number of pairs shows it.
+        split: "train" or "test".
+        version: "J" or "R".
 
     Returns:
-      Examples called ``<scene>_<number>``, ``scene230_7``.
+        Examples named ``<scene>_<number>``, ``scene230_7``.
 
     Raises:
-      ImageError: no list, none of its images, one half of a pair only, or a file that cannot be
-        read.
+        ImageError: There is no list or none of its images, a file lacks its other half, or a file
+            cannot be read.
     """
     listing = root / f"RealBlur_{version}_{split}_list.txt"
     advice = "give the folder into which the archive of RealBlur was extracted"
@@ -140,9 +140,9 @@ def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Exam
     return pairs_from_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
-# The blurred pictures of the test set that are taken indoors. Restormer's test data has files with
-# their places among all 76 pictures; the places are those that a program of one of its users
-# prints. That Restormer's data has the order of the names in DPDD is inferred.
+# Blurred pictures of the test set that were taken indoors. Restormer's test data has files with
+# their indices among all 76 pictures. The indices here are those that a program of one of its users
+# prints. That Restormer's data is in the order of the names in DPDD is inferred.
 _INDOOR = frozenset(
     f"1P0A{number}"
     for number in (
@@ -154,27 +154,27 @@ _INDOOR = frozenset(
 
 
 def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Example, ...]:
-    """Pairs of DPDD of 1120x1680 pixels and 16 bits: a wide aperture, and a narrow one.
+    """Pairs of DPDD, 1120x1680 pixels of 16 bits: a wide aperture (blurred) and a narrow one.
 
     The two pictures of a scene have different numbers. As in the authors' code they are paired by
-    their order, and numbers that differ by more than two, which no published pair does, are
-    refused. That the views differ along rows, which flips rely on, is inferred: it holds for a
-    camera held upright, and the known pictures of the test set are all wide.
+    their order. Numbers that differ by more than two raise an error; no published pair has them.
+    That the two views differ along rows, on which flips rely, is inferred: it holds for a camera
+    held upright, and the known pictures of the test set are all wide.
 
     Args:
-      root: holds ``train_c/``, ``val_c/`` and ``test_c/`` with ``source/*.png`` (blurred) and
-        ``target/*.png`` (sharp), and for ``dual`` ``train_l/source/*_L.png``,
-        ``train_r/source/*_R.png`` and so on.
-      split: "train", "val" or "test"; "test_indoor" and "test_outdoor" are parts of the last.
-      dual: whether the degraded half is the left and the right view, instead of one picture.
+        root: Holds ``train_c/``, ``val_c/`` and ``test_c/`` with ``source/*.png`` (blurred) and
+            ``target/*.png`` (sharp), and for ``dual`` ``train_l/source/*_L.png``,
+            ``train_r/source/*_R.png`` and so on.
+        split: "train", "val", "test", or one of its parts "test_indoor" and "test_outdoor".
+        dual: Whether the degraded half is the left and the right view instead of one picture.
 
     Returns:
-      Examples called as the blurred picture, ``1P0A0917``; degraded halves of two views have six
-      channels.
+        Examples named as the blurred picture, ``1P0A0917``. Degraded halves of two views have six
+        channels.
 
     Raises:
-      ImageError: another layout, a scene that lacks a picture, pictures of a scene that differ in
-        size or depth, or a file that cannot be read.
+        ImageError: The folder has another layout, a scene lacks a picture, pictures of a scene
+            differ in size or depth, or a file cannot be read.
     """
     part, _, place = split.partition("_")
     views = ("l", "r") if dual else ("c",)
@@ -225,27 +225,28 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
 
 
 def _are_neighbors(a: str, b: str) -> bool:
-    """Whether two names are equal but for final numbers, which differ by at most two."""
+    """Whether two names are equal except for final numbers, which differ by at most two."""
     start_a, start_b = (name.rstrip(string.digits) for name in (a, b))
     end_a, end_b = (int(name[len(start_a) :] or 0) for name in (a, b))
     return start_a == start_b and abs(end_a - end_b) <= 2
 
 
 def read_rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
-    """Pairs of Rain13K, or of its test sets.
+    """Pairs of Rain13K or of its test sets.
 
     Args:
-      root: holds ``train/Rain13K/`` and ``test/Test100/``, ``test/Rain100H/``, ``test/Rain100L/``,
-        ``test/Test2800/``, ``test/Test1200/`` with ``input/`` and ``target/``, files of equal
-        names, in each.
-      split: "train", the name of a test set, or "test" for all five together (papers average the
-        scores of the sets instead).
+        root: Holds ``train/Rain13K/`` and ``test/Test100/``, ``test/Rain100H/``,
+            ``test/Rain100L/``, ``test/Test2800/``, ``test/Test1200/``, each with ``input/`` and
+            ``target/`` with files of equal names.
+        split: "train", the name of a test set, or "test" for all five together. Papers average the
+            scores of the five sets instead.
 
     Returns:
-      Examples called as the files, in the split "test" after their set: ``Rain100H_<file>``.
+        Examples named as the files, in the split "test" with their set as prefix:
+        ``Rain100H_<file>``.
 
     Raises:
-      ImageError: another layout, a file without its other half, or one that cannot be read.
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
     """
     places = {
         f"{name}_" if split == "test" else "": f"test/{name}"
@@ -266,10 +267,10 @@ def read_rain13k(root: pathlib.Path, split: str) -> tuple[Example, ...]:
 
 
 def _require_folders(root: pathlib.Path, *names: str, advice: str) -> None:
-    """Raises the ImageError of a wrong layout where ``root`` lacks one of these folders."""
+    """Raises ImageError if ``root`` lacks one of these folders."""
     for name in names:
         if not (root / name).is_dir():
             there = root
-            for part in pathlib.PurePath(name).parts[:-1]:  # as far as folders go
+            for part in pathlib.PurePath(name).parts[:-1]:  # the deepest folder that exists
                 there = there / part if (there / part).is_dir() else there
             raise layout_error(there, f"{(root / name).relative_to(there)}/", advice)
