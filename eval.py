@@ -23,7 +23,7 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from configs import default
 from input_pipeline import EvalDataset, create_eval_dataset
@@ -47,12 +47,10 @@ from lcdnet_jax.weights import interchange, pretrained
 # A protocol and a noise level in 8-bit units, None for pairs.
 Setting = tuple[protocols.Protocol, float | None]
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
+_CONFIG = config_lib.define_config(
     None,
     "Experiment; by default the config.json of the checkpoint. Only data.eval and eval are used: "
     "the network is always the one of the checkpoint.",
-    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
 _CHECKPOINT = flags.DEFINE_string(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from skimage.restoration import denoise_nl_means
 
 import input_pipeline
@@ -24,9 +24,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, Example, summarise
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/sadnet_quickstart.py", "Experiment.", lock_config=True
-)
+_CONFIG = config_lib.define_config("configs/sadnet_quickstart.py", "Experiment.")
 _OUTPUT = flags.DEFINE_string("output", "quickstart", "Folder of the results.")
 
 _STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # h of non-local means, in units of sigma

@@ -10,7 +10,6 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
@@ -19,12 +18,10 @@ from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.training import distributed
 from lcdnet_jax.training.profile import parse_range
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
+_CONFIG = config_lib.define_config(
     None,
     "Experiment, such as configs/sadnet_small.py or configs/sadnet_color_awgn.py:30. Fields are "
     "overridden as --config.batch_size=8.",
-    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run. Used again, it continues the run it holds."

@@ -2,7 +2,7 @@
 
 Other files start from ``get_config()`` here and override a few fields. Any field can also be
 set on the command line: ``python train.py --config configs/tiny.py --config.steps=20``.
-The rules that fields must keep are in ``lcdnet_jax/config/schema.py``, which checks them
+The values that fields take are in the table of ``lcdnet_jax/config/schema.py``. They are checked
 before anything is compiled.
 """
 
@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
     config.network = ConfigDict()
     # A name known to lcdnet_jax.networks.create.
     config.network.name = "sadnet"
-    # Keyword arguments of that network, beside `channels` (from data.channels) and `dtype`.
+    # Keyword arguments of that network, beside `channels` (from data.channels) and `dtype`: a
+    # preset, and fields of its class, which win over the preset. All can be set on the command
+    # line, such as --config.network.kwargs.use_context=False.
     config.network.kwargs = ConfigDict({"preset": "base"})
     # Compute type, float32 or bfloat16. Parameters, losses and metrics are always float32.
     config.network.dtype = "float32"

@@ -71,7 +71,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     """
     if split not in ("train", "eval"):
         raise ValueError(f'split is {split!r}; use "train" or "eval"')
-    config_lib.validate(config)
+    config_lib.validate_once(config)
     field = f"config.data.{split}"
     source = open_source(config.data[split], field=field)
     channels = channels_on_disk(config)

@@ -19,6 +19,7 @@ from absl import logging as absl_logging
 from flax import linen as nn
 
 from lcdnet_jax import image_io, networks, training, visualization
+from lcdnet_jax.config import checks
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
@@ -180,6 +181,24 @@ class TestTrain:
         assert "continuing after step 8" in capsys.readouterr().out
         assert (copy / "checkpoints" / "9").is_dir()
 
+    def test_validates_once(self, data, tmp_path, monkeypatch):
+        """Not again in each library function that the script calls."""
+        checked = []
+        problems = checks.problems
+        monkeypatch.setattr(
+            checks, "problems", lambda config: checked.append(config) or problems(config)
+        )
+        assert run(*train(tmp_path, data, "--config.steps=1")) is None
+        assert len(checked) == 1
+
+    def test_a_network_as_its_stored_fields(self, workdir, data, tmp_path):
+        stored = json.loads((workdir / "config.json").read_text())["network"]["kwargs"]
+        assert stored == {"width": 2, "offset_width": 2, "groups": 1}
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        width = "--config.network.kwargs.width=4"
+        message = error_of(*train(copy, data, "--config.steps=9", width))
+        assert "config.network.kwargs.width: 2 there, 4 given" in message
+
     def test_replays_a_step(self, workdir, data, capsys):
         before = (workdir / "metrics.jsonl").read_text()
         assert run(*train(workdir, data, "--replay=6")) is None
@@ -198,8 +217,9 @@ class TestTrain:
         [
             ("--config.stepz=9", "unknown field config.stepz; did you mean steps?"),
             ("--config.data.train.colour=1", "unknown field config.data.train.colour; "),
-            ("--config.network.kwargs.depth=1", "no such field: \"'depth'\"; of config.network"),
-            ("--config.degradation.options.rain.angle=1", "no such field: 'rain'; of config"),
+            ("--config.optimizer.lr=9", "did you mean optimizer.learning_rate?"),
+            ("--config.network.kwargs.depth=1", "config.network.kwargs.depth; 'sadnet' has the fi"),
+            ("--config.degradation.options.rain.angle=1", "'rain' has the fields kind"),
             ("--config.steps=many", "flag --config.steps=many: invalid literal"),
             (
                 "--config.loss=huber",
@@ -210,7 +230,7 @@ class TestTrain:
             ("--config.batch_size=12", "config.batch_size / config.accumulate (12 / 1) is not"),
             ("--config.init_from=nowhere", "nowhere/checkpoints does not exist"),
             ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
-            ("--config=nowhere.py", "No such file or directory: 'nowhere.py'"),
+            ("--config=nowhere.py", "nowhere.py does not exist; configs holds default.py, "),
             ("--profile=bad", "--profile=bad is no range of steps; use START:STOP with 1 <= START"),
         ],
     )

@@ -382,7 +382,7 @@ def _list_pretrained() -> None:
         colours = "grey" if card["channels"] == 1 else "colour"
         default = ", used where none are named" if name == pretrained.DEFAULT else ""
         _say(
-            f"{name}: {_listed({card['network']: None, **card['kwargs']})}, {colours}, "
+            f"{name}: {_network(card)}, {colours}, "
             f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
         )
         for text in (card["notes"], f"Licence: {card['licence']}"):
@@ -443,7 +443,7 @@ def _info(arguments: argparse.Namespace) -> None:
     others = [str(step) for step in steps if step != card["step"]]
     averaged = ", averaged weights (EMA)" if card["averaged"] else ""
     rows: dict[str, Any] = {
-        "network": _listed({card["network"]: None, **card["kwargs"]}),
+        "network": _network(card),
         "channels": card["channels"],
         "computes in": card["dtype"],
         "parameters": f"{card['parameters']:,}, stored as {card['storage']}",
@@ -470,12 +470,20 @@ def _info(arguments: argparse.Namespace) -> None:
                 title = ""
 
 
+def _network(card: Mapping[str, Any]) -> str:
+    """A card's network with the preset that its fields agree with, and other fields."""
+    from lcdnet_jax import config as config_lib
+
+    fields = config_lib.summarize(card["network"], card["kwargs"])
+    return _listed({card["network"]: None, **fields})
+
+
 def _training(stored: Mapping[str, Any]) -> dict[str, str]:
     """What to tell of a training's configuration, of this version or an older one."""
     from lcdnet_jax import config as config_lib
 
     try:
-        return _training_rows(config_lib.with_later_fields(stored))
+        return _training_rows(config_lib.upgrade(stored))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         return {"trained": "by a configuration that this version cannot read"}
 
@@ -557,8 +565,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     shown = ", ".join(dropped[:2]) + (", ..." if len(dropped) > 2 else "")
     low, high = card["input_range"]
     directory = arguments.output
-    fields = [f"{field}={value}" for field, value in card["kwargs"].items()]
-    _say(f"network      {', '.join([card['network'], *fields])}")
+    _say(f"network      {_network(card)}")
     _say(f"channels     {card['channels']}")
     _say(f"parameters   {card['parameters']:,}")
     _say(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")

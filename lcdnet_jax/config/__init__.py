@@ -1,39 +1,59 @@
-"""Experiment configurations: fields, rules and storage."""
+"""Experiment configurations: fields, checks, files, and what they describe.
 
-from lcdnet_jax.config.schema import (
+A configuration is a ``ConfigDict`` of the fields in ``configs/default.py``. To follow one field,
+read in this order:
+
+* ``schema``: the table of all fields, one row each: values, older files, changes on resume.
+* ``objectives``: the table of objectives: which other fields suit each.
+* ``checks``, with ``objective_checks`` and ``degradation_checks``: :func:`validate`.
+* ``storage``: ``config.json`` (:func:`save`, :func:`load`, :func:`upgrade`), and what may differ
+  between a run and a command that continues it (:func:`differences`).
+* ``network_fields``: fields of networks as files store them, without presets.
+* ``build``: the network and the degradation that a configuration describes.
+* ``flags``: ``--config`` on the command line.
+
+An entry point calls :func:`parse_flags`, which validates. Library functions call
+:func:`validate_once`, which does not check the same content again.
+"""
+
+from lcdnet_jax.config.build import check_kernels, degradation, network, scale
+from lcdnet_jax.config.checks import validate, validate_once
+from lcdnet_jax.config.flags import define_config, parse_flags
+from lcdnet_jax.config.network_fields import fields_of, resolve_stored, summarize
+from lcdnet_jax.config.objectives import (
     COMPARED_WITH_CLEAN,
     KERNEL_CORRECTION,
     NO_VGG,
-    RULES,
-    ConfigError,
-    Rule,
-    check_kernels,
-    degradation,
-    differences,
-    load,
-    network,
-    parse_flags,
-    save,
-    scale,
-    validate,
-    with_later_fields,
+    OBJECTIVES,
+    Objective,
 )
+from lcdnet_jax.config.rules import Rule
+from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
+from lcdnet_jax.config.storage import differences, load, save, upgrade
 
 __all__ = [
     "COMPARED_WITH_CLEAN",
+    "FIELDS",
     "KERNEL_CORRECTION",
     "NO_VGG",
-    "RULES",
+    "OBJECTIVES",
     "ConfigError",
+    "Field",
+    "Objective",
     "Rule",
     "check_kernels",
+    "define_config",
     "degradation",
     "differences",
+    "fields_of",
     "load",
     "network",
     "parse_flags",
+    "resolve_stored",
     "save",
     "scale",
+    "summarize",
+    "upgrade",
     "validate",
-    "with_later_fields",
+    "validate_once",
 ]

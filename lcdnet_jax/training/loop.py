@@ -97,7 +97,7 @@ def train_and_evaluate(
         NonFiniteLossError: Naming the first bad step; the last checkpoint is from before it.
         Stopped: A ``KeyboardInterrupt``, after a signal.
     """
-    config_lib.validate(config)
+    config_lib.validate_once(config)
     parallel = Parallel.over(config, devices)
     check_hosts_agree(config, datasets["train"])
     # These fail before a working directory is made.

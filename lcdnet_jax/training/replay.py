@@ -62,7 +62,7 @@ def replay(
             f"a step is made again by one process, but there are {jax.process_count()}; start one, "
             "with --distributed=off"
         )
-    config_lib.validate(config)
+    config_lib.validate_once(config)
     workdir = pathlib.Path(workdir)
     check_same_run(config, workdir)
     if not 1 <= step <= config.steps:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lcdnet_jax import config as config_lib
 from lcdnet_jax._version import __version__
 
 NAME = "card.json"
@@ -30,7 +31,9 @@ class Card(TypedDict):
         format: Version of this schema.
         lcdnet_jax: Version of the library that wrote it.
         network: Name of the network, as for ``networks.create``.
-        kwargs: Its fields, but for channels and dtype.
+        kwargs: Its fields, but for channels and dtype. All of them, except that cards of older
+            versions leave out defaults and may name a "preset", see
+            :func:`lcdnet_jax.config.resolve_stored`.
         channels: Channels of its images.
         dtype: Its compute type.
         parameters: How many there are.
@@ -69,7 +72,6 @@ class Card(TypedDict):
 
 def create(
     name: str,
-    kwargs: Mapping[str, Any],
     module: nn.Module,
     params: Any,
     *,
@@ -84,8 +86,7 @@ def create(
 
     Args:
         name: Name of the network.
-        kwargs: Its fields, as for ``networks.create``; channels and dtype are the module's.
-        module: The network.
+        module: The network, of which the card stores every field.
         params: Its parameters, arrays or their shapes.
         step: See :class:`Card`, as for the following.
         averaged: Whether this is a moving average.
@@ -104,7 +105,7 @@ def create(
         "format": FORMAT,
         "lcdnet_jax": __version__,
         "network": name,
-        "kwargs": {k: v for k, v in kwargs.items() if k not in ("channels", "dtype")},
+        "kwargs": config_lib.fields_of(module),
         "channels": module.channels,
         "dtype": jnp.dtype(module.dtype).name,
         "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),

@@ -79,7 +79,7 @@ def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> 
     """
     module = _network(name, network_kwargs)
     convert.check_variables(name, variables, network_kwargs)
-    card = card_lib.create(name, network_kwargs, module, variables["params"])
+    card = card_lib.create(name, module, variables["params"])
     return Weights(module, dict(variables), card)
 
 
@@ -186,7 +186,7 @@ def configuration(card: Card, where: str) -> ConfigDict:
     if card["training"] is None:
         return _network_alone(card)
     try:
-        stored = ConfigDict(config_lib.with_later_fields(card["training"]))
+        stored = ConfigDict(config_lib.upgrade(card["training"]))
         config_lib.validate(stored)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
@@ -379,6 +379,7 @@ def _weights(
         module, variables, described = load(source, **how)
     stored = {**variables, "params": _cast(variables["params"], dtype)}
     described = Card(**{**described, "storage": dtype})
+    described["kwargs"] = _fields(described)
     described["training"] = _without_folders(described["training"])
     if licence is not None:
         described["licence"] = licence
@@ -482,7 +483,6 @@ def _card_of_run(
         origin.append({"file": manifest.as_posix(), "sha256": digest})
     return card_lib.create(
         config.network.name,
-        config.network.kwargs.to_dict(),
         config_lib.network(config),
         params,
         step=step,
@@ -544,7 +544,7 @@ def _network_alone(described: Card) -> ConfigDict:
     """What of a training's configuration describes the network."""
     network = {
         "name": described["network"],
-        "kwargs": described["kwargs"],
+        "kwargs": _fields(described),
         "dtype": described["dtype"],
     }
     return ConfigDict({"network": network, "data": {"channels": described["channels"]}})
@@ -580,7 +580,7 @@ def _network(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
     except TypeError as error:  # for a value of a kind that the network does not look for
         raise ValueError(f"{name} with {dict(kwargs)}: {error}") from error
     for field, value in (("data.channels", module.channels), ("network.dtype", dtype)):
-        if wanted := config_lib.RULES[field](value):
+        if wanted := config_lib.FIELDS[field].rule(value):
             raise ValueError(f"{field.rpartition('.')[2]} must be {wanted}, got {value!r}")
     return module
 
@@ -588,7 +588,12 @@ def _network(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
 def _kwargs(described: Card) -> dict[str, Any]:
     """Arguments of ``networks.create``."""
     dtype = jnp.dtype(described["dtype"])
-    return {**described["kwargs"], "channels": described["channels"], "dtype": dtype}
+    return {**_fields(described), "channels": described["channels"], "dtype": dtype}
+
+
+def _fields(described: Card) -> dict[str, Any]:
+    """All fields of the network; older cards may name a preset instead."""
+    return config_lib.resolve_stored(described["network"], described["kwargs"])
 
 
 def _from_state_dict(
@@ -609,7 +614,7 @@ def _from_state_dict(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = [{"file": path.name, "sha256": digest}]
     described = card_lib.create(
-        network, kwargs, module, variables["params"], origin=origin, dropped=dropped
+        network, module, variables["params"], origin=origin, dropped=dropped
     )
     return Weights(module, variables, described)
 

@@ -794,6 +794,7 @@ class TestInfo:
             "licence": "not stated", "notes": "", "lcdnet_jax": "0.1.0",
             "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
         }  # fmt: skip
+        monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)  # which has presets
         monkeypatch.setattr(interchange, "card", lambda path: card)
         file = tmp_path / "some.safetensors"
         file.touch()

@@ -18,7 +18,6 @@ def card():
     params = {"a": {"kernel": np.zeros((3, 3, 2, 4))}, "b": jax.ShapeDtypeStruct((5,), np.float32)}
     return card_lib.create(
         "unet_n2n",
-        {"input_range": (-0.5, 0.5), "channels": 1},
         module,
         params,
         step=7,
@@ -55,7 +54,7 @@ def test_what_json_cannot_hold():
     module = networks.create("dncnn")
     for value, cause in ((object(), "not JSON serializable"), (float("nan"), "JSON compliant")):
         with pytest.raises(CardError, match=rf"the card of dncnn cannot be written .*{cause}"):
-            card_lib.create("dncnn", {}, module, {}, training={"a": value})
+            card_lib.create("dncnn", module, {}, training={"a": value})
 
 
 def test_written_and_read(card, tmp_path):

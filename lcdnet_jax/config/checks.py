@@ -1,0 +1,165 @@
+"""Checks of a whole configuration, before anything is compiled.
+
+Single fields are checked by their rows in :mod:`lcdnet_jax.config.schema`; only if all are fine,
+fields are checked against each other.
+"""
+
+from ml_collections import ConfigDict
+
+from lcdnet_jax.config import build, degradation_checks, objective_checks, suggestions
+from lcdnet_jax.config.schema import FIELDS, ConfigError, flatten
+
+# Content of the configuration that was found valid last.
+_valid: str | None = None
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field.
+
+    Raises:
+        ConfigError: Listing every unknown, missing or wrong field, one line each.
+    """
+    global _valid
+    if found := problems(config):
+        raise ConfigError("\n".join(found))
+    _valid = _content(config)
+
+
+def validate_once(config: ConfigDict) -> None:
+    """The same, but not again for the content that this process found valid last.
+
+    Library functions call this: the entry point has checked what it passes on, whoever calls a
+    function directly has not.
+    """
+    if _content(config) != _valid:
+        validate(config)
+
+
+def _content(config: ConfigDict) -> str:
+    return repr(config.to_dict())
+
+
+def problems(config: ConfigDict) -> list[str]:
+    """What is wrong with a configuration, one line each."""
+    flat = flatten(config)
+    found = [suggestions.unknown_field(name) for name in sorted(set(flat) - set(FIELDS))]
+    for name in sorted(set(FIELDS) - set(flat)):
+        found.append(f"missing field config.{name}; start from configs/default.py")
+    for name in sorted(set(FIELDS) & set(flat)):
+        wanted = FIELDS[name].rule(flat[name])
+        if wanted:
+            found.append(f"config.{name} must be {wanted}, got {flat[name]!r}")
+    return found or _between_fields(config)
+
+
+def _between_fields(config: ConfigDict) -> list[str]:
+    wrong_network, enlarges = [], 1
+    try:
+        enlarges = build.network(config).scale
+    except ValueError as error:
+        wrong_network.append(f"config.network.kwargs: {error}")
+    return [
+        *_of_crops(config),
+        *_of_noise(config),
+        *degradation_checks.problems(config, enlarges),
+        *objective_checks.problems(config, enlarges),
+        *_of_steps(config),
+        *_of_device_data(config),
+        *_of_start(config),
+        *wrong_network,
+    ]
+
+
+def _of_crops(config: ConfigDict) -> list[str]:
+    data, found = config.data, []
+    if data.tile and not data.crop <= data.tile:
+        found.append(
+            f"config.data.tile ({data.tile}) is smaller than config.data.crop ({data.crop}), which "
+            "is taken inside it; enlarge the tile, or 0 for none"
+        )
+    if bool(data.tile) != bool(data.tile_stride):
+        found.append(
+            f"config.data.tile ({data.tile}) and config.data.tile_stride ({data.tile_stride}) "
+            "belong together; set both, or both to 0"
+        )
+    if config.degradation.kind == "none" and tuple(data.scales) != (1.0,):
+        found.append(
+            f"config.data.scales {tuple(data.scales)} would smooth the noise of degraded images "
+            "that come from disk (config.degradation.kind 'none'); set it to (1.0,)"
+        )
+    return found
+
+
+def _of_noise(config: ConfigDict) -> list[str]:
+    noise, found = config.degradation, []
+    if noise.sigma_min > noise.sigma_max:
+        found.append(
+            f"config.degradation.sigma_min ({noise.sigma_min}) is above sigma_max "
+            f"({noise.sigma_max}); swap them"
+        )
+    if noise.spectrum != "white" and noise.kind != "awgn":
+        found.append(
+            f"config.degradation.spectrum {noise.spectrum!r} is of noise that is added, but "
+            f"config.degradation.kind {noise.kind!r} adds none; set it to 'white'"
+        )
+    elif noise.spectrum != "white" and noise.where == "host":
+        found.append(
+            f"config.degradation.spectrum {noise.spectrum!r} is made on the device only; set "
+            "config.degradation.where to 'device'"
+        )
+    if "," in noise.protocol and noise.where == "host":
+        found.append(
+            f"config.degradation.protocol {noise.protocol!r} is drawn for each image, on the "
+            "device only; set config.degradation.where to 'device', or name one protocol"
+        )
+    return found
+
+
+def _of_steps(config: ConfigDict) -> list[str]:
+    calls, found = config.steps_per_call, []
+    if config.batch_size % config.accumulate:
+        found.append(
+            f"config.batch_size ({config.batch_size}) is not divisible by config.accumulate "
+            f"({config.accumulate}); choose a divisor"
+        )
+    found += [
+        f"config.{name} ({config[name]}) is not a multiple of config.steps_per_call ({calls}), "
+        "between which nothing is reported or saved; choose multiples"
+        for name in ("steps", "log_every", "eval_every", "checkpoint_every")
+        if config[name] % calls
+    ]
+    if config.parallel.strategy == "pmap" and config.parallel.state_shards > 1:
+        found.append(
+            "config.parallel.strategy 'pmap' keeps the whole state on each device; set "
+            f"config.parallel.state_shards ({config.parallel.state_shards}) to 1, or the strategy "
+            "to 'jit'"
+        )
+    return found
+
+
+def _of_device_data(config: ConfigDict) -> list[str]:
+    if config.data.where != "device":
+        return []
+    degraded_by_host = config.degradation.kind != "none" and config.degradation.where == "host"
+    masked_by_host = config.sfm.rate > 0 and config.sfm.where == "host"
+    found = [
+        f"config.data.where is 'device' and config.{name}.where 'host', but batches that "
+        f"are drawn on the device never see the host; set config.{name}.where to 'device'"
+        for name, on_host in (("degradation", degraded_by_host), ("sfm", masked_by_host))
+        if on_host
+    ]
+    if config.steps * config.batch_size >= 2**31:
+        found.append(
+            f"config.steps * config.batch_size ({config.steps * config.batch_size}) reaches 2^31, "
+            "the most examples that are counted on a device; set config.data.where to 'host'"
+        )
+    return found
+
+
+def _of_start(config: ConfigDict) -> list[str]:
+    if not (config.resume and config.init_from):
+        return []
+    return [
+        "config.resume and config.init_from are both set; resume continues a run, init_from "
+        "starts a new one from its parameters: keep one"
+    ]

@@ -1,0 +1,203 @@
+"""The flag ``--config`` of train.py, eval.py and quickstart.py, and its mistakes in one line each.
+
+``--config.FIELD=VALUE`` overrides a field of the config file (ml_collections does that, by the
+type of the value there). Fields of ``network.kwargs`` and ``degradation.options`` need not be in
+the file: those of the network's class and of the degradation's function are known with their
+types, see :class:`_Parser`.
+"""
+
+import contextlib
+import inspect
+import pathlib
+import re
+import sys
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_dict, config_flags
+
+from lcdnet_jax import degradations, networks
+from lcdnet_jax.config import checks, network_fields
+from lcdnet_jax.config.schema import FIELDS, MAPPINGS, ConfigError
+from lcdnet_jax.config.suggestions import closest, unknown_field
+
+flags.disclaim_key_flags()  # so that help shows the flag as one of the script's own
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+
+# Types of fields whose values the command line gives as they stand; others are Python literals.
+_SIMPLE = (bool, int, float, str)
+
+
+def define_config(default: str | None, help: str) -> flags.FlagHolder:
+    """Defines ``--config``, the path of a config file, and the overrides of its fields.
+
+    Args:
+        default: Config file where none is given.
+        help: What ``--help`` says.
+    """
+    holder = config_flags.DEFINE_config_file("config", None, help, lock_config=True)
+    flag = flags.FLAGS["config"]
+    flag.parser = _Parser(flag.parser)
+    if default is not None:
+        with _one_line_errors():  # the default is parsed at once
+            flags.set_default(holder, default)
+    return holder
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses a command line and checks its ``--config``; for ``app.run(flags_parser=...)``.
+
+    absl and ml_collections show some mistakes as tracebacks; here all end in "error: ...".
+    """
+    with _one_line_errors():
+        _check_names(argv)
+        rest = flags.FLAGS(argv)
+        if (config := flags.FLAGS["config"].value) is not None:
+            _remove_placeholders(config)
+            checks.validate(config)
+    return rest
+
+
+class _Mistake(Exception):
+    """Ends in one line. Not a ValueError: absl would wrap it."""
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, _Mistake) as error:
+        sys.exit(f"error: {error}")
+    except (flags.Error, OSError) as error:  # with the cause in the last line
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
+    except (AttributeError, KeyError) as error:  # of a field that the config file lacks
+        sys.exit(f"error: no such field: {error.args[0]}; see configs/default.py")
+
+
+class _Parser(flags.ArgumentParser):
+    """Prepares what ml_collections reads for overrides of fields that the file does not set.
+
+    ml_collections parses a value by the type of the value that it replaces. So where there is
+    none, this puts a placeholder of the right type.
+    """
+
+    def __init__(self, reader: flags.ArgumentParser):
+        super().__init__()
+        self._reader = reader
+
+    def flag_type(self) -> str:
+        return self._reader.flag_type()
+
+    def parse(self, path: Any) -> Any:
+        _check_names(sys.argv)
+        if isinstance(path, str):
+            _check_file(pathlib.Path(path.partition(":")[0]))
+        config = self._reader.parse(path)
+        if isinstance(config, ConfigDict):
+            with config.unlocked():
+                _add_placeholders(config, sys.argv)
+        return config
+
+
+def _overridden(argv: Sequence[str]) -> list[str]:
+    """Fields that a command line sets, without "config."."""
+    return [match[1] for argument in argv[1:] if (match := _OVERRIDE.match(argument))]
+
+
+def _check_names(argv: Sequence[str]) -> None:
+    problems = [
+        unknown_field(name)
+        for name in _overridden(argv)
+        if name not in FIELDS and not name.startswith(tuple(f"{field}." for field in MAPPINGS))
+    ]
+    if problems:
+        raise _Mistake("\n".join(problems))
+
+
+def _check_file(path: pathlib.Path) -> None:
+    if path.exists():
+        return
+    # Whoever forgets the folder means that of the experiments.
+    folder = path.parent if path.parent != pathlib.Path() else pathlib.Path("configs")
+    found = sorted(file.name for file in folder.glob("*.py") if file.stem != "__init__")
+    if not found:
+        raise _Mistake(
+            f"{path} does not exist, and {folder} holds no config files; give one, such as "
+            "configs/sadnet_small.py"
+        )
+    close = closest(path.name, found) or closest(f"{path.name}.py", found)
+    hint = f"did you mean {folder / close}? " if close else ""
+    raise _Mistake(f"{path} does not exist; {hint}{folder} holds {', '.join(found)}")
+
+
+def _add_placeholders(config: ConfigDict, argv: Sequence[str]) -> None:
+    """Puts typed placeholders for the fields that a command line sets and ``config`` lacks."""
+    for name in _overridden(argv):
+        if name.startswith("network.kwargs."):
+            _add_network_field(config, name, argv)
+        elif name.startswith("degradation.options."):
+            _add_degradation_option(config, name)
+
+
+def _remove_placeholders(config: ConfigDict) -> None:
+    """Leaves plain values."""
+    with config.unlocked():
+        config.network.kwargs = ConfigDict(config.network.kwargs.to_dict())
+        config.degradation.options = ConfigDict(config.degradation.options.to_dict())
+
+
+def _add_network_field(config: ConfigDict, name: str, argv: Sequence[str]) -> None:
+    field = name.removeprefix("network.kwargs.")
+    network = _value(argv, "network.name") or config.network.name
+    if network not in networks.available():
+        return  # which the check of the whole configuration reports
+    _add(config.network.kwargs, name, field, network_fields.type_hints(network), network)
+
+
+def _add_degradation_option(config: ConfigDict, name: str) -> None:
+    kind, _, option = name.removeprefix("degradation.options.").partition(".")
+    options = config.degradation.options
+    if kind not in degradations.KINDS:
+        raise _Mistake(_no_such(name, kind, degradations.KINDS, "degradations with options are"))
+    if options.get(kind) is None:
+        options[kind] = ConfigDict()
+    if option:
+        function = degradations.KINDS[kind]
+        hints = typing.get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
+        known = {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+        known.pop("return_kernels", None)  # which follows from the objective
+        _add(options[kind], name, option, known, kind)
+
+
+def _add(holder: ConfigDict, name: str, field: str, known: Mapping[str, Any], owner: str) -> None:
+    if field not in known:
+        raise _Mistake(_no_such(name, field, known, f"{owner!r} has the fields"))
+    if holder.get(field) is None:
+        holder[field] = config_dict.placeholder(_flag_type(known[field]))
+
+
+def _no_such(name: str, part: str, known: Mapping[str, Any], introduction: str) -> str:
+    close = closest(part, known)
+    hint = f"did you mean {close}? " if close else ""
+    return f"unknown field config.{name}; {hint}{introduction} {', '.join(sorted(known))}"
+
+
+def _flag_type(hint: Any) -> type:
+    """The type by which ml_collections parses a value; ``object`` stands for any literal."""
+    if hint in _SIMPLE:
+        return typing.cast(type, hint)
+    return tuple if typing.get_origin(hint) is tuple else object
+
+
+def _value(argv: Sequence[str], field: str) -> str | None:
+    """The value that a command line gives a field, the last one of several."""
+    found = None
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        match = _OVERRIDE.match(argument)
+        if match and match[1] == field:
+            found = argument.partition("=")[2] if "=" in argument else following
+    return found

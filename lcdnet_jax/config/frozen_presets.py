@@ -1,0 +1,30 @@
+"""Presets as they were when stored configurations and cards still named them.
+
+Files of that time hold ``"preset": "base"`` in a network's fields. They mean the fields below,
+whatever the presets of the network's class are by now. **Nothing here ever changes**, and nothing
+is added: files written since hold every field of the network and no preset.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+FROZEN_PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "ikc": {
+        "base": {"features": 64, "blocks": 16, "iterations": 7},
+        "small": {"features": 32, "blocks": 4, "iterations": 4},
+    },
+    "lcdnet": {
+        "tiny": {"width": 16, "enc_blocks": (1, 1, 1, 1)},
+        "small": {"width": 32, "enc_blocks": (1, 1, 1, 8)},
+        "base": {"width": 32, "enc_blocks": (1, 1, 1, 28)},
+        "large": {"width": 64, "enc_blocks": (1, 1, 1, 28)},
+    },
+    "rcan": {
+        "base": {"groups": 10, "blocks": 20, "features": 64},
+        "small": {"groups": 2, "blocks": 4, "features": 32},
+    },
+    "sadnet": {
+        "base": {"width": 32, "offset_width": 32, "groups": 8},
+        "small": {"width": 8, "offset_width": 16, "groups": 2},
+    },
+}

@@ -1,0 +1,103 @@
+"""Fields of networks as they are stored: all of them, and no preset.
+
+``network.kwargs`` of a configuration that a user writes may name a preset and leave fields out.
+What ``config.json`` and cards store is resolved: every field of the network's class but for
+``channels`` and ``dtype``, which stand beside. So a stored network stays the same when a preset
+changes. Fields that a file lacks are younger than the file and mean the default of the class; that
+is why the default of a new field must leave the network as it was.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from lcdnet_jax import networks
+from lcdnet_jax.config.frozen_presets import FROZEN_PRESETS
+
+# Fields that Flax adds, and fields that the configuration and cards keep elsewhere.
+_ELSEWHERE = ("parent", "name", "channels", "dtype")
+
+
+def fields_of(module: nn.Module) -> dict[str, Any]:
+    """The fields of a network to store, by name."""
+    return {
+        field.name: getattr(module, field.name)
+        for field in dataclasses.fields(module)
+        if field.name not in _ELSEWHERE
+    }
+
+
+def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a network that a user describes, by today's presets.
+
+    Args:
+        name: One of ``networks.available()``.
+        kwargs: Its fields, and perhaps "preset", as for ``networks.create``. Unknown fields are
+            kept: whoever creates the network refuses them.
+
+    Raises:
+        ValueError: For an unknown network or preset.
+    """
+    given = dict(kwargs)
+    module = networks.create(name, preset=given.pop("preset", None))
+    return {**fields_of(module), **given}
+
+
+def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a network that a file describes, by the presets of the file's time.
+
+    Args:
+        name: As the file has it. Fields of a network that is not known here are left as they are.
+        kwargs: The same. An unknown preset is left, too: whoever creates the network refuses it.
+    """
+    given = dict(kwargs)
+    if name not in networks.available():
+        return given
+    preset: Mapping[str, Any] = {}
+    if "preset" in given:
+        presets = FROZEN_PRESETS.get(name, {})
+        if given["preset"] not in tuple(presets):
+            return given
+        preset = presets[given.pop("preset")]
+    return {**fields_of(networks.create(name)), **preset, **given}
+
+
+def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A short description of stored fields, as a user would give them.
+
+    Returns:
+        The preset that the fields agree with, if there is one, and the fields that differ from it
+        or else from the defaults of the network's class.
+    """
+    fields = resolve_stored(name, kwargs)
+    if name not in networks.available() or "preset" in fields:
+        return fields
+    module = networks.create(name)
+    expected, described = fields_of(module), {}
+    for preset, values in module.PRESETS.items():
+        if all(as_json(fields[field]) == as_json(value) for field, value in values.items()):
+            expected, described = {**expected, **values}, {"preset": preset}
+            break
+    missing = object()
+    return described | {
+        field: value
+        for field, value in fields.items()
+        if as_json(value) != as_json(expected.get(field, missing))
+    }
+
+
+def type_hints(name: str) -> dict[str, Any]:
+    """Types of the fields that ``network.kwargs`` of a network may hold, by name."""
+    module = networks.create(name)
+    hints = typing.get_type_hints(type(module))
+    return {"preset": str, **{field: hints[field] for field in fields_of(module)}}
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON gives it back: tuples as lists, mappings as dicts."""
+    if isinstance(value, Mapping):
+        return {key: as_json(inner) for key, inner in value.items()}
+    return [as_json(inner) for inner in value] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,132 @@
+"""Table of objectives: what each compares the output with, and which other fields suit it.
+
+The checks (:mod:`lcdnet_jax.config.checks`) read the rows; so does the training, which needs the
+facts in the first columns. ``configs/default.py`` explains the objectives.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+# Losses of single pixels. An objective that weighs them against other losses takes these only.
+_PIXEL_LOSSES = ("l1", "l2", "charbonnier")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Allowed:
+    """Values of a field that an objective takes.
+
+    Attributes:
+        values: Those values.
+        message: What is said of another one, which stands for ``{value}``; ``{objective}`` is the
+            objective. It names the fix.
+    """
+
+    values: tuple[str, ...]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One objective.
+
+    Attributes:
+        compares_with_clean: The target is the clean image. Images are masked before they are
+            degraded then, and any degradation will do; else the target is noisy.
+        compares_with_input: The target is the network's own input, so that the network must not
+            enlarge.
+        needs_kernels: The kernels are needed that images were blurred by.
+        has_critic: A critic is trained beside the network.
+        network: The only network that it trains, and which no other objective trains; None for
+            any of the other networks.
+        takes_two_views: Input may be the two views of a dual-pixel camera.
+        kinds: Values of ``degradation.kind``; None for any.
+        makes_noise: In words, the noisy images that it makes itself on the device.
+        losses: Values of ``loss``; None for any.
+        uses_dct_loss: It adds ``dct_loss_weight`` times that loss.
+        crop_multiple: ``data.crop`` is a multiple of this.
+        accumulates: A batch may be cut into parts (``accumulate``).
+    """
+
+    compares_with_clean: bool = False
+    compares_with_input: bool = False
+    needs_kernels: bool = False
+    has_critic: bool = False
+    network: str | None = None
+    takes_two_views: bool = False
+    kinds: Allowed | None = None
+    makes_noise: str = ""
+    losses: Allowed | None = None
+    uses_dct_loss: bool = True
+    crop_multiple: int = 1
+    accumulates: bool = True
+
+
+_PIXEL_LOSS = Allowed(
+    values=_PIXEL_LOSSES,
+    message="config.loss {value!r} is none of the pixel losses of config.objective {objective!r}; "
+    "set it to 'l1', 'l2' or 'charbonnier'",
+)
+
+_KERNEL_CORRECTION = Objective(
+    compares_with_clean=True,
+    needs_kernels=True,
+    network="ikc",
+    kinds=Allowed(
+        values=("low_resolution",),
+        message="config.objective {objective!r} needs the kernels that images are blurred by, "
+        "which config.degradation.kind {value!r} does not give; set it to 'low_resolution' alone",
+    ),
+    losses=_PIXEL_LOSS,
+    uses_dct_loss=False,
+)
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "supervised": Objective(compares_with_clean=True, takes_two_views=True),
+    "noise2noise": Objective(
+        kinds=Allowed(
+            values=("awgn",),
+            message="config.objective {objective!r} makes the second noisy copy itself, for "
+            "config.degradation.kind 'awgn', not {value!r}; set it to 'awgn', or the objective to "
+            "'supervised', which also trains on pairs of two captures",
+        ),
+        makes_noise="both noisy copies",
+    ),
+    "noise2self": Objective(
+        compares_with_input=True,
+        kinds=Allowed(
+            values=("awgn", "none"),
+            message="config.objective {objective!r} is for noise, but config.degradation.kind is "
+            "{value!r}; set it to 'supervised'",
+        ),
+        losses=Allowed(
+            values=("l1", "l2", "charbonnier", "sse"),
+            message="config.loss {value!r} compares whole spectra, but config.objective "
+            "{objective!r} some pixels only; set config.loss to 'sse'",
+        ),
+    ),
+    "gan": Objective(
+        compares_with_clean=True,
+        has_critic=True,
+        losses=_PIXEL_LOSS,
+        uses_dct_loss=False,
+        crop_multiple=32,
+        accumulates=False,
+    ),
+    # Each trains a part of the network "ikc", in this order.
+    "ikc_sftmd": _KERNEL_CORRECTION,
+    "ikc_predictor": _KERNEL_CORRECTION,
+    "ikc_corrector": _KERNEL_CORRECTION,
+}
+
+# Objectives whose target, where it is an image, is the clean one.
+COMPARED_WITH_CLEAN = tuple(name for name, row in OBJECTIVES.items() if row.compares_with_clean)
+
+# Objectives that train a part each of the network "ikc".
+KERNEL_CORRECTION = tuple(name for name, row in OBJECTIVES.items() if row.needs_kernels)
+
+# How to go on without weights of VGG19.
+NO_VGG = (
+    "give a state dict of torchvision's vgg19, such as "
+    "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, or set config.gan.perceptual_weight "
+    "to 0 to train without the perceptual loss"
+)

@@ -1,0 +1,129 @@
+"""Rules for single values: a rule takes a value and returns what it must be, None if it is fine.
+
+:mod:`lcdnet_jax.config.schema` gives each field one of them.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lcdnet_jax import degradations
+
+Rule = Callable[[Any], str | None]
+
+
+def integer(low: int, high: float = math.inf) -> Rule:
+    """An integer within bounds, which may be reached."""
+
+    def rule(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if good else f"an integer {_bounds(low, high)}"
+
+    return rule
+
+
+def number(low: float, high: float = math.inf) -> Rule:
+    """A finite number within bounds, which may be reached."""
+
+    def rule(value: Any) -> str | None:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        good = good and abs(value) <= sys.float_info.max and low <= value <= high
+        return None if good else f"a number {_bounds(low, high)}"
+
+    return rule
+
+
+def number_below(low: float, high: float) -> Rule:
+    """A number from ``low`` up to, but not including, ``high``."""
+
+    def rule(value: Any) -> str | None:
+        good = number(low, high)(value) is None and value < high
+        return None if good else f"a number of at least {low} and below {high}"
+
+    return rule
+
+
+def _bounds(low: float, high: float) -> str:
+    return f"of at least {low}" if high == math.inf else f"from {low} up to {high}"
+
+
+def choice(*values: Any) -> Rule:
+    """One of some values, of the same type."""
+
+    def rule(value: Any) -> str | None:
+        good = any(type(value) is type(known) and value == known for known in values)
+        return None if good else "one of " + ", ".join(map(repr, values))
+
+    return rule
+
+
+def text(value: Any) -> str | None:
+    """A string."""
+    return None if isinstance(value, str) else "a string"
+
+
+def boolean(value: Any) -> str | None:
+    """True or False."""
+    return None if isinstance(value, bool) else "True or False"
+
+
+def mapping(value: Any) -> str | None:
+    """A mapping of any content."""
+    return None if isinstance(value, Mapping | ConfigDict) else "a ConfigDict"
+
+
+def noise_levels(value: Any) -> str | None:
+    """Noise levels, at least one."""
+    good = isinstance(value, (tuple, list)) and len(value) > 0
+    good = good and all(number(0)(v) is None for v in value)
+    return None if good else "a tuple of one or more noise levels, each at least 0"
+
+
+def scales(value: Any) -> str | None:
+    """Scales of training images, at least one."""
+    good = isinstance(value, (tuple, list)) and len(value) > 0
+    good = good and all(number(0, 1)(v) is None and v > 0 for v in value)
+    good = good and len(set(value)) == len(value)
+    return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
+
+
+def names_with_commas(*names: str) -> Rule:
+    """One name, or several joined by commas."""
+
+    def rule(value: Any) -> str | None:
+        good = isinstance(value, str) and all(part.strip() in names for part in value.split(","))
+        wanted = f"one of {', '.join(map(repr, names))}, or several of these joined by commas"
+        return None if good else wanted
+
+    return rule
+
+
+def degradation_kind(value: Any) -> str | None:
+    """Noise, nothing, or degradations joined by "+"."""
+    kinds = value.split("+") if isinstance(value, str) else []
+    if value in ("awgn", "none") or (kinds and all(kind in degradations.KINDS for kind in kinds)):
+        return None
+    return (
+        f"'awgn', 'none', or one or several of {', '.join(map(repr, degradations.KINDS))} joined "
+        "by '+'"
+    )
+
+
+def protocols(value: Any) -> str | None:
+    """Noise protocols joined by commas, each once."""
+    names = value.split(",") if isinstance(value, str) else []
+    good = (
+        names and len(set(names)) == len(names) and set(names) <= set(degradations.NOISE_PROTOCOLS)
+    )
+    known = ", ".join(map(repr, degradations.NOISE_PROTOCOLS))
+    return None if good else f"one of {known}, or several of these, each once, as in 'float,8bit'"
+
+
+def network_kwargs(value: Any) -> str | None:
+    """Fields of a network, but for those that other fields of the configuration give."""
+    good = isinstance(value, Mapping | ConfigDict)
+    good = good and not {"name", "channels", "dtype"} & set(value)
+    return None if good else "a ConfigDict without name, channels and dtype, which have their own"
