@@ -176,3 +176,13 @@ def test_get():
     assert losses.get("charbonnier") is losses.charbonnier
     with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse, l1_fft"):
         losses.get("huber")
+
+
+def test_relativistic_means_are_those_of_all_devices(rng):
+    real, fake = rng.normal(0, 3, (2, 2, 3)).astype(np.float32)
+    loss = functools.partial(losses.relativistic, axis_name="batch")
+    parts = jax.vmap(loss, axis_name="batch")(real, fake)
+    whole = losses.relativistic(real.reshape(-1), fake.reshape(-1))
+    np.testing.assert_allclose(parts.mean(), whole, rtol=1e-6)
+    alone = [losses.relativistic(r, f) for r, f in zip(real, fake, strict=True)]
+    assert abs(np.mean(alone) - whole) > 1e-3
