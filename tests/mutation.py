@@ -237,6 +237,16 @@ class Points(ast.NodeTransformer):
             self._add("mode", node, ast.Constant(_MODES[value]))
         return node
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Indices go down rather than up: JAX clamps those beyond the end."""
+        for index in node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]:
+            if isinstance(index, ast.Constant) and type(index.value) is int:
+                self._add("number", index, ast.Constant(index.value - 1 if index.value else 1))
+            else:
+                self.visit(index)
+        self.visit(node.value)
+        return node
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         of_method = isinstance(node.func, ast.Attribute) and not _is_module(node.func.value)
@@ -474,14 +484,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=TARGETS, help="a target; repeatable")
     parser.add_argument("--list", action="store_true", help="show mutants, test none")
     parser.add_argument("--sample", type=int, help="so many of each target, drawn with seed 0")
+    parser.add_argument("--skip", action="store_true", help="test none of those with a proof")
     parser.add_argument("--function", help="only those of functions that contain this")
     parser.add_argument("--number", type=int, action="append", help="one of --list; repeatable")
     options = parser.parse_args(arguments)
 
+    proofs = equivalents() if options.skip else {}
     plan = {name: mutants(name) for name in options.only or TARGETS}
     for name, all_of_it in plan.items():
         some = [m for m in all_of_it if not options.number or m.number in options.number]
         some = [m for m in some if (options.function or "") in m.function]
+        some = [m for m in some if not options.skip or m.key not in proofs]
         if options.sample and len(some) > options.sample:
             some = sorted(random.Random(0).sample(some, options.sample), key=lambda m: m.number)
         plan[name] = some
