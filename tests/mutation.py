@@ -4,8 +4,9 @@
 
 Each target is a source file with its tests. The file is parsed, and each place where an operator
 below applies gives one mutant: the file with that one change. A mutant is killed when a test
-fails, or takes too long; otherwise it survives. Mutants are made in a temporary copy of the
-repository, and each is tested in a fork of one process that has imported JAX already.
+fails, or when the tests take far more processor time than without it; otherwise it survives.
+Mutants are made in a temporary copy of the repository, and each is tested in a fork of one
+process that has imported JAX already.
 
 Left out is what is no maths: messages, annotations, decorators, class variables and checks of
 arguments (``if ...: raise``, ``__post_init__``, functions whose name starts with ``check_``).
@@ -25,6 +26,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -47,12 +49,10 @@ class Target:
     Attributes:
         source: The file.
         tests: Arguments of pytest, the quickest tests first.
-        seconds: Limit for one mutant.
     """
 
     source: str
     tests: tuple[str, ...]
-    seconds: float = 120
 
 
 # The only place with paths of sources.
@@ -73,7 +73,7 @@ TARGETS = {
     "sadnet": Target(
         "lcdnet_jax/networks/sadnet.py", (_GOLDEN, "tests/test_sadnet.py", "-k", "sadnet")
     ),
-    "blocks": Target("lcdnet_jax/networks/_blocks.py", (_GOLDEN, _BY_HAND, _SR), 300),
+    "blocks": Target("lcdnet_jax/networks/_blocks.py", (_GOLDEN, _BY_HAND, _SR)),
     "memnet": Target("lcdnet_jax/networks/memnet.py", (_GOLDEN, _BY_HAND, "-k", "memnet")),
     "ridnet": Target("lcdnet_jax/networks/ridnet.py", (_GOLDEN, _BY_HAND, "-k", "ridnet")),
     "buifd": Target("lcdnet_jax/networks/buifd.py", (_GOLDEN, _BY_HAND, "-k", "buifd")),
@@ -82,10 +82,10 @@ TARGETS = {
     "rrdb": Target("lcdnet_jax/networks/rrdb.py", (_GOLDEN, _SR, "-k", "rrdb")),
     "kmsr": Target("lcdnet_jax/networks/kmsr.py", (_SR, "-k", "kmsr")),
     "ikc": Target(
-        "lcdnet_jax/networks/ikc.py", (_SR, "-k", "ikc or sft or predictor or corrector"), 300
+        "lcdnet_jax/networks/ikc.py", (_SR, "-k", "ikc or sft or predictor or corrector")
     ),
-    "n3net": Target("lcdnet_jax/networks/n3net.py", (_BY_HAND, "-k", "n3 or neighbour"), 300),
-    "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/test_lcdnet.py",), 300),
+    "n3net": Target("lcdnet_jax/networks/n3net.py", (_BY_HAND, "-k", "n3 or neighbour")),
+    "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/test_lcdnet.py",)),
 }
 
 # --- Operators --------------------------------------------------------------------------------
@@ -354,12 +354,15 @@ class First:
 def run_tests(
     root: pathlib.Path,
     arguments: tuple[str, ...],
-    seconds: float,
     *,
+    seconds: int = 1800,
     first: list[str] | None = None,
     write_bytecode: bool = False,
 ) -> tuple[str, str]:
-    """In a fork: how it ended ("passed", "failed", "late" or "error"), and what pytest wrote."""
+    """In a fork: how it ended ("passed", "failed", "late" or "error"), and what pytest wrote.
+
+    ``seconds`` is a limit of processor time, so that other work on the machine does not matter.
+    """
     log = root.parent / "log"
     sys.stdout.flush()
     with warnings.catch_warnings():
@@ -367,18 +370,13 @@ def run_tests(
         child = os.fork()
     if not child:
         sys.dont_write_bytecode = not write_bytecode
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
+        signal.alarm(20 * seconds)  # for those that wait for ever
         _child(root, arguments, log, first or [])
-    deadline = time.monotonic() + seconds
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "late", ""
-        time.sleep(0.02)
+    _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGALRM):
+        return "late", ""
     # Without mutants all tests pass, so any failure is the mutant's; 5 is "no tests".
     outcome = {0: "passed", 5: "error"}.get(code, "failed")
     return outcome, log.read_text(errors="replace")
@@ -448,7 +446,9 @@ def test_target(root: pathlib.Path, target: str, chosen: list[Mutant]) -> list[M
     original = path.read_text()
     # Bytecode of all other files is kept. That of mutants is not: they change within a second,
     # which is as exact as bytecode knows the time of its source.
-    outcome, output = run_tests(root, what.tests, 900, write_bytecode=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    outcome, output = run_tests(root, what.tests, write_bytecode=True)
+    seconds = 60 + 5 * int(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
     if outcome != "passed":
         raise SystemExit(f"{target}: without any mutant, the tests have {outcome}\n{output}")
     survivors, start = [], time.monotonic()
@@ -457,7 +457,7 @@ def test_target(root: pathlib.Path, target: str, chosen: list[Mutant]) -> list[M
     for mutant in chosen:
         path.write_text(mutant.source)
         order = list(dict.fromkeys([*killers[mutant.function], *killers[""]]))
-        outcome, output = run_tests(root, what.tests, what.seconds, first=order)
+        outcome, output = run_tests(root, what.tests, seconds=seconds, first=order)
         if failed := re.search(r"^FAILED (.*?)(?: - |$)", output, re.MULTILINE):
             for names in (killers[mutant.function], killers[""]):
                 if failed[1] in names:
@@ -465,6 +465,8 @@ def test_target(root: pathlib.Path, target: str, chosen: list[Mutant]) -> list[M
                 names.insert(0, failed[1])
         if outcome == "error":
             raise SystemExit(f"{target} {mutant.number}: pytest did not run\n{output}")
+        if outcome == "late":
+            print(f"  killed by its time: {where(mutant)}", flush=True)
         if outcome == "passed":
             survivors.append(mutant)
             print(f"  survives: {where(mutant)}", flush=True)
