@@ -117,6 +117,15 @@ def test_fourier_loss_of_odd_widths_and_by_hand(rng):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+def test_fourier_loss_of_three_colour_images(rng):
+    output, target = rng.random((2, 3, 6, 4, 3))
+    spectrum = np.fft.fft2(output - target, axes=(1, 2))
+    parts = np.abs(np.stack([spectrum.real, spectrum.imag]))
+    expected = np.abs(output - target).mean() + 0.1 * parts.mean()
+    actual = losses.l1_fft(output.astype(np.float32), target.astype(np.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 def test_scales_that_do_not_fit(rng):
     target = rng.random((1, 20, 24, 1), np.float32)
     outputs = [target, rng.random((1, 16, 16, 1), np.float32)]
