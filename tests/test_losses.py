@@ -117,6 +117,15 @@ def test_fourier_loss_of_odd_widths_and_by_hand(rng):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+def test_fourier_loss_of_three_colour_images(rng):
+    output, target = rng.random((2, 3, 6, 4, 3))
+    spectrum = np.fft.fft2(output - target, axes=(1, 2))
+    parts = np.abs(np.stack([spectrum.real, spectrum.imag]))
+    expected = np.abs(output - target).mean() + 0.1 * parts.mean()
+    actual = losses.l1_fft(output.astype(np.float32), target.astype(np.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 def test_scales_that_do_not_fit(rng):
     target = rng.random((1, 20, 24, 1), np.float32)
     outputs = [target, rng.random((1, 16, 16, 1), np.float32)]
@@ -176,3 +185,32 @@ def test_get():
     assert losses.get("charbonnier") is losses.charbonnier
     with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse, l1_fft"):
         losses.get("huber")
+
+
+def test_relativistic_loss(rng):
+    real, fake = (rng.normal(0, 3, 5).astype(np.float32) for _ in range(2))
+
+    def cross_entropy(logits, label):
+        share = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return -np.log(share if label else 1 - share)
+
+    def expected(real, fake):
+        of_real = cross_entropy(real - fake.mean(), 1).mean()
+        return (of_real + cross_entropy(fake - real.mean(), 0).mean()) / 2
+
+    np.testing.assert_allclose(losses.relativistic(real, fake), expected(real, fake), rtol=1e-5)
+    assert expected(fake, real) != pytest.approx(expected(real, fake), rel=1e-2)
+    weighted = losses.relativistic(real, fake, weights=jnp.array([1.0, 1.0, 1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(weighted, expected(real[:3], fake[:3]), rtol=1e-5)
+    far = losses.relativistic(jnp.array([-1e4]), jnp.array([1e4]))
+    np.testing.assert_allclose(far, 2e4, rtol=1e-6)
+
+
+def test_relativistic_means_are_those_of_all_devices(rng):
+    real, fake = rng.normal(0, 3, (2, 2, 3)).astype(np.float32)
+    loss = functools.partial(losses.relativistic, axis_name="batch")
+    parts = jax.vmap(loss, axis_name="batch")(real, fake)
+    whole = losses.relativistic(real.reshape(-1), fake.reshape(-1))
+    np.testing.assert_allclose(parts.mean(), whole, rtol=1e-6)
+    alone = [losses.relativistic(r, f) for r, f in zip(real, fake, strict=True)]
+    assert abs(np.mean(alone) - whole) > 1e-3

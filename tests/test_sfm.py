@@ -5,6 +5,7 @@ function) or Hoeffding (any mean of values in [0, 1]) at a probability of 1e-7.
 """
 
 import functools
+import inspect
 import itertools
 
 import jax
@@ -67,6 +68,19 @@ def images(rng):
 
 
 # --- the maths ---
+
+
+@pytest.mark.parametrize(
+    "function", [sfm.stochastic_frequency_mask, sfm.mask_images, sfm.draw_mask, sfm.draw_band]
+)
+def test_defaults_are_those_of_denoising(function):
+    defaults = {
+        "rate": 0.5, "mode": "targeted", "center": 0.85, "sigma": 0.15, "unselected": "keep"
+    }  # fmt: skip
+    found = {k: p.default for k, p in inspect.signature(function).parameters.items()}
+    found = {k: v for k, v in found.items() if v is not inspect.Parameter.empty}
+    assert {"mode", "center", "sigma"} <= set(found)
+    assert found == {k: v for k, v in defaults.items() if k in found}
 
 
 @pytest.mark.parametrize("case", GOLDEN)

@@ -80,6 +80,17 @@ def test_parameter_counts(kwargs, expected):
     assert count(networks.create("sadnet", **kwargs)) == expected
 
 
+def test_default_switches():
+    """Those of the published network, which are not all seen in counts of parameters."""
+    module = networks.create("sadnet")
+    switches = ("use_rsab", "use_offset_transfer", "use_context")
+    assert all(getattr(module, name) is True for name in switches)
+    for cls in (sadnet.SADNet, sadnet.RSAB, sadnet.DeformConv):
+        assert cls.low_memory is False
+    assert module.zero_init_offsets is False
+    assert module.dilations == (1, 2, 3, 4)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 30)])
 def test_any_size(tiny, size):
     _, variables, apply = tiny
