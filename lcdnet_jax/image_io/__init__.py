@@ -1,23 +1,27 @@
 """Reading and writing of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color."""
 
-from lcdnet_jax.image_io.codecs import (
+from lcdnet_jax.image_io._types import (
     IMAGE_SUFFIXES,
     KINDS,
-    LUMA_WEIGHTS,
     Header,
     ImageError,
     Metadata,
-    check_format,
+)
+from lcdnet_jax.image_io.arrays import (
+    LUMA_WEIGHTS,
     convert_channels,
+    to_float,
+    to_uint8,
+    to_uint16,
+)
+from lcdnet_jax.image_io.codecs import (
+    check_format,
     decode,
     decode_header,
     find_images,
     read,
     read_header,
     read_with_metadata,
-    to_float,
-    to_uint8,
-    to_uint16,
     write,
 )
 

@@ -11,35 +11,22 @@ An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H,
 """
 
 import contextlib
-import dataclasses
 import io
 import os
 import pathlib
 import stat
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image
 
 from lcdnet_jax import atomic_io
-
-# MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
-LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
-
-_FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-IMAGE_SUFFIXES = tuple(_FORMATS)
+from lcdnet_jax.image_io import png, tiff
+from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
+from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
+from lcdnet_jax.image_io.metadata import check_profile, clean_exif, orient, read_orientation
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -66,77 +53,12 @@ _MODES = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
+
 _MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBA": "RGBA"}
+
 _PNG_MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
-# EXIF data that belong to the picture, not to the file or its pixels: they survive a restoration.
-_EXIF_TAGS = (
-    *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
-    *("Software", "DateTime", "Artist", "HostComputer", "Copyright", "Rating"),
-    *("XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"),
-)
-_ORIENTATION = 0x0112
 _EXIF_LIMIT = 65533  # bytes, of JPEG
-_ICC_TAG = 34675
-_STRIP_BYTES = 1 << 20  # of TIFF, before compression
-
-# What ``read_with_metadata`` makes of every kind of file, and what ``write`` makes of that again.
-# One row each: what the file holds; what is read; what is written, under the same suffix.
-KINDS = (
-    ("PNG, JPEG, BMP, TIFF: grey, 8 bits", "[H, W] uint8", "grey, 8 bits"),
-    ("PNG, JPEG, WebP, BMP, TIFF: colour, 8 bits", "[H, W, 3] uint8", "colour, 8 bits"),
-    ("PNG, TIFF: grey and alpha, 8 bits", "[H, W, 2] uint8", "grey and alpha, 8 bits"),
-    ("PNG, WebP, BMP, TIFF: colour and alpha, 8 bits", "[H, W, 4] uint8", "colour and alpha"),
-    ("PNG, TIFF: grey, 16 bits", "[H, W] uint16", "grey, 16 bits"),
-    ("TIFF: grey, 16 bits, white is 0", "[H, W] uint16, black 0, white 65535", "grey, 16 bits"),
-    ("PNG, TIFF: colour, 16 bits", "[H, W, 3] uint16", "colour, 16 bits"),
-    ("PNG: grey and alpha, 16 bits", "[H, W, 2] uint16", "grey and alpha, 16 bits"),
-    ("PNG, TIFF: colour and alpha, 16 bits", "[H, W, 4] uint16", "colour and alpha, 16 bits"),
-    ("TIFF: grey, float32", "[H, W] float32, values as they are", "grey, float32"),
-    ("TIFF: colour, float32", "[H, W, 3] float32, values as they are", "colour, float32"),
-    ("PNG, BMP, TIFF: 1 bit; PNG: 2 or 4 bits", "[H, W] uint8, black 0, white 255", "grey, 8 bits"),
-    ("PNG, BMP, TIFF: palette", "[H, W, 3] uint8", "colour, 8 bits"),
-    ("PNG: palette or colour with transparency", "[H, W, 4] uint8", "colour and alpha, 8 bits"),
-    ("PNG: grey with a transparent grey", "[H, W, 2] uint8", "grey and alpha, 8 bits"),
-    ("WebP: grey", "[H, W, 3] uint8 (WebP knows no grey)", "colour, 8 bits"),
-    ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no colour management)", "colour, 8 bits, no profile"),
-    ("JPEG with further pictures (MPO)", "the first picture", "that picture"),
-    ("PNG, WebP, TIFF: animation, pages", "refused", ""),
-    ("TIFF: other depths (32-bit integers, float16, float64, signed)", "refused", ""),
-    ("TIFF: 16 bits in planes, CMYK, grey and alpha, or premultiplied alpha", "refused", ""),
-    ("TIFF: float32 in planes, with alpha, or where white is 0", "refused", ""),
-    ("TIFF: channels besides colour and alpha (masks, spot colours)", "refused", ""),
-    ("other formats (GIF, HEIC, raw, ...)", "refused", ""),
-    ("missing, empty, cut short or damaged; a pipe or device", "refused", ""),
-)
-
-
-class ImageError(ValueError):
-    """An image cannot be used; the message names the file, the cause and the fix."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What ``read`` will return: size as displayed (EXIF orientation applied), channels, depth."""
-
-    height: int
-    width: int
-    channels: int  # 1 grey, 2 grey + alpha, 3 colour, 4 colour + alpha
-    bits: int  # 8 or 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Metadata:
-    """What a file holds beside its pixels, as far as :func:`write` can pass it on.
-
-    Attributes:
-      icc_profile: colour profile of the pixels as read, so none where CMYK has become RGB.
-      exif: descriptions, camera, exposure, place and time, as "Exif", two zeros and a TIFF header;
-        without size, thumbnail and what else a restoration makes wrong, orientation upright.
-    """
-
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -156,14 +78,14 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     name = os.fspath(path)
     try:
         with _open(path) as stream:
-            return _header(stream, name)
+            return _read_header(stream, name)
     except OSError as error:
-        raise _unreadable(name, error) from error
+        raise _read_error(name, error) from error
 
 
 def decode_header(data: bytes, *, name: str) -> Header:
     """``read_header`` for the bytes of an image file; ``name`` is what errors call it."""
-    return _header(io.BytesIO(data), name)
+    return _read_header(io.BytesIO(data), name)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
@@ -182,7 +104,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
       ImageError: as for ``read_header``; also for a file that is cut short or damaged.
     """
-    return decode(_bytes_of(path), name=os.fspath(path))
+    return decode(_read_bytes(path), name=os.fspath(path))
 
 
 def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metadata]:
@@ -201,12 +123,12 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
     Raises:
       ImageError: as for ``read``.
     """
-    data, name = _bytes_of(path), os.fspath(path)
-    tags = _float_tags(data)
+    data, name = _read_bytes(path), os.fspath(path)
+    tags = tiff.read_float_tags(data)
     if tags is None:
-        return _decoded(data, name, with_metadata=True)
+        return _decode(data, name, with_metadata=True)
     try:
-        return _decoded_float(data, tags, name)
+        return tiff.decode_float(data, tags, name)
     except ImageError:
         raise
     except Exception as error:  # tags of other types or lengths than they should be
@@ -217,31 +139,7 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
 
 def decode(data: bytes, *, name: str) -> np.ndarray:
     """Decodes the bytes of an image file; ``name`` is what errors call it. See ``read``."""
-    return _decoded(data, name, with_metadata=False)[0]
-
-
-def _decoded(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray, Metadata]:
-    with _opened(io.BytesIO(data), name) as (image, header, mode):
-        try:
-            image.load()
-        except Exception as error:  # Pillow's decoders raise many kinds
-            raise ImageError(
-                f"{name}: the {image.format} file is cut short or damaged ({error}); "
-                "copy or download it again, or remove it"
-            ) from error
-        # Pillow turns some formats (TIFF) by itself while loading and then forgets the
-        # orientation; what it leaves to be done, OpenCV leaves as well.
-        orientation = _orientation(image)
-        if header.bits == 16:
-            pixels = _pixels_16(data, image, mode, name)
-        else:
-            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-        metadata = Metadata()
-        if with_metadata:
-            profile = _profile(image.info.get("icc_profile"), header.channels)
-            metadata = Metadata(profile, _exif(image.getexif))
-    pixels = np.ascontiguousarray(_turned(pixels, orientation))
-    return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are its own
+    return _decode(data, name, with_metadata=False)[0]
 
 
 def write(
@@ -277,7 +175,7 @@ def write(
         image = image[..., 0]
     kind = check_format(path, image)
     try:
-        data = _encoded(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
+        data = _encode(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
     except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
     try:
@@ -289,7 +187,7 @@ def write(
 def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
     """Raises ImageError unless ``path`` names a format that can hold the image; its name if so."""
     suffix = pathlib.Path(path).suffix
-    kind = _FORMATS.get(suffix.lower())
+    kind = IMAGE_FORMATS.get(suffix.lower())
     if kind is None:
         raise ImageError(
             f"{path}: the suffix {suffix!r} names no known format; "
@@ -323,76 +221,6 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
     return kind
 
 
-def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 / 255 or uint16 / 65535, in [0, 1]; floats keep their values. Returns float32.
-
-    Raises:
-      ImageError: any other dtype.
-    """
-    image = np.asarray(image)
-    if image.dtype in (np.uint8, np.uint16):
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    if image.dtype.kind != "f" and image.dtype.name != "bfloat16":
-        raise ImageError(
-            f"expected uint8, uint16 or floating-point pixels, got {image.dtype}; "
-            "convert the array to one of these"
-        )
-    return image.astype(np.float32)
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Floats are clipped to [0, 1], scaled by 255 and rounded to nearest; uint16 is rescaled.
-
-    Raises:
-      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
-    """
-    return _to_integer(image, np.uint8)
-
-
-def to_uint16(image: np.ndarray) -> np.ndarray:
-    """Floats are clipped to [0, 1], scaled by 65535 and rounded to nearest; uint8 times 257.
-
-    Raises:
-      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
-    """
-    return _to_integer(image, np.uint16)
-
-
-def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Grey to colour (repeated) or colour to grey (luma, as MATLAB's rgb2gray).
-
-    Args:
-      image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.
-      channels: 1 or 3.
-
-    Returns:
-      ``[H, W, channels]`` of the same dtype; integers are rounded to nearest.
-
-    Raises:
-      ImageError: an alpha channel, another shape, or another number of channels asked for.
-    """
-    image = np.asarray(image)
-    if channels not in (1, 3):
-        raise ImageError(f"an image is converted to 1 or 3 channels, not to {channels!r}")
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim == 3 and image.shape[2] in (2, 4):
-        raise ImageError(
-            f"the image has an alpha channel (shape {image.shape}), which is never dropped "
-            'silently; convert the file once, for example with Image.open(p).convert("RGB").save(q)'
-        )
-    if image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise ImageError(f"expected an image of shape HxW, HxWx1 or HxWx3, got {image.shape}")
-    if image.shape[2] == channels:
-        return image
-    if channels == 3:
-        return np.repeat(image, 3, axis=2)
-    luma = image.astype(np.float64) @ np.array(LUMA_WEIGHTS)[:, None]
-    if np.issubdtype(image.dtype, np.integer):
-        luma = np.rint(luma)
-    return luma.astype(image.dtype)
-
-
 def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Image files of a folder by suffix, sorted by name; no subfolders, no hidden files.
 
@@ -406,7 +234,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
-        raise _unreadable(str(folder), error) from error
+        raise _read_error(str(folder), error) from error
     found = [
         entry
         for entry in entries
@@ -425,12 +253,36 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
 # Reading
 
 
-def _bytes_of(path: str | os.PathLike[str]) -> bytes:
+def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray, Metadata]:
+    with _open_image(io.BytesIO(data), name) as (image, header, mode):
+        try:
+            image.load()
+        except Exception as error:  # Pillow's decoders raise many kinds
+            raise ImageError(
+                f"{name}: the {image.format} file is cut short or damaged ({error}); "
+                "copy or download it again, or remove it"
+            ) from error
+        # Pillow turns some formats (TIFF) by itself while loading and then forgets the
+        # orientation; what it leaves to be done, OpenCV leaves as well.
+        orientation = read_orientation(image)
+        if header.bits == 16:
+            pixels = _decode_16_bits(data, image, mode, name)
+        else:
+            pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        metadata = Metadata()
+        if with_metadata:
+            profile = check_profile(image.info.get("icc_profile"), header.channels)
+            metadata = Metadata(profile, clean_exif(image.getexif))
+    pixels = np.ascontiguousarray(orient(pixels, orientation))
+    return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are its own
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         with _open(path) as stream:
             return stream.read()
     except OSError as error:
-        raise _unreadable(os.fspath(path), error) from error
+        raise _read_error(os.fspath(path), error) from error
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -441,13 +293,13 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb")
 
 
-def _header(stream: BinaryIO, name: str) -> Header:
-    with _opened(stream, name) as (_, header, _):
+def _read_header(stream: BinaryIO, name: str) -> Header:
+    with _open_image(stream, name) as (_, header, _):
         return header
 
 
 @contextlib.contextmanager
-def _opened(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, str]]:
+def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, str]]:
     """Yields Pillow's lazy image, its header and the mode of the result (L, LA, RGB or RGBA)."""
     start = stream.read(16)
     if not start:
@@ -458,7 +310,7 @@ def _opened(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, 
             f"{name}: holds no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
             "convert it to one of these or remove it"
         )
-    png = _walk_png(stream, name) if kind == "PNG" else None
+    chunks = png.read_chunks(stream, name) if kind == "PNG" else None
     try:
         stream.seek(0)
         image = Image.open(stream, formats=[kind])
@@ -472,7 +324,7 @@ def _opened(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, 
         ) from error
     with image:
         try:
-            header, mode = _describe(image, png, stream, name)
+            header, mode = _describe(image, chunks, stream, name)
         except ImageError:
             raise
         except Exception as error:
@@ -483,7 +335,7 @@ def _opened(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, 
 
 
 def _describe(
-    image: Image.Image, png: "_Png | None", stream: BinaryIO, name: str
+    image: Image.Image, chunks: png.PngHeader | None, stream: BinaryIO, name: str
 ) -> tuple[Header, str]:
     """Header of the result and its mode, from what the file stores."""
     frames = getattr(image, "n_frames", 1)
@@ -493,21 +345,21 @@ def _describe(
         )
     width, height = image.size
     bits = 8
-    if png:
-        bits = max(png.bits, 8)
+    if chunks:
+        bits = max(chunks.bits, 8)
     elif image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
-        bits = _tiff_bits(tags, stream, name)
-        _check_extra_channels(tags, name)
+        bits = tiff.bits_per_channel(tags, stream, name)
+        tiff.check_extra_channels(tags, name)
         width, height = tags[256], tags[257]  # as stored: image.size may be turned already
 
     if bits == 16:
-        mode = _PNG_MODES.get(png.colour_type) if png else _MODES_16.get(image.mode)
+        mode = _PNG_MODES.get(chunks.colour_type) if chunks else _MODES_16.get(image.mode)
     else:
         mode = _MODES.get(image.mode)
         if mode and image.has_transparency_data:
             mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-    if mode is None or (png and bits == 16 and png.colour_key):
+    if mode is None or (chunks and bits == 16 and chunks.colour_key):
         raise ImageError(
             f"{name}: {bits}-bit {image.format} with pixels of Pillow's mode {image.mode}"
             f"{' and one transparent colour' if mode else ''} is not supported; save the image "
@@ -515,109 +367,19 @@ def _describe(
         )
 
     # Pillow decodes a PNG when asked for its EXIF data, so ask only where there may be some.
-    orientation = _orientation(image) if png is None or png.metadata else 1
+    orientation = read_orientation(image) if chunks is None or chunks.metadata else 1
     if orientation >= 5:
         width, height = height, width
     return Header(height, width, len(mode), bits), mode  # one letter a channel
 
 
-@dataclasses.dataclass(frozen=True)
-class _Png:
-    bits: int
-    colour_type: int
-    colour_key: bool  # one colour is transparent (tRNS)
-    metadata: bool  # there may be an orientation
-
-
-def _walk_png(stream: BinaryIO, name: str) -> _Png:
-    """Visits the chunks of a PNG without reading the pixels; every PNG must end with IEND."""
-    colour_key = metadata = False
-    stream.seek(8)
-    start = stream.read(8 + 13 + 4)
-    if len(start) == 25 and start[4:8] == b"IHDR":
-        width, height, bits, colour_type = struct.unpack(">IIBB", start[8:18])
-        if not width or not height:
-            raise ImageError(f"{name}: the image has zero size ({width}x{height}); remove it")
-        while len(chunk := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", chunk)
-            if kind == b"IEND":
-                return _Png(bits, colour_type, colour_key, metadata)
-            text = stream.read(min(length, 16)) if kind in (b"iTXt", b"tEXt", b"zTXt") else b""
-            colour_key |= kind == b"tRNS"
-            metadata |= kind == b"eXIf" or text.startswith((b"XML:com.adobe", b"Raw profile"))
-            stream.seek(length - len(text) + 4, os.SEEK_CUR)
-    raise ImageError(
-        f"{name}: the PNG file is cut short (its last chunk is missing); "
-        "copy or download it again, or remove it"
-    )
-
-
-def _tiff_bits(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
-    """8 or 16 bits a channel, after a check that the file reaches to the end of its pixels."""
-    bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
-    formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
-    if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
-        kind = "floating-point" if 3 in formats else "signed" if 2 in formats else "unsigned"
-        raise ImageError(
-            f"{name}: {kind} TIFF with {max(bits)} bits a channel is not supported; "
-            "save the image again as unsigned numbers with 8 or 16 bits"
-        )
-    _check_strips(tags, stream, name)
-    return 16 if bits == {16} else 8
-
-
-def _check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
-    """Raises ImageError for channels that are neither colour nor alpha, which Pillow drops."""
-    extra = tags.get(338, ())
-    if len(extra) > 1 or 0 in extra:
-        raise ImageError(
-            f"{name}: holds channels that are neither colour nor alpha, such as a mask, which are "
-            "never dropped silently; save it again without them, or with one marked as alpha"
-        )
-
-
-def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
-    """Raises ImageError unless the file reaches to the end of its pixels.
-
-    Neither decoder notices every cut: separate colour planes come back half empty.
-    """
-    size = stream.seek(0, os.SEEK_END)
-    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
-        ends = np.add(tags.get(offsets, 0), tags.get(counts, 0))
-        if np.max(ends) > size:
-            raise ImageError(
-                f"{name}: the TIFF file is cut short (its pixels end at byte {np.max(ends)} of "
-                f"{size}); copy or download it again, or remove it"
-            )
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation that Pillow has not applied by itself, 1 to 8."""
-    try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # broken metadata must not cost a good picture
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies an EXIF orientation: 5 to 8 are stored transposed, then come the flips."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
-
-
-def _pixels_16(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndarray:
+def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndarray:
     """Pixels by OpenCV, whose high bytes must be those that Pillow has decoded.
 
     The comparison catches what one of them gets wrong in silence, such as TIFF in planes.
     """
     coarse = np.asarray(image if len(mode) == 1 else image.convert(mode))
-    pixels = _by_opencv_decoded(data)
+    pixels = decode_by_opencv(data)
     if pixels is not None and pixels.ndim == 3:  # B, G, R(, alpha); grey + alpha is G, G, G, alpha
         order = {"LA": [0, 3], "RGB": [2, 1, 0], "RGBA": [2, 1, 0, 3]}.get(mode, [0])
         pixels = pixels[..., order] if max(order) < pixels.shape[2] else None
@@ -637,110 +399,7 @@ def _pixels_16(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndar
     return np.iinfo(np.uint16).max - pixels if inverted else pixels
 
 
-def _by_opencv_decoded(data: bytes) -> Any:
-    """Pixels in OpenCV's order, None where it cannot."""
-    # The function has moved between OpenCV 4 and 5. 0 silences libtiff's remarks on good files.
-    set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-    level = set_log_level(0)
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    finally:
-        set_log_level(level)
-
-
-def _float_tags(data: bytes) -> Mapping[int, Any] | None:
-    """The tags of a TIFF of 32-bit floating-point numbers; None for anything else."""
-    if not data.startswith((b"II*\0", b"MM\0*")):
-        return None
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(tags.next)
-        tags.load(stream)
-        kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))
-    except Exception:  # damaged in any way: the usual reader says how
-        return None
-    return tags if kinds == {3} and bits == {32} else None
-
-
-def _decoded_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.ndarray, Metadata]:
-    """By OpenCV alone, as Pillow reads floating-point numbers of one channel only."""
-    if tags.next:  # type: ignore[attr-defined]
-        raise ImageError(f"{name}: holds several pictures (pages); save each to a file of its own")
-    width, height, channels = (int(tags.get(tag, 1)) for tag in (256, 257, 277))
-    in_planes = channels > 1 and tags.get(284, 1) != 1  # of which OpenCV makes garbage
-    if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
-        raise ImageError(
-            f"{name}: a floating-point TIFF is read as grey or RGB only, black being 0, without "
-            "alpha and not in planes; save it so, or with 16 bits a channel"
-        )
-    _check_strips(tags, io.BytesIO(data), name)
-    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise ImageError(
-            f"{name}: {width}x{height} pixels are suspiciously many; raise "
-            "PIL.Image.MAX_IMAGE_PIXELS to allow it"
-        )
-    pixels = _by_opencv_decoded(data)
-    orientation = tags.get(_ORIENTATION, 1)
-    shape = (width, height) if orientation in range(5, 9) else (height, width)
-    if pixels is None or pixels.dtype != np.float32 or pixels.shape[:2] != shape:
-        raise ImageError(
-            f"{name}: the floating-point TIFF is cut short, damaged or of an unusual layout; save "
-            "it again, without planes or unusual compression"
-        )
-    if channels == 3:
-        pixels = pixels[..., ::-1]
-
-    def exif() -> Image.Exif:
-        found = Image.Exif()
-        found.load(data)
-        return found
-
-    metadata = Metadata(_profile(tags.get(_ICC_TAG), channels), _exif(exif))
-    return np.ascontiguousarray(pixels), metadata
-
-
-def _profile(profile: Any, channels: int) -> bytes | None:
-    """The colour profile if it is one, and for pixels of that many channels."""
-    space = b"GRAY" if channels <= 2 else b"RGB "
-    good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
-    return profile if good and profile[16:20] == space else None
-
-
-def _exif(find: Callable[[], Image.Exif]) -> bytes | None:
-    try:
-        return _clean_exif(find())
-    except Exception:  # broken metadata must not cost a good picture
-        return None
-
-
-def _clean_exif(exif: Image.Exif) -> bytes | None:
-    """What of it still holds for a restored picture."""
-    kept = Image.Exif()
-    for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):
-        if tag in exif:
-            kept[tag] = exif[tag]
-    dropped = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if values := {k: v for k, v in exif.get_ifd(part).items() if k not in dropped}:
-            kept[part] = values
-    if not len(kept):
-        return None
-    kept[_ORIENTATION] = 1
-    return kept.tobytes()
-
-
-def _exif_directories(exif: bytes | None) -> dict[int, Any]:
-    """EXIF data as tags of a TIFF, directories within it as dictionaries."""
-    found = Image.Exif()
-    found.load(exif or b"")
-    nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-    return {tag: found.get_ifd(tag) if tag in nested else found[tag] for tag in list(found)}
-
-
-def _unreadable(name: str, error: OSError) -> ImageError:
+def _read_error(name: str, error: OSError) -> ImageError:
     return ImageError(
         f"{name}: cannot be read ({error.strerror or error}); check the path and its permissions"
     )
@@ -749,16 +408,16 @@ def _unreadable(name: str, error: OSError) -> ImageError:
 # Writing
 
 
-def _encoded(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
+def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
     channels = 1 if image.ndim == 2 else image.shape[2]
-    profile, exif = _profile(metadata.icc_profile, channels), metadata.exif
+    profile, exif = check_profile(metadata.icc_profile, channels), metadata.exif
     if image.dtype != np.uint8:
         if kind == "TIFF":
-            return _deep_tiff(image, profile, exif)
-        return _with_chunks(_png_16(image), profile, exif)
+            return tiff.encode_deep(image, profile, exif)
+        return png.add_chunks(png.encode_16_bits(image), profile, exif)
     if kind == "BMP":
         if channels == 4:
-            return _by_opencv(".bmp", image)  # Pillow would lose alpha
+            return encode_by_opencv(".bmp", image)  # Pillow would lose alpha
         profile = exif = None
     options: dict[str, Any] = {}
     if kind == "JPEG":
@@ -773,92 +432,3 @@ def _encoded(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> 
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def _by_opencv(suffix: str, image: np.ndarray) -> bytes:
-    if image.ndim == 3:
-        image = image[..., [2, 1, 0, 3][: image.shape[2]]]
-    done, buffer = cv2.imencode(suffix, image)
-    if not done:
-        raise ValueError(f"OpenCV {cv2.__version__} refused it")
-    return buffer.tobytes()
-
-
-def _png_16(image: np.ndarray) -> bytes:
-    if image.ndim == 2 or image.shape[2] != 2:
-        return _by_opencv(".png", image)
-    # Colour type 4, which neither Pillow nor OpenCV writes with 16 bits.
-    height, width, _ = image.shape
-    rows = image.astype(">u2").view(np.uint8).reshape(height, 4 * width)
-    rows = np.pad(rows, ((0, 0), (1, 0)))  # filter type 0 before each row
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
-        + _chunk(b"IDAT", zlib.compress(rows.tobytes()))
-        + _chunk(b"IEND", b"")
-    )
-
-
-def _with_chunks(png: bytes, profile: bytes | None, exif: bytes | None) -> bytes:
-    chunks = b""
-    if profile:
-        chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
-    if exif:
-        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    return png[:33] + chunks + png[33:]  # behind IHDR
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _deep_tiff(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
-    """uint16 or float32 with metadata, which OpenCV does not write, nor Pillow in colour."""
-    height, width = image.shape[:2]
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    pixels = image.reshape(height, width, channels).astype(image.dtype.newbyteorder("<"))
-    predictor = 1
-    if image.dtype == np.uint16:  # differences along rows are smaller once compressed
-        pixels[:, 1:] -= pixels[:, :-1].copy()
-        predictor = 2
-    rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
-    strips = [
-        zlib.compress(pixels[row : row + rows].tobytes(), 4) for row in range(0, height, rows)
-    ]
-    lengths = [len(strip) for strip in strips]
-
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in _exif_directories(exif).items():
-        directory[tag] = value
-    directory[256], directory[257] = width, height
-    directory[258] = (8 * image.dtype.itemsize,) * channels
-    directory[259] = 8  # Deflate
-    directory[262] = 1 if channels == 1 else 2  # grey, black is 0; or RGB
-    directory[273] = tuple(np.cumsum([0, *lengths[:-1]]).tolist())  # moved behind the directory
-    directory[277], directory[278], directory[279] = channels, rows, tuple(lengths)
-    directory[317] = predictor
-    if channels == 4:
-        directory[338] = 2  # alpha, not multiplied into the colours
-    directory[339] = (1 if image.dtype == np.uint16 else 3,) * channels
-    if profile:
-        directory[_ICC_TAG] = profile
-    buffer = io.BytesIO()
-    directory.save(buffer)
-    return b"".join([buffer.getvalue(), *strips])
-
-
-# Numbers
-
-
-def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype == dtype:
-        return image
-    values = to_float(image) if image.dtype.kind != "f" else image
-    if not np.isfinite(values).all():
-        raise ImageError(
-            "the image holds NaN or infinity, which no integer stands for; "
-            "find where they come from, or call numpy.nan_to_num first"
-        )
-    values = np.clip(values, 0, 1, dtype=np.promote_types(values.dtype, np.float32))
-    return np.rint(values * np.iinfo(dtype).max).astype(dtype)

@@ -1,0 +1,92 @@
+"""Types and channels of image arrays: uint8, uint16 and floating point; grey and colour."""
+
+import numpy as np
+
+from lcdnet_jax.image_io._types import ImageError
+
+# MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
+LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 / 255 or uint16 / 65535, in [0, 1]; floats keep their values. Returns float32.
+
+    Raises:
+      ImageError: any other dtype.
+    """
+    image = np.asarray(image)
+    if image.dtype in (np.uint8, np.uint16):
+        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if image.dtype.kind != "f" and image.dtype.name != "bfloat16":
+        raise ImageError(
+            f"expected uint8, uint16 or floating-point pixels, got {image.dtype}; "
+            "convert the array to one of these"
+        )
+    return image.astype(np.float32)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Floats are clipped to [0, 1], scaled by 255 and rounded to nearest; uint16 is rescaled.
+
+    Raises:
+      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+    """
+    return _to_integer(image, np.uint8)
+
+
+def to_uint16(image: np.ndarray) -> np.ndarray:
+    """Floats are clipped to [0, 1], scaled by 65535 and rounded to nearest; uint8 times 257.
+
+    Raises:
+      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+    """
+    return _to_integer(image, np.uint16)
+
+
+def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype == dtype:
+        return image
+    values = to_float(image) if image.dtype.kind != "f" else image
+    if not np.isfinite(values).all():
+        raise ImageError(
+            "the image holds NaN or infinity, which no integer stands for; "
+            "find where they come from, or call numpy.nan_to_num first"
+        )
+    values = np.clip(values, 0, 1, dtype=np.promote_types(values.dtype, np.float32))
+    return np.rint(values * np.iinfo(dtype).max).astype(dtype)
+
+
+def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Grey to colour (repeated) or colour to grey (luma, as MATLAB's rgb2gray).
+
+    Args:
+      image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.
+      channels: 1 or 3.
+
+    Returns:
+      ``[H, W, channels]`` of the same dtype; integers are rounded to nearest.
+
+    Raises:
+      ImageError: an alpha channel, another shape, or another number of channels asked for.
+    """
+    image = np.asarray(image)
+    if channels not in (1, 3):
+        raise ImageError(f"an image is converted to 1 or 3 channels, not to {channels!r}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim == 3 and image.shape[2] in (2, 4):
+        raise ImageError(
+            f"the image has an alpha channel (shape {image.shape}), which is never dropped "
+            'silently; convert the file once, for example with Image.open(p).convert("RGB").save(q)'
+        )
+    if image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ImageError(f"expected an image of shape HxW, HxWx1 or HxWx3, got {image.shape}")
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, axis=2)
+    luma = image.astype(np.float64) @ np.array(LUMA_WEIGHTS)[:, None]
+    if np.issubdtype(image.dtype, np.integer):
+        luma = np.rint(luma)
+    return luma.astype(image.dtype)

@@ -1,0 +1,77 @@
+"""EXIF orientation, EXIF data and colour profiles."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+# EXIF data that belong to the picture, not to the file or its pixels: they survive a restoration.
+_EXIF_TAGS = (
+    *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
+    *("Software", "DateTime", "Artist", "HostComputer", "Copyright", "Rating"),
+    *("XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"),
+)
+
+ORIENTATION_TAG = 0x0112
+
+ICC_TAG = 34675
+
+
+def read_orientation(image: Image.Image) -> int:
+    """EXIF (or XMP) orientation that Pillow has not applied by itself, 1 to 8."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # broken metadata must not cost a good picture
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Applies an EXIF orientation: 5 to 8 are stored transposed, then come the flips."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def check_profile(profile: Any, channels: int) -> bytes | None:
+    """The colour profile if it is one, and for pixels of that many channels."""
+    space = b"GRAY" if channels <= 2 else b"RGB "
+    good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
+    return profile if good and profile[16:20] == space else None
+
+
+def clean_exif(find: Callable[[], Image.Exif]) -> bytes | None:
+    """EXIF data for the restored picture; None where there is none, or it is damaged."""
+    try:
+        return _keep_exif(find())
+    except Exception:  # broken metadata must not cost a good picture
+        return None
+
+
+def _keep_exif(exif: Image.Exif) -> bytes | None:
+    """What of it still holds for a restored picture."""
+    kept = Image.Exif()
+    for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):
+        if tag in exif:
+            kept[tag] = exif[tag]
+    dropped = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
+    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if values := {k: v for k, v in exif.get_ifd(part).items() if k not in dropped}:
+            kept[part] = values
+    if not len(kept):
+        return None
+    kept[ORIENTATION_TAG] = 1
+    return kept.tobytes()
+
+
+def exif_directories(exif: bytes | None) -> dict[int, Any]:
+    """EXIF data as tags of a TIFF, directories within it as dictionaries."""
+    found = Image.Exif()
+    found.load(exif or b"")
+    nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+    return {tag: found.get_ifd(tag) if tag in nested else found[tag] for tag in list(found)}

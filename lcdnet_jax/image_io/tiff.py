@@ -1,0 +1,148 @@
+"""Tags of TIFF files, and TIFF files of 16 bits or float32."""
+
+import io
+import os
+import zlib
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from lcdnet_jax.image_io._opencv import decode_by_opencv
+from lcdnet_jax.image_io._types import ImageError, Metadata
+from lcdnet_jax.image_io.metadata import (
+    ICC_TAG,
+    ORIENTATION_TAG,
+    check_profile,
+    clean_exif,
+    exif_directories,
+)
+
+_STRIP_BYTES = 1 << 20  # of TIFF, before compression
+
+
+def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
+    """8 or 16 bits a channel, after a check that the file reaches to the end of its pixels."""
+    bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
+    formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
+    if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
+        kind = "floating-point" if 3 in formats else "signed" if 2 in formats else "unsigned"
+        raise ImageError(
+            f"{name}: {kind} TIFF with {max(bits)} bits a channel is not supported; "
+            "save the image again as unsigned numbers with 8 or 16 bits"
+        )
+    _check_strips(tags, stream, name)
+    return 16 if bits == {16} else 8
+
+
+def check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
+    """Raises ImageError for channels that are neither colour nor alpha, which Pillow drops."""
+    extra = tags.get(338, ())
+    if len(extra) > 1 or 0 in extra:
+        raise ImageError(
+            f"{name}: holds channels that are neither colour nor alpha, such as a mask, which are "
+            "never dropped silently; save it again without them, or with one marked as alpha"
+        )
+
+
+def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
+    """Raises ImageError unless the file reaches to the end of its pixels.
+
+    Neither decoder notices every cut: separate colour planes come back half empty.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
+        ends = np.add(tags.get(offsets, 0), tags.get(counts, 0))
+        if np.max(ends) > size:
+            raise ImageError(
+                f"{name}: the TIFF file is cut short (its pixels end at byte {np.max(ends)} of "
+                f"{size}); copy or download it again, or remove it"
+            )
+
+
+def read_float_tags(data: bytes) -> Mapping[int, Any] | None:
+    """The tags of a TIFF of 32-bit floating-point numbers; None for anything else."""
+    if not data.startswith((b"II*\0", b"MM\0*")):
+        return None
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))
+    except Exception:  # damaged in any way: the usual reader says how
+        return None
+    return tags if kinds == {3} and bits == {32} else None
+
+
+def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.ndarray, Metadata]:
+    """By OpenCV alone, as Pillow reads floating-point numbers of one channel only."""
+    if tags.next:  # type: ignore[attr-defined]
+        raise ImageError(f"{name}: holds several pictures (pages); save each to a file of its own")
+    width, height, channels = (int(tags.get(tag, 1)) for tag in (256, 257, 277))
+    in_planes = channels > 1 and tags.get(284, 1) != 1  # of which OpenCV makes garbage
+    if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
+        raise ImageError(
+            f"{name}: a floating-point TIFF is read as grey or RGB only, black being 0, without "
+            "alpha and not in planes; save it so, or with 16 bits a channel"
+        )
+    _check_strips(tags, io.BytesIO(data), name)
+    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise ImageError(
+            f"{name}: {width}x{height} pixels are suspiciously many; raise "
+            "PIL.Image.MAX_IMAGE_PIXELS to allow it"
+        )
+    pixels = decode_by_opencv(data)
+    orientation = tags.get(ORIENTATION_TAG, 1)
+    shape = (width, height) if orientation in range(5, 9) else (height, width)
+    if pixels is None or pixels.dtype != np.float32 or pixels.shape[:2] != shape:
+        raise ImageError(
+            f"{name}: the floating-point TIFF is cut short, damaged or of an unusual layout; save "
+            "it again, without planes or unusual compression"
+        )
+    if channels == 3:
+        pixels = pixels[..., ::-1]
+
+    def exif() -> Image.Exif:
+        found = Image.Exif()
+        found.load(data)
+        return found
+
+    metadata = Metadata(check_profile(tags.get(ICC_TAG), channels), clean_exif(exif))
+    return np.ascontiguousarray(pixels), metadata
+
+
+def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
+    """uint16 or float32 with metadata, which OpenCV does not write, nor Pillow in colour."""
+    height, width = image.shape[:2]
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    pixels = image.reshape(height, width, channels).astype(image.dtype.newbyteorder("<"))
+    predictor = 1
+    if image.dtype == np.uint16:  # differences along rows are smaller once compressed
+        pixels[:, 1:] -= pixels[:, :-1].copy()
+        predictor = 2
+    rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
+    strips = [
+        zlib.compress(pixels[row : row + rows].tobytes(), 4) for row in range(0, height, rows)
+    ]
+    lengths = [len(strip) for strip in strips]
+
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in exif_directories(exif).items():
+        directory[tag] = value
+    directory[256], directory[257] = width, height
+    directory[258] = (8 * image.dtype.itemsize,) * channels
+    directory[259] = 8  # Deflate
+    directory[262] = 1 if channels == 1 else 2  # grey, black is 0; or RGB
+    directory[273] = tuple(np.cumsum([0, *lengths[:-1]]).tolist())  # moved behind the directory
+    directory[277], directory[278], directory[279] = channels, rows, tuple(lengths)
+    directory[317] = predictor
+    if channels == 4:
+        directory[338] = 2  # alpha, not multiplied into the colours
+    directory[339] = (1 if image.dtype == np.uint16 else 3,) * channels
+    if profile:
+        directory[ICC_TAG] = profile
+    buffer = io.BytesIO()
+    directory.save(buffer)
+    return b"".join([buffer.getvalue(), *strips])
