@@ -1,9 +1,4 @@
-"""Image quality, per image, computed in float32 whatever the inputs' dtype.
-
-All metrics take two batches ``[N, H, W, C]`` of floating-point images whose values span
-``data_range`` and return ``[N]`` float32. They neither clip nor round nor crop: that is the
-business of a protocol. All functions can be jitted and differentiated.
-"""
+"""Structural similarity, with the three windows that published tables use."""
 
 import functools
 from collections.abc import Callable
@@ -12,70 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcdnet_jax.metrics._inputs import float32_pair, mask_padding, mean_per_image
+
 _WINDOW = 11
+
 _SIGMA = 1.5
+
 _UNIFORM_WINDOW = 7
+
 _K1 = 0.01
+
 _K2 = 0.03
-
-
-def psnr(
-    a: jax.Array,
-    b: jax.Array,
-    *,
-    data_range: float = 1.0,
-    sizes: jax.Array | None = None,
-    mask: jax.Array | None = None,
-) -> jax.Array:
-    """Peak signal-to-noise ratio in dB: 10 log10(data_range^2 / mean squared error).
-
-    The mean is over pixels and channels of each image.
-
-    Args:
-      a: ``[N, H, W, C]`` images, floating point.
-      b: images of the same shape.
-      data_range: largest minus smallest possible value, 1 for images in [0, 1].
-      sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
-        right to a common shape; the padding does not count, and an image smaller than the
-        metric needs gives NaN. None: no padding.
-      mask: ``[N, H, W, 1]`` bool, the mean is over the pixels where it is True, NaN where it
-        never is; None: all.
-
-    Returns:
-      ``[N]`` float32; infinity for identical images.
-
-    Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: integer images.
-    """
-    a, b = float32_pair(a, b)
-    return -10.0 * jnp.log10(_mean(jnp.square((a - b) / data_range), sizes, mask))
-
-
-def mae(
-    a: jax.Array,
-    b: jax.Array,
-    *,
-    sizes: jax.Array | None = None,
-    mask: jax.Array | None = None,
-) -> jax.Array:
-    """Mean absolute error over pixels and channels of each image, in the units of the images.
-
-    Args:
-      a: ``[N, H, W, C]`` images, floating point.
-      b: images of the same shape.
-      sizes: as for :func:`psnr`.
-      mask: as for :func:`psnr`.
-
-    Returns:
-      ``[N]`` float32, 0 for identical images.
-
-    Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: integer images.
-    """
-    a, b = float32_pair(a, b)
-    return _mean(jnp.abs(a - b), sizes, mask)
 
 
 def ssim(
@@ -181,7 +123,7 @@ def ssim_3d(
     count, height, width, channels = a.shape
     if sizes is None:
         sizes = jnp.broadcast_to(jnp.array([height, width]), (count, 2))
-    inside = _inside(height, width, sizes)
+    inside = mask_padding(height, width, sizes)
     across = _across_channels(channels)
 
     def mean(x: jax.Array) -> jax.Array:  # of all channels: the window sees their differences
@@ -192,33 +134,9 @@ def ssim_3d(
         groups = jnp.einsum("nhwgc,dc->nhwgd", groups, across, precision="highest")
         return _blur(_extend(groups.reshape(x.shape), sizes), _taps())
 
-    return _mean(_similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes, mask)
-
-
-def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two batches ``[N, H, W, C]`` as float32, after a check of their shapes and dtypes.
-
-    Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: not floating point.
-    """
-    if jnp.shape(a) != jnp.shape(b):
-        raise ValueError(
-            f"the two batches differ in shape: {jnp.shape(a)} and {jnp.shape(b)}; "
-            "crop or pair them so that they agree"
-        )
-    if jnp.ndim(a) != 4:
-        raise ValueError(
-            f"expected batches [N, H, W, C], got shape {jnp.shape(a)}; "
-            "add the missing axes, x[None] for a single image"
-        )
-    for x in (a, b):
-        if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-            raise TypeError(
-                f"expected floating-point images, got {jnp.result_type(x)}; "
-                "convert with lcdnet_jax.image_io.to_float"
-            )
-    return jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    return mean_per_image(
+        _similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes, mask
+    )
 
 
 def _ssim_inside(
@@ -242,7 +160,7 @@ def _ssim_inside(
             f"SSIM needs images of at least {window}x{window} pixels, got {height}x{width}; "
             "use larger images or psnr"
         )
-    inside = None if sizes is None else _inside(height, width, sizes)
+    inside = None if sizes is None else mask_padding(height, width, sizes)
 
     def mean(x: jax.Array) -> jax.Array:
         return jnp.mean(x, axis=(1, 2), keepdims=True, where=inside)
@@ -257,7 +175,7 @@ def _ssim_inside(
     cut = window // 2
     if mask is not None:
         mask = mask[:, cut : height - cut, cut : width - cut]
-    return _mean(similarity, None if sizes is None else sizes - (window - 1), mask)
+    return mean_per_image(similarity, None if sizes is None else sizes - (window - 1), mask)
 
 
 def _similarity(
@@ -287,28 +205,6 @@ def _similarity(
     luminance = (2.0 * mu_a * mu_b + c1) / (mu_a * mu_a + mu_b * mu_b + c1)
     structure = (2.0 * covariance + c2) / (variance + c2)
     return luminance * structure
-
-
-def _inside(height: int, width: int, sizes: jax.Array) -> jax.Array:
-    """``[N, H, W, 1]``, False in the padding."""
-    rows = jnp.arange(height)[None, :] < sizes[:, :1]
-    columns = jnp.arange(width)[None, :] < sizes[:, 1:]
-    return rows[:, :, None, None] & columns[:, None, :, None]
-
-
-def _mean(x: jax.Array, sizes: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
-    """Mean of each image; row by row, as one long float32 sum of equal values is off by 1e-5."""
-    if mask is not None:
-        return _mean(jnp.where(mask, x, 0), sizes) / _mean(mask.astype(x.dtype), sizes)
-    if sizes is None:
-        return jnp.mean(jnp.mean(x, axis=(2, 3)), axis=1)
-    heights, widths = sizes[:, 0, None], sizes[:, 1, None]
-    columns = jnp.arange(x.shape[2])[None] < widths
-    rows = jnp.arange(x.shape[1])[None] < heights
-    x = jnp.where(columns[:, None, :, None], x, 0)
-    row_means = jnp.sum(jnp.mean(x, axis=3), axis=2) / widths.astype(jnp.float32)
-    means = jnp.sum(jnp.where(rows, row_means, 0), axis=1) / heights[:, 0].astype(jnp.float32)
-    return jnp.where(jnp.min(sizes, axis=1) > 0, means, jnp.nan)  # nothing left to average
 
 
 def _taps() -> np.ndarray:
