@@ -1,15 +1,21 @@
-"""Export of networks with their weights as programs."""
+"""Networks with their weights as programs, which run without this library.
 
-from lcdnet_jax.export.stablehlo import (
-    MAX_PIXELS,
-    MAX_SIDE,
-    PLATFORMS,
-    ExportError,
-    Sizes,
-    export_program,
-    write,
-    write_saved_model,
-)
+Two forms: a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`) and a *SavedModel* for
+TensorFlow (:mod:`lcdnet_jax.export.saved_model`).
+
+A program takes any number of images. Most networks are exported once for images of any size:
+sides are symbols, multiples of the network's stride, and whoever runs the program pads images to
+such multiples as the network itself does. A network whose code needs to know sizes (the Fourier
+transforms of LCDNet, the neighbourhoods of N3Net) becomes one program for each size that is asked
+for; an image smaller than those is then padded, and as such a network sees the whole image, its
+result is that of the padded one.
+
+Whatever is written was run and compared with the network before.
+"""
+
+from lcdnet_jax.export._prepare import MAX_PIXELS, MAX_SIDE, PLATFORMS, ExportError, Sizes
+from lcdnet_jax.export.saved_model import write_saved_model
+from lcdnet_jax.export.stablehlo import export_program, write
 
 __all__ = [
     "MAX_PIXELS",

@@ -19,7 +19,7 @@ from PIL import Image
 
 from lcdnet_jax import export, networks, ops
 from lcdnet_jax.atomic_io import TargetError
-from lcdnet_jax.export import run_exported
+from lcdnet_jax.export import run_exported, stablehlo
 
 pytest.importorskip("flatbuffers")
 
@@ -285,7 +285,7 @@ class TestRefusals:
         assert card == run_exported.load(path).card
         assert card["about"] == {"step": 7}
         with monkeypatch.context() as patch:
-            patch.delattr(export, "export_program")  # each is found before the work begins
+            patch.delattr(stablehlo, "export_program")  # each is found before the work begins
             with pytest.raises(TargetError, match="exists; choose another name, or --force"):
                 export.write(path, module, variables)
             with pytest.raises(TargetError, match="is a directory; give a file"):
@@ -303,7 +303,7 @@ class TestRefusals:
             path.write_bytes(b"of somebody else")
             return dncnn[2]
 
-        monkeypatch.setattr(export, "export_program", slow)
+        monkeypatch.setattr(stablehlo, "export_program", slow)
         with pytest.raises(TargetError, match=r"dncnn\.jaxprog exists"):
             export.write(path, *dncnn[:2])
         assert path.read_bytes() == b"of somebody else"

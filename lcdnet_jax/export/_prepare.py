@@ -1,0 +1,158 @@
+"""What both forms of export need of a network: its function, card, sizes and platforms."""
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from lcdnet_jax import networks
+from lcdnet_jax._version import __version__
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+# Largest side of images "of any size", a bound on symbols: deformable convolution must know that
+# its indices fit 32 bits, and they do up to here with 8 offset groups.
+MAX_SIDE = 16_000
+
+# Largest image of a fixed size, pixels: verifying takes a kilobyte and more for each.
+MAX_PIXELS = 32_000_000
+
+Sizes = Sequence[tuple[int, int]]
+
+
+class ExportError(ValueError):
+    """A network cannot be exported as asked; the message names the fix."""
+
+
+def prepare(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    sizes: Sizes | None,
+    platforms: Sequence[str],
+    about: Mapping[str, Any] | None,
+) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+    """The network as a function of images alone, and what its card says of it."""
+    # On the host: weights that lie on several devices would make a program for as many.
+    variables = jax.device_get(dict(variables))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        if not np.isfinite(leaf).all():
+            raise ExportError(
+                f"the weights {jax.tree_util.keystr(path)} hold NaN or infinity; export a "
+                "checkpoint from before training went wrong"
+            )
+
+    def apply(images: Any) -> Any:
+        return module.apply(variables, images)
+
+    networks.check_module(module)
+    channels, scale = int(module.channels), module.scale
+    sizes = check_sizes(sizes)
+    # At a plain size first, where wrong weights raise an error that says so.
+    like = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32))
+    card = {
+        "network": type(module).__name__,
+        "channels": channels,
+        "channels_out": like.shape[3],
+        "scale": scale,
+        "range": [0.0, 1.0],
+        "dtype": jnp.dtype(module.dtype).name,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "sizes": None if sizes is None else [list(size) for size in sizes],
+        "stride": module.stride if sizes is None else None,
+        "max_side": MAX_SIDE if sizes is None else None,
+        "platforms": list(platforms),
+        "jax": jax.__version__,
+        "lcdnet_jax": __version__,
+        "about": dict(about or {}),
+    }
+    if sizes is None:
+        _check_any_size(apply, card)
+    return apply, card
+
+
+def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
+    """Raises ExportError if the network needs sides as numbers, not only as multiples."""
+    try:
+        jax.eval_shape(apply, symbolic_images(card, None))
+    except Exception as error:  # of a type that depends on where the network wants numbers
+        raise ExportError(
+            f"{card['network']} of stride {card['stride']} cannot be exported for images of any "
+            "size, since its code needs to know sizes, as Fourier transforms do; give those you "
+            "need, as in sizes=[(256, 256)]"
+        ) from error
+
+
+def symbolic_images(card: dict[str, Any], size: Sequence[int] | None) -> jax.ShapeDtypeStruct:
+    """Symbolic images of one size or of any."""
+    shape, constraints = symbolic_shape(card, size)
+    sides = jax.export.symbolic_shape(shape, constraints=constraints)
+    return jax.ShapeDtypeStruct(sides, np.float32)
+
+
+def symbolic_shape(card: dict[str, Any], size: Sequence[int] | None) -> tuple[str, tuple[str, ...]]:
+    """Shape of images as ``jax.export`` writes it, and what holds of its symbols."""
+    if size is not None:
+        return f"b, {size[0]}, {size[1]}, {card['channels']}", ()
+    stride = card["stride"]
+    constraints = tuple(f"{side} <= {MAX_SIDE // stride}" for side in "hw")
+    return f"b, {stride}*h, {stride}*w, {card['channels']}", constraints
+
+
+def check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
+    """The sizes as given, without repetitions."""
+    if sizes is None:
+        return None
+    try:
+        pairs = [(operator.index(height), operator.index(width)) for height, width in sizes]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs or min(map(min, pairs)) < 1:
+        raise ExportError(
+            f"sizes are pairs of height and width in pixels, as in [(256, 256)], got {sizes!r}"
+        )
+    for height, width in pairs:
+        if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+            raise ExportError(
+                f"{height}x{width} pixels are too many: a program takes sides of up to {MAX_SIDE} "
+                f"and {MAX_PIXELS // 10**6} megapixels; cut images into tiles"
+            )
+    return list(dict.fromkeys(pairs))
+
+
+def choose_device(platforms: Sequence[str]) -> Any:
+    """Where this machine can run a program for these platforms, the CPU if possible."""
+    unknown = [platform for platform in platforms if platform not in PLATFORMS]
+    if unknown or not platforms:
+        raise ExportError(
+            f"no platform {', '.join(map(repr, unknown)) or 'is given'}; choose of "
+            f"{', '.join(PLATFORMS)}"
+        )
+    if len(set(platforms)) < len(platforms):
+        raise ExportError(f"a platform of {', '.join(platforms)} is given twice; name each once")
+    for platform in sorted(platforms, key=PLATFORMS.index):
+        try:
+            return jax.local_devices(backend=platform)[0]
+        except RuntimeError:
+            continue
+    raise ExportError(
+        f"a program for {', '.join(platforms)} cannot be verified on this machine; add cpu to "
+        "platforms, or export on a machine with such a device"
+    )
+
+
+@contextlib.contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """Keeps paths of this machine out of programs, which so are the same every time."""
+    option = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)

@@ -1,0 +1,94 @@
+"""Comparison of an exported network with the network itself."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.export
+import numpy as np
+
+from lcdnet_jax.export._prepare import (
+    ExportError,
+)
+
+# Largest difference from the live network, relative to the larger of 1 and its largest value.
+_TOLERANCE = {"float32": 1e-5, "float64": 1e-5}
+
+_COARSE_TOLERANCE = 2e-2
+
+
+def verify(
+    restore: Callable[[np.ndarray], np.ndarray],
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    card: dict[str, Any],
+    device: Any,
+    *,
+    pads: bool = True,
+) -> list[dict[str, Any]]:
+    """Compares an exported network with the live one, and tells how much they differed.
+
+    ``pads``: ``restore`` takes images smaller than the card's sizes.
+    """
+    cases: list[tuple[Sequence[int], Sequence[int], tuple[int, ...]]]  # sizes before, after padding
+    if card["sizes"] is not None:
+        cases = [(size, size, (1, 2)) for size in card["sizes"]]
+        if pads and len(cases) == 1:
+            full = card["sizes"][0]
+            cases.append(([(side + 1) // 2 for side in full], full, (1,)))
+    else:  # a size that needs no padding, and one that does where the stride is not 1
+        stride = card["stride"]
+        side = stride * -(-16 // stride)
+        plain, odd = (side, side + stride), (side + stride + stride // 2, side)
+        cases = [(plain, plain, (2,)), (odd, odd, (1,))]  # the network pads by itself
+    rng = np.random.default_rng(0)
+    live, variables = jax.jit(module.apply), jax.device_get(dict(variables))
+    found = []
+    for size, full, counts in cases:
+        images = rng.random((2, *size, card["channels"]), np.float32)
+        margin = [(0, 0), *((0, b - a) for a, b in zip(size, full, strict=True)), (0, 0)]
+        height, width = (side * card["scale"] for side in size)
+        with _explain_memory(full):
+            with jax.default_device(device):
+                expected = np.asarray(live(variables, np.pad(images, margin, mode="reflect")))
+            expected = expected[:, :height, :width]
+            for count in counts:
+                restored = restore(images[:count])
+                case = {"images": count, "size": list(size)}
+                found.append(case | _compare(restored, expected[:count], card, case))
+    return found
+
+
+def _compare(
+    restored: np.ndarray, expected: np.ndarray, card: dict[str, Any], case: dict[str, Any]
+) -> dict[str, float]:
+    """By how much the two differ; ExportError if by more than is allowed."""
+    relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
+    allowed = relative * max(1.0, float(np.abs(expected).max()))
+    same = restored.shape == expected.shape
+    difference = float(np.abs(restored - expected).max()) if same else np.nan
+    if not difference <= allowed:  # nor if it is NaN
+        height, width = case["size"]
+        raise ExportError(
+            f"the exported {card['network']} gives other values than the network, by "
+            f"{difference:.2g} with {case['images']} x {height} x {width} pixels, where "
+            f"{allowed:.2g} is allowed, so nothing is written; export it for sizes of your own, or "
+            "in float32"
+        )
+    return {"difference": difference, "tolerance": allowed}
+
+
+@contextlib.contextmanager
+def _explain_memory(size: Sequence[int]) -> Iterator[None]:
+    """Says which size did not fit into memory."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ExportError(
+            f"two images of {size[0]}x{size[1]} pixels do not fit into memory, which verifying "
+            "takes; export for smaller sizes"
+        ) from error

@@ -1,0 +1,138 @@
+"""SavedModels of TensorFlow."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from lcdnet_jax import atomic_io
+from lcdnet_jax.export._prepare import (
+    ExportError,
+    Sizes,
+    choose_device,
+    prepare,
+    symbolic_shape,
+    without_tracebacks,
+)
+from lcdnet_jax.export._verify import verify
+
+
+def write_saved_model(
+    path: str | os.PathLike[str],
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    sizes: Sizes | None = None,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    about: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Writes a SavedModel of TensorFlow, all or nothing, verified as a program file is.
+
+    ``tf.saved_model.load(path)(images)`` restores ``[N, H, W, C]`` float32 in [0, 1]. Made for any
+    size, it pads and crops by itself; sides must then be at least the network's stride. Made for
+    given sizes, it takes these alone. Its signatures are "serving_default", and for further sizes
+    "size_HxW". The weights are constants: it cannot be trained.
+
+    Args:
+        path: The directory.
+        module: This and the next four as for :func:`export_program`.
+        variables: The network's.
+        sizes: Of images, or None.
+        platforms: Where the program is to run, the CPU among them.
+        about: More for the card.
+        force: Replace the directory where it is an earlier export.
+
+    Returns:
+        What ``card.json`` in the directory holds.
+
+    Raises:
+        ExportError: As :func:`export_program`.
+        TargetError: For a path that may not be replaced, also if something came to it while the
+            network was exported.
+        OSError: If the disk refuses.
+        ImportError: Without TensorFlow.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    _check_free(path, force)
+    atomic_io.check_folder(path)
+    if "cpu" not in platforms:
+        raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
+    device = choose_device(platforms)
+    tf, jax2tf = _import_tensorflow()
+    apply, card = prepare(module, variables, sizes, platforms, about)
+    card["format"] = "TensorFlow SavedModel"
+    with atomic_io.replacing_directory(path, force=force) as made:
+        _write_model(tf, jax2tf, made, apply, card)
+        loaded = tf.saved_model.load(str(made))
+
+        def restore(images: np.ndarray) -> np.ndarray:
+            return loaded(tf.constant(images)).numpy()
+
+        card["verified"] = verify(restore, module, variables, card, device, pads=sizes is None)
+        (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+        _check_free(path, force)  # something may have come meanwhile
+    return card
+
+
+def _import_tensorflow() -> tuple[Any, Any]:
+    try:
+        import tensorflow as tf
+        from jax.experimental import jax2tf
+    except ImportError as error:
+        raise ImportError(
+            f"a SavedModel needs TensorFlow, which cannot be imported ({error}); run\n"
+            '  pip install "lcdnet-jax[export]"'
+        ) from error
+    return tf, jax2tf
+
+
+def _write_model(
+    tf: Any,
+    jax2tf: Any,
+    directory: pathlib.Path,
+    apply: Callable[[Any], Any],
+    card: dict[str, Any],
+) -> None:
+    """Writes the network, unverified, as a SavedModel."""
+    sizes, stride, scale = card["sizes"], card["stride"], card["scale"]
+    shape, constraints = symbolic_shape(card, None) if sizes is None else ("b, ...", ())
+    network = jax2tf.convert(
+        apply,
+        polymorphic_shapes=[f"({shape})"],
+        polymorphic_constraints=constraints,
+        native_serialization_platforms=tuple(card["platforms"]),
+        with_gradient=False,
+    )
+
+    def restore(images: Any) -> Any:
+        if sizes is not None:
+            return network(images)
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        margin = [[0, 0], [0, -height % stride], [0, -width % stride], [0, 0]]
+        restored = network(tf.pad(images, margin, "REFLECT"))
+        return restored[:, : height * scale, : width * scale]
+
+    model = tf.Module()
+    model.__call__ = tf.function(restore, autograph=False)
+    signatures = {}
+    for number, (height, width) in enumerate(sizes or [(None, None)]):
+        name = f"size_{height}x{width}" if number else "serving_default"
+        images = tf.TensorSpec([None, height, width, card["channels"]], tf.float32, "images")
+        with without_tracebacks():
+            signatures[name] = model.__call__.get_concrete_function(images)
+    tf.saved_model.save(model, str(directory), signatures=signatures)
+
+
+def _check_free(path: pathlib.Path, force: bool) -> None:
+    atomic_io.check_directory(
+        path,
+        force=force,
+        marks=("saved_model.pb", "card.json"),
+        others=("assets", "fingerprint.pb", "variables"),
+        what="export",
+    )
