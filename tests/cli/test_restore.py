@@ -1,4 +1,4 @@
-"""The program lcdnet-jax: restore, models and info, in this process.
+"""The command restore, in this process.
 
 The network of these tests halves its images, so that every result is known.
 """
@@ -7,7 +7,6 @@ import errno
 import io
 import json
 import os
-import pathlib
 import resource
 import shutil
 import sys
@@ -15,116 +14,15 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from flax import linen as nn
 from PIL import Image, ImageCms
 
-from benchmarks import macs
-from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, networks, ops
-from lcdnet_jax.cli import main as cli
-from lcdnet_jax.export import run_exported
+from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
+from lcdnet_jax.cli import main
 from lcdnet_jax.inference import batch
-from lcdnet_jax.networks.costs import COSTS
-from lcdnet_jax.ops.depthwise import depthwise_conv2d
 from lcdnet_jax.weights import interchange
-from tests.registered import registered
+from tests.cli.halving import Halving, contents, halved, noise, put, same
 
-
-class Halving(networks.RestorationNetwork):
-    """Takes SADNet's place."""
-
-    channels: int = 3
-    width: int = 2
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        return x * self.param("gain", nn.initializers.constant(0.5), (1,))[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stand_in():
-    with registered("sadnet", Halving):
-        yield
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory, stand_in):
-    """A checkpoint to be read only."""
-    folder = tmp_path_factory.mktemp("weights") / "halving"
-    variables = {"params": {"gain": np.float32([0.5])}}
-    source = interchange.describe("sadnet", variables, width=3)
-    interchange.export_params(source, folder, licence="CC0")
-    return folder
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty working directory, so that names in messages are short."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def run(checkpoint, capsys):
-    """Restores and returns what was printed."""
-
-    def run(*arguments):
-        cli.main(["restore", *map(str, arguments), "--checkpoint", str(checkpoint)])
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
-def error_of(run):
-    """The message of a command that must fail, with status 1 and without a traceback."""
-
-    def error_of(*arguments):
-        with pytest.raises(SystemExit) as end:
-            run(*arguments)
-        assert isinstance(end.value.code, str)  # sys.exit(text) prints it and exits with 1
-        assert end.value.code.startswith("error: ")
-        return end.value.code.removeprefix("error: ")
-
-    return error_of
-
-
-def noise(shape=(20, 30, 3), dtype=np.uint8, seed=0):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
-
-
-def put(path, image=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image_io.write(path, noise() if image is None else image)
-    return path
-
-
-def halved(image):
-    """What the network makes of it; alpha stays."""
-    result = image.astype(np.float32) / 2
-    if image.dtype.kind == "u":
-        result = np.rint(result).astype(image.dtype)
-    if image.ndim == 3 and image.shape[2] in (2, 4):
-        result[..., -1] = image[..., -1]
-    return result
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def same(path, image):
-    found, _ = image_io.read_with_metadata(path)
-    assert found.dtype == image.dtype
-    # Halves are between two integers, and 1/255 is none of float32's numbers.
-    np.testing.assert_allclose(
-        found.astype(float), image, atol=1 if image.dtype.kind == "u" else 1e-6
-    )
+pytestmark = pytest.mark.usefixtures("stand_in")
 
 
 class TestFormats:
@@ -641,59 +539,6 @@ class TestOptions:
         assert os.listdir(place) == ["a.png"]
 
 
-class TestProgress:
-    def test_bar_on_a_terminal(self, place, run, monkeypatch, capsys):
-        for name in ("a", "b"):
-            put(place / "in" / f"{name}.png")
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        seconds = iter([0.0, 0.0, 30.0, 60.0])
-        monkeypatch.setattr(cli.time, "perf_counter", lambda: next(seconds))
-        out = run("in", "-o", "out")
-        assert out.endswith("2 of 2 images restored in 1:00, 2e-05 megapixels/s\n")
-
-    def test_its_words(self, monkeypatch, capsys):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        seconds = iter([0.0, 0.0, 30.0, 60.0, 6000.0])
-        monkeypatch.setattr(cli.time, "perf_counter", lambda: next(seconds))
-        progress = cli._Progress(["a", "b", "c", "d"])
-        progress.done("a is done", 12_000_000)
-        progress.done("b is done")
-        lines = capsys.readouterr().err.split("\r\x1b[K")
-        assert lines == [
-            "[....................] 0/4  a",
-            "[#####...............] 1/4  0.4 megapixels/s  ETA 1:30  b",
-            "[##########..........] 2/4  0.2 megapixels/s  ETA 1:00  c",
-        ]
-        assert progress.summary() == "1:40:00, 0.002 megapixels/s"
-
-    def test_is_cut_to_the_terminal(self, monkeypatch, capsys):
-        monkeypatch.setenv("COLUMNS", "31")
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        cli._Progress(["abcdef"])
-        assert capsys.readouterr().err == "[....................] 0/1  ab"
-
-    def test_its_loss_stops_nothing(self, place, run, monkeypatch):
-        """As by ``lcdnet-jax restore ... | head -1``."""
-
-        class Closed(io.StringIO):
-            def write(self, text):
-                raise BrokenPipeError
-
-            def fileno(self):
-                return file.fileno()
-
-        for name in ("a", "b", "c"):
-            put(place / "in" / f"{name}.png")
-        with open(place / "output", "w") as file:
-            monkeypatch.setattr(sys, "stdout", Closed())
-            run("in", "-o", "out")
-        assert sorted(os.listdir(place / "out")) == ["a.png", "b.png", "c.png"]
-
-    def test_no_bar_in_a_file(self, capsys):
-        cli._Progress(["a"]).done("a \udcff is done")
-        assert capsys.readouterr() == ("a \\udcff is done\n", "")
-
-
 class TestCheckpoint:
     @pytest.fixture
     def copy(self, checkpoint, place):
@@ -703,7 +548,7 @@ class TestCheckpoint:
     def error(self, directory):
         for command in (["restore", "a.png", "-o", "b.png", "--checkpoint"], ["info"]):
             with pytest.raises(SystemExit) as end:
-                cli.main([*command, str(directory)])
+                main.main([*command, str(directory)])
             assert isinstance(end.value.code, str)
             assert "\n" not in end.value.code
             yield end.value.code
@@ -719,7 +564,7 @@ class TestCheckpoint:
     def test_in_one_file(self, checkpoint, place):
         put(place / "a.png")
         interchange.save_safetensors(checkpoint, place / "w.safetensors")
-        cli.main(["restore", "a.png", "-o", "b.png", "--checkpoint", "w.safetensors"])
+        main.main(["restore", "a.png", "-o", "b.png", "--checkpoint", "w.safetensors"])
         same(place / "b.png", halved(noise()))
 
     def test_damaged(self, copy):
@@ -752,213 +597,3 @@ class TestCheckpoint:
         weights = interchange.Weights(Halving(6), {}, {})
         monkeypatch.setattr(interchange, "load", lambda path: weights)
         assert "takes two views of a dual-pixel camera at once" in error_of("a.png", "-o", "b.png")
-
-
-class TestInfo:
-    def test_of_weights(self, checkpoint, capsys):
-        cli.main(["info", str(checkpoint)])
-        assert capsys.readouterr().out.splitlines() == [
-            "network      sadnet, width=3",
-            "channels     3",
-            "computes in  float32",
-            "parameters   1, stored as float32",
-            "data range   images in [0, 1], which the weights see as 0 to 1",
-            "step         0",
-            "licence      CC0",
-            f"written by   lcdnet_jax {cli_version()}",
-        ]
-
-    def test_of_a_training(self, monkeypatch, capsys, tmp_path):
-        card = {
-            "network": "sadnet",
-            "kwargs": {"preset": "small"},
-            "channels": 3,
-            "dtype": "float32",
-            "parameters": 307283,
-            "storage": "float32",
-            "input_range": [0.0, 1.0],
-            "step": 1600,
-            "averaged": True,
-            "training": {
-                "steps": 3200, "batch_size": 4, "objective": "supervised", "seed": 0,
-                "data": {"crop": 64, "train": {"source": "folder", "path": "photos"}},
-                "degradation": {"kind": "awgn", "sigma_min": 0.0, "sigma_max": 50.0,
-                                "protocol": "8bit", "options": {}},
-                "sfm": {"rate": 0.5}, "loss": "l1", "ema_decay": 0.99,
-                "optimizer": {"learning_rate": 3e-3, "schedule": "cosine"},
-            },
-            "metrics": [
-                {"step": 1600, "data": "photos", "sigma": 50.0, "protocol": "8bit: rounded",
-                 "psnr": 27.8432, "ssim": 0.78123}
-            ],
-            "licence": "not stated", "notes": "", "lcdnet_jax": "0.1.0",
-            "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
-        }  # fmt: skip
-        monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)  # which has presets
-        monkeypatch.setattr(interchange, "card", lambda path: card)
-        file = tmp_path / "some.safetensors"
-        file.touch()
-        cli.main(["info", str(file)])
-        assert capsys.readouterr().out.splitlines() == [
-            "network      sadnet, preset=small",
-            "channels     3",
-            "computes in  float32",
-            "parameters   307,283, stored as float32",
-            "data range   images in [0, 1], which the weights see as 0 to 1",
-            "step         1,600, averaged weights (EMA)",
-            "trained      3,200 steps of 4 crops of 64 pixels, supervised, seed 0",
-            "data         folder photos",
-            "degradation  awgn, sigma 0 to 50, protocol 8bit, frequencies masked at rate 0.5",
-            "loss         l1",
-            "optimiser    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
-            "scores       psnr 27.84, ssim 0.7812 on photos, sigma 50, 8bit: rounded",
-            "licence      not stated",
-            "origin       a, SHA-256 ab",
-            "             b, SHA-256 ab",
-            "written by   lcdnet_jax 0.1.0",
-        ]
-
-
-def cli_version():
-    import lcdnet_jax
-
-    return lcdnet_jax.__version__
-
-
-class TestModels:
-    def test_table(self, capsys):
-        cli.main(["models"])
-        lines = capsys.readouterr().out.splitlines()
-        assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
-        assert "dncnn                       1     556,032       554.1" in lines
-        assert {line.split()[0] for line in lines[1:]} == set(networks.available())
-        document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
-        assert "\n".join(["```", *lines, "```"]) in document.read_text()
-
-    def test_has_every_network_and_preset(self):
-        """Run python -m benchmarks.macs for what a new one costs."""
-        with registered("sadnet", networks.SADNet):
-            assert {name: set(presets) for name, presets in COSTS.items()} == {
-                name: set(networks.get(name).PRESETS) or {""} for name in networks.available()
-            }
-
-
-def test_help_has_examples(capsys):
-    for command, example in (
-        ("restore", "restore - -o restored/\n"),
-        ("models", "lcdnet-jax models"),
-        ("info", "lcdnet-jax info sadnet-photo"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            cli.main([command, "--help"])
-        assert end.value.code == 0
-        assert example in capsys.readouterr().out
-
-
-class TestCosts:
-    """Of the networks that are counted quickly."""
-
-    @pytest.mark.parametrize(
-        ("name", "preset"), [("dncnn", ""), ("unet_n2n", ""), ("ridnet", ""), ("buifd", "")]
-    )
-    def test_are_as_counted(self, name, preset):
-        module = networks.create(name, preset=preset or None)
-        shape = (1, 256, 256, module.channels)
-        parameters, cost = COSTS[name][preset]
-        assert macs.count_parameters(module, shape) == parameters
-        assert round(macs.count_macs(module, shape) / 256**2) == cost
-
-    def test_shifted_products_are_a_convolution(self):
-        class Depthwise(nn.Module):
-            @nn.compact
-            def __call__(self, x):
-                kernel = self.param("kernel", nn.initializers.ones, (3, 3, 1, 8))
-                scale = self.param("scale", nn.initializers.ones, (1, 1, 1, 8))
-                return depthwise_conv2d(x, kernel) * scale
-
-        assert macs.count_macs(Depthwise(), (2, 10, 12, 4)) == 2 * 10 * 12 * 9 * 8
-
-
-class Spectral(networks.RestorationNetwork):
-    """Needs to know sizes."""
-
-    channels: int = 1
-    dtype: type = np.float32
-
-    def __call__(self, x):
-        return ops.irfft2(ops.rfft2(x), x.shape[2])
-
-
-class TestExport:
-    @pytest.fixture
-    def export(self, checkpoint, place, capsys):
-        def export(*arguments):
-            cli.main(["export", str(checkpoint), *arguments])
-            return capsys.readouterr().out
-
-        return export
-
-    def test_weights(self, export, place):
-        out = export("-o", "w.safetensors", "--licence", "CC0", "--dtype", "bfloat16")
-        assert out == "written      w.safetensors\n"
-        assert export("-o", "new/w", "--notes", "n") == "written      new/w\n"
-        for path, notes in (("w.safetensors", ""), ("new/w", "n")):
-            weights = interchange.load(place / path)
-            assert weights.variables["params"]["gain"] == np.float32(0.5)
-            assert (weights.card["licence"], weights.card["notes"]) == ("CC0", notes)
-
-    def test_program(self, export, place):
-        out = export("-o", "w.jaxprog", "--platforms", "cpu")
-        assert "images       of any size, any number of them\nplatforms    cpu\nverified" in out
-        restore = run_exported.load(place / "w.jaxprog")
-        image = np.random.default_rng(0).random((1, 9, 11, 3), np.float32)
-        np.testing.assert_allclose(restore(image), image / 2)
-        assert restore.card["about"]["kwargs"] == {"width": 3}
-        assert "images       9x11, any" in export(
-            "-o", "w.jaxprog", "--size", "9x11", "--platforms=cpu", "--force"
-        )
-
-    def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
-        """Is told in words of the command line."""
-        weights = interchange.load(checkpoint)
-        weights = weights._replace(module=Spectral(), variables={"params": {}})
-        monkeypatch.setattr(interchange, "load", lambda path, step: weights)
-        with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
-            export("-o", "w.jaxprog")
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx says no kind of export; use .safe"),
-            (["-o", "w", "--size", "9x9"], "--size is for a program, and w is none; leave it off"),
-            (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, and w.jaxprog"),
-            (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, and"),
-            (["-o", "w", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16"),
-            *(
-                (
-                    ["-o", "w.jaxprog", "--size", size],
-                    f"argument --size: must be height and width as in 512x768, got '{size}'",
-                )
-                for size in ("9", "9x", "0x9", "9x-9", "9x9x9", 30 * "9" + "x9")
-            ),
-            (["-o", "w.jaxprog", "--size", "99999x99999"], "99999x99999 pixels are too many"),
-            (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose of cpu"),
-            (["-o", "w", "--step", "7"], "{checkpoint}/checkpoints has no step 7; there are: 0"),
-            (["-o", "there"], "{place}/there is not empty; choose another directory, or --force"),
-            (["-o", "there.jaxprog"], "there.jaxprog exists; choose another name, or --force"),
-            (["-o", "there.safetensors"], "{place}/there.safetensors exists; choose another name"),
-        ],
-        ids=str,
-    )
-    def test_mistakes(self, export, checkpoint, place, arguments, message):
-        message = message.format(checkpoint=checkpoint, place=place)
-        for name in ("there/file", "there.jaxprog", "there.safetensors"):
-            (place / name).parent.mkdir(exist_ok=True)
-            (place / name).write_text("")
-        before = contents(place)
-        with pytest.raises(SystemExit) as end:
-            export(*arguments)
-        assert isinstance(end.value.code, str)
-        assert end.value.code.startswith(f"error: {message}")
-        assert "\n" not in end.value.code
-        assert contents(place) == before

@@ -1,0 +1,112 @@
+"""What the commands share: lines on standard output, progress, and arguments."""
+
+import argparse
+import math
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps descriptions, but leaves examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        examples = "\n" in text
+        return super()._fill_text(text, width, indent) if examples else textwrap.fill(text, width)
+
+
+def say(line: str) -> None:
+    """Prints a line in the encoding of standard output; if that is lost, work goes on."""
+    if sys.stdout is None:  # closed from the start
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # which says that nobody wants to read more
+            print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
+        with open(os.devnull, "wb") as nowhere:  # also for what Python still holds
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+class Progress:
+    """A line for each image on standard output; on a terminal, below them, a bar.
+
+    Args:
+        names: Of the images to come.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = names
+        self._start = time.perf_counter()
+        self._count = self._pixels = 0
+        self._bar = sys.stderr.isatty()
+        self._draw()
+
+    def done(self, line: str, pixels: int = 0) -> None:
+        """One image more."""
+        self._count += 1
+        self._pixels += pixels
+        self.close()
+        say(line)
+        self._draw()
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """Time and speed."""
+        seconds = time.perf_counter() - self._start
+        return f"{clock(seconds)}, {self._pixels / 1e6 / seconds:.2g} megapixels/s"
+
+    def _draw(self) -> None:
+        if not self._bar or self._count == len(self._names):
+            return
+        total, seconds = len(self._names), time.perf_counter() - self._start
+        filled = 20 * self._count // total
+        line = f"[{'#' * filled}{'.' * (20 - filled)}] {self._count}/{total}"
+        if self._count:
+            left = seconds / self._count * (total - self._count)
+            line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {clock(left)}"
+        line += f"  {self._names[self._count][-30:]}"
+        width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
+        print(line[:width], end="", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 0:07 or 1:02:03."""
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument CHECKPOINT."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="working directory of train.py, directory of convert or export, .safetensors file, or "
+        "name of pretrained weights",
+    )
+
+
+def list_fields(fields: Mapping[str, Any], between: str = "=") -> str:
+    """Fields as "name=value, name"; None stands for no value."""
+    return ", ".join(
+        str(field) if value is None else f"{field}{between}{value}"
+        for field, value in fields.items()
+    )
+
+
+def format_network(card: Mapping[str, Any]) -> str:
+    """A card's network with the preset that its fields agree with, and other fields."""
+    from lcdnet_jax import config as config_lib
+
+    fields = config_lib.summarize(card["network"], card["kwargs"])
+    return list_fields({card["network"]: None, **fields})

@@ -1,0 +1,98 @@
+"""The command ``lcdnet-jax convert``, which turns a PyTorch file into a checkpoint."""
+
+import argparse
+import ast
+import json
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from lcdnet_jax.cli._console import Formatter, format_network, say
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "convert",
+        help="turn an official PyTorch file into a checkpoint",
+        description="Turns an official PyTorch file into a checkpoint directory, which eval.py, "
+        "Restorer.from_checkpoint and config.init_from of train.py take. No code of the file is "
+        'run. Needs PyTorch: pip install "lcdnet-jax[torch]"',
+        formatter_class=Formatter,
+        epilog="""examples:
+  lcdnet-jax convert dncnn dncnn_gray.pth -o weights/dncnn
+  lcdnet-jax convert sadnet sadnet_color.pth -o weights/sadnet --channels 3 --set preset=base
+  lcdnet-jax convert unet_n2n microscopy.pth -o weights/fmd --set input_range=-0.5,0.5""",
+    )
+    parser.add_argument("name", metavar="NAME", help="network; a wrong name lists those known")
+    parser.add_argument("file", metavar="FILE.pth", help="state dict that torch.save wrote")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="directory to write")
+    parser.add_argument(
+        "--channels", metavar="N", help="1 for grey or 3 for colour; by default the network's"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="fields of the network, values as in Python or JSON; a wrong field lists those known",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace DIR where it is an earlier conversion, with all that it holds",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from lcdnet_jax.weights import interchange
+
+    channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
+    card = interchange.export_params(
+        arguments.file,
+        arguments.output,
+        network=arguments.name,
+        network_kwargs=_parse_fields([*channels, *arguments.set]),
+        force=arguments.force,
+    )
+    dropped = card["dropped"]
+    shown = ", ".join(dropped[:2]) + (", ..." if len(dropped) > 2 else "")
+    low, high = card["input_range"]
+    directory = arguments.output
+    say(f"network      {format_network(card)}")
+    say(f"channels     {card['channels']}")
+    say(f"parameters   {card['parameters']:,}")
+    say(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
+    say(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
+    say(f"written      {directory}")
+    say("next, in Python on one image, or in a checkout on a folder of clean images:")
+    say(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
+    command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
+    say(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
+
+
+def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """Values by field, from "field=value" each."""
+    fields: dict[str, Any] = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals or not field.isidentifier():
+            raise ValueError(f"--set takes FIELD=VALUE, such as depth=17; got {text!r}")
+        if field in fields:
+            raise ValueError(f"{field} is given twice; keep one")
+        fields[field] = _parse_value(value)
+    return fields
+
+
+def _parse_value(text: str) -> Any:
+    """A value as Python or JSON writes it; text that is neither stands for itself."""
+    for read in (ast.literal_eval, json.loads):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            pass
+    return text

@@ -1,0 +1,130 @@
+"""The command ``lcdnet-jax export``, which writes weights or a program."""
+
+import argparse
+import os
+import re
+from typing import Any
+
+from lcdnet_jax.cli._console import Formatter, add_checkpoint, say
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        help="write a checkpoint's weights, or the network as a program",
+        description="Writes the weights of a checkpoint, or the network with its weights as a "
+        "program that needs JAX or TensorFlow and none of this library. The name of OUT says "
+        "which.",
+        formatter_class=Formatter,
+        epilog="""OUT:
+  NAME              directory with the weights alone and card.json, which all commands take
+  NAME.safetensors  the same in one file
+  NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
+  NAME.jaxprog      program of StableHLO, which lcdnet_jax/export/runed.py runs
+  NAME, --saved-model  SavedModel of TensorFlow
+
+examples:
+  lcdnet-jax export quickstart -o weights/quickstart --licence CC-BY-4.0
+  lcdnet-jax export quickstart -o quickstart.safetensors --dtype bfloat16
+  lcdnet-jax export sadnet-photo -o photo.pth
+  lcdnet-jax export quickstart -o quickstart.jaxprog
+  lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512""",
+    )
+    add_checkpoint(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="see below")
+    parser.add_argument(
+        "--step", metavar="N", type=int, help="of a training; by default the newest"
+    )
+    weights = parser.add_argument_group("weights")
+    weights.add_argument("--licence", metavar="TEXT", help="of the weights, for the card")
+    weights.add_argument("--notes", metavar="TEXT", help="for the card")
+    weights.add_argument(
+        "--scores",
+        metavar="FILE",
+        help="results.json of eval.py, for the card in place of the scores that it has",
+    )
+    weights.add_argument(
+        "--dtype", metavar="TYPE", help="store as float32, bfloat16 or float16 (not .pth)"
+    )
+    programs = parser.add_argument_group("programs")
+    programs.add_argument("--saved-model", action="store_true", help="a SavedModel of TensorFlow")
+    programs.add_argument(
+        "--size",
+        metavar="HxW",
+        type=_parse_size,
+        action="append",
+        help="of images; for networks that have to know it (LCDNet, N3Net); may be repeated",
+    )
+    programs.add_argument(
+        "--platforms", metavar="LIST", help="of cpu, cuda, rocm, tpu, with commas (cpu,cuda,tpu)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    sides = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
+    if not sides:
+        raise argparse.ArgumentTypeError(f"must be height and width as in 512x768, got {text!r}")
+    return int(sides[1]), int(sides[2])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from lcdnet_jax.weights import interchange, pretrained
+
+    output = arguments.output
+    suffix = os.path.splitext(output)[1].lower()
+    program = suffix == ".jaxprog" or arguments.saved_model
+    for_weights = ("licence", "notes", "scores", "dtype")
+    made_for = {
+        "a program": ("size", "platforms") if not program else (),
+        "weights": for_weights if program else (),
+        "a directory or .safetensors": for_weights if suffix in (".pth", ".pt") else (),
+    }
+    for kind, options in made_for.items():
+        for option in options:
+            if getattr(arguments, option) is not None:
+                raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")
+    if suffix and not program and suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(
+            f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
+            ".jaxprog, or none for a directory"
+        )
+    metrics = None if arguments.scores is None else interchange.scores(arguments.scores)
+    weights = interchange.load(pretrained.find(arguments.checkpoint), step=arguments.step)
+    if program:
+        _export_program(arguments, weights)
+    elif suffix in (".pth", ".pt"):
+        interchange.save_torch(weights, output, force=arguments.force)
+    else:
+        save = interchange.save_safetensors if suffix else interchange.export_params
+        fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
+        save(weights, output, force=arguments.force, metrics=metrics, **fields)
+    say(f"written      {output}")
+
+
+def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
+    from lcdnet_jax import export
+
+    about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
+    write = export.write_saved_model if arguments.saved_model else export.write
+    try:
+        card = write(
+            arguments.output,
+            weights.module,
+            weights.variables,
+            sizes=arguments.size,
+            platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
+            about={field: weights.card[field] for field in about},
+            force=arguments.force,
+        )
+    except export.ExportError as error:  # in words of Python
+        raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
+    sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
+    say(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
+    say(f"platforms    {', '.join(card['platforms'])}")
+    worst = max(case["difference"] for case in card["verified"])
+    say(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")

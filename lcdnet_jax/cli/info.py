@@ -1,0 +1,97 @@
+"""The command ``lcdnet-jax info``, which describes a checkpoint."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lcdnet_jax.cli._console import Formatter, add_checkpoint, format_network, list_fields, say
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "info",
+        help="tell what a checkpoint is",
+        description="Tells which network a checkpoint holds, how it was trained, how it scored "
+        "there, and where it comes from. The weights are neither read nor verified.",
+        formatter_class=Formatter,
+        epilog="""examples:
+  lcdnet-jax info quickstart
+  lcdnet-jax info sadnet-photo""",
+    )
+    add_checkpoint(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from lcdnet_jax import checkpoints
+    from lcdnet_jax.weights import interchange, pretrained
+
+    path = pretrained.find(arguments.checkpoint)
+    card = interchange.card(path)
+    steps: list[int] = []
+    if os.path.isdir(path):
+        with contextlib.closing(checkpoints.Checkpoints(path)) as reader:
+            steps = reader.steps()
+    low, high = card["input_range"]
+    others = [str(step) for step in steps if step != card["step"]]
+    averaged = ", averaged weights (EMA)" if card["averaged"] else ""
+    rows: dict[str, Any] = {
+        "network": format_network(card),
+        "channels": card["channels"],
+        "computes in": card["dtype"],
+        "parameters": f"{card['parameters']:,}, stored as {card['storage']}",
+        "data range": f"images in [0, 1], which the weights see as {low:g} to {high:g}",
+        "step": f"{card['step']:,}{averaged}"
+        + (f"; also there: {', '.join(others)}" if others else ""),
+    }
+    if card["training"] is not None:
+        rows |= _describe_training(card["training"])
+    for scores in card["metrics"]:
+        described = ("data", "protocol", "sigma", "step")
+        numbers = {k: f"{v:.4g}" for k, v in scores.items() if k not in described}
+        sigma = "" if scores["sigma"] is None else f"sigma {scores['sigma']:g}, "
+        rows.setdefault("scores", []).append(
+            f"{list_fields(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
+        )
+    rows |= {"licence": card["licence"], "notes": card["notes"]}
+    rows["origin"] = [f"{file['file']}, SHA-256 {file['sha256']}" for file in card["origin"]]
+    rows["written by"] = f"lcdnet_jax {card['lcdnet_jax']}"
+    for title, value in rows.items():
+        for line in value if isinstance(value, list) else [value]:
+            if line != "":
+                say(f"{title:12} {line}")
+                title = ""
+
+
+def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
+    """What to tell of a training's configuration, of this version or an older one."""
+    from lcdnet_jax import config as config_lib
+
+    try:
+        return _training_rows(config_lib.upgrade(stored))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return {"trained": "by a configuration that this version cannot read"}
+
+
+def _training_rows(config: Mapping[str, Any]) -> dict[str, str]:
+    data, degradation, optimizer = config["data"], config["degradation"], config["optimizer"]
+    low, high = degradation["sigma_min"], degradation["sigma_max"]
+    sigma = {"sigma": f"{low:g}" if low == high else f"{low:g} to {high:g}"}
+    how = {**(sigma if "awgn" in degradation["kind"] else {}), **degradation["options"]}
+    masked = config["sfm"]["rate"]
+    return {
+        "trained": f"{config['steps']:,} steps of {config['batch_size']} crops of {data['crop']} "
+        f"pixels, {config['objective']}, seed {config['seed']}",
+        "data": f"{data['train']['source']} {data['train']['path']}".strip(),
+        "degradation": list_fields({degradation["kind"]: None, **how}, " ")
+        + (f", protocol {degradation['protocol']}" if degradation["kind"] != "none" else "")
+        + (f", frequencies masked at rate {masked:g}" if masked else ""),
+        "loss": config["loss"],
+        "optimiser": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
+        + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),
+    }

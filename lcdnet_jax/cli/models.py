@@ -1,0 +1,71 @@
+"""The command ``lcdnet-jax models``, which lists networks or pretrained weights."""
+
+import argparse
+import textwrap
+from typing import Any
+
+from lcdnet_jax.cli._console import Formatter, format_network, say
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "models",
+        help="list the networks, or the pretrained weights",
+        description="Lists the networks with their presets, parameters and cost: multiply-"
+        "accumulates (MACs) of convolutions and matrix products, in thousands for each pixel, "
+        "which is as many billions for each megapixel. Or the weights that are installed with the "
+        "library, of which info tells more.",
+        formatter_class=Formatter,
+        epilog="""examples:
+  lcdnet-jax models
+  lcdnet-jax models --pretrained
+  lcdnet-jax info sadnet-photo""",
+    )
+    parser.add_argument("--pretrained", action="store_true", help="list pretrained weights")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    if arguments.pretrained:
+        _print_pretrained()
+    else:
+        _print_networks()
+
+
+def _print_pretrained() -> None:
+    from lcdnet_jax.weights import interchange, pretrained
+
+    failures = []
+    for name in pretrained.names():
+        try:
+            file = pretrained.path(name)
+        except pretrained.PretrainedError as error:
+            failures.append(str(error))
+            continue
+        card = interchange.card(file)
+        colours = "grey" if card["channels"] == 1 else "colour"
+        default = ", used where none are named" if name == pretrained.DEFAULT else ""
+        say(
+            f"{name}: {format_network(card)}, {colours}, "
+            f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
+        )
+        for text in (card["notes"], f"Licence: {card['licence']}"):
+            say(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
+    if failures:
+        raise ValueError("; ".join(failures))
+
+
+def _print_networks() -> None:
+    from lcdnet_jax import networks
+    from lcdnet_jax.networks.costs import COSTS
+
+    rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
+    for name in networks.available():
+        channels = str(networks.create(name).channels)
+        for preset, (parameters, macs) in COSTS[name].items():
+            rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
+    for name, preset, *numbers in rows:
+        say(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))

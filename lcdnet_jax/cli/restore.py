@@ -1,0 +1,182 @@
+"""The command ``lcdnet-jax restore``, which restores image files."""
+
+import argparse
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from lcdnet_jax.cli._console import Formatter, Progress, say
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "restore",
+        help="restore image files",
+        description="Restores image files of any size. Results keep format, bit depth, channels, "
+        "alpha, colour profile and EXIF data, upright. Files that exist are never overwritten, "
+        "unless by --force, and none is ever half written. A file that cannot be restored does not "
+        "stop the others; the exit status is then 1.",
+        formatter_class=Formatter,
+        epilog="""examples:
+  lcdnet-jax restore photo.jpg -o restored.jpg
+  lcdnet-jax restore holiday/ 'more/*.png' -o restored/
+  find . -name '*.tiff' | lcdnet-jax restore - -o restored/
+  lcdnet-jax restore huge.tif -o out.tif --tile 512
+  lcdnet-jax restore scan.png -o clean.png --checkpoint sadnet-color-blind
+  lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/""",
+    )
+    parser.add_argument(
+        "inputs",
+        metavar="IN",
+        nargs="+",
+        help="files; folders, with all images in and below them but hidden ones; patterns, such as "
+        "'a/**/*.png'; or - for a list on standard input, one path a line",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="folder for the results, which keep their names, those of a folder in its structure; "
+        "or, for one image, the name of a file (its suffix says the format)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="CHECKPOINT",
+        help="trained network: working directory of train.py, what convert or export wrote, or the "
+        "name of pretrained weights, which 'lcdnet-jax models --pretrained' lists; by default "
+        "sadnet-photo",
+    )
+    parser.add_argument(
+        "--tile",
+        metavar="N",
+        type=int,
+        help="restore in windows of N pixels, best a multiple of 32; by default whole, and large "
+        "images in windows",
+    )
+    parser.add_argument(
+        "--overlap",
+        metavar="N",
+        type=int,
+        help="pixels thrown away along the edges of windows inside the image (64; U-Net 96)",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="mean over the eight orientations of the image: a little better, eight times the time",
+    )
+    parser.add_argument(
+        "--local-pool",
+        metavar="N",
+        type=int,
+        help="LCDNet: means over windows of N pixels, as large as in training, not over the image",
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="type to compute in")
+    parser.add_argument("--device", metavar="NAME", help='such as "cpu" or "gpu:1"')
+    parser.add_argument(
+        "--reference",
+        metavar="PATH",
+        help="clean image, or folder with one of the same name for each image: reports PSNR and "
+        "SSIM of each written file, read back, against it (RGB or grey in [0, 1], all pixels)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite files, even the inputs")
+    parser.add_argument(
+        "--quality",
+        metavar="N",
+        type=_parse_quality,
+        default=95,
+        help="of JPEG files, 1 to 100 (95)",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _parse_quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 100, got {text!r}")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    from lcdnet_jax import inference
+    from lcdnet_jax.inference import batch
+    from lcdnet_jax.weights import interchange, pretrained
+
+    jobs = batch.plan(
+        arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
+    )
+    options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
+    checkpoint = (
+        pretrained.path(pretrained.DEFAULT)
+        if arguments.checkpoint is None
+        else pretrained.find(arguments.checkpoint)
+    )
+    module, variables, _ = interchange.load(checkpoint)
+    restorer = inference.Restorer(
+        module, variables, **{option: getattr(arguments, option) for option in options}
+    )
+    if restorer.module.takes_two_views:
+        raise ValueError(
+            f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
+            "do not hold; join them in Python and call Restorer"
+        )
+    results, failures = [], []
+    progress = Progress([str(job.source) for job in jobs])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and large images
+            outcomes = batch.restore(
+                restorer, jobs, force=arguments.force, quality=arguments.quality
+            )
+            for job, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    if arguments.debug:
+                        raise outcome
+                    failures.append(" ".join(str(outcome).split()))
+                    if len(jobs) > 1:
+                        progress.done(f"failed {job.source}")
+                else:
+                    results.append(outcome)
+                    size = f"{outcome.width}x{outcome.height}"
+                    progress.done(
+                        f"{job.target}  {size}{_format_scores([outcome])}",
+                        outcome.width * outcome.height,
+                    )
+    finally:
+        progress.close()
+        if len(jobs) > 1:
+            say(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+        if len(results) > 1 and arguments.reference:
+            say(f"mean{_format_scores(results)}")
+    if failures:
+        _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
+
+
+def _read_paths() -> Iterator[str]:
+    for line in sys.stdin.buffer if sys.stdin else ():
+        yield os.fsdecode(line)
+
+
+def _format_scores(results: Sequence[Any]) -> str:
+    """Means of the scores of some results, nothing without scores."""
+    from lcdnet_jax.evaluation import mean
+
+    psnr = [result.psnr for result in results if result.psnr is not None]
+    if not psnr:
+        return ""
+    ssim = mean(result.ssim for result in results if result.ssim is not None)
+    shown = "" if math.isnan(ssim) else f"  SSIM {ssim:.4f}"
+    return f"  PSNR {mean(psnr):.2f} dB{shown}"
+
+
+def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:
+    if count == 1:
+        sys.exit(f"error: {failures[0]}")
+    rest = f", and {left} were not tried" if left else ""
+    lines = [f"error: {len(failures)} of {count} images failed{rest}:", *failures]
+    sys.exit("\n  ".join(lines))

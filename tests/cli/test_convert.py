@@ -1,0 +1,601 @@
+"""The command convert. PyTorch is not needed: a stand-in reads what these tests write.
+
+Where PyTorch is installed, its own reading is tested too.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import pathlib
+import pickle
+import sys
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import tiny
+from lcdnet_jax import (
+    Restorer,
+    checkpoints,
+    convert,
+    image_io,
+)
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.checkpoints import CheckpointError, manager
+from lcdnet_jax.cli import convert as convert_command
+from lcdnet_jax.cli import main
+from lcdnet_jax.config import ConfigError
+from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.weights import card as card_lib
+from tests.cli.commands import SMALL, contents, error_of, run, saved, small_state
+from tests.legacy_pth import read_pth
+
+OFFICIAL = (
+    "dncnn_gray_regular",
+    "dncnn_gray_sfm_r0.85_s0.15",
+    "memnet_gray_regular",
+    "memnet_gray_sfm_r0.85_s0.15",
+    "unet_n2n_bsd_regular",
+    "unet_n2n_bsd_sfm",
+)
+
+
+class TestConvert:
+    def test_prints_and_writes(self, pth, tmp_path, capsys):
+        output = tmp_path / "new folder" / "out"
+        run("convert", "dncnn", pth, "-o", output, *SMALL)
+        out = capsys.readouterr().out
+        for line in (
+            "network      dncnn, depth=3, features=4",
+            "channels     1",
+            "parameters   224",
+            "dropped      1 unused keys: dncnn.dncnn.3.num_batches_tracked",
+            f"written      {output}",
+            f"  python eval.py --checkpoint '{output}' --data FOLDER --sigmas 25 "
+            "--protocols clipped",
+        ):
+            assert f"{line}\n" in out
+        card = card_lib.read(output)
+        assert card["parameters"] == 2 * 9 * 4 + 9 * 16 + 2 * 4
+        digest = hashlib.sha256(pth.read_bytes()).hexdigest()
+        assert card["origin"] == [{"file": "small.pth", "sha256": digest}]
+        assert card["dropped"] == ["dncnn.dncnn.3.num_batches_tracked"]
+        assert (card["step"], card["training"], card["metrics"]) == (0, None, [])
+        assert json.loads((output / "config.json").read_text()) == {
+            "network": {"name": "dncnn", "kwargs": {"depth": 3, "features": 4}, "dtype": "float32"},
+            "data": {"channels": 1},
+        }
+        assert sorted(p.name for p in output.parent.iterdir()) == ["out"]
+        (tmp_path / "plain").mkdir()
+        assert output.stat().st_mode == (tmp_path / "plain").stat().st_mode  # umask, not private
+
+    def test_restorer_takes_it(self, converted):
+        directory, state = converted
+        restorer = Restorer.from_checkpoint(directory)
+        assert restorer.module.depth == 3
+        norm = restorer.variables["batch_stats"]["dncnn"]["bn_1"]
+        np.testing.assert_array_equal(norm["mean"], state["module.dncnn.dncnn.3.running_mean"])
+        kernel = restorer.variables["params"]["dncnn"]["conv_2"]["kernel"]
+        weight = state["module.dncnn.dncnn.5.weight"]
+        np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))
+        assert restorer(np.full((9, 10), 0.5, np.float32)).shape == (9, 10)
+
+    def test_fields_reach_the_network(self, pth, tmp_path):
+        saved(pth, small_state(channels=3))
+        run("convert", "dncnn", pth, "-o", tmp_path / "out", "--channels", "3", *SMALL,
+            "--set", "dtype=bfloat16")  # fmt: skip
+        module, _, step = checkpoints.load_variables(tmp_path / "out")
+        assert (module.channels, module.dtype, step) == (3, jnp.bfloat16, 0)
+        assert json.loads((tmp_path / "out" / "card.json").read_text())["kwargs"] == {
+            "depth": 3,
+            "features": 4,
+        }
+
+    def test_input_range(self, torch, tmp_path, shared_data):
+        source = shared_data("weights/sfm/unet_n2n_bsd_regular.pth")
+        torch.read = read_pth
+        run("convert", "unet_n2n", source, "-o", tmp_path / "out", "--set", "input_range=-0.5,0.5")
+        assert json.loads((tmp_path / "out/card.json").read_text())["input_range"] == [-0.5, 0.5]
+        module, _, _ = checkpoints.load_variables(tmp_path / "out")
+        assert module.input_range == (-0.5, 0.5)
+        assert hash(module) is not None
+
+    def test_wrapped_state_dict(self, pth, tmp_path):
+        saved(pth, {"epoch": 3, "state_dict": small_state()})
+        run("convert", "dncnn", pth, "-o", tmp_path / "out", *SMALL)
+        assert Restorer.from_checkpoint(tmp_path / "out").module.features == 4
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("17", 17),
+            ("-0.5,0.5", (-0.5, 0.5)),
+            ("[1, 2]", [1, 2]),
+            ("base", "base"),
+            ("'base'", "base"),
+            ("False", False),
+            ("false", False),
+            ("null", None),
+            ("", ""),
+            ("os.getcwd()", "os.getcwd()"),
+            ("{[]:1}", "{[]:1}"),
+            *((character * 100_000, character * 100_000) for character in "[("),
+            ("-" * 100_000 + "1", "-" * 100_000 + "1"),
+        ],
+    )
+    def test_values(self, text, value):
+        (found,) = convert_command._parse_fields([f"field={text}"]).values()
+        assert found == value
+        assert type(found) is type(value)
+
+
+class TestExistingOutput:
+    @pytest.fixture
+    def output(self, pth, tmp_path):
+        run("convert", "dncnn", pth, "-o", tmp_path / "out", *SMALL)
+        return tmp_path / "out"
+
+    @pytest.fixture
+    def other(self, pth):
+        """Another file for the same network."""
+        state = small_state()
+        state["module.dncnn.dncnn.3.bias"] = np.full(4, 2, np.float32)
+        return saved(pth.with_name("other.pth"), state)
+
+    def test_is_kept(self, output, other):
+        before = contents(output)
+        message = error_of("convert", "dncnn", other, "-o", output, *SMALL)
+        assert f"{output} is not empty; choose another directory, or --force" in message
+        assert contents(output) == before
+
+    def test_is_replaced_by_force(self, output, other):
+        (output / "eval").mkdir()
+        run("convert", "dncnn", other, "-o", output, *SMALL, "--force")
+        assert card_lib.read(output)["origin"][0]["file"] == "other.pth"
+        assert not (output / "eval").exists()
+        bias = Restorer.from_checkpoint(output).variables["params"]["dncnn"]["bn_1"]["bias"]
+        np.testing.assert_array_equal(bias, np.full(4, 2))
+        assert not list(output.parent.glob(".*"))
+
+    @pytest.mark.parametrize("name", ["metrics.jsonl", "notes.txt"])
+    def test_of_something_else_is_never_replaced(self, output, other, name):
+        (output / name).write_text("")
+        message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
+        assert f"no earlier conversion ({name}), and --force replaces nothing else" in message
+        (output / name).unlink()
+        (output / "card.json").unlink()
+        message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
+        assert "no earlier conversion (no card.json)" in message
+        assert (output / "config.json").exists()
+
+    def test_empty_directory_or_link_is_filled(self, pth, tmp_path):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "empty")
+        run("convert", "dncnn", pth, "-o", tmp_path / "link", *SMALL)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "empty" / "card.json").exists()
+
+    def test_file(self, pth):
+        assert "is a file; give a directory" in error_of("convert", "dncnn", pth, "-o", pth)
+
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("x")])
+    def test_failure_leaves_everything_as_it_was(self, output, other, monkeypatch, error):
+        def fail(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr(manager.ocp.AsyncCheckpointer, "wait_until_finished", fail)
+        before = contents(output.parent)
+        for target in (output, output.with_name("new")):
+            message = error_of("convert", "dncnn", other, "-o", target, *SMALL, "--force")
+            assert "cannot write the checkpoint" in message
+            assert contents(output.parent) == before
+
+    def test_failing_to_move_brings_the_old_one_back(self, output, other, monkeypatch):
+        real = pathlib.Path.rename
+
+        def rename(path, target):
+            if path.name == "new":
+                raise OSError(5, "Input/output error")
+            return real(path, target)
+
+        monkeypatch.setattr(pathlib.Path, "rename", rename)
+        before = contents(output.parent)
+        message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
+        assert "cannot write" in message
+        assert contents(output.parent) == before
+
+    def test_unwritable(self, pth):
+        target = pth / "out"  # below a file
+        message = error_of("convert", "dncnn", pth, "-o", target, *SMALL)
+        assert f"cannot write {target}: " in message
+        assert "choose a writable directory" in message
+
+
+class TestMistakes:
+    """Each in words, with its fix; none leaves anything behind."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_written(self, tmp_path):
+        yield
+        assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.glob(".*"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "the following arguments are required: COMMAND (lcdnet-jax --help explains)"),
+            (["fly"], "invalid choice: 'fly' (choose from "),
+            (["convert", "dncnn", "{pth}"], "are required: -o/--output (lcdnet-jax convert --help"),
+            (["convert", "dncnn", "{pth}", "-o", "{out}", "--sett", "a=1"], "unrecognized argumen"),
+            (
+                ["convert", "resnet", "{pth}", "-o", "{out}"],
+                "no network 'resnet'; known networks: buifd, dncnn, ikc, kmsr, lcdnet, memnet, "
+                "n3net, rcan, ridnet, rrdb, sadnet, unet_n2n",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "dept=3"],
+                "network 'dncnn' has no field 'dept'; its fields: channels, depth, dtype, features",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "depth=deep"],
+                "depth must be an integer of at least 2, got 'deep'",
+            ),
+            (
+                ["convert", "sadnet", "{pth}", "-o", "{out}", "--set", "dilations=1234"],
+                "SADNet dilations must be 4 integers of at least 1, got 1234",
+            ),
+            (
+                ["convert", "sadnet", "{pth}", "-o", "{out}", "--set", "preset=huge"],
+                "network 'sadnet' has no preset 'huge'; its presets: base, small",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "depth"],
+                "--set takes FIELD=VALUE, such as depth=17; got 'depth'",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "depth=3", "depth=4"],
+                "depth is given twice; keep one",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--channels=1", "--set", "channels=1"],
+                "channels is given twice; keep one",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--channels", "2"],
+                "channels must be one of 1, 3, 6, got 2",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--channels", "three"],
+                "channels must be an integer of at least 1, got 'three'",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "dtype=float16"],
+                "dtype must be one of 'float32', 'bfloat16', got 'float16'",
+            ),
+            (
+                ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "name=x"],
+                "multiple values for argument 'name'",
+            ),
+        ],
+        ids=str,
+    )
+    def test_arguments(self, pth, tmp_path, arguments, message):
+        places = {"pth": pth, "out": tmp_path / "out"}
+        assert message.format(**places) in error_of(*(a.format(**places) for a in arguments))
+
+    def test_weights_of_another_network(self, pth, tmp_path):
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out",
+                           "--set", "depth=4", "features=5")  # fmt: skip
+        for part in (
+            "these are not the weights of dncnn with {'depth': 4, 'features': 5} missing: ",
+            " wrong shape: dncnn.dncnn.3.running_mean gives (4,), the network needs (5,); ",
+            "Check the network's fields",
+        ):
+            assert part in message
+        message = error_of("convert", "unet_n2n", pth, "-o", tmp_path / "out")
+        assert "missing: dec_conv1a.weight; " in message
+        assert "unknown: dncnn.dncnn.0.weight; " in message
+        assert "; and 4 more (--debug lists all). Check the network's fields" in message
+        assert len(message) < 600
+        with pytest.raises(ValueError, match=r"dncnn\.dncnn\.5\.weight"):
+            run("convert", "unet_n2n", pth, "-o", tmp_path / "out", "--debug")
+
+    def test_without_torch(self, pth, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)  # makes the import fail
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert "reading a .pth file needs PyTorch" in message
+        assert 'pip install "lcdnet-jax[torch]"' in message
+
+    def test_no_such_file(self, pth, tmp_path):
+        path = tmp_path / "no.pth"
+        message = error_of("convert", "dncnn", path, "-o", tmp_path / "out")
+        assert f"cannot read {path}: No such file or directory; give a .pth or .pt" in message
+        message = error_of("convert", "dncnn", tmp_path, "-o", tmp_path / "out")
+        assert f"{tmp_path} is a directory, which says itself what network it holds" in message
+
+    def test_empty_file(self, pth, tmp_path):
+        pth.write_bytes(b"")
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert message == f"{pth} is empty; download it again"
+
+    def test_not_a_torch_file(self, pth, tmp_path):
+        pth.write_text("<html>")
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert f"{pth} is no file that torch.save wrote, or is damaged" in message
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Unsupported global: GLOBAL posix.system was not an allowed global by default.",
+            "Trying to load unsupported GLOBAL posix.system whose module posix is blocked.",
+        ],
+    )
+    def test_code(self, torch, pth, tmp_path, text):
+        """PyTorch refuses to run it, in these words."""
+
+        def refuse(path):
+            raise pickle.UnpicklingError(f"Weights only load failed.\n\n{text}\n\nCheck the")
+
+        torch.read = refuse
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert "loading it would run code (posix.system), so it was not loaded" in message
+        assert "torch.save(model.state_dict(), FILE)" in message
+
+    @pytest.mark.parametrize(
+        ("content", "described"),
+        [
+            ([np.ones(2)], "a list"),
+            (np.ones(2), "a Tensor"),
+            ({"a": 1, "b": 0.5}, "a dict of a (int), b (float)"),
+            ({}, "a dict of nothing"),
+            ({"state_dict": {}}, "a dict of nothing"),
+            ({"model": {"a": np.ones(2)}}, "a dict of model (dict)"),
+            ({1: np.ones(2)}, "a dict of 1 (Tensor)"),
+        ],
+        ids=str,
+    )
+    def test_no_state_dict(self, pth, tmp_path, content, described):
+        saved(pth, content)
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert f"{pth} holds no state dict (names and tensors) but {described}; save" in message
+
+    def test_debug_shows_where(self, pth, tmp_path):
+        with pytest.raises(ValueError, match="no network 'resnet'"):
+            run("convert", "resnet", pth, "-o", tmp_path / "out", "--debug")
+
+
+def test_help_has_examples(capsys):
+    for arguments in (["--help"], ["convert", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            main.main(arguments)
+        assert end.value.code == 0
+    out = capsys.readouterr().out
+    for example in ("convert dncnn dncnn_gray.pth -o weights/dncnn", "input_range=-0.5,0.5"):
+        assert example in out
+
+
+class TestConfiguration:
+    def test_loads_for_inference_only(self, converted):
+        path = converted[0] / "config.json"
+        assert config_lib.load(path).to_dict() == {
+            "network": {"name": "dncnn", "kwargs": {"depth": 3, "features": 4}, "dtype": "float32"},
+            "data": {"channels": 1},
+        }
+        with pytest.raises(ConfigError, match=r"which have no optimiser state .*config.init_from"):
+            config_lib.load(path, training=True)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "wanted"),
+        [
+            ("name", "resnet", r"network.name must be one of 'buifd', .*, got 'resnet'"),
+            ("dtype", 3, "network.dtype must be one of 'float32', 'bfloat16', got 3"),
+        ],
+    )
+    def test_wrong_fields(self, tmp_path, field, value, wanted):
+        network = {"name": "dncnn", "kwargs": {}, "dtype": "float32"} | {field: value}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"network": network, "data": {"channels": 1}}))
+        with pytest.raises(ConfigError, match=rf"config.json: {wanted}"):
+            config_lib.load(path)
+
+    def test_half_a_training_is_none(self, tmp_path):
+        stored = tiny.get_config().to_dict()
+        del stored["eval"]
+        (tmp_path / "config.json").write_text(json.dumps(stored))
+        with pytest.raises(ConfigError, match=r"no configuration of train.py; restore it"):
+            config_lib.load(tmp_path / "config.json")
+
+
+class TestEval:
+    @pytest.fixture
+    def start(self):
+        """Starts a script of the repository; needs TensorFlow."""
+        from tests.test_entry_points import run
+
+        return run
+
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+    def test_what_the_program_suggests(self, converted, start, tmp_path):
+        (tmp_path / "data").mkdir()
+        image_io.write(tmp_path / "data" / "a.png", np.full((16, 24), 99, np.uint8))
+        assert start("eval.py", "--checkpoint", converted[0], "--data", tmp_path / "data",
+                     "--sigmas", "25", "--protocols", "clipped", "--save_images",
+                     "--output", tmp_path / "results") is None  # fmt: skip
+        (row,) = json.loads((tmp_path / "results" / "results.json").read_text())
+        assert (row["dataset"], row["sigma"], row["protocol"]) == ("data", 25.0, "clipped")
+        assert 20 < row["input_psnr"] < 20.6  # 20 log10(255 / 25) = 20.17
+        assert start("eval.py", "--checkpoint", converted[0], "--data", tmp_path / "data",
+                     "--output", tmp_path / "defaults") is None  # fmt: skip
+        (row,) = json.loads((tmp_path / "defaults" / "results.json").read_text())
+        assert (row["sigma"], row["protocol"]) == (50.0, "float")  # of configs/default.py
+
+
+class Black:
+    """Training data."""
+
+    def batches(self, start_step=0, *, process_index=0, process_count=1):
+        while True:
+            yield {
+                "clean": np.zeros((8, 16, 16, 1), np.float32),
+                "mask": np.ones(8, np.float32),
+            }
+
+
+class TestTraining:
+    @pytest.fixture
+    def train(self, tmp_path):
+        def train(workdir=tmp_path / "run", **fields):
+            config = tiny.get_config()
+            config.network.name, config.data.channels = "dncnn", 1
+            config.network.kwargs = ConfigDict({"depth": 3, "features": 4})
+            config.steps, config.optimizer.learning_rate, config.eval.panels = 1, 0.0, 0
+            config.update(fields)
+            clean = np.zeros((16, 16, 1), np.float32)
+            datasets = {"train": Black(), "eval": [{"name": "a", "clean": clean}]}
+            return train_and_evaluate(config, workdir, datasets=datasets)
+
+        return train
+
+    def test_init_from(self, converted, train, capsys):
+        directory, state = converted
+        tuned = train(init_from=str(directory))
+        assert f"starting from the parameters of step 0 of {directory}" in capsys.readouterr().out
+        variables = convert.from_torch("dncnn", state, depth=3, features=4)
+        jax.tree.map(np.testing.assert_array_equal, tuned.params, variables["params"])
+        # Momentum 0.9: of the start 0.9 is left, and statistics of a batch are none below 0.
+        for leaf in ("mean", "var"):
+            old = np.asarray(variables["batch_stats"]["dncnn"]["bn_1"][leaf])
+            new = np.asarray(tuned.batch_stats["dncnn"]["bn_1"][leaf])
+            assert (new >= 0.9 * old - 1e-6).all()
+            assert (new != old).all()
+
+    def test_resume(self, converted, train):
+        with pytest.raises(ConfigError, match="holds converted weights, which have no optimiser"):
+            train(resume=str(converted[0]))
+
+    def test_workdir(self, converted, train):
+        before = contents(converted[0])
+        with pytest.raises(ConfigError, match="train in another working directory"):
+            train(workdir=converted[0])
+        assert contents(converted[0]) == before
+
+    def test_of_another_size(self, converted, train):
+        fields = {"network": {"kwargs": {"features": 5}}, "init_from": str(converted[0])}
+        with pytest.raises(CheckpointError, match="belongs to another network"):
+            train(**fields)
+
+
+class Caller:
+    """A pickle of it calls ``mkdir(path)`` when it is loaded by other means."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class TestRealTorch:
+    """What torch.save writes and torch.load does, in both formats of files."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def torch(cls):
+        return pytest.importorskip("torch")
+
+    @pytest.fixture(params=[True, False], ids=["zip", "legacy"])
+    def save(self, request, torch, tmp_path):
+        def save(content):
+            path = tmp_path / "file.pth"
+            torch.save(content, path, _use_new_zipfile_serialization=request.param)
+            return path
+
+        return save
+
+    def test_arrays(self, torch, save):
+        numbers = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+        path = save(
+            {
+                "plain": numbers,
+                "turned": numbers.t(),
+                "part": numbers[1],
+                "parameter": torch.nn.Parameter(numbers),
+                "half": numbers.bfloat16(),
+                "double": numbers.double(),
+                "count": torch.tensor(7),
+            }
+        )
+        found = convert.read_state_dict(path)
+        expected = np.arange(6, dtype=np.float32).reshape(2, 3)
+        for key in ("plain", "parameter", "half", "double"):
+            assert found[key].dtype == np.float32
+            np.testing.assert_array_equal(found[key], expected)
+        np.testing.assert_array_equal(found["turned"], expected.T)
+        np.testing.assert_array_equal(found["part"], expected[1])
+        assert found["count"] == 7
+
+    def test_command(self, torch, save, tmp_path):
+        state = {k: torch.from_numpy(np.asarray(v)) for k, v in small_state().items()}
+        run("convert", "dncnn", save(state), "-o", tmp_path / "out", *SMALL)
+        found = Restorer.from_checkpoint(tmp_path / "out").variables
+        wanted = convert.from_torch("dncnn", small_state(), depth=3, features=4)
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+    @pytest.mark.parametrize("name", OFFICIAL)
+    def test_official_files(self, shared_data, name):
+        path = shared_data(f"weights/sfm/{name}.pth")
+        found, expected = convert.read_state_dict(path), read_pth(path)
+        assert list(found) == list(expected)
+        for key, array in expected.items():
+            np.testing.assert_array_equal(found[key], array)
+
+    @pytest.mark.parametrize(
+        ("kind", "culprit"),
+        [
+            ("call", r"\w+\.mkdir"),
+            ("module", r"torch\.nn\.modules\.conv\.Conv2d"),
+            ("options", r"argparse\.Namespace"),
+        ],
+    )
+    def test_code_is_not_run(self, torch, save, tmp_path, kind, culprit):
+        path = save(
+            {
+                "call": {"a": Caller(tmp_path / "made")},
+                "module": torch.nn.Conv2d(1, 1, 3),
+                "options": {"state_dict": {"a": torch.ones(1)}, "args": argparse.Namespace(a=1)},
+            }[kind]
+        )
+        with pytest.raises(ValueError, match=rf"would run code \({culprit}\), so it was not load"):
+            convert.read_state_dict(path)
+        assert not (tmp_path / "made").exists()
+
+    @pytest.mark.parametrize("kind", ["text", "html", "pickle", "zip", "cut"])
+    def test_not_a_torch_file(self, torch, tmp_path, kind):
+        archive, whole = io.BytesIO(), io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("a.txt", "a")
+        torch.save({"a": torch.ones(99)}, whole)
+        path = tmp_path / "file.pth"
+        path.write_bytes(
+            {
+                "text": b"hello\n",
+                "html": b"<!DOCTYPE html>",
+                "pickle": pickle.dumps({"a": Caller(tmp_path / "made")}),
+                "zip": archive.getvalue(),
+                "cut": whole.getvalue()[:400],
+            }[kind]
+        )
+        with pytest.raises(ValueError, match=r"is no file that torch.save wrote, or is dam"):
+            convert.read_state_dict(path)
+        assert not (tmp_path / "made").exists()
+
+    @pytest.mark.parametrize("content", [[1], {"a": 1}, 3])
+    def test_no_state_dict(self, save, content):
+        with pytest.raises(ValueError, match=r"holds no state dict .* but a"):
+            convert.read_state_dict(save(content))

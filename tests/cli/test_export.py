@@ -1,0 +1,97 @@
+"""The command export."""
+
+import numpy as np
+import pytest
+
+from lcdnet_jax import networks, ops
+from lcdnet_jax.cli import main
+from lcdnet_jax.export import run_exported
+from lcdnet_jax.weights import interchange
+from tests.cli.halving import contents
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+class Spectral(networks.RestorationNetwork):
+    """Needs to know sizes."""
+
+    channels: int = 1
+    dtype: type = np.float32
+
+    def __call__(self, x):
+        return ops.irfft2(ops.rfft2(x), x.shape[2])
+
+
+class TestExport:
+    @pytest.fixture
+    def export(self, checkpoint, place, capsys):
+        def export(*arguments):
+            main.main(["export", str(checkpoint), *arguments])
+            return capsys.readouterr().out
+
+        return export
+
+    def test_weights(self, export, place):
+        out = export("-o", "w.safetensors", "--licence", "CC0", "--dtype", "bfloat16")
+        assert out == "written      w.safetensors\n"
+        assert export("-o", "new/w", "--notes", "n") == "written      new/w\n"
+        for path, notes in (("w.safetensors", ""), ("new/w", "n")):
+            weights = interchange.load(place / path)
+            assert weights.variables["params"]["gain"] == np.float32(0.5)
+            assert (weights.card["licence"], weights.card["notes"]) == ("CC0", notes)
+
+    def test_program(self, export, place):
+        out = export("-o", "w.jaxprog", "--platforms", "cpu")
+        assert "images       of any size, any number of them\nplatforms    cpu\nverified" in out
+        restore = run_exported.load(place / "w.jaxprog")
+        image = np.random.default_rng(0).random((1, 9, 11, 3), np.float32)
+        np.testing.assert_allclose(restore(image), image / 2)
+        assert restore.card["about"]["kwargs"] == {"width": 3}
+        assert "images       9x11, any" in export(
+            "-o", "w.jaxprog", "--size", "9x11", "--platforms=cpu", "--force"
+        )
+
+    def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
+        """Is told in words of the command line."""
+        weights = interchange.load(checkpoint)
+        weights = weights._replace(module=Spectral(), variables={"params": {}})
+        monkeypatch.setattr(interchange, "load", lambda path, step: weights)
+        with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
+            export("-o", "w.jaxprog")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx says no kind of export; use .safe"),
+            (["-o", "w", "--size", "9x9"], "--size is for a program, and w is none; leave it off"),
+            (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, and w.jaxprog"),
+            (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, and"),
+            (["-o", "w", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16"),
+            *(
+                (
+                    ["-o", "w.jaxprog", "--size", size],
+                    f"argument --size: must be height and width as in 512x768, got '{size}'",
+                )
+                for size in ("9", "9x", "0x9", "9x-9", "9x9x9", 30 * "9" + "x9")
+            ),
+            (["-o", "w.jaxprog", "--size", "99999x99999"], "99999x99999 pixels are too many"),
+            (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose of cpu"),
+            (["-o", "w", "--step", "7"], "{checkpoint}/checkpoints has no step 7; there are: 0"),
+            (["-o", "there"], "{place}/there is not empty; choose another directory, or --force"),
+            (["-o", "there.jaxprog"], "there.jaxprog exists; choose another name, or --force"),
+            (["-o", "there.safetensors"], "{place}/there.safetensors exists; choose another name"),
+        ],
+        ids=str,
+    )
+    def test_mistakes(self, export, checkpoint, place, arguments, message):
+        message = message.format(checkpoint=checkpoint, place=place)
+        for name in ("there/file", "there.jaxprog", "there.safetensors"):
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_text("")
+        before = contents(place)
+        with pytest.raises(SystemExit) as end:
+            export(*arguments)
+        assert isinstance(end.value.code, str)
+        assert end.value.code.startswith(f"error: {message}")
+        assert "\n" not in end.value.code
+        assert contents(place) == before

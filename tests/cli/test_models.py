@@ -1,0 +1,30 @@
+"""The command models."""
+
+import pathlib
+
+import pytest
+
+from lcdnet_jax import networks
+from lcdnet_jax.cli import main
+from lcdnet_jax.networks.costs import COSTS
+from tests.registered import registered
+
+pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+class TestModels:
+    def test_table(self, capsys):
+        main.main(["models"])
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
+        assert "dncnn                       1     556,032       554.1" in lines
+        assert {line.split()[0] for line in lines[1:]} == set(networks.available())
+        document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
+        assert "\n".join(["```", *lines, "```"]) in document.read_text()
+
+    def test_has_every_network_and_preset(self):
+        """Run python -m benchmarks.macs for what a new one costs."""
+        with registered("sadnet", networks.SADNet):
+            assert {name: set(presets) for name, presets in COSTS.items()} == {
+                name: set(networks.get(name).PRESETS) or {""} for name in networks.available()
+            }
