@@ -104,10 +104,10 @@ def _parse_quality(text: str) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from lcdnet_jax import inference
-    from lcdnet_jax.inference import batch
+    from lcdnet_jax.inference import batch, plan
     from lcdnet_jax.weights import interchange, pretrained
 
-    jobs = batch.plan(
+    jobs = plan.plan_jobs(
         arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
     )
     options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import pathlib
 import resource
 import shutil
 import sys
@@ -18,7 +19,7 @@ from PIL import Image, ImageCms
 
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
 from lcdnet_jax.cli import main
-from lcdnet_jax.inference import batch
+from lcdnet_jax.inference import plan
 from lcdnet_jax.weights import interchange
 from tests.cli.halving import Halving, contents, halved, noise, put, same
 
@@ -115,13 +116,13 @@ class TestNames:
             ("a/s*/**/y*", {"y.png": "a/sub/y.png"}),
             ("a/[nx]*", {"x.png": "a/x.png"}),
         ):
-            jobs = batch.plan([pattern], "out")
+            jobs = plan.plan_jobs([pattern], "out")
             assert {str(job.target): str(job.source) for job in jobs} == {
                 f"out/{name}": source for name, source in found.items()
             }
         for pattern in ("a/n*", "a/**/n*e", "q*"):
             with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
-                batch.plan([pattern], "out")
+                plan.plan_jobs([pattern], "out")
 
     @pytest.mark.parametrize("output", ["out/", "out", "out.png", "made/", "made", "new/er/a.png"])
     def test_one_file(self, place, run, output):
@@ -304,7 +305,7 @@ class TestFailures:
         assert found.startswith(
             "cannot write b.png: Permission denied; choose a writable directory"
         )
-        monkeypatch.setattr(batch.pathlib.Path, "mkdir", refuse)
+        monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
         found = error_of("a.png", "-o", "out/")
         assert found == (
             "cannot write out/a.png: Permission denied; choose a writable directory on a disk with "

@@ -1,0 +1,204 @@
+"""Which images to restore, what to call the results, and where their references are.
+
+Everything is decided before anything is read or written.
+"""
+
+import dataclasses
+import functools
+import glob
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import ImageError
+
+_Image = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the output
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image to restore."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+    reference: pathlib.Path | None = None
+
+
+def plan_jobs(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    listed: Iterable[str] = (),
+    reference: str | None = None,
+) -> list[Job]:
+    """Finds the images and the names of their results; reads and writes nothing.
+
+    Args:
+        inputs: Files, folders, glob patterns, and "-" for ``listed``. Of a folder come all files
+            in it and below it that have the suffix of an image, but no hidden ones, no pipes or
+            devices, and none that lie in ``output``; of a pattern the files with such a suffix and
+            the folders that it matches. A file that comes twice counts once, as it comes first.
+        output: A folder (with a slash at its end, existing, without a suffix, or for several
+            images), which gets the files under their names, those of a folder in its structure; or
+            a file, for one image that is given as a file.
+        listed: Paths, one each; empty ones do not count.
+        reference: A file, for one image; or a folder that has, for each image, one under the name
+            of the result, perhaps with another suffix.
+
+    Returns:
+        One job for each image, in the order of the inputs, those of a folder by name.
+
+    Raises:
+        ValueError: If there is no image, two results would have the same name, the output is of
+            the wrong kind, or a reference is missing.
+    """
+    if not (output and all(inputs)) or reference == "":
+        raise ValueError("a path is empty, as an unset variable is; give names")
+    found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
+    seen: set[pathlib.Path] = set()
+    several = len(inputs) > 1
+    for argument in inputs:
+        several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
+        for source, name in _find_images(argument, listed, pathlib.Path(output)):
+            if source.absolute() in seen:
+                continue
+            seen.add(source.absolute())
+            if name in found:
+                raise ValueError(
+                    f"{found[name]} and {source} would both become {name} in {output}; restore "
+                    "them into different folders"
+                )
+            found[name] = source
+    if not found:
+        raise ValueError("no image was named; give files, folders, patterns, or - and a list")
+    folder = _find_output_folder(output, several)
+    references = _References(reference, single=not several)
+    jobs = []
+    for name, source in found.items():
+        target = pathlib.Path(output) if folder is None else folder / name
+        jobs.append(Job(source, target, references.find(name)))
+    return jobs
+
+
+def _is_pattern(argument: str) -> bool:
+    return glob.has_magic(argument) and not os.path.lexists(argument)
+
+
+def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> list[_Image]:
+    """The images of an argument, each with its name below the output; none only of "-"."""
+    if argument == "-":
+        paths = [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
+        return [image for path in paths for image in _find_images_at(path, output)]
+    if not _is_pattern(argument):
+        return _find_images_at(pathlib.Path(argument), output)
+    found: list[_Image] = []
+    for path in map(pathlib.Path, sorted(glob.glob(argument, recursive=True))):
+        if path.is_dir():
+            found += _walk_folder(path, output)
+        elif _is_image(path):
+            found.append((path, pathlib.Path(path.name)))
+    if not found:
+        raise ValueError(f"no image matches {argument}; check the pattern")
+    return found
+
+
+def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
+    if not path.is_dir():
+        return [(path, pathlib.Path(path.name))]
+    found = list(_walk_folder(path, output))
+    if not found:
+        raise ValueError(
+            f"{path}: holds no image; put files with the suffix "
+            f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
+        )
+    return found
+
+
+def _walk_folder(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Image]:
+    results = os.path.realpath(output)  # unlike resolve, also of a loop of links
+    for folder, folders, names in os.walk(path, onerror=_raise_listing_error):
+        here = pathlib.Path(folder)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(here / name) != results
+        )
+        for name in sorted(names):
+            if _is_image(here / name) and not name.startswith("."):
+                yield here / name, (here / name).relative_to(path)
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    """By suffix; no pipe or device."""
+    special = os.path.exists(path) and not os.path.isfile(path)
+    return path.name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
+
+
+def _raise_listing_error(error: OSError) -> None:
+    raise ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check permissions")
+
+
+def _find_output_folder(output: str, several: bool) -> pathlib.Path | None:
+    """The folder for the results; None where the output is the one file itself."""
+    path = pathlib.Path(output)
+    slash = output.endswith(tuple(filter(None, (os.sep, os.altsep))))
+    image_name = path.suffix.lower() in image_io.IMAGE_SUFFIXES and not slash
+    if image_name and path.is_dir():
+        raise ValueError(
+            f"{output} is a directory, though named as an image; give the name of a file, or a "
+            "slash at the end to write into it"
+        )
+    if image_name and several:
+        raise ValueError(
+            f"{output} is the name of one image; give a folder for several images, with a slash at "
+            "the end if it is called so"
+        )
+    if not (slash or several or path.is_dir() or not path.suffix):
+        return None
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{output} is a file; give a folder, or the name of an image file")
+    return path
+
+
+class _References:
+    """The references of images, by the names of their results.
+
+    Args:
+        given: As for :func:`plan_jobs`.
+        single: There is one image.
+    """
+
+    def __init__(self, given: str | None, *, single: bool):
+        self._given = given
+        self._single = single
+        self._stems = functools.cache(_index_by_stem)  # a folder is listed once
+
+    def find(self, name: pathlib.Path) -> pathlib.Path | None:
+        """The reference of a result; None if there are none."""
+        if self._given is None:
+            return None
+        given = pathlib.Path(self._given)
+        if not given.is_dir():
+            if not self._single:
+                raise ValueError(f"{given} is no folder; give one with a reference for each image")
+            if not given.exists():
+                raise ValueError(f"{given} does not exist; give the reference of the image")
+            return given
+        exact = given / name
+        found = exact if exact.is_file() else self._stems(exact.parent).get(exact.stem)
+        if found is None:
+            raise ValueError(
+                f"{given} has no reference called {name} or with another suffix; add it"
+            )
+        return found
+
+
+def _index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Images of a folder by their names without suffix, of several the usual format first."""
+    try:
+        found = image_io.find_images(folder)
+    except ImageError:  # no folder, or none in it
+        return {}
+    found.sort(key=lambda path: image_io.IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
+    return {path.stem: path for path in found}
