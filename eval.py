@@ -36,6 +36,7 @@ from lcdnet_jax import (
     data_sets,
     degradations,
     image_io,
+    messages,
     protocols,
 )
 from lcdnet_jax import config as config_lib
@@ -134,7 +135,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
         sys.exit(f"error: {error}")
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not messages.is_out_of_memory(error):
             raise
         sys.exit("error: an image does not fit into memory; use --modes tiled, a smaller --tile")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import training
+from lcdnet_jax import messages, training
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.training import distributed
 from lcdnet_jax.training.profile import parse_range
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
     ) as error:
         sys.exit(f"error: {error}")
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not messages.is_out_of_memory(error):
             raise
         sys.exit(
             "error: the devices' memory is too small; use a smaller config.batch_size (with "

@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from lcdnet_jax import metrics, protocols
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.protocols import Protocol
-from tests.metrics.test_quality import slow_ssim_3d as ssim_3d_by_hand
+from tests.metrics.test_ssim import slow_ssim_3d as ssim_3d_by_hand
 
 SIZES = np.array([[23, 31], [32, 20], [17, 18]], np.int32)
 PADDED = (len(SIZES), 32, 32)

@@ -1,7 +1,6 @@
 """What the commands share: lines on standard output, progress, and arguments."""
 
 import argparse
-import math
 import os
 import shutil
 import sys
@@ -9,6 +8,8 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from lcdnet_jax.messages import format_duration
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -63,7 +64,7 @@ class Progress:
     def summary(self) -> str:
         """Time and speed."""
         seconds = time.perf_counter() - self._start
-        return f"{clock(seconds)}, {self._pixels / 1e6 / seconds:.2g} megapixels/s"
+        return f"{format_duration(seconds)}, {self._pixels / 1e6 / seconds:.2g} megapixels/s"
 
     def _draw(self) -> None:
         if not self._bar or self._count == len(self._names):
@@ -72,18 +73,11 @@ class Progress:
         filled = 20 * self._count // total
         line = f"[{'#' * filled}{'.' * (20 - filled)}] {self._count}/{total}"
         if self._count:
-            left = seconds / self._count * (total - self._count)
-            line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {clock(left)}"
+            eta = format_duration(seconds / self._count * (total - self._count))
+            line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {eta}"
         line += f"  {self._names[self._count][-30:]}"
         width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
         print(line[:width], end="", file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 0:07 or 1:02:03."""
-    minutes, seconds = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

@@ -9,9 +9,8 @@ import jax
 import jax.export
 import numpy as np
 
-from lcdnet_jax.export._prepare import (
-    ExportError,
-)
+from lcdnet_jax.export._prepare import ExportError
+from lcdnet_jax.messages import is_out_of_memory
 
 # Largest difference from the live network, relative to the larger of 1 and its largest value.
 _TOLERANCE = {"float32": 1e-5, "float64": 1e-5}
@@ -86,7 +85,7 @@ def _explain_memory(size: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise ExportError(
             f"two images of {size[0]}x{size[1]} pixels do not fit into memory, which verifying "

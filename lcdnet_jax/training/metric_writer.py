@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax.messages import format_duration
 
 
 class ReportError(RuntimeError):
@@ -193,7 +194,7 @@ class Progress:
             "time/save": save / steps,
             "time/compute": max(0.0, whole - data - save) / steps,
         }
-        eta = _clock((self._steps - step) * whole / steps)
+        eta = format_duration((self._steps - step) * whole / steps)
         line += f"  {numbers['images_per_second']:.1f} images/s  ETA {eta}"
         shares = [
             f"{name} {100 * seconds / whole:.0f} %"
@@ -243,12 +244,6 @@ def device_memory() -> dict[str, float]:
         if (stats := device.memory_stats()) and "peak_bytes_in_use" in stats
     ]
     return {"device_memory_gb": max(used) / 1e9} if used else {}
-
-
-def _clock(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"
 
 
 def _cut_after(path: pathlib.Path, step: int) -> None:

@@ -29,7 +29,6 @@ from tests.image_io.files import (
     tiff,
 )
 
-
 # Reading what others wrote
 
 
