@@ -1,6 +1,6 @@
 """Files and directories that are written whole or not at all, and replace nothing unasked.
 
-What takes minutes to make is checked before (:func:`check`) and again when it is put in place:
+What takes minutes to make is checked before (:func:`check_file`) and again when it is put in place:
 what has come there in the meantime stays, unless it may be replaced.
 """
 
@@ -10,6 +10,7 @@ import pathlib
 import secrets
 import tempfile
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 Path = str | os.PathLike[str]
 
@@ -18,7 +19,7 @@ class TargetError(ValueError):
     """Something lies where a result should go and may not be replaced; it is left as it is."""
 
 
-def check(path: Path, *, force: bool) -> None:
+def check_file(path: Path, *, force: bool) -> None:
     """Raises at once what :func:`write` would raise in the end, as far as that can be known.
 
     Args:
@@ -37,32 +38,51 @@ def check(path: Path, *, force: bool) -> None:
     check_folder(path)
 
 
-def check_directory(
-    path: Path, *, force: bool, marks: Collection[str], others: Collection[str], what: str
-) -> None:
-    """Raises TargetError unless ``path`` may become a directory by :func:`replacing_directory`.
+class DirectoryKind(NamedTuple):
+    """A kind of results that are directories, so that one may replace an earlier one.
+
+    Attributes:
+        name: What messages call it, such as "export".
+        required: Names of files and directories that it holds.
+        optional: Names that it may hold besides.
+    """
+
+    name: str
+    required: Collection[str]
+    optional: Collection[str]
+
+
+def check_directory(path: Path, kind: DirectoryKind, *, force: bool) -> None:
+    """Raises at once what :func:`replacing_directory` would raise in the end, as far as known.
 
     Args:
         path: Nothing or an empty directory; with ``force`` also an earlier result.
+        kind: What an earlier result looks like.
         force: An earlier result may be replaced; what holds anything else never is.
-        marks: Names that an earlier result holds.
-        others: Names that it may hold beside them.
-        what: What messages call it, such as "export".
+
+    Raises:
+        TargetError: If something else is there, or an earlier result without ``force``.
+        OSError: If its folder can be neither written to nor made.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        return
-    if not path.is_dir():
+    if path.is_dir():
+        _check_content(path, kind, force)
+    elif path.exists():
         raise TargetError(f"{path} is a file; give a directory")
+    check_folder(path)
+
+
+def _check_content(path: pathlib.Path, kind: DirectoryKind, force: bool) -> None:
     content = {entry.name for entry in path.iterdir()}
     if content and not force:
         raise TargetError(f"{path} is not empty; choose another directory, or --force")
-    unknown, missing = content.difference(marks, others), set(marks) - content
+    unknown = content.difference(kind.required, kind.optional)
+    missing = set(kind.required) - content
     if content and (unknown or missing):
         shown = ", ".join(sorted(unknown)[:4]) or f"no {', '.join(sorted(missing))}"
         raise TargetError(
-            f"{path} is no earlier {what} ({shown}), and --force replaces nothing else; choose "
-            "another directory"
+            f"{path} is no earlier {kind.name} ({shown}), and --force replaces nothing else; "
+            "choose another directory"
         )
 
 

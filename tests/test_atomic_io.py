@@ -68,16 +68,16 @@ def test_a_failed_rename_leaves_no_empty_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_check(tmp_path):
+def test_check_file(tmp_path):
     (tmp_path / "a").touch()
-    atomic_io.check(tmp_path / "new" / "er" / "b", force=False)
-    atomic_io.check(tmp_path / "a", force=True)
+    atomic_io.check_file(tmp_path / "new" / "er" / "b", force=False)
+    atomic_io.check_file(tmp_path / "a", force=True)
     with pytest.raises(TargetError, match="a exists"):
-        atomic_io.check(tmp_path / "a", force=False)
+        atomic_io.check_file(tmp_path / "a", force=False)
     with pytest.raises(TargetError, match="is a directory; give a file"):
-        atomic_io.check(tmp_path, force=True)
+        atomic_io.check_file(tmp_path, force=True)
     with pytest.raises(OSError, match=r"cannot write .*a/b/c: Not a directory; choose"):
-        atomic_io.check(tmp_path / "a" / "b" / "c", force=True)
+        atomic_io.check_file(tmp_path / "a" / "b" / "c", force=True)
     assert os.listdir(tmp_path) == ["a"]
 
 
@@ -150,8 +150,9 @@ class TestDirectories:
 
     def test_what_may_be_replaced(self, tmp_path):
         def check(force):
-            names = {"marks": ("card", "model"), "others": ("more",), "what": "export"}
-            atomic_io.check_directory(tmp_path / "a", force=force, **names)
+            atomic_io.check_directory(tmp_path / "a", kind, force=force)
+
+        kind = atomic_io.DirectoryKind("export", ("card", "model"), ("more",))
 
         for make in (lambda: None, (tmp_path / "a").mkdir):
             make()

@@ -20,6 +20,12 @@ from lcdnet_jax.export._prepare import (
 )
 from lcdnet_jax.export._verify import verify
 
+_KIND = atomic_io.DirectoryKind(
+    name="export",
+    required=("saved_model.pb", "card.json"),
+    optional=("assets", "fingerprint.pb", "variables"),
+)
+
 
 def write_saved_model(
     path: str | os.PathLike[str],
@@ -58,8 +64,7 @@ def write_saved_model(
         ImportError: Without TensorFlow.
     """
     path = pathlib.Path(os.path.realpath(path))
-    _check_free(path, force)
-    atomic_io.check_folder(path)
+    atomic_io.check_directory(path, _KIND, force=force)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
     device = choose_device(platforms)
@@ -75,7 +80,7 @@ def write_saved_model(
 
         card["verified"] = verify(restore, module, variables, card, device, pads=sizes is None)
         (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-        _check_free(path, force)  # something may have come meanwhile
+        atomic_io.check_directory(path, _KIND, force=force)  # something may have come meanwhile
     return card
 
 
@@ -126,13 +131,3 @@ def _write_model(
         with without_tracebacks():
             signatures[name] = model.__call__.get_concrete_function(images)
     tf.saved_model.save(model, str(directory), signatures=signatures)
-
-
-def _check_free(path: pathlib.Path, force: bool) -> None:
-    atomic_io.check_directory(
-        path,
-        force=force,
-        marks=("saved_model.pb", "card.json"),
-        others=("assets", "fingerprint.pb", "variables"),
-        what="export",
-    )

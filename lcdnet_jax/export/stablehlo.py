@@ -104,10 +104,10 @@ def write(
 
     Raises:
         ExportError, ImportError: As :func:`export_program`.
-        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check`, before the network is exported,
-            and :func:`lcdnet_jax.atomic_io.write`.
+        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check_file`, before the network is
+            exported, and :func:`lcdnet_jax.atomic_io.write`.
     """
-    atomic_io.check(path, force=force)
+    atomic_io.check_file(path, force=force)
     data = export_program(module, variables, sizes=sizes, platforms=platforms, about=about)
     atomic_io.make_folder(path)
     atomic_io.write(path, data, force=force)

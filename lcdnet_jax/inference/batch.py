@@ -6,7 +6,6 @@ Used by ``lcdnet-jax restore``. :mod:`lcdnet_jax.inference.plan` says which file
 import dataclasses
 import errno
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +16,7 @@ from lcdnet_jax import atomic_io, image_io, metrics
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.inference.plan import Job
+from lcdnet_jax.messages import is_out_of_memory
 
 # Sides are padded to multiples of this before scoring, so that few programs are compiled.
 _BUCKET = 64
@@ -161,15 +161,18 @@ def _check_alike(ours: tuple[int, ...], theirs: tuple[int, ...], name: str) -> N
 
 
 def _check_target(job: Job, force: bool) -> None:
-    if job.target.is_dir():
-        raise ImageError(f"{job.target} is a directory; move it away or choose another output")
-    if force or not os.path.lexists(job.target):
-        return
-    if job.target.exists() and job.source.exists() and job.target.samefile(job.source):
+    """Raises ImageError if the result may not be written, before anything is read."""
+    exists = job.target.exists() and job.source.exists()
+    if exists and not force and job.target.samefile(job.source):
         raise ImageError(
             f"{job.target} is the input itself; choose another output, or --force to replace it"
         )
-    raise ImageError(f"{job.target} exists and is left as it is; --force replaces it")
+    try:
+        atomic_io.check_file(job.target, force=force)
+    except atomic_io.TargetError as error:
+        raise ImageError(str(error)) from error
+    except OSError as error:
+        raise _write_error(error) from error
 
 
 def _write_error(error: OSError) -> ImageError:
@@ -179,9 +182,9 @@ def _write_error(error: OSError) -> ImageError:
 
 def _image_error(source: pathlib.Path, error: Exception) -> ImageError:
     """An error about an image, with the name of its file and in one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    if is_out_of_memory(error):
         return ImageError(f"{source}: does not fit into memory; use --tile 512 or less")
+    text = " ".join(str(error).split())
     if not isinstance(error, ValueError):
         text = f"{type(error).__name__}: {text}"
     return ImageError(f"{source}: {text}")

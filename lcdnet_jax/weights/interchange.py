@@ -230,8 +230,7 @@ def export_params(
             everything is as it was.
     """
     output = pathlib.Path(os.path.realpath(output))
-    _check_free_directory(output, force)
-    atomic_io.check_folder(output)
+    atomic_io.check_directory(output, _KIND, force=force)
     _, variables, described = _weights(source, how, licence, notes, metrics, dtype)
     with atomic_io.replacing_directory(output, force=force) as made:
         made.mkdir()
@@ -245,7 +244,7 @@ def export_params(
                 f"cannot write the checkpoint {output}: {reason}; free disk space or check "
                 "permissions"
             ) from error
-        _check_free_directory(output, force)  # something may have come meanwhile
+        atomic_io.check_directory(output, _KIND, force=force)  # something may have come meanwhile
     return described
 
 
@@ -551,7 +550,11 @@ def _network_alone(described: Card) -> ConfigDict:
 
 
 # What a parameters-only directory holds beside its card, and what eval.py adds to it.
-_CONTENT = {"config.json", "checkpoints", "eval"}
+_KIND = atomic_io.DirectoryKind(
+    name="conversion",
+    required=(card_lib.NAME,),
+    optional=("config.json", "checkpoints", "eval"),
+)
 
 
 def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str, Any]) -> None:
@@ -561,12 +564,6 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str
         writer.finish(step)
     finally:
         writer.close()
-
-
-def _check_free_directory(output: pathlib.Path, force: bool) -> None:
-    atomic_io.check_directory(
-        output, force=force, marks=(card_lib.NAME,), others=_CONTENT, what="conversion"
-    )
 
 
 # Files
@@ -688,7 +685,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
 def _check_free_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
     """The file to write; ValueError or OSError if it may or can not be."""
     path = pathlib.Path(os.path.realpath(file))
-    atomic_io.check(path, force=force)
+    atomic_io.check_file(path, force=force)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}; rename it")
     return path

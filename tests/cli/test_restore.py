@@ -160,10 +160,10 @@ class TestNames:
             (["a.png"], "", "a path is empty"),
             (["none.png"], "out", "none.png: cannot be read (No such file or directory)"),
             (["notes"], "out", "notes: the file is empty (0 bytes)"),
-            (["a.png"], "x", "x/a.png is a directory; move it away or choose another output"),
+            (["a.png"], "x", "x/a.png is a directory; give a file"),
             (["a.png"], "a.png", "a.png is the input itself; choose another output, or --force"),
             (["a.png"], "./", "a.png is the input itself"),
-            (["a.png"], "x/b.png", "x/b.png exists and is left as it is; --force replaces it"),
+            (["a.png"], "x/b.png", "x/b.png exists; choose another name, or --force"),
         ],
         ids=str,
     )
@@ -201,7 +201,7 @@ class TestNames:
             put(place / name)
         message = error_of("in", "-o", "out")
         assert message == (
-            "1 of 2 images failed:\n  out/a.png exists and is left as it is; --force replaces it"
+            "1 of 2 images failed:\n  out/a.png exists; choose another name, or --force"
         )
         same(place / "out" / "a.png", noise())
         same(place / "out" / "b.png", halved(noise()))
