@@ -3,7 +3,7 @@
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,14 +30,33 @@ class ExportError(ValueError):
     """A network cannot be exported as asked; the message names the fix."""
 
 
+class Network(NamedTuple):
+    """A network that can be exported.
+
+    Attributes:
+        module: The network.
+        variables: Its variables, on the host.
+        apply: The network as a function of images alone.
+        card: What an export says of it.
+        device: Where this machine runs exports for the card's platforms.
+    """
+
+    module: nn.Module
+    variables: Mapping[str, Any]
+    apply: Callable[[Any], Any]
+    card: dict[str, Any]
+    device: jax.Device
+
+
 def prepare(
     module: nn.Module,
     variables: Mapping[str, Any],
     sizes: Sizes | None,
     platforms: Sequence[str],
     about: Mapping[str, Any] | None,
-) -> tuple[Callable[[Any], Any], dict[str, Any]]:
-    """The network as a function of images alone, and what its card says of it."""
+) -> Network:
+    """Checks what is to be exported; arguments and errors as of ``export_program``."""
+    device = _choose_device(platforms)
     # On the host: weights that lie on several devices would make a program for as many.
     variables = jax.device_get(dict(variables))
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
@@ -52,7 +71,7 @@ def prepare(
 
     networks.check_module(module)
     channels, scale = int(module.channels), module.scale
-    sizes = check_sizes(sizes)
+    sizes = _check_sizes(sizes)
     # At a plain size first, where wrong weights raise an error that says so.
     like = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32))
     card = {
@@ -73,7 +92,7 @@ def prepare(
     }
     if sizes is None:
         _check_any_size(apply, card)
-    return apply, card
+    return Network(module, variables, apply, card, device)
 
 
 def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
@@ -104,7 +123,7 @@ def symbolic_shape(card: dict[str, Any], size: Sequence[int] | None) -> tuple[st
     return f"b, {stride}*h, {stride}*w, {card['channels']}", constraints
 
 
-def check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
+def _check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
     """The sizes as given, without repetitions."""
     if sizes is None:
         return None
@@ -125,7 +144,7 @@ def check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
     return list(dict.fromkeys(pairs))
 
 
-def choose_device(platforms: Sequence[str]) -> Any:
+def _choose_device(platforms: Sequence[str]) -> jax.Device:
     """Where this machine can run a program for these platforms, the CPU if possible."""
     unknown = [platform for platform in platforms if platform not in PLATFORMS]
     if unknown or not platforms:

@@ -1,15 +1,14 @@
 """Comparison of an exported network with the network itself."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.export
 import numpy as np
 
-from lcdnet_jax.export._prepare import ExportError
+from lcdnet_jax.export._prepare import ExportError, Network
 from lcdnet_jax.messages import is_out_of_memory
 
 # Largest difference from the live network, relative to the larger of 1 and its largest value.
@@ -19,18 +18,22 @@ _COARSE_TOLERANCE = 2e-2
 
 
 def verify(
-    restore: Callable[[np.ndarray], np.ndarray],
-    module: nn.Module,
-    variables: Mapping[str, Any],
-    card: dict[str, Any],
-    device: Any,
-    *,
-    pads: bool = True,
+    restore: Callable[[np.ndarray], np.ndarray], network: Network, *, pads: bool = True
 ) -> list[dict[str, Any]]:
-    """Compares an exported network with the live one, and tells how much they differed.
+    """Compares an exported network with the network itself.
 
-    ``pads``: ``restore`` takes images smaller than the card's sizes.
+    Args:
+        restore: The exported network.
+        network: The network.
+        pads: ``restore`` takes images smaller than the card's sizes.
+
+    Returns:
+        Of each case the number and size of images, the largest difference and what is allowed.
+
+    Raises:
+        ExportError: If they differ by more, or the images do not fit into memory.
     """
+    card = network.card
     cases: list[tuple[Sequence[int], Sequence[int], tuple[int, ...]]]  # sizes before, after padding
     if card["sizes"] is not None:
         cases = [(size, size, (1, 2)) for size in card["sizes"]]
@@ -43,15 +46,16 @@ def verify(
         plain, odd = (side, side + stride), (side + stride + stride // 2, side)
         cases = [(plain, plain, (2,)), (odd, odd, (1,))]  # the network pads by itself
     rng = np.random.default_rng(0)
-    live, variables = jax.jit(module.apply), jax.device_get(dict(variables))
+    apply = jax.jit(network.module.apply)  # weights as arguments, unlike in the export
     found = []
     for size, full, counts in cases:
         images = rng.random((2, *size, card["channels"]), np.float32)
         margin = [(0, 0), *((0, b - a) for a, b in zip(size, full, strict=True)), (0, 0)]
         height, width = (side * card["scale"] for side in size)
         with _explain_memory(full):
-            with jax.default_device(device):
-                expected = np.asarray(live(variables, np.pad(images, margin, mode="reflect")))
+            with jax.default_device(network.device):
+                padded = np.pad(images, margin, mode="reflect")
+                expected = np.asarray(apply(network.variables, padded))
             expected = expected[:, :height, :width]
             for count in counts:
                 restored = restore(images[:count])

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,8 +12,8 @@ import numpy as np
 from lcdnet_jax import atomic_io
 from lcdnet_jax.export._prepare import (
     ExportError,
+    Network,
     Sizes,
-    choose_device,
     prepare,
     symbolic_shape,
     without_tracebacks,
@@ -67,18 +67,18 @@ def write_saved_model(
     atomic_io.check_directory(path, _KIND, force=force)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
-    device = choose_device(platforms)
     tf, jax2tf = _import_tensorflow()
-    apply, card = prepare(module, variables, sizes, platforms, about)
+    network = prepare(module, variables, sizes, platforms, about)
+    card = network.card
     card["format"] = "TensorFlow SavedModel"
     with atomic_io.replacing_directory(path, force=force) as made:
-        _write_model(tf, jax2tf, made, apply, card)
+        _write_model(tf, jax2tf, made, network)
         loaded = tf.saved_model.load(str(made))
 
         def restore(images: np.ndarray) -> np.ndarray:
             return loaded(tf.constant(images)).numpy()
 
-        card["verified"] = verify(restore, module, variables, card, device, pads=sizes is None)
+        card["verified"] = verify(restore, network, pads=sizes is None)
         (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
         atomic_io.check_directory(path, _KIND, force=force)  # something may have come meanwhile
     return card
@@ -96,18 +96,13 @@ def _import_tensorflow() -> tuple[Any, Any]:
     return tf, jax2tf
 
 
-def _write_model(
-    tf: Any,
-    jax2tf: Any,
-    directory: pathlib.Path,
-    apply: Callable[[Any], Any],
-    card: dict[str, Any],
-) -> None:
+def _write_model(tf: Any, jax2tf: Any, directory: pathlib.Path, network: Network) -> None:
     """Writes the network, unverified, as a SavedModel."""
+    card = network.card
     sizes, stride, scale = card["sizes"], card["stride"], card["scale"]
     shape, constraints = symbolic_shape(card, None) if sizes is None else ("b, ...", ())
-    network = jax2tf.convert(
-        apply,
+    converted = jax2tf.convert(
+        network.apply,
         polymorphic_shapes=[f"({shape})"],
         polymorphic_constraints=constraints,
         native_serialization_platforms=tuple(card["platforms"]),
@@ -116,10 +111,10 @@ def _write_model(
 
     def restore(images: Any) -> Any:
         if sizes is not None:
-            return network(images)
+            return converted(images)
         height, width = tf.unstack(tf.shape(images)[1:3])
         margin = [[0, 0], [0, -height % stride], [0, -width % stride], [0, 0]]
-        restored = network(tf.pad(images, margin, "REFLECT"))
+        restored = converted(tf.pad(images, margin, "REFLECT"))
         return restored[:, : height * scale, : width * scale]
 
     model = tf.Module()

@@ -20,7 +20,6 @@ from lcdnet_jax import atomic_io
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.export._prepare import (
     Sizes,
-    choose_device,
     prepare,
     symbolic_images,
     without_tracebacks,
@@ -61,8 +60,8 @@ def export_program(
         ImportError: Without flatbuffers.
     """
     _check_flatbuffers()
-    device = choose_device(platforms)
-    apply, card = prepare(module, variables, sizes, platforms, about)
+    network = prepare(module, variables, sizes, platforms, about)
+    card = network.card
     arguments = {
         f"{'x'.join(map(str, size)) if size else 'any'}.bin": symbolic_images(card, size)
         for size in card["sizes"] or [None]
@@ -70,11 +69,13 @@ def export_program(
     programs = {}
     for name, argument in arguments.items():
         with without_tracebacks():
-            exported = jax.export.export(jax.jit(apply), platforms=tuple(platforms))(argument)
+            exported = jax.export.export(jax.jit(network.apply), platforms=tuple(platforms))(
+                argument
+            )
         programs[name] = bytes(exported.serialize())
     card |= {"format": run_exported.FORMAT, "programs": list(programs)}
-    restore = run_exported.load(io.BytesIO(_archive(card, programs)), device=device)
-    card["verified"] = verify(restore, module, variables, card, device)
+    restore = run_exported.load(io.BytesIO(_archive(card, programs)), device=network.device)
+    card["verified"] = verify(restore, network)
     return _archive(card, programs)
 
 
