@@ -1,0 +1,61 @@
+"""SavedModels of TensorFlow."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from lcdnet_jax import export
+from lcdnet_jax.atomic_io import TargetError
+
+pytest.importorskip("flatbuffers")
+from tests.export.cases import image
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+@pytest.mark.slow
+class TestSavedModel:
+    def test_any_size(self, doubling, tmp_path):
+        tf = pytest.importorskip("tensorflow")
+        module, variables = doubling
+        path = tmp_path / "model"
+        card = export.write_saved_model(path, module, variables, about={"step": 7})
+        assert card == json.loads((path / "card.json").read_text())
+        assert card["about"] == {"step": 7}
+        assert len(card["verified"]) == 2
+        loaded = tf.saved_model.load(str(path))
+        for shape in ((3, 7, 9, 1), (1, 12, 8, 1)):
+            x = image(*shape)
+            expected = module.apply(variables, x)
+            np.testing.assert_allclose(loaded(x).numpy(), expected, rtol=0, atol=1e-5, strict=True)
+        (served,) = loaded.signatures["serving_default"](images=tf.constant(x)).values()
+        np.testing.assert_allclose(served.numpy(), expected, rtol=0, atol=1e-5)
+
+        with pytest.raises(TargetError, match="is not empty; choose another directory, or --force"):
+            export.write_saved_model(path, module, variables)
+        (path / "mine").touch()
+        with pytest.raises(TargetError, match=r"is no earlier export \(mine\), and --force repl"):
+            export.write_saved_model(path, module, variables, force=True)
+        (path / "mine").unlink()
+        export.write_saved_model(path, module, variables, sizes=[(8, 12), (16, 16)], force=True)
+        assert [p.name for p in tmp_path.iterdir()] == ["model"]
+        loaded = tf.saved_model.load(str(path))
+        assert set(loaded.signatures) == {"serving_default", "size_16x16"}
+        x = image(2, 16, 16, 1)
+        expected = module.apply(variables, x)
+        np.testing.assert_allclose(loaded(x).numpy(), expected, rtol=0, atol=1e-5, strict=True)
+
+    def test_refusals(self, doubling, tmp_path, monkeypatch):
+        (tmp_path / "mine").write_text("something else")
+        with pytest.raises(TargetError, match="is a file; give a directory"):
+            export.write_saved_model(tmp_path / "mine", *doubling, force=True)
+        with pytest.raises(TargetError, match=r"no earlier export \(mine\), and --force replaces"):
+            export.write_saved_model(tmp_path, *doubling, force=True)
+        with pytest.raises(export.ExportError, match="verified on the CPU; add cpu"):
+            export.write_saved_model(tmp_path / "new", *doubling, platforms=("tpu",))
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+        with pytest.raises(ImportError, match=r"needs TensorFlow.*\n.*lcdnet-jax\[export\]"):
+            export.write_saved_model(tmp_path / "new", *doubling)
+        assert [p.name for p in tmp_path.iterdir()] == ["mine"]
