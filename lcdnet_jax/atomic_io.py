@@ -34,7 +34,7 @@ def check_file(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise TargetError(f"{path} is a directory; give a file")
     if not force and os.path.lexists(path):
-        raise _exists(path)
+        raise _exists_error(path)
     check_folder(path)
 
 
@@ -94,7 +94,7 @@ def check_folder(path: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _write_error(path, error) from error
 
 
 def make_folder(path: Path) -> None:
@@ -107,7 +107,7 @@ def make_folder(path: Path) -> None:
     try:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _write_error(path, error) from error
 
 
 def write(path: Path, data: bytes, *, force: bool) -> None:
@@ -134,7 +134,7 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
         else:
             _publish(temporary, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -146,13 +146,13 @@ def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
         os.link(temporary, path)
         return
     except FileExistsError as error:
-        raise _exists(path) from error
+        raise _exists_error(path) from error
     except OSError:  # a file system without hard links: an empty file takes the name first
         pass
     try:
         open(path, "xb").close()
     except FileExistsError as error:
-        raise _exists(path) from error
+        raise _exists_error(path) from error
     try:
         os.replace(temporary, path)
     except BaseException:
@@ -193,12 +193,12 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
                     if path.exists() and not made.exists():
                         old.rename(made.with_name("old"))  # goes with the scratch directory
                     else:
-                        _bring_back(old, path)
+                        _put_back(old, path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _write_error(path, error) from error
 
 
-def _bring_back(old: pathlib.Path, path: pathlib.Path) -> None:
+def _put_back(old: pathlib.Path, path: pathlib.Path) -> None:
     try:
         old.rename(path)
     except OSError as error:
@@ -211,18 +211,18 @@ def _rename_directory(made: pathlib.Path, path: pathlib.Path) -> None:
         made.rename(path)
     except OSError as error:
         if os.path.lexists(path):
-            raise _exists(path) from error
+            raise _exists_error(path) from error
         raise
 
 
-def _exists(path: pathlib.Path) -> TargetError:
+def _exists_error(path: pathlib.Path) -> TargetError:
     return TargetError(f"{path} exists; choose another name, or --force")
 
 
-def _unwritable(path: Path, error: OSError) -> OSError:
-    explained = OSError(
+def _write_error(path: Path, error: OSError) -> OSError:
+    explanation = OSError(
         f"cannot write {path}: {error.strerror or error}; choose a writable directory on a disk "
         "with free space"
     )
-    explained.errno = error.errno
-    return explained
+    explanation.errno = error.errno
+    return explanation

@@ -20,7 +20,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return super()._fill_text(text, width, indent) if examples else textwrap.fill(text, width)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Prints a line in the encoding of standard output; if that is lost, work goes on."""
     if sys.stdout is None:  # closed from the start
         return
@@ -53,7 +53,7 @@ class Progress:
         self._count += 1
         self._pixels += pixels
         self.close()
-        say(line)
+        print_line(line)
         self._draw()
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def list_fields(fields: Mapping[str, Any], between: str = "=") -> str:
+def format_fields(fields: Mapping[str, Any], between: str = "=") -> str:
     """Fields as "name=value, name"; None stands for no value."""
     return ", ".join(
         str(field) if value is None else f"{field}{between}{value}"
@@ -103,4 +103,4 @@ def format_network(card: Mapping[str, Any]) -> str:
     from lcdnet_jax import config as config_lib
 
     fields = config_lib.summarize(card["network"], card["kwargs"])
-    return list_fields({card["network"]: None, **fields})
+    return format_fields({card["network"]: None, **fields})

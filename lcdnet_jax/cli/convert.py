@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, format_network, say
+from lcdnet_jax.cli._console import Formatter, format_network, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -63,16 +63,16 @@ def run(arguments: argparse.Namespace) -> None:
     shown = ", ".join(dropped[:2]) + (", ..." if len(dropped) > 2 else "")
     low, high = card["input_range"]
     directory = arguments.output
-    say(f"network      {format_network(card)}")
-    say(f"channels     {card['channels']}")
-    say(f"parameters   {card['parameters']:,}")
-    say(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
-    say(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
-    say(f"written      {directory}")
-    say("next, in Python on one image, or in a checkout on a folder of clean images:")
-    say(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
+    print_line(f"network      {format_network(card)}")
+    print_line(f"channels     {card['channels']}")
+    print_line(f"parameters   {card['parameters']:,}")
+    print_line(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
+    print_line(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
+    print_line(f"written      {directory}")
+    print_line("next, in Python on one image, or in a checkout on a folder of clean images:")
+    print_line(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
     command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
-    say(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
+    print_line(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
 
 
 def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, add_checkpoint, say
+from lcdnet_jax.cli._console import Formatter, add_checkpoint, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
         save = interchange.save_safetensors if suffix else interchange.export_params
         fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
         save(weights, output, force=arguments.force, metrics=metrics, **fields)
-    say(f"written      {output}")
+    print_line(f"written      {output}")
 
 
 def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
@@ -124,7 +124,7 @@ def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
     except export.ExportError as error:  # in words of Python
         raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
     sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
-    say(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
-    say(f"platforms    {', '.join(card['platforms'])}")
+    print_line(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
+    print_line(f"platforms    {', '.join(card['platforms'])}")
     worst = max(case["difference"] for case in card["verified"])
-    say(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")
+    print_line(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")

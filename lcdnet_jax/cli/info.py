@@ -6,7 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, add_checkpoint, format_network, list_fields, say
+from lcdnet_jax.cli._console import (
+    Formatter,
+    add_checkpoint,
+    format_fields,
+    format_network,
+    print_line,
+)
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -56,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         numbers = {k: f"{v:.4g}" for k, v in scores.items() if k not in described}
         sigma = "" if scores["sigma"] is None else f"sigma {scores['sigma']:g}, "
         rows.setdefault("scores", []).append(
-            f"{list_fields(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
+            f"{format_fields(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
         )
     rows |= {"licence": card["licence"], "notes": card["notes"]}
     rows["origin"] = [f"{file['file']}, SHA-256 {file['sha256']}" for file in card["origin"]]
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     for title, value in rows.items():
         for line in value if isinstance(value, list) else [value]:
             if line != "":
-                say(f"{title:12} {line}")
+                print_line(f"{title:12} {line}")
                 title = ""
 
 
@@ -73,12 +79,12 @@ def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
     from lcdnet_jax import config as config_lib
 
     try:
-        return _training_rows(config_lib.upgrade(stored))
+        return _list_training(config_lib.upgrade(stored))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
         return {"trained": "by a configuration that this version cannot read"}
 
 
-def _training_rows(config: Mapping[str, Any]) -> dict[str, str]:
+def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
     data, degradation, optimizer = config["data"], config["degradation"], config["optimizer"]
     low, high = degradation["sigma_min"], degradation["sigma_max"]
     sigma = {"sigma": f"{low:g}" if low == high else f"{low:g} to {high:g}"}
@@ -88,7 +94,7 @@ def _training_rows(config: Mapping[str, Any]) -> dict[str, str]:
         "trained": f"{config['steps']:,} steps of {config['batch_size']} crops of {data['crop']} "
         f"pixels, {config['objective']}, seed {config['seed']}",
         "data": f"{data['train']['source']} {data['train']['path']}".strip(),
-        "degradation": list_fields({degradation["kind"]: None, **how}, " ")
+        "degradation": format_fields({degradation["kind"]: None, **how}, " ")
         + (f", protocol {degradation['protocol']}" if degradation["kind"] != "none" else "")
         + (f", frequencies masked at rate {masked:g}" if masked else ""),
         "loss": config["loss"],

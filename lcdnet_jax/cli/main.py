@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _handle_signals(handler: Callable[[int, Any], NoReturn], *signals: int) -> Iterator[None]:
-    """Signals have another handler; in the main thread, the only one that may say so."""
+    """Signals have another handler; in the main thread, the only one that may set one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

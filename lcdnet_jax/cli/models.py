@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, format_network, say
+from lcdnet_jax.cli._console import Formatter, format_network, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -48,12 +48,12 @@ def _print_pretrained() -> None:
         card = interchange.card(file)
         colours = "grey" if card["channels"] == 1 else "colour"
         default = ", used where none are named" if name == pretrained.DEFAULT else ""
-        say(
+        print_line(
             f"{name}: {format_network(card)}, {colours}, "
             f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
         )
         for text in (card["notes"], f"Licence: {card['licence']}"):
-            say(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
+            print_line(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
     if failures:
         raise ValueError("; ".join(failures))
 
@@ -68,4 +68,4 @@ def _print_networks() -> None:
         for preset, (parameters, macs) in COSTS[name].items():
             rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
     for name, preset, *numbers in rows:
-        say(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))
+        print_line(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from lcdnet_jax.cli._console import Formatter, Progress, say
+from lcdnet_jax.cli._console import Formatter, Progress, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -150,9 +150,9 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         progress.close()
         if len(jobs) > 1:
-            say(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+            print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
         if len(results) > 1 and arguments.reference:
-            say(f"mean{_format_scores(results)}")
+            print_line(f"mean{_format_scores(results)}")
     if failures:
         _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
 

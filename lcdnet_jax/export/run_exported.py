@@ -41,7 +41,7 @@ class Program:
     def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: Any):
         self.card = card
         self._device = device
-        self._runs = [jax.jit(_deserialized(data, card).call) for data in programs]
+        self._functions = [jax.jit(_deserialize(data, card).call) for data in programs]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Restores a batch.
@@ -69,10 +69,10 @@ class Program:
         if not np.isfinite(images).all():
             raise ProgramError("the images hold NaN or infinity; mend them first")
         height, width = images.shape[1:3]
-        number, (full_height, full_width) = self._fitting(height, width)
+        number, (full_height, full_width) = self._choose_program(height, width)
         margin = ((0, 0), (0, full_height - height), (0, full_width - width), (0, 0))
         padded = np.pad(images.astype(np.float32), margin, mode="reflect")
-        restored = np.asarray(self._runs[number](jax.device_put(padded, self._device)))
+        restored = np.asarray(self._functions[number](jax.device_put(padded, self._device)))
         scale = self.card["scale"]
         if restored.shape[1:3] != (full_height * scale, full_width * scale):
             raise ProgramError(
@@ -80,7 +80,7 @@ class Program:
             )
         return restored[:, : height * scale, : width * scale]
 
-    def _fitting(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
+    def _choose_program(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
         """Which program takes images of this size, and what they are to be padded to."""
         sizes, stride, limit = (self.card[key] for key in ("sizes", "stride", "max_side"))
         if sizes is None:
@@ -157,7 +157,7 @@ def _check_card(card: dict[str, Any]) -> None:
         raise ValueError("sizes and programs in its card do not fit together")
 
 
-def _deserialized(data: bytes, card: dict[str, Any]) -> Any:
+def _deserialize(data: bytes, card: dict[str, Any]) -> Any:
     from jax import export
 
     try:

@@ -26,7 +26,7 @@ from lcdnet_jax import atomic_io
 from lcdnet_jax.image_io import png, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
-from lcdnet_jax.image_io.metadata import check_profile, clean_exif, orient, read_orientation
+from lcdnet_jax.image_io.metadata import matching_profile, orient, read_exif, read_orientation
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -271,8 +271,8 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
             pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         metadata = Metadata()
         if with_metadata:
-            profile = check_profile(image.info.get("icc_profile"), header.channels)
-            metadata = Metadata(profile, clean_exif(image.getexif))
+            profile = matching_profile(image.info.get("icc_profile"), header.channels)
+            metadata = Metadata(profile, read_exif(image.getexif))
     pixels = np.ascontiguousarray(orient(pixels, orientation))
     return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are its own
 
@@ -410,7 +410,7 @@ def _read_error(name: str, error: OSError) -> ImageError:
 
 def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
     channels = 1 if image.ndim == 2 else image.shape[2]
-    profile, exif = check_profile(metadata.icc_profile, channels), metadata.exif
+    profile, exif = matching_profile(metadata.icc_profile, channels), metadata.exif
     if image.dtype != np.uint8:
         if kind == "TIFF":
             return tiff.encode_deep(image, profile, exif)

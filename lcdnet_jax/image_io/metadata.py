@@ -38,22 +38,22 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def check_profile(profile: Any, channels: int) -> bytes | None:
+def matching_profile(profile: Any, channels: int) -> bytes | None:
     """The colour profile if it is one, and for pixels of that many channels."""
     space = b"GRAY" if channels <= 2 else b"RGB "
     good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
     return profile if good and profile[16:20] == space else None
 
 
-def clean_exif(find: Callable[[], Image.Exif]) -> bytes | None:
+def read_exif(find: Callable[[], Image.Exif]) -> bytes | None:
     """EXIF data for the restored picture; None where there is none, or it is damaged."""
     try:
-        return _keep_exif(find())
+        return _clean_exif(find())
     except Exception:  # broken metadata must not cost a good picture
         return None
 
 
-def _keep_exif(exif: Image.Exif) -> bytes | None:
+def _clean_exif(exif: Image.Exif) -> bytes | None:
     """What of it still holds for a restored picture."""
     kept = Image.Exif()
     for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):

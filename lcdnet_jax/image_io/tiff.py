@@ -14,9 +14,9 @@ from lcdnet_jax.image_io._types import ImageError, Metadata
 from lcdnet_jax.image_io.metadata import (
     ICC_TAG,
     ORIENTATION_TAG,
-    check_profile,
-    clean_exif,
     exif_directories,
+    matching_profile,
+    read_exif,
 )
 
 _STRIP_BYTES = 1 << 20  # of TIFF, before compression
@@ -109,7 +109,7 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
         found.load(data)
         return found
 
-    metadata = Metadata(check_profile(tags.get(ICC_TAG), channels), clean_exif(exif))
+    metadata = Metadata(matching_profile(tags.get(ICC_TAG), channels), read_exif(exif))
     return np.ascontiguousarray(pixels), metadata
 
 

@@ -24,7 +24,7 @@ MAX_PIXELS = 1536 * 1024
 
 # Whether rows are flipped, whether columns are, and whether the result is transposed.
 _Orientation = tuple[bool, bool, bool]
-_Turn = Callable[[np.ndarray], np.ndarray]
+_Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Restorer:
@@ -122,8 +122,8 @@ class Restorer:
         self.max_pixels = max_pixels
         self.tile_batch = tile_batch
         self.ensemble = ensemble
-        self._device = _device(device)
-        self._placed: Any = None  # variables, on the device from the first image on
+        self._device = _find_device(device)
+        self._device_variables: Any = None  # variables, on the device from the first image on
         self._apply = jax.jit(module.apply)
 
     @classmethod
@@ -183,7 +183,7 @@ class Restorer:
     def with_variables(self, variables: Mapping[str, Any]) -> "Restorer":
         """The same network with other weights, sharing the compiled programs."""
         other = object.__new__(Restorer)
-        other.__dict__.update(self.__dict__, variables=variables, _placed=None)
+        other.__dict__.update(self.__dict__, variables=variables, _device_variables=None)
         return other
 
     @overload
@@ -217,36 +217,36 @@ class Restorer:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
         if isinstance(image, list | tuple):
-            return self._each(image)
+            return self._restore_each(image)
         image = np.asarray(image)
         if image.ndim == 4 and len(image):
-            return np.stack(self._each(image))
-        return self._one(image)
+            return np.stack(self._restore_each(image))
+        return self._restore_one(image)
 
-    def _each(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    def _restore_each(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         restored = []
         for i, image in enumerate(images):
             try:
-                restored.append(self._one(np.asarray(image)))
+                restored.append(self._restore_one(np.asarray(image)))
             except image_io.ImageError as error:
                 raise image_io.ImageError(f"image {i} of {len(images)}: {error}") from None
         return restored
 
-    def _one(self, image: np.ndarray) -> np.ndarray:
+    def _restore_one(self, image: np.ndarray) -> np.ndarray:
         """Restores one image in its own type."""
         image_io.to_float(image[:0] if image.ndim else image)  # refuses other types
-        colours = _colours(image.shape, self.module.channels)
+        colours = _count_colors(image.shape, self.module.channels)
         height, width = image.shape[:2]
         planes = image.reshape(height, width, -1)
         pixels = planes[..., :colours]
-        if image.dtype.kind not in "iu" and not _finite(image):
+        if image.dtype.kind not in "iu" and not _is_finite(image):
             raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
         if self._is_whole(height, width):
-            restored = _stored(self._predict(pixels[None], self.bucket)[0], image.dtype)
+            restored = _convert_dtype(self._predict(pixels[None], self.bucket)[0], image.dtype)
         else:
-            restored = self._tiled(pixels)
+            restored = self._restore_tiled(pixels)
         if planes.shape[2] > colours:
-            alpha = _enlarged(planes[..., colours], self._scale)
+            alpha = _enlarge_alpha(planes[..., colours], self._scale)
             restored = np.concatenate([restored, alpha[..., None]], axis=-1)
         return restored[..., 0] if image.ndim == 2 else restored
 
@@ -257,10 +257,10 @@ class Restorer:
     def _is_whole(self, height: int, width: int) -> bool:
         if self.tile is not None:
             return max(height, width) <= self.tile
-        frame = tiling.padded(height, self.bucket) * tiling.padded(width, self.bucket)
+        frame = tiling.padded_size(height, self.bucket) * tiling.padded_size(width, self.bucket)
         return self.max_pixels is None or frame * self._scale**2 <= self.max_pixels
 
-    def _tiled(self, pixels: np.ndarray) -> np.ndarray:
+    def _restore_tiled(self, pixels: np.ndarray) -> np.ndarray:
         """Restores ``[H, W, C]`` in windows, band after band along the longer side.
 
         Nothing here but ``pixels`` and the result, both in the type of the image, grows with both
@@ -269,24 +269,24 @@ class Restorer:
         """
         wide = pixels.shape[1] > pixels.shape[0]
 
-        def turned(x: np.ndarray) -> np.ndarray:
+        def transpose(x: np.ndarray) -> np.ndarray:
             return x.swapaxes(-3, -2) if wide else x
 
-        pixels = turned(pixels)
+        pixels = transpose(pixels)
         (length, breadth), scale = pixels.shape[:2], self._scale
         (tops, downs), (lefts, acrosses) = (
-            tiling.windows(
+            tiling.place_windows(
                 side, tile=self.tile or tiling.TILE, overlap=self.overlap, bucket=self.bucket
             )
             for side in (length, breadth)
         )
-        rows = _mirrored(length, tops[-1] + downs.shape[1])
-        columns = _mirrored(breadth, lefts[-1] + acrosses.shape[1])
+        rows = _reflect_indices(length, tops[-1] + downs.shape[1])
+        columns = _reflect_indices(breadth, lefts[-1] + acrosses.shape[1])
         downs, acrosses = (weights.repeat(scale, axis=1) for weights in (downs, acrosses))
         result = total = np.empty(0)
         for k, (top, down) in enumerate(zip(tops, downs, strict=True)):
             band = pixels[np.ix_(rows[top : top + down.size // scale], columns)]
-            windows = self._windows(band, lefts, acrosses.shape[1] // scale, turned)
+            windows = self._restore_windows(band, lefts, acrosses.shape[1] // scale, transpose)
             for left, across, window in zip(lefts, acrosses, windows, strict=True):
                 if not result.size:  # only the result says how many channels there are
                     channels = window.shape[-1]
@@ -297,47 +297,47 @@ class Restorer:
             # The rows before the next band are done.
             done = (tops[k + 1] - top) * scale if k + 1 < len(tops) else down.size
             part = result[top * scale : top * scale + done]
-            part[...] = _stored(total[: len(part), : breadth * scale], pixels.dtype)
+            part[...] = _convert_dtype(total[: len(part), : breadth * scale], pixels.dtype)
             total[:-done] = total[done:]
             total[-done:] = 0
-        return np.ascontiguousarray(turned(result))
+        return np.ascontiguousarray(transpose(result))
 
-    def _windows(
-        self, band: np.ndarray, lefts: Sequence[int], size: int, turned: _Turn
+    def _restore_windows(
+        self, band: np.ndarray, lefts: Sequence[int], size: int, transpose: _Transform
     ) -> Iterator[np.ndarray]:
         """The windows of a band, restored."""
         for k in range(0, len(lefts), self.tile_batch):
-            cuts = [turned(band[:, at : at + size]) for at in lefts[k : k + self.tile_batch]]
+            cuts = [transpose(band[:, at : at + size]) for at in lefts[k : k + self.tile_batch]]
             filled = cuts + cuts[-1:] * (self.tile_batch - len(cuts))  # for one program
-            yield from map(turned, self._predict(np.stack(filled), bucket=1)[: len(cuts)])
+            yield from map(transpose, self._predict(np.stack(filled), bucket=1)[: len(cuts)])
 
     def _predict(self, pixels: np.ndarray, bucket: int | None) -> np.ndarray:
         """What the network makes of ``[N, H, W, C]`` of any type and channels, in float32."""
         x = image_io.to_float(pixels)
         channels, wanted = x.shape[-1], self.module.channels
         if channels == wanted:
-            return self._averaged(x, bucket)
+            return self._predict_orientations(x, bucket)
         if channels == 1:
             repeated = np.repeat(x, wanted, axis=-1)
-            return self._averaged(repeated, bucket).mean(axis=-1, keepdims=True)
-        planes = [self._averaged(x[..., c : c + 1], bucket) for c in range(channels)]
+            return self._predict_orientations(repeated, bucket).mean(axis=-1, keepdims=True)
+        planes = [self._predict_orientations(x[..., c : c + 1], bucket) for c in range(channels)]
         return np.concatenate(planes, axis=-1)
 
-    def _averaged(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
+    def _predict_orientations(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
         """The mean over orientations where that is asked for."""
-        if self._placed is None:
+        if self._device_variables is None:
             _check_layers(self.module, self.variables)
-            self._placed = jax.device_put(self.variables, self._device)
+            self._device_variables = jax.device_put(self.variables, self._device)
         two_views = self.module.takes_two_views
         total: Any = 0
         orientations = _orientations(two_views) if self.ensemble else [(False, False, False)]
         for orientation in orientations:
-            seen = _oriented(x, orientation, two_views)
+            seen = _orient(x, orientation, two_views)
             height, width = (side * self._scale for side in seen.shape[1:3])
             padded = pad_to_bucket(seen, bucket, self.tile, self.overlap)
             placed = jax.device_put(padded, self._device)
-            restored = np.asarray(self._apply(self._placed, placed), np.float32)
-            total = total + _as_before(restored[:, :height, :width], orientation)
+            restored = np.asarray(self._apply(self._device_variables, placed), np.float32)
+            total = total + _undo_orientation(restored[:, :height, :width], orientation)
         return total / len(orientations)
 
 
@@ -348,7 +348,7 @@ def pad_to_bucket(
 
     Args:
         batch: ``[N, H, W, C]``.
-        bucket: With the next two what :func:`tiling.padded` makes the sides of.
+        bucket: With the next two what :func:`tiling.padded_size` makes the sides of.
         tile: Of windows, None for whole frames.
         overlap: Of windows.
 
@@ -356,12 +356,13 @@ def pad_to_bucket(
         A copy, ``[N, H', W', C]``.
     """
     rows, columns = (
-        _mirrored(side, tiling.padded(side, bucket, tile, overlap)) for side in batch.shape[1:3]
+        _reflect_indices(side, tiling.padded_size(side, bucket, tile, overlap))
+        for side in batch.shape[1:3]
     )
     return batch[:, rows[:, None], columns]
 
 
-def _mirrored(side: int, end: int) -> np.ndarray:
+def _reflect_indices(side: int, end: int) -> np.ndarray:
     """Which pixel of a side lies at each place, up to ``end`` pixels."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
 
@@ -393,7 +394,7 @@ def _check_integer(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def _colours(shape: tuple[int, ...], wanted: int) -> int:
+def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
     """How many channels of an image a network of ``wanted`` channels restores; then comes alpha.
 
     Raises:
@@ -417,23 +418,23 @@ def _colours(shape: tuple[int, ...], wanted: int) -> int:
     return channels - (channels in (2, 4))
 
 
-def _finite(image: np.ndarray) -> bool:
+def _is_finite(image: np.ndarray) -> bool:
     """Whether all pixels are numbers of float32; without a copy of the image."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.asarray([image.min(), image.max()], np.float32)).all())
 
 
-def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
+def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
     """``[H, W]`` as ``[s H, s W]`` of its type."""
     if scale == 1:
         return alpha
     height, width = alpha.shape
     small = Image.fromarray(image_io.to_float(alpha))
     large = np.asarray(small.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
-    return _stored(large, alpha.dtype).clip(alpha.min(), alpha.max())
+    return _convert_dtype(large, alpha.dtype).clip(alpha.min(), alpha.max())
 
 
-def _stored(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Float32 in the type of the image, a copy."""
     if dtype == np.uint8:
         return image_io.to_uint8(restored)
@@ -449,7 +450,7 @@ def _orientations(two_views: bool) -> list[_Orientation]:
     )
 
 
-def _oriented(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
+def _orient(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
     """``[N, H, W, C]`` as ``input_pipeline.tf_ops.orient`` turns it; flipped columns swap views."""
     rows, columns, transposed = orientation
     if columns and two_views:
@@ -458,14 +459,14 @@ def _oriented(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.n
     return x.swapaxes(1, 2) if transposed else x
 
 
-def _as_before(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
+def _undo_orientation(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
     """Turns the result back."""
     rows, columns, transposed = orientation
     x = x.swapaxes(1, 2) if transposed else x
     return x[:, :: -1 if rows else 1, :: -1 if columns else 1]
 
 
-def _device(device: jax.Device | str | None) -> jax.Device | None:
+def _find_device(device: jax.Device | str | None) -> jax.Device | None:
     if not isinstance(device, str):
         return device
     platform, colon, number = device.partition(":")

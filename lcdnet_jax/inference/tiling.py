@@ -34,7 +34,7 @@ def check(tile: int, overlap: int) -> None:
         )
 
 
-def padded(side: int, bucket: int | None, tile: int | None = None, overlap: int = 0) -> int:
+def padded_size(side: int, bucket: int | None, tile: int | None = None, overlap: int = 0) -> int:
     """Pixels of a side after padding at its end: the next multiple of ``bucket``.
 
     Without a bucket the next of 64, 96, 128, 192, 256, 384, ..., which are a power of two and one
@@ -53,7 +53,7 @@ def padded(side: int, bucket: int | None, tile: int | None = None, overlap: int 
     return min(end, max(tile, seen + -seen % STRIDE))
 
 
-def windows(
+def place_windows(
     side: int, *, tile: int, overlap: int, bucket: int | None
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """Windows along a side that is padded at its end.
@@ -67,14 +67,14 @@ def windows(
         side: Pixels before padding.
         tile: Pixels of a window, as :func:`check` allows.
         overlap: Pixels next to an edge of a window inside the image that get no weight.
-        bucket: Of :func:`padded`.
+        bucket: Of :func:`padded_size`.
 
     Returns:
         The first pixel of each window, and the weights of their pixels ``[windows, tile]``,
         float32: those of all windows at one pixel add up to 1. For one window the second axis is
         the padded side.
     """
-    end = padded(side, bucket, tile, overlap)
+    end = padded_size(side, bucket, tile, overlap)
     if side <= tile:
         return (0,), _weights((0,), end)
     room = tile - 2 * overlap - RAMP

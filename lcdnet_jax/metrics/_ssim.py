@@ -52,7 +52,7 @@ def ssim(
       ValueError: different shapes, not four axes, or images smaller than the window.
       TypeError: integer images.
     """
-    return _ssim_inside(a, b, _taps(), data_range=data_range, sizes=sizes, mask=mask)
+    return _ssim_inside(a, b, _gaussian_taps(), data_range=data_range, sizes=sizes, mask=mask)
 
 
 def ssim_uniform(
@@ -132,7 +132,7 @@ def ssim_3d(
     def blur(x: jax.Array) -> jax.Array:
         groups = x.reshape((count, height, width, -1, channels))
         groups = jnp.einsum("nhwgc,dc->nhwgd", groups, across, precision="highest")
-        return _blur(_extend(groups.reshape(x.shape), sizes), _taps())
+        return _blur(_extend(groups.reshape(x.shape), sizes), _gaussian_taps())
 
     return mean_per_image(
         _similarity(a / data_range, b / data_range, mean=mean, blur=blur), sizes, mask
@@ -207,7 +207,7 @@ def _similarity(
     return luminance * structure
 
 
-def _taps() -> np.ndarray:
+def _gaussian_taps() -> np.ndarray:
     taps = np.exp(-0.5 * ((np.arange(_WINDOW) - _WINDOW // 2) / _SIGMA) ** 2)
     return taps / taps.sum()
 
@@ -216,7 +216,7 @@ def _across_channels(channels: int) -> np.ndarray:
     """The window along channels that repeat beyond the first and last, as ``[C, C]``."""
     matrix = np.zeros((channels, channels), np.float32)
     for channel in range(channels):
-        for offset, tap in enumerate(_taps(), start=-(_WINDOW // 2)):
+        for offset, tap in enumerate(_gaussian_taps(), start=-(_WINDOW // 2)):
             matrix[channel, np.clip(channel + offset, 0, channels - 1)] += tap
     return matrix
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_SMALLEST = 31
+_MIN_SIDE = 31
 
 
 def available() -> bool:
@@ -33,14 +33,14 @@ def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
         ValueError: For other shapes.
     """
     shape = clean.shape
-    good = len(shape) == 3 and shape[-1] in (1, 3) and min(shape[:2]) >= _SMALLEST
+    good = len(shape) == 3 and shape[-1] in (1, 3) and min(shape[:2]) >= _MIN_SIDE
     if restored.shape != shape or not good:
         raise ValueError(
             f"LPIPS needs two images [H, W, 1] or [H, W, 3] of one shape, H and W at least "
-            f"{_SMALLEST}, got {restored.shape} and {shape}; crop or convert them, or score under "
+            f"{_MIN_SIDE}, got {restored.shape} and {shape}; crop or convert them, or score under "
             "a protocol without LPIPS"
         )
-    torch, network = _network()
+    torch, network = _load_network()
 
     def planes(image: np.ndarray) -> Any:
         image = np.broadcast_to(image, (*image.shape[:2], 3))
@@ -51,7 +51,7 @@ def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
 
 
 @functools.cache
-def _network() -> tuple[Any, Any]:
+def _load_network() -> tuple[Any, Any]:
     """PyTorch and the network, made once; torchvision downloads AlexNet's weights if needed."""
     try:
         import lpips

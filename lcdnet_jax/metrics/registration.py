@@ -38,7 +38,7 @@ def align(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Raises:
         ValueError: For other shapes, or where no alignment is found, see :func:`homography`.
     """
-    restored, clean = _checked(restored, clean)
+    restored, clean = _check_pair(restored, clean)
     power = float(np.sum(np.square(restored), dtype=np.float64))
     if not (np.isfinite(power) and power > 0):
         raise ValueError(
@@ -87,12 +87,12 @@ def homography(restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
         ValueError: For other shapes, or where the iterations do not converge, as for a constant
             image or two that show different things. The official evaluation stops there, too.
     """
-    restored, clean = _checked(restored, clean)
+    restored, clean = _check_pair(restored, clean)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, _THRESHOLD)
     try:
         _, matrix = cv2.findTransformECC(
-            _grey(clean),
-            _grey(restored),
+            _to_gray(clean),
+            _to_gray(restored),
             np.eye(3, dtype=np.float32),
             cv2.MOTION_HOMOGRAPHY,
             criteria,
@@ -110,7 +110,7 @@ def homography(restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _checked(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_pair(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if restored.shape != clean.shape or clean.ndim != 3 or clean.shape[-1] not in (1, 3):
         raise ValueError(
             "alignment needs two images [H, W, 1] or [H, W, 3] of one shape, got "
@@ -119,5 +119,5 @@ def _checked(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.asarray(restored, np.float32), np.asarray(clean, np.float32)
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
+def _to_gray(image: np.ndarray) -> np.ndarray:
     return image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -110,7 +110,8 @@ class TestStandardOutput:
         "quick = types.SimpleNamespace(silence_orbax=lambda: None)\n"
         "sys.modules['lcdnet_jax.checkpoints'] = quick\n"
         "def run(arguments):\n"
-        "    _console.say('a ü \\udcff'); _console.say('b'); print('done', file=sys.stderr)\n"
+        "    _console.print_line('a ü \\udcff'); _console.print_line('b')\n"
+        "    print('done', file=sys.stderr)\n"
         "models.run = run; main.main(['models'])"
     )
 

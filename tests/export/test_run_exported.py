@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 
 from lcdnet_jax.export import run_exported
-
-pytest.importorskip("flatbuffers")
 from tests.export.cases import image, load
 
 pytest.importorskip("flatbuffers")

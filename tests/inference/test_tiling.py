@@ -24,11 +24,11 @@ def test_padded_sides():
     """By hand; and never more than half again, in ten lengths."""
     sides = [1, 64, 65, 96, 97, 128, 129, 192, 193, 256, 1025, 1500, 10_000]
     padded = [64, 64, 96, 96, 128, 128, 192, 192, 256, 256, 1536, 1536, 12_288]
-    assert [tiling.padded(side, None) for side in sides] == padded
-    lengths = [tiling.padded(side, None) for side in range(64, 1537)]
+    assert [tiling.padded_size(side, None) for side in sides] == padded
+    lengths = [tiling.padded_size(side, None) for side in range(64, 1537)]
     assert len(set(lengths)) == 10
     assert all(side <= length < 1.5 * side for side, length in enumerate(lengths, 64))
-    assert [tiling.padded(side, 24) for side in (1, 24, 25)] == [24, 24, 48]
+    assert [tiling.padded_size(side, 24) for side in (1, 24, 25)] == [24, 24, 48]
 
 
 @pytest.mark.parametrize("bucket", [None, 1, 4, 8, 64])
@@ -39,8 +39,8 @@ def test_windows(tile, overlap, bucket):
     tiling.check(tile, overlap)
     room = tile - 2 * overlap - tiling.RAMP
     for side in (1, tile - 1, tile, tile + 1, tile + room, tile + room + 1, 2 * tile, 5 * tile + 3):
-        padded = tiling.padded(side, bucket)
-        starts, weights = tiling.windows(side, tile=tile, overlap=overlap, bucket=bucket)
+        padded = tiling.padded_size(side, bucket)
+        starts, weights = tiling.place_windows(side, tile=tile, overlap=overlap, bucket=bucket)
         if side <= tile:
             assert starts == (0,)
             assert padded >= weights.shape[1] >= min(padded, max(tile, side + overlap))
@@ -73,13 +73,13 @@ def test_windows(tile, overlap, bucket):
 
 def test_weights_by_hand():
     """Two windows that share just the pixels of the ramp beside the overlap, and one more."""
-    starts, weights = tiling.windows(72, tile=52, overlap=8, bucket=4)
+    starts, weights = tiling.place_windows(72, tile=52, overlap=8, bucket=4)
     assert starts == (0, 20)
     ramp = np.arange(1, 32, 2) / 32
     np.testing.assert_array_equal(weights[1], [0] * 8 + [*ramp] + [1] * 28)
     np.testing.assert_array_equal(weights[0], weights[1][::-1])
     # Closer than need be: the ramp stays in the middle, far from both edges.
-    starts, weights = tiling.windows(60, tile=52, overlap=8, bucket=4)
+    starts, weights = tiling.place_windows(60, tile=52, overlap=8, bucket=4)
     assert starts == (0, 8)
     np.testing.assert_array_equal(weights[1], [0] * 14 + [*ramp] + [1] * 22)
 
@@ -87,7 +87,7 @@ def test_weights_by_hand():
 def test_windows_start_on_the_stride_of_networks():
     """With the defaults and round tiles, on multiples of 32, the stride of the U-Net."""
     for tile, side, bucket in itertools.product((192, 256, 512), (600, 1111, 4000), (None, 64)):
-        starts, _ = tiling.windows(side, tile=tile, overlap=64, bucket=bucket)
+        starts, _ = tiling.place_windows(side, tile=tile, overlap=64, bucket=bucket)
         assert len(starts) > 1
         assert not np.any(np.mod(starts, 32))
 
@@ -166,7 +166,7 @@ def test_a_network_that_sees_no_further_than_the_overlap(rng, size):
 def test_a_network_that_sees_one_pixel_further(rng):
     """Windows 8 pixels apart, the most that is allowed, so that not a pixel is spare."""
     image = rng.random((72, 72, 3), np.float32)
-    starts, _ = tiling.windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    starts, _ = tiling.place_windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
     assert starts == (0, 8, 16, 24, 32, 40)
     whole, tiled = pair(reach=OVERLAP + 1)
     difference = np.abs(tiled(image) - whole(image))
@@ -257,7 +257,7 @@ def test_a_network_that_sees_the_whole_image():
     restorer = Restorer(Mean(), {}, bucket=BUCKET, tile=TILE, overlap=OVERLAP)
     tiled = restorer(image)
     # Windows of 32 columns at these places.
-    starts, weights = tiling.windows(64, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    starts, weights = tiling.place_windows(64, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
     assert starts == (0, 8, 16, 24, 32)
     expected = np.zeros(64)
     for start, row in zip(starts, weights, strict=True):

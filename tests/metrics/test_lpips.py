@@ -32,9 +32,9 @@ def package(monkeypatch):
     lpips.__spec__ = importlib.machinery.ModuleSpec("lpips", None)
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "lpips", lpips)
-    lpips_lib._network.cache_clear()
+    lpips_lib._load_network.cache_clear()
     yield types.SimpleNamespace(module=lpips, made=made, seen=seen)
-    lpips_lib._network.cache_clear()
+    lpips_lib._load_network.cache_clear()
 
 
 def test_what_the_network_sees(package, rng):
