@@ -1,4 +1,4 @@
-"""What the commands share: lines on standard output, progress, and arguments."""
+"""Console helpers of the commands: output lines, progress and common arguments."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from lcdnet_jax.messages import format_duration
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Wraps descriptions, but leaves examples as they are."""
+    """Wraps descriptions and keeps the line breaks of examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         examples = "\n" in text
@@ -21,24 +21,24 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def print_line(line: str) -> None:
-    """Prints a line in the encoding of standard output; if that is lost, work goes on."""
+    """Prints a line in the encoding of standard output; a lost output stops no work."""
     if sys.stdout is None:  # closed from the start
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # which says that nobody wants to read more
+        if not isinstance(error, BrokenPipeError):  # the reader has closed the pipe, as head does
             print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
-        with open(os.devnull, "wb") as nowhere:  # also for what Python still holds
+        with open(os.devnull, "wb") as nowhere:  # also for what Python still buffers
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Progress:
-    """A line for each image on standard output; on a terminal, below them, a bar.
+    """Prints a line for each image and, on a terminal, a progress bar below.
 
     Args:
-        names: Of the images to come.
+        names: Names of the images, in order.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -49,7 +49,7 @@ class Progress:
         self._draw()
 
     def done(self, line: str, pixels: int = 0) -> None:
-        """One image more."""
+        """Counts an image and prints its line."""
         self._count += 1
         self._pixels += pixels
         self.close()
@@ -57,7 +57,7 @@ class Progress:
         self._draw()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -85,8 +85,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="working directory of train.py, directory of convert or export, .safetensors file, or "
-        "name of pretrained weights",
+        help="a working directory of train.py, a directory of convert or export, a .safetensors "
+        "file, or the name of pretrained weights",
     )
 
 

@@ -1,4 +1,4 @@
-"""The command ``lcdnet-jax convert``, which turns a PyTorch file into a checkpoint."""
+"""The command ``lcdnet-jax convert``, which converts a PyTorch file to a checkpoint."""
 
 import argparse
 import ast
@@ -14,21 +14,21 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Adds the command and its arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "convert",
-        help="turn an official PyTorch file into a checkpoint",
-        description="Turns an official PyTorch file into a checkpoint directory, which eval.py, "
-        "Restorer.from_checkpoint and config.init_from of train.py take. No code of the file is "
-        'run. Needs PyTorch: pip install "lcdnet-jax[torch]"',
+        help="convert an official PyTorch file to a checkpoint",
+        description="Converts an official PyTorch file to a checkpoint directory for eval.py, "
+        "Restorer.from_checkpoint and config.init_from of train.py. No code in the file is "
+        'executed. Needs PyTorch: pip install "lcdnet-jax[torch]"',
         formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax convert dncnn dncnn_gray.pth -o weights/dncnn
   lcdnet-jax convert sadnet sadnet_color.pth -o weights/sadnet --channels 3 --set preset=base
   lcdnet-jax convert unet_n2n microscopy.pth -o weights/fmd --set input_range=-0.5,0.5""",
     )
-    parser.add_argument("name", metavar="NAME", help="network; a wrong name lists those known")
+    parser.add_argument("name", metavar="NAME", help="network; 'lcdnet-jax models' lists the names")
     parser.add_argument("file", metavar="FILE.pth", help="state dict that torch.save wrote")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="directory to write")
     parser.add_argument(
-        "--channels", metavar="N", help="1 for grey or 3 for colour; by default the network's"
+        "--channels", metavar="N", help="1 for gray or 3 for color; default: that of the network"
     )
     parser.add_argument(
         "--set",
@@ -36,12 +36,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        help="fields of the network, values as in Python or JSON; a wrong field lists those known",
+        help="fields of the network, with values as in Python or JSON; an unknown field lists the "
+        "known ones",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="replace DIR where it is an earlier conversion, with all that it holds",
+        help="replace DIR and all its content if it is an earlier conversion",
     )
     parser.set_defaults(run=run)
     return parser
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
-    """Values by field, from "field=value" each."""
+    """Fields and values from texts such as "depth=17"."""
     fields: dict[str, Any] = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -89,7 +90,7 @@ def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
-    """A value as Python or JSON writes it; text that is neither stands for itself."""
+    """A value of Python or JSON; any other text is a string."""
     for read in (ast.literal_eval, json.loads):
         try:
             return read(text)

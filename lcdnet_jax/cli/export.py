@@ -14,18 +14,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "export",
         help="write a checkpoint's weights, or the network as a program",
         description="Writes the weights of a checkpoint, or the network with its weights as a "
-        "program that needs JAX or TensorFlow and none of this library. The name of OUT says "
-        "which.",
+        "program that runs with JAX or TensorFlow, without this library. The suffix of OUT selects "
+        "the form.",
         formatter_class=Formatter,
         epilog="""OUT:
-  NAME              directory with the weights alone and card.json, which all commands take
+  NAME              directory with the weights and card.json, which all commands accept
   NAME.safetensors  the same in one file
   NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
-  NAME.jaxprog      program of StableHLO, which lcdnet_jax/export/runed.py runs
+  NAME.jaxprog      StableHLO program, which lcdnet_jax/export/run_exported.py runs
   NAME, --saved-model  SavedModel of TensorFlow
 
 examples:
-  lcdnet-jax export quickstart -o weights/quickstart --licence CC-BY-4.0
+  lcdnet-jax export quickstart -o weights/quickstart --license CC-BY-4.0
   lcdnet-jax export quickstart -o quickstart.safetensors --dtype bfloat16
   lcdnet-jax export sadnet-photo -o photo.pth
   lcdnet-jax export quickstart -o quickstart.jaxprog
@@ -34,30 +34,36 @@ examples:
     add_checkpoint(parser)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="see below")
     parser.add_argument(
-        "--step", metavar="N", type=int, help="of a training; by default the newest"
+        "--step", metavar="N", type=int, help="step of a training; default: the newest"
     )
     weights = parser.add_argument_group("weights")
-    weights.add_argument("--licence", metavar="TEXT", help="of the weights, for the card")
-    weights.add_argument("--notes", metavar="TEXT", help="for the card")
+    weights.add_argument(
+        "--license", "--licence", metavar="TEXT", help="license of the weights, for the card"
+    )
+    weights.add_argument("--notes", metavar="TEXT", help="notes for the card")
     weights.add_argument(
         "--scores",
         metavar="FILE",
-        help="results.json of eval.py, for the card in place of the scores that it has",
+        help="results.json of eval.py; replaces the scores of the card",
     )
     weights.add_argument(
-        "--dtype", metavar="TYPE", help="store as float32, bfloat16 or float16 (not .pth)"
+        "--dtype", metavar="TYPE", help="stored type: float32, bfloat16 or float16 (not for .pth)"
     )
     programs = parser.add_argument_group("programs")
-    programs.add_argument("--saved-model", action="store_true", help="a SavedModel of TensorFlow")
+    programs.add_argument(
+        "--saved-model", action="store_true", help="write a SavedModel of TensorFlow"
+    )
     programs.add_argument(
         "--size",
         metavar="HxW",
         type=_parse_size,
         action="append",
-        help="of images; for networks that have to know it (LCDNet, N3Net); may be repeated",
+        help="size of images, for networks that need a fixed size (LCDNet, N3Net); may be repeated",
     )
     programs.add_argument(
-        "--platforms", metavar="LIST", help="of cpu, cuda, rocm, tpu, with commas (cpu,cuda,tpu)"
+        "--platforms",
+        metavar="LIST",
+        help="comma-separated list of cpu, cuda, rocm, tpu (default: cpu,cuda,tpu)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT")
     parser.set_defaults(run=run)
@@ -78,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
     program = suffix == ".jaxprog" or arguments.saved_model
-    for_weights = ("licence", "notes", "scores", "dtype")
+    for_weights = ("license", "notes", "scores", "dtype")
     made_for = {
         "a program": ("size", "platforms") if not program else (),
         "weights": for_weights if program else (),
@@ -90,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
                 raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")
     if suffix and not program and suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(
-            f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
+            f"the suffix {suffix!r} of {output} names no kind of export; use .safetensors, .pth, "
             ".jaxprog, or none for a directory"
         )
     metrics = None if arguments.scores is None else interchange.scores(arguments.scores)
@@ -101,8 +107,15 @@ def run(arguments: argparse.Namespace) -> None:
         interchange.save_torch(weights, output, force=arguments.force)
     else:
         save = interchange.save_safetensors if suffix else interchange.export_params
-        fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
-        save(weights, output, force=arguments.force, metrics=metrics, **fields)
+        save(
+            weights,
+            output,
+            licence=arguments.license,
+            notes=arguments.notes,
+            metrics=metrics,
+            dtype=arguments.dtype,
+            force=arguments.force,
+        )
     print_line(f"written      {output}")
 
 

@@ -19,9 +19,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Adds the command and its arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "info",
-        help="tell what a checkpoint is",
-        description="Tells which network a checkpoint holds, how it was trained, how it scored "
-        "there, and where it comes from. The weights are neither read nor verified.",
+        help="describe a checkpoint",
+        description="Shows the network of a checkpoint, how it was trained, its scores and its "
+        "origin. The weights are neither read nor verified.",
         formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax info quickstart
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         "parameters": f"{card['parameters']:,}, stored as {card['storage']}",
         "data range": f"images in [0, 1], which the weights see as {low:g} to {high:g}",
         "step": f"{card['step']:,}{averaged}"
-        + (f"; also there: {', '.join(others)}" if others else ""),
+        + (f"; other steps: {', '.join(others)}" if others else ""),
     }
     if card["training"] is not None:
         rows |= _describe_training(card["training"])
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows.setdefault("scores", []).append(
             f"{format_fields(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
         )
-    rows |= {"licence": card["licence"], "notes": card["notes"]}
+    rows |= {"license": card["licence"], "notes": card["notes"]}
     rows["origin"] = [f"{file['file']}, SHA-256 {file['sha256']}" for file in card["origin"]]
     rows["written by"] = f"lcdnet_jax {card['lcdnet_jax']}"
     for title, value in rows.items():
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
-    """What to tell of a training's configuration, of this version or an older one."""
+    """Rows about the configuration of a training, of this version or an older one."""
     from lcdnet_jax import config as config_lib
 
     try:
@@ -98,6 +98,6 @@ def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
         + (f", protocol {degradation['protocol']}" if degradation["kind"] != "none" else "")
         + (f", frequencies masked at rate {masked:g}" if masked else ""),
         "loss": config["loss"],
-        "optimiser": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
+        "optimizer": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
         + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),
     }

@@ -1,4 +1,4 @@
-"""The program ``lcdnet-jax``: what of the library needs no Python to be written.
+"""The program ``lcdnet-jax``: the library without writing Python.
 
 Each command is a module with two functions: ``add_parser`` adds its arguments, ``run`` runs it. The
 library itself is imported where a command runs, so that ``--help`` comes at once.
@@ -18,14 +18,14 @@ from lcdnet_jax.cli._console import Formatter
 
 
 class _Parser(argparse.ArgumentParser):
-    """Mistakes in arguments end as all others do: one line and status 1."""
+    """Ends with one line and status 1 for wrong arguments, as for all other errors."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {' '.join(message.split())} ({self.prog} --help explains)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; ``argv`` is by default the command line."""
+    """Runs one command; ``argv`` defaults to the command line."""
     parser = _Parser(
         prog="lcdnet-jax",
         description="Image restoration in JAX and Flax.",
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     try:
-        # Modules in C crash, or lose the signal, if an exception ends their import.
+        # An exception during the import of a C module crashes it, or is lost.
         with _handle_signals(_exit_at_once, signal.SIGINT, signal.SIGTERM):
             from lcdnet_jax.checkpoints import silence_orbax
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.run(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)  # as shells have it
+        sys.exit(128 + signal.SIGINT)  # the exit status that shells expect
     except Exception as error:
         if arguments.debug:
             raise
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _handle_signals(handler: Callable[[int, Any], NoReturn], *signals: int) -> Iterator[None]:
-    """Signals have another handler; in the main thread, the only one that may set one."""
+    """Sets a handler for signals; does nothing outside the main thread, where Python forbids it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -73,18 +73,18 @@ def _handle_signals(handler: Callable[[int, Any], NoReturn], *signals: int) -> I
 
 
 def _exit_at_once(number: int, frame: Any) -> NoReturn:
-    """Ends the process as it is, before anything was begun."""
+    """Ends the process at once; nothing has been written yet."""
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
 def _exit(number: int, frame: Any) -> NoReturn:
-    """As Ctrl-C: what is half written is taken away."""
+    """Ends the process by an exception, so that partial files are removed."""
     sys.exit(128 + number)
 
 
 def _describe(error: Exception) -> str:
-    """An error in one line; of a list, whose lines are indented, the first entries."""
+    """An error in one line; long indented lists are cut after three entries."""
     lines = []
     for line in str(error).splitlines():
         entries = line.split("; ")
@@ -92,8 +92,8 @@ def _describe(error: Exception) -> str:
             line = f"{'; '.join(entries[:3])}; and {len(entries) - 3} more (--debug lists all)."
         lines.append(line)
     text = " ".join(" ".join(lines).split())
-    ours = type(error).__module__.startswith("lcdnet_jax.")
-    if ours or isinstance(error, ValueError | OSError | ImportError):
+    is_ours = type(error).__module__.startswith("lcdnet_jax.")
+    if is_ours or isinstance(error, ValueError | OSError | ImportError):
         return text
     name = type(error).__name__
     return f"{f'{name}: {text}' if text else name} (--debug shows where)"

@@ -13,16 +13,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "models",
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
-        "accumulates (MACs) of convolutions and matrix products, in thousands for each pixel, "
-        "which is as many billions for each megapixel. Or the weights that are installed with the "
-        "library, of which info tells more.",
+        "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
+        "per megapixel). With --pretrained, lists the weights that are installed with the library; "
+        "'lcdnet-jax info NAME' says more about each.",
         formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax models
   lcdnet-jax models --pretrained
   lcdnet-jax info sadnet-photo""",
     )
-    parser.add_argument("--pretrained", action="store_true", help="list pretrained weights")
+    parser.add_argument("--pretrained", action="store_true", help="list the pretrained weights")
     parser.set_defaults(run=run)
     return parser
 
@@ -46,13 +46,13 @@ def _print_pretrained() -> None:
             failures.append(str(error))
             continue
         card = interchange.card(file)
-        colours = "grey" if card["channels"] == 1 else "colour"
-        default = ", used where none are named" if name == pretrained.DEFAULT else ""
+        colors = "gray" if card["channels"] == 1 else "color"
+        default = ", the default" if name == pretrained.DEFAULT else ""
         print_line(
-            f"{name}: {format_network(card)}, {colours}, "
+            f"{name}: {format_network(card)}, {colors}, "
             f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
         )
-        for text in (card["notes"], f"Licence: {card['licence']}"):
+        for text in (card["notes"], f"License: {card['licence']}"):
             print_line(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
     if failures:
         raise ValueError("; ".join(failures))

@@ -17,9 +17,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "restore",
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
-        "alpha, colour profile and EXIF data, upright. Files that exist are never overwritten, "
-        "unless by --force, and none is ever half written. A file that cannot be restored does not "
-        "stop the others; the exit status is then 1.",
+        "alpha, color profile and EXIF data. Rotated images are stored upright. Existing files are "
+        "overwritten only with --force, and a file is written whole or not at all. A file that "
+        "cannot be restored does not stop the others; the exit status is then 1.",
         formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax restore photo.jpg -o restored.jpg
@@ -33,63 +33,69 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "inputs",
         metavar="IN",
         nargs="+",
-        help="files; folders, with all images in and below them but hidden ones; patterns, such as "
-        "'a/**/*.png'; or - for a list on standard input, one path a line",
+        help="files, folders (all images in them and in their subfolders, except hidden ones), "
+        "patterns such as 'a/**/*.png', or - to read paths from standard input, one per line",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         required=True,
-        help="folder for the results, which keep their names, those of a folder in its structure; "
-        "or, for one image, the name of a file (its suffix says the format)",
+        help="folder for the results, which keep the names and the subfolders of the inputs; or, "
+        "for one image, a file name, whose suffix selects the format",
     )
     parser.add_argument(
         "--checkpoint",
         metavar="CHECKPOINT",
-        help="trained network: working directory of train.py, what convert or export wrote, or the "
-        "name of pretrained weights, which 'lcdnet-jax models --pretrained' lists; by default "
+        help="trained network: a working directory of train.py, the output of convert or export, "
+        "or the name of pretrained weights ('lcdnet-jax models --pretrained' lists them); default: "
         "sadnet-photo",
     )
     parser.add_argument(
         "--tile",
         metavar="N",
         type=int,
-        help="restore in windows of N pixels, best a multiple of 32; by default whole, and large "
-        "images in windows",
+        help="restore in tiles of N x N pixels, preferably a multiple of 32; default: whole "
+        "images, and tiles for large ones",
     )
     parser.add_argument(
         "--overlap",
         metavar="N",
         type=int,
-        help="pixels thrown away along the edges of windows inside the image (64; U-Net 96)",
+        help="pixels discarded at inner tile edges (default: 64; U-Net: 96)",
     )
     parser.add_argument(
         "--ensemble",
         action="store_true",
-        help="mean over the eight orientations of the image: a little better, eight times the time",
+        help="self-ensemble: average over the eight orientations of the image; slightly better, "
+        "eight times slower",
     )
     parser.add_argument(
         "--local-pool",
         metavar="N",
         type=int,
-        help="LCDNet: means over windows of N pixels, as large as in training, not over the image",
+        help="LCDNet: average over windows of N pixels, the crop size of training, instead of over "
+        "the whole image",
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="type to compute in")
-    parser.add_argument("--device", metavar="NAME", help='such as "cpu" or "gpu:1"')
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="compute type")
+    parser.add_argument(
+        "--device", metavar="NAME", help='where to compute, such as "cpu" or "gpu:1"'
+    )
     parser.add_argument(
         "--reference",
         metavar="PATH",
-        help="clean image, or folder with one of the same name for each image: reports PSNR and "
-        "SSIM of each written file, read back, against it (RGB or grey in [0, 1], all pixels)",
+        help="ground truth: an image, or a folder with one of the same name for each input; "
+        "reports PSNR and SSIM of each written file, read back (RGB or gray in [0, 1], all pixels)",
     )
-    parser.add_argument("--force", action="store_true", help="overwrite files, even the inputs")
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite existing files, even the inputs"
+    )
     parser.add_argument(
         "--quality",
         metavar="N",
         type=_parse_quality,
         default=95,
-        help="of JPEG files, 1 to 100 (95)",
+        help="quality of JPEG files, 1 to 100 (default: 95)",
     )
     parser.set_defaults(run=run)
     return parser

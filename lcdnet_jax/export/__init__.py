@@ -6,7 +6,7 @@ TensorFlow (:mod:`lcdnet_jax.export.saved_model`).
 A program takes any number of images. Most networks are exported once for images of any size:
 sides are symbols, multiples of the network's stride, and whoever runs the program pads images to
 such multiples as the network itself does. A network whose code needs to know sizes (the Fourier
-transforms of LCDNet, the neighbourhoods of N3Net) becomes one program for each size that is asked
+transforms of LCDNet, the neighborhoods of N3Net) becomes one program for each size that is asked
 for; an image smaller than those is then padded, and as such a network sees the whole image, its
 result is that of the padded one.
 

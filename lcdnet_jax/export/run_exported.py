@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Restores one picture; ``argv`` is by default the command line."""
     parser = argparse.ArgumentParser(description="Restores an 8-bit picture; needs Pillow.")
     parser.add_argument("model", help="file that lcdnet_jax.export wrote")
-    parser.add_argument("input", help="picture, 8-bit grey or RGB")
+    parser.add_argument("input", help="picture, 8-bit gray or RGB")
     parser.add_argument("output", help="picture to write, without metadata")
     parser.add_argument("--force", action="store_true", help="replace the output")
     arguments = parser.parse_args(argv)
@@ -211,21 +211,21 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
         ) from error
     if mode not in ("L", "RGB"):
         raise ProgramError(
-            f"{source} is of Pillow's mode {mode}, this program takes 8-bit grey (L) and RGB; "
+            f"{source} is of Pillow's mode {mode}, this program takes 8-bit gray (L) and RGB; "
             "convert it, or use lcdnet-jax restore"
         )
-    grey = mode == "L"
-    if restore.card["channels"] == 1:  # colours one by one
-        planes = pixels[None] if grey else pixels.transpose(2, 0, 1)
+    gray = mode == "L"
+    if restore.card["channels"] == 1:  # colors one by one
+        planes = pixels[None] if gray else pixels.transpose(2, 0, 1)
         restored = restore(planes[..., None])[..., 0].transpose(1, 2, 0)
-    else:  # grey as a colour image
-        colour = np.stack([pixels] * 3, axis=-1) if grey else pixels
-        restored = restore(colour[None])[0]
-        restored = restored.mean(axis=-1, keepdims=True) if grey else restored
+    else:  # gray as a color image
+        color = np.stack([pixels] * 3, axis=-1) if gray else pixels
+        restored = restore(color[None])[0]
+        restored = restored.mean(axis=-1, keepdims=True) if gray else restored
     image = np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)
     temporary = output.with_name(f".{os.getpid()}-{output.name}")
     try:
-        Image.fromarray(image[..., 0] if grey else image).save(temporary)
+        Image.fromarray(image[..., 0] if gray else image).save(temporary)
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

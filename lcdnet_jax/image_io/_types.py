@@ -17,29 +17,29 @@ IMAGE_SUFFIXES = tuple(IMAGE_FORMATS)
 # What ``read_with_metadata`` makes of every kind of file, and what ``write`` makes of that again.
 # One row each: what the file holds; what is read; what is written, under the same suffix.
 KINDS = (
-    ("PNG, JPEG, BMP, TIFF: grey, 8 bits", "[H, W] uint8", "grey, 8 bits"),
-    ("PNG, JPEG, WebP, BMP, TIFF: colour, 8 bits", "[H, W, 3] uint8", "colour, 8 bits"),
-    ("PNG, TIFF: grey and alpha, 8 bits", "[H, W, 2] uint8", "grey and alpha, 8 bits"),
-    ("PNG, WebP, BMP, TIFF: colour and alpha, 8 bits", "[H, W, 4] uint8", "colour and alpha"),
-    ("PNG, TIFF: grey, 16 bits", "[H, W] uint16", "grey, 16 bits"),
-    ("TIFF: grey, 16 bits, white is 0", "[H, W] uint16, black 0, white 65535", "grey, 16 bits"),
-    ("PNG, TIFF: colour, 16 bits", "[H, W, 3] uint16", "colour, 16 bits"),
-    ("PNG: grey and alpha, 16 bits", "[H, W, 2] uint16", "grey and alpha, 16 bits"),
-    ("PNG, TIFF: colour and alpha, 16 bits", "[H, W, 4] uint16", "colour and alpha, 16 bits"),
-    ("TIFF: grey, float32", "[H, W] float32, values as they are", "grey, float32"),
-    ("TIFF: colour, float32", "[H, W, 3] float32, values as they are", "colour, float32"),
-    ("PNG, BMP, TIFF: 1 bit; PNG: 2 or 4 bits", "[H, W] uint8, black 0, white 255", "grey, 8 bits"),
-    ("PNG, BMP, TIFF: palette", "[H, W, 3] uint8", "colour, 8 bits"),
-    ("PNG: palette or colour with transparency", "[H, W, 4] uint8", "colour and alpha, 8 bits"),
-    ("PNG: grey with a transparent grey", "[H, W, 2] uint8", "grey and alpha, 8 bits"),
-    ("WebP: grey", "[H, W, 3] uint8 (WebP knows no grey)", "colour, 8 bits"),
-    ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no colour management)", "colour, 8 bits, no profile"),
+    ("PNG, JPEG, BMP, TIFF: gray, 8 bits", "[H, W] uint8", "gray, 8 bits"),
+    ("PNG, JPEG, WebP, BMP, TIFF: color, 8 bits", "[H, W, 3] uint8", "color, 8 bits"),
+    ("PNG, TIFF: gray and alpha, 8 bits", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
+    ("PNG, WebP, BMP, TIFF: color and alpha, 8 bits", "[H, W, 4] uint8", "color and alpha"),
+    ("PNG, TIFF: gray, 16 bits", "[H, W] uint16", "gray, 16 bits"),
+    ("TIFF: gray, 16 bits, white is 0", "[H, W] uint16, black 0, white 65535", "gray, 16 bits"),
+    ("PNG, TIFF: color, 16 bits", "[H, W, 3] uint16", "color, 16 bits"),
+    ("PNG: gray and alpha, 16 bits", "[H, W, 2] uint16", "gray and alpha, 16 bits"),
+    ("PNG, TIFF: color and alpha, 16 bits", "[H, W, 4] uint16", "color and alpha, 16 bits"),
+    ("TIFF: gray, float32", "[H, W] float32, values as they are", "gray, float32"),
+    ("TIFF: color, float32", "[H, W, 3] float32, values as they are", "color, float32"),
+    ("PNG, BMP, TIFF: 1 bit; PNG: 2 or 4 bits", "[H, W] uint8, black 0, white 255", "gray, 8 bits"),
+    ("PNG, BMP, TIFF: palette", "[H, W, 3] uint8", "color, 8 bits"),
+    ("PNG: palette or color with transparency", "[H, W, 4] uint8", "color and alpha, 8 bits"),
+    ("PNG: gray with a transparent gray", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
+    ("WebP: gray", "[H, W, 3] uint8 (WebP knows no gray)", "color, 8 bits"),
+    ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no color management)", "color, 8 bits, no profile"),
     ("JPEG with further pictures (MPO)", "the first picture", "that picture"),
     ("PNG, WebP, TIFF: animation, pages", "refused", ""),
     ("TIFF: other depths (32-bit integers, float16, float64, signed)", "refused", ""),
-    ("TIFF: 16 bits in planes, CMYK, grey and alpha, or premultiplied alpha", "refused", ""),
+    ("TIFF: 16 bits in planes, CMYK, gray and alpha, or premultiplied alpha", "refused", ""),
     ("TIFF: float32 in planes, with alpha, or where white is 0", "refused", ""),
-    ("TIFF: channels besides colour and alpha (masks, spot colours)", "refused", ""),
+    ("TIFF: channels besides color and alpha (masks, spot colors)", "refused", ""),
     ("other formats (GIF, HEIC, raw, ...)", "refused", ""),
     ("missing, empty, cut short or damaged; a pipe or device", "refused", ""),
 )
@@ -55,7 +55,7 @@ class Header:
 
     height: int
     width: int
-    channels: int  # 1 grey, 2 grey + alpha, 3 colour, 4 colour + alpha
+    channels: int  # 1 gray, 2 gray + alpha, 3 color, 4 color + alpha
     bits: int  # 8 or 16
 
 
@@ -64,7 +64,7 @@ class Metadata:
     """What a file holds beside its pixels, as far as :func:`write` can pass it on.
 
     Attributes:
-      icc_profile: colour profile of the pixels as read, so none where CMYK has become RGB.
+      icc_profile: color profile of the pixels as read, so none where CMYK has become RGB.
       exif: descriptions, camera, exposure, place and time, as "Exif", two zeros and a TIFF header;
         without size, thumbnail and what else a restoration makes wrong, orientation upright.
     """

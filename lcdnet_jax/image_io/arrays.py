@@ -1,10 +1,10 @@
-"""Types and channels of image arrays: uint8, uint16 and floating point; grey and colour."""
+"""Types and channels of image arrays: uint8, uint16 and floating point; gray and color."""
 
 import numpy as np
 
 from lcdnet_jax.image_io._types import ImageError
 
-# MATLAB's rgb2gray, whose rounded output the usual grey test sets (BSD68) were made with.
+# MATLAB's rgb2gray, whose rounded output the usual gray test sets (BSD68) were made with.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
 
 
@@ -58,7 +58,7 @@ def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> n
 
 
 def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Grey to colour (repeated) or colour to grey (luma, as MATLAB's rgb2gray).
+    """Gray to color (repeated) or color to gray (luma, as MATLAB's rgb2gray).
 
     Args:
       image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.

@@ -1,11 +1,11 @@
-"""The one reader and writer of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bit; grey and colour.
+"""The one reader and writer of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bit; gray and color.
 
 Pillow identifies and decodes every file, because it raises on a damaged one where OpenCV may
-return half a picture. It cuts 16-bit colour to 8 bits without a word, so OpenCV supplies the
+return half a picture. It cuts 16-bit color to 8 bits without a word, so OpenCV supplies the
 pixels of 16-bit files, and both decoders must agree on their high bytes.
 
-An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` grey,
-``[H, W, 2]`` grey and alpha, ``[H, W, 3]`` colour, ``[H, W, 4]`` colour and alpha; uint8 in
+An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` gray,
+``[H, W, 2]`` gray and alpha, ``[H, W, 3]`` color, ``[H, W, 4]`` color and alpha; uint8 in
 [0, 255] or uint16 in [0, 65535]. ``to_float`` and its inverses lead to floats in [0, 1] and back.
 ``read_with_metadata`` and ``write`` also know float32 TIFF, whose values are passed on as they are.
 """
@@ -39,7 +39,7 @@ _SIGNATURES = {
     b"MM\0+": "TIFF",
 }
 
-# Modes of the result, by Pillow's mode or (Pillow hides 16-bit grey + alpha) by PNG colour type.
+# Modes of the result, by Pillow's mode or (Pillow hides 16-bit gray + alpha) by PNG color type.
 _MODES = {
     "1": "L",
     "L": "L",
@@ -98,7 +98,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
       path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
 
     Returns:
-      ``[H, W]`` (grey), ``[H, W, 2]``, ``[H, W, 3]`` or ``[H, W, 4]``; uint8, or uint16 where the
+      ``[H, W]`` (gray), ``[H, W, 2]``, ``[H, W, 3]`` or ``[H, W, 4]``; uint8, or uint16 where the
       file stores 16 bits a channel.
 
     Raises:
@@ -108,7 +108,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metadata]:
-    """Reads an image file with its colour profile and EXIF data; TIFF also as float32.
+    """Reads an image file with its color profile and EXIF data; TIFF also as float32.
 
     ``KINDS`` lists what becomes of which kind of file. XMP, comments and other metadata are not
     read. Metadata that is damaged counts as absent.
@@ -152,15 +152,15 @@ def write(
 ) -> None:
     """Writes an image in the format that the suffix names; all or nothing.
 
-    PNG, TIFF, BMP and WebP are lossless. WebP has no grey: grey reads back as three equal
-    channels. JPEG keeps the full resolution of the colours (4:4:4).
+    PNG, TIFF, BMP and WebP are lossless. WebP has no gray: gray reads back as three equal
+    channels. JPEG keeps the full resolution of the colors (4:4:4).
 
     Args:
       path: file to write; its folder must exist.
-      image: uint8 ``[H, W]`` or ``[H, W, C]`` with C = 1, 2 (grey + alpha), 3 or 4 (no alpha in
-        JPEG, no grey with alpha in BMP); uint16 for PNG and TIFF; float32 without alpha for TIFF.
+      image: uint8 ``[H, W]`` or ``[H, W, C]`` with C = 1, 2 (gray + alpha), 3 or 4 (no alpha in
+        JPEG, no gray with alpha in BMP); uint16 for PNG and TIFF; float32 without alpha for TIFF.
       quality: of JPEG, 1 to 100.
-      metadata: written where the format has a place for it (BMP has none); a colour profile only
+      metadata: written where the format has a place for it (BMP has none); a color profile only
         with as many channels as it is made for.
       force: replace an existing file.
 
@@ -211,13 +211,13 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         )
     if (channels in (2, 4) and kind == "JPEG") or (channels == 2 and kind == "BMP"):
         raise ImageError(
-            f"{path}: {kind} cannot hold {'grey with' if kind == 'BMP' else 'an'} alpha channel; "
+            f"{path}: {kind} cannot hold {'gray with' if kind == 'BMP' else 'an'} alpha channel; "
             "use .png or write image[..., :-1]"
         )
     if channels in (2, 4) and floating:
         raise ImageError(f"{path}: float32 is written without alpha only; write image[..., :-1]")
     if channels == 2 and kind == "TIFF" and image.dtype == np.uint16:
-        raise ImageError(f"{path}: 16-bit grey with alpha is written as PNG only; use .png")
+        raise ImageError(f"{path}: 16-bit gray with alpha is written as PNG only; use .png")
     return kind
 
 
@@ -354,16 +354,16 @@ def _describe(
         width, height = tags[256], tags[257]  # as stored: image.size may be turned already
 
     if bits == 16:
-        mode = _PNG_MODES.get(chunks.colour_type) if chunks else _MODES_16.get(image.mode)
+        mode = _PNG_MODES.get(chunks.color_type) if chunks else _MODES_16.get(image.mode)
     else:
         mode = _MODES.get(image.mode)
         if mode and image.has_transparency_data:
             mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-    if mode is None or (chunks and bits == 16 and chunks.colour_key):
+    if mode is None or (chunks and bits == 16 and chunks.color_key):
         raise ImageError(
             f"{name}: {bits}-bit {image.format} with pixels of Pillow's mode {image.mode}"
-            f"{' and one transparent colour' if mode else ''} is not supported; save the image "
-            "again as grey or RGB with 8 or 16 bits a channel"
+            f"{' and one transparent color' if mode else ''} is not supported; save the image "
+            "again as gray or RGB with 8 or 16 bits a channel"
         )
 
     # Pillow decodes a PNG when asked for its EXIF data, so ask only where there may be some.
@@ -380,10 +380,10 @@ def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np
     """
     coarse = np.asarray(image if len(mode) == 1 else image.convert(mode))
     pixels = decode_by_opencv(data)
-    if pixels is not None and pixels.ndim == 3:  # B, G, R(, alpha); grey + alpha is G, G, G, alpha
+    if pixels is not None and pixels.ndim == 3:  # B, G, R(, alpha); gray + alpha is G, G, G, alpha
         order = {"LA": [0, 3], "RGB": [2, 1, 0], "RGBA": [2, 1, 0, 3]}.get(mode, [0])
         pixels = pixels[..., order] if max(order) < pixels.shape[2] else None
-    fine = coarse.dtype != np.uint8  # Pillow keeps all bits of grey
+    fine = coarse.dtype != np.uint8  # Pillow keeps all bits of gray
     if (
         pixels is None
         or pixels.dtype != np.uint16
@@ -391,7 +391,7 @@ def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np
     ):
         raise ImageError(
             f"{name}: Pillow and OpenCV {cv2.__version__} do not agree on the pixels of this "
-            f"16-bit {image.format} (colour planes apart? premultiplied alpha?); "
+            f"16-bit {image.format} (color planes apart? premultiplied alpha?); "
             "save it again as a plain 16-bit PNG"
         )
     # Both decoders leave it alone at 16 bits that white is zero, unlike Pillow at 8.
@@ -424,7 +424,7 @@ def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> b
         options = {"quality": quality, "subsampling": 0}
         exif = exif if exif and len(exif) <= _EXIF_LIMIT else None
     elif kind == "WEBP":
-        options = {"lossless": True, "exact": True}  # exact: colours under transparency too
+        options = {"lossless": True, "exact": True}  # exact: colors under transparency too
     if profile:
         options["icc_profile"] = profile
     if exif:

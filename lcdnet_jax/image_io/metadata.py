@@ -1,4 +1,4 @@
-"""EXIF orientation, EXIF data and colour profiles."""
+"""EXIF orientation, EXIF data and color profiles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def matching_profile(profile: Any, channels: int) -> bytes | None:
-    """The colour profile if it is one, and for pixels of that many channels."""
+    """The color profile if it is one, and for pixels of that many channels."""
     space = b"GRAY" if channels <= 2 else b"RGB "
     good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
     return profile if good and profile[16:20] == space else None

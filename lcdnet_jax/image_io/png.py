@@ -17,26 +17,26 @@ class PngHeader:
     """What the chunks of a PNG say of its pixels."""
 
     bits: int
-    colour_type: int
-    colour_key: bool  # one colour is transparent (tRNS)
+    color_type: int
+    color_key: bool  # one color is transparent (tRNS)
     metadata: bool  # there may be an orientation
 
 
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     """Visits the chunks of a PNG without reading the pixels; every PNG must end with IEND."""
-    colour_key = metadata = False
+    color_key = metadata = False
     stream.seek(8)
     start = stream.read(8 + 13 + 4)
     if len(start) == 25 and start[4:8] == b"IHDR":
-        width, height, bits, colour_type = struct.unpack(">IIBB", start[8:18])
+        width, height, bits, color_type = struct.unpack(">IIBB", start[8:18])
         if not width or not height:
             raise ImageError(f"{name}: the image has zero size ({width}x{height}); remove it")
         while len(chunk := stream.read(8)) == 8:
             length, kind = struct.unpack(">I4s", chunk)
             if kind == b"IEND":
-                return PngHeader(bits, colour_type, colour_key, metadata)
+                return PngHeader(bits, color_type, color_key, metadata)
             text = stream.read(min(length, 16)) if kind in (b"iTXt", b"tEXt", b"zTXt") else b""
-            colour_key |= kind == b"tRNS"
+            color_key |= kind == b"tRNS"
             metadata |= kind == b"eXIf" or text.startswith((b"XML:com.adobe", b"Raw profile"))
             stream.seek(length - len(text) + 4, os.SEEK_CUR)
     raise ImageError(
@@ -49,7 +49,7 @@ def encode_16_bits(image: np.ndarray) -> bytes:
     """A PNG file of uint16, without metadata."""
     if image.ndim == 2 or image.shape[2] != 2:
         return encode_by_opencv(".png", image)
-    # Colour type 4, which neither Pillow nor OpenCV writes with 16 bits.
+    # Color type 4, which neither Pillow nor OpenCV writes with 16 bits.
     height, width, _ = image.shape
     rows = image.astype(">u2").view(np.uint8).reshape(height, 4 * width)
     rows = np.pad(rows, ((0, 0), (1, 0)))  # filter type 0 before each row
@@ -62,7 +62,7 @@ def encode_16_bits(image: np.ndarray) -> bytes:
 
 
 def add_chunks(png: bytes, profile: bytes | None, exif: bytes | None) -> bytes:
-    """Inserts a colour profile and EXIF data into a PNG file."""
+    """Inserts a color profile and EXIF data into a PNG file."""
     chunks = b""
     if profile:
         chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))

@@ -37,11 +37,11 @@ def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> in
 
 
 def check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
-    """Raises ImageError for channels that are neither colour nor alpha, which Pillow drops."""
+    """Raises ImageError for channels that are neither color nor alpha, which Pillow drops."""
     extra = tags.get(338, ())
     if len(extra) > 1 or 0 in extra:
         raise ImageError(
-            f"{name}: holds channels that are neither colour nor alpha, such as a mask, which are "
+            f"{name}: holds channels that are neither color nor alpha, such as a mask, which are "
             "never dropped silently; save it again without them, or with one marked as alpha"
         )
 
@@ -49,7 +49,7 @@ def check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
 def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
     """Raises ImageError unless the file reaches to the end of its pixels.
 
-    Neither decoder notices every cut: separate colour planes come back half empty.
+    Neither decoder notices every cut: separate color planes come back half empty.
     """
     size = stream.seek(0, os.SEEK_END)
     for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
@@ -84,7 +84,7 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
     in_planes = channels > 1 and tags.get(284, 1) != 1  # of which OpenCV makes garbage
     if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
         raise ImageError(
-            f"{name}: a floating-point TIFF is read as grey or RGB only, black being 0, without "
+            f"{name}: a floating-point TIFF is read as gray or RGB only, black being 0, without "
             "alpha and not in planes; save it so, or with 16 bits a channel"
         )
     _check_strips(tags, io.BytesIO(data), name)
@@ -114,7 +114,7 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
 
 
 def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
-    """uint16 or float32 with metadata, which OpenCV does not write, nor Pillow in colour."""
+    """uint16 or float32 with metadata, which OpenCV does not write, nor Pillow in color."""
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
     pixels = image.reshape(height, width, channels).astype(image.dtype.newbyteorder("<"))
@@ -134,12 +134,12 @@ def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) ->
     directory[256], directory[257] = width, height
     directory[258] = (8 * image.dtype.itemsize,) * channels
     directory[259] = 8  # Deflate
-    directory[262] = 1 if channels == 1 else 2  # grey, black is 0; or RGB
+    directory[262] = 1 if channels == 1 else 2  # gray, black is 0; or RGB
     directory[273] = tuple(np.cumsum([0, *lengths[:-1]]).tolist())  # moved behind the directory
     directory[277], directory[278], directory[279] = channels, rows, tuple(lengths)
     directory[317] = predictor
     if channels == 4:
-        directory[338] = 2  # alpha, not multiplied into the colours
+        directory[338] = 2  # alpha, not multiplied into the colors
     directory[339] = (1 if image.dtype == np.uint16 else 3,) * channels
     if profile:
         directory[ICC_TAG] = profile

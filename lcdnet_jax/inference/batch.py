@@ -145,10 +145,10 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
 
 
 def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
-    """Height, width and colours of the written result, as it will be read back."""
-    height, width, colours = _without_alpha(image).shape
-    webp = target.suffix.lower() == ".webp"  # knows no grey
-    return height * scale, width * scale, 3 if webp else colours
+    """Height, width and colors of the written result, as it will be read back."""
+    height, width, colors = _without_alpha(image).shape
+    webp = target.suffix.lower() == ".webp"  # knows no gray
+    return height * scale, width * scale, 3 if webp else colors
 
 
 def _check_alike(ours: tuple[int, ...], theirs: tuple[int, ...], name: str) -> None:

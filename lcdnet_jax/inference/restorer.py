@@ -196,14 +196,14 @@ class Restorer:
         """Restores one image or several.
 
         Floating-point input is neither clipped nor refused for its range, and its output is not
-        clipped; integer output is clipped and rounded. A grey image in a colour network is
-        repeated over the channels and the mean of the result returned; the channels of a colour
-        image in a grey network are restored one by one. Alpha is handed through, bit by bit; where
+        clipped; integer output is clipped and rounded. A gray image in a color network is
+        repeated over the channels and the mean of the result returned; the channels of a color
+        image in a gray network are restored one by one. Alpha is handed through, bit by bit; where
         the network enlarges, by bicubic interpolation as Pillow's, within its own range.
 
         Args:
-            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (grey), 2 (grey, alpha), 3 (colour) or 4
-                (colour, alpha), or ``[H, W, 6]`` (left RGB, right RGB) for a network of the two
+            image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray, alpha), 3 (color) or 4
+                (color, alpha), or ``[H, W, 6]`` (left RGB, right RGB) for a network of the two
                 views of a dual-pixel camera; uint8, uint16 or floating point (in [0, 1] as the
                 network was trained). Or several: a list, whose sizes and types may differ, or
                 ``[N, H, W, C]``.
@@ -235,18 +235,18 @@ class Restorer:
     def _restore_one(self, image: np.ndarray) -> np.ndarray:
         """Restores one image in its own type."""
         image_io.to_float(image[:0] if image.ndim else image)  # refuses other types
-        colours = _count_colors(image.shape, self.module.channels)
+        colors = _count_colors(image.shape, self.module.channels)
         height, width = image.shape[:2]
         planes = image.reshape(height, width, -1)
-        pixels = planes[..., :colours]
+        pixels = planes[..., :colors]
         if image.dtype.kind not in "iu" and not _is_finite(image):
             raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
         if self._is_whole(height, width):
             restored = _convert_dtype(self._predict(pixels[None], self.bucket)[0], image.dtype)
         else:
             restored = self._restore_tiled(pixels)
-        if planes.shape[2] > colours:
-            alpha = _enlarge_alpha(planes[..., colours], self._scale)
+        if planes.shape[2] > colors:
+            alpha = _enlarge_alpha(planes[..., colors], self._scale)
             restored = np.concatenate([restored, alpha[..., None]], axis=-1)
         return restored[..., 0] if image.ndim == 2 else restored
 
@@ -411,8 +411,8 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
         )
     if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
         raise image_io.ImageError(
-            "expected an image [H, W] or [H, W, C] with C = 1 (grey), 2 (grey, alpha), 3 (colour) "
-            f"or 4 (colour, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
+            "expected an image [H, W] or [H, W, C] with C = 1 (gray), 2 (gray, alpha), 3 (color) "
+            f"or 4 (color, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
             f"{shape}"
         )
     return channels - (channels in (2, 4))

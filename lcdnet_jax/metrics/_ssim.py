@@ -42,7 +42,7 @@ def ssim(
       sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
         right to a common shape; the padding does not count, and an image smaller than the
         metric needs gives NaN. None: no padding.
-      mask: ``[N, H, W, 1]`` bool, the mean is over the windows whose centre has True, NaN where
+      mask: ``[N, H, W, 1]`` bool, the mean is over the windows whose center has True, NaN where
         none has; None: all. Windows see all pixels, masked or not.
 
     Returns:
@@ -100,9 +100,9 @@ def ssim_3d(
 
     The evaluation code of SADNet has it, and the tables of motion deblurring since MPRNet.
 
-    Like :func:`ssim`, but the Gaussian window is 11x11x11 for colour images, its third axis the
+    Like :func:`ssim`, but the Gaussian window is 11x11x11 for color images, its third axis the
     channels, and image and channels are extended by their border values, so that the map covers
-    the whole image. For grey images the window is 11x11. Scores of colour images are not
+    the whole image. For gray images the window is 11x11. Scores of color images are not
     comparable to those of :func:`ssim`.
 
     Args:

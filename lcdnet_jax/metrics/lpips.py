@@ -23,7 +23,7 @@ def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
     """LPIPS of two images with the features of AlexNet, version 0.1; 0 for identical images.
 
     Args:
-        restored: ``[H, W, C]`` in [0, 1], C = 1 or 3; grey counts as three equal channels. H and
+        restored: ``[H, W, C]`` in [0, 1], C = 1 or 3; gray counts as three equal channels. H and
             W at least 31, below which nothing is left in AlexNet's last layers.
         clean: of the same shape, in [0, 1].
 

@@ -72,7 +72,7 @@ def homography(restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """The plane projective map that best brings a restored image to the ground truth.
 
     Found by 100 iterations, from the identity, that raise the enhanced correlation coefficient of
-    the two images in grey, smoothed by a Gaussian window of 5x5 pixels (Evangelidis and Psarakis,
+    the two images in gray, smoothed by a Gaussian window of 5x5 pixels (Evangelidis and Psarakis,
     "Parametric Image Alignment using Enhanced Correlation Coefficient Maximization", PAMI 2008).
 
     Args:

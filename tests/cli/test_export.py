@@ -32,7 +32,7 @@ class TestExport:
         return export
 
     def test_weights(self, export, place):
-        out = export("-o", "w.safetensors", "--licence", "CC0", "--dtype", "bfloat16")
+        out = export("-o", "w.safetensors", "--license", "CC0", "--dtype", "bfloat16")
         assert out == "written      w.safetensors\n"
         assert export("-o", "new/w", "--notes", "n") == "written      new/w\n"
         for path, notes in (("w.safetensors", ""), ("new/w", "n")):
@@ -62,7 +62,7 @@ class TestExport:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx says no kind of export; use .safe"),
+            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx names no kind of export; use .safe"),
             (["-o", "w", "--size", "9x9"], "--size is for a program, and w is none; leave it off"),
             (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, and w.jaxprog"),
             (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, and"),

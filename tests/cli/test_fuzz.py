@@ -75,30 +75,30 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
-    colour = Image.fromarray(noise(13, 17, 3))
-    large = colour.resize((300, 200))  # several windows of 64 or 200 pixels
+    color = Image.fromarray(noise(13, 17, 3))
+    large = color.resize((300, 200))  # several windows of 64 or 200 pixels
     for name, image, options in [
         ("large.png", large, {}),
         ("large.jpg", large, {}),
-        ("colour.png", colour, {"exif": exif, "icc_profile": bytes(200)}),
-        ("colour.jpg", colour, {"exif": exif, "icc_profile": bytes(200)}),
-        ("progressive.jpg", colour, {"progressive": True}),
-        ("lossy.webp", colour, {"exif": exif}),
+        ("color.png", color, {"exif": exif, "icc_profile": bytes(200)}),
+        ("color.jpg", color, {"exif": exif, "icc_profile": bytes(200)}),
+        ("progressive.jpg", color, {"progressive": True}),
+        ("lossy.webp", color, {"exif": exif}),
         ("alpha.webp", Image.fromarray(noise(13, 17, 4)), {"lossless": True}),
-        ("colour.bmp", colour, {}),
-        ("colour.tif", colour, {"exif": exif}),
-        ("lzw.tif", colour, {"compression": "tiff_lzw"}),
-        ("jpeg.tif", colour, {"compression": "jpeg"}),
-        ("grey.png", Image.fromarray(noise(13, 17)), {}),
-        ("palette.png", colour.quantize(16), {"transparency": bytes(range(16))}),
-        ("palette.bmp", colour.quantize(16), {}),
+        ("color.bmp", color, {}),
+        ("color.tif", color, {"exif": exif}),
+        ("lzw.tif", color, {"compression": "tiff_lzw"}),
+        ("jpeg.tif", color, {"compression": "jpeg"}),
+        ("gray.png", Image.fromarray(noise(13, 17)), {}),
+        ("palette.png", color.quantize(16), {"transparency": bytes(range(16))}),
+        ("palette.bmp", color.quantize(16), {}),
         ("bits.png", Image.fromarray(noise(13, 17) > 99), {}),
         ("bits.tif", Image.fromarray(noise(13, 17) > 99), {"compression": "group4"}),
-        ("cmyk.jpg", colour.convert("CMYK"), {}),
+        ("cmyk.jpg", color.convert("CMYK"), {}),
         ("float.tif", Image.fromarray(noise(13, 17).astype(np.float32)), {}),
     ]:
         image.save(folder / name, **options)
-    for name, shape in (("grey16.png", (13, 17)), ("pair16.png", (13, 17, 2)),
+    for name, shape in (("gray16.png", (13, 17)), ("pair16.png", (13, 17, 2)),
                         ("deep.png", (13, 17, 3)), ("deep.tif", (13, 17, 4))):  # fmt: skip
         image_io.write(folder / name, noise(*shape, dtype=np.uint16))
     image_io.write(folder / "float3.tif", noise(13, 17, 3).astype(np.float32))
@@ -317,8 +317,8 @@ def test_damaged_images(checkpoint, corpus, tmp_path, capsys, monkeypatch):
 
 GOOD = (
     "large.png",
-    "colour.png",
-    "colour.jpg",
+    "color.png",
+    "color.jpg",
     "deep.tif",
     "float3.tif",
     "alpha.webp",
@@ -326,12 +326,12 @@ GOOD = (
 )
 INPUTS = (
     *(*GOOD, *GOOD, "folder", "folder/", "*.png", "*.jp*g", "**/*", "none.png", "-", "", "."),
-    *("empty", "text.png", "./colour.png", "folder/../colour.png", "na me.png", "ünï.png"),
+    *("empty", "text.png", "./color.png", "folder/../color.png", "na me.png", "ünï.png"),
     *("[a].png", "-dash.png", "new\nline.png", "x" * 300 + ".png", "folder.png", "loop"),
 )
 OUTPUTS = (
     *("out", "out/", "out", "out/", "new/deep/", "a.png", "a.jpg", "a.tif", "a.gif", "text.png"),
-    *("folder.png", "folder", ".", "", "text.png/x", "out/a.webp", "colour.png", "ü/", "loop/"),
+    *("folder.png", "folder", ".", "", "text.png/x", "out/a.webp", "color.png", "ü/", "loop/"),
     "y" * 300,
 )
 OPTIONS = (
@@ -341,7 +341,7 @@ OPTIONS = (
     ("--dtype", ("float32", "bfloat16", "float64")),
     ("--device", ("cpu", "cpu:1", "cpu:99", "tpu", "?")),
     ("--quality", ("1", "100", "0", "1000", "²")),
-    ("--reference", ("colour.png", "folder", "none", ".", "text.png", "")),
+    ("--reference", ("color.png", "folder", "none", ".", "text.png", "")),
     ("--checkpoint", ("none", "text.png", "folder", "")),
     ("--ensemble", ()),
     ("--force", ()),
@@ -362,7 +362,7 @@ def test_random_command_lines(checkpoint, corpus, tmp_path, capsys, monkeypatch)
         (good / name).write_bytes(corpus[name])
         (good / "folder" / "inner" / name).write_bytes(corpus[name])
     for name in ("na me.png", "ünï.png", "[a].png", "-dash.png", "new\nline.png"):
-        (good / name).write_bytes(corpus["colour.png"])
+        (good / name).write_bytes(corpus["color.png"])
     (good / "text.png").write_text("text")
     (good / "empty").mkdir()
     (good / "folder.png").mkdir()
@@ -421,7 +421,7 @@ def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     writer.save(5, {"params": {"offset": jnp.zeros(1)}})
     writer.finish(5)
     writer.close()
-    pathlib.Path("a.png").write_bytes(corpus["colour.png"])
+    pathlib.Path("a.png").write_bytes(corpus["color.png"])
     interchange.save_safetensors(checkpoint, "whole.safetensors")
     used = refused = 0
     for seed in range(CASES // 5):
@@ -462,7 +462,7 @@ def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
 def test_damaged_programs(corpus, tmp_path, capsys, monkeypatch):
     pytest.importorskip("flatbuffers")
     monkeypatch.chdir(tmp_path)
-    pathlib.Path("a.bmp").write_bytes(corpus["colour.bmp"])
+    pathlib.Path("a.bmp").write_bytes(corpus["color.bmp"])
     parameters = {"params": {"offset": np.zeros(1, np.float32)}}
     whole = export.export_program(Same(), parameters, platforms=("cpu",))
     with zipfile.ZipFile(io.BytesIO(whole)) as file:

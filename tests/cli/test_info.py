@@ -82,7 +82,7 @@ class TestInfo:
             "parameters   1, stored as float32",
             "data range   images in [0, 1], which the weights see as 0 to 1",
             "step         0",
-            "licence      CC0",
+            "license      CC0",
             f"written by   lcdnet_jax {cli_version()}",
         ]
 
@@ -128,9 +128,9 @@ class TestInfo:
             "data         folder photos",
             "degradation  awgn, sigma 0 to 50, protocol 8bit, frequencies masked at rate 0.5",
             "loss         l1",
-            "optimiser    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
+            "optimizer    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
             "scores       psnr 27.84, ssim 0.7812 on photos, sigma 50, 8bit: rounded",
-            "licence      not stated",
+            "license      not stated",
             "origin       a, SHA-256 ab",
             "             b, SHA-256 ab",
             "written by   lcdnet_jax 0.1.0",

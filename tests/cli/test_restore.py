@@ -452,7 +452,7 @@ class TestReference:
             put(place / "clean" / name, noise() // 2 if good else noise(seed=3))
         assert run("in", "-o", "out", "--reference", "clean").count("PSNR inf dB") == 4
 
-    def test_grey_as_webp(self, place, run):
+    def test_gray_as_webp(self, place, run):
         """WebP has three channels."""
         put(place / "a.png", noise((20, 30)) // 2 * 2)
         put(place / "clean.webp", noise((20, 30)) // 2)

@@ -63,16 +63,16 @@ class TestRunner:
             run_exported.main([model + "x", source, target, "--force"])
 
     @pytest.mark.parametrize("shape", [(1, 7), (7, 1), (1, 1), (3, 5)], ids=str)
-    @pytest.mark.parametrize("colours", [(), (3,)], ids=["grey", "colour"])
+    @pytest.mark.parametrize("colors", [(), (3,)], ids=["gray", "color"])
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_small_pictures(self, tmp_path, monkeypatch, shape, colours, channels):
+    def test_small_pictures(self, tmp_path, monkeypatch, shape, colors, channels):
         def inverting(images):
             assert images.shape[3] == channels
             return 1 - images
 
         inverting.card = {"channels": channels}
         monkeypatch.setattr(run_exported, "load", lambda path: inverting)
-        pixels = np.random.default_rng(3).integers(0, 256, (*shape, *colours), np.uint8)
+        pixels = np.random.default_rng(3).integers(0, 256, (*shape, *colors), np.uint8)
         source, target = tmp_path / "in.png", tmp_path / "out.png"
         Image.fromarray(pixels).save(source)
         run_exported.main(["any", str(source), str(target)])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lcdnet_jax import image_io
 
-SHAPES = {"grey": (13, 17), "grey+alpha": (13, 17, 2), "rgb": (13, 17, 3), "rgba": (13, 17, 4)}
+SHAPES = {"gray": (13, 17), "gray+alpha": (13, 17, 2), "rgb": (13, 17, 3), "rgba": (13, 17, 4)}
 
 # EXIF orientation -> what to do with the stored pixels to see them upright.
 UPRIGHT = {
@@ -31,7 +31,7 @@ def noise(shape, dtype=np.uint8, seed=0):
 
 
 def photo(dtype=np.uint8, height=61, width=67):
-    """Smooth colours with a little noise, so that lossy formats stay close."""
+    """Smooth colors with a little noise, so that lossy formats stay close."""
     y, x = np.mgrid[:height, :width]
     image = np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], -1) / 3 + 0.5
     image += np.random.default_rng(0).normal(0, 0.01, image.shape)
@@ -94,5 +94,5 @@ FLOAT = np.random.default_rng(0).normal(0, 3, (13, 17, 3)).astype(np.float32)
 
 
 def profile_of(space):
-    """As much of a colour profile as is looked at."""
+    """As much of a color profile as is looked at."""
     return bytes(16) + space + bytes(16) + b"acsp" + bytes(100)

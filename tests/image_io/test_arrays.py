@@ -43,11 +43,11 @@ def test_integers_of_other_widths_are_refused():
 
 
 def test_convert_channels():
-    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [3, 3, 3]]])
-    grey = image_io.convert_channels(colours.astype(np.uint8), 1)
-    assert grey.dtype == np.uint8
-    np.testing.assert_array_equal(grey[..., 0], [[76, 150, 29, 255, 3]])
-    wide = image_io.convert_channels(colours.astype(np.uint16) * 257, 1)
+    colors = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [3, 3, 3]]])
+    gray = image_io.convert_channels(colors.astype(np.uint8), 1)
+    assert gray.dtype == np.uint8
+    np.testing.assert_array_equal(gray[..., 0], [[76, 150, 29, 255, 3]])
+    wide = image_io.convert_channels(colors.astype(np.uint16) * 257, 1)
     np.testing.assert_array_equal(wide[0, 3:, 0], [65535, 771])
 
     image = noise((13, 17, 3))

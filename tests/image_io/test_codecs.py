@@ -32,7 +32,7 @@ from tests.image_io.files import (
 # Reading what others wrote
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgb", "rgba"])
+@pytest.mark.parametrize("kind", ["gray", "rgb", "rgba"])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_16_bits_written_by_opencv_are_exact(tmp_path, capfd, kind, suffix):
     image = noise(SHAPES[kind], np.uint16)
@@ -55,16 +55,16 @@ def test_formats_of_8_bits(tmp_path):
         check(tmp_path, data, np.asarray(decoded))
 
 
-def test_palette_one_bit_cmyk_and_transparent_colour(tmp_path):
+def test_palette_one_bit_cmyk_and_transparent_color(tmp_path):
     palette = Image.fromarray(noise((13, 17)) % 4).convert("L")
     palette = palette.convert("P")
     palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 200, 210, 220])
     index = np.asarray(palette)
-    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [200, 210, 220]], np.uint8)
-    check(tmp_path, saved(palette, "PNG"), colours[index])
-    check(tmp_path, saved(palette, "BMP"), colours[index])
+    colors = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [200, 210, 220]], np.uint8)
+    check(tmp_path, saved(palette, "PNG"), colors[index])
+    check(tmp_path, saved(palette, "BMP"), colors[index])
     opacity = np.array([0, 128, 255, 255], np.uint8)
-    expected = np.concatenate([colours[index], opacity[index][..., None]], -1)
+    expected = np.concatenate([colors[index], opacity[index][..., None]], -1)
     check(tmp_path, saved(palette, "PNG", transparency=opacity.tobytes()), expected)
 
     bits = noise((13, 17)) > 127
@@ -90,13 +90,13 @@ def test_lossless_round_trip(tmp_path, kind):
     for suffix, dtype in [*cases, (".png", np.uint16), (".tiff", np.uint16)]:
         image = noise(SHAPES[kind], dtype)
         path = tmp_path / f"file{suffix}"
-        if kind == "grey+alpha" and suffix in (".bmp", ".tiff"):
+        if kind == "gray+alpha" and suffix in (".bmp", ".tiff"):
             with pytest.raises(ImageError, match=r"use \.png"):
                 image_io.write(path, image)
             assert not path.exists()
             continue
         image_io.write(path, image)
-        if suffix == ".webp" and "grey" in kind:  # WebP has no grey
+        if suffix == ".webp" and "gray" in kind:  # WebP has no gray
             image = np.stack([image] * 3, -1) if image.ndim == 2 else image[..., [0, 0, 0, 1]]
         result = image_io.read(path)
         assert result.dtype == dtype
@@ -135,7 +135,7 @@ def palette_of(image, kind, **options):
 
 
 def png_bits(depth):
-    """A grey PNG with so few bits a pixel that Pillow does not write it."""
+    """A gray PNG with so few bits a pixel that Pillow does not write it."""
     top = 2**depth - 1
     values = np.arange(64).reshape(8, 8) % (top + 1)
     bits = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., -depth:]
@@ -157,9 +157,9 @@ def ways(*kinds, **options):
     return [lambda image, kind=kind: saved(image, kind, **options) for kind in kinds]
 
 
-GREY, COLOUR = photo()[..., 0].copy(), photo()
+GRAY, COLOR = photo()[..., 0].copy(), photo()
 
-PAIR, FOUR = (np.dstack([x, noise((61, 67))]) for x in (GREY, COLOUR))
+PAIR, FOUR = (np.dstack([x, noise((61, 67))]) for x in (GRAY, COLOR))
 
 DEEP = {c: noise((13, 17, c) if c > 1 else (13, 17), np.uint16) for c in (1, 2, 3, 4)}
 
@@ -173,60 +173,60 @@ def written(image, suffix, tmp_path):
 
 # Row of image_io.KINDS, by its first words: makers of such files.
 MAKERS = {
-    "PNG, JPEG, BMP, TIFF: grey, 8": lambda _: [
-        *each([GREY], *ways("PNG", "JPEG", "BMP", "TIFF")),
-        tiff(GREY, photometric="miniswhite"),
+    "PNG, JPEG, BMP, TIFF: gray, 8": lambda _: [
+        *each([GRAY], *ways("PNG", "JPEG", "BMP", "TIFF")),
+        tiff(GRAY, photometric="miniswhite"),
     ],
-    "PNG, JPEG, WebP, BMP, TIFF: colour, 8": lambda _: each(
-        [COLOUR], *ways("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+    "PNG, JPEG, WebP, BMP, TIFF: color, 8": lambda _: each(
+        [COLOR], *ways("PNG", "JPEG", "WEBP", "BMP", "TIFF")
     ),
-    "PNG, TIFF: grey and alpha, 8": lambda _: each([PAIR], *ways("PNG", "TIFF")),
-    "PNG, WebP, BMP, TIFF: colour and alpha, 8": lambda _: [
+    "PNG, TIFF: gray and alpha, 8": lambda _: each([PAIR], *ways("PNG", "TIFF")),
+    "PNG, WebP, BMP, TIFF: color and alpha, 8": lambda _: [
         *each([FOUR], *ways("PNG", "WEBP", "TIFF")),
         opencv(FOUR, ".bmp"),
     ],
-    "PNG, TIFF: grey, 16": lambda _: [opencv(DEEP[1], ".png"), opencv(DEEP[1], ".tiff")],
-    "TIFF: grey, 16 bits, white": lambda _: [tiff(DEEP[1], photometric="miniswhite")],
-    "PNG, TIFF: colour, 16": lambda _: [opencv(DEEP[3], ".png"), tiff(DEEP[3])],
-    "PNG: grey and alpha, 16": lambda folder: [written(DEEP[2], ".png", folder)],
-    "PNG, TIFF: colour and alpha, 16": lambda _: [
+    "PNG, TIFF: gray, 16": lambda _: [opencv(DEEP[1], ".png"), opencv(DEEP[1], ".tiff")],
+    "TIFF: gray, 16 bits, white": lambda _: [tiff(DEEP[1], photometric="miniswhite")],
+    "PNG, TIFF: color, 16": lambda _: [opencv(DEEP[3], ".png"), tiff(DEEP[3])],
+    "PNG: gray and alpha, 16": lambda folder: [written(DEEP[2], ".png", folder)],
+    "PNG, TIFF: color and alpha, 16": lambda _: [
         opencv(DEEP[4], ".png"),
         tiff(DEEP[4], extrasamples=["unassalpha"]),
     ],
-    "TIFF: grey, float32": lambda _: [
+    "TIFF: gray, float32": lambda _: [
         tiff(FLOAT[..., 0]),
         saved(Image.fromarray(FLOAT[..., 0].copy()), "TIFF"),
         tiff(FLOAT[..., 0], byteorder=">", compression="zlib", rowsperstrip=3),
     ],
-    "TIFF: colour, float32": lambda _: [
+    "TIFF: color, float32": lambda _: [
         tiff(FLOAT),
         opencv(FLOAT, ".tiff"),
         tiff(FLOAT, tile=(16, 16), compression="zlib"),
     ],
     "PNG, BMP, TIFF: 1 bit": lambda _: [
-        *each([GREY > 127], *ways("PNG", "BMP", "TIFF")),
+        *each([GRAY > 127], *ways("PNG", "BMP", "TIFF")),
         png_bits(2)[0],
         png_bits(4)[0],
     ],
-    "PNG, BMP, TIFF: palette": lambda _: [palette_of(COLOUR, k) for k in ("PNG", "BMP", "TIFF")],
-    "PNG: palette or colour with": lambda _: [
-        palette_of(COLOUR, "PNG", transparency=bytes(range(16))),
-        saved(COLOUR, "PNG", transparency=(1, 2, 3)),
+    "PNG, BMP, TIFF: palette": lambda _: [palette_of(COLOR, k) for k in ("PNG", "BMP", "TIFF")],
+    "PNG: palette or color with": lambda _: [
+        palette_of(COLOR, "PNG", transparency=bytes(range(16))),
+        saved(COLOR, "PNG", transparency=(1, 2, 3)),
     ],
-    "PNG: grey with a transparent": lambda _: [saved(GREY, "PNG", transparency=3)],
-    "WebP: grey": lambda _: [saved(GREY, "WEBP")],
+    "PNG: gray with a transparent": lambda _: [saved(GRAY, "PNG", transparency=3)],
+    "WebP: gray": lambda _: [saved(GRAY, "WEBP")],
     "JPEG, TIFF: CMYK": lambda _: each(
-        [Image.fromarray(COLOUR).convert("CMYK")],
+        [Image.fromarray(COLOR).convert("CMYK")],
         *ways("JPEG", "TIFF", icc_profile=profile_of(b"CMYK")),
     ),
     "JPEG with further": lambda _: [
-        saved(Image.fromarray(COLOUR), "MPO", save_all=True, append_images=[SECOND])
+        saved(Image.fromarray(COLOR), "MPO", save_all=True, append_images=[SECOND])
     ],
     "PNG, WebP, TIFF: animation": lambda _: [
-        saved(COLOUR, kind, save_all=True, append_images=[SECOND])
+        saved(COLOR, kind, save_all=True, append_images=[SECOND])
         for kind in ("PNG", "WEBP")
     ]
-    + [tiff(np.stack([COLOUR] * 2)), tiff(np.stack([FLOAT] * 2))],
+    + [tiff(np.stack([COLOR] * 2)), tiff(np.stack([FLOAT] * 2))],
     "TIFF: other depths": lambda _: [
         tiff(np.ones((9, 11), kind)) for kind in ("u4", "i4", "f2", "f8", "i2", "i1")
     ],
@@ -245,11 +245,11 @@ MAKERS = {
     "TIFF: channels besides": lambda _: [
         tiff(FOUR, extrasamples=["unspecified"]),
         tiff(DEEP[4], extrasamples=["unspecified"]),
-        tiff(np.dstack([FOUR, GREY]), extrasamples=["unassalpha", "unspecified"]),
+        tiff(np.dstack([FOUR, GRAY]), extrasamples=["unassalpha", "unspecified"]),
         tiff(PAIR, extrasamples=["unspecified"], photometric="minisblack"),
     ],
-    "other formats": lambda _: [saved(COLOUR, "GIF"), saved(COLOUR, "JPEG2000")],
-    "missing, empty": lambda _: [b"", saved(COLOUR, "PNG")[:99], tiff(FLOAT)[:-9]],
+    "other formats": lambda _: [saved(COLOR, "GIF"), saved(COLOR, "JPEG2000")],
+    "missing, empty": lambda _: [b"", saved(COLOR, "PNG")[:99], tiff(FLOAT)[:-9]],
 }  # fmt: skip
 
 SUFFIXES = {b"\x89P": ".png", b"\xff\xd8": ".jpg", b"RI": ".webp", b"BM": ".bmp"}
@@ -311,9 +311,9 @@ CUT = {
     "tiff": lambda: saved(photo(), "TIFF"),
     "lzw.tiff": lambda: saved(photo(), "TIFF", compression="tiff_lzw"),
     "16.png": lambda: opencv(photo(np.uint16), ".png"),
-    "grey16.png": lambda: opencv(photo(np.uint16)[..., 0], ".png"),
+    "gray16.png": lambda: opencv(photo(np.uint16)[..., 0], ".png"),
     "16.tiff": lambda: opencv(photo(np.uint16), ".tiff"),
-    "grey16.tiff": lambda: opencv(photo(np.uint16)[..., 0], ".tiff"),
+    "gray16.tiff": lambda: opencv(photo(np.uint16)[..., 0], ".tiff"),
     "index_first16.tiff": lambda: tiff(photo(np.uint16)),
     "tiles16.tiff": lambda: tiff(photo(np.uint16), tile=(16, 16)),
     "planes.tiff": lambda: planes(photo()),
@@ -414,13 +414,13 @@ def test_zero_size():
         ),
         (
             lambda: png_with(opencv(photo(np.uint16), ".png"), chunk(b"tRNS", bytes(6))),
-            "one transparent colour",
+            "one transparent color",
         ),
         (
             lambda: tiff(noise((9, 9, 4), np.uint16), extrasamples=["assocalpha"]),
             "do not agree",
         ),
-        (lambda: tiff(FOUR, extrasamples=["unspecified"]), "neither colour nor alpha"),
+        (lambda: tiff(FOUR, extrasamples=["unspecified"]), "neither color nor alpha"),
         # Pillow and OpenCV each return garbage here without a word.
         (lambda: planes(photo(np.uint16)), "do not agree"),
     ],
@@ -521,6 +521,6 @@ def test_real_images(shared_data, name):
         check_header(path, image)
         with Image.open(path) as reference:
             np.testing.assert_array_equal(image, np.asarray(reference))
-        grey = image_io.convert_channels(image, 1)
-        assert grey.shape == (*image.shape[:2], 1)
-        np.testing.assert_array_equal(image_io.convert_channels(image, 1), grey)
+        gray = image_io.convert_channels(image, 1)
+        assert gray.shape == (*image.shape[:2], 1)
+        np.testing.assert_array_equal(image_io.convert_channels(image, 1), gray)

@@ -21,7 +21,7 @@ def test_header_of_a_png_reads_no_pixels(tmp_path):
         image_io.read(path)
 
 
-def test_other_readers_see_the_16_bit_grey_alpha_png(tmp_path):
+def test_other_readers_see_the_16_bit_gray_alpha_png(tmp_path):
     image = noise((13, 17, 2), np.uint16)
     image_io.write(tmp_path / "a.png", image)
     seen = cv2.imread(tmp_path / "a.png", cv2.IMREAD_UNCHANGED)

@@ -88,8 +88,8 @@ def test_deep_tiff_is_read_by_others(tmp_path, dtype):
 def test_float_tiff_of_other_layouts(tmp_path):
     broken = tiff(FLOAT).replace(struct.pack("<HHI", 257, 4, 1), struct.pack("<HHI", 257, 2, 1))
     for data, message in (
-        (planes(FLOAT), "grey or RGB only"),
-        (tiff(np.dstack([FLOAT, FLOAT[..., :1]]), extrasamples=["unassalpha"]), "grey or RGB only"),
+        (planes(FLOAT), "gray or RGB only"),
+        (tiff(np.dstack([FLOAT, FLOAT[..., :1]]), extrasamples=["unassalpha"]), "gray or RGB only"),
         (tiff(FLOAT, compression="lzma"), "unusual layout"),
         (tiff(FLOAT)[:-9], "cut short"),
         (tiff(np.stack([FLOAT] * 2)), "several pictures"),

@@ -72,8 +72,8 @@ def test_the_homography_is_recovered(pair):
     assert distance.max() < 0.3
     start = np.linalg.norm(places(np.eye(3)) - places(TRUE), axis=0)
     assert start.min() > 0.5  # there was something to find
-    grey = [image.mean(axis=-1, keepdims=True) for image in pair]
-    distance = np.linalg.norm(places(registration.homography(*grey)) - places(TRUE), axis=0)
+    gray = [image.mean(axis=-1, keepdims=True) for image in pair]
+    distance = np.linalg.norm(places(registration.homography(*gray)) - places(TRUE), axis=0)
     assert distance.mean() < 0.1
 
 
@@ -111,8 +111,8 @@ def test_an_aligned_image_stays_as_it_is(pair):
     aligned, valid = registration.align(clean, clean)
     assert valid.all()
     np.testing.assert_allclose(aligned, clean, atol=1e-3)
-    grey = clean[..., :1]
-    np.testing.assert_allclose(registration.align(0.5 * grey, grey)[0], grey, atol=1e-3)
+    gray = clean[..., :1]
+    np.testing.assert_allclose(registration.align(0.5 * gray, gray)[0], gray, atol=1e-3)
 
 
 def test_the_inputs_are_left_alone(pair):

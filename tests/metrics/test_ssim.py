@@ -73,7 +73,7 @@ def slow_ssim_3d(a, b):
 
 
 def test_masks_of_ssim(rng):
-    """The map of scikit-image, averaged where the centre of a window is in the mask."""
+    """The map of scikit-image, averaged where the center of a window is in the mask."""
     a, b = pair(rng, (1, 19, 22, 3))
     mask = rng.random((19, 22)) < 0.5
     options = {"data_range": 1, "channel_axis": -1, "full": True}

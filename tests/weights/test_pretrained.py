@@ -122,10 +122,10 @@ class TestCommandLine:
     def test_models_and_info(self, shipped, capsys):
         cli.main(["models", "--pretrained"])
         listed = capsys.readouterr().out
-        assert "dncnn-tiny: dncnn, depth=3, features=4, grey, " in listed
-        assert ", used where none are named\n  Does nothing.\n  Licence: CC0\n" in listed
+        assert "dncnn-tiny: dncnn, depth=3, features=4, gray, " in listed
+        assert ", the default\n  Does nothing.\n  License: CC0\n" in listed
         cli.main(["info", "dncnn-tiny"])
-        assert "licence      CC0\n" in capsys.readouterr().out
+        assert "license      CC0\n" in capsys.readouterr().out
         shipped.write_bytes(shipped.read_bytes()[:-1])
         with pytest.raises(SystemExit, match=r"error: .* is not the file that was shipped"):
             cli.main(["models", "--pretrained"])
