@@ -1,7 +1,7 @@
-"""Files and directories that are written whole or not at all, and replace nothing unasked.
+"""Writing of files and directories: whole or not at all, replacing others only with ``force``.
 
-What takes minutes to make is checked before (:func:`check_file`) and again when it is put in place:
-what has come there in the meantime stays, unless it may be replaced.
+:func:`check_file` and :func:`check_directory` find an error before the content is computed. The
+functions that write check again, so that a file which appeared in the meantime is kept.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ Path = str | os.PathLike[str]
 
 
 class TargetError(ValueError):
-    """Something lies where a result should go and may not be replaced; it is left as it is."""
+    """The target exists and may not be replaced; it is not changed."""
 
 
 def check_file(path: Path, *, force: bool) -> None:
-    """Raises at once what :func:`write` would raise in the end, as far as that can be known.
+    """Raises now what :func:`write` would raise later, as far as that can be known.
 
     Args:
         path: The file to be written.
@@ -53,7 +53,7 @@ class DirectoryKind(NamedTuple):
 
 
 def check_directory(path: Path, kind: DirectoryKind, *, force: bool) -> None:
-    """Raises at once what :func:`replacing_directory` would raise in the end, as far as known.
+    """Raises now what :func:`replacing_directory` would raise later, as far as that can be known.
 
     Args:
         path: Nothing or an empty directory; with ``force`` also an earlier result.
@@ -111,7 +111,7 @@ def make_folder(path: Path) -> None:
 
 
 def write(path: Path, data: bytes, *, force: bool) -> None:
-    """Writes a file beside ``path`` and then gives it that name; its folder must exist.
+    """Writes a temporary file beside ``path`` and renames it; the folder must exist.
 
     Args:
         path: The file.
@@ -119,8 +119,8 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
         force: Replace an existing one; a link is replaced, not followed.
 
     Raises:
-        TargetError: If something is there without ``force``, even if it came a moment ago.
-        OSError: If the disk refuses; ``errno`` says why. Then everything is as it was.
+        TargetError: If the target exists without ``force``, even if it has just appeared.
+        OSError: If writing fails; ``errno`` says why. Nothing has changed then.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -141,7 +141,7 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
 
 
 def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    """Gives a file its name, unless something has that name; there is no moment in between."""
+    """Renames a file unless the target exists, atomically."""
     try:
         os.link(temporary, path)
         return
@@ -162,19 +162,19 @@ def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
-    """A place for what becomes the directory ``path`` when all has gone well.
+    """Yields a temporary path that becomes the directory ``path`` if no exception is raised.
 
     Args:
         path: The directory; its parents are made where they are missing.
-        force: Replace what is there. An empty directory is always replaced.
+        force: Replace an existing one. An empty directory is always replaced.
 
     Yields:
-        A path beside it with nothing there yet; a directory must be made of it.
+        A path beside it that does not exist yet; make a directory there.
 
     Raises:
-        TargetError: If something is there without ``force`` when all is made.
-        OSError: If the disk refuses. Then everything is as it was, or, where what was there cannot
-            be brought back either, the message says where it is.
+        TargetError: If the target exists without ``force`` in the end.
+        OSError: If writing fails. Nothing has changed then, or, where the old directory cannot be
+            put back either, the message says where it is.
     """
     path = pathlib.Path(path)
     try:
@@ -206,7 +206,7 @@ def _put_back(old: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _rename_directory(made: pathlib.Path, path: pathlib.Path) -> None:
-    """The system itself refuses a name that a file or a directory with content has."""
+    """The system refuses to rename to an existing file or a directory that is not empty."""
     try:
         made.rename(path)
     except OSError as error:

@@ -1,16 +1,16 @@
-"""Networks with their weights as programs, which run without this library.
+"""Export of networks with their weights as programs that run without this library.
 
 Two forms: a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`) and a *SavedModel* for
 TensorFlow (:mod:`lcdnet_jax.export.saved_model`).
 
 A program takes any number of images. Most networks are exported once for images of any size:
-sides are symbols, multiples of the network's stride, and whoever runs the program pads images to
-such multiples as the network itself does. A network whose code needs to know sizes (the Fourier
-transforms of LCDNet, the neighborhoods of N3Net) becomes one program for each size that is asked
-for; an image smaller than those is then padded, and as such a network sees the whole image, its
-result is that of the padded one.
+sides are symbolic multiples of the network's stride, and the runner pads images to such multiples
+as the network itself does. A network whose code needs to know sizes (the Fourier
+transforms of LCDNet, the neighborhoods of N3Net) becomes one program for each size that is
+requested. A smaller image is padded; as such a network sees the whole image, its result is that of
+the padded one.
 
-Whatever is written was run and compared with the network before.
+Every export is run and compared with the network before it is written.
 """
 
 from lcdnet_jax.export._prepare import MAX_PIXELS, MAX_SIDE, PLATFORMS, ExportError, Sizes

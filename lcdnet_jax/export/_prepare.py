@@ -1,4 +1,4 @@
-"""What both forms of export need of a network: its function, card, sizes and platforms."""
+"""Preparation that both forms of export share: checks, the card, symbolic sizes, platforms."""
 
 import contextlib
 import operator
@@ -72,7 +72,7 @@ def prepare(
     networks.check_module(module)
     channels, scale = int(module.channels), module.scale
     sizes = _check_sizes(sizes)
-    # At a plain size first, where wrong weights raise an error that says so.
+    # At a fixed size first: there the error for wrong weights is clear.
     like = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32))
     card = {
         "network": type(module).__name__,
@@ -115,7 +115,7 @@ def symbolic_images(card: dict[str, Any], size: Sequence[int] | None) -> jax.Sha
 
 
 def symbolic_shape(card: dict[str, Any], size: Sequence[int] | None) -> tuple[str, tuple[str, ...]]:
-    """Shape of images as ``jax.export`` writes it, and what holds of its symbols."""
+    """Shape of images in the notation of ``jax.export``, and constraints of its symbols."""
     if size is not None:
         return f"b, {size[0]}, {size[1]}, {card['channels']}", ()
     stride = card["stride"]
@@ -145,7 +145,7 @@ def _check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
 
 
 def _choose_device(platforms: Sequence[str]) -> jax.Device:
-    """Where this machine can run a program for these platforms, the CPU if possible."""
+    """A device of this machine for one of the platforms, the CPU if possible."""
     unknown = [platform for platform in platforms if platform not in PLATFORMS]
     if unknown or not platforms:
         raise ExportError(
@@ -167,7 +167,7 @@ def _choose_device(platforms: Sequence[str]) -> jax.Device:
 
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Keeps paths of this machine out of programs, which so are the same every time."""
+    """Leaves source paths out of programs, so that they are reproducible."""
     option = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, option)
     jax.config.update(option, 0)

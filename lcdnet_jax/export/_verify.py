@@ -67,7 +67,7 @@ def verify(
 def _compare(
     restored: np.ndarray, expected: np.ndarray, card: dict[str, Any], case: dict[str, Any]
 ) -> dict[str, float]:
-    """By how much the two differ; ExportError if by more than is allowed."""
+    """The largest difference; raises ExportError if it exceeds the tolerance."""
     relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
     allowed = relative * max(1.0, float(np.abs(expected).max()))
     same = restored.shape == expected.shape
@@ -85,7 +85,7 @@ def _compare(
 
 @contextlib.contextmanager
 def _explain_memory(size: Sequence[int]) -> Iterator[None]:
-    """Says which size did not fit into memory."""
+    """Raises ExportError with the size that did not fit into memory."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:

@@ -1,12 +1,12 @@
 """Runs a network that ``lcdnet_jax.export`` wrote.
 
-This file can be copied anywhere: beside the exported file it needs JAX, NumPy and flatbuffers
-(with which JAX reads programs), and nothing else of lcdnet_jax. In Python::
+This file can be copied anywhere. It needs the exported file, JAX, NumPy and flatbuffers (with which
+JAX reads programs), and no other file of lcdnet_jax. In Python::
 
     restore = run_exported.load("model.jaxprog")
     restored = restore(images)  # [N, H, W, C], floating point in [0, 1], any H and W
 
-On one 8-bit picture, with Pillow besides::
+For one 8-bit image file, with Pillow::
 
     python run_exported.py model.jaxprog in.png out.png
 """
@@ -27,15 +27,15 @@ FORMAT = "lcdnet_jax program 1"
 
 
 class ProgramError(ValueError):
-    """A file or an image that cannot be used; the message names the fix."""
+    """A file or an image cannot be used; the message names the fix."""
 
 
 class Program:
     """A network with its weights, made by :func:`load`.
 
     Attributes:
-        card: What the file says of itself, such as "network", "channels" (of an image), "scale"
-            (how much larger results are), "platforms" and "verified".
+        card: Description of the program: "network", "channels" of an image, "scale" (how much
+            larger results are), "platforms", "verified" and more.
     """
 
     def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: Any):
@@ -81,7 +81,7 @@ class Program:
         return restored[:, : height * scale, : width * scale]
 
     def _choose_program(self, height: int, width: int) -> tuple[int, tuple[int, int]]:
-        """Which program takes images of this size, and what they are to be padded to."""
+        """Index of the program for images of this size, and the size to pad them to."""
         sizes, stride, limit = (self.card[key] for key in ("sizes", "stride", "max_side"))
         if sizes is None:
             padded = (height + -height % stride, width + -width % stride)
@@ -108,7 +108,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
         device: JAX device to run on; by default JAX's first.
 
     Raises:
-        ProgramError: For a file that is damaged, none of these, or for other devices.
+        ProgramError: For a damaged file, another kind of file, or a program for other devices.
         ImportError: Without flatbuffers.
         OSError: For a file that cannot be read.
     """
@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
             programs = [file.read(name) for name in card["programs"]]
     except (ProgramError, OSError):
         raise
-    except Exception as error:  # of many kinds, from zipfile, zlib, json and the card's fields
+    except Exception as error:  # of many types, from zipfile, zlib, json and the card's fields
         raise ProgramError(
             f"this is no exported network, or a damaged one ({str(error)[:200]}); bring it back "
             "from a copy, or export it again"
@@ -135,7 +135,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
 
 
 def _check_card(card: dict[str, Any]) -> None:
-    """Raises ProgramError, ValueError, or what wrong types give, unless it is whole."""
+    """Raises an error unless the card is complete; for wrong types of any kind."""
     if card["format"] != FORMAT:
         raise ProgramError(
             f"the file's format is {card['format']!r}, not {FORMAT!r}; use the run_exported.py of "
@@ -205,7 +205,7 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
             pixels = np.asarray(ImageOps.exif_transpose(file), np.float32) / 255
     except OSError:
         raise
-    except Exception as error:  # of many kinds, from Pillow's readers of damaged files
+    except Exception as error:  # of many types, from Pillow's readers of damaged files
         raise ProgramError(
             f"{source} cannot be read ({error}); bring it back from a copy"
         ) from error

@@ -39,9 +39,9 @@ def write_saved_model(
 ) -> dict[str, Any]:
     """Writes a SavedModel of TensorFlow, all or nothing, verified as a program file is.
 
-    ``tf.saved_model.load(path)(images)`` restores ``[N, H, W, C]`` float32 in [0, 1]. Made for any
-    size, it pads and crops by itself; sides must then be at least the network's stride. Made for
-    given sizes, it takes these alone. Its signatures are "serving_default", and for further sizes
+    ``tf.saved_model.load(path)(images)`` restores ``[N, H, W, C]`` float32 in [0, 1]. A model for
+    any size pads and crops; sides must be at least the network's stride. A model for given sizes
+    accepts only these. Its signatures are "serving_default", and for further sizes
     "size_HxW". The weights are constants: it cannot be trained.
 
     Args:

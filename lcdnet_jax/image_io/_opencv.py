@@ -7,8 +7,8 @@ import numpy as np
 
 
 def decode_by_opencv(data: bytes) -> Any:
-    """Pixels in OpenCV's order, None where it cannot."""
-    # The function has moved between OpenCV 4 and 5. 0 silences libtiff's remarks on good files.
+    """Pixels in OpenCV's channel order; None where OpenCV cannot decode the file."""
+    # The function moved between OpenCV 4 and 5. Level 0 silences libtiff's warnings on good files.
     set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     level = set_log_level(0)
     try:

@@ -1,4 +1,4 @@
-"""What all of image_io shares: its error, header, metadata, and the formats that it knows."""
+"""Types and formats that all modules of image_io share."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ IMAGE_FORMATS = {
 
 IMAGE_SUFFIXES = tuple(IMAGE_FORMATS)
 
-# What ``read_with_metadata`` makes of every kind of file, and what ``write`` makes of that again.
-# One row each: what the file holds; what is read; what is written, under the same suffix.
+# Supported kinds of files. One row each: content of the file, what ``read_with_metadata`` returns,
+# and what ``write`` stores for that array under the same suffix.
 KINDS = (
     ("PNG, JPEG, BMP, TIFF: gray, 8 bits", "[H, W] uint8", "gray, 8 bits"),
     ("PNG, JPEG, WebP, BMP, TIFF: color, 8 bits", "[H, W, 3] uint8", "color, 8 bits"),
@@ -51,7 +51,7 @@ class ImageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What ``read`` will return: size as displayed (EXIF orientation applied), channels, depth."""
+    """Size as displayed (EXIF orientation applied), channels and bits of what ``read`` returns."""
 
     height: int
     width: int
@@ -61,12 +61,13 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What a file holds beside its pixels, as far as :func:`write` can pass it on.
+    """Metadata of an image file that :func:`write` can store.
 
     Attributes:
-      icc_profile: color profile of the pixels as read, so none where CMYK has become RGB.
-      exif: descriptions, camera, exposure, place and time, as "Exif", two zeros and a TIFF header;
-        without size, thumbnail and what else a restoration makes wrong, orientation upright.
+      icc_profile: color profile of the pixels as read; None where CMYK was converted to RGB.
+      exif: description, camera, exposure, place and time, as "Exif", two zeros and a TIFF header.
+        Size, thumbnail and other tags that a restored image would contradict are left out; the
+        orientation is upright.
     """
 
     icc_profile: bytes | None = None

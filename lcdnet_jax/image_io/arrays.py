@@ -4,12 +4,12 @@ import numpy as np
 
 from lcdnet_jax.image_io._types import ImageError
 
-# MATLAB's rgb2gray, whose rounded output the usual gray test sets (BSD68) were made with.
+# Weights of MATLAB's rgb2gray; gray test sets such as BSD68 were made with its rounded output.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 / 255 or uint16 / 65535, in [0, 1]; floats keep their values. Returns float32.
+    """Converts to float32: uint8 / 255, uint16 / 65535; floats keep their values.
 
     Raises:
       ImageError: any other dtype.
@@ -26,7 +26,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Floats are clipped to [0, 1], scaled by 255 and rounded to nearest; uint16 is rescaled.
+    """Converts to uint8; floats are clipped to [0, 1], scaled by 255 and rounded to nearest.
 
     Raises:
       ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
@@ -35,7 +35,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint16(image: np.ndarray) -> np.ndarray:
-    """Floats are clipped to [0, 1], scaled by 65535 and rounded to nearest; uint8 times 257.
+    """Converts to uint16; floats are clipped to [0, 1], scaled by 65535 and rounded to nearest.
 
     Raises:
       ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.

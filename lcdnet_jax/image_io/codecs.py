@@ -1,13 +1,14 @@
-"""The one reader and writer of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bit; gray and color.
+"""Reading and writing of image files: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color.
 
-Pillow identifies and decodes every file, because it raises on a damaged one where OpenCV may
-return half a picture. It cuts 16-bit color to 8 bits without a word, so OpenCV supplies the
-pixels of 16-bit files, and both decoders must agree on their high bytes.
+Pillow identifies and decodes every file, because it raises an error for a damaged one where OpenCV
+may return half an image. Pillow silently reduces 16-bit color to 8 bits, so OpenCV decodes 16-bit
+files as well, and both decoders must agree on the high bytes.
 
 An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` gray,
 ``[H, W, 2]`` gray and alpha, ``[H, W, 3]`` color, ``[H, W, 4]`` color and alpha; uint8 in
-[0, 255] or uint16 in [0, 65535]. ``to_float`` and its inverses lead to floats in [0, 1] and back.
-``read_with_metadata`` and ``write`` also know float32 TIFF, whose values are passed on as they are.
+[0, 255] or uint16 in [0, 65535]. ``to_float`` converts to floats in [0, 1], ``to_uint8`` and
+``to_uint16`` convert back. ``read_with_metadata`` and ``write`` also support float32 TIFF, whose
+values are not changed.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ _SIGNATURES = {
     b"MM\0+": "TIFF",
 }
 
-# Modes of the result, by Pillow's mode or (Pillow hides 16-bit gray + alpha) by PNG color type.
+# Modes of the result by Pillow's mode, or by PNG color type: Pillow hides 16-bit gray with alpha.
 _MODES = {
     "1": "L",
     "L": "L",
@@ -185,7 +186,7 @@ def write(
 
 
 def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
-    """Raises ImageError unless ``path`` names a format that can hold the image; its name if so."""
+    """The format that ``path`` names; raises ImageError unless it can store the image."""
     suffix = pathlib.Path(path).suffix
     kind = IMAGE_FORMATS.get(suffix.lower())
     if kind is None:
@@ -262,8 +263,8 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
                 f"{name}: the {image.format} file is cut short or damaged ({error}); "
                 "copy or download it again, or remove it"
             ) from error
-        # Pillow turns some formats (TIFF) by itself while loading and then forgets the
-        # orientation; what it leaves to be done, OpenCV leaves as well.
+        # Pillow applies the orientation of some formats (TIFF) while loading and then removes
+        # the tag. Where Pillow does not apply it, OpenCV does not either.
         orientation = read_orientation(image)
         if header.bits == 16:
             pixels = _decode_16_bits(data, image, mode, name)
@@ -286,7 +287,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file, but no pipe or device, which might keep silent for ever."""
+    """Opens a regular file. Reading from a pipe or device might block for ever."""
     kind = os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ImageError(f"{os.fspath(path)}: is no regular file but a pipe or device; give a file")
@@ -300,7 +301,7 @@ def _read_header(stream: BinaryIO, name: str) -> Header:
 
 @contextlib.contextmanager
 def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, str]]:
-    """Yields Pillow's lazy image, its header and the mode of the result (L, LA, RGB or RGBA)."""
+    """Yields Pillow's undecoded image, its header and the mode of the result (L, LA, RGB, RGBA)."""
     start = stream.read(16)
     if not start:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy it again or remove it")
@@ -337,7 +338,7 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
 def _describe(
     image: Image.Image, chunks: png.PngHeader | None, stream: BinaryIO, name: str
 ) -> tuple[Header, str]:
-    """Header of the result and its mode, from what the file stores."""
+    """Header and mode of the result."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a photo with previews behind it
         raise ImageError(
@@ -374,9 +375,10 @@ def _describe(
 
 
 def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndarray:
-    """Pixels by OpenCV, whose high bytes must be those that Pillow has decoded.
+    """Pixels decoded by OpenCV, checked against the high bytes that Pillow decoded.
 
-    The comparison catches what one of them gets wrong in silence, such as TIFF in planes.
+    The comparison finds files that one of them decodes wrongly without an error, such as TIFF in
+    planes.
     """
     coarse = np.asarray(image if len(mode) == 1 else image.convert(mode))
     pixels = decode_by_opencv(data)
@@ -394,7 +396,7 @@ def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np
             f"16-bit {image.format} (color planes apart? premultiplied alpha?); "
             "save it again as a plain 16-bit PNG"
         )
-    # Both decoders leave it alone at 16 bits that white is zero, unlike Pillow at 8.
+    # At 16 bits neither decoder inverts images in which white is zero.
     inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
     return np.iinfo(np.uint16).max - pixels if inverted else pixels
 

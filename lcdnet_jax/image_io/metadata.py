@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-# EXIF data that belong to the picture, not to the file or its pixels: they survive a restoration.
+# EXIF tags about the picture, not about the file or its pixels: valid for the restored image too.
 _EXIF_TAGS = (
     *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
     *("Software", "DateTime", "Artist", "HostComputer", "Copyright", "Rating"),
@@ -22,13 +22,13 @@ def read_orientation(image: Image.Image) -> int:
     """EXIF (or XMP) orientation that Pillow has not applied by itself, 1 to 8."""
     try:
         value = image.getexif().get(0x0112, 1)
-    except Exception:  # broken metadata must not cost a good picture
+    except Exception:  # damaged metadata must not make the image unreadable
         return 1
     return value if value in range(1, 9) else 1
 
 
 def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies an EXIF orientation: 5 to 8 are stored transposed, then come the flips."""
+    """Applies an EXIF orientation: a transposition for 5 to 8, then flips."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -39,22 +39,22 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def matching_profile(profile: Any, channels: int) -> bytes | None:
-    """The color profile if it is one, and for pixels of that many channels."""
+    """The color profile if it is valid and made for that many channels, else None."""
     space = b"GRAY" if channels <= 2 else b"RGB "
     good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
     return profile if good and profile[16:20] == space else None
 
 
 def read_exif(find: Callable[[], Image.Exif]) -> bytes | None:
-    """EXIF data for the restored picture; None where there is none, or it is damaged."""
+    """EXIF data for the restored image; None where there is none, or it is damaged."""
     try:
         return _clean_exif(find())
-    except Exception:  # broken metadata must not cost a good picture
+    except Exception:  # damaged metadata must not make the image unreadable
         return None
 
 
 def _clean_exif(exif: Image.Exif) -> bytes | None:
-    """What of it still holds for a restored picture."""
+    """The tags that are valid for the restored image; None where there are none."""
     kept = Image.Exif()
     for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):
         if tag in exif:
@@ -70,7 +70,7 @@ def _clean_exif(exif: Image.Exif) -> bytes | None:
 
 
 def exif_directories(exif: bytes | None) -> dict[int, Any]:
-    """EXIF data as tags of a TIFF, directories within it as dictionaries."""
+    """EXIF data as TIFF tags, with nested directories as dictionaries."""
     found = Image.Exif()
     found.load(exif or b"")
     nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)

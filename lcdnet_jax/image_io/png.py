@@ -14,7 +14,7 @@ from lcdnet_jax.image_io._types import ImageError
 
 @dataclasses.dataclass(frozen=True)
 class PngHeader:
-    """What the chunks of a PNG say of its pixels."""
+    """Fields of a PNG file that describe its pixels."""
 
     bits: int
     color_type: int
@@ -23,7 +23,7 @@ class PngHeader:
 
 
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
-    """Visits the chunks of a PNG without reading the pixels; every PNG must end with IEND."""
+    """Reads the chunks of a PNG except the pixels; raises ImageError unless it ends with IEND."""
     color_key = metadata = False
     stream.seek(8)
     start = stream.read(8 + 13 + 4)

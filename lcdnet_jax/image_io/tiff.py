@@ -23,7 +23,7 @@ _STRIP_BYTES = 1 << 20  # of TIFF, before compression
 
 
 def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
-    """8 or 16 bits a channel, after a check that the file reaches to the end of its pixels."""
+    """8 or 16 bits per channel; raises ImageError for other types and for truncated files."""
     bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
     formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
     if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
@@ -47,9 +47,9 @@ def check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
 
 
 def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
-    """Raises ImageError unless the file reaches to the end of its pixels.
+    """Raises ImageError if the file is truncated.
 
-    Neither decoder notices every cut: separate color planes come back half empty.
+    Neither decoder notices every truncation: separate color planes are returned half empty.
     """
     size = stream.seek(0, os.SEEK_END)
     for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
@@ -71,17 +71,17 @@ def read_float_tags(data: bytes) -> Mapping[int, Any] | None:
         stream.seek(tags.next)
         tags.load(stream)
         kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))
-    except Exception:  # damaged in any way: the usual reader says how
+    except Exception:  # damaged: the usual reader explains how
         return None
     return tags if kinds == {3} and bits == {32} else None
 
 
 def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.ndarray, Metadata]:
-    """By OpenCV alone, as Pillow reads floating-point numbers of one channel only."""
+    """Decodes float32 by OpenCV, because Pillow reads only one channel of floating point."""
     if tags.next:  # type: ignore[attr-defined]
         raise ImageError(f"{name}: holds several pictures (pages); save each to a file of its own")
     width, height, channels = (int(tags.get(tag, 1)) for tag in (256, 257, 277))
-    in_planes = channels > 1 and tags.get(284, 1) != 1  # of which OpenCV makes garbage
+    in_planes = channels > 1 and tags.get(284, 1) != 1  # OpenCV decodes these wrongly
     if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
         raise ImageError(
             f"{name}: a floating-point TIFF is read as gray or RGB only, black being 0, without "
@@ -114,12 +114,12 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
 
 
 def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
-    """uint16 or float32 with metadata, which OpenCV does not write, nor Pillow in color."""
+    """A TIFF file of uint16 or float32. OpenCV writes no metadata, Pillow no such color images."""
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
     pixels = image.reshape(height, width, channels).astype(image.dtype.newbyteorder("<"))
     predictor = 1
-    if image.dtype == np.uint16:  # differences along rows are smaller once compressed
+    if image.dtype == np.uint16:  # horizontal differences compress better
         pixels[:, 1:] -= pixels[:, :-1].copy()
         predictor = 2
     rows = max(1, _STRIP_BYTES // pixels[0].nbytes)

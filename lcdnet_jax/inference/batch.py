@@ -1,6 +1,6 @@
-"""Restoring files, one by one, whatever becomes of any one of them; with scores against references.
+"""Restoring of image files one by one; an error does not stop the others.
 
-Used by ``lcdnet-jax restore``. :mod:`lcdnet_jax.inference.plan` says which files.
+``lcdnet-jax restore`` runs it on what :mod:`lcdnet_jax.inference.plan` has planned.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from lcdnet_jax.messages import is_out_of_memory
 # Sides are padded to multiples of this before scoring, so that few programs are compiled.
 _BUCKET = 64
 
-# What concerns the disk, not one file: the files that follow would fail alike.
+# Errors of the disk, not of one file: all further files would fail too.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of a job.
+    """Result of a job.
 
     Attributes:
         height: Of the written image, pixels.
@@ -53,17 +53,17 @@ def restore(
     force: bool = False,
     quality: int = 95,
 ) -> Iterator[tuple[Job, Result | Exception]]:
-    """Restores one image after the other; each is written whole or not at all.
+    """Restores images one by one; each file is written whole or not at all.
 
     Args:
-        restorer: What restores them.
+        restorer: The network.
         jobs: As :func:`~lcdnet_jax.inference.plan.plan_jobs` gives them.
         force: Replace files that exist.
         quality: Of JPEG files, 1 to 100.
 
     Yields:
-        Each job and what came of it: an exception whose message is one line, with the name of the
-        file, if it failed. After a :class:`DiskError` nothing follows.
+        Each job with its result, or with an exception whose message is one line and names the file.
+        A :class:`DiskError` is the last one.
     """
     for job in jobs:
         try:

@@ -1,6 +1,6 @@
-"""Which images to restore, what to call the results, and where their references are.
+"""Planning of a run over files: inputs, names of the results, and references.
 
-Everything is decided before anything is read or written.
+The plan is complete before any image is read or written.
 """
 
 import dataclasses
@@ -35,14 +35,15 @@ def plan_jobs(
     """Finds the images and the names of their results; reads and writes nothing.
 
     Args:
-        inputs: Files, folders, glob patterns, and "-" for ``listed``. Of a folder come all files
-            in it and below it that have the suffix of an image, but no hidden ones, no pipes or
-            devices, and none that lie in ``output``; of a pattern the files with such a suffix and
-            the folders that it matches. A file that comes twice counts once, as it comes first.
+        inputs: Files, folders, glob patterns, and "-" for ``listed``. A folder stands for all files
+            in it and its subfolders with the suffix of an image, except hidden files, pipes,
+            devices and files in ``output``. A pattern stands for the files with such a suffix and
+            the folders that it matches. A file that occurs twice is used once, where it occurs
+            first.
         output: A folder (with a slash at its end, existing, without a suffix, or for several
             images), which gets the files under their names, those of a folder in its structure; or
             a file, for one image that is given as a file.
-        listed: Paths, one each; empty ones do not count.
+        listed: Paths; empty ones are ignored.
         reference: A file, for one image; or a folder that has, for each image, one under the name
             of the result, perhaps with another suffix.
 

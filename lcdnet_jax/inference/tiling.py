@@ -1,6 +1,6 @@
-"""Where the windows of tiled restoration lie, and with what weights their results add up.
+"""Positions of overlapping tiles along one side of an image, and weights to blend their results.
 
-All of it along one side. The weight of a pixel is the product of those of its row and column.
+The weight of a pixel is the product of the weights of its row and its column.
 """
 
 import itertools

@@ -126,7 +126,7 @@ def ssim_3d(
     inside = mask_padding(height, width, sizes)
     across = _across_channels(channels)
 
-    def mean(x: jax.Array) -> jax.Array:  # of all channels: the window sees their differences
+    def mean(x: jax.Array) -> jax.Array:  # over all channels, because the window covers them
         return jnp.mean(x, axis=(1, 2, 3), keepdims=True, where=inside)
 
     def blur(x: jax.Array) -> jax.Array:

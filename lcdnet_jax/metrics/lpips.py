@@ -1,4 +1,4 @@
-"""LPIPS, a learned distance of images, by the optional package ``lpips`` (PyTorch).
+"""LPIPS, a learned perceptual distance, computed by the optional package ``lpips`` (PyTorch).
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018;
 on the CPU. Install it with ``pip install "lcdnet-jax[torch]"``.
@@ -24,7 +24,7 @@ def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
 
     Args:
         restored: ``[H, W, C]`` in [0, 1], C = 1 or 3; gray counts as three equal channels. H and
-            W at least 31, below which nothing is left in AlexNet's last layers.
+            W at least 31; AlexNet's last layers are empty for smaller images.
         clean: of the same shape, in [0, 1].
 
     Raises:

@@ -1,12 +1,12 @@
-"""Alignment of a restored image to the ground truth, before scores of RealBlur are taken.
+"""Registration of a restored image to the ground truth, as the RealBlur evaluation needs it.
 
 Blurred and sharp images of RealBlur are taken by two cameras, and a deblurred image may be shifted
 along its blur without being worse. The evaluation of that data set (Rim et al., "Real-World Blur
 Dataset for Learning and Benchmarking Deblurring Algorithms", ECCV 2020: the file
 ``evaluation_RealBlur_ecc.py`` of the authors' repository; Restormer's ``evaluate_realblur.py`` does
-the same) therefore first brings the restored image to the brightness and the place of the ground
-truth. All of this runs on the host, in OpenCV. The authors ask for its version 4.2.0; versions 4.10
-and 5.0 differ by 0.03 dB on a photograph that they bring to 40 dB.
+the same) therefore first matches the brightness and the position of the restored image to the
+ground truth. All of this runs on the host, in OpenCV. The authors ask for its version 4.2.0;
+versions 4.10 and 5.0 differ by 0.03 dB on a photograph that they bring to 40 dB.
 """
 
 import cv2
@@ -19,7 +19,7 @@ _SMOOTHING = 5
 
 
 def align(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A restored image in the brightness and the place of the ground truth.
+    """Matches brightness and position of a restored image to the ground truth.
 
     The whole image is first multiplied by the one number that brings it nearest to the ground
     truth in least squares, sum(restored * clean) / sum(restored^2) over pixels and channels. Then
@@ -85,7 +85,7 @@ def homography(restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: For other shapes, or where the iterations do not converge, as for a constant
-            image or two that show different things. The official evaluation stops there, too.
+            image or two different scenes. The official evaluation fails there, too.
     """
     restored, clean = _check_pair(restored, clean)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, _THRESHOLD)
