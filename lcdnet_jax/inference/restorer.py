@@ -1,4 +1,4 @@
-"""Restorer: from trained weights and an image to a restored image."""
+"""Restorer: restores images of any size with a trained network."""
 
 import itertools
 import pathlib
@@ -17,7 +17,7 @@ from lcdnet_jax.inference import tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.weights import interchange, pretrained
 
-# The largest frame that is restored whole where nothing is said, 1536 x 1024 with its padding: the
+# Default for the largest image that is restored whole, 1536 x 1024 with its padding: the
 # published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
 # XLA plans them on CPU).
 MAX_PIXELS = 1536 * 1024
@@ -28,44 +28,44 @@ _Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Restorer:
-    """Restores images of any size with one network, whole or in windows.
+    """Restores images of any size with one network, whole or in tiles.
 
-    A whole frame is mirrored at the bottom and right up to one of a few sizes (see ``bucket``) and
-    the result cropped, so that images of many sizes share a few compiled programs. So at the top
-    and left the network meets the edge of the image and treats it in its own way (most add
-    zeros); at the bottom and right, unless the size needs no padding, it sees the mirrored image.
+    A whole image is padded by reflection at the bottom and right to one of a few sizes (see
+    ``bucket``) and the result is cropped, so that images of many sizes share a few compiled
+    programs. At the top and left the network pads as it was built to (most with zeros). At the
+    bottom and right it sees the reflected image, unless the size needs no padding.
 
-    In windows, they all share one program, memory of the device does not grow with the image, and
-    on the host there are only the image, the result and a band of ``tile`` rows (columns, of a
-    wide image) in float32. A network that sees no further than ``overlap`` gives the same either
-    way, if ``tile`` and ``bucket`` are multiples of ``tiling.STRIDE``. One with means over the
-    image gives something else, which may be better or worse: windows are closer to the crops it
-    was trained on, as is ``local_pool``.
+    All tiles share one compiled program, and device memory does not grow with the image. The host
+    holds the image, the result and a band of ``tile`` rows (columns, for a wide image) in float32.
+    A network whose receptive field is within ``overlap`` gives the same result with tiles, if
+    ``tile`` and ``bucket`` are multiples of ``tiling.STRIDE``. A network with means over the image
+    gives another result, better or worse: tiles, like ``local_pool``, are closer to the crops of
+    its training.
 
     Args:
         module: A network of ``lcdnet_jax.networks``.
         variables: Its variables, as ``module.init`` or a checkpoint gives them.
-        tile: Side of the square windows that the network sees, pixels: at least
-            ``tiling.STRIDE``, best a multiple of it. A side of the image that is not longer is
-            not cut, and mirrored further than up to it only for ``overlap``. None: whole frames,
-            and ``tiling.TILE`` for those of more than ``max_pixels``.
-        overlap: Pixels next to the edges of windows inside the image whose result is thrown away.
-            Beyond that windows blend over ``tiling.RAMP`` pixels. None: the network's
-            ``tile_overlap``, 64 or for the U-Net 96, with which windows and whole frames agree
-            to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
-        max_pixels: Where ``tile`` is None: the largest frame, with its padding and as large as its
-            result, that is restored whole; None for no limit.
-        bucket: Sides are mirrored up to a multiple of so many pixels. None: up to the next of 64,
-            96, 128, 192, 256, 384, 512, 768, ...: fewer programs and more computation than 64.
-        tile_batch: Windows that go through the network together; the last batch is filled up.
-        ensemble: Give the mean of what the network makes of the image in all eight orientations
-            (for networks of two views four, see ``input_pipeline.tf_ops.orient``); for eight times
-            the computation.
-        local_pool: Means over the image become means over windows of so many pixels, in networks
-            that have such a field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None: as the
-            module is.
+        tile: Side of the square tiles in pixels: at least ``tiling.STRIDE``, preferably a multiple
+            of it. A side of the image that is not longer is not split. It is padded beyond
+            ``tile`` only for ``overlap``. None: whole images, and ``tiling.TILE`` for those of
+            more than ``max_pixels``.
+        overlap: Pixels that are discarded at the edges of tiles inside the image. Beyond them,
+            tiles blend over ``tiling.RAMP`` pixels. None: the network's ``tile_overlap``, 64 or for
+            the U-Net 96, with which tiles and whole images agree to 2e-3 for the networks that
+            docs/inference.md lists: SADNet, DnCNN, the U-Net.
+        max_pixels: Largest image that is restored whole where ``tile`` is None, counted with its
+            padding and at the size of the result; None for no limit.
+        bucket: Sides are padded to a multiple of this many pixels. None: to the next of 64, 96,
+            128, 192, 256, 384, 512, 768, ...: fewer programs but more computation than 64.
+        tile_batch: Tiles per call of the network; the last batch is filled up.
+        ensemble: Self-ensemble: return the mean of the results for all eight orientations of the
+            image (four for networks of two views, see ``input_pipeline.tf_ops.orient``), at eight
+            times the computation.
+        local_pool: Replace means over the image by means over windows of this many pixels, in
+            networks that have such a field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None: as
+            the module is.
         dtype: Compute type, float32 or bfloat16. None: as the module is.
-        device: Where to compute: a JAX device, or such as "cpu" or "gpu:1". None: JAX's default.
+        device: A JAX device, or a name such as "cpu" or "gpu:1". None: JAX's default.
 
     Raises:
         ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
@@ -167,7 +167,7 @@ class Restorer:
 
     @property
     def mode(self) -> str:
-        """How the network sees an image, for tables: "full", "tiled 256/64, local 96"."""
+        """The options in short, for tables: "full", "tiled 256/64, local 96"."""
         local = self.module.local_pool
         parts = []
         if self.tile is not None:
@@ -195,11 +195,11 @@ class Restorer:
     def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
         """Restores one image or several.
 
-        Floating-point input is neither clipped nor refused for its range, and its output is not
-        clipped; integer output is clipped and rounded. A gray image in a color network is
+        Floating-point input may have any range; neither it nor its output is clipped. Integer
+        output is clipped and rounded. A gray image in a color network is
         repeated over the channels and the mean of the result returned; the channels of a color
-        image in a gray network are restored one by one. Alpha is handed through, bit by bit; where
-        the network enlarges, by bicubic interpolation as Pillow's, within its own range.
+        image in a gray network are restored one by one. Alpha is copied unchanged; where the
+        network enlarges, it is resized by Pillow's bicubic interpolation within its own range.
 
         Args:
             image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray, alpha), 3 (color) or 4
@@ -261,11 +261,10 @@ class Restorer:
         return self.max_pixels is None or frame * self._scale**2 <= self.max_pixels
 
     def _restore_tiled(self, pixels: np.ndarray) -> np.ndarray:
-        """Restores ``[H, W, C]`` in windows, band after band along the longer side.
+        """Restores ``[H, W, C]`` in tiles, one band after the other along the longer side.
 
-        Nothing here but ``pixels`` and the result, both in the type of the image, grows with both
-        sides: windows are cut from the image itself, and of their weighted sum in float32 there
-        is only as much as later windows may still add to.
+        Only ``pixels`` and the result, both in the type of the image, grow with both sides. Tiles
+        are cut from the image, and their weighted sum in float32 covers one band.
         """
         wide = pixels.shape[1] > pixels.shape[0]
 
@@ -288,7 +287,7 @@ class Restorer:
             band = pixels[np.ix_(rows[top : top + down.size // scale], columns)]
             windows = self._restore_windows(band, lefts, acrosses.shape[1] // scale, transpose)
             for left, across, window in zip(lefts, acrosses, windows, strict=True):
-                if not result.size:  # only the result says how many channels there are
+                if not result.size:  # the number of channels is known only now
                     channels = window.shape[-1]
                     result = np.empty((length * scale, breadth * scale, channels), pixels.dtype)
                     total = np.zeros((down.size, columns.size * scale, channels), np.float32)
@@ -305,14 +304,14 @@ class Restorer:
     def _restore_windows(
         self, band: np.ndarray, lefts: Sequence[int], size: int, transpose: _Transform
     ) -> Iterator[np.ndarray]:
-        """The windows of a band, restored."""
+        """Restores the tiles of a band."""
         for k in range(0, len(lefts), self.tile_batch):
             cuts = [transpose(band[:, at : at + size]) for at in lefts[k : k + self.tile_batch]]
             filled = cuts + cuts[-1:] * (self.tile_batch - len(cuts))  # for one program
             yield from map(transpose, self._predict(np.stack(filled), bucket=1)[: len(cuts)])
 
     def _predict(self, pixels: np.ndarray, bucket: int | None) -> np.ndarray:
-        """What the network makes of ``[N, H, W, C]`` of any type and channels, in float32."""
+        """Runs the network on ``[N, H, W, C]`` of any type and channels; returns float32."""
         x = image_io.to_float(pixels)
         channels, wanted = x.shape[-1], self.module.channels
         if channels == wanted:
@@ -324,7 +323,7 @@ class Restorer:
         return np.concatenate(planes, axis=-1)
 
     def _predict_orientations(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
-        """The mean over orientations where that is asked for."""
+        """Runs the network; with ``ensemble``, returns the mean over the orientations."""
         if self._device_variables is None:
             _check_layers(self.module, self.variables)
             self._device_variables = jax.device_put(self.variables, self._device)
@@ -344,7 +343,7 @@ class Restorer:
 def pad_to_bucket(
     batch: np.ndarray, bucket: int | None, tile: int | None = None, overlap: int = 0
 ) -> np.ndarray:
-    """Mirrors images at the bottom and right.
+    """Pads images by reflection at the bottom and right.
 
     Args:
         batch: ``[N, H, W, C]``.
@@ -363,7 +362,7 @@ def pad_to_bucket(
 
 
 def _reflect_indices(side: int, end: int) -> np.ndarray:
-    """Which pixel of a side lies at each place, up to ``end`` pixels."""
+    """Indices that pad a side to ``end`` pixels by reflection."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
 
 
@@ -388,14 +387,14 @@ def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:
-    """Raises ValueError unless an option is None or an integer of at least so much."""
+    """Raises ValueError unless an option is None or an integer of at least ``least``."""
     good = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
     if value is not None and not good:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
-    """How many channels of an image a network of ``wanted`` channels restores; then comes alpha.
+    """Number of channels to restore for a network of ``wanted`` channels; a further one is alpha.
 
     Raises:
         ImageError: If the shape is not that of an image for such a network.
@@ -419,13 +418,13 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
 
 
 def _is_finite(image: np.ndarray) -> bool:
-    """Whether all pixels are numbers of float32; without a copy of the image."""
+    """Whether all pixels are finite in float32; makes no copy of the image."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.asarray([image.min(), image.max()], np.float32)).all())
 
 
 def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
-    """``[H, W]`` as ``[s H, s W]`` of its type."""
+    """Resizes ``[H, W]`` to ``[s H, s W]`` of the same type."""
     if scale == 1:
         return alpha
     height, width = alpha.shape
@@ -435,7 +434,7 @@ def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Float32 in the type of the image, a copy."""
+    """A copy in the type of the image."""
     if dtype == np.uint8:
         return image_io.to_uint8(restored)
     if dtype == np.uint16:
@@ -444,7 +443,7 @@ def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _orientations(two_views: bool) -> list[_Orientation]:
-    """All eight, or, as transposed views are no picture of a dual-pixel camera, four."""
+    """All eight orientations; four for two views, which may not be transposed."""
     return list(
         itertools.product((False, True), (False, True), (False,) if two_views else (False, True))
     )
@@ -460,7 +459,7 @@ def _orient(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.nda
 
 
 def _undo_orientation(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
-    """Turns the result back."""
+    """Reverts :func:`_orient`."""
     rows, columns, transposed = orientation
     x = x.swapaxes(1, 2) if transposed else x
     return x[:, :: -1 if rows else 1, :: -1 if columns else 1]

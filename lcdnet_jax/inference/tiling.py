@@ -14,8 +14,7 @@ import numpy as np
 # makes weights multiples of 1/32, so that they add up to 1 without rounding.
 RAMP = 16
 
-# The window that is used where none is asked for: of 512 pixels and an overlap of 64, half the
-# computation is of pixels that count.
+# Default tile. With 512 pixels and an overlap of 64, half of the computed pixels are used.
 TILE = 512
 
 # The largest total stride of a network here (the U-Net halves the image five times). A network
@@ -87,10 +86,10 @@ def place_windows(
 
 
 def _weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
-    """Each window rises in the middle of what it shares with the last, and so takes from it.
+    """Weights of each tile: a ramp up in the middle of each overlap, minus the next tile's ramp.
 
-    The difference of two rises, unlike the product of a rise and a fall, adds up to 1 also where
-    windows are so close that a pixel lies in two ramps.
+    Unlike the product of a ramp up and a ramp down, this difference adds up to 1 also where tiles
+    are so close that a pixel lies in two ramps.
     """
     shared = ((one + tile + other) / 2 for one, other in itertools.pairwise(starts))
     middles = np.array([-np.inf, *shared, np.inf])[:, None]
