@@ -158,14 +158,14 @@ def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.nda
 
 
 def _tuned_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: float) -> float:
-    """The strength with the best mean PSNR on (the centres of) the training photographs."""
-    centres = [{**e, "clean": _centre(e["clean"], 256)} for e in examples]
+    """The strength with the best mean PSNR on (the centers of) the training photographs."""
+    centers = [{**e, "clean": _centre(e["clean"], 256)} for e in examples]
 
     def score(strength: float) -> float:
         def restore(noisy: np.ndarray) -> np.ndarray:
             return _non_local_means(noisy, sigma, strength)
 
-        return summarise(evaluator.score_images(restore, centres, sigma=sigma)).psnr
+        return summarise(evaluator.score_images(restore, centers, sigma=sigma)).psnr
 
     return max(_STRENGTHS, key=score)
 

@@ -9,7 +9,7 @@ without official code has names of our own, by these rules:
 - Blocks whose Flax parameters are stacked have their numbers: ``enc3.blocks.27.norm1.weight``.
 - Convolutions are ``weight`` (out, in, kh, kw), depthwise ones (out, 1, kh, kw), and ``bias``;
   dense layers are convolutions of 1x1, (out, in, 1, 1).
-- Normalisations are ``weight`` and ``bias``, with ``running_mean`` and ``running_var`` where they
+- Normalizations are ``weight`` and ``bias``, with ``running_mean`` and ``running_var`` where they
   keep statistics.
 - A block's own factors, one for each channel, are (1, channels, 1, 1).
 

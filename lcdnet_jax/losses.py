@@ -61,20 +61,20 @@ def sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = Non
 def dct_sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
     """:func:`sse` of the DCT-II coefficients of each channel; scalar float32.
 
-    The auxiliary loss of the SFM code, whose transform is unnormalised: 2 sum_n x_n
+    The auxiliary loss of the SFM code, whose transform is unnormalized: 2 sum_n x_n
     cos(pi (2n + 1) k / 2N) along each axis, so that on patches of 64x64 it weighs (2 * 64)^2
     times as much as ``sse`` (the mean twice that along each axis). An orthonormal transform keeps
     sums of squares (Parseval), and this would be ``sse`` once more.
     """
     output, target = float32_pair(output, target)
     height, width = output.shape[1:3]
-    factors = _unnormalised(height)[:, None] * _unnormalised(width)
+    factors = _unnormalized(height)[:, None] * _unnormalized(width)
     difference = dct_2d(output - target) * factors[None, :, :, None]
     return 0.5 * output[0].size * _mean(jnp.square(difference), weights)
 
 
-def _unnormalised(length: int) -> np.ndarray:
-    """Unnormalised over orthonormal DCT-II coefficients, ``[length]`` float32."""
+def _unnormalized(length: int) -> np.ndarray:
+    """Unnormalized over orthonormal DCT-II coefficients, ``[length]`` float32."""
     factors = np.full(length, (2 * length) ** 0.5, np.float32)
     factors[0] *= 2**0.5
     return factors
@@ -90,7 +90,7 @@ def l1_fft(
     """L1 of pixels plus ``fft_weight`` times L1 of Fourier coefficients, mean over scales.
 
     The loss of LCDNet (arXiv 2504.10558; that of MIMO-UNet, Cho et al., ICCV 2021). The transform
-    is unnormalised and the mean over real and imaginary parts of all coefficients, so that for
+    is unnormalized and the mean over real and imaginary parts of all coefficients, so that for
     noise-like errors of 256x256 pixels its mean is some 167 times that of the pixels; it grows
     with the side of the crop. (An orthonormal one would be smaller by that side.)
 
@@ -124,7 +124,7 @@ def _smaller(target: jax.Array, shape: tuple[int, ...], finest: tuple[int, ...])
 
 
 def _fft_l1(output: jax.Array, target: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean of |real| and |imaginary| parts of the unnormalised transform of the difference."""
+    """Mean of |real| and |imaginary| parts of the unnormalized transform of the difference."""
     height, width, channels = output.shape[1:]
     spectrum = rfft2(output - target) * (height * width) ** 0.5
     # The columns that are left out repeat others, but for the first and, if even, the middle one.

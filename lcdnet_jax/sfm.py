@@ -50,7 +50,7 @@ def stochastic_frequency_mask(
         images: ``[N, H, W, C]``, floating point in [0, 1].
         rate: Probability that an image is masked, in [0, 1].
         mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
-        center: Centre of targeted bands as a share of ``max_radius``, in [0, 1].
+        center: Center of targeted bands as a share of ``max_radius``, in [0, 1].
         sigma: Spread of targeted bands as a share of ``max_radius``, at least 0; 0 masks nothing.
 
     Returns:
@@ -83,7 +83,7 @@ def mask_images(
         images: ``[N, H, W, C]``, floating point in [0, 1].
         rate: See :func:`stochastic_frequency_mask`, as for ``mode``, ``center`` and ``sigma``.
         mode: How masks are drawn.
-        center: Centre of targeted bands.
+        center: Center of targeted bands.
         sigma: Spread of targeted bands.
         unselected: "keep" leaves images that are not selected as they are, "zero" makes them
             black, as the authors' released denoising code does.
@@ -233,7 +233,7 @@ def radii(height: int, width: int) -> np.ndarray:
 
 
 def max_radius(height: int, width: int) -> float:
-    """``sqrt(H^2 + W^2)``, the radius that centres, spreads and uniform ends are shares of."""
+    """``sqrt(H^2 + W^2)``, the radius that centers, spreads and uniform ends are shares of."""
     _check_size(height, width)
     return math.hypot(height, width)
 

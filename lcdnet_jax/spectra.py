@@ -109,7 +109,7 @@ def mask_coverage(
         width: Columns of the image, at least 1.
         count: How many masks are drawn, at least 1.
         mode: How they are drawn, see ``sfm``, as for ``center`` and ``sigma``.
-        center: Centre of targeted bands.
+        center: Center of targeted bands.
         sigma: Spread of targeted bands.
 
     Returns:

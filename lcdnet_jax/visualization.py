@@ -13,7 +13,7 @@ _MARGIN = 8
 _TEXT = 16
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (230, 60, 40)
 _OUTSIDE, _POINT = (205, 205, 205), (90, 255, 90)
-# Modulation 0, 0.5, 1: from dark to light, so that it also reads without colour vision.
+# Modulation 0, 0.5, 1: from dark to light, so that it also reads without color vision.
 _RAMP = np.array([(35, 20, 130), (225, 50, 90), (255, 235, 70)], np.float64)
 _LEGEND = 650
 _FINER = 4  # marks are drawn this many times larger and reduced: Pillow's have no soft edges
@@ -58,7 +58,7 @@ def draw_panel(
         scale = width / width_in
         frame_x, frame_y, frame = x + left * scale, y + top * scale, max(side * scale - 1, 0)
         draw.rectangle([frame_x, frame_y, frame_x + frame, frame_y + frame], outline=_FRAME)
-        # Nearest neighbour: the pixels themselves, not an interpolation of them.
+        # Nearest neighbor: the pixels themselves, not an interpolation of them.
         panel.paste(
             detail.resize((width, width), Image.Resampling.NEAREST), (x, y + height + _MARGIN)
         )
@@ -82,12 +82,12 @@ def choose_points(image: np.ndarray) -> dict[str, tuple[int, int]]:
         (row, column) of "edge", "texture" and "flat", away from the borders where the image is
         large enough. In an image without any contrast all three are the same.
     """
-    grey = np.asarray(image, np.float64).mean(axis=-1)
-    dy, dx = (scipy.ndimage.gaussian_filter(grey, 1.5, order=order) for order in ((1, 0), (0, 1)))
+    gray = np.asarray(image, np.float64).mean(axis=-1)
+    dy, dx = (scipy.ndimage.gaussian_filter(gray, 1.5, order=order) for order in ((1, 0), (0, 1)))
     yy, xx, yx = (scipy.ndimage.gaussian_filter(p, 5) for p in (dy * dy, dx * dx, dy * dx))
     spread = np.hypot(yy - xx, 2 * yx)  # difference of the eigenvalues; their sum is yy + xx
-    top, left = (min(24, (side - 1) // 2) for side in grey.shape)
-    inner = (slice(top, grey.shape[0] - top), slice(left, grey.shape[1] - left))
+    top, left = (min(24, (side - 1) // 2) for side in gray.shape)
+    inner = (slice(top, gray.shape[0] - top), slice(left, gray.shape[1] - left))
     points = {}
     for name, score in (("edge", spread), ("texture", yy + xx - spread), ("flat", -yy - xx)):
         row, column = np.unravel_index(score[inner].argmax(), score[inner].shape)
@@ -106,8 +106,8 @@ def draw_sampling(
 
     A row for each point, a column for each scale, coarse to fine, all of the same enlarged
     detail. Hollow squares are the regular 3x3 grid of that scale around the point, dots the
-    learned positions of all groups, their colour the modulation; a line leads from each square
-    to its dots. What lies outside the image is grey; there the network reads zeros. Offsets
+    learned positions of all groups, their color the modulation; a line leads from each square
+    to its dots. What lies outside the image is gray; there the network reads zeros. Offsets
     longer than the image are drawn as long as the image.
 
     Args:
@@ -128,7 +128,7 @@ def draw_sampling(
     fields = {size: (np.asarray(p), np.asarray(m)) for size, (p, m) in sampling.items()}
     _check_sampling(image.shape[:2], fields, points)
     scales = sorted(fields, reverse=True)
-    colour = image_io.convert_channels(image_io.to_uint8(image), 3)
+    color = image_io.convert_channels(image_io.to_uint8(image), 3)
     font = ImageFont.load_default(size=_TEXT - 2)
     step_x, step_y = width + _MARGIN, width + _TEXT + 2 * _MARGIN
     left, top = _MARGIN, _TEXT + 2 * _MARGIN
@@ -142,10 +142,10 @@ def draw_sampling(
         title = "full resolution" if size == 1 else f"1/{size} resolution"
         draw.text((left + i * step_x, _MARGIN), title, fill=_INK, font=font)
     for j, (caption, point) in enumerate(points.items()):
-        marks = {s: _marks(*fields[s], s, point, max(colour.shape[:2])) for s in scales}
+        marks = {s: _marks(*fields[s], s, point, max(color.shape[:2])) for s in scales}
         top_left, side = _box([place for grid, dots, _ in marks.values() for place in (grid, dots)])
         detail = Image.new("RGB", (side, side), _OUTSIDE)
-        detail.paste(Image.fromarray(colour), (-top_left[1], -top_left[0]))
+        detail.paste(Image.fromarray(color), (-top_left[1], -top_left[0]))
         for i, size in enumerate(scales):
             picture = _draw_marks(detail, top_left, point, *marks[size], width)
             panel.paste(picture, (left + i * step_x, top + j * step_y))
@@ -193,7 +193,7 @@ def _draw_marks(
         y, x = (p - top_left + 0.5) * zoom
         return float(x), float(y)
 
-    # Nearest neighbour: the pixels themselves, not an interpolation of them.
+    # Nearest neighbor: the pixels themselves, not an interpolation of them.
     picture = detail.resize((large, large), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     for group in dots:
@@ -208,7 +208,7 @@ def _draw_marks(
 
 
 def _draw_legend() -> Image.Image:
-    """One line, ``_LEGEND`` pixels wide: the colours of the modulation, then the marks."""
+    """One line, ``_LEGEND`` pixels wide: the colors of the modulation, then the marks."""
     unit, middle = float(_FINER), _TEXT * _FINER / 2
     picture = Image.new("RGB", (_LEGEND * _FINER, _TEXT * _FINER), _PAPER)
     draw = ImageDraw.Draw(picture)
@@ -230,21 +230,21 @@ def _draw_legend() -> Image.Image:
     return picture.resize((_LEGEND, _TEXT), Image.Resampling.BOX)
 
 
-def _draw_square(draw: ImageDraw.ImageDraw, centre: tuple[float, float], unit: float) -> None:
-    draw.rectangle(_around(centre, 4.5 * unit), outline=_INK, width=round(3 * unit))
-    draw.rectangle(_around(centre, 3.5 * unit), outline=_PAPER, width=round(unit))
+def _draw_square(draw: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+    draw.rectangle(_around(center, 4.5 * unit), outline=_INK, width=round(3 * unit))
+    draw.rectangle(_around(center, 3.5 * unit), outline=_PAPER, width=round(unit))
 
 
 def _draw_dot(
-    draw: ImageDraw.ImageDraw, centre: tuple[float, float], modulation: float, unit: float
+    draw: ImageDraw.ImageDraw, center: tuple[float, float], modulation: float, unit: float
 ) -> None:
     red, green, blue = (round(float(np.interp(modulation, (0, 0.5, 1), c))) for c in _RAMP.T)
-    draw.ellipse(_around(centre, 4.5 * unit), fill=_INK)
-    draw.ellipse(_around(centre, 3.5 * unit), fill=(red, green, blue))
+    draw.ellipse(_around(center, 4.5 * unit), fill=_INK)
+    draw.ellipse(_around(center, 3.5 * unit), fill=(red, green, blue))
 
 
-def _around(centre: tuple[float, float], radius: float) -> list[float]:
-    x, y = centre
+def _around(center: tuple[float, float], radius: float) -> list[float]:
+    x, y = center
     return [x - radius, y - radius, x + radius, y + radius]
 
 
@@ -285,10 +285,10 @@ def _detail(clean: np.ndarray) -> tuple[int, int, int]:
     """Top, left and side of the square with the strongest gradients, on a coarse grid."""
     height, width = clean.shape[:2]
     side = max(1, min(96, height, width))
-    grey = np.asarray(clean, np.float64).mean(axis=-1)
-    steps = np.zeros_like(grey)
-    steps[1:] += np.abs(np.diff(grey, axis=0))
-    steps[:, 1:] += np.abs(np.diff(grey, axis=1))
+    gray = np.asarray(clean, np.float64).mean(axis=-1)
+    steps = np.zeros_like(gray)
+    steps[1:] += np.abs(np.diff(gray, axis=0))
+    steps[:, 1:] += np.abs(np.diff(gray, axis=1))
     corners = [
         (steps[y : y + side, x : x + side].sum(), y, x)
         for y in range(0, height - side + 1, max(1, side // 2))

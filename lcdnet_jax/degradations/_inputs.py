@@ -25,7 +25,7 @@ def checked(images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
     if images.ndim != 4:
         raise ValueError(
             f"expected images [N, H, W, C], got shape {images.shape}; add the missing axes, "
-            "x[None] for a single image, x[..., None] for grey ones"
+            "x[None] for a single image, x[..., None] for gray ones"
         )
     if not images.size:
         raise ValueError(f"images of shape {images.shape} are empty; drop them")

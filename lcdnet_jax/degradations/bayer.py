@@ -1,4 +1,4 @@
-"""One colour for each pixel, by the Bayer pattern, and the interpolation of the others."""
+"""One color for each pixel, by the Bayer pattern, and the interpolation of the others."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from lcdnet_jax.degradations._inputs import checked
 
 
 def mosaic(images: ArrayLike, corners: ArrayLike) -> Array:
-    """One colour of each pixel, by the Bayer pattern of rows R G R G ... and G B G B ...
+    """One color of each pixel, by the Bayer pattern of rows R G R G ... and G B G B ...
 
     Args:
         images: ``[N, H, W, 3]``, floating point.
@@ -26,16 +26,16 @@ def mosaic(images: ArrayLike, corners: ArrayLike) -> Array:
     """
     images = checked(images, channels=(3,))
     odd_row, odd_column = _parities(corners, *images.shape[1:3])
-    colours = [images[..., i : i + 1] for i in range(3)]
-    return jnp.where(odd_row == odd_column, jnp.where(odd_row, colours[2], colours[0]), colours[1])
+    colors = [images[..., i : i + 1] for i in range(3)]
+    return jnp.where(odd_row == odd_column, jnp.where(odd_row, colors[2], colors[0]), colors[1])
 
 
 def demosaic(raw: ArrayLike, corners: ArrayLike) -> Array:
-    """Colours of a :func:`mosaic`, interpolated by linear filters of 5x5 pixels, not clipped.
+    """Colors of a :func:`mosaic`, interpolated by linear filters of 5x5 pixels, not clipped.
 
     Malvar, He and Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned
     color images", ICASSP 2004: bilinear, plus a share (1/2, 5/8 or 3/4) of the second difference
-    of the colour that the pixel has. Borders are mirrored without repeating the edge pixel, which
+    of the color that the pixel has. Borders are mirrored without repeating the edge pixel, which
     continues the pattern.
 
     Args:
@@ -53,7 +53,7 @@ def demosaic(raw: ArrayLike, corners: ArrayLike) -> Array:
     raw = checked(raw, channels=(1,))
     if min(raw.shape[1:3]) < 2:
         raise ValueError(
-            f"a mosaic of {raw.shape[1]}x{raw.shape[2]} pixels lacks a colour; repeat its image "
+            f"a mosaic of {raw.shape[1]}x{raw.shape[2]} pixels lacks a color; repeat its image "
             "to 2x2 or more before mosaic"
         )
     padded = jnp.pad(raw.astype(jnp.float32), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
@@ -87,7 +87,7 @@ def _parities(corners: ArrayLike, height: int, width: int) -> tuple[Array, Array
 
 
 def _filters() -> np.ndarray:
-    """Filters ``[4, 5, 5, 1]`` for a colour that lies around, beside, above and below, across."""
+    """Filters ``[4, 5, 5, 1]`` for a color that lies around, beside, above and below, across."""
     cross = [
         [0, 0, -2, 0, 0],
         [0, 0, 4, 0, 0],

@@ -70,15 +70,15 @@ def camera_noise(
 ) -> Array:
     """What a camera would have stored of each scene: noise of the sensor, then its processing.
 
-    sRGB values are decoded to light, divided by the white balance, reduced to one colour for each
+    sRGB values are decoded to light, divided by the white balance, reduced to one color for each
     pixel (:func:`mosaic`, its pattern begun at a random corner), given :func:`poisson_gaussian`
     noise, multiplied by the white balance, interpolated (:func:`demosaic`), clipped, encoded and
-    compressed as 4:2:0 :func:`jpeg`. Grey images have one colour and skip what concerns several.
+    compressed as 4:2:0 :func:`jpeg`. Gray images have one color and skip what concerns several.
 
     Noise levels and white balance are those of Brooks et al., "Unprocessing Images for Learned
     Raw Denoising" (CVPR 2019): ``shot`` uniform in its logarithm in [1e-4, 0.012];
     ``log(read) = 2.18 log(shot) + 1.20`` plus a normal number times 0.26; gains of red in [1.9,
-    2.4] and of blue in [1.5, 1.9]. Their colour matrices, exposure gain and tone mapping are left
+    2.4] and of blue in [1.5, 1.9]. Their color matrices, exposure gain and tone mapping are left
     out; the demosaicing and the JPEG qualities are our choice.
 
     Args:
@@ -119,9 +119,9 @@ def camera_noise(
 def _developed(
     keys: Array, light: Array, shot: Array, read: Array, red: Array, blue: Array, *corner: Array
 ) -> Array:
-    """Light as a camera sees it that has one colour for each pixel, not clipped."""
+    """Light as a camera sees it that has one color for each pixel, not clipped."""
     _, height, width, _ = light.shape
-    # A mosaic needs two rows and two columns to hold all colours.
+    # A mosaic needs two rows and two columns to hold all colors.
     light = jnp.pad(light, ((0, 0), (0, int(height < 2)), (0, int(width < 2)), (0, 0)), mode="edge")
     corners = jnp.stack(corner, axis=-1).astype(jnp.int32)
     gains = jnp.stack([red, jnp.ones_like(red), blue], axis=-1)[:, None, None]

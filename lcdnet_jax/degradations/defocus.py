@@ -64,7 +64,7 @@ def dual_pixel(
 
     Returns:
         ``[N, H, W, 2C]`` in the type of ``images``: all channels of the left view, then those of
-        the right one (for colour R, G, B left, R, G, B right).
+        the right one (for color R, G, B left, R, G, B right).
 
     Raises:
         TypeError: For images that are not floating point.
@@ -88,7 +88,7 @@ def dual_pixel(
 
 
 def disk_kernels(radii: ArrayLike, *, size: int, side: str = "both") -> Array:
-    """Disks, or halves of them, as the share of each pixel that they cover, normalised.
+    """Disks, or halves of them, as the share of each pixel that they cover, normalized.
 
     Exact along rows; along columns each pixel is the mean of 16 lines.
 

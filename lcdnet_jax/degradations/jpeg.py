@@ -1,9 +1,9 @@
 """JPEG compression and decompression, without the file in between.
 
-What libjpeg-turbo does by default, step by step: conversion to 8-bit Y, Cb, Cr; the colours
+What libjpeg-turbo does by default, step by step: conversion to 8-bit Y, Cb, Cr; the colors
 averaged over 2x2 pixels (4:2:0); an 8x8 cosine transform; rounding to multiples of the tables of
 ITU-T T.81 annex K, scaled by libjpeg's rule for quality; and the way back, with its triangle
-filter for the colours ("fancy upsampling"). The entropy code loses nothing and is left out. What
+filter for the colors ("fancy upsampling"). The entropy code loses nothing and is left out. What
 differs from Pillow is one last bit here and there: libjpeg's transform works in integers of
 limited precision, this one in float32.
 """
@@ -52,10 +52,10 @@ def jpeg(images: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -
     """What is left of images after they were saved as JPEG and read again.
 
     Args:
-        images: ``[N, H, W, C]``, C = 1 (saved as grey) or 3, floating point in [0, 1]; clipped and
+        images: ``[N, H, W, C]``, C = 1 (saved as gray) or 3, floating point in [0, 1]; clipped and
             rounded to 256 levels first.
         quality: From 1 to 100, a number or ``[N]``; values beyond count as the nearest of these.
-        subsampling: "4:2:0" (colours at half the resolution, the default of most programs) or
+        subsampling: "4:2:0" (colors at half the resolution, the default of most programs) or
             "4:4:4".
 
     Returns:
@@ -74,9 +74,9 @@ def jpeg(images: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -
     if images.shape[-1] == 1:
         decoded = _coded(levels[..., 0][:, None], luma)[:, 0, :, :, None]
     else:
-        y, colours = _split_colours(levels)
+        y, colors = _split_colors(levels)
         code = _coded if subsampling == "4:4:4" else _coded_at_half
-        decoded = _join_colours(_coded(y, luma), code(colours, chroma))
+        decoded = _join_colors(_coded(y, luma), code(colors, chroma))
     return (decoded / 255).astype(images.dtype)
 
 
@@ -139,7 +139,7 @@ def _widened(planes: Array, *, axis: int) -> Array:
     return pairs.reshape(*planes.shape[:axis], 2 * size, *planes.shape[axis + 1 :])
 
 
-def _split_colours(levels: Array) -> tuple[Array, Array]:
+def _split_colors(levels: Array) -> tuple[Array, Array]:
     """JFIF's Y ``[N, 1, H, W]``, and Cb and Cr ``[N, 2, H, W]``, rounded to levels."""
     red, green, blue = (levels[..., i] for i in range(3))
     y = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -148,8 +148,8 @@ def _split_colours(levels: Array) -> tuple[Array, Array]:
     return jnp.floor(y + 0.5)[:, None], jnp.floor(jnp.stack([cb, cr], axis=1) + 0.49999)
 
 
-def _join_colours(y: Array, colours: Array) -> Array:
-    y, cb, cr = y[:, 0], colours[:, 0] - 128, colours[:, 1] - 128
+def _join_colors(y: Array, colors: Array) -> Array:
+    y, cb, cr = y[:, 0], colors[:, 0] - 128, colors[:, 1] - 128
     red = y + jnp.floor(1.402 * cr + 0.5)
     green = y + jnp.floor(-0.344136286 * cb - 0.714136286 * cr + 0.5)
     blue = y + jnp.floor(1.772 * cb + 0.5)

@@ -33,7 +33,7 @@ def random_kernels(
     ``isotropic``: Gaussians, ``width`` their standard deviation. ``anisotropic``: Gaussians with
     two such widths, drawn independently, and an angle. ``disk``: lenses out of focus, ``width``
     the radius. ``motion``: shaken cameras, ``width`` the length of the path, see
-    :func:`camera_paths`. All of these are centred. ``pool``: a kernel of ``pool``, each equally
+    :func:`camera_paths`. All of these are centered. ``pool``: a kernel of ``pool``, each equally
     often, such as :func:`read_kernels` gives.
 
     The defaults are those of IKC (Gu et al., CVPR 2019) for scale 4, where all are isotropic. Its
@@ -105,13 +105,13 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
     """All kernels of a folder, measured or estimated, for ``random_kernels(..., kind="pool")``.
 
     A kernel is used as it is stored, by convolution: a bright point becomes a picture of it. (A
-    program that correlates has it turned by half a turn.) Its centre is the entry ``S // 2`` of
+    program that correlates has it turned by half a turn.) Its center is the entry ``S // 2`` of
     ``S``, also for an even S; one whose mass lies elsewhere shifts the image. Smaller ones are
-    padded by zeros around the centre to the largest, and all to an odd size.
+    padded by zeros around the center to the largest, and all to an odd size.
 
     Args:
         folder: Holds files ``.npy`` (a kernel, or several as ``[K, S, S]``), ``.mat`` (MATLAB up
-            to version 7, one variable) and grey images ``.png``, ``.tif``. Others are ignored, and
+            to version 7, one variable) and gray images ``.png``, ``.tif``. Others are ignored, and
             so are subfolders. Arrays must have a sum of 1, up to 1 %, which is then made exact;
             images are scaled to it.
 
@@ -120,7 +120,7 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
         ValueError: For a folder that cannot be read or has no kernels, or a file that cannot be
-            read or is no kernel: not square, negative, not finite, of another sum, or in colour.
+            read or is no kernel: not square, negative, not finite, of another sum, or in color.
     """
     folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
@@ -160,10 +160,10 @@ def _kernels_of(path: pathlib.Path) -> list[np.ndarray]:
             f"{stored.shape}; pad it by zeros"
         )
     kernels = stored.astype(np.float64).reshape(-1, *stored.shape[-2:])
-    return [_normalised(kernel, path, is_image=is_image) for kernel in kernels]
+    return [_normalized(kernel, path, is_image=is_image) for kernel in kernels]
 
 
-def _normalised(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np.ndarray:
+def _normalized(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np.ndarray:
     if not np.isfinite(kernel).all():
         raise ValueError(f"{path}: the kernel holds NaN or infinity; store it again")
     if kernel.min() < 0:
@@ -184,7 +184,7 @@ def _image(path: pathlib.Path) -> np.ndarray:
 
     image, _ = image_io.read_with_metadata(path)
     if image.ndim != 2:
-        raise ValueError(f"{path}: a kernel must be a grey image without alpha; convert it")
+        raise ValueError(f"{path}: a kernel must be a gray image without alpha; convert it")
     return image
 
 

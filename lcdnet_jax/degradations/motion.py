@@ -37,7 +37,7 @@ def motion_blur(
 ) -> Array:
     """Blurs each image along a random path of the camera, see :func:`camera_paths`.
 
-    The kernel's centre of mass is its centre, so the blurred image is not shifted against the
+    The kernel's center of mass is its center, so the blurred image is not shifted against the
     sharp one. With ``rotation`` the camera also rolls about the middle of the image while it
     moves, and each place has another kernel. They are computed at ``grid`` x ``grid`` places, and
     a pixel is a bilinear mixture of what the kernels around it give. Between two places that
@@ -91,7 +91,7 @@ def camera_paths(keys: Array, *, anxiety: float = 1.0) -> Array:
 
     A particle moves at constant speed; at each step its velocity is disturbed by Gaussian noise,
     is pulled back, may with a small probability be reversed (as when the button is pressed), and
-    is then normalised. That is the model of Boracchi and Foi, "Modeling the Performance of Image
+    is then normalized. That is the model of Boracchi and Foi, "Modeling the Performance of Image
     Restoration From Motion Blur", IEEE TIP 2012, as the authors describe it beside their code. As
     in DeblurGAN's version of it, the pull is towards the start and each path draws strengths of
     its own, from 0 on; how large they get is our choice, made so that it does not depend on the
@@ -154,7 +154,7 @@ def path_kernels(paths: Array, *, size: int) -> Array:
     """Kernels of paths: the share of the exposure that each pixel is passed, bilinear.
 
     Args:
-        paths: ``[N, T, 2]``, (row, column) from the kernel's centre, pixels, within
+        paths: ``[N, T, 2]``, (row, column) from the kernel's center, pixels, within
             ``(size - 1) / 2`` of it.
         size: Rows and columns, odd.
 

@@ -35,7 +35,7 @@ class Rain:
             the right.
         spread: Most degrees between a layer's angle and the image's.
         transmission: Share of the light that passes the veil, in [0, 1]; one for the image.
-        airlight: Grey level of the veil, in [0, 1]; one for the image.
+        airlight: Gray level of the veil, in [0, 1]; one for the image.
     """
 
     layers: int
@@ -91,7 +91,7 @@ def rain(keys: Array, images: ArrayLike, *, kind: Kind | tuple[Kind, ...] = "lig
 
     That is the model of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image"
     (CVPR 2017): streaks in layers add to the scene, and rain too distant to be told apart lies
-    over it as a veil of transmission T and grey level A. Streaks are grey. How they are drawn is
+    over it as a veil of transmission T and gray level A. Streaks are gray. How they are drawn is
     ours: points at random places, of random brightness, convolved with a line that is soft across
     and fades at its ends. They are as many in a crop as in the image, and enter it from outside.
 

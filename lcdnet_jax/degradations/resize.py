@@ -63,8 +63,8 @@ def _weights(before: int, after: int, *, mirrored: bool) -> np.ndarray:
     stretch = max(before / after, 1.0)
     reach = int(np.ceil(2 * stretch)) + 1 if mirrored else 0  # pixels beyond the border
     pixels = np.arange(-reach, before + reach)
-    centres = (np.arange(after) + 0.5) * (before / after) - 0.5
-    weights = _cubic((pixels - centres[:, None]) / stretch)
+    centers = (np.arange(after) + 0.5) * (before / after) - 0.5
+    weights = _cubic((pixels - centers[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
     # Where the pixels beyond the border come from: the image, its mirror image, the image, ...
     turns = pixels % (2 * before)
