@@ -38,9 +38,9 @@ def random_kernels(
     * ``motion``: camera shake; ``width`` is the length of the path, see :func:`camera_paths`.
     * ``pool``: one of the kernels in ``pool``, all equally likely. :func:`read_kernels` reads some.
 
-    All kinds but ``pool`` are centered. The default width and size are those of IKC (Gu et al., CVPR
-    2019) for scale 4, which uses isotropic kernels. The size truncates the widest of them; truncated
-    kernels are scaled to sum 1.
+    All kinds but ``pool`` are centered. The default width and size are those of IKC (Gu et al.,
+    CVPR 2019) for scale 4, which uses isotropic kernels. The size truncates the widest of them;
+    truncated kernels are scaled to sum 1.
 
     Args:
         keys: Random keys ``[N]``.
@@ -51,8 +51,8 @@ def random_kernels(
         pool: Kernels ``[K, S, S]``, S odd, for the kind "pool" only. They are scaled to sum 1.
 
     Returns:
-        Kernels ``[N, size, size]``, or ``[N, S, S]`` for the kind "pool", float32 of sum 1. They fit
-        :func:`filter_images` and :func:`low_resolution`.
+        Kernels ``[N, size, size]``, or ``[N, S, S]`` for the kind "pool", float32 of sum 1. They
+        fit :func:`filter_images` and :func:`low_resolution`.
 
     Raises:
         ValueError: If the kind is unknown, an option is outside its range, the size is even or too
@@ -90,8 +90,8 @@ def _draw_from_pool(keys: Array, pool: ArrayLike) -> Array:
             np.isfinite(known).all() and (known >= 0).all() and known.any(axis=(1, 2)).all()
         ):
             raise ValueError(
-                "a kernel of the pool is negative somewhere, not finite, or 0 everywhere; remove or "
-                "correct it"
+                "a kernel of the pool is negative somewhere, not finite, or 0 everywhere; remove "
+                "or correct it"
             )
     pool = jnp.asarray(pool)
     if pool.ndim != 3 or pool.shape[1] != pool.shape[2] or not pool.shape[1] % 2 or not len(pool):
@@ -107,10 +107,11 @@ def _draw_from_pool(keys: Array, pool: ArrayLike) -> Array:
 def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
     """Reads all blur kernels of a folder, for ``random_kernels(..., kind="pool")``.
 
-    Images are convolved with the stored kernel: a single bright pixel becomes a copy of it. Programs
-    that correlate instead use the kernel rotated by 180 degrees. The center is the entry ``S // 2``,
-    also for an even S. A kernel whose mass is not centered there shifts the image. Smaller kernels
-    are padded with zeros around the center to the largest size, and all of them to an odd size.
+    Images are convolved with the stored kernel: a single bright pixel becomes a copy of it.
+    Programs that correlate instead use the kernel rotated by 180 degrees. The center is the entry
+    ``S // 2``, also for an even S. A kernel whose mass is not centered there shifts the image.
+    Smaller kernels are padded with zeros around the center to the largest size, and all of them to
+    an odd size.
 
     Args:
         folder: Folder with files ``.npy`` (a kernel, or several as ``[K, S, S]``), ``.mat`` (MATLAB

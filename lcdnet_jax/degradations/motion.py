@@ -1,8 +1,9 @@
 """Motion blur by random camera trajectories.
 
 A sensor integrates light, not stored values. Images are therefore blurred as ``values ** gamma``
-and converted back. The GoPro data set has both forms: its folder ``blur_gamma`` uses a gamma of 2.2,
-and its folder ``blur``, which papers usually train and score on, averages stored values (gamma 1).
+and converted back. The GoPro data set has both forms: its folder ``blur_gamma`` uses a gamma of
+2.2, and its folder ``blur``, which papers usually train and score on, averages stored values (gamma
+1).
 """
 
 import functools

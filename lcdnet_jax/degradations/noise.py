@@ -39,7 +39,8 @@ def awgn(
 
     Raises:
         TypeError: If the images are not floating point.
-        ValueError: If the protocol or spectrum is unknown, or if images and keys have another shape.
+        ValueError: If the protocol or spectrum is unknown, or if images and keys have another
+            shape.
     """
     clean = check_batch(keys, clean)
     noise = shape_noise(draw_normal(keys, clean.shape[1:]), spectrum=spectrum)
@@ -56,8 +57,8 @@ def shape_noise(noise: Array, *, spectrum: str) -> Array:
     The spectra are:
 
     * ``white``: no filter.
-    * ``low`` and ``high``: only the DCT coefficients whose frequency (see ``sfm``) is below or above
-      half of ``sfm.max_radius``.
+    * ``low`` and ``high``: only the DCT coefficients whose frequency (see ``sfm``) is below or
+      above half of ``sfm.max_radius``.
     * ``brownian``: a Gaussian blur with a standard deviation of 3 pixels.
 
     The result is not scaled up again. For 64x64 pixels, 0.40 (low), 0.60 (high) and about 0.01

@@ -31,8 +31,8 @@ class Rain:
         length: Length of the streaks, pixels, at least 1; per layer.
         width: Full width of the streaks at half of their brightness, pixels, at least 0.5; per
             layer.
-        brightness: Brightness of the brightest streaks, in [0, 1]; per layer. The other streaks have
-            at least 30 % of it.
+        brightness: Brightness of the brightest streaks, in [0, 1]; per layer. The other streaks
+            have at least 30 % of it.
         angle: Angle from the vertical, degrees, -90 to 90; per image. Positive rain falls to the
             right.
         spread: Largest difference between the angles of a layer and of the image, degrees.
@@ -63,8 +63,9 @@ class Rain:
             check_range(name, getattr(self, name), lowest=0, highest=1)
 
 
-# Chosen so that pairs resemble those of Rain100L and Rain100H, and have a similar PSNR: 25 and 12 dB
-# on average, where 10 pairs of Rain100L have 26 and 5 pairs of Rain100H 12. The veil is our choice.
+# Chosen so that pairs resemble those of Rain100L and Rain100H, and have a similar PSNR: 25 and 12
+# dB on average, where 10 pairs of Rain100L have 26 and 5 pairs of Rain100H 12. The veil is our
+# choice.
 RAINS = {
     "light": Rain(
         layers=2,

@@ -19,8 +19,8 @@ BICUBIC = ("pillow", "matlab")
 def bicubic(images: ArrayLike, *, height: int, width: int, like: str = "pillow") -> Array:
     """Resizes images by cubic convolution (Keys, IEEE TASSP 1981, a = -0.5).
 
-    * ``pillow`` equals ``Image.resize(..., BICUBIC)``. The kernel is cut at the border and scaled to
-      sum 1.
+    * ``pillow`` equals ``Image.resize(..., BICUBIC)``. The kernel is cut at the border and scaled
+      to sum 1.
     * ``matlab`` equals ``imresize(image, [height width])``. The image is reflected at the border,
       with the edge pixel repeated.
 

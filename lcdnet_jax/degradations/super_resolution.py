@@ -34,10 +34,10 @@ def low_resolution(
         low = low_resolution(keys, images, scale=4, kernels=kernels)
 
     The downsampling "pillow" or "matlab" is :func:`bicubic`: an output pixel lies at the center of
-    its block of ``scale`` x ``scale`` pixels. "direct" keeps the upper left pixel of each block (the
-    s-fold downsampler of the literature). Its output is shifted by ``(scale - 1) / 2`` pixels of
-    ``images`` against bicubic output, so a network must be tested with the downsampling that it was
-    trained with. (:func:`gaussian_downsample` keeps the center of the block instead.)
+    its block of ``scale`` x ``scale`` pixels. "direct" keeps the upper left pixel of each block
+    (the s-fold downsampler of the literature). Its output is shifted by ``(scale - 1) / 2`` pixels
+    of ``images`` against bicubic output, so a network must be tested with the downsampling that it
+    was trained with. (:func:`gaussian_downsample` keeps the center of the block instead.)
 
     Args:
         keys: Random keys ``[N]``, one for each image.
@@ -45,8 +45,8 @@ def low_resolution(
             frequency masking. H and W must be multiples of ``scale``.
         scale: Downsampling factor, an integer, at least 2.
         kernels: Blur kernels ``[N, K, L]``, one for each image, K and L odd and not larger than the
-            image, of sum 1 to keep the brightness, such as :func:`random_kernels` draws. Borders are
-            reflected, as by :func:`filter_images`. None does not blur.
+            image, of sum 1 to keep the brightness, such as :func:`random_kernels` draws. Borders
+            are reflected, as by :func:`filter_images`. None does not blur.
         downsampling: One of ``DOWNSAMPLINGS``.
         noise: Range of the standard deviation of Gaussian noise, 8-bit units; one per image.
         quality: Range of JPEG qualities, one per image, see :func:`random_jpeg`. None does not
