@@ -1,8 +1,8 @@
-"""Trains a small denoiser in a few minutes and shows what it does: ``make quickstart``.
+"""Trains a small denoiser in a few minutes and compares it with non-local means.
 
-The path is the one of any experiment: configs/sadnet_quickstart.py -> tf.data -> jitted steps ->
-Orbax checkpoint -> restored photographs. The peer is non-local means with the true noise level,
-its strength chosen on the training photographs. Results are in quickstart/.
+Command: make quickstart. It takes the same path as any experiment: configs/sadnet_quickstart.py,
+tf.data, jitted steps, an Orbax checkpoint, restored photographs. Non-local means gets the true
+noise level; its strength is tuned on the training photographs. Results are written to quickstart/.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(config: ConfigDict, output: pathlib.Path) -> None:
-    """The whole quickstart; ``output`` is also the working directory of the training."""
+    """Runs the quickstart; ``output`` is also the working directory of the training."""
     if config.degradation.kind != "awgn":
         raise ValueError(
             f"config.degradation.kind is {config.degradation.kind!r}, but non-local means removes "
@@ -58,7 +58,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     if "," in config.degradation.protocol:
         raise ValueError(
             f"config.degradation.protocol is {config.degradation.protocol!r}, but methods are "
-            "compared under one; name one, or use train.py"
+            "compared under one protocol; set one, or use train.py"
         )
     datasets = input_pipeline.create_datasets(config)
     seconds = _train(config, output, datasets)
@@ -73,7 +73,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     training_photos = input_pipeline.create_eval_dataset(
         config.data.train, config.data.channels, field="config.data.train"
     )
-    strength = _tuned_strength(training_photos, evaluator, sigma)
+    strength = _tune_strength(training_photos, evaluator, sigma)
     print(f"non-local means: h = {strength} sigma, best on the training photographs", flush=True)
     restorer = Restorer.from_checkpoint(output, bucket=config.eval.bucket)
 
@@ -95,7 +95,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
         }
         for version, image in versions.items():
             np.save(output / f"{scored.name}_{version}.npy", image.astype(np.float32))
-        for version in ("noisy", "clean"):  # to try lcdnet-jax restore on
+        for version in ("noisy", "clean"):  # files for lcdnet-jax restore
             file = output / version / f"{scored.name}.png"
             file.parent.mkdir(exist_ok=True)
             image_io.write(file, image_io.to_uint8(versions[version]))
@@ -109,12 +109,12 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             clean=scored.clean,
         )
         strips.append(strip)
-        print(_line(row), flush=True)
+        print(_format_row(row), flush=True)
     mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "name"}
     result = {"images": rows, "mean": mean, "train_seconds": seconds}
     (output / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     image_io.write(output / "panel.png", np.concatenate(strips))
-    print(_line({"name": "mean", **mean}))
+    print(_format_row({"name": "mean", **mean}))
     print(f"[{evaluator.protocol.describe()}]")
     print(
         f"\nLook at {output}/panel.png. The training took {seconds:.0f} s.\n"
@@ -128,24 +128,24 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
 
 
 def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]) -> float:
-    """Trains, or continues, or finds it done; returns the seconds of all these runs together."""
+    """Trains or continues, if there are steps left; returns the seconds of all runs together."""
     clock = output / "train_seconds.txt"
     earlier = float(clock.read_text()) if clock.exists() else 0.0
     if (output / "checkpoints" / str(config.steps)).exists() and earlier:
-        training.train_and_evaluate(config, output, datasets=datasets)  # checks, says it is done
+        training.train_and_evaluate(config, output, datasets=datasets)  # says it is complete
         return earlier
     begin = time.perf_counter()
     try:
         training.train_and_evaluate(config, output, datasets=datasets)
     finally:
         seconds = earlier + time.perf_counter() - begin
-        with contextlib.suppress(OSError):  # a full disk: the training's own error says more
+        with contextlib.suppress(OSError):  # on a full disk the training reports a better error
             atomic_io.write(clock, f"{seconds:.1f}\n".encode(), force=True)
     return seconds
 
 
 def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.ndarray:
-    """scikit-image's fast mode; ``strength`` is h in units of sigma."""
+    """Runs the fast mode of scikit-image; ``strength`` is h in units of sigma."""
     return denoise_nl_means(
         noisy,
         patch_size=5,
@@ -157,25 +157,25 @@ def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.nda
     )
 
 
-def _tuned_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: float) -> float:
-    """The strength with the best mean PSNR on (the centres of) the training photographs."""
-    centres = [{**e, "clean": _centre(e["clean"], 256)} for e in examples]
+def _tune_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: float) -> float:
+    """Finds the strength with the best mean PSNR on the centers of the training photographs."""
+    centers = [{**e, "clean": _crop_center(e["clean"], 256)} for e in examples]
 
     def score(strength: float) -> float:
         def restore(noisy: np.ndarray) -> np.ndarray:
             return _non_local_means(noisy, sigma, strength)
 
-        return summarise(evaluator.score_images(restore, centres, sigma=sigma)).psnr
+        return summarise(evaluator.score_images(restore, centers, sigma=sigma)).psnr
 
     return max(_STRENGTHS, key=score)
 
 
-def _centre(image: np.ndarray, side: int) -> np.ndarray:
+def _crop_center(image: np.ndarray, side: int) -> np.ndarray:
     top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
     return image[top : top + side, left : left + side]
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _format_row(row: Mapping[str, Any]) -> str:
     return (
         f"{row['name']:<10} noisy {row['noisy_psnr']:.2f} dB, non-local means "
         f"{row['classical_psnr']:.2f} dB, SADNet {row['restored_psnr']:.2f} dB"

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     """Returns the defaults; types are fixed and unknown fields are refused."""
     config = ConfigDict()
 
-    # Every random number (initialisation, order, crops, noise) is a pure function of this
+    # Every random number (initialization, order, crops, noise) is a pure function of this
     # seed and of the step. Evaluation noise does not depend on it, so that seeds compare.
     config.seed = 0
 
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     # --- data --------------------------------------------------------------------------------
     config.data = ConfigDict()
     # Where training images come from (docs/data_sets.md has a table of all data sets):
-    #   photos  the colour photographs inside scikit-image's wheel; `split` is train or test
+    #   photos  the color photographs inside scikit-image's wheel; `split` is train or test
     #   folder  `path` holds clean images, or pairs in input/ and target/ (or noisy/ and clean/)
     #           with equal names; for networks that enlarge, target/ is larger by their scale
     #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
     config.data.eval = ConfigDict(
         {"source": "photos", "path": "", "split": "test", "feature": "image"}
     )
-    # 3 for colour or 1 for grey. Grey images are repeated, colour ones turned to luma. 6 for the
+    # 3 for color or 1 for gray. Gray images are repeated, color ones turned to luma. 6 for the
     # two views of a dual-pixel camera (dpdd_dual), left and right, which are restored to 3.
     config.data.channels = 3
     # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
@@ -154,12 +154,12 @@ def get_config() -> ConfigDict:
     config.sfm.unselected = "keep"
     config.sfm.target = "clean"
 
-    # --- optimisation ------------------------------------------------------------------------
-    # Optimiser steps and images per step, over all devices and hosts together.
+    # --- optimization ------------------------------------------------------------------------
+    # Optimizer steps and images per step, over all devices and hosts together.
     config.steps = 900_000
     config.batch_size = 16
     # Each step runs as this many sequential parts, to save memory. The result is the same,
-    # unless the network has batch normalisation, whose statistics are then those of a part.
+    # unless the network has batch normalization, whose statistics are then those of a part.
     config.accumulate = 1
     # What the network's output is compared with:
     #   supervised    the clean image (of pairs: the clean half)
@@ -180,11 +180,11 @@ def get_config() -> ConfigDict:
     #                 kernels of the size that the network encodes
     config.objective = "supervised"
     # "l1", "l2" or "charbonnier", mean over all elements; "sse", half the sum of squares of an
-    # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalised
+    # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalized
     # Fourier coefficients, of all scales that the network gives.
     config.loss = "l2"
     config.fft_weight = 0.1
-    # Weight of a further loss: "sse" of unnormalised DCT coefficients. 0 = off.
+    # Weight of a further loss: "sse" of unnormalized DCT coefficients. 0 = off.
     config.dct_loss_weight = 0.0
     # --- of the objective "gan" ---
     config.gan = ConfigDict()
@@ -192,7 +192,7 @@ def get_config() -> ConfigDict:
     config.gan.pixel_weight = 0.01
     config.gan.perceptual_weight = 1.0
     config.gan.critic_weight = 0.005
-    # The critic's learning rate in place of the network's, its optimiser being the same otherwise,
+    # The critic's learning rate in place of the network's, its optimizer being the same otherwise,
     # and the channels of its first layer.
     config.gan.critic_learning_rate = 1e-4
     config.gan.critic_features = 64
@@ -230,7 +230,7 @@ def get_config() -> ConfigDict:
     # batch, which the compiler divides) or "pmap" (one program for each device's part). The same
     # numbers but for rounding, so a run may go on with the other one, and on other devices.
     config.parallel.strategy = "jit"
-    # Parameters, optimiser state and averages are divided among so many devices (of "jit") and
+    # Parameters, optimizer state and averages are divided among so many devices (of "jit") and
     # gathered for each step, for networks too large for one device. 1 = each device has all.
     config.parallel.state_shards = 1
     # Steps made by one call of the compiled program, so that fast devices need not wait for the
@@ -241,7 +241,7 @@ def get_config() -> ConfigDict:
     # The state comes from the first of these that applies: a checkpoint in the working
     # directory; `resume`, another working directory to continue exactly (a copy; that
     # directory is not changed); `init_from`, one whose parameters start a new run at step 0
-    # (fine-tuning); a fresh initialisation.
+    # (fine-tuning); a fresh initialization.
     config.resume = ""
     config.init_from = ""
 

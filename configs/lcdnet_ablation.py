@@ -2,7 +2,7 @@
 
 The paper's own ablation is in no text available to us; these rows are ours. Each of (b) to (e)
 adds one part to the row before, (f) to (i) exchange one part of the whole network. The task is
-rain, which is learnt in fewer steps than motion blur.
+rain, which is learned in fewer steps than motion blur.
 
     row      blocks          global branch   MSFM    SCAM   FFT loss   parameters (tiny)
     a        NAFNet's        -               -       -      x          1,294,540

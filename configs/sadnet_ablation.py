@@ -1,6 +1,6 @@
 """The six rows of SADNet's ablation: what each part of the network is worth.
 
-Source: Chang et al., ECCV 2020, table 1 (Kodak24, colour, sigma 50), recipe of
+Source: Chang et al., ECCV 2020, table 1 (Kodak24, color, sigma 50), recipe of
 sadnet_color_awgn.py. The code of the ablation was not released: without `rsab` the decoder has
 residual blocks instead, without `transfer` its offset blocks see their own scale only.
 

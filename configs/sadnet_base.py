@@ -18,7 +18,7 @@ from configs import sadnet_blind
 
 
 def get_config(sigmas: str = "50") -> ConfigDict:
-    """Colour; one noise level, in 8-bit units, or the lowest and the highest."""
+    """Color; one noise level, in 8-bit units, or the lowest and the highest."""
     levels = re.fullmatch(r"(\d+)(?:-(\d+))?", sigmas)
     if not levels:
         raise ValueError(f"no variant {sigmas!r}; use a noise level such as 50, or a range, 0-75")

@@ -1,4 +1,4 @@
-"""SADNet for colour images with white Gaussian noise, the recipe of the official code.
+"""SADNet for color images with white Gaussian noise, the recipe of the official code.
 
 Source: Chang et al., ECCV 2020, section 4.1 and the released training code: Adam, learning rate
 1e-4 halved every 3e5 steps, batches of 16 crops of 128, mean squared error, one network for each

@@ -1,4 +1,4 @@
-"""SADNet for grey images with white Gaussian noise: sadnet_color_awgn.py with one channel.
+"""SADNet for gray images with white Gaussian noise: sadnet_color_awgn.py with one channel.
 
 Source: Chang et al., ECCV 2020, section 4.1.
 

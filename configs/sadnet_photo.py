@@ -15,7 +15,7 @@ from configs import sadnet_blind
 
 
 def get_config() -> ConfigDict:
-    """Colour."""
+    """Color."""
     config = sadnet_blind.get_config()
     config.degradation.kind = "camera"
     # The default of camera_noise; given here, it can be set from the command line.

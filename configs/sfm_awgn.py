@@ -1,4 +1,4 @@
-"""Blind grey denoisers of the SFM paper, with and without frequency masking.
+"""Blind gray denoisers of the SFM paper, with and without frequency masking.
 
 Variants: dncnn, memnet or ridnet, alone, with ":sfm" (as the paper describes masking) or with
 ":released" (as the authors' released code does it: images that are not masked are black, the
@@ -13,7 +13,7 @@ time it is drawn.
 Command: python train.py --config configs/sfm_awgn.py:dncnn:sfm --workdir runs/dncnn_sfm
          python eval.py --workdir runs/dncnn_sfm --protocols clipped --sigmas 5,10,15,...,100
 Scores are published for the protocol "clipped"; training reports those of "float".
-BSD400 is expected in data/BSD400 and BSD68 in data/BSD68, as folders of grey images:
+BSD400 is expected in data/BSD400 and BSD68 in data/BSD68, as folders of gray images:
 --config.data.train.path=DIR and --config.data.eval.path=DIR. No score yet: a day on a CPU.
 """
 

@@ -9,7 +9,7 @@ to 1e-4 (n2n, 400 epochs of 285 batches) or 1e-5 (n2s, 100 epochs), then falls a
 network works on values from -0.5 to 0.5. Four things differ here: corners are drawn one by one and
 turned, instead of all four of an image together; the second capture is half the captures further
 on, instead of any other; the rate begins at nothing, instead of a tenth; with ":sfm", images that
-are not masked stay as they are, instead of turning grey.
+are not masked stay as they are, instead of turning gray.
 
 Command: python train.py --config configs/sfm_microscopy.py:n2s:sfm --workdir runs/n2s_sfm
 FMD is expected in data/FMD: --config.data.train.path=DIR and --config.data.eval.path=DIR.

@@ -1,4 +1,4 @@
-"""A small DnCNN for grey images, with and without frequency masking: the experiment for CPUs.
+"""A small DnCNN for gray images, with and without frequency masking: the experiment for CPUs.
 
 Variants: "regular"; "sfm", as the SFM paper describes it (masked before noise is added, the
 target is the clean image); "released", as the authors' released training code has it (images that

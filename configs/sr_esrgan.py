@@ -1,4 +1,4 @@
-"""ESRGAN for grey images, four times larger: RRDB trained on by a critic and by features of VGG19.
+"""ESRGAN for gray images, four times larger: RRDB trained on by a critic and by features of VGG19.
 
 Variants: "regular"; "sfm", as in sr_rcan.py. Starts from the run of sr_rrdb.py of the same variant.
 

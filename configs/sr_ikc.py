@@ -1,4 +1,4 @@
-"""IKC for colour images, four times larger and blurred by kernels that nobody tells it.
+"""IKC for color images, four times larger and blurred by kernels that nobody tells it.
 
 Variants: the stages "sftmd", "predictor" and "corrector", in turn, each from the run of the one
 before; any with ":sfm", as in sr_rcan.py, from the runs of that arm. The last run is the result.
@@ -17,7 +17,7 @@ Command: python train.py --config configs/sr_ikc.py:sftmd:sfm --workdir runs/ikc
          python train.py --config configs/sr_ikc.py:predictor:sfm --workdir runs/ikc_predictor_sfm
          python train.py --config configs/sr_ikc.py:corrector:sfm --workdir runs/ikc_corrector_sfm
          python eval.py --workdir runs/ikc_corrector_sfm --data data/Set5 --protocols sr,8bit
-Scores of the first two runs are of all three networks, of which some have learnt nothing yet; what
+Scores of the first two runs are of all three networks, of which some have learned nothing yet; what
 training prints is of the stage's own. Without ":sfm" the directories are runs/ikc_sftmd and so on.
 Data is expected where sr_rcan.py expects it. Time and score: not yet run.
 """

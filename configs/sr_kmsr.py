@@ -1,4 +1,4 @@
-"""KMSR: colour images, made small by kernels of a pool, enlarged again and then sharpened.
+"""KMSR: color images, made small by kernels of a pool, enlarged again and then sharpened.
 
 Variants: "regular"; "sfm", as in sr_rcan.py.
 

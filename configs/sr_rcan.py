@@ -1,4 +1,4 @@
-"""RCAN for grey images, four times larger, with and without frequency masking.
+"""RCAN for gray images, four times larger, with and without frequency masking.
 
 Variants: "regular"; "sfm", where half of the clean images lose a band of frequencies before they
 are made small, as the SFM paper describes it (the target keeps them). All else is equal.

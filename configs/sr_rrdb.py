@@ -1,4 +1,4 @@
-"""RRDB, the generator of ESRGAN, for grey images, four times larger: trained by L1 alone.
+"""RRDB, the generator of ESRGAN, for gray images, four times larger: trained by L1 alone.
 
 Variants: "regular"; "sfm", as in sr_rcan.py.
 

@@ -1,4 +1,4 @@
-"""A small RCAN for grey images, twice as large: the experiment with masking for CPUs.
+"""A small RCAN for gray images, twice as large: the experiment with masking for CPUs.
 
 Variants: "regular"; "sfm", as in sr_rcan.py. Both see one kernel in training, a Gaussian of 1
 pixel; the question is how they do with others.

@@ -1,7 +1,8 @@
 """Image restoration in JAX and Flax: LCDNet, SADNet and stochastic frequency masking.
 
-Arrays are NHWC and floating point in [0, 1] at every public boundary; integer images exist
-only at the edge (files). Submodules load on first use, so ``import lcdnet_jax`` stays quick.
+Public functions take and return arrays in NHWC layout, floating point in [0, 1]. Only image files
+and ``Restorer`` use integer images. Submodules are imported on first use, so that ``import
+lcdnet_jax`` is fast.
 """
 
 import importlib

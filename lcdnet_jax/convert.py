@@ -1,20 +1,19 @@
-"""Weights of PyTorch models as Flax variables, and back.
+"""Conversion of weights between PyTorch state dicts and Flax variables.
 
-Each network's parameters carry the names of its official PyTorch code, up to the rule of its
-layout below, so that a conversion is a renaming and a transposition, exact both ways. A network
+The parameters of a network have the names of its official PyTorch code, apart from the rules in its
+layout below. A conversion renames and transposes, and is exact in both directions. A network
 without official code has names of our own, by these rules:
 
-- A module's key is its Flax path, joined by dots; a name that is a keyword of Python gets an
-  underscore at its end (``mid.blocks.0.global_.out``), so that it can be an attribute.
-- Blocks whose Flax parameters are stacked have their numbers: ``enc3.blocks.27.norm1.weight``.
-- Convolutions are ``weight`` (out, in, kh, kw), depthwise ones (out, 1, kh, kw), and ``bias``;
-  dense layers are convolutions of 1x1, (out, in, 1, 1).
-- Normalisations are ``weight`` and ``bias``, with ``running_mean`` and ``running_var`` where they
-  keep statistics.
-- A block's own factors, one for each channel, are (1, channels, 1, 1).
+- The key of a module is its Flax path joined by dots. A part that is a Python keyword gets an
+  underscore at the end (``mid.blocks.0.global_.out``), so that it can be an attribute.
+- Blocks whose Flax parameters are stacked are numbered: ``enc3.blocks.27.norm1.weight``.
+- Convolutions have ``weight`` (out, in, kh, kw) and ``bias``; the weight of a depthwise convolution
+  is (out, 1, kh, kw). Dense layers are 1x1 convolutions, (out, in, 1, 1).
+- Normalizations have ``weight`` and ``bias``, and ``running_mean`` and ``running_var`` if they keep
+  statistics.
+- Per-channel factors of a block are (1, channels, 1, 1).
 
-Files need PyTorch to be read; :func:`from_torch` takes a state dict as NumPy arrays, wherever they
-come from.
+Reading a .pth file needs PyTorch. :func:`from_torch` itself takes a state dict of NumPy arrays.
 """
 
 import dataclasses
@@ -39,14 +38,14 @@ from lcdnet_jax.networks import vgg
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How one network's PyTorch checkpoint differs from its Flax variables.
+    """Differences between the PyTorch checkpoint of a network and its Flax variables.
 
     Attributes:
-        transposed: Pattern of PyTorch modules whose kernels are stored (in, out, kh, kw).
+        transposed: Pattern of PyTorch modules whose kernels are stored as (in, out, kh, kw).
         dead: Pattern of keys that some official checkpoints hold but never use.
-        stacked: Pattern of Flax modules whose leaves hold several blocks, along their first axis.
-        rename: PyTorch's path of a module from Flax's, both joined by dots.
-        former: As ``rename``, for names of earlier versions, which are still read.
+        stacked: Pattern of Flax modules whose leaves hold several blocks along the first axis.
+        rename: Function from the Flax path of a module to its PyTorch path, both joined by dots.
+        former: As ``rename``, for the names of earlier versions, which can still be read.
     """
 
     transposed: str = r"(?!)"
@@ -56,64 +55,64 @@ class _Layout:
     former: Callable[[str], str] | None = None
 
 
-def _numbered(path: str) -> str:
-    """Members of PyTorch lists: body_2 -> body.2, tail_0_2 -> tail.0.2."""
+def _list_name(path: str) -> str:
+    """Names members of PyTorch lists: body_2 -> body.2, tail_0_2 -> tail.0.2."""
     return re.sub(r"_(\d+)", r".\1", path)
 
 
-def _sequential(path: str) -> str:
-    """A list of DnCNN's kind (conv, ReLU, then conv, BatchNorm, ReLU again and again, conv)."""
+def _sequential_name(path: str) -> str:
+    """Names members of a list as in DnCNN: conv, ReLU, n times (conv, BatchNorm, ReLU), conv."""
     stack, layer, number = re.split(r"\.|_", path)
     place = 3 * int(number) - (layer == "conv")
     return f"{stack}.{stack}.{max(place, 0)}"
 
 
-def _buifd(path: str) -> str:
-    """BUIFD's two lists, as DnCNN's, and its convolutions after them."""
+def _buifd_name(path: str) -> str:
+    """Names members of BUIFD's two lists, which are like DnCNN's, and its fusion layers."""
     if path.startswith("fusion_"):
         return path.replace("fusion_", "FinalFusionLayers.fusion_layers.")
-    return _sequential(path)
+    return _sequential_name(path)
 
 
-def _attributes(path: str) -> str:
-    """Names that ``self.NAME`` can have: global -> global_."""
+def _attribute_name(path: str) -> str:
+    """Makes names that are valid as ``self.NAME``: global -> global_."""
     return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in path.split("."))
 
 
-# Networks that are not here keep their names, and have nothing special.
+# Networks that are not listed keep their names.
 _LAYOUTS = {
-    "buifd": _Layout(rename=_buifd, former=lambda path: path),
-    "dncnn": _Layout(rename=_sequential),
+    "buifd": _Layout(rename=_buifd_name, former=lambda path: path),
+    "dncnn": _Layout(rename=_sequential_name),
     "ikc": _Layout(stacked=r"sftmd\.blocks\b"),
     "kmsr": _Layout(stacked=r"resblock_layer\b"),
-    "lcdnet": _Layout(stacked=r"\w+\.blocks\b", rename=_attributes),
-    "memnet": _Layout(rename=_numbered),
-    # The official class makes a BatchNorm after each first convolution and does not call it.
+    "lcdnet": _Layout(stacked=r"\w+\.blocks\b", rename=_attribute_name),
+    "memnet": _Layout(rename=_list_name),
+    # The official class creates a BatchNorm after each first convolution and never calls it.
     "n3net": _Layout(
         dead=r"blocks\.\d\.bn1\..*",
-        rename=lambda path: _numbered(path).replace(
+        rename=lambda path: _list_name(path).replace(
             "distance_bn", "n3aggregation.aggregation.nnn.bn"
         ),
     ),
     # One list holds a group's blocks and the convolution after them.
     "rcan": _Layout(
         stacked=r"body_\d+\.blocks\b",
-        rename=lambda path: _numbered(path).replace(".blocks.", ".body."),
+        rename=lambda path: _list_name(path).replace(".blocks.", ".body."),
     ),
     "ridnet": _Layout(
-        rename=lambda path: re.sub(r"\b(head|c[12])$", r"\1.body.0", _numbered(path))
+        rename=lambda path: re.sub(r"\b(head|c[12])$", r"\1.body.0", _list_name(path))
     ),
-    # ESRGAN's own layers for enlarging, which the code of frequency masking keeps and never calls.
+    # Upsampling layers of ESRGAN, which the SFM code creates and never calls.
     "rrdb": _Layout(
-        dead=r"(upconv[1-4]|HRconv|conv_last)\..*", stacked=r"RRDB_trunk\b", rename=_numbered
+        dead=r"(upconv[1-4]|HRconv|conv_last)\..*", stacked=r"RRDB_trunk\b", rename=_list_name
     ),
     "sadnet": _Layout(
         transposed=r"up[1-3]",
-        # Until April 2020 the code made these layers also where they were never called.
+        # Until April 2020 the official code created these layers even where it never called them.
         dead=r"(res[2-4]|dres[1-4])\.conv0\..*|offset4\.offset_conv2\..*",
     ),
 }
-# Counts of batches, for plain averages of statistics; load_state_dict does not miss them.
+# Batch counters of BatchNorm. load_state_dict works without them.
 _ALWAYS_DEAD = r".*\.num_batches_tracked"
 _LEAF_NAMES = {
     "kernel": "weight",
@@ -127,30 +126,44 @@ _LEAF_NAMES = {
 def from_torch(
     name: str, state_dict: Mapping[str, np.ndarray], **network_kwargs: Any
 ) -> dict[str, Any]:
-    """Converts the weights of a PyTorch model.
+    """Converts a PyTorch state dict into Flax variables.
+
+    Keys that official checkpoints hold but never use are dropped with a warning.
 
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
-        state_dict: PyTorch names to arrays; a leading ``module.`` is accepted. Names are those of
-            the official code; of a network without, those of :func:`to_torch`.
+        state_dict: Arrays by PyTorch name; a leading ``module.`` is accepted. Names are those of
+            the official code, or of :func:`to_torch` for a network without official code.
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Returns:
-        Flax variables, float32: ``{"params": ...}``, and "batch_stats" where there are any.
+        Flax variables, float32: ``{"params": ...}``, and "batch_stats" if the network has any.
 
     Raises:
-        ValueError: If any key is missing, unknown or of another shape; the message lists all.
+        ValueError: If a key is missing, unknown or of another shape. The message lists all of them.
     """
-    variables, dropped = converted(name, state_dict, network_kwargs)
+    variables, dropped = convert_state_dict(name, state_dict, network_kwargs)
     if dropped:
         logging.warning("from_torch(%r): dropped unused keys: %s", name, ", ".join(dropped))
     return variables
 
 
-def converted(
+def convert_state_dict(
     name: str, state_dict: Mapping[str, np.ndarray], network_kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """As :func:`from_torch`: the variables, and the keys that went unused."""
+    """Converts as :func:`from_torch`, and returns the unused keys instead of logging them.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        state_dict: Arrays by PyTorch name.
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+
+    Returns:
+        Flax variables, and the sorted keys that the network does not use.
+
+    Raises:
+        ValueError: If a key is missing, unknown or of another shape. The message lists all of them.
+    """
     layout, wanted = _layout_and_leaves(name, network_kwargs)
     given = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
 
@@ -159,8 +172,8 @@ def converted(
         keys = _torch_keys(path, leaf.shape, layout)
         if layout.former and not given.keys() & set(keys):
             former = dataclasses.replace(layout, rename=layout.former)
-            of_before = _torch_keys(path, leaf.shape, former)
-            keys = of_before if given.keys() & set(of_before) else keys
+            former_keys = _torch_keys(path, leaf.shape, former)
+            keys = former_keys if given.keys() & set(former_keys) else keys
         blocks = []
         for key in keys:
             if key not in given:
@@ -179,7 +192,7 @@ def converted(
 
     dead = sorted(k for k in given if re.fullmatch(f"{_ALWAYS_DEAD}|{layout.dead}", k))
     extra = sorted(set(given) - set(dead))
-    _refuse(f"these are not the weights of {name} with {dict(network_kwargs)}",
+    _raise_mismatch(f"these are not the weights of {name} with {dict(network_kwargs)}",
             missing, extra, misshaped)  # fmt: skip
     return unflatten_dict(found), dead
 
@@ -187,23 +200,24 @@ def converted(
 def to_torch(
     name: str, variables: Mapping[str, Any], **network_kwargs: Any
 ) -> dict[str, np.ndarray]:
-    """Converts Flax variables into a PyTorch state dict; the inverse of :func:`from_torch`.
+    """Converts Flax variables into a PyTorch state dict, the inverse of :func:`from_torch`.
 
-    What official files hold and never use is left out: ``num_batches_tracked``, which
-    ``load_state_dict`` does not miss, and N3Net's ``bn1`` layers, for which its official class
-    wants ``strict=False``.
+    Keys that official files hold but never use are left out. These are ``num_batches_tracked``,
+    which ``load_state_dict`` does not need, and the ``bn1`` layers of N3Net, for which its official
+    class needs ``strict=False``.
 
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
-        variables: What the network's ``init`` or a checkpoint gives.
+        variables: Flax variables, from the network's ``init`` or from a checkpoint.
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Returns:
-        PyTorch names to float32 arrays in PyTorch's layout: names of the official code, or of our
-        own by the rules of this module.
+        Float32 arrays in PyTorch's layout by PyTorch name: the names of the official code, or those
+        of the rules of this module.
 
     Raises:
-        ValueError: If any variable is missing, unknown or of another shape; the message lists all.
+        ValueError: If a variable is missing, unknown or of another shape. The message lists all of
+            them.
     """
     layout, wanted = _layout_and_leaves(name, network_kwargs)
     given = flatten_dict(dict(variables))
@@ -216,7 +230,7 @@ def to_torch(
             axes, shape = _torch_axes(path, block.shape, layout)
             padded = (1,) * (len(axes) - block.ndim) + block.shape
             turned = block.reshape(padded).transpose(axes)
-            # A copy, since PyTorch's tensors are writable.
+            # Copied, because PyTorch tensors must be writable.
             state_dict[key] = np.array(turned, order="C").reshape(shape)
     return state_dict
 
@@ -224,16 +238,16 @@ def to_torch(
 def check_variables(
     name: str, variables: Mapping[str, Any], network_kwargs: Mapping[str, Any]
 ) -> None:
-    """Compares names and shapes with what the network's ``init`` would give; values do not matter.
+    """Checks that the names and shapes of variables fit a network.
 
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
-        variables: Nested dicts of arrays: "params", and "batch_stats" where the network has any.
+        variables: Nested dicts of arrays: "params", and "batch_stats" if the network has any.
         network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Raises:
-        ValueError: If they are not alike, with everything that is missing, unknown or of another
-            shape; also for an unknown network or wrong arguments of it.
+        ValueError: If a variable is missing, unknown or of another shape; the message lists all of
+            them. Also if the network or one of its arguments is unknown.
     """
     _, wanted = _layout_and_leaves(name, network_kwargs)
     given = flatten_dict(dict(variables))
@@ -252,13 +266,13 @@ def _check_variables(
         ["/".join(path) for path in sorted(set(one) - set(other))]
         for one, other in ((wanted, given), (given, wanted))
     )
-    _refuse(f"these are not variables of {described}", missing, extra, misshaped)
+    _raise_mismatch(f"these are not variables of {described}", missing, extra, misshaped)
 
 
 def _layout_and_leaves(
     name: str, network_kwargs: Mapping[str, Any]
 ) -> tuple[_Layout, dict[tuple[str, ...], Any]]:
-    """How a network is converted, and the shape of each of its variables."""
+    """Returns the layout of a network and the shape of each of its variables."""
     return _LAYOUTS.get(name, _Layout()), _leaves(networks.create(name, **network_kwargs))
 
 
@@ -267,7 +281,9 @@ def _leaves(module: nn.Module) -> dict[tuple[str, ...], Any]:
     return flatten_dict(networks.abstract_variables(module))
 
 
-def _refuse(title: str, missing: list[str], unknown: list[str], misshaped: list[str]) -> None:
+def _raise_mismatch(
+    title: str, missing: list[str], unknown: list[str], misshaped: list[str]
+) -> None:
     problems = [
         f"{kind}: {'; '.join(keys)}"
         for kind, keys in (("missing", missing), ("unknown", unknown), ("wrong shape", misshaped))
@@ -286,7 +302,7 @@ def _is_stacked(path: tuple[str, ...], layout: _Layout) -> bool:
 
 
 def _torch_keys(path: tuple[str, ...], shape: tuple[int, ...], layout: _Layout) -> list[str]:
-    """PyTorch keys of a Flax leaf: one, or one for each block that it holds."""
+    """Returns the PyTorch keys of a Flax leaf: one, or one for each stacked block."""
     *modules, leaf = path[1:]  # path[0] is the collection
     module, name = ".".join(modules), _LEAF_NAMES.get(leaf, leaf)
     if stack := re.match(layout.stacked, module):
@@ -300,9 +316,9 @@ def _torch_keys(path: tuple[str, ...], shape: tuple[int, ...], layout: _Layout) 
 def _torch_axes(
     path: tuple[str, ...], shape: tuple[int, ...], layout: _Layout
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Order of a Flax leaf's axes in PyTorch, and its shape there.
+    """Returns the order of a Flax leaf's axes in PyTorch, and its shape there.
 
-    The leaf has as many axes as the order: it gets axes of length 1 in front where it has fewer.
+    If the leaf has fewer axes than the order, axes of length 1 are added in front.
     """
     *modules, leaf = path[1:]
     if leaf == "kernel":  # (kh, kw, in, out); of dense layers (in, out)
@@ -317,7 +333,17 @@ def _torch_axes(
 
 
 def import_torch(purpose: str) -> Any:
-    """PyTorch; ImportError naming the extra where it cannot be imported."""
+    """Imports PyTorch.
+
+    Args:
+        purpose: What PyTorch is needed for, for the error message, such as "reading".
+
+    Returns:
+        The module ``torch``.
+
+    Raises:
+        ImportError: If PyTorch cannot be imported. The message names the extra to install.
+    """
     try:
         import torch
     except ImportError as error:
@@ -329,20 +355,20 @@ def import_torch(purpose: str) -> Any:
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads a PyTorch weights file, in today's or in the legacy format, without running its code.
+    """Reads a PyTorch weights file of the current or legacy format, without running code from it.
 
     Args:
-        path: A file that ``torch.save`` wrote of a state dict, alone or as an entry of a dict:
+        path: File that ``torch.save`` wrote. It holds a state dict, alone or as an entry of a dict:
             "state_dict", else "params_ema" (averaged weights), else "params".
 
     Returns:
-        PyTorch names to arrays; bfloat16 comes as float32.
+        Arrays by PyTorch name. Floating-point tensors are float32.
 
     Raises:
-        ImportError: Where PyTorch cannot be imported.
-        OSError: For a file that cannot be opened.
-        ValueError: For a file that is none of PyTorch's, wants to run code, or holds something
-            else than named tensors.
+        ImportError: If PyTorch cannot be imported.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is not a PyTorch file, would run code, or does not hold named
+            tensors.
     """
     torch = import_torch("reading")
     try:
@@ -354,9 +380,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is empty; download it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that it then refuses
+            warnings.simplefilter("ignore")  # warns about pickles that it then rejects
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of any kind, for files that are not PyTorch's
+    except Exception as error:  # files that are not PyTorch's raise any type
         if blocked := re.search(
             r"unsupported (?:global: )?GLOBAL (\S+)", str(error), re.IGNORECASE
         ):
@@ -366,7 +392,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 "torch.save(model.state_dict(), FILE), where the file is trusted"
             ) from error
         raise ValueError(
-            f"{path} is no file that torch.save wrote, or is damaged; give a .pth or .pt file"
+            f"{path} was not written by torch.save, or is damaged; give a .pth or .pt file"
         ) from error
     for wrapper in ("state_dict", "params_ema", "params"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
@@ -377,7 +403,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     )
     if not named or not loaded:
         raise ValueError(
-            f"{path} holds no state dict (names and tensors) but {_described(loaded)}; save "
+            f"{path} holds no state dict (names and tensors) but {_describe(loaded)}; save "
             "model.state_dict()"
         )
     tensors = {k: v.detach() for k, v in loaded.items()}
@@ -388,28 +414,32 @@ def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarr
     """Reads weights of VGG19 for :func:`lcdnet_jax.networks.vgg.vgg19`.
 
     Args:
-        path: A state dict of torchvision's ``vgg19``, whole or its convolutions alone
-            (``features.0.weight`` to ``features.34.bias``): a file that ``torch.save`` wrote, or a
-            .safetensors file.
+        path: File that ``torch.save`` wrote, or a .safetensors file. It holds the state dict of
+            torchvision's ``vgg19``, or at least its convolutions (``features.0.weight`` to
+            ``features.34.bias``).
 
     Returns:
         Kernel ``[3, 3, C, O]`` and bias ``[O]`` of each convolution, float32.
 
     Raises:
-        ImportError: For a file of PyTorch, where that cannot be imported.
-        OSError: For a file that cannot be opened.
-        ValueError: For a file that is damaged, or holds something else.
+        ImportError: If the file is PyTorch's and PyTorch cannot be imported.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is damaged or holds something else.
     """
     if os.fspath(path).lower().endswith(".safetensors"):
         try:
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise OSError(f"cannot read {path}: {error.strerror}") from error
+            raise OSError(
+                f"cannot read {path}: {error.strerror}; give a file that can be read"
+            ) from error
         try:
             tensors = safetensors.numpy.load(data)
-        except Exception as error:  # of several kinds, for types that NumPy lacks
-            raise ValueError(f"{path} is no safetensors file, or is damaged ({error})") from error
+        except Exception as error:  # several types, among them those for dtypes that NumPy lacks
+            raise ValueError(
+                f"{path} is not a safetensors file, or is damaged ({error}); download it again"
+            ) from error
     else:
         tensors = read_state_dict(path)
     weights, missing, misshaped = [], [], []
@@ -428,11 +458,14 @@ def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarr
     if missing or misshaped:
         problems = misshaped + [f"{name} is missing" for name in missing]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ValueError(f"{path} does not hold torchvision's vgg19: {problems[0]}{more}")
+        raise ValueError(
+            f"{path} does not hold torchvision's vgg19: {problems[0]}{more}; give the file of "
+            "torchvision"
+        )
     return tuple(weights)
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Mapping):
         kinds = {str(k): type(v).__name__ for k, v in list(value.items())[:4]}
         return "a dict of " + (", ".join(f"{k} ({kind})" for k, kind in kinds.items()) or "nothing")

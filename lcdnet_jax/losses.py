@@ -1,9 +1,10 @@
-"""Training losses: scalar float32, computed in float32 whatever the inputs' dtype.
+"""Training losses.
 
-Each takes ``output`` and ``target`` ``[N, H, W, C]``, floating point and of equal shape, and
-``weights`` ``[N]`` or None. With weights the loss is sum(w_i loss_i) / sum(w_i) over the images'
-own means, so an example of weight 0 (padding of the last batch) does not count; if all weights
-are 0 the loss is 0. Shapes that disagree raise ValueError, integer images TypeError.
+A loss takes ``output`` and ``target`` ``[N, H, W, C]``, floating point and of equal shape, and
+``weights`` ``[N]`` or None. It returns a float32 scalar and computes in float32 for any input type.
+With weights, the loss is ``sum(w_i * loss_i) / sum(w_i)``, where ``loss_i`` is the loss of image i.
+An image of weight 0, such as padding of the last batch, does not count. If all weights are 0, the
+loss is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +20,41 @@ Loss = Callable[..., jax.Array]
 
 
 def l1(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
-    """Mean of |output - target|, scalar float32."""
+    """Computes the mean absolute error.
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+
+    Returns:
+        The mean of ``|output - target|``, float32 scalar.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
+    """
     output, target = float32_pair(output, target)
     difference = output - target
-    # Not jnp.abs, whose derivative at 0 is 1: equal pixels must not pull in either direction.
+    # Not jnp.abs, whose derivative at 0 is 1. The gradient of equal pixels must be 0.
     return _mean(difference * jnp.sign(difference), weights)
 
 
 def l2(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
-    """Mean of (output - target)^2, scalar float32."""
+    """Computes the mean squared error.
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+
+    Returns:
+        The mean of ``(output - target)^2``, float32 scalar.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
+    """
     output, target = float32_pair(output, target)
     return _mean(jnp.square(output - target), weights)
 
@@ -39,42 +66,79 @@ def charbonnier(
     weights: jax.Array | None = None,
     eps: float = 1e-3,
 ) -> jax.Array:
-    """Mean of sqrt((output - target)^2 + eps^2), a smooth L1; scalar float32, at least eps.
+    """Computes the Charbonnier loss, a smooth L1.
 
-    Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed
-    imaging", ICIP 1994. ``eps`` must be positive, or the gradient is undefined at 0.
+    Source: Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for
+    computed imaging", ICIP 1994.
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+        eps: Constant of the square root, above 0. At 0 the gradient of equal pixels is undefined.
+
+    Returns:
+        The mean of ``sqrt((output - target)^2 + eps^2)``, float32 scalar, at least ``eps``.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
     """
     output, target = float32_pair(output, target)
     return _mean(jnp.sqrt(jnp.square(output - target) + eps**2), weights)
 
 
 def sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
-    """Half the sum over an image of (output - target)^2, mean over images; scalar float32.
+    """Computes half of the sum of squared errors of each image, averaged over images.
 
-    The loss of DnCNN (Zhang et al., IEEE TIP 2017, eq. 1) and of the SFM code. Its gradient is
-    that of :func:`l2` times half the number of values in an image.
+    This is the loss of DnCNN (Zhang et al., IEEE TIP 2017, eq. 1) and of the SFM code. Its gradient
+    is that of :func:`l2` times half the number of values in an image.
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+
+    Returns:
+        Float32 scalar.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
     """
     output, target = float32_pair(output, target)
     return 0.5 * output[0].size * _mean(jnp.square(output - target), weights)
 
 
 def dct_sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
-    """:func:`sse` of the DCT-II coefficients of each channel; scalar float32.
+    """Computes :func:`sse` of the unnormalized DCT-II coefficients of each channel.
 
-    The auxiliary loss of the SFM code, whose transform is unnormalised: 2 sum_n x_n
-    cos(pi (2n + 1) k / 2N) along each axis, so that on patches of 64x64 it weighs (2 * 64)^2
-    times as much as ``sse`` (the mean twice that along each axis). An orthonormal transform keeps
-    sums of squares (Parseval), and this would be ``sse`` once more.
+    This is the auxiliary loss of the SFM code. Its transform is ``2 sum_n x_n cos(pi (2n + 1) k /
+    2N)`` along each axis. On patches of 64x64 it is ``(2 * 64)^2`` times as large as ``sse``, and
+    the mean has twice that factor along each axis. With an orthonormal transform it would equal
+    ``sse`` (Parseval).
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+
+    Returns:
+        Float32 scalar.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
     """
     output, target = float32_pair(output, target)
     height, width = output.shape[1:3]
-    factors = _unnormalised(height)[:, None] * _unnormalised(width)
+    factors = _dct_factors(height)[:, None] * _dct_factors(width)
     difference = dct_2d(output - target) * factors[None, :, :, None]
     return 0.5 * output[0].size * _mean(jnp.square(difference), weights)
 
 
-def _unnormalised(length: int) -> np.ndarray:
-    """Unnormalised over orthonormal DCT-II coefficients, ``[length]`` float32."""
+def _dct_factors(length: int) -> np.ndarray:
+    """Factors from orthonormal to unnormalized DCT-II coefficients, ``[length]`` float32."""
     factors = np.full(length, (2 * length) ** 0.5, np.float32)
     factors[0] *= 2**0.5
     return factors
@@ -87,33 +151,42 @@ def l1_fft(
     weights: jax.Array | None = None,
     fft_weight: float = 0.1,
 ) -> jax.Array:
-    """L1 of pixels plus ``fft_weight`` times L1 of Fourier coefficients, mean over scales.
+    """Computes L1 of pixels plus ``fft_weight`` times L1 of Fourier coefficients.
 
-    The loss of LCDNet (arXiv 2504.10558; that of MIMO-UNet, Cho et al., ICCV 2021). The transform
-    is unnormalised and the mean over real and imaginary parts of all coefficients, so that for
-    noise-like errors of 256x256 pixels its mean is some 167 times that of the pixels; it grows
-    with the side of the crop. (An orthonormal one would be smaller by that side.)
+    This is the loss of LCDNet (arXiv 2504.10558) and of MIMO-UNet (Cho et al., ICCV 2021). Both
+    terms are averaged over the scales of a multi-output network. The Fourier transform is
+    unnormalized, and its term is the mean over real and imaginary parts of all coefficients. For
+    noise-like errors in 256x256 pixels that mean is about 167 times the mean over pixels. It grows
+    with the side of the crop; an orthonormal transform would be smaller by the factor of that side.
 
     Args:
-        output: ``[N, H, W, C]``, or several scales of it, the finest first.
-        target: ``[N, H, W, C]``; made smaller for other scales, bilinear without antialiasing.
-        weights: See the module.
-        fft_weight: Of the second term.
+        output: Restored images ``[N, H, W, C]``, or a sequence of scales, the finest first.
+        target: Images ``[N, H, W, C]``. They are reduced to coarser scales by bilinear
+            interpolation without antialiasing.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+        fft_weight: Weight of the Fourier term.
+
+    Returns:
+        Float32 scalar.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
     """
     outputs = (output,) if isinstance(output, jax.Array | np.ndarray) else tuple(output)
     total = jnp.zeros((), jnp.float32)
     for scaled in outputs:
-        of_scale = target
+        scaled_target = target
         if scaled.shape != target.shape:
-            of_scale = _smaller(target, scaled.shape, outputs[0].shape)
-        total += l1(scaled, of_scale, weights=weights)
+            scaled_target = _downsample(target, scaled.shape, outputs[0].shape)
+        total += l1(scaled, scaled_target, weights=weights)
         if fft_weight:
-            total += fft_weight * _fft_l1(*float32_pair(scaled, of_scale), weights)
+            total += fft_weight * _fft_l1(*float32_pair(scaled, scaled_target), weights)
     return total / len(outputs)
 
 
-def _smaller(target: jax.Array, shape: tuple[int, ...], finest: tuple[int, ...]) -> jax.Array:
-    """The target at a coarser scale."""
+def _downsample(target: jax.Array, shape: tuple[int, ...], finest: tuple[int, ...]) -> jax.Array:
+    """Reduces the target to a coarser scale."""
     if finest != target.shape or any(target.shape[axis] % shape[axis] for axis in (1, 2)):
         raise ValueError(
             f"outputs of {finest} and {shape} do not fit a target of {target.shape}; train on "
@@ -124,10 +197,11 @@ def _smaller(target: jax.Array, shape: tuple[int, ...], finest: tuple[int, ...])
 
 
 def _fft_l1(output: jax.Array, target: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean of |real| and |imaginary| parts of the unnormalised transform of the difference."""
+    """Computes the mean of |real| and |imaginary| parts of the unnormalized DFT of the error."""
     height, width, channels = output.shape[1:]
     spectrum = rfft2(output - target) * (height * width) ** 0.5
-    # The columns that are left out repeat others, but for the first and, if even, the middle one.
+    # rfft2 leaves out columns that repeat others. All but the first and, for an even width, the
+    # last column therefore count twice.
     twice = np.full((1, 1, width // 2 + 1, 1), 2, np.float32)
     twice[:, :, 0] = 1
     if width % 2 == 0:
@@ -143,28 +217,32 @@ def relativistic(
     weights: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Relativistic average loss of whoever wants ``higher`` above ``lower``; scalar float32.
+    """Computes the relativistic average GAN loss, which is low if ``higher`` exceeds ``lower``.
 
-    Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019 (arXiv 1807.00734), with
-    logistic loss, in ESRGAN (arXiv 1809.00219, eq. 1 and 2): half of
+    Source: Jolicoeur-Martineau, "The relativistic discriminator", ICLR 2019 (arXiv 1807.00734),
+    with logistic loss, as in ESRGAN (arXiv 1809.00219, eq. 1 and 2). The loss is half of
 
         mean softplus(-(higher - mean lower)) + mean softplus(lower - mean higher)
 
-    A critic's loss has its logits of real images first, that of the network which it judges those
-    of restored ones. (ESRGAN's formulas are the sum of both terms, its code halves it.)
+    The loss of the critic passes its logits of real images as ``higher``, the loss of the network
+    its logits of restored images. (The equations of ESRGAN are the sum; its code halves it.)
 
     Args:
         higher: Logits ``[N]``.
         lower: Logits ``[N]``.
-        weights: See the module.
-        axis_name: The mapped axis over which the inner means are averaged; the result is not.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+        axis_name: Mapped axis over which the inner means are averaged, or None. The result is not
+            averaged over it.
+
+    Returns:
+        Float32 scalar.
     """
     higher, lower = (jnp.asarray(x, jnp.float32)[:, None, None, None] for x in (higher, lower))
     means = _mean(higher, weights), _mean(lower, weights)
     if axis_name is not None:
         means = jax.lax.pmean(means, axis_name)
-    of_higher = _mean(jax.nn.softplus(means[1] - higher), weights)
-    return 0.5 * (of_higher + _mean(jax.nn.softplus(lower - means[0]), weights))
+    higher_loss = _mean(jax.nn.softplus(means[1] - higher), weights)
+    return 0.5 * (higher_loss + _mean(jax.nn.softplus(lower - means[0]), weights))
 
 
 _LOSSES: dict[str, Loss] = {
@@ -178,7 +256,17 @@ NAMES = tuple(_LOSSES)
 
 
 def get(name: str) -> Loss:
-    """The loss of that name, one of ``NAMES``; ValueError for any other."""
+    """Returns the loss of a name.
+
+    Args:
+        name: One of ``NAMES``.
+
+    Returns:
+        A function of output, target and weights; see the module.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
     if name not in _LOSSES:
         raise ValueError(f"unknown loss {name!r}; use one of {', '.join(_LOSSES)}")
     return _LOSSES[name]

@@ -34,7 +34,7 @@ class Protocol:
 
     Attributes:
         name: What tables call it.
-        noise: What of synthetic degradation the network sees, see ``degradations.as_stored``;
+        noise: What of synthetic degradation the network sees, see ``degradations.apply_protocol``;
             None where degraded images come from disk.
         degradation: What is done to clean images instead of adding noise, a kind of
             ``degradations.from_kind``; None for noise.

@@ -1,11 +1,11 @@
-"""Training images in the memory of each device, and batches drawn from them inside the jitted step.
+"""Training images in device memory, and batches that the jitted step draws from them.
 
-    images = ResidentImages.from_arrays(arrays)      # NumPy; placing them on devices is left to you
+    images = ResidentImages.from_arrays(arrays)  # NumPy arrays in host memory
     images = jax.device_put(images, replicated)
-    batch = draw(images, step, seed=0, crop=128, augment=True, batch_size=16)    # under jit
+    batch = draw(images, step, seed=0, crop=128, augment=True, batch_size=16)  # under jit
 
-Give ``images`` to a jitted function as an argument: what it captures instead becomes a constant of
-the program, compiled into it.
+Pass ``images`` to a jitted function as an argument. If the function captures them, they become a
+constant that is compiled into the program.
 """
 
 from collections.abc import Sequence
@@ -20,28 +20,29 @@ from jax import Array
 from lcdnet_jax import image_io
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
-# Pixels of a row of the storage. Rows of whole pixels let a gather take all channels of a pixel at
-# once; 128 of them fill the lanes of a TPU, and little is lost at the end of small images.
+# Pixels in a row of the storage. With whole pixels in a row, one gather takes all channels of a
+# pixel. 128 pixels fill the lanes of a TPU and waste little memory at the end of small images.
 ROW_PIXELS = 128
 
-# Two streams of random numbers, folded into the seed first. Both are above every step, which is
-# what prepare.py folds there, so no key is used twice. Changing one changes every training run.
+# Two random streams, folded into the seed first. The training step folds step numbers into the same
+# key. Both constants are above every step number, so no key is used twice. Changing a constant
+# changes every training run.
 _ORDER, _PLACE = np.uint32(0xD0000000), np.uint32(0xD0000001)
 
 
 class ResidentImages(struct.PyTreeNode):
-    """Images of any sizes, and the parts of them from which crops are taken.
+    """Images of any size, and the tiles from which crops are drawn.
 
-    A pair is one image, the channels of its clean half before those of its degraded half.
+    A pair is stored as one image: the channels of the clean image, then those of the degraded one.
 
     Attributes:
-        pixels: ``[rows, ROW_PIXELS * depth]`` uint8 or uint16; the pixels of each image row by
-            row, beginning with a new row of the storage. Two axes, so that no index exceeds int32
-            in sets over 2 GB.
-        table: ``[tiles, 6]`` int32; first row in ``pixels`` and width of the image, then top, left,
-            height and width of the tile in it.
-        clean_channels: Channels of the clean half.
-        longest_side: The largest height or width of all images.
+        pixels: ``[rows, ROW_PIXELS * depth]`` uint8 or uint16, the pixels of each image in
+            row-major order. Each image starts in a new row. Two axes keep all indices within int32
+            for data sets over 2 GB.
+        table: ``[tiles, 6]`` int32: first row in ``pixels`` and width of the image, then top, left,
+            height and width of the tile.
+        clean_channels: Channels of the clean image.
+        longest_side: Largest height or width of all images, pixels.
     """
 
     pixels: Array | np.ndarray
@@ -50,17 +51,17 @@ class ResidentImages(struct.PyTreeNode):
     longest_side: int = struct.field(pytree_node=False)
 
     def __len__(self) -> int:
-        """Number of tiles, which is the length of an epoch."""
+        """Number of tiles, which is the number of examples in an epoch."""
         return self.table.shape[0]
 
     @property
     def depth(self) -> int:
-        """Channels of a pixel: clean, then degraded if there are pairs."""
+        """Channels of a pixel: those of the clean image and, in pairs, of the degraded one."""
         return self.pixels.shape[1] // ROW_PIXELS
 
     @property
     def two_views(self) -> bool:
-        """Whether the degraded halves hold the left and right view of a dual-pixel camera."""
+        """Whether degraded images hold the left and right view of a dual-pixel camera."""
         return self.depth - self.clean_channels == TWO_VIEW_CHANNELS
 
     @classmethod
@@ -71,17 +72,21 @@ class ResidentImages(struct.PyTreeNode):
         degraded: Sequence[np.ndarray] | None = None,
         tiles: np.ndarray | None = None,
     ) -> "ResidentImages":
-        """Copies images into one array in the memory of the host.
+        """Copies images into one array in host memory.
 
         Args:
-            images: ``[H, W]`` or ``[H, W, C]`` each, all uint8 or all uint16, of as many channels.
-            degraded: For pairs, the degraded half of each image: as many channels; or 6, the left
-                and right view, where the clean half has 3.
-            tiles: ``[tiles, 5]`` integers: number of the image, top, left, height, width of the
-                parts from which crops are taken, each equally often. None = the whole images.
+            images: Images ``[H, W]`` or ``[H, W, C]``, all uint8 or all uint16, with the same C.
+            degraded: For pairs, the degraded image of each, of the same size and channels; or with
+                6 channels, the left and right view, if the clean images have 3.
+            tiles: ``[tiles, 5]`` integers: index of the image, then top, left, height and width of
+                a region from which crops are drawn. All tiles are equally likely. None uses each
+                whole image as a tile.
+
+        Returns:
+            The images with NumPy arrays.
 
         Raises:
-            ValueError: No images, or images or tiles of another kind.
+            ValueError: If there are no images, or images or tiles have another shape or type.
         """
         halves = [_with_channels(images, "images")]
         if degraded is not None:
@@ -90,7 +95,7 @@ class ResidentImages(struct.PyTreeNode):
         dtypes = sorted({str(image.dtype) for half in halves for image in half})
         if dtypes not in (["uint8"], ["uint16"]):
             raise ValueError(
-                f"images of dtype {', '.join(dtypes)}; give all as uint8 or all as uint16 "
+                f"images have dtype {', '.join(dtypes)}; give all as uint8 or all as uint16 "
                 "(lcdnet_jax.image_io.to_uint16 turns the former into the latter)"
             )
         sides = np.array([image.shape[:2] for image in halves[0]])
@@ -119,14 +124,17 @@ class ResidentImages(struct.PyTreeNode):
         tiles: np.ndarray,
         clean_channels: int,
     ) -> "ResidentImages":
-        """Takes pixels that are stored as ``pixels`` already, without copying or checking them.
+        """Wraps pixels that are already in the layout of ``pixels``, without copy or check.
 
         Args:
-            pixels: See the attribute.
-            starts: ``[images]``; first row of each image.
-            sides: ``[images, 2]``; height and width of each.
-            tiles: ``[tiles, 5]``, see ``from_arrays``.
-            clean_channels: See the attribute.
+            pixels: As the attribute.
+            starts: ``[images]``, first row of each image.
+            sides: ``[images, 2]``, height and width of each image.
+            tiles: ``[tiles, 5]``, as for :meth:`from_arrays`.
+            clean_channels: As the attribute.
+
+        Returns:
+            The images with NumPy arrays.
         """
         image = tiles[:, 0]
         table = np.column_stack([starts[image], sides[image, 1], tiles[:, 1:]]).astype(np.int32)
@@ -134,11 +142,12 @@ class ResidentImages(struct.PyTreeNode):
 
 
 class Draws(NamedTuple):
-    """What is random about ``b`` examples.
+    """Random choices of ``b`` examples.
 
     Attributes:
-        tile: ``[b]`` int32.
-        place: ``[b, 2]`` float32 in [0, 1), from the first possible row and column to the last.
+        tile: ``[b]`` int32, index of the tile.
+        place: ``[b, 2]`` float32 in [0, 1), position of the crop from the first possible row and
+            column to the last.
         turns: ``[b, 3]`` bool: flip the rows, flip the columns, then transpose.
     """
 
@@ -158,39 +167,39 @@ def draw(
     first: Array | int = 0,
     count: int | None = None,
 ) -> dict[str, Array]:
-    """The batch of a step, or a part of it: random crops, as ``input_pipeline.TrainDataset`` does.
+    """Draws the batch of a step, or a part of it: random crops with augmentation.
 
-    A pure function of (seed, step, place in the global batch). Of the same distribution as the
-    batches of ``TrainDataset``, from other random numbers.
+    The result is a pure function of seed, step and position in the global batch. It has the same
+    distribution as the batches of ``input_pipeline.TrainDataset``, but other random numbers.
 
-    Under ``jax.jit`` with ``images`` on every device and the result constrained to be split over
-    them, each device cuts its own part and none talks to another. Under ``jax.pmap`` each device
-    gives its own ``first``.
+    Under ``jax.jit``, with ``images`` replicated and the result sharded over the devices, each
+    device cuts its own part without communication. Under ``jax.pmap`` each device passes its own
+    ``first``.
 
     Args:
-        images: Where crops come from.
-        step: From 0, may be traced; ``(step + 1) * batch_size`` must stay below 2^31.
-        seed: Of the run.
-        crop: Side of the crops, pixels. Smaller tiles are extended by reflection.
-        augment: Whether crops are flipped and transposed, each with probability 1/2. Two views are
-            exchanged by a flip of the columns, and never transposed.
-        batch_size: Examples of the global batch.
-        first: Place in the global batch of the first example wanted; may be traced.
-        count: Number of examples wanted; None = ``batch_size``.
+        images: Images to draw from.
+        step: Step number from 0, may be traced. ``(step + 1) * batch_size`` must be below 2^31.
+        seed: Seed of the run.
+        crop: Side of the crops, pixels. Smaller tiles are padded by reflection.
+        augment: Whether to flip rows, flip columns and transpose, each with probability 1/2. For
+            dual-pixel views, a flip of the columns exchanges the views, and nothing is transposed.
+        batch_size: Number of examples in the global batch.
+        first: Position in the global batch of the first example to draw; may be traced.
+        count: Number of examples to draw; None draws ``batch_size``.
 
     Returns:
-        "clean" ``[count, crop, crop, C]`` float32 in [0, 1], "mask" ``[count]`` float32 ones and,
-        for pairs, "degraded" like "clean" (of two views with 6 channels).
+        "clean" ``[count, crop, crop, C]`` float32 in [0, 1]; "mask" ``[count]`` float32, all 1;
+        and, for pairs, "degraded" like "clean" (6 channels for two views).
 
     Raises:
-        ValueError: A crop larger than both sides of every image.
+        ValueError: If the crop is larger than both sides of every image.
     """
     if crop > images.longest_side:
         raise ValueError(
             f"crop {crop} is larger than every image, so that every example would be padded on "
             f"both sides; use at most {images.longest_side}, or larger images"
         )
-    chosen = draws(
+    chosen = draw_choices(
         len(images),
         step,
         seed=seed,
@@ -200,7 +209,7 @@ def draw(
         count=count,
     )
     pixels = jax.vmap(lambda one: _cut(images, one, crop))(chosen)
-    # A table, because accelerators may divide with an error in the last bit.
+    # A lookup table, because division on accelerators may differ in the last bit.
     levels = jnp.asarray(
         image_io.to_float(np.arange(jnp.iinfo(pixels.dtype).max + 1, dtype=pixels.dtype))
     )
@@ -214,7 +223,7 @@ def draw(
     return batch
 
 
-def draws(
+def draw_choices(
     tiles: int,
     step: Array | int,
     *,
@@ -224,10 +233,22 @@ def draws(
     first: Array | int = 0,
     count: int | None = None,
 ) -> Draws:
-    """The random numbers of ``draw``, for ``tiles`` tiles.
+    """Draws the random choices of :func:`draw`.
 
-    Example number i of the whole training (example j of the global batch k of B has i = k B + j)
-    belongs to epoch i // n and shows the tile at place i % n of that epoch's permutation.
+    Example j of the global batch k of B examples has number ``i = k B + j``. With n tiles it
+    belongs to epoch ``i // n`` and uses tile ``i % n`` of the random permutation of that epoch.
+
+    Args:
+        tiles: Number of tiles, n.
+        step: Step number from 0, may be traced.
+        seed: Seed of the run.
+        augment: Whether crops are flipped and transposed.
+        batch_size: Number of examples in the global batch.
+        first: Position in the global batch of the first example; may be traced.
+        count: Number of examples; None draws ``batch_size``.
+
+    Returns:
+        The choices of ``count`` examples.
     """
     count = batch_size if count is None else count
     start = jnp.asarray(step, jnp.int32) * batch_size + first
@@ -240,7 +261,7 @@ def draws(
     def uniform(number: Array) -> Array:
         return jax.random.uniform(jax.random.fold_in(place, number), (5,), jnp.float32)
 
-    # As many epochs as so many examples can touch, wherever the first stands in its epoch.
+    # Largest number of epochs that ``count`` consecutive examples can belong to.
     touched = (count + tiles - 2) // tiles + 1
     epoch = start // tiles
     orders = jax.vmap(permutation)(epoch + jnp.arange(touched, dtype=jnp.int32))
@@ -253,15 +274,15 @@ def draws(
 
 
 def _cut(images: ResidentImages, chosen: Draws, crop: int) -> Array:
-    """One example, ``[crop, crop, depth]`` of the stored dtype."""
+    """Cuts one example, ``[crop, crop, depth]``, in the stored dtype."""
     row, image_width, *tile = jnp.asarray(images.table)[chosen.tile]
     corner, size = jnp.stack(tile[:2]), jnp.stack(tile[2:])
     free = jnp.maximum(size - crop, 0)
     offset = (chosen.place * (free + 1).astype(jnp.float32)).astype(jnp.int32)
     corner = corner + jnp.minimum(offset, free)  # the product may round up
     flip_rows, flip_columns, transpose = chosen.turns
-    rows = corner[0] + _reflected(crop, size[0], flip=flip_rows)
-    columns = corner[1] + _reflected(crop, size[1], flip=flip_columns)
+    rows = corner[0] + _reflect(crop, size[0], flip=flip_rows)
+    columns = corner[1] + _reflect(crop, size[1], flip=flip_columns)
     number = rows[:, None] * image_width + columns[None, :]  # of each pixel in its image
     if not images.two_views:
         number = jnp.where(transpose, number.T, number)
@@ -282,10 +303,10 @@ def _cut(images: ResidentImages, chosen: Draws, crop: int) -> Array:
     return pixels
 
 
-def _reflected(crop: int, size: Array, *, flip: Array) -> Array:
-    """``[crop]`` positions along a side of ``size`` pixels, as ``np.pad(mode="reflect")`` has them.
+def _reflect(crop: int, size: Array, *, flip: Array) -> Array:
+    """Computes ``[crop]`` positions along a side, reflected as by ``np.pad(mode="reflect")``.
 
-    They go up, or down where flipped, and back and forth where the side is too short.
+    They ascend, or descend with ``flip``, and are reflected if the side is shorter than the crop.
     """
     position = jnp.arange(crop, dtype=jnp.int32)
     position = jnp.where(flip, crop - 1 - position, position)
@@ -295,7 +316,7 @@ def _reflected(crop: int, size: Array, *, flip: Array) -> Array:
 
 
 def _with_channels(images: Sequence[np.ndarray], name: str) -> list[np.ndarray]:
-    """``[H, W, C]`` each, with equal C."""
+    """Checks images and gives all of them three axes, ``[H, W, C]``, with equal C."""
     for number, image in enumerate(images):
         if image.ndim not in (2, 3) or not image.size:
             raise ValueError(
@@ -335,7 +356,7 @@ def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -
 
 
 def _check_tiles(tiles: np.ndarray, sides: np.ndarray) -> None:
-    """Refuses what would be read from another image."""
+    """Raises ValueError for tiles that reach outside their image."""
     if tiles.ndim != 2 or tiles.shape[1] != 5 or not len(tiles):
         raise ValueError(
             f"tiles have the shape {tiles.shape}; needs [tiles, 5]: number of the image, top, "
@@ -348,6 +369,6 @@ def _check_tiles(tiles: np.ndarray, sides: np.ndarray) -> None:
     if not good.all():
         number = int(np.argmin(good))
         raise ValueError(
-            f"tiles[{number}] is {tiles[number].tolist()}, which is no part of one of the "
+            f"tiles[{number}] is {tiles[number].tolist()}, which lies in none of the "
             f"{len(sides)} images; needs number of the image, top, left, height, width"
         )

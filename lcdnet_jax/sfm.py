@@ -1,20 +1,21 @@
-"""Stochastic frequency masking: training images lose a random band of frequencies.
+"""Stochastic frequency masking (SFM) of training images.
 
-El Helou, Zhou, Süsstrunk, "Stochastic Frequency Masking to Improve Super-Resolution and
-Denoising Networks", ECCV 2020 (arXiv 2003.07119). An image is transformed by an orthonormal
-DCT-II, coefficients are set to 0 by a mask that its channels share, and the result is
-transformed back. It is not clipped: masked images may leave [0, 1].
+Source: El Helou, Zhou, Süsstrunk, "Stochastic Frequency Masking to Improve Super-Resolution and
+Denoising Networks", ECCV 2020 (arXiv 2003.07119). An orthonormal DCT-II transforms the image, a
+mask sets coefficients to 0, the same for all channels, and the inverse DCT transforms back. Masked
+images are not clipped and may leave [0, 1].
 
-The frequency of the coefficient in row u and column v is its distance ``sqrt(u^2 + v^2)`` from
-the mean, in coefficients, also where images are not square. Masks are drawn relative to
-``max_radius``, ``sqrt(H^2 + W^2)``, which lies just beyond the highest frequency:
+The frequency of the coefficient in row u and column v is its distance ``sqrt(u^2 + v^2)`` from the
+mean (the coefficient 0, 0), also for images that are not square. Masks are drawn relative to
+``max_radius``, ``sqrt(H^2 + W^2)``, which is slightly above the highest frequency. The modes are:
 
-* ``targeted`` (denoising): from ``center - sigma * |n1|`` to ``center + sigma * |n2|``, with two
-  standard normal numbers. The mean is masked, too, where the lower end is negative.
-* ``uniform`` (super-resolution): between two numbers uniform in [0, 1]. The mean stays.
-* ``random``: no band; each coefficient is set to 0 with probability 1/2, the mean too.
+* ``targeted`` (for denoising): a band from ``center - sigma * |n1|`` to ``center + sigma * |n2|``,
+  where n1 and n2 are standard normal. If the lower end is negative, the mean is masked, too.
+* ``uniform`` (for super-resolution): a band between two numbers that are uniform in [0, 1]. The
+  mean is never masked.
+* ``random``: each coefficient, the mean included, is masked with probability 1/2.
 
-Each image has a key of its own, as in ``degradations``.
+Each image has its own key, as in ``degradations``.
 """
 
 import math
@@ -41,26 +42,27 @@ def stochastic_frequency_mask(
     center: float = 0.85,
     sigma: float = 0.15,
 ) -> Array:
-    """Masks each image with probability ``rate``, by a mask of its own, and keeps the others.
+    """Masks each image with probability ``rate`` by its own random mask.
 
-    What happens to image i is a function of ``key`` and i, whatever the size of the batch.
+    The result for image i depends on ``key`` and i only, not on the size of the batch.
 
     Args:
         key: One random key.
-        images: ``[N, H, W, C]``, floating point in [0, 1].
+        images: Images ``[N, H, W, C]``, floating point in [0, 1].
         rate: Probability that an image is masked, in [0, 1].
         mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
-        center: Centre of targeted bands as a share of ``max_radius``, in [0, 1].
-        sigma: Spread of targeted bands as a share of ``max_radius``, at least 0; 0 masks nothing.
+        center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
+        sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0. 0 masks nothing.
 
     Returns:
-        Images, shape and type of ``images``, not clipped.
+        Images of the same shape and type, not clipped. Images that are not selected are unchanged.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an option outside its range, other than four axes or empty images.
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if the images are empty or have another
+            number of axes.
     """
-    images = _checked(images)
+    images = _check_images(images)
     place = jnp.arange(images.shape[0], dtype=jnp.int32)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
     return mask_images(keys, images, rate=rate, mode=mode, center=center, sigma=sigma)[0]
@@ -76,28 +78,26 @@ def mask_images(
     sigma: float = 0.15,
     unselected: str = "keep",
 ) -> tuple[Array, Array]:
-    """:func:`stochastic_frequency_mask` with a key for each image.
+    """Masks images as :func:`stochastic_frequency_mask`, with one key for each image.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1].
-        rate: See :func:`stochastic_frequency_mask`, as for ``mode``, ``center`` and ``sigma``.
-        mode: How masks are drawn.
-        center: Centre of targeted bands.
-        sigma: Spread of targeted bands.
-        unselected: "keep" leaves images that are not selected as they are, "zero" makes them
-            black, as the authors' released denoising code does.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1].
+        rate: Probability that an image is masked, in [0, 1].
+        mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
+        center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
+        sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0. 0 masks nothing.
+        unselected: What happens to images that are not selected: "keep" leaves them unchanged,
+            "zero" makes them black, as the authors' released denoising code does.
 
     Returns:
-        Images, shape and type of ``images``, not clipped; and ``[N]`` bool, True where an image
-        was masked.
+        The images, same shape and type, not clipped; and ``[N]`` bool, True for masked images.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an option outside its range, other than four axes, empty images or
-            another number of keys.
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if images and keys have another shape.
     """
-    images = _checked(images)
+    images = _check_images(images)
     check_options(rate=rate, mode=mode, center=center, sigma=sigma, unselected=unselected)
     count, height, width, _ = images.shape
     if keys.shape[:1] != (count,):
@@ -126,9 +126,21 @@ def draw_mask(
     center: float = 0.85,
     sigma: float = 0.15,
 ) -> Array:
-    """The random mask of one selected image, ``[H, W]`` float32 of 0 and 1.
+    """Draws the mask of one image.
 
-    Options and errors as in :func:`stochastic_frequency_mask`.
+    Args:
+        key: One random key.
+        height: Rows of the image, at least 1.
+        width: Columns of the image, at least 1.
+        mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
+        center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
+        sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0.
+
+    Returns:
+        ``[H, W]`` float32: 0 for masked coefficients, 1 for the others.
+
+    Raises:
+        ValueError: If an option is outside its range or the image is empty.
     """
     check_options(mode=mode, center=center, sigma=sigma)
     if mode == "random":
@@ -149,9 +161,22 @@ def draw_band(
     center: float = 0.85,
     sigma: float = 0.15,
 ) -> tuple[Array, Array]:
-    """Ends of the random band of one image, ``(inner, outer)`` float32, in coefficients.
+    """Draws the ends of the band that is masked in one image.
 
-    Options and errors as in :func:`stochastic_frequency_mask`; mode "random" has no band.
+    Args:
+        key: One random key.
+        height: Rows of the image, at least 1.
+        width: Columns of the image, at least 1.
+        mode: How masks are drawn: "targeted" or "uniform"; see the module.
+        center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
+        sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0.
+
+    Returns:
+        Inner and outer radius of the band, float32, in coefficients.
+
+    Raises:
+        ValueError: If an option is outside its range, the image is empty, or the mode is "random",
+            which has no band.
     """
     check_options(mode=mode, center=center, sigma=sigma)
     center, sigma, limit = float(center), float(sigma), max_radius(height, width)
@@ -165,22 +190,22 @@ def draw_band(
 
 
 def band_mask(height: int, width: int, inner: ArrayLike, outer: ArrayLike) -> Array:
-    """Mask of a band: 0 where ``inner < sqrt(row^2 + col^2) < outer``, else 1.
+    """Makes the mask of a band: 0 where ``inner < sqrt(row^2 + col^2) < outer``, else 1.
 
-    Both comparisons are strict. The mean, at radius 0, is masked only for a negative ``inner``;
-    nothing is masked where ``inner >= outer``.
+    Both comparisons are strict. The mean, at radius 0, is masked only if ``inner`` is negative.
+    Nothing is masked if ``inner >= outer``.
 
     Args:
         height: Rows of the image, at least 1.
         width: Columns of the image, at least 1.
-        inner: Lower end in coefficients, a number; map with ``jax.vmap`` over several.
-        outer: Upper end, likewise.
+        inner: Lower end of the band in coefficients, a number. Use ``jax.vmap`` for several bands.
+        outer: Upper end of the band in coefficients, a number.
 
     Returns:
         ``[H, W]`` float32.
 
     Raises:
-        ValueError: For an empty image, or ends that are not single numbers.
+        ValueError: If the image is empty or an end is not a single number.
     """
     inner, outer = jnp.asarray(inner, jnp.float32), jnp.asarray(outer, jnp.float32)
     if inner.ndim or outer.ndim:
@@ -196,16 +221,17 @@ def apply_mask(images: ArrayLike, mask: ArrayLike) -> Array:
     """Multiplies the DCT coefficients of all channels by ``mask`` and transforms back.
 
     Args:
-        images: ``[..., H, W, C]``, floating point.
-        mask: ``[..., H, W]``, any factors; leading axes broadcast against those of ``images``.
+        images: Images ``[..., H, W, C]``, floating point.
+        mask: Factors ``[..., H, W]``. Its leading axes broadcast against those of ``images``.
 
     Returns:
-        ``[..., H, W, C]`` in the images' type, not clipped; computed in float32, or in float64
-        for float64 images.
+        ``[..., H, W, C]`` in the type of ``images``, not clipped. The computation is in float32, or
+        in float64 for float64 images.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For a mask that does not fit, fewer than three axes or empty images.
+        TypeError: If the images are not floating point.
+        ValueError: If the mask does not fit, or if the images are empty or have fewer than three
+            axes.
     """
     images, mask = jnp.asarray(images), jnp.asarray(mask)
     _check_floating(images)
@@ -226,14 +252,36 @@ def apply_mask(images: ArrayLike, mask: ArrayLike) -> Array:
 
 
 def radii(height: int, width: int) -> np.ndarray:
-    """Frequency ``sqrt(row^2 + col^2)`` of each DCT coefficient, ``[H, W]`` float32."""
+    """Computes the frequency ``sqrt(row^2 + col^2)`` of each DCT coefficient.
+
+    Args:
+        height: Rows of the image, at least 1.
+        width: Columns of the image, at least 1.
+
+    Returns:
+        ``[H, W]`` float32, in coefficients.
+
+    Raises:
+        ValueError: If the image is empty.
+    """
     _check_size(height, width)
     rows, columns = np.ogrid[:height, :width]
     return np.sqrt(rows**2 + columns**2).astype(np.float32)
 
 
 def max_radius(height: int, width: int) -> float:
-    """``sqrt(H^2 + W^2)``, the radius that centres, spreads and uniform ends are shares of."""
+    """Computes ``sqrt(H^2 + W^2)``, the radius to which masks are relative.
+
+    Args:
+        height: Rows of the image, at least 1.
+        width: Columns of the image, at least 1.
+
+    Returns:
+        The radius in coefficients.
+
+    Raises:
+        ValueError: If the image is empty.
+    """
     _check_size(height, width)
     return math.hypot(height, width)
 
@@ -246,16 +294,27 @@ def check_options(
     sigma: float = 0.15,
     unselected: str = "keep",
 ) -> None:
-    """Raises ValueError for an option outside its range; numbers must not be traced."""
+    """Checks the options of masking. They must be Python numbers, not traced arrays.
+
+    Args:
+        rate: Probability that an image is masked, in [0, 1].
+        mode: One of ``MODES``.
+        center: Center of targeted bands, in [0, 1].
+        sigma: Spread of targeted bands, finite, at least 0.
+        unselected: One of ``UNSELECTED``.
+
+    Raises:
+        ValueError: If an option is outside its range.
+    """
     for name, value, allowed in (("mode", mode, MODES), ("unselected", unselected, UNSELECTED)):
         if value not in allowed:
             raise ValueError(f"no {name} {value!r}; use one of {', '.join(allowed)}")
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate {rate} is no probability; use 0 to 1")
+        raise ValueError(f"rate {rate} is not a probability; use 0 to 1")
     if not 0 <= center <= 1:
-        raise ValueError(f"center {center} is no share of the largest radius; use 0 to 1")
+        raise ValueError(f"center {center} is not a share of the largest radius; use 0 to 1")
     if not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma {sigma} is no spread; use a finite number of at least 0")
+        raise ValueError(f"sigma {sigma} is not a spread; use a finite number of at least 0")
 
 
 def _check_size(height: int, width: int) -> None:
@@ -270,7 +329,7 @@ def _check_floating(images: Array) -> None:
         )
 
 
-def _checked(images: ArrayLike) -> Array:
+def _check_images(images: ArrayLike) -> Array:
     images = jnp.asarray(images)
     _check_floating(images)
     if images.ndim != 4:

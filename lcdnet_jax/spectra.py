@@ -1,9 +1,9 @@
-"""Frequencies to look at: of images, of what a network passes, and of frequency masks.
+"""Frequency analysis of images, networks and frequency masks.
 
-All are those of ``ops.dct_2d``: the coefficient in row u and column v of an image of H rows and
-W columns has u / (2 H) cycles per pixel down and v / (2 W) across. Where a single number stands
-for both it is, as in ``sfm``, the radius ``sqrt(u^2 + v^2)`` as a share of ``sfm.max_radius``. In
-square images equal shares are equal frequencies, whatever the size; in others they are not.
+Frequencies are those of ``ops.dct_2d``. In an image of H rows and W columns, the coefficient in row
+u and column v has ``u / (2 H)`` cycles per pixel vertically and ``v / (2 W)`` horizontally. Radial
+frequencies are, as in ``sfm``, the radius ``sqrt(u^2 + v^2)`` as a share of ``sfm.max_radius``. In
+square images of any size, equal shares are equal frequencies. In other images they are not.
 """
 
 from collections.abc import Sequence
@@ -22,31 +22,33 @@ from lcdnet_jax.ops.precision import at_least_float32
 def amplitude_spectrum(
     images: ArrayLike, *, rows: int = 5, columns: int | None = None
 ) -> tuple[np.ndarray, Array]:
-    """Mean size of DCT coefficients by frequency across, for the lowest frequencies down.
+    """Computes the mean amplitude of DCT coefficients by horizontal frequency.
 
-    What El Helou et al. (ECCV 2020, arXiv 2003.07119) plot as power spectral density: absolute
+    El Helou et al. (ECCV 2020, arXiv 2003.07119) plot it as power spectral density: absolute
     values, not squares, averaged over the 5 lowest rows of coefficients and over images. Their
-    figures show the first half of the columns and count it as 0 to 0.5 cycles per pixel. By the
-    definition of the DCT that half ends at 0.25, so their frequencies are twice those given here.
-    Their images have values up to 255, which makes amplitudes 255 times as large.
+    figures label the first half of the columns as 0 to 0.5 cycles per pixel. By the definition of
+    the DCT that half ends at 0.25, so their frequencies are twice those returned here. Their pixel
+    values go up to 255, so their amplitudes are 255 times as large.
 
     Args:
-        images: ``[..., H, W, C]``, floating point; the mean is over channels and leading axes.
-        rows: How many rows of coefficients are averaged, the lowest first, 1 to H.
-        columns: How many columns are given, the lowest first, 1 to W; None for all.
+        images: Images ``[..., H, W, C]``, floating point. The mean is over channels and leading
+            axes.
+        rows: Number of rows of coefficients to average, the lowest first, 1 to H.
+        columns: Number of columns to return, the lowest first, 1 to W. None returns all.
 
     Returns:
         Frequencies in cycles per pixel, ``[columns]`` float32, from 0 (the mean along a row) to
         just below 0.5; and amplitudes, ``[columns]`` float32, or float64 for float64 images.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For more rows or columns than there are, fewer than three axes or no image.
+        TypeError: If the images are not floating point.
+        ValueError: If there are fewer rows or columns than requested, if the images have fewer than
+            three axes, or if there is no image.
     """
     images = jnp.asarray(images)
     if images.size == 0:
-        raise ValueError(f"images of shape {images.shape} hold no pixel; drop empty batches")
-    if jnp.issubdtype(images.dtype, jnp.floating):  # other types are refused below
+        raise ValueError(f"images of shape {images.shape} have no pixels; drop empty batches")
+    if jnp.issubdtype(images.dtype, jnp.floating):  # dct_2d raises for other types
         images = images.astype(at_least_float32(images.dtype))
     coefficients = dct_2d(images)
     height, width = images.shape[-3:-1]
@@ -63,27 +65,28 @@ def amplitude_spectrum(
 
 
 def response_gain(outputs: ArrayLike, inputs: ArrayLike, *, edges: Sequence[float]) -> Array:
-    """How much of each band of frequencies a network passes, for each image.
+    """Computes the gain of a network in each frequency band of each image.
 
-    The factor by which the coefficients of the input are best multiplied to give those of the
-    output: ``sum(output * input) / sum(input^2)`` over the band and all channels. It is 1 where a
-    band passes unchanged, 0 where it is lost, or replaced by something unrelated. For a linear
-    filter it is the filter's own gain. Of an output and its *clean* image it is the share of the
-    true content that the output holds.
+    The gain is the least-squares factor from the coefficients of the input to those of the output:
+    ``sum(output * input) / sum(input^2)`` over the band and all channels. It is 1 if a band passes
+    unchanged, and 0 if it is lost or replaced by unrelated content. For a linear filter it is the
+    gain of the filter. Between an output and the *clean* image it is the share of the true content
+    that the output has.
 
     Args:
-        outputs: ``[N, H, W, C]``, floating point.
+        outputs: Images ``[N, H, W, C]``, floating point.
         inputs: Images of the same shape.
-        edges: Ends of the bands, see :func:`radial_mean`. Nearly all energy of an image is in its
-            mean, at radius 0; begin above 0 to leave it out.
+        edges: Ends of the bands, see :func:`radial_mean`. The mean, at radius 0, has nearly all the
+            energy of an image; start above 0 to leave it out.
 
     Returns:
-        ``[N, len(edges) - 1]`` float32; NaN for a band in which the input is exactly 0, and
-        rounding errors alone where it is 0 but for them, as after masking.
+        ``[N, len(edges) - 1]`` float32. It is NaN for a band in which the input is exactly 0, and
+        only rounding error for a band in which the input is 0 up to rounding, as after masking.
 
     Raises:
-        TypeError: For integer images.
-        ValueError: For different shapes, other than four axes, empty images or bands.
+        TypeError: If the images are integers.
+        ValueError: If the shapes differ, or if images or bands are empty or have another number of
+            axes.
     """
     outputs, inputs = metrics.float32_pair(jnp.asarray(outputs), jnp.asarray(inputs))
     after, before = dct_2d(outputs), dct_2d(inputs)
@@ -101,24 +104,24 @@ def mask_coverage(
     center: float = 0.85,
     sigma: float = 0.15,
 ) -> tuple[Array, Array]:
-    """What the random masks of ``sfm.draw_mask`` take, measured on many of them.
+    """Measures which coefficients the random masks of ``sfm.draw_mask`` cover.
 
     Args:
         key: One random key.
         height: Rows of the image, at least 1.
         width: Columns of the image, at least 1.
-        count: How many masks are drawn, at least 1.
-        mode: How they are drawn, see ``sfm``, as for ``center`` and ``sigma``.
-        center: Centre of targeted bands.
-        sigma: Spread of targeted bands.
+        count: Number of masks to draw, at least 1.
+        mode: How masks are drawn, see ``sfm``.
+        center: Center of targeted bands, as a share of ``sfm.max_radius``.
+        sigma: Spread of targeted bands, as a share of ``sfm.max_radius``.
 
     Returns:
-        How often each coefficient was masked, ``[H, W]`` float32 in [0, 1], which
-        :func:`radial_mean` turns into a curve; and the share of coefficients that each mask took,
-        ``[count]`` float32.
+        The frequency with which each coefficient is masked, ``[H, W]`` float32 in [0, 1] (a curve
+        by :func:`radial_mean`); and the share of coefficients that each mask covers, ``[count]``
+        float32.
 
     Raises:
-        ValueError: For no masks, an empty image or an option outside its range.
+        ValueError: If ``count`` is below 1, the image is empty or an option is outside its range.
     """
     if count < 1:
         raise ValueError(f"count is {count}; draw at least 1 mask")
@@ -133,30 +136,32 @@ def mask_coverage(
 
 
 def radial_mean(values: ArrayLike, *, edges: Sequence[float]) -> Array:
-    """Mean over the coefficients of each band of radii.
+    """Averages over the coefficients in each band of radii.
 
     Args:
-        values: ``[..., H, W]``, floating point, a value for each DCT coefficient.
-        edges: Ends of the bands as shares of ``sfm.max_radius``, ascending, at least two. A
-            coefficient is in band i where ``edges[i] <= share < edges[i + 1]``. The highest
-            share is slightly below 1.
+        values: ``[..., H, W]``, floating point, one value for each DCT coefficient.
+        edges: Ends of the bands as shares of ``sfm.max_radius``, at least two, ascending from 0 or
+            above. A coefficient is in band i if ``edges[i] <= share < edges[i + 1]``. The highest
+            share in an image is slightly below 1.
 
     Returns:
         ``[..., len(edges) - 1]`` in the type of ``values``.
 
     Raises:
-        TypeError: For values that are not floating point.
-        ValueError: For fewer than two axes, edges that do not ascend from 0 or above, and bands
-            without a coefficient.
+        TypeError: If the values are not floating point.
+        ValueError: If the values have fewer than two axes, the edges do not ascend, or a band holds
+            no coefficient.
     """
     values, ends = jnp.asarray(values), np.asarray(edges, np.float64)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"expected floating-point values, got {values.dtype}; convert them first")
     if values.ndim < 2:
-        raise ValueError(f"expected values [..., H, W], got shape {values.shape}")
-    # Written so that NaN is refused, too.
+        raise ValueError(f"expected values [..., H, W], got shape {values.shape}; add axes")
+    # The condition also rejects NaN.
     if ends.ndim != 1 or len(ends) < 2 or not (ends[0] >= 0 and (np.diff(ends) > 0).all()):
-        raise ValueError(f"edges {edges} are no bands; use two or more ascending shares, 0 or more")
+        raise ValueError(
+            f"edges {edges} are not bands; use two or more ascending shares, 0 or more"
+        )
     height, width = values.shape[-2:]
     share = sfm.radii(height, width) / sfm.max_radius(height, width)
     inside = (ends[:-1] <= share.reshape(-1, 1)) & (share.reshape(-1, 1) < ends[1:])

@@ -1,4 +1,4 @@
-"""Pictures to look at: versions of one image side by side; where a network samples an image."""
+"""Pictures for inspection: panels that compare images, and plots of deformable sampling."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,31 +13,32 @@ _MARGIN = 8
 _TEXT = 16
 _INK, _PAPER, _FRAME = (30, 30, 30), (255, 255, 255), (230, 60, 40)
 _OUTSIDE, _POINT = (205, 205, 205), (90, 255, 90)
-# Modulation 0, 0.5, 1: from dark to light, so that it also reads without colour vision.
+# Colors of modulation 0, 0.5 and 1, from dark to light, for readers without color vision.
 _RAMP = np.array([(35, 20, 130), (225, 50, 90), (255, 235, 70)], np.float64)
 _LEGEND = 650
-_FINER = 4  # marks are drawn this many times larger and reduced: Pillow's have no soft edges
+_FINER = 4  # marks are drawn at this scale and reduced, because Pillow does not antialias them
 
 
 def draw_panel(
     pictures: Sequence[tuple[str, np.ndarray]], *, clean: np.ndarray, width: int = 384
 ) -> np.ndarray:
-    """Draws captioned pictures in a row, each with an enlarged detail below.
+    """Draws images in a row with captions, each with an enlarged detail below.
 
-    The detail is where ``clean`` has most structure, framed in every picture.
+    The detail is the square with the strongest gradients in ``clean``. A frame marks it in every
+    image.
 
     Args:
-        pictures: Captions and images ``[H, W, C]``, C = 1 or 3, float in [0, 1] (clipped here),
-            of ``clean``'s shape; smaller ones are enlarged to it by bicubic interpolation.
-        clean: ``[H, W, C]``, used to choose the detail.
-        width: Columns of each picture in the panel, pixels.
+        pictures: Captions and images ``[H, W, C]``, C = 1 or 3, float, clipped to [0, 1]. Smaller
+            images are enlarged to the size of ``clean`` by bicubic interpolation.
+        clean: Clean image ``[H, W, C]``, float in [0, 1], used to choose the detail.
+        width: Width of each image in the panel, pixels.
 
     Returns:
-        ``[H', W', 3]`` uint8.
+        The panel ``[H', W', 3]`` uint8.
     """
     height_in, width_in = clean.shape[:2]
     height = max(1, round(height_in * width / width_in))
-    top, left, side = _detail(clean)
+    top, left, side = _find_detail(clean)
     panel = Image.new(
         "RGB",
         (
@@ -58,7 +59,7 @@ def draw_panel(
         scale = width / width_in
         frame_x, frame_y, frame = x + left * scale, y + top * scale, max(side * scale - 1, 0)
         draw.rectangle([frame_x, frame_y, frame_x + frame, frame_y + frame], outline=_FRAME)
-        # Nearest neighbour: the pixels themselves, not an interpolation of them.
+        # Nearest neighbor shows the pixels themselves.
         panel.paste(
             detail.resize((width, width), Image.Resampling.NEAREST), (x, y + height + _MARGIN)
         )
@@ -68,26 +69,25 @@ def draw_panel(
 
 
 def choose_points(image: np.ndarray) -> dict[str, tuple[int, int]]:
-    """Three pixels where adaptive sampling has different things to do.
+    """Chooses a pixel at an edge, one in texture and one in a flat region.
 
-    All three come from the two eigenvalues of the structure tensor (Harris and Stephens, "A
-    combined corner and edge detector", 1988), which measure contrast along and across the
-    prevailing direction: the first minus the second is largest at an edge, the second in texture,
-    and their sum is smallest where the image is flat. The same image gives the same points.
+    The choice uses the eigenvalues of the structure tensor (Harris and Stephens, "A combined corner
+    and edge detector", 1988). At an edge the difference of the eigenvalues is largest, in texture
+    the smaller eigenvalue, and in a flat region their sum is smallest. The choice is deterministic.
 
     Args:
-        image: ``[H, W, C]``, C = 1 or 3, float in [0, 1]; may be noisy.
+        image: Image ``[H, W, C]``, C = 1 or 3, float in [0, 1]. It may be noisy.
 
     Returns:
-        (row, column) of "edge", "texture" and "flat", away from the borders where the image is
-        large enough. In an image without any contrast all three are the same.
+        (row, column) of "edge", "texture" and "flat", at least 24 pixels from the borders if the
+        image is large enough. In an image without contrast all three are equal.
     """
-    grey = np.asarray(image, np.float64).mean(axis=-1)
-    dy, dx = (scipy.ndimage.gaussian_filter(grey, 1.5, order=order) for order in ((1, 0), (0, 1)))
+    gray = np.asarray(image, np.float64).mean(axis=-1)
+    dy, dx = (scipy.ndimage.gaussian_filter(gray, 1.5, order=order) for order in ((1, 0), (0, 1)))
     yy, xx, yx = (scipy.ndimage.gaussian_filter(p, 5) for p in (dy * dy, dx * dx, dy * dx))
     spread = np.hypot(yy - xx, 2 * yx)  # difference of the eigenvalues; their sum is yy + xx
-    top, left = (min(24, (side - 1) // 2) for side in grey.shape)
-    inner = (slice(top, grey.shape[0] - top), slice(left, grey.shape[1] - left))
+    top, left = (min(24, (side - 1) // 2) for side in gray.shape)
+    inner = (slice(top, gray.shape[0] - top), slice(left, gray.shape[1] - left))
     points = {}
     for name, score in (("edge", spread), ("texture", yy + xx - spread), ("flat", -yy - xx)):
         row, column = np.unravel_index(score[inner].argmax(), score[inner].shape)
@@ -102,33 +102,33 @@ def draw_sampling(
     points: Mapping[str, tuple[int, int]],
     width: int = 288,
 ) -> np.ndarray:
-    """Draws where each scale of a deformable network samples around chosen pixels.
+    """Draws the sampling positions of a deformable network around chosen pixels.
 
-    A row for each point, a column for each scale, coarse to fine, all of the same enlarged
-    detail. Hollow squares are the regular 3x3 grid of that scale around the point, dots the
-    learned positions of all groups, their colour the modulation; a line leads from each square
-    to its dots. What lies outside the image is grey; there the network reads zeros. Offsets
-    longer than the image are drawn as long as the image.
+    The panel has one row for each point and one column for each scale, coarse to fine. All columns
+    of a row show the same enlarged detail. Hollow squares are the regular 3x3 grid of the scale
+    around the point. Dots are the learned positions of all groups, colored by modulation, and lines
+    connect squares with their dots. The area outside the image is gray; the network reads zeros
+    there. Offsets longer than the image are shortened to its length.
 
     Args:
-        image: ``[H, W, C]``, C = 1 or 3, float in [0, 1] (clipped here).
-        sampling: By the size of a scale's pixels, as ``SADNet.sampling`` gives it for this one
-            image: positions ``[1, ceil(H / size), ceil(W / size), G, 9, 2]``, (row, column) in
-            pixels of that scale, and modulation ``[1, ..., G, 9]`` in [0, 1].
-        points: Captions and pixels (row, column) of ``image``.
+        image: Image ``[H, W, C]``, C = 1 or 3, float, clipped to [0, 1].
+        sampling: Positions and modulation by downsampling factor ``size``, as ``SADNet.sampling``
+            returns them for one image. Positions are ``[1, ceil(H / size), ceil(W / size), G, 9,
+            2]``, (row, column) in pixels of that scale. Modulation is ``[1, ..., G, 9]`` in [0, 1].
+        points: Pixels (row, column) of ``image`` by caption.
         width: Side of each picture in the panel, pixels.
 
     Returns:
-        ``[H', W', 3]`` uint8.
+        The panel ``[H', W', 3]`` uint8.
 
     Raises:
-        ValueError: For no points or scales, a point outside the image, and sampling of another
-            image size, of several images, or not finite.
+        ValueError: If there are no points or scales, a point lies outside the image, or the
+            sampling belongs to another image size, to several images or is not finite.
     """
     fields = {size: (np.asarray(p), np.asarray(m)) for size, (p, m) in sampling.items()}
     _check_sampling(image.shape[:2], fields, points)
     scales = sorted(fields, reverse=True)
-    colour = image_io.convert_channels(image_io.to_uint8(image), 3)
+    color = image_io.convert_channels(image_io.to_uint8(image), 3)
     font = ImageFont.load_default(size=_TEXT - 2)
     step_x, step_y = width + _MARGIN, width + _TEXT + 2 * _MARGIN
     left, top = _MARGIN, _TEXT + 2 * _MARGIN
@@ -142,10 +142,12 @@ def draw_sampling(
         title = "full resolution" if size == 1 else f"1/{size} resolution"
         draw.text((left + i * step_x, _MARGIN), title, fill=_INK, font=font)
     for j, (caption, point) in enumerate(points.items()):
-        marks = {s: _marks(*fields[s], s, point, max(colour.shape[:2])) for s in scales}
-        top_left, side = _box([place for grid, dots, _ in marks.values() for place in (grid, dots)])
+        marks = {s: _compute_marks(*fields[s], s, point, max(color.shape[:2])) for s in scales}
+        top_left, side = _bounding_square(
+            [place for grid, dots, _ in marks.values() for place in (grid, dots)]
+        )
         detail = Image.new("RGB", (side, side), _OUTSIDE)
-        detail.paste(Image.fromarray(colour), (-top_left[1], -top_left[0]))
+        detail.paste(Image.fromarray(color), (-top_left[1], -top_left[0]))
         for i, size in enumerate(scales):
             picture = _draw_marks(detail, top_left, point, *marks[size], width)
             panel.paste(picture, (left + i * step_x, top + j * step_y))
@@ -155,10 +157,10 @@ def draw_sampling(
     return np.asarray(panel)
 
 
-def _marks(
+def _compute_marks(
     positions: np.ndarray, modulation: np.ndarray, size: int, point: tuple[int, int], longest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid ``[9, 2]`` and dots ``[G, 9, 2]`` in pixels of the image, modulation ``[G, 9]``."""
+    """Returns grid ``[9, 2]`` and dots ``[G, 9, 2]`` in image pixels, and modulation ``[G, 9]``."""
     row, column = point[0] // size, point[1] // size
     grid = np.add(np.stack(np.divmod(np.arange(9), 3), axis=-1), (row - 1, column - 1))
     offset = (positions[0, row, column].astype(np.float64) - grid) * size
@@ -166,8 +168,8 @@ def _marks(
     return grid, grid + np.clip(offset, -longest, longest), modulation[0, row, column]
 
 
-def _box(places: Sequence[np.ndarray]) -> tuple[tuple[int, int], int]:
-    """Corner and side of the smallest square around ``[..., 2]``, with a rim for the marks."""
+def _bounding_square(places: Sequence[np.ndarray]) -> tuple[tuple[int, int], int]:
+    """Returns corner and side of the smallest square around places ``[..., 2]``, with a margin."""
     every = np.concatenate([p.reshape(-1, 2) for p in places])
     low, high = np.floor(every.min(axis=0)) - 1, np.ceil(every.max(axis=0)) + 1
     side = int((high - low).max()) + 1
@@ -184,7 +186,7 @@ def _draw_marks(
     modulation: np.ndarray,
     width: int,
 ) -> Image.Image:
-    """The detail, whose corner is the pixel ``top_left``, enlarged and with marks on it."""
+    """Enlarges the detail that begins at the pixel ``top_left``, and draws the marks on it."""
     large = width * _FINER
     zoom = large / detail.width
     unit = large / 288  # the marks grow with the picture
@@ -193,7 +195,7 @@ def _draw_marks(
         y, x = (p - top_left + 0.5) * zoom
         return float(x), float(y)
 
-    # Nearest neighbour: the pixels themselves, not an interpolation of them.
+    # Nearest neighbor shows the pixels themselves.
     picture = detail.resize((large, large), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     for group in dots:
@@ -202,13 +204,15 @@ def _draw_marks(
     for p in grid:
         _draw_square(draw, place(p), unit)
     for p, value in zip(dots.reshape(-1, 2), modulation.reshape(-1), strict=True):
-        _draw_dot(draw, place(p), value, unit * min(1, 2 / len(dots)) ** 0.25)  # many: smaller
-    draw.rectangle(_around(place(np.array(point)), zoom / 2), outline=_POINT, width=round(2 * unit))
+        _draw_dot(draw, place(p), value, unit * min(1, 2 / len(dots)) ** 0.25)  # smaller if many
+    draw.rectangle(
+        _square_around(place(np.array(point)), zoom / 2), outline=_POINT, width=round(2 * unit)
+    )
     return picture.resize((width, width), Image.Resampling.BOX)
 
 
 def _draw_legend() -> Image.Image:
-    """One line, ``_LEGEND`` pixels wide: the colours of the modulation, then the marks."""
+    """Draws the legend, one line of ``_LEGEND`` pixels: modulation colors, then marks."""
     unit, middle = float(_FINER), _TEXT * _FINER / 2
     picture = Image.new("RGB", (_LEGEND * _FINER, _TEXT * _FINER), _PAPER)
     draw = ImageDraw.Draw(picture)
@@ -225,26 +229,26 @@ def _draw_legend() -> Image.Image:
     x = write(x + 6 * unit, "1") + 24 * unit
     _draw_square(draw, (x, middle), unit)
     x = write(x + 9 * unit, "regular grid of the scale") + 24 * unit
-    draw.rectangle(_around((x, middle), 6 * unit), outline=_POINT, width=round(2 * unit))
+    draw.rectangle(_square_around((x, middle), 6 * unit), outline=_POINT, width=round(2 * unit))
     write(x + 11 * unit, "chosen pixel")
     return picture.resize((_LEGEND, _TEXT), Image.Resampling.BOX)
 
 
-def _draw_square(draw: ImageDraw.ImageDraw, centre: tuple[float, float], unit: float) -> None:
-    draw.rectangle(_around(centre, 4.5 * unit), outline=_INK, width=round(3 * unit))
-    draw.rectangle(_around(centre, 3.5 * unit), outline=_PAPER, width=round(unit))
+def _draw_square(draw: ImageDraw.ImageDraw, center: tuple[float, float], unit: float) -> None:
+    draw.rectangle(_square_around(center, 4.5 * unit), outline=_INK, width=round(3 * unit))
+    draw.rectangle(_square_around(center, 3.5 * unit), outline=_PAPER, width=round(unit))
 
 
 def _draw_dot(
-    draw: ImageDraw.ImageDraw, centre: tuple[float, float], modulation: float, unit: float
+    draw: ImageDraw.ImageDraw, center: tuple[float, float], modulation: float, unit: float
 ) -> None:
     red, green, blue = (round(float(np.interp(modulation, (0, 0.5, 1), c))) for c in _RAMP.T)
-    draw.ellipse(_around(centre, 4.5 * unit), fill=_INK)
-    draw.ellipse(_around(centre, 3.5 * unit), fill=(red, green, blue))
+    draw.ellipse(_square_around(center, 4.5 * unit), fill=_INK)
+    draw.ellipse(_square_around(center, 3.5 * unit), fill=(red, green, blue))
 
 
-def _around(centre: tuple[float, float], radius: float) -> list[float]:
-    x, y = centre
+def _square_around(center: tuple[float, float], radius: float) -> list[float]:
+    x, y = center
     return [x - radius, y - radius, x + radius, y + radius]
 
 
@@ -263,7 +267,7 @@ def _check_sampling(
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(
                 f"the point {caption!r} is ({row}, {column}), outside the image of {height} rows "
-                f"and {width} columns"
+                f"and {width} columns; choose a pixel of the image"
             )
     for size, (positions, modulation) in fields.items():
         got, of = positions.shape, modulation.shape
@@ -281,14 +285,14 @@ def _check_sampling(
             )
 
 
-def _detail(clean: np.ndarray) -> tuple[int, int, int]:
-    """Top, left and side of the square with the strongest gradients, on a coarse grid."""
+def _find_detail(clean: np.ndarray) -> tuple[int, int, int]:
+    """Finds the square with the strongest gradients on a coarse grid: top, left and side."""
     height, width = clean.shape[:2]
     side = max(1, min(96, height, width))
-    grey = np.asarray(clean, np.float64).mean(axis=-1)
-    steps = np.zeros_like(grey)
-    steps[1:] += np.abs(np.diff(grey, axis=0))
-    steps[:, 1:] += np.abs(np.diff(grey, axis=1))
+    gray = np.asarray(clean, np.float64).mean(axis=-1)
+    steps = np.zeros_like(gray)
+    steps[1:] += np.abs(np.diff(gray, axis=0))
+    steps[:, 1:] += np.abs(np.diff(gray, axis=1))
     corners = [
         (steps[y : y + side, x : x + side].sum(), y, x)
         for y in range(0, height - side + 1, max(1, side // 2))

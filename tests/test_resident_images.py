@@ -21,7 +21,9 @@ from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
 draw = jax.jit(resident_images.draw, static_argnames=("crop", "augment", "batch_size"))
-draws = jax.jit(resident_images.draws, static_argnames=("augment", "batch_size"), static_argnums=0)
+draw_choices = jax.jit(
+    resident_images.draw_choices, static_argnames=("augment", "batch_size"), static_argnums=0
+)
 STANDARD = {"seed": 3, "crop": 8, "augment": True, "batch_size": 16}
 
 
@@ -73,7 +75,7 @@ def test_crops_are_cut_outs(rng, channels, degraded_channels, dtype):
         assert sorted(batch) == (["clean", "degraded", "mask"] if given else ["clean", "mask"])
         assert all(x.dtype == np.float32 for x in batch.values())
         np.testing.assert_array_equal(batch["mask"], np.ones(16))
-        chosen = draws(len(SIZES), step, seed=3, augment=True, batch_size=16)
+        chosen = draw_choices(len(SIZES), step, seed=3, augment=True, batch_size=16)
         for j, (number, place, turns) in enumerate(zip(*map(np.asarray, chosen), strict=True)):
             tile = (0, 0, *SIZES[number])
             wanted = cut(whole[number], tile, place, turns, 8, two_views=degraded_channels == 6)
@@ -87,7 +89,7 @@ def test_tiles_bound_the_crops(rng):
     tiles = np.array([(0, 3, 5, 10, 10), (0, 20, 0, 10, 6), (0, 0, 30, 8, 10)])
     images = ResidentImages.from_arrays([image], tiles=tiles)
     batch = draw(images, 5, **STANDARD)["clean"]
-    chosen = draws(3, 5, seed=3, augment=True, batch_size=16)
+    chosen = draw_choices(3, 5, seed=3, augment=True, batch_size=16)
     for j, (number, place, turns) in enumerate(zip(*map(np.asarray, chosen), strict=True)):
         wanted = cut(image[..., None], tiles[number, 1:], place, turns, 8)
         np.testing.assert_array_equal(batch[j], wanted)
@@ -104,8 +106,8 @@ def test_every_level_becomes_its_float(dtype):
 
 
 def test_without_augmentation_nothing_is_turned():
-    assert not draws(3, 0, seed=0, augment=False, batch_size=16).turns.any()
-    turns = np.asarray(draws(3, 0, seed=0, augment=True, batch_size=16).turns)
+    assert not draw_choices(3, 0, seed=0, augment=False, batch_size=16).turns.any()
+    turns = np.asarray(draw_choices(3, 0, seed=0, augment=True, batch_size=16).turns)
     assert (turns.any(axis=0) & ~turns.all(axis=0)).all()
 
 
@@ -115,7 +117,7 @@ def test_without_augmentation_nothing_is_turned():
 @pytest.mark.parametrize(("tiles", "batch_size"), [(7, 4), (5, 16), (1, 3), (12, 4), (9, 1)])
 def test_every_epoch_shows_each_tile_once(tiles, batch_size):
     options = {"seed": 1, "augment": True, "batch_size": batch_size}
-    drawn = jax.jit(lambda step: draws(tiles, step, **options).tile)
+    drawn = jax.jit(lambda step: draw_choices(tiles, step, **options).tile)
     steps = -(-6 * tiles // batch_size)
     shown = np.concatenate([drawn(step) for step in range(steps)])[: 6 * tiles]
     epochs = shown.reshape(6, tiles)
@@ -127,7 +129,7 @@ def test_every_epoch_shows_each_tile_once(tiles, batch_size):
 def test_no_random_number_is_drawn_twice():
     """Not in several epochs, nor by two seeds."""
     options = {"augment": True, "batch_size": 16}
-    chosen = [draws(3, step, seed=seed, **options) for step in range(10) for seed in (0, 1)]
+    chosen = [draw_choices(3, step, seed=seed, **options) for step in range(10) for seed in (0, 1)]
     assert len(np.unique(np.concatenate([one.place for one in chosen]), axis=0)) == 2 * 160
     assert not np.array_equal(chosen[0].tile, chosen[1].tile)
 
@@ -201,7 +203,7 @@ def test_resume_and_scan_agree(images):
 
 def test_the_last_steps_before_the_limit(images):
     step = 2**31 // 16 - 2
-    chosen = draws(3, step, seed=3, augment=True, batch_size=16)
+    chosen = draw_choices(3, step, seed=3, augment=True, batch_size=16)
     assert np.bincount(chosen.tile, minlength=3).min() >= 5
     assert (chosen.place >= 0).all()
     assert (np.asarray(draw(images, step, **STANDARD)["clean"]) > 0).any(axis=(1, 2, 3)).all()
@@ -401,7 +403,7 @@ def test_turned_crops_come_from_the_file(tmp_path, config, rng):
     write(tmp_path, rng, shape=(19, 23, 3))
     data = input_pipeline.create_dataset(config, "train")
     batch = draw(data.resident, 2, **STANDARD)["clean"]
-    chosen = draws(3, 2, seed=3, augment=True, batch_size=16)
+    chosen = draw_choices(3, 2, seed=3, augment=True, batch_size=16)
     for j, (number, place, turns) in enumerate(zip(*map(np.asarray, chosen), strict=True)):
         image = image_io.read(tmp_path / f"{number}.png")
         wanted = cut(image, (0, 0, 19, 23), place, turns, 8)

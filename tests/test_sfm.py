@@ -428,12 +428,12 @@ def test_sharded_batch_needs_no_exchange(images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": -0.1}, r"rate -0\.1 is no probability; use 0 to 1"),
+        ({"rate": -0.1}, r"rate -0\.1 is not a probability; use 0 to 1"),
         ({"rate": 1.5}, r"rate 1\.5"),
         ({"rate": float("nan")}, "rate nan"),
-        ({"center": 1.01}, r"center 1\.01 is no share of the largest radius; use 0 to 1"),
+        ({"center": 1.01}, r"center 1\.01 is not a share of the largest radius; use 0 to 1"),
         ({"center": -0.2, "mode": "uniform"}, r"center -0\.2"),
-        ({"sigma": -0.15}, r"sigma -0\.15 is no spread"),
+        ({"sigma": -0.15}, r"sigma -0\.15 is not a spread"),
         ({"sigma": float("inf")}, "sigma inf"),
         ({"mode": "central"}, "no mode 'central'; use one of targeted, uniform, random"),
     ],

@@ -98,8 +98,8 @@ def test_low_precision_images_are_computed_in_float32(rng):
         ((1, 8, 8, 1), {"columns": 9}, "columns is 9, but images of 8x8 pixels have 8 columns"),
         ((1, 8, 8, 1), {"columns": 0}, "columns is 0"),
         ((8, 8), {}, r"expected images \[..., H, W, C\]"),
-        ((0, 8, 8, 1), {}, "hold no pixel"),
-        ((1, 0, 8, 1), {}, "hold no pixel"),
+        ((0, 8, 8, 1), {}, "have no pixels"),
+        ((1, 0, 8, 1), {}, "have no pixels"),
     ],
 )
 def test_amplitudes_of_unusable_images(shape, options, message):
@@ -314,5 +314,5 @@ def test_unusable_coverage():
         spectra.mask_coverage(key, 0, 8)
     with pytest.raises(ValueError, match="no mode 'central'"):
         spectra.mask_coverage(key, 8, 8, mode="central")
-    with pytest.raises(ValueError, match="center 2 is no share"):
+    with pytest.raises(ValueError, match="center 2 is not a share"):
         spectra.mask_coverage(key, 8, 8, center=2)

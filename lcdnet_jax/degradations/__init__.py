@@ -1,10 +1,11 @@
-"""Degradations of clean images: pure, keyed JAX functions on ``[N, H, W, C]`` in [0, 1].
+"""Degradations of clean images: noise, blur, rain, JPEG and downsampling.
 
-Each image has a key of its own, so what happens to an image depends neither on the others in
-its batch nor on how many devices share them. Options given as a pair ``(low, high)`` are drawn
-for each image, uniformly unless the function says otherwise; equal ends fix them. They must be
-known when a program is compiled (``static_argnames`` of ``jax.jit``). Numbers are float32 inside,
-and results have the type of the images. docs/degradations.md shows all of them.
+All functions are pure JAX functions of random keys and images ``[N, H, W, C]`` in [0, 1]. Each
+image has its own key, so its degradation depends neither on the other images of the batch nor on
+the number of devices. An option given as a pair ``(low, high)`` is drawn for each image, uniformly
+unless the function says otherwise; equal ends give a fixed value. Options must be static under
+``jax.jit`` (``static_argnames``). The computation is in float32, and the result has the type of the
+images. docs/degradations.md shows every degradation.
 """
 
 from lcdnet_jax.degradations.bayer import demosaic, mosaic
@@ -20,7 +21,7 @@ from lcdnet_jax.degradations.motion import camera_paths, motion_blur, path_kerne
 from lcdnet_jax.degradations.noise import (
     NOISE_PROTOCOLS,
     SPECTRA,
-    as_stored,
+    apply_protocol,
     awgn,
     blind_awgn,
     noisy_copies,
@@ -47,7 +48,7 @@ __all__ = [
     "SUBSAMPLINGS",
     "Rain",
     "Step",
-    "as_stored",
+    "apply_protocol",
     "awgn",
     "bicubic",
     "blind_awgn",

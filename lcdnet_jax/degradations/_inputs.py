@@ -1,4 +1,4 @@
-"""What all degradations ask of their arguments, and how they draw random options."""
+"""Checks of arguments and random draws that all degradations share."""
 
 import math
 
@@ -7,15 +7,23 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-Range = tuple[float, float]  # lowest and highest value of an option that is drawn for each image
+# Lowest and highest value of an option that is drawn for each image.
+Range = tuple[float, float]
 
 
-def checked(images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
-    """Images as an array, after a check of type and shape; any number of channels where () says so.
+def check_images(images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
+    """Checks type and shape of images.
+
+    Args:
+        images: Images ``[N, H, W, C]``, floating point.
+        channels: Accepted values of C; () accepts any.
+
+    Returns:
+        The images as an array.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For other than four axes, empty images, or another number of channels.
+        TypeError: If the images are not floating point.
+        ValueError: If the images are empty, or have another number of axes or channels.
     """
     images = jnp.asarray(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -25,7 +33,7 @@ def checked(images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
     if images.ndim != 4:
         raise ValueError(
             f"expected images [N, H, W, C], got shape {images.shape}; add the missing axes, "
-            "x[None] for a single image, x[..., None] for grey ones"
+            "x[None] for a single image, x[..., None] for gray ones"
         )
     if not images.size:
         raise ValueError(f"images of shape {images.shape} are empty; drop them")
@@ -37,9 +45,9 @@ def checked(images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
     return images
 
 
-def checked_with(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
-    """:func:`checked`, and there must be a key for each image."""
-    images = checked(images, channels=channels)
+def check_batch(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = ()) -> Array:
+    """Checks images as :func:`check_images` does, and that each image has a key."""
+    images = check_images(images, channels=channels)
     if keys.shape[:1] != images.shape[:1]:
         raise ValueError(
             f"{images.shape[0]} images need {images.shape[0]} keys, got keys of shape "
@@ -48,11 +56,14 @@ def checked_with(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = 
     return images
 
 
-def bounds(name: str, pair: Range, *, lowest: float, highest: float = math.inf) -> Range:
-    """The option as two floats, after a check that they are ordered and within limits.
+def check_range(name: str, pair: Range, *, lowest: float, highest: float = math.inf) -> Range:
+    """Checks that a range is ordered and within limits.
+
+    Returns:
+        The two ends as floats.
 
     Raises:
-        ValueError: Otherwise.
+        ValueError: If the range is not two ordered numbers within the limits.
     """
     try:
         low, high = (float(end) for end in pair)
@@ -64,24 +75,24 @@ def bounds(name: str, pair: Range, *, lowest: float, highest: float = math.inf) 
     return low, high
 
 
-def split(keys: Array, count: int) -> Array:
-    """``count`` arrays of keys ``[N]``, independent of each other."""
+def split_keys(keys: Array, count: int) -> Array:
+    """Splits each key into ``count`` independent ones: ``[count, N]``."""
     return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys)
 
 
-def uniform(keys: Array, *ranges: Range) -> Array:
-    """For each range one number for each key, ``[len(ranges), N]`` float32."""
+def draw_uniform(keys: Array, *ranges: Range) -> Array:
+    """Draws one number per key and range: ``[len(ranges), N]`` float32."""
     low, high = (jnp.asarray(ends, jnp.float32)[:, None] for ends in zip(*ranges, strict=True))
     count = len(ranges)
     draw = jax.vmap(lambda key: jax.random.uniform(key, (count,), jnp.float32), out_axes=1)
     return low + (high - low) * draw(keys)
 
 
-def normal(keys: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal numbers, ``[N, *shape]`` float32."""
+def draw_normal(keys: Array, shape: tuple[int, ...]) -> Array:
+    """Draws standard normal numbers, ``[N, *shape]`` float32."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 
 def per_image(values: ArrayLike, count: int) -> Array:
-    """A number, or ``[N]``, as ``[N, 1, 1, 1]`` float32."""
+    """Reshapes a number or ``[N]`` to ``[N, 1, 1, 1]`` float32."""
     return jnp.broadcast_to(jnp.asarray(values, jnp.float32), (count,)).reshape(count, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""One colour for each pixel, by the Bayer pattern, and the interpolation of the others."""
+"""Bayer mosaic and demosaicing."""
 
 import jax
 import jax.numpy as jnp
@@ -6,54 +6,54 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import checked
+from lcdnet_jax.degradations._inputs import check_images
 
 
 def mosaic(images: ArrayLike, corners: ArrayLike) -> Array:
-    """One colour of each pixel, by the Bayer pattern of rows R G R G ... and G B G B ...
+    """Keeps one color of each pixel by the Bayer pattern with rows R G R G ... and G B G B ...
 
     Args:
-        images: ``[N, H, W, 3]``, floating point.
-        corners: ``[N, 2]`` integers, row and column of the pattern at which the image begins: 0, 0
-            for red.
+        images: Images ``[N, H, W, 3]``, floating point.
+        corners: ``[N, 2]`` integers, row and column of the pattern at the upper left pixel. (0, 0)
+            is red.
 
     Returns:
         ``[N, H, W, 1]`` in the type of ``images``.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For other than four axes, empty images, or another number of channels.
+        TypeError: If the images are not floating point.
+        ValueError: If the images are empty, or have another number of axes or channels.
     """
-    images = checked(images, channels=(3,))
-    odd_row, odd_column = _parities(corners, *images.shape[1:3])
-    colours = [images[..., i : i + 1] for i in range(3)]
-    return jnp.where(odd_row == odd_column, jnp.where(odd_row, colours[2], colours[0]), colours[1])
+    images = check_images(images, channels=(3,))
+    odd_row, odd_column = _pattern_parity(corners, *images.shape[1:3])
+    colors = [images[..., i : i + 1] for i in range(3)]
+    return jnp.where(odd_row == odd_column, jnp.where(odd_row, colors[2], colors[0]), colors[1])
 
 
 def demosaic(raw: ArrayLike, corners: ArrayLike) -> Array:
-    """Colours of a :func:`mosaic`, interpolated by linear filters of 5x5 pixels, not clipped.
+    """Interpolates the missing colors of a :func:`mosaic` with linear filters of 5x5 pixels.
 
-    Malvar, He and Cutler, "High-quality linear interpolation for demosaicing of Bayer-patterned
-    color images", ICASSP 2004: bilinear, plus a share (1/2, 5/8 or 3/4) of the second difference
-    of the colour that the pixel has. Borders are mirrored without repeating the edge pixel, which
-    continues the pattern.
+    The method is that of Malvar, He and Cutler, "High-quality linear interpolation for demosaicing
+    of Bayer-patterned color images", ICASSP 2004: bilinear interpolation plus 1/2, 5/8 or 3/4 of
+    the second difference of the color that the pixel has. Borders are reflected without repeating
+    the edge pixel, which continues the pattern.
 
     Args:
-        raw: ``[N, H, W, 1]``, floating point, H and W at least 2.
-        corners: As for :func:`mosaic`.
+        raw: Mosaics ``[N, H, W, 1]``, floating point, H and W at least 2.
+        corners: ``[N, 2]`` integers as for :func:`mosaic`.
 
     Returns:
-        ``[N, H, W, 3]`` in the type of ``raw``.
+        ``[N, H, W, 3]`` in the type of ``raw``, not clipped.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For sides of one pixel, other than four axes, empty images, or more than one
-            channel.
+        TypeError: If the mosaics are not floating point.
+        ValueError: If the mosaics are empty, have a side of one pixel, or have another number of
+            axes or channels.
     """
-    raw = checked(raw, channels=(1,))
+    raw = check_images(raw, channels=(1,))
     if min(raw.shape[1:3]) < 2:
         raise ValueError(
-            f"a mosaic of {raw.shape[1]}x{raw.shape[2]} pixels lacks a colour; repeat its image "
+            f"a mosaic of {raw.shape[1]}x{raw.shape[2]} pixels lacks a color; repeat its image "
             "to 2x2 or more before mosaic"
         )
     padded = jnp.pad(raw.astype(jnp.float32), ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
@@ -67,9 +67,9 @@ def demosaic(raw: ArrayLike, corners: ArrayLike) -> Array:
     )
     cross, along_row, along_column, diagonal = (filtered[..., i : i + 1] for i in range(4))
     here = raw.astype(jnp.float32)
-    odd_row, odd_column = _parities(corners, *raw.shape[1:3])
+    odd_row, odd_column = _pattern_parity(corners, *raw.shape[1:3])
     is_green = odd_row != odd_column
-    # A green pixel of an even row has red ones beside it and blue ones above and below.
+    # A green pixel in an even row has red neighbors left and right, blue ones above and below.
     red = jnp.where(is_green, jnp.where(odd_row, along_column, along_row), here)
     red = jnp.where(odd_row & odd_column, diagonal, red)
     blue = jnp.where(is_green, jnp.where(odd_row, along_row, along_column), diagonal)
@@ -78,8 +78,8 @@ def demosaic(raw: ArrayLike, corners: ArrayLike) -> Array:
     return jnp.concatenate([red, green, blue], axis=-1).astype(raw.dtype)
 
 
-def _parities(corners: ArrayLike, height: int, width: int) -> tuple[Array, Array]:
-    """Whether a row and a column of the pattern is odd: ``[N, H, 1, 1]`` and ``[N, 1, W, 1]``."""
+def _pattern_parity(corners: ArrayLike, height: int, width: int) -> tuple[Array, Array]:
+    """Tells whether pattern rows and columns are odd: ``[N, H, 1, 1]`` and ``[N, 1, W, 1]``."""
     corners = jnp.asarray(corners, jnp.int32)
     rows = corners[:, :1] + jnp.arange(height, dtype=jnp.int32)[None]
     columns = corners[:, 1:] + jnp.arange(width, dtype=jnp.int32)[None]
@@ -87,7 +87,11 @@ def _parities(corners: ArrayLike, height: int, width: int) -> tuple[Array, Array
 
 
 def _filters() -> np.ndarray:
-    """Filters ``[4, 5, 5, 1]`` for a colour that lies around, beside, above and below, across."""
+    """Builds the filters ``[4, 5, 5, 1]``.
+
+    They are for a color whose nearest pixels lie on all four sides, left and right, above and
+    below, and on the diagonals.
+    """
     cross = [
         [0, 0, -2, 0, 0],
         [0, 0, 4, 0, 0],

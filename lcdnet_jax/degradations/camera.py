@@ -1,4 +1,4 @@
-"""Noise of cameras: signal-dependent noise, and what processing makes of it."""
+"""Camera noise: signal-dependent sensor noise and the processing that follows it."""
 
 import math
 
@@ -8,16 +8,16 @@ from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations._inputs import (
     Range,
-    bounds,
-    checked_with,
-    normal,
+    check_batch,
+    check_range,
+    draw_normal,
+    draw_uniform,
     per_image,
-    split,
-    uniform,
+    split_keys,
 )
 from lcdnet_jax.degradations.bayer import demosaic, mosaic
 from lcdnet_jax.degradations.jpeg import random_jpeg
-from lcdnet_jax.degradations.noise import as_stored
+from lcdnet_jax.degradations.noise import apply_protocol
 from lcdnet_jax.degradations.tone import light_to_srgb, srgb_to_light
 
 
@@ -31,34 +31,33 @@ def poisson_gaussian(
 ) -> Array:
     """Adds noise of variance ``shot * value + read`` to each value.
 
-    Photons arrive as a Poisson process and electronics add Gaussian noise; Foi et al., "Practical
-    Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP 2008. Both
-    are drawn together from the normal distribution of that variance, their approximation, which
-    is close where a value stands for more than a few photons (``value / shot``).
+    Photon counts follow a Poisson distribution, and the electronics add Gaussian noise. The sum is
+    approximated by one normal distribution of the same variance, as in Foi et al., "Practical
+    Poissonian-Gaussian noise modeling and fitting for single-image raw-data", IEEE TIP 2008. The
+    approximation is close where a value is more than a few photons (``value / shot``).
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1], proportional to light if the noise is
-            to be a sensor's. Values below 0 have the noise of 0.
-        shot: Variance for each unit of value, at least 0, a number or ``[N]``: ``1 / photons`` if
-            the value 1 stands for so many.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1]. To model a sensor they
+            must be proportional to light. Negative values get the noise of 0.
+        shot: Variance per unit of value, at least 0, a number or ``[N]``. If the value 1 is P
+            photons, it is ``1 / P``.
         read: Variance at value 0, at least 0, a number or ``[N]``.
-        protocol: What a noisy file would hold, see :func:`as_stored`.
+        protocol: Noise protocol, see :func:`apply_protocol`.
 
     Returns:
-        Noisy images, shape and type of ``images``.
+        Noisy images of the same shape and type.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an unknown protocol, other than four axes, empty images or another number
-            of keys.
+        TypeError: If the images are not floating point.
+        ValueError: If the protocol is unknown, or if images and keys have another shape.
     """
-    images = checked_with(keys, images)
+    images = check_batch(keys, images)
     count, *shape = images.shape
     values = images.astype(jnp.float32)
     variance = per_image(shot, count) * jnp.maximum(values, 0) + per_image(read, count)
-    noisy = values + jnp.sqrt(variance) * normal(keys, tuple(shape))
-    return as_stored(noisy, protocol).astype(images.dtype)
+    noisy = values + jnp.sqrt(variance) * draw_normal(keys, tuple(shape))
+    return apply_protocol(noisy, protocol).astype(images.dtype)
 
 
 def camera_noise(
@@ -68,60 +67,62 @@ def camera_noise(
     shot: Range = (1e-4, 0.012),
     quality: Range | None = (75, 98),
 ) -> Array:
-    """What a camera would have stored of each scene: noise of the sensor, then its processing.
+    """Simulates what a camera stores of each scene: sensor noise, then processing.
 
-    sRGB values are decoded to light, divided by the white balance, reduced to one colour for each
-    pixel (:func:`mosaic`, its pattern begun at a random corner), given :func:`poisson_gaussian`
-    noise, multiplied by the white balance, interpolated (:func:`demosaic`), clipped, encoded and
-    compressed as 4:2:0 :func:`jpeg`. Grey images have one colour and skip what concerns several.
+    The steps are: decode sRGB to light, divide by the white balance, keep one color per pixel
+    (:func:`mosaic`, starting at a random corner of the pattern), add :func:`poisson_gaussian`
+    noise, multiply by the white balance, interpolate (:func:`demosaic`), clip, encode as sRGB and
+    compress as 4:2:0 :func:`jpeg`. Gray images skip white balance, mosaic and demosaicing.
 
     Noise levels and white balance are those of Brooks et al., "Unprocessing Images for Learned
-    Raw Denoising" (CVPR 2019): ``shot`` uniform in its logarithm in [1e-4, 0.012];
-    ``log(read) = 2.18 log(shot) + 1.20`` plus a normal number times 0.26; gains of red in [1.9,
-    2.4] and of blue in [1.5, 1.9]. Their colour matrices, exposure gain and tone mapping are left
-    out; the demosaicing and the JPEG qualities are our choice.
+    Raw Denoising" (CVPR 2019). The logarithm of ``shot`` is uniform, for ``shot`` in [1e-4, 0.012].
+    ``log(read) = 2.18 log(shot) + 1.20`` plus 0.26 times a standard normal number. The gain of red
+    is in [1.9, 2.4], the gain of blue in [1.5, 1.9]. Their color matrices, exposure gain and tone
+    mapping are left out. The demosaicing and the JPEG qualities are our choice.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, C = 1 or 3, floating point in [0, 1]; clipped to this.
-        shot: As in :func:`poisson_gaussian`, above 0, at most 1; drawn uniformly in its logarithm.
-        quality: Of the JPEG, from 1 to 100; None only rounds to 256 levels.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, C = 1 or 3, floating point; clipped to [0, 1].
+        shot: Range of ``shot`` of :func:`poisson_gaussian`, above 0, at most 1. Its logarithm is
+            drawn uniformly.
+        quality: Range of JPEG qualities, 1 to 100. With None, values are only rounded to 256
+            levels.
 
     Returns:
-        Shape and type of ``images``; multiples of 1/255 in [0, 1], as far as the type holds them.
+        Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an option outside its range, other than four axes, empty images, or another
-            number of channels or keys.
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if images and keys have another shape or
+            number of channels.
     """
-    images = checked_with(keys, images, channels=(1, 3))
-    low, high = bounds("shot", shot, lowest=1e-12, highest=1)
+    images = check_batch(keys, images, channels=(1, 3))
+    low, high = check_range("shot", shot, lowest=1e-12, highest=1)
     if quality is not None:
-        bounds("quality", quality, lowest=1, highest=100)
-    noise_keys, read_keys, option_keys, jpeg_keys = split(keys, 4)
-    log_shot, *development = uniform(
+        check_range("quality", quality, lowest=1, highest=100)
+    noise_keys, read_keys, option_keys, jpeg_keys = split_keys(keys, 4)
+    log_shot, *development = draw_uniform(
         option_keys, (math.log(low), math.log(high)), _RED_GAIN, _BLUE_GAIN, (0, 2), (0, 2)
     )
-    log_read = 2.18 * log_shot + 1.20 + 0.26 * normal(read_keys, ())
+    log_read = 2.18 * log_shot + 1.20 + 0.26 * draw_normal(read_keys, ())
     shots, reads = jnp.exp(log_shot), jnp.exp(log_read)
     light = srgb_to_light(jnp.clip(images.astype(jnp.float32), 0, 1))
     if images.shape[-1] == 1:
         developed = poisson_gaussian(noise_keys, light, shot=shots, read=reads)
     else:
-        developed = _developed(noise_keys, light, shots, reads, *development)
+        developed = _develop(noise_keys, light, shots, reads, *development)
     stored = light_to_srgb(jnp.clip(developed, 0, 1))
     if quality is None:
-        return as_stored(stored, "8bit").astype(images.dtype)
+        return apply_protocol(stored, "8bit").astype(images.dtype)
     return random_jpeg(jpeg_keys, stored, quality=quality).astype(images.dtype)
 
 
-def _developed(
+def _develop(
     keys: Array, light: Array, shot: Array, read: Array, red: Array, blue: Array, *corner: Array
 ) -> Array:
-    """Light as a camera sees it that has one colour for each pixel, not clipped."""
+    """Simulates a sensor with one color per pixel and develops its image, without clipping."""
     _, height, width, _ = light.shape
-    # A mosaic needs two rows and two columns to hold all colours.
+    # A mosaic needs two rows and two columns to contain all colors.
     light = jnp.pad(light, ((0, 0), (0, int(height < 2)), (0, int(width < 2)), (0, 0)), mode="edge")
     corners = jnp.stack(corner, axis=-1).astype(jnp.int32)
     gains = jnp.stack([red, jnp.ones_like(red), blue], axis=-1)[:, None, None]

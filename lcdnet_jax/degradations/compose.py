@@ -1,4 +1,4 @@
-"""Degradations one after another."""
+"""Composition of degradations."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ Step = Callable[[Array, Array], Array]
 
 
 def compose(*steps: Step) -> Step:
-    """A degradation that applies ``steps`` in order, each with a key of its own for each image.
+    """Makes a degradation that applies ``steps`` in order.
 
-    Functions of this package become steps by ``functools.partial``::
+    ``functools.partial`` turns functions of this package into steps::
 
         shaken = compose(
             functools.partial(motion_blur, length=(5.0, 20.0)),
@@ -20,11 +20,11 @@ def compose(*steps: Step) -> Step:
         degraded = shaken(keys, clean)
 
     Args:
-        steps: Functions of ``[N]`` keys and ``[N, H, W, C]`` images.
+        *steps: Functions of keys ``[N]`` and images ``[N, H, W, C]`` that return images.
 
     Returns:
-        A function of the same kind. Step i is given ``fold_in(key, i)`` of each image's key, so a
-        step that is added at the end leaves the random numbers of the others as they are.
+        A function of keys and images. Step i gets ``fold_in(key, i)`` of each image's key, so that
+        adding a step at the end does not change the random numbers of the steps before it.
     """
 
     def degrade(keys: Array, images: Array) -> Array:

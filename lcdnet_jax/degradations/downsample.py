@@ -1,4 +1,4 @@
-"""Blur by Gaussian kernels, of one width or two, and decimation: low-resolution images."""
+"""Gaussian blur and decimation that keeps the center of each block of pixels."""
 
 import math
 
@@ -6,7 +6,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import Range, bounds, checked, checked_with, uniform
+from lcdnet_jax.degradations._inputs import (
+    Range,
+    check_batch,
+    check_images,
+    check_range,
+    draw_uniform,
+)
 from lcdnet_jax.degradations.filtering import convolve
 from lcdnet_jax.ops import gaussian_kernels
 
@@ -19,34 +25,33 @@ def gaussian_downsample(
     width: Range = (0.6, 2.4),
     isotropic: float = 0.5,
 ) -> Array:
-    """Blurs each image by a random Gaussian kernel and keeps one value of each block of pixels.
+    """Blurs each image by a random Gaussian kernel and downsamples it.
 
-    Widths along two perpendicular axes and the angle of these are drawn independently and
-    uniformly; an isotropic kernel has one width. Blind super-resolution trains on such kernels;
-    the ranges are our choice. Stored values are blurred, as is usual there, not light.
+    The widths along two perpendicular axes and the angle of the axes are drawn independently and
+    uniformly. An isotropic kernel has one width. Blind super-resolution trains on such kernels;
+    the ranges here are our choice. As usual there, stored values are blurred, not light.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1].
-        factor: Side of a block, pixels, at least 1; 1 only blurs.
-        width: Standard deviation, pixels of ``images``, at least 0.1.
-        isotropic: Probability of one width in all directions.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1].
+        factor: Downsampling factor, at least 1. 1 only blurs.
+        width: Range of the standard deviation, pixels of ``images``, at least 0.1.
+        isotropic: Probability of an isotropic kernel, 0 to 1.
 
     Returns:
-        ``[N, ceil(H / factor), ceil(W / factor), C]`` in the type of ``images``, placed as
-        :func:`downsample` says.
+        ``[N, ceil(H / factor), ceil(W / factor), C]`` in the type of ``images``. See
+        :func:`downsample` for the position of its pixels.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an option outside its range, other than four axes, empty images or another
-            number of keys.
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if images and keys have another shape.
     """
-    images = checked_with(keys, images)
-    low, high = bounds("width", width, lowest=0.1)
+    images = check_batch(keys, images)
+    low, high = check_range("width", width, lowest=0.1)
     if not 0 <= isotropic <= 1:
         raise ValueError(f"isotropic is {isotropic!r}; use a probability, from 0 to 1")
     _check_factor(factor)
-    first, second, angles, choice = uniform(keys, (low, high), (low, high), (0, 180), (0, 1))
+    first, second, angles, choice = draw_uniform(keys, (low, high), (low, high), (0, 180), (0, 1))
     widths = jnp.stack([first, jnp.where(choice < isotropic, first, second)], axis=-1)
     size = max(2 * math.ceil(3 * high) + factor % 2, factor)
     kernels = gaussian_kernels(widths, angles, size=size)
@@ -54,34 +59,34 @@ def gaussian_downsample(
 
 
 def downsample(images: ArrayLike, kernels: ArrayLike, *, factor: int) -> Array:
-    """Convolves each image, borders mirrored, and keeps one value of each block of pixels.
+    """Convolves each image and keeps one value of each block of ``factor`` x ``factor`` pixels.
 
-    A result lies in the middle of its block of ``factor`` x ``factor`` pixels, as for bicubic or
-    area resizing, not at its first pixel. The middle of an even block lies between pixels, and so
-    must the middle of the kernel: its size is even where ``factor`` is.
+    An output pixel lies at the center of its block, as for bicubic or area resizing, not at the
+    block's first pixel. The center of a block of even size lies between pixels, and the center of
+    the kernel must lie there too. The size of the kernel is therefore even if ``factor`` is even,
+    and odd if it is odd. Borders are reflected.
 
     Args:
-        images: ``[N, H, W, C]``, floating point. Where ``factor`` does not divide a side, the last
-            block is completed by mirrored pixels.
-        kernels: ``[N, K, K]`` with K at least ``factor``, odd or even as it is.
-        factor: Side of a block, at least 1.
+        images: Images ``[N, H, W, C]``, floating point. If ``factor`` does not divide a side, the
+            last block is filled with reflected pixels.
+        kernels: ``[N, K, K]``, K at least ``factor`` and of the same parity.
+        factor: Side of a block, pixels, at least 1.
 
     Returns:
         ``[N, ceil(H / factor), ceil(W / factor), C]`` in the type of ``images``.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For a factor below 1, kernels of another shape, other than four axes or empty
-            images.
+        TypeError: If the images are not floating point.
+        ValueError: If ``factor`` is below 1, or if images or kernels have another shape.
     """
-    images, kernels = checked(images), jnp.asarray(kernels)
+    images, kernels = check_images(images), jnp.asarray(kernels)
     _check_factor(factor)
     count, height, width, _ = images.shape
     size = kernels.shape[-1]
     if kernels.shape != (count, size, size) or size < factor or (size - factor) % 2:
         raise ValueError(
             f"expected kernels [{count}, K, K] with K = {factor}, {factor + 2}, ..., got shape "
-            f"{kernels.shape}; give one for each image, of a size that is odd or even as the factor"
+            f"{kernels.shape}; give one for each image, of the same parity as the factor"
         )
     before = (size - factor) // 2
     border = [(0, 0), *((before, before + -side % factor) for side in (height, width)), (0, 0)]

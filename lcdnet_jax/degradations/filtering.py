@@ -1,9 +1,10 @@
-"""Convolution of each image with a kernel of its own.
+"""Convolution of each image of a batch with its own kernel.
 
-Written as a discrete Fourier transform by matrix products, as ``ops.dct`` is and for its reasons.
-A direct convolution takes as many multiplications for each pixel as the kernel has taps, 961 for
-31x31. For ``jnp.fft`` XLA gathers a batch that is sharded over devices; products need no exchange.
-Their cost grows with the cube of the side: little for crops, more than an FFT's for whole frames.
+The convolution is a product in the Fourier domain, and the Fourier transform is a matrix product,
+for the same reasons as in ``ops.dct``. A direct convolution with a kernel of 31x31 needs 961
+multiplications for each pixel. For ``jnp.fft`` XLA gathers a sharded batch on every device, while
+matrix products need no communication. Their cost grows with the cube of the side: they are cheap
+for training crops, and more expensive than an FFT for large images.
 """
 
 import jax
@@ -12,63 +13,63 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import checked
+from lcdnet_jax.degradations._inputs import check_images
 
 
 def filter_images(images: ArrayLike, kernels: ArrayLike) -> Array:
-    """Convolves each image, borders mirrored, with one kernel for all its channels.
+    """Convolves each image with its own kernel, the same for all channels.
 
-    Equals ``scipy.ndimage.convolve(..., mode="mirror")``: the edge pixel is not repeated, and a
-    side of one pixel is repeated. A bright point becomes a picture of the kernel.
+    Equals ``scipy.ndimage.convolve(..., mode="mirror")``: borders are reflected without repeating
+    the edge pixel, and a side of one pixel is repeated. A single bright pixel becomes a copy of the
+    kernel (convolution, not correlation).
 
     Args:
-        images: ``[N, H, W, C]``, floating point.
-        kernels: ``[N, K, L]``, K and L odd; also larger than the image.
+        images: Images ``[N, H, W, C]``, floating point.
+        kernels: ``[N, K, L]``, K and L odd. They may be larger than the image.
 
     Returns:
-        Shape and type of ``images``.
+        Images of the same shape and type.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For other than four axes, empty images, or kernels of an even size or of
-            another number.
+        TypeError: If the images are not floating point.
+        ValueError: If the images have another shape, or the kernels an even size or another number.
     """
-    images, kernels = checked(images), jnp.asarray(kernels)
+    images, kernels = check_images(images), jnp.asarray(kernels)
     count = images.shape[0]
     if kernels.ndim != 3 or kernels.shape[0] != count or not all(k % 2 for k in kernels.shape[1:]):
         raise ValueError(
             f"expected kernels [{count}, K, L] with K and L odd, got shape {kernels.shape}; give "
             "one for each image, padded by zeros to an odd size"
         )
-    return convolve(mirrored(images, kernels.shape[1] // 2, kernels.shape[2] // 2), kernels)
+    return convolve(mirror_pad(images, kernels.shape[1] // 2, kernels.shape[2] // 2), kernels)
 
 
-def mirrored(images: Array, rows: int, columns: int) -> Array:
-    """Images with a mirrored border on all sides, in float32 from here on."""
+def mirror_pad(images: Array, rows: int, columns: int) -> Array:
+    """Converts images to float32 and adds a reflected border on all sides."""
     border = ((0, 0), (rows, rows), (columns, columns), (0, 0))
     return jnp.pad(images.astype(jnp.float32), border, mode="reflect")
 
 
 def convolve(images: Array, kernels: Array, *, step: int = 1) -> Array:
-    """Convolution where kernel and image overlap in full, at every ``step``-th place.
+    """Convolves without padding ("valid"), at every ``step``-th pixel.
 
     Args:
-        images: ``[N, P, Q, C]`` float32.
+        images: Images ``[N, P, Q, C]``, float32.
         kernels: ``[N, K, L]``, not larger than the images.
-        step: Distance of results, pixels.
+        step: Stride of the output, pixels.
 
     Returns:
         ``[N, ceil((P - K + 1) / step), ceil((Q - L + 1) / step), C]`` float32.
     """
     height, width = images.shape[1:3]
-    down, across = _fourier(height), _fourier(width)[:, : width // 2 + 1]
+    down, across = _fourier_matrix(height), _fourier_matrix(width)[:, : width // 2 + 1]
     spectrum = _transform(jnp.moveaxis(images, -1, 1), down, across)
     rows, columns = kernels.shape[1:]
     taps = kernels.astype(jnp.float32)[:, None]
     product = spectrum * _transform(taps, down[:, :rows], across[:columns])
 
-    # Results that a period wraps around are left out. Columns are real, so the transform holds
-    # one of each pair of opposite frequencies, which then counts twice.
+    # The circular convolution is cut to the part that does not wrap around. Images are real, so the
+    # transform holds one of each pair of opposite frequencies, which then counts twice.
     twice = np.full(across.shape[1], 2.0)
     twice[[0, -1] if width % 2 == 0 else [0]] = 1
     back_down = down[rows - 1 :: step].conj() / height
@@ -83,15 +84,15 @@ def convolve(images: Array, kernels: Array, *, step: int = 1) -> Array:
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def _fourier(size: int) -> np.ndarray:
-    """The transform as a symmetric matrix, ``[size, size]`` complex128."""
+def _fourier_matrix(size: int) -> np.ndarray:
+    """Builds the symmetric DFT matrix, ``[size, size]`` complex128."""
     index = np.arange(size)
-    # The angle is reduced as an integer: large arguments would cost the cosine its last digits.
+    # The angle is reduced as an integer, because the cosine of a large number is less accurate.
     return np.exp(-2j * np.pi / size * (np.outer(index, index) % size))
 
 
 def _transform(planes: Array, down: np.ndarray, across: np.ndarray) -> Array:
-    """``down @ planes @ across`` for real planes ``[N, C, P, Q]``."""
+    """Computes ``down @ planes @ across`` for real planes ``[N, C, P, Q]``."""
     lines = jax.lax.complex(_real_product(planes, across.real), _real_product(planes, across.imag))
     return jnp.matmul(_constant(down), lines, precision=_HIGHEST)
 

@@ -1,11 +1,10 @@
-"""JPEG compression and decompression, without the file in between.
+"""JPEG compression artifacts, without writing a file.
 
-What libjpeg-turbo does by default, step by step: conversion to 8-bit Y, Cb, Cr; the colours
-averaged over 2x2 pixels (4:2:0); an 8x8 cosine transform; rounding to multiples of the tables of
-ITU-T T.81 annex K, scaled by libjpeg's rule for quality; and the way back, with its triangle
-filter for the colours ("fancy upsampling"). The entropy code loses nothing and is left out. What
-differs from Pillow is one last bit here and there: libjpeg's transform works in integers of
-limited precision, this one in float32.
+The steps are the defaults of libjpeg-turbo: conversion to 8-bit Y, Cb, Cr; chroma averaged over 2x2
+pixels (4:2:0); an 8x8 DCT; quantization with the tables of ITU-T T.81 annex K, scaled for the
+quality as libjpeg does; and the decoder, with its triangle filter for chroma ("fancy upsampling").
+Entropy coding is lossless and left out. A few values differ from Pillow's by one level, because the
+DCT of libjpeg uses integers of limited precision, and this one uses float32.
 """
 
 import math
@@ -16,7 +15,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import Range, bounds, checked, checked_with, uniform
+from lcdnet_jax.degradations._inputs import (
+    Range,
+    check_batch,
+    check_images,
+    check_range,
+    draw_uniform,
+)
 from lcdnet_jax.ops import dct_matrix
 
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
@@ -41,61 +46,76 @@ _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66
 def random_jpeg(
     keys: Array, images: ArrayLike, *, quality: Range = (30, 95), subsampling: str = "4:2:0"
 ) -> Array:
-    """:func:`jpeg` with a quality for each image, a whole number drawn uniformly from a pair."""
-    images = checked_with(keys, images)
-    low, high = bounds("quality", quality, lowest=1, highest=100)
-    (drawn,) = uniform(keys, (math.ceil(low), math.floor(high) + 1))
+    """Compresses each image as :func:`jpeg` with a random quality.
+
+    Args:
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, C = 1 or 3, floating point; clipped to [0, 1].
+        quality: Range of qualities, 1 to 100. An integer is drawn uniformly for each image.
+        subsampling: "4:2:0" or "4:4:4", as for :func:`jpeg`.
+
+    Returns:
+        Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
+
+    Raises:
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if images and keys have another shape or
+            number of channels.
+    """
+    images = check_batch(keys, images)
+    low, high = check_range("quality", quality, lowest=1, highest=100)
+    (drawn,) = draw_uniform(keys, (math.ceil(low), math.floor(high) + 1))
     return jpeg(images, quality=jnp.floor(drawn), subsampling=subsampling)
 
 
 def jpeg(images: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -> Array:
-    """What is left of images after they were saved as JPEG and read again.
+    """Compresses images as JPEG and decodes them again.
 
     Args:
-        images: ``[N, H, W, C]``, C = 1 (saved as grey) or 3, floating point in [0, 1]; clipped and
-            rounded to 256 levels first.
-        quality: From 1 to 100, a number or ``[N]``; values beyond count as the nearest of these.
-        subsampling: "4:2:0" (colours at half the resolution, the default of most programs) or
+        images: Images ``[N, H, W, C]``, C = 1 (gray JPEG) or 3, floating point. They are clipped to
+            [0, 1] and rounded to 256 levels first.
+        quality: A number or ``[N]``; clipped to 1 to 100.
+        subsampling: "4:2:0" (chroma at half the resolution, the default of most programs) or
             "4:4:4".
 
     Returns:
-        Shape and type of ``images``; multiples of 1/255 in [0, 1], as far as the type holds them.
+        Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an unknown subsampling, other than four axes, empty images, or another
-            number of channels.
+        TypeError: If the images are not floating point.
+        ValueError: If the subsampling is unknown, or if the images have another shape or number of
+            channels.
     """
-    images = checked(images, channels=(1, 3))
+    images = check_images(images, channels=(1, 3))
     if subsampling not in SUBSAMPLINGS:
         raise ValueError(f"no subsampling {subsampling!r}; use one of {', '.join(SUBSAMPLINGS)}")
     levels = jnp.round(jnp.clip(images.astype(jnp.float32), 0, 1) * 255)
-    luma, chroma = (_scaled(table, quality, images.shape[0]) for table in (_LUMA, _CHROMA))
+    luma, chroma = (_scale_table(table, quality, images.shape[0]) for table in (_LUMA, _CHROMA))
     if images.shape[-1] == 1:
-        decoded = _coded(levels[..., 0][:, None], luma)[:, 0, :, :, None]
+        decoded = _compress(levels[..., 0][:, None], luma)[:, 0, :, :, None]
     else:
-        y, colours = _split_colours(levels)
-        code = _coded if subsampling == "4:4:4" else _coded_at_half
-        decoded = _join_colours(_coded(y, luma), code(colours, chroma))
+        y, colors = _rgb_to_ycbcr(levels)
+        code = _compress if subsampling == "4:4:4" else _compress_at_half
+        decoded = _ycbcr_to_rgb(_compress(y, luma), code(colors, chroma))
     return (decoded / 255).astype(images.dtype)
 
 
-def _scaled(table: np.ndarray, quality: ArrayLike, count: int) -> Array:
-    """The table for a quality, ``[N, 1, 1, 8, 1, 8]``, in libjpeg's whole-number arithmetic."""
+def _scale_table(table: np.ndarray, quality: ArrayLike, count: int) -> Array:
+    """Scales a table for the quality by libjpeg's integer arithmetic: ``[N, 1, 1, 8, 1, 8]``."""
     quality = jnp.clip(jnp.broadcast_to(jnp.asarray(quality).astype(jnp.int32), (count,)), 1, 100)
     percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     steps = (jnp.asarray(table, jnp.int32)[None] * percent[:, None, None] + 50) // 100
     return jnp.clip(steps, 1, 255).astype(jnp.float32)[:, None, None, :, None, :]
 
 
-def _coded(planes: Array, table: Array) -> Array:
-    """Planes ``[N, P, H, W]`` of levels after transform, rounding and the way back."""
+def _compress(planes: Array, table: Array) -> Array:
+    """Transforms planes ``[N, P, H, W]`` of levels, quantizes them and transforms back."""
     *count, height, width = planes.shape
-    planes = _repeated(planes, -height % 8, -width % 8)
+    planes = _pad_edge(planes, -height % 8, -width % 8)
     blocks = planes.reshape(*count, planes.shape[2] // 8, 8, planes.shape[3] // 8, 8) - 128
     waves = jnp.asarray(dct_matrix(8), jnp.float32)
     coefficients = jnp.einsum("ui,npyixj,vj->npyuxv", waves, blocks, waves, precision="highest")
-    # libjpeg has coefficients in eighths, and rounds halves away from 0.
+    # libjpeg stores coefficients in eighths and rounds halves away from 0.
     eighths = jnp.round(coefficients * 8)
     steps = jnp.sign(eighths) * jnp.floor((jnp.abs(eighths) + 4 * table) / (8 * table))
     blocks = jnp.einsum("ui,npyuxv,vj->npyixj", waves, steps * table, waves, precision="highest")
@@ -103,34 +123,34 @@ def _coded(planes: Array, table: Array) -> Array:
     return decoded.reshape(planes.shape)[:, :, :height, :width]
 
 
-def _coded_at_half(planes: Array, table: Array) -> Array:
+def _compress_at_half(planes: Array, table: Array) -> Array:
     _, _, height, width = planes.shape
-    # Columns are repeated to whole blocks before they are averaged, rows after it.
-    planes = _repeated(planes, height % 2, -width % 16)
+    # libjpeg pads columns to whole blocks before it averages, and rows afterwards.
+    planes = _pad_edge(planes, height % 2, -width % 16)
     total = planes[:, :, ::2] + planes[:, :, 1::2]
     total = total[..., ::2] + total[..., 1::2]
-    # Halves are rounded down and up in turn.
-    half = _coded(jnp.floor((total + _alternating(total, 1, 2)) / 4), table)
+    # libjpeg rounds halves down in even columns and up in odd ones.
+    half = _compress(jnp.floor((total + _alternate(total, 1, 2)) / 4), table)
     half = half[..., : (width + 1) // 2]
     if half.shape[3] <= 2:  # too narrow for libjpeg's filter
         wide = jnp.repeat(jnp.repeat(half, 2, axis=2), 2, axis=3)
     else:
-        wide = _widened(_widened(half, axis=2), axis=3)
-        wide = jnp.floor((wide + _alternating(wide, 8, 7)) / 16)
+        wide = _upsample(_upsample(half, axis=2), axis=3)
+        wide = jnp.floor((wide + _alternate(wide, 8, 7)) / 16)
     return wide[:, :, :height, :width]
 
 
-def _repeated(planes: Array, rows: int, columns: int) -> Array:
+def _pad_edge(planes: Array, rows: int, columns: int) -> Array:
     return jnp.pad(planes, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="edge")
 
 
-def _alternating(planes: Array, even: float, odd: float) -> Array:
+def _alternate(planes: Array, even: float, odd: float) -> Array:
     columns = np.where(np.arange(planes.shape[3]) % 2 == 0, even, odd)
     return jnp.asarray(columns, jnp.float32)[None, None, None]
 
 
-def _widened(planes: Array, *, axis: int) -> Array:
-    """Twice as many values along an axis, each 3 times the nearer one plus the further one."""
+def _upsample(planes: Array, *, axis: int) -> Array:
+    """Doubles an axis; a value is 3 times the nearer neighbor plus the further one."""
     size = planes.shape[axis]
     border = [(1, 1) if i == axis else (0, 0) for i in range(4)]
     padded = jnp.pad(planes, border, mode="edge")
@@ -139,8 +159,8 @@ def _widened(planes: Array, *, axis: int) -> Array:
     return pairs.reshape(*planes.shape[:axis], 2 * size, *planes.shape[axis + 1 :])
 
 
-def _split_colours(levels: Array) -> tuple[Array, Array]:
-    """JFIF's Y ``[N, 1, H, W]``, and Cb and Cr ``[N, 2, H, W]``, rounded to levels."""
+def _rgb_to_ycbcr(levels: Array) -> tuple[Array, Array]:
+    """Converts RGB to Y ``[N, 1, H, W]`` and Cb, Cr ``[N, 2, H, W]`` of JFIF, rounded to levels."""
     red, green, blue = (levels[..., i] for i in range(3))
     y = 0.299 * red + 0.587 * green + 0.114 * blue
     cb = 128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue
@@ -148,8 +168,8 @@ def _split_colours(levels: Array) -> tuple[Array, Array]:
     return jnp.floor(y + 0.5)[:, None], jnp.floor(jnp.stack([cb, cr], axis=1) + 0.49999)
 
 
-def _join_colours(y: Array, colours: Array) -> Array:
-    y, cb, cr = y[:, 0], colours[:, 0] - 128, colours[:, 1] - 128
+def _ycbcr_to_rgb(y: Array, colors: Array) -> Array:
+    y, cb, cr = y[:, 0], colors[:, 0] - 128, colors[:, 1] - 128
     red = y + jnp.floor(1.402 * cr + 0.5)
     green = y + jnp.floor(-0.344136286 * cb - 0.714136286 * cr + 0.5)
     blue = y + jnp.floor(1.772 * cb + 0.5)

@@ -1,4 +1,4 @@
-"""Blur kernels for super-resolution: drawn at random, or read from files."""
+"""Blur kernels for super-resolution, drawn at random or read from files."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ import scipy.io
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import Range, bounds, split, uniform
+from lcdnet_jax.degradations._inputs import Range, check_range, draw_uniform, split_keys
 from lcdnet_jax.degradations.defocus import disk_kernels
 from lcdnet_jax.degradations.motion import camera_paths, path_kernels
 from lcdnet_jax.ops import gaussian_kernels
@@ -28,40 +28,43 @@ def random_kernels(
     size: int = 21,
     pool: ArrayLike | None = None,
 ) -> Array:
-    """One blur kernel for each key.
+    """Draws one blur kernel for each key.
 
-    ``isotropic``: Gaussians, ``width`` their standard deviation. ``anisotropic``: Gaussians with
-    two such widths, drawn independently, and an angle. ``disk``: lenses out of focus, ``width``
-    the radius. ``motion``: shaken cameras, ``width`` the length of the path, see
-    :func:`camera_paths`. All of these are centred. ``pool``: a kernel of ``pool``, each equally
-    often, such as :func:`read_kernels` gives.
+    The kinds are:
 
-    The defaults are those of IKC (Gu et al., CVPR 2019) for scale 4, where all are isotropic. Its
-    widest kernels are cut off by the size; what is left has sum 1.
+    * ``isotropic``: Gaussian kernels; ``width`` is the standard deviation.
+    * ``anisotropic``: Gaussian kernels with two widths and an angle, drawn independently.
+    * ``disk``: defocus; ``width`` is the radius.
+    * ``motion``: camera shake; ``width`` is the length of the path, see :func:`camera_paths`.
+    * ``pool``: one of the kernels in ``pool``, all equally likely. :func:`read_kernels` reads some.
+
+    All kinds but ``pool`` are centered. The default width and size are those of IKC (Gu et al.,
+    CVPR 2019) for scale 4, which uses isotropic kernels. The size truncates the widest of them;
+    truncated kernels are scaled to sum 1.
 
     Args:
-        keys: ``[N]`` random keys.
+        keys: Random keys ``[N]``.
         kind: One of ``KERNELS``.
-        width: Lowest and highest, pixels of the image that is blurred, at least 0 (no blur).
-        size: Rows and columns, odd. It must hold the widest disk, ``2 * ceil(radius) + 1``, and
-            the longest path, ``length + 1``. A pool has a size of its own.
-        pool: ``[K, S, S]``, S odd, for the kind "pool" only; scaled to sum 1.
+        width: Range of the width, pixels of the image that is blurred, at least 0 (no blur).
+        size: Rows and columns, odd. It must hold the widest disk, ``2 * ceil(radius) + 1``, or the
+            longest path, ``length + 1``. Ignored for the kind "pool".
+        pool: Kernels ``[K, S, S]``, S odd, for the kind "pool" only. They are scaled to sum 1.
 
     Returns:
-        ``[N, size, size]`` (or ``[N, S, S]``) float32 of sum 1, as :func:`filter_images` and
-        :func:`low_resolution` take them.
+        Kernels ``[N, size, size]``, or ``[N, S, S]`` for the kind "pool", float32 of sum 1. They
+        fit :func:`filter_images` and :func:`low_resolution`.
 
     Raises:
-        ValueError: For an unknown kind, an option out of its range, a size that is even or too
-            small, or a pool that is missing, not used or of another shape.
+        ValueError: If the kind is unknown, an option is outside its range, the size is even or too
+            small, or the pool is missing, unused or of another shape.
     """
     if kind not in KERNELS:
         raise ValueError(f"no kernels of kind {kind!r}; use one of {', '.join(KERNELS)}")
     if (kind == "pool") != (pool is not None):
-        raise ValueError("give pool, an array of kernels, with kind='pool' and with no other")
+        raise ValueError("give pool, an array of kernels, with kind='pool' and with no other kind")
     if pool is not None:
-        return _pick(keys, pool)
-    low, high = bounds("width", width, lowest=0)
+        return _draw_from_pool(keys, pool)
+    low, high = check_range("width", width, lowest=0)
     least = {"disk": 2 * int(np.ceil(high)) + 1, "motion": int(np.ceil(high)) + 1}.get(kind, 1)
     if size % 2 == 0 or size < least:
         raise ValueError(
@@ -69,10 +72,10 @@ def random_kernels(
             f"{kind!r} and widths up to {high:g}"
         )
     if kind == "motion":
-        path_keys, width_keys = split(keys, 2)
-        (lengths,) = uniform(width_keys, (low, high))
+        path_keys, width_keys = split_keys(keys, 2)
+        (lengths,) = draw_uniform(width_keys, (low, high))
         return path_kernels(camera_paths(path_keys) * lengths[:, None, None], size=size)
-    first, second, angles = uniform(keys, (low, high), (low, high), (0, 180))
+    first, second, angles = draw_uniform(keys, (low, high), (low, high), (0, 180))
     if kind == "disk":
         return disk_kernels(first, size=size)
     if kind == "isotropic":
@@ -80,15 +83,15 @@ def random_kernels(
     return gaussian_kernels(jnp.stack([first, second], axis=-1), angles, size=size)
 
 
-def _pick(keys: Array, pool: ArrayLike) -> Array:
+def _draw_from_pool(keys: Array, pool: ArrayLike) -> Array:
     if not isinstance(pool, jax.core.Tracer):
         known = np.asarray(pool)
         if known.ndim == 3 and not (
             np.isfinite(known).all() and (known >= 0).all() and known.any(axis=(1, 2)).all()
         ):
             raise ValueError(
-                "a kernel of the pool is negative somewhere, not finite, or 0 everywhere; leave it "
-                "out or mend it"
+                "a kernel of the pool is negative somewhere, not finite, or 0 everywhere; remove "
+                "or correct it"
             )
     pool = jnp.asarray(pool)
     if pool.ndim != 3 or pool.shape[1] != pool.shape[2] or not pool.shape[1] % 2 or not len(pool):
@@ -102,25 +105,26 @@ def _pick(keys: Array, pool: ArrayLike) -> Array:
 
 
 def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
-    """All kernels of a folder, measured or estimated, for ``random_kernels(..., kind="pool")``.
+    """Reads all blur kernels of a folder, for ``random_kernels(..., kind="pool")``.
 
-    A kernel is used as it is stored, by convolution: a bright point becomes a picture of it. (A
-    program that correlates has it turned by half a turn.) Its centre is the entry ``S // 2`` of
-    ``S``, also for an even S; one whose mass lies elsewhere shifts the image. Smaller ones are
-    padded by zeros around the centre to the largest, and all to an odd size.
+    Images are convolved with the stored kernel: a single bright pixel becomes a copy of it.
+    Programs that correlate instead use the kernel rotated by 180 degrees. The center is the entry
+    ``S // 2``, also for an even S. A kernel whose mass is not centered there shifts the image.
+    Smaller kernels are padded with zeros around the center to the largest size, and all of them to
+    an odd size.
 
     Args:
-        folder: Holds files ``.npy`` (a kernel, or several as ``[K, S, S]``), ``.mat`` (MATLAB up
-            to version 7, one variable) and grey images ``.png``, ``.tif``. Others are ignored, and
-            so are subfolders. Arrays must have a sum of 1, up to 1 %, which is then made exact;
-            images are scaled to it.
+        folder: Folder with files ``.npy`` (a kernel, or several as ``[K, S, S]``), ``.mat`` (MATLAB
+            up to version 7, one variable) and gray images ``.png``, ``.tif``. Other files and
+            subfolders are ignored. The sum of an array must be 1 within 1 %, and is then made
+            exactly 1. Images are scaled to sum 1.
 
     Returns:
-        ``[K, S, S]`` float32 of sum 1, in the order of names.
+        ``[K, S, S]`` float32 of sum 1, sorted by file name.
 
     Raises:
-        ValueError: For a folder that cannot be read or has no kernels, or a file that cannot be
-            read or is no kernel: not square, negative, not finite, of another sum, or in colour.
+        ValueError: If the folder cannot be read or holds no kernels, or if a file cannot be read or
+            is not a kernel: not square, negative, not finite, of another sum, or in color.
     """
     folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
@@ -136,7 +140,7 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
         for path in found
         if path.suffix.lower() in (*_ARRAYS, *_IMAGES) and not path.name.startswith(".")
     ]
-    kernels = [kernel for path in paths for kernel in _kernels_of(path)]
+    kernels = [kernel for path in paths for kernel in _read_file(path)]
     if not kernels:
         raise ValueError(f"{folder}: holds no kernel; put .npy, .mat, .png or .tif files into it")
     half = max(len(kernel) // 2 for kernel in kernels)
@@ -147,10 +151,10 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
     return padded
 
 
-def _kernels_of(path: pathlib.Path) -> list[np.ndarray]:
-    """The kernels of one file, ``[S, S]`` float64 of sum 1."""
+def _read_file(path: pathlib.Path) -> list[np.ndarray]:
+    """Reads the kernels of one file, ``[S, S]`` float64 of sum 1."""
     is_image = path.suffix.lower() in _IMAGES
-    stored = _image(path) if is_image else _array(path)
+    stored = _read_image(path) if is_image else _read_array(path)
     if stored.dtype.kind not in "buif":
         raise ValueError(f"{path}: holds {stored.dtype}, not real numbers; store a numeric array")
     several = stored.ndim == 3 and path.suffix.lower() == ".npy"
@@ -160,10 +164,10 @@ def _kernels_of(path: pathlib.Path) -> list[np.ndarray]:
             f"{stored.shape}; pad it by zeros"
         )
     kernels = stored.astype(np.float64).reshape(-1, *stored.shape[-2:])
-    return [_normalised(kernel, path, is_image=is_image) for kernel in kernels]
+    return [_normalize(kernel, path, is_image=is_image) for kernel in kernels]
 
 
-def _normalised(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np.ndarray:
+def _normalize(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np.ndarray:
     if not np.isfinite(kernel).all():
         raise ValueError(f"{path}: the kernel holds NaN or infinity; store it again")
     if kernel.min() < 0:
@@ -179,24 +183,24 @@ def _normalised(kernel: np.ndarray, path: pathlib.Path, *, is_image: bool) -> np
     return kernel / total
 
 
-def _image(path: pathlib.Path) -> np.ndarray:
-    from lcdnet_jax import image_io  # only here: networks do without OpenCV
+def _read_image(path: pathlib.Path) -> np.ndarray:
+    from lcdnet_jax import image_io  # imported here, because networks do not need OpenCV
 
     image, _ = image_io.read_with_metadata(path)
     if image.ndim != 2:
-        raise ValueError(f"{path}: a kernel must be a grey image without alpha; convert it")
+        raise ValueError(f"{path}: a kernel must be a gray image without alpha; convert it")
     return image
 
 
-def _array(path: pathlib.Path) -> np.ndarray:
-    """What a .npy or .mat file holds."""
+def _read_array(path: pathlib.Path) -> np.ndarray:
+    """Reads a .npy or .mat file."""
     try:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         variables = {
             name: value for name, value in scipy.io.loadmat(path).items() if name[:2] != "__"
         }
-    except Exception as error:  # scipy's reader raises many kinds
+    except Exception as error:  # scipy's reader raises many types
         raise ValueError(
             f"{path}: cannot be read ({error}); store a plain array by np.save, or by MATLAB's "
             "save(..., '-v7')"

@@ -1,4 +1,4 @@
-"""Degradations as configurations name them: kinds, and their options."""
+"""Degradations by the names that configurations use."""
 
 import functools
 import os
@@ -26,24 +26,23 @@ KINDS: Mapping[str, Callable[..., Any]] = {
 
 
 def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
-    """A degradation by name.
+    """Makes a degradation from its name.
 
     Args:
-        kind: One of ``KINDS``, or several joined by "+", which are then applied in that order, as
-            by :func:`compose`: "motion+camera".
-        options: For each of them, if anything, its function's options by name:
-            ``{"motion": {"length": (4.0, 20.0)}}``. Those of "low_resolution" are of
-            :func:`random_low_resolution`; ``scale`` must be among them, and ``pool`` may also be
-            a folder of kernels, see :func:`read_kernels`, which is read once, at the first
-            call.
+        kind: One of ``KINDS``, or several joined by "+" and applied in that order by
+            :func:`compose`, such as "motion+camera".
+        options: Keyword arguments by kind, such as ``{"motion": {"length": (4.0, 20.0)}}``. Kinds
+            that are left out use the defaults of their function. "low_resolution" takes the
+            arguments of :func:`random_low_resolution`, of which ``scale`` is required. Its ``pool``
+            may also be a folder for :func:`read_kernels`, which is read once, at the first call.
 
     Returns:
-        A function of ``[N]`` keys and ``[N, H, W, C]`` images. For the kind "low_resolution" alone
-        (or last) with the option ``return_kernels`` it gives images and kernels.
+        A function of keys ``[N]`` and images ``[N, H, W, C]`` that returns images. If the last kind
+        is "low_resolution" with the option ``return_kernels``, it returns images and kernels.
 
     Raises:
-        ValueError: For a kind that is unknown, or given twice, or options of one that is not used.
-            Wrong options are found when the function is called (or traced).
+        ValueError: If a kind is unknown or given twice, or if options are given for a kind that is
+            not used. Wrong options raise only when the returned function is called or traced.
     """
     names = kind.split("+")
     unknown = [name for name in names if name not in KINDS]
@@ -67,6 +66,7 @@ def _step(name: str, options: Mapping[str, Any]) -> Step:
     pool = options.get("pool")
     if not isinstance(pool, str | os.PathLike):
         return functools.partial(KINDS[name], **options)
-    # At every trace anew, kernels could change between the sizes of images of one table.
+    # The folder is read once. If it were read for each trace, a change of the folder during an
+    # evaluation would mix kernels within one table.
     kernels = functools.cache(functools.partial(read_kernels, pool))
     return lambda keys, images: KINDS[name](keys, images, **{**options, "pool": kernels()})

@@ -1,8 +1,9 @@
 """Motion blur by random camera trajectories.
 
-Light adds up, stored values do not: images are blurred as ``values ** gamma`` and stored by the
-inverse. The GoPro data set has both forms: its folder ``blur_gamma`` uses 2.2, and ``blur``, which
-networks are usually trained and scored on, averages stored values (gamma 1).
+A sensor integrates light, not stored values. Images are therefore blurred as ``values ** gamma``
+and converted back. The GoPro data set has both forms: its folder ``blur_gamma`` uses a gamma of
+2.2, and its folder ``blur``, which papers usually train and score on, averages stored values (gamma
+1).
 """
 
 import functools
@@ -14,14 +15,20 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import Range, bounds, checked_with, split, uniform
-from lcdnet_jax.degradations.filtering import convolve, filter_images, mirrored
+from lcdnet_jax.degradations._inputs import (
+    Range,
+    check_batch,
+    check_range,
+    draw_uniform,
+    split_keys,
+)
+from lcdnet_jax.degradations.filtering import convolve, filter_images, mirror_pad
 from lcdnet_jax.degradations.tone import check_gamma, from_light, to_light
 
-# Positions of a path. A path of 64 pixels has one each half a pixel.
+# Positions of a path. A path of 64 pixels has one every half pixel.
 _POSITIONS = 128
-# Of a path with anxiety 1, the most that is drawn: radians (standard deviation) that tremor turns
-# the heading by during the exposure, strength of the pull to the start, expected abrupt reversals.
+# Largest strengths that are drawn for a path with anxiety 1: standard deviation of the turn by
+# tremor during the exposure (radians), pull to the start, expected number of abrupt reversals.
 _TREMOR, _PULL, _REVERSALS = 3.0, 15.0, 1.0
 
 
@@ -35,78 +42,79 @@ def motion_blur(
     grid: int = 3,
     gamma: float = 2.2,
 ) -> Array:
-    """Blurs each image along a random path of the camera, see :func:`camera_paths`.
+    """Blurs each image along a random camera path, see :func:`camera_paths`.
 
-    The kernel's centre of mass is its centre, so the blurred image is not shifted against the
-    sharp one. With ``rotation`` the camera also rolls about the middle of the image while it
-    moves, and each place has another kernel. They are computed at ``grid`` x ``grid`` places, and
-    a pixel is a bilinear mixture of what the kernels around it give. Between two places that
-    differ by several pixels of motion, such a mixture is doubled rather than turned; use a finer
-    grid there. The mixture is in the spirit of the filter flow of Hirsch et al. (CVPR 2010).
+    The center of mass of the kernel is its center, so the blurred image is not shifted against the
+    sharp one. With ``rotation`` the camera also rolls about the center of the image during the
+    exposure, and the kernel depends on the position. Kernels are then computed at ``grid`` x
+    ``grid`` positions, and a pixel is the bilinear interpolation of the images that the kernels
+    around it give. Where the motion differs by several pixels between two positions, interpolation
+    shows two copies instead of an intermediate direction; use a finer grid there. The interpolation
+    follows the filter flow of Hirsch et al. (CVPR 2010).
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1].
-        length: Length of the path, pixels, at least 0.
-        anxiety: How unsteady the hand is, at least 0; 0 gives straight paths.
-        rotation: Most degrees of roll during the exposure, at least 0; drawn from 0 on for each
-            image, and small: 45 at most. 0 gives one kernel for the whole image.
-        grid: Rows and columns of places with kernels of their own, at least 2.
-        gamma: Exponent from stored values to light; 1 blurs the stored values.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1].
+        length: Range of the length of the path, pixels, at least 0.
+        anxiety: Strength of the camera shake, at least 0. 0 gives straight paths.
+        rotation: Largest roll during the exposure, degrees, 0 to 45. Each image draws a roll from 0
+            to this value. With 0 one kernel serves the whole image.
+        grid: Rows and columns of positions that have their own kernel, at least 2.
+        gamma: Exponent that converts stored values to light, above 0. With 1 the stored values
+            themselves are blurred.
 
     Returns:
-        Shape and type of ``images``; in [0, 1], up to rounding, where these are.
+        Images of the same shape and type. They stay in [0, 1] up to rounding if the input is.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an option outside its range, other than four axes, empty images or another
-            number of keys.
+        TypeError: If the images are not floating point.
+        ValueError: If an option is outside its range, or if images and keys have another shape.
     """
-    images = checked_with(keys, images)
-    low, high = bounds("length", length, lowest=0)
+    images = check_batch(keys, images)
+    low, high = check_range("length", length, lowest=0)
     check_gamma(gamma)
     _check_anxiety(anxiety)
     if not 0 <= rotation <= 45:
         raise ValueError(f"rotation is {rotation!r}; use degrees from 0 to 45")
     if grid < 2:
         raise ValueError(f"grid is {grid!r}; use 2 or more places, or rotation=0 for one kernel")
-    path_keys, option_keys = split(keys, 2)
-    lengths, rolled = uniform(option_keys, (low, high), (0, math.radians(rotation)))
+    path_keys, option_keys = split_keys(keys, 2)
+    lengths, rolled = draw_uniform(option_keys, (low, high), (0, math.radians(rotation)))
     draw = functools.partial(camera_paths, anxiety=anxiety)
-    paths, *rolls = jax.vmap(draw)(split(path_keys, 2 if rotation else 1))
+    paths, *rolls = jax.vmap(draw)(split_keys(path_keys, 2 if rotation else 1))
     paths = paths * lengths[:, None, None]
     light = to_light(images.astype(jnp.float32), gamma)
     if rotation:
         corner = math.hypot(images.shape[1] - 1, images.shape[2] - 1) / 2
         radius = math.ceil((high + corner * math.radians(rotation)) / 2)
-        # One coordinate of a path lies within half of its length around 0.
-        light = _rolled(light, paths, rolls[0][..., 0] * rolled[:, None], radius, grid)
+        # Each coordinate of a path lies within half of its length around 0.
+        light = _blur_with_roll(light, paths, rolls[0][..., 0] * rolled[:, None], radius, grid)
     else:
         light = filter_images(light, path_kernels(paths, size=2 * math.ceil(high / 2) + 1))
     return from_light(light, gamma).astype(images.dtype)
 
 
 def camera_paths(keys: Array, *, anxiety: float = 1.0) -> Array:
-    """Random paths of a hand-held camera during one exposure, of length 1.
+    """Draws random paths of length 1 of a hand-held camera during one exposure.
 
-    A particle moves at constant speed; at each step its velocity is disturbed by Gaussian noise,
-    is pulled back, may with a small probability be reversed (as when the button is pressed), and
-    is then normalised. That is the model of Boracchi and Foi, "Modeling the Performance of Image
-    Restoration From Motion Blur", IEEE TIP 2012, as the authors describe it beside their code. As
-    in DeblurGAN's version of it, the pull is towards the start and each path draws strengths of
-    its own, from 0 on; how large they get is our choice, made so that it does not depend on the
-    number of steps. So this is a reconstruction.
+    A particle moves at constant speed. At each step its velocity is changed by Gaussian noise, by a
+    pull towards the start and, with a small probability, by an abrupt reversal (as when the shutter
+    button is pressed), and then normalized. This is a reconstruction of the model of Boracchi and
+    Foi, "Modeling the Performance of Image Restoration From Motion Blur", IEEE TIP 2012, from the
+    description that the authors give with their code. As in DeblurGAN's version, the pull is
+    towards the start, and each path draws its own strengths of the three disturbances, from 0
+    upwards. The largest strengths are our choice; they do not depend on the number of steps.
 
     Args:
-        keys: ``[N]`` random keys.
+        keys: Random keys ``[N]``.
         anxiety: Factor of all three disturbances, at least 0.
 
     Returns:
-        ``[N, 128, 2]`` float32, (row, column) at equal times, with mean 0, so that no position is
-        further than half the length from it.
+        ``[N, 128, 2]`` float32, (row, column) at equal time steps, with mean 0. No coordinate is
+        larger than half the length.
 
     Raises:
-        ValueError: For a negative anxiety.
+        ValueError: If ``anxiety`` is negative.
     """
     _check_anxiety(anxiety)
     return jax.vmap(lambda key: _path(key, float(anxiety)))(keys)
@@ -128,7 +136,7 @@ def _path(key: Array, anxiety: float) -> Array:
     shakes = jax.random.normal(noise_key, (count, 2), jnp.float32) * tremor
     turns = jnp.where(chance < reversals, math.pi + swing - 0.5, 0.0)
 
-    # Places and headings are complex numbers, which a factor of modulus 1 turns.
+    # Positions and headings are complex numbers, so a factor of modulus 1 rotates them.
     def move(
         state: tuple[Array, Array], now: tuple[Array, Array]
     ) -> tuple[tuple[Array, Array], Array]:
@@ -151,18 +159,21 @@ def _direction(angle: Array) -> Array:
 
 
 def path_kernels(paths: Array, *, size: int) -> Array:
-    """Kernels of paths: the share of the exposure that each pixel is passed, bilinear.
+    """Computes the blur kernels of camera paths.
+
+    A value is the share of the exposure time that the path spends in the pixel. A position between
+    pixels is divided among its four neighbors by bilinear weights.
 
     Args:
-        paths: ``[N, T, 2]``, (row, column) from the kernel's centre, pixels, within
-            ``(size - 1) / 2`` of it.
+        paths: ``[N, T, 2]``, (row, column) relative to the center of the kernel, pixels, within
+            ``(size - 1) / 2``.
         size: Rows and columns, odd.
 
     Returns:
-        ``[N, size, size]`` float32 of sum 1 (less where a path leaves the kernel).
+        ``[N, size, size]`` float32 of sum 1, or less if a path leaves the kernel.
 
     Raises:
-        ValueError: For an even size.
+        ValueError: If ``size`` is even.
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(
@@ -174,17 +185,17 @@ def path_kernels(paths: Array, *, size: int) -> Array:
     return passed / paths.shape[1]
 
 
-def _rolled(light: Array, paths: Array, rolls: Array, radius: int, grid: int) -> Array:
-    """Motion along ``paths`` together with a small roll of ``[N, T]`` radians about the middle."""
+def _blur_with_roll(light: Array, paths: Array, rolls: Array, radius: int, grid: int) -> Array:
+    """Blurs along ``paths`` with a small roll of ``[N, T]`` radians about the image center."""
     _, height, width, _ = light.shape
     (down, down_shares), (across, across_shares) = _nodes(height, grid), _nodes(width, grid)
-    padded = mirrored(light, radius, radius)
+    padded = mirror_pad(light, radius, radius)
 
     def add(total: Array, node: tuple[Array, Array, Array]) -> tuple[Array, None]:
         place, row_share, column_share = node
-        aside = jnp.stack([-place[1], place[0]])  # where a small roll takes the place, per radian
-        moved = paths + rolls[..., None] * aside[None, None]
-        part = convolve(padded, path_kernels(moved, size=2 * radius + 1))
+        shift = jnp.stack([-place[1], place[0]])  # of this position by a small roll, per radian
+        local_paths = paths + rolls[..., None] * shift[None, None]
+        part = convolve(padded, path_kernels(local_paths, size=2 * radius + 1))
         share = row_share[:, None] * column_share[None, :]
         return total + part * share[None, :, :, None], None
 
@@ -198,7 +209,7 @@ def _rolled(light: Array, paths: Array, rolls: Array, radius: int, grid: int) ->
 
 
 def _nodes(side: int, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places from the middle, ``[grid]`` pixels, and their shares of ``[grid, side]`` pixels."""
+    """Grid positions from the center, ``[grid]``, and bilinear weights, ``[grid, side]``."""
     places = np.linspace(-(side - 1) / 2, (side - 1) / 2, grid, dtype=np.float32)
     pixels = np.linspace(0, grid - 1, side) if side > 1 else np.zeros(1)
     shares = np.maximum(0, 1 - abs(pixels - np.arange(grid)[:, None]))

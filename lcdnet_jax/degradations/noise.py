@@ -1,4 +1,4 @@
-"""Gaussian noise on stored values: one level or drawn ones, white or filtered, stored or not."""
+"""Gaussian noise, and the noise protocols: float, clipped and 8bit."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from lcdnet_jax import sfm
-from lcdnet_jax.degradations._inputs import checked_with, normal, per_image
+from lcdnet_jax.degradations._inputs import check_batch, draw_normal, per_image
 
 NOISE_PROTOCOLS = ("float", "clipped", "8bit")
 SPECTRA = ("white", "low", "high", "brownian")
@@ -22,43 +22,57 @@ def awgn(
     protocol: str = "float",
     spectrum: str = "white",
 ) -> Array:
-    """Adds Gaussian noise, drawn for each pixel and channel by itself and then filtered, if asked.
+    """Adds Gaussian noise to images.
+
+    The noise is independent for each pixel and channel before ``spectrum`` filters it.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        clean: ``[N, H, W, C]``, floating point in [0, 1].
-        sigma: Standard deviation in 8-bit units (50 means 50/255): a number, ``[N]``, or
-            ``[N, H, W, C]`` with any of these 1, such as :func:`varying_sigma` gives.
-        protocol: What a noisy file would hold, see :func:`as_stored`.
-        spectrum: How white noise is filtered, see :func:`shape_noise`.
+        keys: Random keys ``[N]``, one for each image.
+        clean: Images ``[N, H, W, C]``, floating point in [0, 1].
+        sigma: Standard deviation in 8-bit units (50 means 50/255): a number, ``[N]``, or an array
+            that broadcasts to ``[N, H, W, C]``, such as :func:`varying_sigma` returns.
+        protocol: Noise protocol, see :func:`apply_protocol`.
+        spectrum: Filter of the white noise, see :func:`shape_noise`.
 
     Returns:
-        Noisy images, shape and type of ``clean``.
+        Noisy images, same shape and type as ``clean``.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an unknown protocol or spectrum, other than four axes, empty images or
-            another number of keys.
+        TypeError: If the images are not floating point.
+        ValueError: If the protocol or spectrum is unknown, or if images and keys have another
+            shape.
     """
-    clean = checked_with(keys, clean)
-    noise = shape_noise(normal(keys, clean.shape[1:]), spectrum=spectrum)
+    clean = check_batch(keys, clean)
+    noise = shape_noise(draw_normal(keys, clean.shape[1:]), spectrum=spectrum)
     scale = jnp.asarray(sigma, jnp.float32) / 255
     if scale.ndim < 4:
         scale = per_image(scale, clean.shape[0])
     noisy = clean.astype(jnp.float32) + noise * scale
-    return as_stored(noisy, protocol).astype(clean.dtype)
+    return apply_protocol(noisy, protocol).astype(clean.dtype)
 
 
 def shape_noise(noise: Array, *, spectrum: str) -> Array:
-    """Filters white noise ``[N, H, W, C]`` as the SFM code does (arXiv 2003.07119).
+    """Filters white noise as the SFM code does (arXiv 2003.07119).
 
-    ``white``: nothing. ``low`` and ``high``: only DCT coefficients whose frequency (see ``sfm``)
-    is below, or above, half of ``sfm.max_radius``. ``brownian``: a Gaussian blur with a standard
-    deviation of 3 pixels. What is left is not scaled up again: for 64x64 pixels 0.40, 0.60 and
-    about 0.01 of the variance.
+    The spectra are:
+
+    * ``white``: no filter.
+    * ``low`` and ``high``: only the DCT coefficients whose frequency (see ``sfm``) is below or
+      above half of ``sfm.max_radius``.
+    * ``brownian``: a Gaussian blur with a standard deviation of 3 pixels.
+
+    The result is not scaled up again. For 64x64 pixels, 0.40 (low), 0.60 (high) and about 0.01
+    (brownian) of the variance remain.
+
+    Args:
+        noise: White noise ``[N, H, W, C]``, floating point.
+        spectrum: One of ``SPECTRA``.
+
+    Returns:
+        Filtered noise, same shape and type.
 
     Raises:
-        ValueError: For any other spectrum.
+        ValueError: If the spectrum is unknown.
     """
     height, width = noise.shape[1:3]
     if spectrum == "white":
@@ -74,25 +88,26 @@ def shape_noise(noise: Array, *, spectrum: str) -> Array:
 
 
 def _blur_matrix(side: int) -> np.ndarray:
-    """The Gaussian filter of scipy along one axis, mirrored at borders, ``[side, side]``."""
+    """Builds SciPy's Gaussian filter along one axis as a matrix ``[side, side]``."""
     return scipy.ndimage.gaussian_filter1d(np.eye(side), 3.0, axis=0).astype(np.float32)
 
 
 def varying_sigma(width: int, *, sigma: float, spread: float) -> np.ndarray:
-    """Noise level that rises with the column, linearly from sigma - spread to sigma + spread.
+    """Computes a noise level that rises linearly with the column.
 
-    The spatially varying test noise of the SFM code, whose ``spread`` is 10.
+    It goes from ``sigma - spread`` at the left to ``sigma + spread`` at the right. This is the
+    spatially varying test noise of the SFM code, which uses a spread of 10.
 
     Args:
         width: Columns of the image.
-        sigma: Level in the middle, 8-bit units.
-        spread: At most ``sigma``.
+        sigma: Level at the center, 8-bit units.
+        spread: Difference between the center and the ends, 8-bit units, 0 to ``sigma``.
 
     Returns:
-        ``[1, 1, width, 1]`` float32, for :func:`awgn`.
+        Noise level ``[1, 1, width, 1]`` float32, 8-bit units, for :func:`awgn`.
 
     Raises:
-        ValueError: For a negative level.
+        ValueError: If ``spread`` is negative or above ``sigma``.
     """
     if not 0 <= spread <= sigma:
         raise ValueError(
@@ -112,7 +127,23 @@ def blind_awgn(
     protocol: str = "float",
     spectrum: str = "white",
 ) -> Array:
-    """:func:`awgn` with one level for each image, uniform in [sigma_min, sigma_max]."""
+    """Adds Gaussian noise of a random level to each image, as for blind denoising.
+
+    Args:
+        keys: Random keys ``[N]``, one for each image.
+        clean: Images ``[N, H, W, C]``, floating point in [0, 1].
+        sigma_min: Lowest level, 8-bit units.
+        sigma_max: Highest level, 8-bit units. Levels are uniform between the two.
+        protocol: Noise protocol, see :func:`apply_protocol`.
+        spectrum: Filter of the white noise, see :func:`shape_noise`.
+
+    Returns:
+        Noisy images, same shape and type as ``clean``.
+
+    Raises:
+        TypeError: As :func:`awgn`.
+        ValueError: As :func:`awgn`.
+    """
     return noisy_copies(
         keys,
         clean,
@@ -134,21 +165,22 @@ def noisy_copies(
     protocol: str = "float",
     spectrum: str = "white",
 ) -> tuple[Array, ...]:
-    """Several copies of equal level and independent noise; the first is :func:`blind_awgn`'s.
+    """Makes several noisy copies of each image with equal level and independent noise.
 
-    What Noise2Noise trains on (Lehtinen et al., ICML 2018).
+    Noise2Noise trains on two of them (Lehtinen et al., ICML 2018). The first copy equals that of
+    :func:`blind_awgn` for the same keys.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        clean: ``[N, H, W, C]``, floating point in [0, 1].
+        keys: Random keys ``[N]``, one for each image.
+        clean: Images ``[N, H, W, C]``, floating point in [0, 1].
         count: Number of copies.
         sigma_min: Lowest level, 8-bit units.
-        sigma_max: Highest; each image has one, drawn uniformly.
-        protocol: What a noisy file would hold, see :func:`as_stored`.
-        spectrum: See :func:`shape_noise`.
+        sigma_max: Highest level, 8-bit units. Each image draws one level uniformly.
+        protocol: Noise protocol, see :func:`apply_protocol`.
+        spectrum: Filter of the white noise, see :func:`shape_noise`.
 
     Returns:
-        ``count`` arrays of noisy images.
+        ``count`` arrays of noisy images, each with the shape and type of ``clean``.
 
     Raises:
         TypeError: As :func:`awgn`.
@@ -173,13 +205,22 @@ def noisy_copies(
     )
 
 
-def as_stored(noisy: Array, protocol: str) -> Array:
-    """What is left of noisy values in a file.
+def apply_protocol(noisy: Array, protocol: str) -> Array:
+    """Clips and rounds noisy images as the noise protocol says.
 
-    ``float``: everything. ``clipped``: values in [0, 1]. ``8bit``: those, rounded to 256 levels.
+    * ``float``: no change. Values may lie outside [0, 1].
+    * ``clipped``: clipped to [0, 1].
+    * ``8bit``: clipped to [0, 1] and rounded to 256 levels, as in an image file.
+
+    Args:
+        noisy: Noisy images of any shape, floating point.
+        protocol: One of ``NOISE_PROTOCOLS``.
+
+    Returns:
+        Images of the same shape and type.
 
     Raises:
-        ValueError: For any other protocol.
+        ValueError: If the protocol is unknown.
     """
     if protocol == "float":
         return noisy

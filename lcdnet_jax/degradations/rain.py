@@ -1,4 +1,4 @@
-"""Rain streaks, and the veil of distant rain."""
+"""Rain streaks and the veil of distant rain."""
 
 import dataclasses
 import math
@@ -11,31 +11,33 @@ from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations._inputs import (
     Range,
-    bounds,
-    checked_with,
+    check_batch,
+    check_range,
+    draw_uniform,
     per_image,
-    split,
-    uniform,
+    split_keys,
 )
 from lcdnet_jax.degradations.filtering import convolve
 
 
 @dataclasses.dataclass(frozen=True)
 class Rain:
-    """What rain looks like. Pairs are drawn uniformly: each layer's own, or one for the image.
+    """Parameters of rain. Ranges (low, high) are drawn uniformly, per layer or per image.
 
     Attributes:
-        layers: Sheets of rain, each with one length, width and angle of streaks.
-        coverage: Share of the pixels under a layer's streaks, were they not to overlap; in [0, 1].
-        length: Of a layer's streaks, pixels, at least 1.
-        width: Of a layer's streaks where they are half as bright as in the middle, pixels, at
-            least 0.5.
-        brightness: Of the brightest streaks of a layer, in [0, 1]; others have 30 % or more of it.
-        angle: Of the image's rain from the vertical, degrees, within -90 to 90; positive falls to
-            the right.
-        spread: Most degrees between a layer's angle and the image's.
-        transmission: Share of the light that passes the veil, in [0, 1]; one for the image.
-        airlight: Grey level of the veil, in [0, 1]; one for the image.
+        layers: Number of rain layers. All streaks of a layer have one length, width and angle.
+        coverage: Share of the pixels under the streaks of a layer if they did not overlap, in
+            [0, 1]; per layer.
+        length: Length of the streaks, pixels, at least 1; per layer.
+        width: Full width of the streaks at half of their brightness, pixels, at least 0.5; per
+            layer.
+        brightness: Brightness of the brightest streaks, in [0, 1]; per layer. The other streaks
+            have at least 30 % of it.
+        angle: Angle from the vertical, degrees, -90 to 90; per image. Positive rain falls to the
+            right.
+        spread: Largest difference between the angles of a layer and of the image, degrees.
+        transmission: Share of the light that passes through the veil, in [0, 1]; per image.
+        airlight: Gray level of the veil, in [0, 1]; per image.
     """
 
     layers: int
@@ -49,20 +51,21 @@ class Rain:
     airlight: Range = (0.7, 0.9)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a value outside its range."""
+        """Raises ValueError if a value is outside its range."""
         if self.layers < 1:
             raise ValueError(f"rain of {self.layers} layers; use 1 or more")
         if not 0 <= self.spread <= 90:
             raise ValueError(f"spread is {self.spread!r}; use degrees from 0 to 90")
-        bounds("length", self.length, lowest=1)
-        bounds("width", self.width, lowest=0.5)
-        bounds("angle", self.angle, lowest=-90, highest=90)
+        check_range("length", self.length, lowest=1)
+        check_range("width", self.width, lowest=0.5)
+        check_range("angle", self.angle, lowest=-90, highest=90)
         for name in ("coverage", "brightness", "transmission", "airlight"):
-            bounds(name, getattr(self, name), lowest=0, highest=1)
+            check_range(name, getattr(self, name), lowest=0, highest=1)
 
 
-# Chosen so that pairs look like those of Rain100L and Rain100H and are about as far apart: 25 and
-# 12 dB on average where 10 and 5 pairs of these have 26 and 12. The veil is our choice.
+# Chosen so that pairs resemble those of Rain100L and Rain100H, and have a similar PSNR: 25 and 12
+# dB on average, where 10 pairs of Rain100L have 26 and 5 pairs of Rain100H 12. The veil is our
+# choice.
 RAINS = {
     "light": Rain(
         layers=2,
@@ -89,31 +92,31 @@ Kind = str | Rain
 def rain(keys: Array, images: ArrayLike, *, kind: Kind | tuple[Kind, ...] = "light") -> Array:
     """Adds rain to each image: ``clip(T * (image + streaks) + (1 - T) * A, 0, 1)``.
 
-    That is the model of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image"
-    (CVPR 2017): streaks in layers add to the scene, and rain too distant to be told apart lies
-    over it as a veil of transmission T and grey level A. Streaks are grey. How they are drawn is
-    ours: points at random places, of random brightness, convolved with a line that is soft across
-    and fades at its ends. They are as many in a crop as in the image, and enter it from outside.
+    The model is that of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image"
+    (CVPR 2017): layers of streaks are added to the scene, and distant rain is a veil of
+    transmission T and gray level A. Streaks are gray. The way in which they are drawn is ours:
+    points at random positions with random brightness are convolved with a soft line that fades
+    towards its ends. Streaks may start outside the image, so their density does not depend on the
+    size of the image or crop.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1].
-        kind: A name of ``RAINS``, "light" or "heavy", or any other :class:`Rain`; of several, each
-            image draws one.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1].
+        kind: "light" or "heavy" (see ``RAINS``), a :class:`Rain`, or a tuple of these, from which
+            each image draws one.
 
     Returns:
-        Shape and type of ``images``, in [0, 1].
+        Rainy images in [0, 1], same shape and type.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For an unknown kind, other than four axes, empty images or another number of
-            keys.
+        TypeError: If the images are not floating point.
+        ValueError: If the kind is unknown, or if images and keys have another shape.
     """
-    images = checked_with(keys, images)
+    images = check_batch(keys, images)
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not kinds:
         raise ValueError(f"kind is empty; use one of {', '.join(RAINS)}, or a Rain")
-    rainy = [_rainy(keys, images, _look(one)) for one in kinds]
+    rainy = [_add_rain(keys, images, _find_rain(one)) for one in kinds]
     if len(kinds) == 1:
         return rainy[0]
     choice_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _CHOICE)
@@ -123,12 +126,12 @@ def rain(keys: Array, images: ArrayLike, *, kind: Kind | tuple[Kind, ...] = "lig
     return jnp.stack(rainy)[chosen, jnp.arange(len(images), dtype=jnp.int32)]
 
 
-# The child of an image's key that draws one of several kinds, so that the rain of each stays what
-# it is alone.
+# Number that is folded into an image's key to choose one of several kinds. The other random numbers
+# are then the same as for that kind alone.
 _CHOICE = 2
 
 
-def _look(kind: Kind) -> Rain:
+def _find_rain(kind: Kind) -> Rain:
     if isinstance(kind, Rain):
         return kind
     if not isinstance(kind, str) or kind not in RAINS:
@@ -136,11 +139,11 @@ def _look(kind: Kind) -> Rain:
     return RAINS[kind]
 
 
-def _rainy(keys: Array, images: Array, kind: Rain) -> Array:
+def _add_rain(keys: Array, images: Array, kind: Rain) -> Array:
     count, height, width, _ = images.shape
-    streak_keys, option_keys = split(keys, 2)
-    angles, passed, air = uniform(option_keys, kind.angle, kind.transmission, kind.airlight)
-    layers = split(streak_keys, kind.layers).T.reshape(-1)  # those of an image stay together
+    streak_keys, option_keys = split_keys(keys, 2)
+    angles, passed, air = draw_uniform(option_keys, kind.angle, kind.transmission, kind.airlight)
+    layers = split_keys(streak_keys, kind.layers).T.reshape(-1)  # layers of one image are adjacent
     streaks = _streaks(layers, jnp.repeat(angles, kind.layers), kind, height, width)
     streaks = streaks.reshape(count, kind.layers, height, width, 1).sum(axis=1)
     passed, air = per_image(passed, count), per_image(air, count)
@@ -149,10 +152,10 @@ def _rainy(keys: Array, images: Array, kind: Rain) -> Array:
 
 
 def _streaks(keys: Array, angles: Array, kind: Rain, height: int, width: int) -> Array:
-    """One layer for each key, ``[N, height, width, 1]``, not clipped."""
-    place_keys, option_keys = split(keys, 2)
+    """Draws one layer of streaks for each key, ``[N, height, width, 1]``, not clipped."""
+    place_keys, option_keys = split_keys(keys, 2)
     ranges = (kind.coverage, kind.length, kind.width, kind.brightness, (-kind.spread, kind.spread))
-    options = uniform(option_keys, *ranges)[:, :, None, None]
+    options = draw_uniform(option_keys, *ranges)[:, :, None, None]
     coverage, length, thickness, brightness, turn = options
     radius = math.ceil(kind.length[1] / 2 + kind.width[1])
     angle = (angles[:, None, None] + turn) * (math.pi / 180)
@@ -163,11 +166,11 @@ def _streaks(keys: Array, angles: Array, kind: Rain, height: int, width: int) ->
     fading = jnp.clip(1 - (2 * along / (length + 1)) ** 2, 0, 1)
     lines = fading * jnp.exp2(-((2 * across / thickness) ** 2))
 
-    # Points also outside of the image, whose streaks reach into it.
+    # Points lie outside the image, too, because their streaks reach into it.
     shape = (height + 2 * radius, width + 2 * radius)
     share = jnp.maximum(coverage / (length * thickness), 1e-30)
 
     draw = jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32))
-    drawn = draw(place_keys) / share  # uniform up to 1 where there is a point
+    drawn = draw(place_keys) / share  # uniform in [0, 1) where there is a point
     drops = jnp.where(drawn < 1, (0.3 + 0.7 * drawn) * brightness, 0.0)
     return jnp.maximum(convolve(drops[..., None], lines), 0.0)

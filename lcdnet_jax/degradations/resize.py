@@ -1,7 +1,8 @@
-"""Bicubic resizing as the two programs do that super-resolution data are made with.
+"""Bicubic resizing that equals Pillow's or MATLAB's.
 
-Both widen the kernel where they shrink, so that nothing is aliased, and both place pixel ``i`` of
-an image at ``i + 0.5``. They differ at borders only, and in what they round.
+Super-resolution data sets are made with these two programs. Both widen the kernel when they reduce
+an image (antialiasing), and both put the center of pixel ``i`` at ``i + 0.5``. They differ at the
+borders and in rounding.
 """
 
 import jax
@@ -10,40 +11,41 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import checked
+from lcdnet_jax.degradations._inputs import check_images
 
 BICUBIC = ("pillow", "matlab")
 
 
 def bicubic(images: ArrayLike, *, height: int, width: int, like: str = "pillow") -> Array:
-    """Resizes images by Keys' cubic convolution (IEEE TASSP 1981, a = -0.5).
+    """Resizes images by cubic convolution (Keys, IEEE TASSP 1981, a = -0.5).
 
-    ``pillow``: ``Image.resize(..., BICUBIC)``. The kernel ends at the border, and what is left of
-    it is scaled to a sum of 1. ``matlab``: ``imresize(image, [height width])``. The image is
-    mirrored at its border, the edge pixel repeated.
+    * ``pillow`` equals ``Image.resize(..., BICUBIC)``. The kernel is cut at the border and scaled
+      to sum 1.
+    * ``matlab`` equals ``imresize(image, [height width])``. The image is reflected at the border,
+      with the edge pixel repeated.
 
-    Nothing is rounded or clipped here, as for Pillow's mode "F" and MATLAB's type double. 8-bit
-    images are rounded and clipped by both programs after each direction: columns first by Pillow,
-    the one of the smaller scale first (rows, if equal) by MATLAB. Resize by two calls and round
-    after each where that last level matters.
+    Values are neither rounded nor clipped, as for Pillow's mode "F" and MATLAB's type double. For
+    8-bit images both programs round and clip after each direction: Pillow resizes columns first,
+    MATLAB the direction of the smaller scale (rows if equal). To reproduce their 8-bit results to
+    the last level, resize in two calls and round after each.
 
-    Two products with matrices, as in ``ops.dct``: a batch may be sharded over devices.
+    The computation is two matrix products, as in ``ops.dct``, so a batch may be sharded.
 
     Args:
-        images: ``[N, H, W, C]``, floating point with any values.
-        height: Rows of the result; fewer, as many or more than H.
-        width: Columns.
-        like: One of ``BICUBIC``.
+        images: Images ``[N, H, W, C]``, floating point, any values.
+        height: Rows of the result, at least 1.
+        width: Columns of the result, at least 1.
+        like: "pillow" or "matlab".
 
     Returns:
-        ``[N, height, width, C]`` in the type of ``images``. Beside edges the kernel overshoots: up
-        to a few tenths outside the range of the images.
+        ``[N, height, width, C]`` in the type of ``images``. Next to edges the kernel overshoots, so
+        values may lie a few tenths outside the range of the images.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For a size below 1, an unknown program, other than four axes or empty images.
+        TypeError: If the images are not floating point.
+        ValueError: If a size is below 1, ``like`` is unknown or the images have another shape.
     """
-    images = checked(images)
+    images = check_images(images)
     if like not in BICUBIC:
         raise ValueError(f"no bicubic resizing like {like!r}; use one of {', '.join(BICUBIC)}")
     if height < 1 or width < 1:
@@ -59,14 +61,14 @@ def bicubic(images: ArrayLike, *, height: int, width: int, like: str = "pillow")
 
 
 def _weights(before: int, after: int, *, mirrored: bool) -> np.ndarray:
-    """What each of ``before`` pixels adds to each of ``after``, ``[after, before]`` float64."""
+    """Builds the resizing matrix along one axis, ``[after, before]`` float64."""
     stretch = max(before / after, 1.0)
     reach = int(np.ceil(2 * stretch)) + 1 if mirrored else 0  # pixels beyond the border
     pixels = np.arange(-reach, before + reach)
-    centres = (np.arange(after) + 0.5) * (before / after) - 0.5
-    weights = _cubic((pixels - centres[:, None]) / stretch)
+    centers = (np.arange(after) + 0.5) * (before / after) - 0.5
+    weights = _cubic((pixels - centers[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    # Where the pixels beyond the border come from: the image, its mirror image, the image, ...
+    # Pixels beyond the border repeat the image and its reflection in turn.
     turns = pixels % (2 * before)
     sources = np.minimum(turns, 2 * before - 1 - turns)
     folded = np.zeros((after, before))

@@ -1,14 +1,14 @@
-"""Low-resolution images: blur, downsampling, noise, JPEG."""
+"""Low-resolution images for super-resolution: blur, downsampling, noise and JPEG."""
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.degradations._inputs import Range, bounds, checked_with, split
+from lcdnet_jax.degradations._inputs import Range, check_batch, check_range, split_keys
 from lcdnet_jax.degradations.filtering import filter_images
 from lcdnet_jax.degradations.jpeg import random_jpeg
 from lcdnet_jax.degradations.kernels import KERNELS, random_kernels
-from lcdnet_jax.degradations.noise import as_stored, blind_awgn
+from lcdnet_jax.degradations.noise import apply_protocol, blind_awgn
 from lcdnet_jax.degradations.resize import BICUBIC, bicubic
 
 DOWNSAMPLINGS = (*BICUBIC, "direct")
@@ -25,46 +25,45 @@ def low_resolution(
     quality: Range | None = None,
     protocol: str = "float",
 ) -> Array:
-    """What blind super-resolution starts from: blurred, downsampled, noisy, compressed images.
+    """Makes the input of blind super-resolution: blurred, downsampled, noisy, compressed images.
 
-    In that order, each of it optional but the downsampling, and all on stored values::
+    The steps are applied in this order, on stored values. All but the downsampling are optional.
+    The caller draws the kernels and so knows the true ones::
 
         kernels = random_kernels(kernel_keys, kind="isotropic", width=(0.2, 4.0))
         low = low_resolution(keys, images, scale=4, kernels=kernels)
 
-    So whoever needs the true kernels has them.
-
-    Downsampling "pillow" and "matlab" is :func:`bicubic`; a pixel of the result lies in the middle
-    of its block of ``scale`` x ``scale`` pixels. "direct" keeps the upper left pixel of each
-    block, which is what the field calls an s-fold downsampler. Its results lie
-    ``(scale - 1) / 2`` pixels of ``images`` further up and left than bicubic ones do, which for
-    each ``scale`` is another shift: a network must be tested on the downsampling that it was
-    trained on. (:func:`gaussian_downsample` keeps the middle instead.)
+    The downsampling "pillow" or "matlab" is :func:`bicubic`: an output pixel lies at the center of
+    its block of ``scale`` x ``scale`` pixels. "direct" keeps the upper left pixel of each block
+    (the s-fold downsampler of the literature). Its output is shifted by ``(scale - 1) / 2`` pixels
+    of ``images`` against bicubic output, so a network must be tested with the downsampling that it
+    was trained with. (:func:`gaussian_downsample` keeps the center of the block instead.)
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]``, floating point in [0, 1], or beyond after frequency masking. H
-            and W are multiples of ``scale``.
-        scale: A whole number, at least 2.
-        kernels: ``[N, K, L]``, one for each image, of odd size, not larger than the images, and of
-            sum 1, or brightness changes; such as :func:`random_kernels` draws. Borders are
-            mirrored, as by :func:`filter_images`. None: no blur.
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1], or slightly outside after
+            frequency masking. H and W must be multiples of ``scale``.
+        scale: Downsampling factor, an integer, at least 2.
+        kernels: Blur kernels ``[N, K, L]``, one for each image, K and L odd and not larger than the
+            image, of sum 1 to keep the brightness, such as :func:`random_kernels` draws. Borders
+            are reflected, as by :func:`filter_images`. None does not blur.
         downsampling: One of ``DOWNSAMPLINGS``.
-        noise: Standard deviation of Gaussian noise, 8-bit units, drawn for each image.
-        quality: Of JPEG, drawn for each image, see :func:`random_jpeg`. None: no JPEG.
-        protocol: What a file of the noisy image would hold, see :func:`as_stored`. JPEG clips and
-            rounds in any case.
+        noise: Range of the standard deviation of Gaussian noise, 8-bit units; one per image.
+        quality: Range of JPEG qualities, one per image, see :func:`random_jpeg`. None does not
+            compress.
+        protocol: Noise protocol before JPEG, see :func:`apply_protocol`. JPEG itself always clips
+            and rounds.
 
     Returns:
         ``[N, H / scale, W / scale, C]`` in the type of ``images``.
 
     Raises:
-        TypeError: For images that are not floating point.
-        ValueError: For sizes that ``scale`` does not divide, kernels that are larger than the
-            images, of an even size or of another number, an option outside its range, other than
-            four axes, empty images, another number of keys, or JPEG of other than 1 or 3 channels.
+        TypeError: If the images are not floating point.
+        ValueError: If ``scale`` does not divide a side, kernels are larger than the images, of even
+            size or of another number, an option is outside its range, images and keys have another
+            shape, or images for JPEG do not have 1 or 3 channels.
     """
-    images = checked_with(keys, images)
+    images = check_batch(keys, images)
     if not isinstance(scale, int) or scale < 2:
         raise ValueError(f"scale is {scale!r}; use a whole number, 2 or more")
     if downsampling not in DOWNSAMPLINGS:
@@ -75,7 +74,7 @@ def low_resolution(
             f"images of {height}x{width} pixels cannot be reduced to 1/{scale}; crop or pad them "
             f"to multiples of {scale}"
         )
-    sigma_min, sigma_max = bounds("noise", noise, lowest=0)
+    sigma_min, sigma_max = check_range("noise", noise, lowest=0)
     low = images.astype(jnp.float32)
     if kernels is not None:
         kernels = jnp.asarray(kernels)
@@ -89,10 +88,10 @@ def low_resolution(
         low = low[:, ::scale, ::scale]
     else:
         low = bicubic(low, height=height // scale, width=width // scale, like=downsampling)
-    noise_keys, jpeg_keys = split(keys, 2)
+    noise_keys, jpeg_keys = split_keys(keys, 2)
     if sigma_max:
         low = blind_awgn(noise_keys, low, sigma_min=sigma_min, sigma_max=sigma_max)
-    low = as_stored(low, protocol)
+    low = apply_protocol(low, protocol)
     if quality is not None:
         low = random_jpeg(jpeg_keys, low, quality=quality)
     return low.astype(images.dtype)
@@ -114,33 +113,35 @@ def random_low_resolution(
     enlarge: bool = False,
     return_kernels: bool = False,
 ) -> Array | tuple[Array, Array]:
-    """:func:`low_resolution` by kernels that :func:`random_kernels` draws, one for each image.
+    """Applies :func:`low_resolution` with kernels that :func:`random_kernels` draws.
 
     Args:
-        keys: ``[N]`` random keys, one for each image.
-        images: ``[N, H, W, C]`` as there.
-        scale: A whole number, at least 2.
-        kernel: Kind of kernels, one of ``KERNELS``. None: no blur.
-        width: Of the kernels.
-        size: Of the kernels.
-        pool: Kernels ``[K, S, S]`` of the kind "pool".
+        keys: Random keys ``[N]``, one for each image.
+        images: Images ``[N, H, W, C]``, floating point in [0, 1]. H and W must be multiples of
+            ``scale``.
+        scale: Downsampling factor, an integer, at least 2.
+        kernel: Kind of the kernels, one of ``KERNELS``. None does not blur.
+        width: Range of the width of the kernels, see :func:`random_kernels`.
+        size: Rows and columns of the kernels, odd.
+        pool: Kernels ``[K, S, S]`` for the kind "pool".
         downsampling: One of ``DOWNSAMPLINGS``.
-        noise: Standard deviation of Gaussian noise, 8-bit units.
-        quality: Of JPEG. None: no JPEG.
-        protocol: What a file of the small image would hold, see :func:`as_stored`.
-        enlarge: Bring the small images back to the size of ``images``, by :func:`bicubic` as
-            Pillow has it, for networks that do not enlarge.
-        return_kernels: Return the kernels as well, for networks that estimate them.
+        noise: Range of the standard deviation of Gaussian noise, 8-bit units.
+        quality: Range of JPEG qualities. None does not compress.
+        protocol: Noise protocol before JPEG, see :func:`apply_protocol`.
+        enlarge: Whether to resize the result to the size of ``images`` by Pillow's bicubic
+            interpolation, for networks that do not enlarge.
+        return_kernels: Whether to return the kernels, too, for networks that estimate them.
 
     Returns:
-        ``[N, H / scale, W / scale, C]``, or ``[N, H, W, C]`` if enlarged, in the type of
-        ``images``; with ``return_kernels`` this and the kernels ``[N, size, size]``.
+        ``[N, H / scale, W / scale, C]``, or ``[N, H, W, C]`` with ``enlarge``, in the type of
+        ``images``. With ``return_kernels``, these images and the kernels ``[N, size, size]``.
 
     Raises:
-        TypeError, ValueError: As the two functions; ValueError also where there are no kernels to
-            return.
+        TypeError: If the images are not floating point.
+        ValueError: As :func:`random_kernels` and :func:`low_resolution`. Also if a pool is given
+            without the kind "pool", or if ``return_kernels`` is set without a kernel.
     """
-    kernel_keys, rest = split(keys, 2)
+    kernel_keys, rest = split_keys(keys, 2)
     kernels = None
     if kernel is not None:
         kernels = random_kernels(kernel_keys, kind=kernel, width=width, size=size, pool=pool)

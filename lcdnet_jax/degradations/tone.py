@@ -1,16 +1,19 @@
-"""Tone curves between stored values and light. Odd functions, so that no value is undefined."""
+"""Tone curves between stored values and light.
+
+The power functions are odd, so that negative values of masked images are defined, too.
+"""
 
 import jax.numpy as jnp
 from jax import Array
 
 
 def to_light(values: Array, gamma: float) -> Array:
-    """``values ** gamma``; the sign of masked images' negative values is kept."""
+    """Computes ``values ** gamma`` and keeps the sign."""
     return values if gamma == 1 else jnp.sign(values) * jnp.abs(values) ** gamma
 
 
 def from_light(light: Array, gamma: float) -> Array:
-    """Inverse of :func:`to_light`."""
+    """Inverts :func:`to_light`."""
     return to_light(light, 1 / gamma)
 
 
@@ -21,13 +24,13 @@ def check_gamma(gamma: float) -> None:
 
 
 def srgb_to_light(values: Array) -> Array:
-    """Decodes sRGB, IEC 61966-2-1, of values in [0, 1]."""
+    """Decodes sRGB (IEC 61966-2-1) values in [0, 1] to light."""
     steep = ((jnp.maximum(values, _KNEE) + 0.055) / 1.055) ** 2.4
     return jnp.where(values <= _KNEE, values / 12.92, steep)
 
 
 def light_to_srgb(light: Array) -> Array:
-    """Encodes as sRGB, the inverse of :func:`srgb_to_light`."""
+    """Encodes light as sRGB, the inverse of :func:`srgb_to_light`."""
     steep = 1.055 * jnp.maximum(light, _KNEE / 12.92) ** (1 / 2.4) - 0.055
     return jnp.where(light <= _KNEE / 12.92, light * 12.92, steep)
 

@@ -179,7 +179,7 @@ class Evaluator:
                     "it None"
                 )
             degraded = self._degradation(key[None], jnp.asarray(clean[None]))
-            return np.asarray(degradations.as_stored(degraded, self.protocol.noise))[0]
+            return np.asarray(degradations.apply_protocol(degraded, self.protocol.noise))[0]
         if sigma is None:
             raise ValueError(f"protocol {self.protocol.name!r} adds noise; give its sigma")
         level = np.asarray(sigma, np.float32)

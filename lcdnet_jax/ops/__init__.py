@@ -1,4 +1,9 @@
-"""Pure functions on arrays. Nothing here knows networks, training or files."""
+"""Array operations that the networks and the degradations share.
+
+All of them are pure functions of arrays in NHWC layout. They compute sums, transforms and
+interpolation weights in float32 also for bfloat16 inputs. Nothing here imports networks, training
+or files.
+"""
 
 from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d

@@ -1,18 +1,18 @@
-"""Modulated deformable convolution (DCNv2) by gather.
+"""Modulated deformable convolution (DCNv2) in plain JAX.
 
-Each output pixel reads every kernel tap at its own fractional position; the bilinear samples,
-scaled by a modulation, go through an ordinary dense contraction. All of it is plain
-``jax.numpy``: no extension to build, and gradients come from autodiff.
+Each output pixel samples the input at a fractional position for every kernel tap. The bilinear
+samples are multiplied by a modulation factor and then by the kernel in one matrix product. The
+code is ``jax.numpy`` only: there is no extension to build, and gradients come from autodiff.
 
-Two decisions carry the speed and the scaling:
+Two design decisions make it fast and let it scale:
 
-* The four corners of every bilinear cell are packed side by side first, so that a sample is
-  one gather of one contiguous row, and its gradient one scatter.
-* The gather is written for one image and mapped over the batch, which so stays a batch dimension
-  of it: a program whose batch is sharded over devices needs no all-gather (folding the batch
-  into the row number would cost one).
+* The four corners of every bilinear cell are stored next to each other. One sample is then one
+  gather of a contiguous row, and its gradient is one scatter.
+* The gather is written for one image and mapped over the batch with ``jax.vmap``. A program whose
+  batch is sharded over devices then needs no all-gather. If the batch were part of the row number,
+  it would need one.
 
-docs/performance.md has what other forms cost.
+docs/performance.md compares the run time with other forms.
 """
 
 import functools
@@ -40,41 +40,42 @@ def deform_conv2d(
     dilation: Pair = 1,
     low_memory: bool = False,
 ) -> Array:
-    """Samples ``x`` at displaced taps and contracts the samples with ``kernel``.
+    """Convolves ``x`` with ``kernel`` at sampling positions that ``offset`` moves.
 
-    With zero offsets and no mask this is an ordinary zero-padded convolution. The image is
-    taken as zero outside its borders, corner by corner: a sample 0.3 pixels outside keeps
-    weight 0.7 of the border pixel, and positions are not clamped. At integer positions the
-    gradient with respect to an offset is the right-hand derivative.
+    With zero offsets and no mask this is an ordinary zero-padded convolution. Pixels outside the
+    image are zero. Positions are not clamped: a sample 0.3 pixels outside has 0.7 times the value
+    of the border pixel. At integer positions the gradient with respect to an offset is the
+    right-hand derivative.
 
-    Positions and interpolation are computed in float32 (float64 for float64 inputs) even when
-    ``x`` is bfloat16, and so is the scatter of the gradient; only the contraction runs in
-    ``x``'s type, with accumulation in float32.
+    Positions, interpolation and the scatter of the gradient are computed in float32 (float64 for
+    float64 inputs) even when ``x`` is bfloat16. Only the product with the kernel is in the type of
+    ``x``, with accumulation in float32.
 
-    Source: Zhu et al., Deformable ConvNets v2 (arXiv 1811.11168), section 3.2, with the
-    zero-extension rule of its public implementations; used by SADNet section 3.1, equation 3.
+    Source: Zhu et al., Deformable ConvNets v2 (arXiv 1811.11168), section 3.2, with the zero
+    padding of its public implementations. SADNet uses it in section 3.1, equation 3.
 
     Args:
-        x: ``[N, H, W, C]``, floating point.
-        offset: ``[N, H', W', G, K, 2]``, displacement ``(dy, dx)`` in pixels of each tap. Offset
-            group g of G moves channels ``g*C/G`` up to ``(g+1)*C/G``; ``K = kh*kw``, row-major.
-        mask: ``[N, H', W', G, K]``, factor of each sample, or None for 1.
+        x: Features ``[N, H, W, C]``, floating point.
+        offset: ``[N, H', W', G, K, 2]``, displacement ``(dy, dx)`` of each tap, pixels. Offset
+            group g of G moves the channels from ``g*C/G`` to below ``(g+1)*C/G``. The K taps
+            (``K = kh*kw``) are in row-major order.
+        mask: ``[N, H', W', G, K]``, modulation factor of each sample, or None for 1.
         kernel: ``[kh, kw, C, O]``.
         bias: ``[O]`` or None.
-        stride: Step between output pixels, as an integer or (vertical, horizontal).
-        padding: Zeros added on each side, likewise.
-        dilation: Spacing of the taps, likewise.
-        low_memory: Sample one tap after another, and once more for the gradient, instead of
-            holding the samples of all taps: the same numbers but for rounding, in a fraction of
-            the memory and more time.
+        stride: Step between output pixels, an integer or (vertical, horizontal).
+        padding: Zeros added on each side, an integer or (vertical, horizontal).
+        dilation: Spacing of the taps, an integer or (vertical, horizontal).
+        low_memory: Process one tap after another and recompute the samples for the gradient,
+            instead of keeping the samples of all taps in memory. Results are equal up to rounding.
+            It takes less memory and more time.
 
     Returns:
-        ``[N, H', W', O]`` in ``x``'s type, where
-        ``H' = (H + 2*padding - dilation*(kh-1) - 1)//stride + 1``.
+        ``[N, H', W', O]`` in the type of ``x``, where
+        ``H' = (H + 2*padding - dilation*(kh-1) - 1)//stride + 1`` and W' likewise.
 
     Raises:
-        ValueError: For arguments whose shapes do not fit together.
-        TypeError: For an ``x`` or ``offset`` that is not floating point.
+        ValueError: If the shapes of the arguments do not fit together.
+        TypeError: If ``x`` or ``offset`` is not floating point.
     """
     x, offset, kernel = jnp.asarray(x), jnp.asarray(offset), jnp.asarray(kernel)
     mask = None if mask is None else jnp.asarray(mask)
@@ -87,29 +88,29 @@ def deform_conv2d(
     exact = at_least_float32(x.dtype)
     cells = _cells(x.astype(exact), groups)
 
-    # Where each tap samples, as (row, column) without the offset: [H' or W', K].
+    # Sampling position of each tap without the offset, as (row, column): [H' or W', K].
     taps_at = np.indices(kernel.shape[:2], np.int32).reshape(2, 1, taps)
-    # Not NumPy's arange, which knows no symbolic sizes (those of exported programs).
+    # jnp.arange, because exported programs have symbolic sizes, which NumPy's does not accept.
     rows, columns = (
         jnp.arange(size, dtype=jnp.int32)[:, None] * stride[axis]
         - padding[axis]
         + taps_at[axis] * dilation[axis]
         for axis, size in enumerate((out_h, out_w))
     )
-    # Taps before groups: [N, H', W', K, G].
+    # Put taps before groups: [N, H', W', K, G].
     shift = jnp.swapaxes(offset.astype(exact), 3, 4)
     y = shift[..., 0] + rows[None, :, None, :, None].astype(exact)
     x_ = shift[..., 1] + columns[None, None, :, :, None].astype(exact)
     factor = None if mask is None else jnp.swapaxes(mask.astype(exact), 3, 4)
     matrix = kernel.astype(x.dtype).reshape(taps, channels, -1)
 
-    def contracted(y: Array, x_: Array, factor: Array | None, matrix: Array) -> Array:
-        """Samples of some taps times their part of the kernel, ``[N * H' * W', O]``."""
+    def sample_and_multiply(y: Array, x_: Array, factor: Array | None, matrix: Array) -> Array:
+        """Samples some taps and multiplies by their part of the kernel: ``[N * H' * W', O]``."""
         sample = functools.partial(_samples, size=(x.shape[1], x.shape[2]))
         samples = jax.vmap(sample, in_axes=(0, 0, 0, None if factor is None else 0))(
             cells, y, x_, factor
         )
-        # Pixels of all images as one axis: the kernel's gradient is then one plain product.
+        # With the pixels of all images on one axis, the kernel's gradient is one matrix product.
         samples = samples.astype(x.dtype).reshape(n * out_h * out_w, -1)
         return jnp.matmul(samples, matrix, preferred_element_type=exact)
 
@@ -118,12 +119,12 @@ def deform_conv2d(
 
         @jax.checkpoint
         def add_tap(total: Array, tap: tuple[Array, ...]) -> tuple[Array, None]:
-            return total + contracted(*tap), None
+            return total + sample_and_multiply(*tap), None
 
         zeros = jnp.zeros((n * out_h * out_w, matrix.shape[-1]), exact)
         out, _ = jax.lax.scan(add_tap, zeros, (*each, matrix))
     else:
-        out = contracted(y, x_, factor, matrix.reshape(taps * channels, -1))
+        out = sample_and_multiply(y, x_, factor, matrix.reshape(taps * channels, -1))
     out = out.astype(x.dtype).reshape(n, out_h, out_w, -1)
     if bias is not None:
         out = out + bias.astype(out.dtype)[None, None, None]
@@ -131,10 +132,10 @@ def deform_conv2d(
 
 
 def _cells(x: Array, groups: int) -> Array:
-    """Bilinear cells of ``[N, H, W, C]``: ``[N, (H+3) * (W+3) * G, 4 * C/G]``, corners in a row.
+    """Packs bilinear cells of ``[N, H, W, C]`` as ``[N, (H+3) * (W+3) * G, 4 * C/G]``.
 
-    Those that touch the image start at -1 .. H-1; a ring of zero cells around them stands for
-    everything further out.
+    The four corners of a cell are next to each other. Cells that touch the image start at rows -1
+    to H-1. A ring of zero cells around them serves all positions further outside.
     """
     n, height, width, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -147,21 +148,23 @@ def _cells(x: Array, groups: int) -> Array:
 def _samples(
     cells: Array, y: Array, x: Array, factor: Array | None, *, size: tuple[int, int]
 ) -> Array:
-    """Samples of one image at ``y``, ``x`` ``[H', W', K, G]``: ``[H' * W', K * C]``.
+    """Samples one image at the positions ``y``, ``x``.
 
     Args:
-        cells: Those of the image, see :func:`_cells`.
-        y: Rows of the samples.
-        x: Columns.
-        factor: Of each sample, or None.
-        size: Height and width of the image.
+        cells: Cells of the image, see :func:`_cells`.
+        y: Rows of the samples, ``[H', W', K, G]``.
+        x: Columns of the samples, same shape.
+        factor: Modulation of the samples, same shape, or None.
+        size: Height and width of the image, pixels.
+
+    Returns:
+        ``[H' * W', K * C]``.
     """
     out_h, out_w, taps, groups = y.shape
     (height, width), depth = size, cells.shape[1] // 4
     top, left = jnp.floor(y), jnp.floor(x)
     fy, fx = y - top, x - left
-    # Clipping the integers also keeps NaN offsets in bounds, so that they show up as NaN in the
-    # output.
+    # Clipping the integers keeps indices in bounds also for NaN offsets, whose output is NaN.
     row = jnp.clip(top.astype(jnp.int32), -2, height) + 2
     column = jnp.clip(left.astype(jnp.int32), -2, width) + 2
     group = jnp.arange(groups, dtype=jnp.int32)[None, None, None]

@@ -8,26 +8,27 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 
 def depthwise_conv2d(x: Array, kernel: Array) -> Array:
-    """Zero-padded convolution of each channel by itself, an odd kernel, stride 1.
+    """Zero-padded depthwise convolution of stride 1 with an odd kernel.
 
-    The general convolution with as many groups as channels has two faults: on CPU it is slow, and
-    where a batch is sharded the gradient of its kernel gathers the whole batch on every device.
+    It replaces the general convolution with as many groups as channels. That one is slow on a CPU,
+    and with a sharded batch the gradient of its kernel gathers the whole batch on every device.
 
     Args:
-        x: ``[N, H, W, C]``.
-        kernel: ``[k, k, 1, C m]`` of ``x``'s type; output channel o belongs to input o // m.
+        x: Features ``[N, H, W, C]``, floating point.
+        kernel: ``[k, k, 1, C m]`` in the type of ``x``, k odd. Output channel o is computed from
+            input channel o // m.
 
     Returns:
-        ``[N, H, W, C m]``.
+        ``[N, H, W, C m]`` in the type of ``x``.
 
     Raises:
-        ValueError: For a kernel of another shape.
+        ValueError: If the kernel has another shape.
     """
     size, channels, out = kernel.shape[0], x.shape[-1], kernel.shape[-1]
     if kernel.shape != (size, size, 1, out) or size % 2 == 0 or out % channels:
         raise ValueError(
             f"a depthwise kernel for {channels} channels is [k, k, 1, multiple of {channels}] with "
-            f"odd k, got {kernel.shape}"
+            f"odd k, got {kernel.shape}; pass a kernel of this shape"
         )
     reach = size // 2
     repeated = jnp.repeat(x, out // channels, axis=-1) if out != channels else x
@@ -37,18 +38,18 @@ def depthwise_conv2d(x: Array, kernel: Array) -> Array:
 
 @jax.custom_vjp
 def shifted_products(padded: Array, kernels: Array) -> Array:
-    """Sum of shifted images, each times its tap of a kernel; no padding.
+    """Sums shifted images, each multiplied by one tap of a kernel, without padding.
 
-    Its gradients are written by hand: that of the image is the same sum with the kernels turned,
-    and that of the kernels avoids XLA's sum over pixels, which on CPU adds number by number. There
-    is no forward mode (``jax.jvp``).
+    The gradients are written by hand. The gradient of the image is the same sum with flipped
+    kernels. The gradient of the kernels avoids XLA's sum over pixels, which is not vectorized on a
+    CPU. Forward-mode differentiation (``jax.jvp``) is not supported.
 
     Args:
-        padded: ``[N, H + k - 1, W + k - 1, C]``.
-        kernels: ``[N, k, k, C]``, or ``[1, k, k, C]`` for all images, of ``padded``'s type.
+        padded: Padded images ``[N, H + k - 1, W + k - 1, C]``.
+        kernels: ``[N, k, k, C]``, or ``[1, k, k, C]`` for all images, in the type of ``padded``.
 
     Returns:
-        ``[N, H, W, C]``.
+        ``[N, H, W, C]`` in the type of ``padded``.
     """
     size = kernels.shape[1]
     height, width = (side - size + 1 for side in padded.shape[1:3])
@@ -68,28 +69,28 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     padded, kernels = saved
     border = kernels.shape[1] - 1
     wide = jnp.pad(gradient, ((0, 0), (border, border), (border, border), (0, 0)))
-    of_image = shifted_products(wide, kernels[:, ::-1, ::-1])
-    # Other devices sum well over pixels, and have no use for many small steps.
-    of_kernels = jax.lax.platform_dependent(
+    image_gradient = shifted_products(wide, kernels[:, ::-1, ::-1])
+    # Accelerators sum over pixels fast, and many small steps would slow them down.
+    kernel_gradient = jax.lax.platform_dependent(
         padded, gradient, cpu=_tap_sums_by_rows, default=_tap_sums
     )
     if kernels.shape[0] == 1:
-        of_kernels = of_kernels.sum(0, keepdims=True)
-    return of_image, of_kernels.astype(kernels.dtype)
+        kernel_gradient = kernel_gradient.sum(0, keepdims=True)
+    return image_gradient, kernel_gradient.astype(kernels.dtype)
 
 
 shifted_products.defvjp(_forward, _backward)
 
 
 def _tap_sums(padded: Array, gradient: Array) -> Array:
-    """Each tap's sum over an image's pixels of shifted image times gradient.
+    """Sums shifted image times gradient over the pixels of each image, for each tap.
 
     Args:
-        padded: ``[N, H + k - 1, W + k - 1, C]``.
-        gradient: ``[N, H, W, C]``.
+        padded: Padded images ``[N, H + k - 1, W + k - 1, C]``.
+        gradient: Gradient of the output ``[N, H, W, C]``.
 
     Returns:
-        ``[N, k, k, C]``, at least float32.
+        ``[N, k, k, C]``, float32 or float64.
     """
     height, width = gradient.shape[1:3]
     padded, gradient = (x.astype(at_least_float32(x.dtype)) for x in (padded, gradient))
@@ -102,11 +103,11 @@ def _tap_sums(padded: Array, gradient: Array) -> Array:
 
 
 def _tap_sums_by_rows(padded: Array, gradient: Array) -> Array:
-    """:func:`_tap_sums` for CPU: rows of the image are added as vectors, one row per step."""
+    """:func:`_tap_sums` for a CPU, which adds the image row by row as vectors."""
     images, height, width, channels = gradient.shape
     exact = at_least_float32(gradient.dtype)
     size = padded.shape[1] - height + 1
-    # Pixels and channels as one axis: XLA makes vectors of the last axis only.
+    # Pixels and channels share one axis, because XLA vectorizes the last axis only.
     padded, gradient = (x.reshape(*x.shape[:2], -1) for x in (padded, gradient))
 
     def add_row(row: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -1,11 +1,13 @@
-"""Two-dimensional real Fourier transforms of images, each shard of a batch by itself.
+"""Two-dimensional real Fourier transforms of images in a sharded batch.
 
-XLA gathers a whole sharded batch on every device before it transforms it, although images do not
-depend on each other. These functions tell the partitioner so; on one device they are jnp.fft.
-Complex numbers are kept as channels, real parts before imaginary ones.
+XLA gathers a sharded batch on every device before an FFT, although images are independent of each
+other. These functions tell the partitioner to transform each shard in place. On one device they
+equal ``jnp.fft``. Complex numbers are stored as channels, all real parts before all imaginary
+parts.
 
-Transforms are of the last two axes: what works on spectra between two of them had best have its
-channels first, too, so that they are moved once there and once back (``planes``), not at each.
+``jnp.fft`` transforms the last two axes, so NHWC arrays are transposed before and after. Code that
+works on a spectrum between the transform and its inverse should use the ``_planes`` functions,
+which take channels first, and transpose only once in each direction.
 """
 
 import functools
@@ -21,49 +23,77 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 
 def rfft2(x: Array) -> Array:
-    """Orthonormal 2-D DFT: ``[N, H, W, C]`` -> ``[N, H, W // 2 + 1, 2 C]``.
+    """Computes the orthonormal 2-D DFT of real images.
 
-    Computed in float32 (float64 for float64), as JAX has no transform of lower precision.
+    Args:
+        x: ``[N, H, W, C]``, float32 or float64. JAX has no FFT of lower precision.
+
+    Returns:
+        ``[N, H, W // 2 + 1, 2 C]`` in the type of ``x``: real parts, then imaginary parts.
 
     Raises:
-        TypeError: For another type than float32 or float64.
+        TypeError: If ``x`` is neither float32 nor float64.
     """
     return jnp.moveaxis(rfft2_planes(jnp.moveaxis(x, 3, 1)), 1, 3)
 
 
 def irfft2(z: Array, width: int) -> Array:
-    """Inverse of :func:`rfft2`: ``[N, H, W // 2 + 1, 2 C]`` -> ``[N, H, W, C]``.
+    """Inverts :func:`rfft2`.
 
     Args:
-        z: Real parts, then imaginary parts.
-        width: W, which may be odd and does not follow from ``z``.
+        z: ``[N, H, W // 2 + 1, 2 C]``: real parts, then imaginary parts.
+        width: W, pixels. The shape of ``z`` does not tell whether W is even or odd.
+
+    Returns:
+        Images ``[N, H, W, C]`` in the type of ``z``.
 
     Raises:
-        ValueError: For a width that ``z`` cannot be the transform of.
+        ValueError: If ``z`` cannot be the transform of images of this width.
     """
     return jnp.moveaxis(irfft2_planes(jnp.moveaxis(z, 3, 1), width), 1, 3)
 
 
 def rfft2_planes(x: Array) -> Array:
-    """:func:`rfft2` with channels first: ``[N, C, H, W]`` -> ``[N, 2 C, H, W // 2 + 1]``."""
+    """Computes :func:`rfft2` with channels first.
+
+    Args:
+        x: ``[N, C, H, W]``, float32 or float64.
+
+    Returns:
+        ``[N, 2 C, H, W // 2 + 1]`` in the type of ``x``: real parts, then imaginary parts.
+
+    Raises:
+        TypeError: If ``x`` is neither float32 nor float64.
+    """
     if x.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"rfft2 takes float32 or float64, got {x.dtype}; use x.astype(float32)")
     return _linear(_forward, _transposed_forward, x.shape[3])(x)
 
 
 def irfft2_planes(z: Array, width: int) -> Array:
-    """:func:`irfft2` with channels first: ``[N, 2 C, H, W // 2 + 1]`` -> ``[N, C, H, W]``."""
+    """Computes :func:`irfft2` with channels first.
+
+    Args:
+        z: ``[N, 2 C, H, W // 2 + 1]``: real parts, then imaginary parts.
+        width: W, pixels.
+
+    Returns:
+        Images ``[N, C, H, W]`` in the type of ``z``.
+
+    Raises:
+        ValueError: If ``z`` cannot be the transform of images of this width.
+    """
     if z.shape[3] != width // 2 + 1:
         raise ValueError(
             f"{z.shape[3]} columns of frequencies belong to images {2 * z.shape[3] - 2} or "
-            f"{2 * z.shape[3] - 1} pixels wide, not {width}"
+            f"{2 * z.shape[3] - 1} pixels wide, not {width}; pass the width of the images"
         )
     return _linear(_inverse, _transposed_inverse, width)(z)
 
 
 def _forward(x: Array, width: int) -> Array:
     del width
-    # Normalised by hand: jnp.fft's "ortho" makes an array, which a partitioned function may not.
+    # Not norm="ortho", which creates an array constant. Partitioned functions cannot hold one.
     z = jnp.fft.rfft2(x) / math.sqrt(x.shape[2] * x.shape[3])
     return jnp.concatenate([z.real, z.imag], axis=1)
 
@@ -75,8 +105,8 @@ def _inverse(z: Array, width: int) -> Array:
     return x * math.sqrt(shape[0] * shape[1])
 
 
-# The transform is orthonormal but for the columns that stand for two frequencies, theirs and the
-# opposite one. So each of the two is the other's transpose, up to a factor of 2 in those columns.
+# Most columns stand for two frequencies, their own and the opposite one. Apart from a factor of 2
+# in those columns, each of the two transforms is the transpose of the other.
 
 
 def _transposed_forward(z: Array, width: int) -> Array:
@@ -89,7 +119,7 @@ def _transposed_inverse(x: Array, width: int) -> Array:
 
 
 def _frequencies(columns: int, width: int, dtype: Any) -> Array:
-    """How many each column stands for, ``[1, 1, 1, columns]``."""
+    """Number of frequencies that each column stands for, ``[1, 1, 1, columns]``."""
     column = jax.lax.broadcasted_iota(jnp.int32, (1, 1, 1, columns), 3)
     alone = (column == 0) | (2 * column == width)
     return jnp.where(alone, 1, 2).astype(dtype)
@@ -99,7 +129,7 @@ def _frequencies(columns: int, width: int, dtype: Any) -> Array:
 def _linear(
     function: Callable[[Array, int], Array], transposed: Callable[[Array, int], Array], width: int
 ) -> Callable[[Array], Array]:
-    """The linear function of a batch, and its gradient, both partitioned over the first axis."""
+    """Makes a linear function with its gradient, both partitioned over the batch axis."""
     forward = _over_shards(lambda x: function(x, width))
     backward = _over_shards(lambda g: transposed(g, width))
     linear = jax.custom_vjp(lambda x: forward(x))
@@ -108,7 +138,7 @@ def _linear(
 
 
 def _over_shards(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Lets a function of independent images keep the sharding of their axis."""
+    """Makes a function of independent images keep the sharding of the batch axis."""
     partitioned = custom_partitioning(function)
 
     def sharding(mesh: Any, argument: Any) -> NamedSharding:

@@ -9,19 +9,21 @@ from jax.typing import ArrayLike
 
 
 def gaussian_kernels(widths: ArrayLike, angles: ArrayLike, *, size: int) -> Array:
-    """Gaussian kernels, centred at ``(size - 1) / 2``: between four pixels for an even size.
+    """Computes Gaussian blur kernels.
+
+    The center is at ``(size - 1) / 2``, which is between four pixels for an even size.
 
     Args:
-        widths: ``[N, 2]`` standard deviations along the first and the second axis, pixels, above 0
-            (0.1 is as good as a single pixel).
-        angles: ``[N]`` degrees from a row to the first axis, clockwise on the screen.
-        size: Rows and columns.
+        widths: ``[N, 2]``, standard deviations along the first and the second axis of the kernel,
+            pixels. Values below 0.1, which is already a single pixel, count as 0.1.
+        angles: ``[N]``, angle from the image row to the first axis, degrees, clockwise.
+        size: Rows and columns, at least 1.
 
     Returns:
         ``[N, size, size]`` float32 of sum 1.
 
     Raises:
-        ValueError: For a size below 1.
+        ValueError: If ``size`` is below 1.
     """
     if size < 1:
         raise ValueError(f"size is {size}; use 1 or more, about 6 widths")

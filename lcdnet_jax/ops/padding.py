@@ -1,14 +1,22 @@
-"""Padding to the sizes that strided networks need."""
+"""Padding of images to sizes that networks with strides can process."""
 
 import jax.numpy as jnp
 from jax import Array
 
 
 def pad_to_multiple(x: Array, multiple: int) -> Array:
-    """Pads ``[N, H, W, C]`` at the bottom and right so that ``multiple`` divides H and W.
+    """Pads images at the bottom and right so that ``multiple`` divides height and width.
 
-    The border is mirrored without repeating the edge pixel, again and again where the image is
-    smaller than the padding; a side of one pixel is repeated. Crop the result with ``[:, :H, :W]``.
+    The padding is a reflection that does not repeat the edge pixel. It is reflected again where the
+    image is smaller than the padding. A side of one pixel is repeated. Crop the network's output
+    with ``[:, :H, :W]``.
+
+    Args:
+        x: Images ``[N, H, W, C]``.
+        multiple: Divisor of the new height and width, at least 1.
+
+    Returns:
+        ``[N, H', W', C]`` with the smallest possible H' and W'; ``x`` itself if it fits already.
     """
     _, height, width, _ = x.shape
     below, right = -height % multiple, -width % multiple

@@ -1,9 +1,9 @@
-"""Changes of resolution by two, as networks use them.
+"""Downsampling and upsampling by 2, as the networks use them.
 
-The 2x2 convolutions of stride 2 have windows that do not overlap, so they are matrix products
-between rearrangements of pixels. Compilers run these forms, and above all their gradients,
-faster than the general strided convolution. Pixels are one axis there: the gradient of the
-kernel is then one plain product, too.
+Windows of a 2x2 convolution with stride 2 do not overlap. The convolution is therefore a matrix
+product after a rearrangement of pixels, and this form is faster than the general strided
+convolution, above all its gradient. All pixels share one axis, so the gradient of the kernel is
+one matrix product as well.
 """
 
 import jax
@@ -13,7 +13,15 @@ from lcdnet_jax.ops.precision import at_least_float32
 
 
 def conv2x2_down(x: Array, kernel: Array) -> Array:
-    """Strided 2x2 convolution: ``[N, 2H, 2W, C]``, kernel ``[2, 2, C, O]`` -> ``[N, H, W, O]``."""
+    """Computes a 2x2 convolution of stride 2.
+
+    Args:
+        x: Features ``[N, 2H, 2W, C]``.
+        kernel: ``[2, 2, C, O]`` in the type of ``x``.
+
+    Returns:
+        ``[N, H, W, O]`` in the type of ``x``.
+    """
     n, height, width, channels = x.shape
     cells = x.reshape(n, height // 2, 2, width // 2, 2, channels)
     cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4 * channels)
@@ -22,9 +30,16 @@ def conv2x2_down(x: Array, kernel: Array) -> Array:
 
 
 def conv2x2_up(x: Array, kernel: Array) -> Array:
-    """Transposed 2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, 2H, 2W, O]``.
+    """Computes a transposed 2x2 convolution of stride 2.
 
-    ``out[2i+a, 2j+b, o] = sum_c x[i, j, c] * kernel[a, b, c, o]``; kernel ``[2, 2, C, O]``.
+    ``out[2i+a, 2j+b, o] = sum_c x[i, j, c] * kernel[a, b, c, o]``.
+
+    Args:
+        x: Features ``[N, H, W, C]``.
+        kernel: ``[2, 2, C, O]`` in the type of ``x``.
+
+    Returns:
+        ``[N, 2H, 2W, O]`` in the type of ``x``.
     """
     n, height, width, channels = x.shape
     cells = x.reshape(-1, channels) @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
@@ -33,10 +48,17 @@ def conv2x2_up(x: Array, kernel: Array) -> Array:
 
 
 def upsample2x(x: Array) -> Array:
-    """Bilinear doubling with half-pixel centres and repeated edges: ``[N, H, W, C]``.
+    """Doubles height and width by bilinear interpolation.
 
-    Equals PyTorch's ``interpolate(scale_factor=2, mode="bilinear", align_corners=False)``.
-    Computed in float32 at full precision, returned in ``x``'s type.
+    Equals PyTorch's ``interpolate(scale_factor=2, mode="bilinear", align_corners=False)``: pixel
+    centers are at half-integers, and edge pixels are repeated. The computation is in float32 at the
+    highest precision, or in float64 for float64 features.
+
+    Args:
+        x: Features ``[N, H, W, C]``.
+
+    Returns:
+        ``[N, 2H, 2W, C]`` in the type of ``x``.
     """
     n, height, width, channels = x.shape
     exact = at_least_float32(x.dtype)

@@ -8,10 +8,24 @@ _ArrayT = TypeVar("_ArrayT")
 
 
 def clean_channels(channels: int) -> int:
-    """Channels of the ground truth of images with ``channels``: 3 for two views, else as many."""
+    """Returns the number of channels of the ground truth.
+
+    Args:
+        channels: Channels of the degraded image.
+
+    Returns:
+        3 for the two views of a dual-pixel camera (6 channels), else ``channels``.
+    """
     return 3 if channels == TWO_VIEW_CHANNELS else channels
 
 
 def mean_of_views(x: _ArrayT) -> _ArrayT:
-    """``[..., 6]`` to ``[..., 3]``, for NumPy and JAX arrays."""
+    """Averages the two views of a dual-pixel camera.
+
+    Args:
+        x: Left view, then right view, ``[..., 6]``, a NumPy or JAX array.
+
+    Returns:
+        The mean of both views, ``[..., 3]``.
+    """
     return (x[..., :3] + x[..., 3:]) / 2  # type: ignore[index]

@@ -132,7 +132,7 @@ def _children(keys: Array, number: int) -> Array:
 
 def _stored(keys: Array, images: Array, protocol: str) -> Array:
     """What is left of degraded images in a file, whose protocol each draws if there are several."""
-    stored = [degradations.as_stored(images, name) for name in protocol.split(",")]
+    stored = [degradations.apply_protocol(images, name) for name in protocol.split(",")]
     if len(stored) == 1:
         return stored[0]
     draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(stored)))

@@ -606,7 +606,7 @@ def _from_state_dict(
         )
     kwargs = dict(network_kwargs or {})
     module = _network(network, kwargs)
-    variables, dropped = convert.converted(network, state_dict, kwargs)
+    variables, dropped = convert.convert_state_dict(network, state_dict, kwargs)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = [{"file": path.name, "sha256": digest}]

@@ -327,7 +327,7 @@ class TestMistakes:
     def test_not_a_torch_file(self, pth, tmp_path):
         pth.write_text("<html>")
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
-        assert f"{pth} is no file that torch.save wrote, or is damaged" in message
+        assert f"{pth} was not written by torch.save, or is damaged" in message
 
     @pytest.mark.parametrize(
         "text",
@@ -591,7 +591,7 @@ class TestRealTorch:
                 "cut": whole.getvalue()[:400],
             }[kind]
         )
-        with pytest.raises(ValueError, match=r"is no file that torch.save wrote, or is dam"):
+        with pytest.raises(ValueError, match=r"was not written by torch.save, or is dam"):
             convert.read_state_dict(path)
         assert not (tmp_path / "made").exists()
 

@@ -38,7 +38,9 @@ def test_beats_the_degraded_input_on_held_out_crops(rng):
 
     clean = jnp.asarray(crops(held_out, rng, 16))
     degrade = config_lib.degradation(config)
-    rainy = degradations.as_stored(degrade(jax.random.split(jax.random.key(1), 16), clean), "8bit")
+    rainy = degradations.apply_protocol(
+        degrade(jax.random.split(jax.random.key(1), 16), clean), "8bit"
+    )
     restored = jax.jit(module.apply)(state.variables(), rainy)
     # One image of all crops: some hold a constant only.
     before, after = (

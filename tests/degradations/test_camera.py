@@ -84,7 +84,7 @@ class TestBayer:
         np.testing.assert_allclose(np.asarray(again(ramp))[:, :, 2:-2], ramp[:, :, 2:-2], atol=1e-6)
 
     def test_messages(self):
-        with pytest.raises(ValueError, match="a mosaic of 1x5 pixels lacks a colour"):
+        with pytest.raises(ValueError, match="a mosaic of 1x5 pixels lacks a color"):
             degradations.demosaic(np.zeros((1, 1, 5, 1), np.float32), [[0, 0]])
         with pytest.raises(ValueError, match="expected 3 channels, got 1"):
             degradations.mosaic(np.zeros((1, 4, 5, 1), np.float32), [[0, 0]])

@@ -175,7 +175,7 @@ def test_pool(rng):
     [
         ({"kind": "box"}, "kind 'box'; use one of isotropic, anisotropic, disk, motion, pool"),
         ({"kind": "pool"}, "give pool, an array of kernels, with kind='pool'"),
-        ({"kind": "disk", "pool": np.ones((1, 3, 3))}, "and with no other"),
+        ({"kind": "disk", "pool": np.ones((1, 3, 3))}, "and with no other kind"),
         ({"kind": "pool", "pool": np.ones((3, 3))}, r"\[K, S, S\] with S odd, got shape \(3, 3\)"),
         ({"kind": "pool", "pool": np.ones((1, 3, 5))}, "expected a pool"),
         ({"kind": "pool", "pool": np.ones((1, 4, 4))}, "read_kernels pads"),
@@ -232,7 +232,7 @@ def test_read_kernels(rng, tmp_path):
         ("k.mat", None, "cannot be read .*-v7"),
         ("k.mat", {"a": np.eye(3), "b": np.eye(3)}, r"2 variables \(a, b\); store the kernel"),
         ("k.mat", {"a": np.full((2, 3, 3), 1 / 9)}, "must be square"),
-        ("k.png", np.ones((3, 3, 3), np.uint8), "a grey image without alpha; convert it"),
+        ("k.png", np.ones((3, 3, 3), np.uint8), "a gray image without alpha; convert it"),
         ("k.png", np.ones((3, 4), np.uint8), "must be square"),
         ("k.png", None, "k.png"),
         ("k.txt", None, r"holds no kernel; put .npy, .mat, .png or .tif files into it"),

@@ -238,7 +238,7 @@ def test_masking_is_not_clipped_and_channels_share_a_mask():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 1.5}, r"rate 1\.5 is no probability; use 0 to 1"),
+        ({"rate": 1.5}, r"rate 1\.5 is not a probability; use 0 to 1"),
         ({"rate": 0.5, "mode": "central"}, "no mode 'central'; use one of targeted"),
         ({"rate": 0.5, "unselected": "black"}, "no unselected 'black'; use one of keep, zero"),
     ],

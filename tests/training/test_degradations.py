@@ -114,7 +114,7 @@ class TestPrepare:
         key, fold_in = jax.random.fold_in(jax.random.key(5), 7), jax.random.fold_in
         children = jnp.stack([fold_in(fold_in(fold_in(key, i), 4), 0) for i in range(4)])
         blurred = degradations.motion_blur(children, batch["clean"], length=(3.0, 6.0))
-        expected = degradations.as_stored(blurred, protocol)
+        expected = degradations.apply_protocol(blurred, protocol)
         np.testing.assert_allclose(result["degraded"], expected, atol=1e-6)
         np.testing.assert_array_equal(result["clean"], batch["clean"])
 

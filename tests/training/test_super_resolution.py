@@ -369,7 +369,7 @@ def test_scores_of_synthetic_images(rng):
     (rgb,) = evaluator().score_images(nearest, [example])
     np.testing.assert_array_equal(rgb.clean, clean[:32, :30])
     low = degradations.bicubic(clean[None, :32, :30], height=16, width=15)
-    low = np.asarray(degradations.as_stored(low, "8bit"))
+    low = np.asarray(degradations.apply_protocol(low, "8bit"))
     np.testing.assert_allclose(rgb.restored, nearest(low[0]), rtol=0, atol=1e-6)
     large = [
         np.asarray(Image.fromarray(low[0, ..., c]).resize((30, 32), Image.Resampling.BICUBIC))

@@ -142,7 +142,7 @@ def test_other_files(tiny_vgg, change, message):
     with pytest.raises(ValueError, match=message):
         convert.read_vgg19(path)
     path.write_bytes(b"x")
-    with pytest.raises(ValueError, match="is no safetensors file, or is damaged"):
+    with pytest.raises(ValueError, match="is not a safetensors file, or is damaged"):
         convert.read_vgg19(path)
 
 
