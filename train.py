@@ -13,9 +13,8 @@ from absl import app, flags, logging
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import messages, training
+from lcdnet_jax import messages, multihost, training
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
-from lcdnet_jax.training import distributed
 from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     try:
         profile = parse_range(_PROFILE.value)
-        joined = distributed.initialize(
+        joined = multihost.initialize(
             mode=_DISTRIBUTED.value,
             coordinator=_COORDINATOR.value,
             processes=_PROCESSES.value,
@@ -89,7 +88,7 @@ def main(argv: list[str]) -> None:
     except (
         ValueError,
         CheckpointError,
-        distributed.DistributedError,
+        multihost.DistributedError,
         training.NonFiniteLossError,
     ) as error:
         sys.exit(f"error: {error}")

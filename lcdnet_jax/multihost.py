@@ -1,11 +1,13 @@
-"""Agreement between the processes of a run; with one process nothing is asked.
+"""Runs of several processes: how they find each other, and how they agree.
 
-Processes that decide differently wait for each other without end, so what depends on a disk is
-decided by process 0. All must call these functions, in the same order.
+With one process, nothing is communicated. Processes that decide differently wait for each other
+without end. So process 0 decides whatever depends on a disk, and all processes must call the
+functions below in the same order.
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -14,17 +16,95 @@ import numpy as np
 T = TypeVar("T")
 
 
-def in_first(action: Callable[[], T], *errors: type[Exception]) -> T:
-    """What an action of process 0 gives or raises, in every process.
+class DistributedError(RuntimeError):
+    """The processes of a run could not find each other; the message names the fix."""
+
+
+def initialize(
+    *,
+    mode: str = "auto",
+    coordinator: str | None = None,
+    processes: int | None = None,
+    index: int | None = None,
+    timeout: int = 300,
+) -> str | None:
+    """Makes this process one of a run, before anything else of JAX is used.
 
     Args:
-        action: Takes no arguments and gives what JSON can hold; called in process 0 only.
-        *errors: Kinds of exceptions that are raised as they are, made of one text (their
-            ``problem``, if they have one, else their message).
+        mode: "auto" joins if the arguments below are given, or if the environment shows a launcher
+            of several processes (see :func:`find_launcher`). "on" always joins; JAX itself looks
+            for TPU pods and others. "off" never joins.
+        coordinator: ``host:port`` of process 0, if no launcher sets it.
+        processes: Number of processes.
+        index: Number of this process, from 0.
+        timeout: Seconds to wait for the others.
+
+    Returns:
+        A description of this process and its devices, or None for a run of one process.
 
     Raises:
-        RuntimeError: In several processes, for other exceptions of the action; in one process
-            those come as they are.
+        DistributedError: If the arguments are incomplete, if no launcher is found with mode "on",
+            or if the other processes do not join in time.
+    """
+    given = {"--coordinator": coordinator, "--processes": processes, "--process_index": index}
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
+        raise DistributedError(
+            "a run on several hosts needs --coordinator, --processes and --process_index "
+            f"together; missing: {', '.join(missing)}"
+        )
+    found = "flags" if not missing else find_launcher(os.environ)
+    if mode == "off" or (mode == "auto" and found is None):
+        return None
+    # JAX's own handler of SIGTERM would swallow a signal that comes before the first step.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator, processes, index, initialization_timeout=timeout)
+    except Exception as error:  # of several kinds, by cause
+        raise DistributedError(
+            f"cannot join the other processes ({found or 'no launcher found'}): {error}\nCheck "
+            "that all of them were started, with the same coordinator address and a port that is "
+            "free there and reachable from all hosts. --coordinator, --processes and "
+            "--process_index need no launcher; --distributed=off trains on this host alone"
+        ) from error
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} (found by {found or 'JAX'}), "
+        f"{jax.local_device_count()} of {jax.device_count()} devices here"
+    )
+
+
+def find_launcher(environment: Mapping[str, str]) -> str | None:
+    """Name of the launcher that started several processes of this program, or None.
+
+    The environment shows tasks of SLURM's ``srun`` and Open MPI's ``mpirun``, and TPU workers
+    under GKE. It does not reliably show other TPU pod slices, or GPUs under Kubernetes. For those,
+    ``mode`` must be "on".
+    """
+    if _read_count(environment, "SLURM_STEP_NUM_TASKS") > 1:
+        return "SLURM"
+    if _read_count(environment, "OMPI_COMM_WORLD_SIZE") > 1:
+        return "Open MPI"
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        return "GKE"
+    return None
+
+
+def _read_count(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "")
+    return int(value) if value.isdigit() else 0
+
+
+def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T:
+    """Calls an action in process 0. Every process returns its result or raises its exception.
+
+    Args:
+        action: A function without arguments. Its result must be JSON.
+        *errors: Exception types that are raised with their own type. Each is built from one text:
+            its attribute ``problem``, or else its message.
+
+    Raises:
+        RuntimeError: For exceptions of other types, if there are several processes. One process
+            raises them unchanged.
     """
     if jax.process_count() == 1:
         return action()
@@ -34,7 +114,7 @@ def in_first(action: Callable[[], T], *errors: type[Exception]) -> T:
     if jax.process_index() == 0:
         try:
             outcome = {"result": action()}
-        except Exception as error:  # whatever it is, the others must not wait
+        except Exception as error:  # of any type: the other processes must not wait
             known = type(error) in errors
             text = getattr(error, "problem", str(error)) if known else repr(error)
             outcome = {"error": type(error).__name__, "text": text}
@@ -49,7 +129,7 @@ def in_first(action: Callable[[], T], *errors: type[Exception]) -> T:
 
 
 def all_succeeded(here: bool) -> bool:
-    """Whether all processes did; none goes on before all have come here."""
+    """Whether all processes succeeded. Each waits here for all others."""
     if jax.process_count() == 1:
         return here
     from jax.experimental import multihost_utils

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from lcdnet_jax.training import distributed, train_and_evaluate
-from lcdnet_jax.training.distributed import DistributedError
+from lcdnet_jax import multihost
+from lcdnet_jax.multihost import DistributedError
+from lcdnet_jax.training import train_and_evaluate
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -167,28 +168,28 @@ def test_processes_that_were_started_differently(config, tmp_path):
 
 def test_missing_process(config, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        distributed.jax.distributed,
+        multihost.jax.distributed,
         "initialize",
         lambda *args, **kwargs: (_ for _ in ()).throw(RuntimeError("DEADLINE_EXCEEDED")),
     )
     with pytest.raises(DistributedError, match=r"\(flags\): DEADLINE_EXCEEDED\nCheck that all"):
-        distributed.initialize(coordinator="localhost:1", processes=2, index=0)
+        multihost.initialize(coordinator="localhost:1", processes=2, index=0)
     with pytest.raises(DistributedError, match="no launcher found"):
-        distributed.initialize(mode="on")
+        multihost.initialize(mode="on")
 
 
 def test_incomplete_flags():
     with pytest.raises(DistributedError, match="together; missing: --processes, --process_index"):
-        distributed.initialize(coordinator="localhost:1")
+        multihost.initialize(coordinator="localhost:1")
 
 
 def test_one_process_joins_nothing(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "TPU_")):
             monkeypatch.delenv(name)
-    assert distributed.initialize() is None
+    assert multihost.initialize() is None
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    assert distributed.initialize(mode="off") is None
+    assert multihost.initialize(mode="off") is None
 
 
 @pytest.mark.parametrize(
@@ -203,4 +204,4 @@ def test_one_process_joins_nothing(monkeypatch):
     ],
 )
 def test_launchers(environment, found):
-    assert distributed.launcher(environment) == found
+    assert multihost.find_launcher(environment) == found

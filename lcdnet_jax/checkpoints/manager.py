@@ -513,7 +513,7 @@ def _unused(path: pathlib.Path) -> pathlib.Path:
 
 
 def _in_first(action: Callable[[], T]) -> T:
-    return multihost.in_first(action, CheckpointError, DamagedCheckpointError)
+    return multihost.run_on_first_process(action, CheckpointError, DamagedCheckpointError)
 
 
 def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:

@@ -21,7 +21,7 @@ from lcdnet_jax.training.state import Critic, TrainState, abstract_state, create
 
 def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Makes the directory, or checks that its run has the same configuration."""
-    multihost.in_first(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
+    multihost.run_on_first_process(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
 
 
 def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -79,7 +79,7 @@ def check_hosts_agree(config: ConfigDict, data: Any) -> None:
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     if config.data.where == "device":
         mine.update(np.asarray(data.resident.table).tobytes())
-    first = multihost.in_first(mine.hexdigest)
+    first = multihost.run_on_first_process(mine.hexdigest)
     if not multihost.all_succeeded(first == mine.hexdigest()):
         raise config_lib.ConfigError(
             "the processes of this run have other configurations, or other training images, than "
