@@ -41,9 +41,9 @@ def main(argv: list[str]) -> None:
         run(config, output)
     except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
-    except training.Stopped as stopped:
-        print(stopped, flush=True)
-        sys.exit(stopped.exit_code)
+    except training.Preempted as preempted:
+        print(preempted, flush=True)
+        sys.exit(preempted.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -100,9 +100,9 @@ def main(argv: list[str]) -> None:
             "config.accumulate it stays the same for the optimizer), config.data.crop, or more "
             "devices"
         )
-    except training.Stopped as stopped:
-        print(stopped, flush=True)
-        sys.exit(stopped.exit_code)
+    except training.Preempted as preempted:
+        print(preempted, flush=True)
+        sys.exit(preempted.exit_code)
     except KeyboardInterrupt:  # before the first step, or a second time
         print("interrupted at once; the newest checkpoint, if any, is what is saved", flush=True)
         sys.exit(130)

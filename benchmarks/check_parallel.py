@@ -33,7 +33,7 @@ from configs import default
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.training import create_state
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
 
 # Arguments of networks that are quick enough to compile.
 NETWORKS = {
@@ -76,10 +76,10 @@ def check(name: str, size: int) -> list[dict[str, Any]]:
     for strategy, how in STRATEGIES.items():
         config.parallel.strategy = how["strategy"]
         config.parallel.state_shards = how["state_shards"]
-        parallel = Parallel.over(config, jax.devices()[: how["devices"]])
-        state = jax.device_put(start, parallel.of_state(start))
-        program = compile_program(module, tx, config, parallel, state)
-        given = parallel.put_batches([batch])
+        partitioner = Partitioner.from_config(config, jax.devices()[: how["devices"]])
+        state = jax.device_put(start, partitioner.get_state_sharding(start))
+        program: Any = compile_program(module, tx, config, partitioner, state)
+        given = partitioner.put_batches([batch])
         line: dict[str, Any] = {"case": "check_parallel", "network": name, "strategy": strategy}
         begin = time.perf_counter()
         if how["strategy"] == "jit":
@@ -87,7 +87,7 @@ def check(name: str, size: int) -> list[dict[str, Any]]:
             line["summed"], line["other_exchanges"] = exchanges(program.as_text())
         state, metrics = program(state, given)
         line["seconds"] = round(time.perf_counter() - begin, 1)
-        params = jax.tree.leaves(parallel.whole(state.params))
+        params = jax.tree.leaves(partitioner.fetch(state.params))
         line["parameters"] = sum(x.size for x in params)
         line["loss"] = float(metrics["loss"])
         reference = reference or params

@@ -1,15 +1,15 @@
-"""Training: state, step, optimiser, devices, reports and the loop that joins them."""
+"""Training: the loop, the compiled step, objectives, optimizer, state, sharding, reports."""
 
 from lcdnet_jax.training.loop import NonFiniteLossError, train_and_evaluate
-from lcdnet_jax.training.objectives.supervised import make_train_step
 from lcdnet_jax.training.optimizer import make_optimizer, make_schedule
-from lcdnet_jax.training.preemption import Stopped
+from lcdnet_jax.training.preemption import Preempted
 from lcdnet_jax.training.replay import replay
 from lcdnet_jax.training.state import TrainState, create_state
+from lcdnet_jax.training.step import make_train_step
 
 __all__ = [
     "NonFiniteLossError",
-    "Stopped",
+    "Preempted",
     "TrainState",
     "create_state",
     "make_optimizer",

@@ -3,8 +3,8 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,49 +16,30 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
-from lcdnet_jax.training import preemption
-from lcdnet_jax.training.eval_hook import PeriodicEvaluation
-from lcdnet_jax.training.metric_writer import (
-    Compilations,
-    Means,
-    Progress,
-    Reporter,
-    ReportError,
-    device_memory,
-)
-from lcdnet_jax.training.objectives import gan
+from lcdnet_jax.training import objectives
+from lcdnet_jax.training.eval_hook import EvalHook
+from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 from lcdnet_jax.training.optimizer import make_optimizer
+from lcdnet_jax.training.preemption import Preempted, handle_preemption
 from lcdnet_jax.training.profile import Profile
-from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.program import DeviceData, HostData, compile_program, open_inputs
+from lcdnet_jax.training.progress import (
+    AverageMeter,
+    CompilationCounter,
+    Progress,
+    measure_device_memory,
+)
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.workdir import check_hosts_agree, initial_state, open_workdir
+from lcdnet_jax.training.workdir import check_hosts_agree, load_or_create_state, open_workdir
+from lcdnet_jax.typing import PyTree
 
+# Number of calls of the program that may wait on the devices: enough to keep them busy, few enough
+# for their batches to fit into memory.
+_MAX_IN_FLIGHT = 2
 
-class TrainData(Protocol):
-    """Training batches, each a pure function of its step.
-
-    With ``config.data.where`` "device" there is an attribute ``resident`` instead, a
-    :class:`device_data.ResidentImages` of NumPy arrays.
-    """
-
-    def batches(
-        self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
-    ) -> Iterator[Mapping[str, np.ndarray]]:
-        """Batches from ``start_step`` on, without end; of each, this host's slice.
-
-        "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless noise is added on
-        the device, "degraded". Where the host masks frequencies before the device adds noise,
-        "to_degrade" holds the masked images; for the target "masked" they are "clean" instead.
-        """
-
-
-# Calls of the program that may wait on the devices: enough to keep them busy, few enough for
-# their batches to fit.
-_IN_FLIGHT = 2
-
-# Metrics of so many calls are left on the devices at most.
-_MOST_UNREAD = 1000
+# Number of calls whose metrics may stay on the devices.
+_MAX_UNREAD = 1000
 
 
 class NonFiniteLossError(RuntimeError):
@@ -73,87 +54,96 @@ def train_and_evaluate(
     devices: Sequence[jax.Device] | None = None,
     profile: tuple[int, int] | None = None,
 ) -> TrainState:
-    """Trains a network, evaluating and saving as the configuration says.
+    """Trains a network, evaluates it and saves checkpoints as the configuration says.
 
-    Running it again in the same directory continues exactly where the last checkpoint stands,
-    also on another number of devices. Ctrl-C or SIGTERM ends the current step, saves and then
-    raises :class:`signals.Stopped`. On several hosts each calls this, with one directory that all
-    of them share.
+    A second call with the same directory continues exactly after the last checkpoint, also on
+    another number of devices. Ctrl-C or SIGTERM ends the current step, saves and then raises
+    :class:`Preempted`. On several hosts each calls this function, with one directory that all of
+    them share.
 
     Args:
         config: An experiment, see ``configs/default.py``.
-        workdir: Directory for config.json, checkpoints, logs and pictures; made if missing.
-        datasets: "train", a :class:`TrainData`, and "eval", an iterable of mappings with "name",
-            "clean" and, for pairs, "degraded"; what ``input_pipeline.create_datasets`` returns.
-        devices: Devices to use; all of all hosts unless given.
-        profile: First and last step of a profiler trace, written to ``workdir``/profile.
+        workdir: Directory for config.json, checkpoints, logs and pictures. Created if missing.
+        datasets: What ``input_pipeline.create_datasets`` returns. "train" is a
+            :class:`~lcdnet_jax.training.program.HostData`, or a
+            :class:`~lcdnet_jax.training.program.DeviceData` with ``config.data.where`` "device".
+            "eval" is an iterable of mappings with "name", "clean" and, for pairs, "degraded".
+        devices: Devices to use. None = all of all hosts.
+        profile: First and last step of a profiler trace, which is written to ``workdir``/profile.
 
     Returns:
         The final state.
 
     Raises:
-        ConfigError: For a configuration that breaks a rule or is not the one of ``workdir``.
-        CheckpointError: For checkpoints that do not fit, or cannot be read or written.
-        NonFiniteLossError: Naming the first bad step; the last checkpoint is from before it.
-        Stopped: A ``KeyboardInterrupt``, after a signal.
+        ConfigError: If the configuration breaks a rule or differs from that of ``workdir``.
+        CheckpointError: If checkpoints do not fit, or cannot be read or written.
+        NonFiniteLossError: Names the first step that is not finite. The last checkpoint is older.
+        Preempted: After a signal. A ``KeyboardInterrupt``.
     """
     config_lib.validate_once(config)
-    parallel = Parallel.over(config, devices)
+    partitioner = Partitioner.from_config(config, devices)
     check_hosts_agree(config, datasets["train"])
     # These fail before a working directory is made.
     config_lib.check_kernels(config)
-    features = gan.read_features(config)
+    features = objectives.get(config).read_features(config)
     workdir = pathlib.Path(workdir)
     open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
-    reporter = None
+    writer = None
     try:
         module = config_lib.network(config)
-        state, origin = initial_state(config, module, checkpoints, parallel, features=features)
+        state, origin = load_or_create_state(config, module, checkpoints, partitioner)
+        state = state.with_features(features, partitioner.get_state_sharding)
         start_step = int(state.step)
-        reporter = Reporter(workdir, start_step=start_step, active=jax.process_index() == 0)
-        _introduce(config, reporter, state, datasets, parallel, origin)
+        writer = MetricWriter(workdir, start_step=start_step, active=jax.process_index() == 0)
+        overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+        run = _describe_run(config, partitioner, start_step, origin)
+        for line in (overview, *_describe_data(datasets), run):
+            writer.print_line(line)
         if start_step % config.steps_per_call:
             raise config_lib.ConfigError(
                 f"the run stands after step {start_step}, which is no multiple of "
                 f"config.steps_per_call ({config.steps_per_call}); choose a divisor"
             )
         if start_step >= config.steps:
-            reporter.say(f"nothing to do: {start_step} of {config.steps} steps are made")
+            writer.print_line(f"nothing to do: {start_step} of {config.steps} steps are made")
             return state
-        loop = _Loop(config, parallel, checkpoints, reporter)
+        loop = _Loop(config, partitioner, checkpoints, writer)
         if jax.process_index() != 0:
             profile = None
         return loop.run(module, state, datasets, Profile(workdir / "profile", profile))
-    except ReportError as error:
+    except MetricWriterError as error:
         raise checkpoints_lib.CheckpointError(
             f"cannot write to {workdir}: {error}; {checkpoints.saved()}. Free disk space or check "
             "permissions, then run the same command again"
         ) from error
     finally:
         checkpoints.close()
-        if reporter is not None:
-            reporter.close()
+        if writer is not None:
+            writer.close()
 
 
 class _Loop:
-    """Steps until ``config.steps``. Metrics are read now and then, so that devices never wait."""
+    """Makes steps until ``config.steps``.
+
+    Metrics stay on the devices until they are due, so that the devices never wait for the host.
+    """
 
     def __init__(
         self,
         config: ConfigDict,
-        parallel: Parallel,
+        partitioner: Partitioner,
         checkpoints: checkpoints_lib.Checkpoints,
-        reporter: Reporter,
+        writer: MetricWriter,
     ):
         self._config = config
-        self._parallel = parallel
+        self._partitioner = partitioner
         self._checkpoints = checkpoints
-        self._reporter = reporter
-        self._unread: list[Mapping[str, Any]] = []  # of one call each, on the devices
-        self._means = Means()  # of what is read and not yet reported
+        self._writer = writer
+        self._unread: list[PyTree] = []  # metrics of one call each, on the devices
+        self._averages = AverageMeter()  # of the metrics that are read and not yet reported
         self._skipped_in_a_row = 0
-        self._compilations = Compilations()
+        self._compilations = CompilationCounter()
 
     def run(
         self,
@@ -163,29 +153,31 @@ class _Loop:
         profile: Profile,
     ) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
-        evaluate = PeriodicEvaluation(config, module, datasets["eval"], self._reporter)
-        program = compile_program(module, make_optimizer(config), config, self._parallel, state)
+        evaluate = EvalHook(config, module, datasets["eval"], self._writer)
+        program = compile_program(module, make_optimizer(config), config, self._partitioner, state)
         start_step = int(state.step)
-        state = self._parallel.to_train(state)
+        state = self._partitioner.to_program_sharding(state)
         progress = Progress(start_step, config.steps, config.batch_size)
         with contextlib.ExitStack() as stack:
-            next_input = self._inputs(datasets["train"], start_step, stack)
-            stop = stack.enter_context(preemption.listening(self._parallel))
+            inputs = stack.enter_context(
+                open_inputs(config, self._partitioner, datasets["train"], start_step)
+            )
+            preemption = stack.enter_context(handle_preemption(self._partitioner))
             stack.callback(profile.end)
             for step in range(start_step + calls, config.steps + 1, calls):
-                with progress.fetching(self._idle):
-                    given = next_input()
-                profile.before(step - calls + 1, step)
-                with self._compilations.watched():
-                    state, metrics = program(state, given)
+                with progress.time_data(self._devices_are_idle):
+                    batches = next(inputs)
+                profile.start_before(step - calls + 1, step)
+                with self._compilations.watch():
+                    state, metrics = program(state, batches)
                 self._unread.append(metrics)
                 if step == start_step + calls:
                     jax.block_until_ready(state)
-                    self._say_compiled(step)
+                    self._report_compilations(step)
                     progress.restart(step)  # compilation says nothing about the steps to come
                 else:
-                    self._warn_of_compilation(step)
-                    jax.block_until_ready(self._unread[-_IN_FLIGHT - 1 : -_IN_FLIGHT])
+                    self._warn_if_recompiled(step)
+                    jax.block_until_ready(self._unread[-_MAX_IN_FLIGHT - 1 : -_MAX_IN_FLIGHT])
                 if profile.ends_after(step):
                     jax.block_until_ready(state)
                     profile.end()
@@ -197,64 +189,49 @@ class _Loop:
                         ("checkpoint", config.checkpoint_every),
                     )
                 }
-                number = stop.after_call()
-                if any(due.values()) or number or len(self._unread) == _MOST_UNREAD:
+                signal = preemption.get_signal_after_call()
+                if any(due.values()) or signal or len(self._unread) == _MAX_UNREAD:
                     self._read_metrics(step)
                 if due["log"]:
                     self._report(step, progress, datasets["train"])
                 if due["checkpoint"]:
-                    with progress.saving():
+                    with progress.time_save():
                         self._save(step, state)
-                if due["eval"] and (not number or step == config.steps):
-                    with progress.paused():
+                if due["eval"] and (not signal or step == config.steps):
+                    with progress.pause():
                         self._evaluate(evaluate, step, state)
                 if step == config.steps:
                     self._checkpoints.finish(step)
-                elif number := number or stop.after_report():
+                elif signal := signal or preemption.get_signal_after_report():
                     self._read_metrics(step)  # only a good state is saved
                     self._save(step, state)
                     self._checkpoints.finish(step)
-                    raise preemption.Stopped(
+                    raise Preempted(
                         f"stopped after step {step}; it is saved, and the same command continues "
                         "there",
-                        number,
+                        signal,
                     )
-        self._reporter.say(
+        self._writer.print_line(
             f"done: {config.steps} steps, {config.steps * config.batch_size} images seen, "
             f"checkpoint in {self._checkpoints.directory}"
         )
         return state
 
-    def _inputs(self, data: Any, start_step: int, stack: contextlib.ExitStack) -> Callable[[], Any]:
-        """A function that gives the program's next input."""
-        config = self._config
-        if config.data.where == "device":
-            images = self._parallel.put_everywhere(data.resident)
-            return lambda: images
-        batches = data.batches(
-            start_step, process_index=jax.process_index(), process_count=jax.process_count()
-        )
-        if hasattr(batches, "close"):  # what reads ahead must stop
-            stack.callback(batches.close)
-        return lambda: self._parallel.put_batches(
-            [next(batches) for _ in range(config.steps_per_call)]
-        )
-
-    def _idle(self) -> bool:
+    def _devices_are_idle(self) -> bool:
         return all(x.is_ready() for metrics in self._unread[-1:] for x in metrics.values())
 
-    def _say_compiled(self, step: int) -> None:
+    def _report_compilations(self, step: int) -> None:
         self._compiled = self._compilations.count
-        self._reporter.say(
+        self._writer.print_line(
             f"{self._compiled} program(s) compiled in {self._compilations.seconds:.1f} s"
         )
-        self._reporter.scalars(
+        self._writer.write_scalars(
             step,
             {"compilations": self._compiled, "compilation_seconds": self._compilations.seconds},
         )
 
-    def _warn_of_compilation(self, step: int) -> None:
-        """Every shape is compiled once; a loop in which they change would be slow unnoticed."""
+    def _warn_if_recompiled(self, step: int) -> None:
+        """Each shape of the inputs is compiled once. A run whose shapes change would be slow."""
         if self._compilations.count > self._compiled:
             self._compiled = self._compilations.count
             logging.warning(
@@ -265,7 +242,7 @@ class _Loop:
             )
 
     def _read_metrics(self, step: int) -> None:
-        """Fetches the metrics of the steps up to ``step`` and checks that all is finite."""
+        """Fetches the metrics of the steps up to ``step`` and checks that they are finite."""
         fetched = jax.device_get(self._unread)
         self._unread = []
         calls = self._config.steps_per_call
@@ -276,9 +253,9 @@ class _Loop:
         ]
         for number, row in enumerate(rows, step - len(rows) + 1):
             self._check_finite(number, row)
-            self._means.add(row)
+            self._averages.update(row)
 
-    def _check_finite(self, step: int, row: Mapping[str, Any]) -> None:
+    def _check_finite(self, step: int, row: Mapping[str, float]) -> None:
         if math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"]):
             self._skipped_in_a_row = 0
             return
@@ -286,7 +263,9 @@ class _Loop:
         what = f"step {step}: loss {float(row['loss'])}, gradient norm {float(row['grad_norm'])}"
         look = f"look at its batch by adding --replay={step} to the same command"
         if self._skipped_in_a_row <= self._config.skip_nonfinite:
-            self._reporter.say(f"{what}; passed over, the parameters stay as they are ({look})")
+            self._writer.print_line(
+                f"{what}; passed over, the parameters stay as they are ({look})"
+            )
             return
         raise NonFiniteLossError(
             f"{what}; {self._checkpoints.saved()}. Pass over such steps (config.skip_nonfinite); "
@@ -294,25 +273,27 @@ class _Loop:
             f"config.optimizer.learning_rate or a config.optimizer.clip_norm; or {look}"
         )
 
-    def _report(self, step: int, progress: Progress, data: Any) -> None:
-        means = self._means.taken()
-        line, numbers = progress.line(step, means)
+    def _report(self, step: int, progress: Progress, data: HostData | DeviceData) -> None:
+        averages = self._averages.pop()
+        line, numbers = progress.report(step, averages)
         replaced = getattr(data, "replaced", 0)
-        self._reporter.say(line + (f"  {replaced} damaged images replaced" if replaced else ""))
-        scalars = {f"train/{name}": value for name, value in means.items()}
-        scalars |= {"images_seen": step * self._config.batch_size, **numbers, **device_memory()}
-        self._reporter.scalars(step, scalars)
+        self._writer.print_line(
+            line + (f"  {replaced} damaged images replaced" if replaced else "")
+        )
+        scalars = {f"train/{name}": value for name, value in averages.items()}
+        scalars |= {"images_seen": step * self._config.batch_size, **numbers}
+        self._writer.write_scalars(step, scalars | measure_device_memory())
 
     def _save(self, step: int, state: TrainState) -> None:
-        self._checkpoints.save(step, self._parallel.to_save(state.items()))
+        self._checkpoints.save(step, self._partitioner.to_checkpoint_sharding(state.items()))
 
-    def _evaluate(self, evaluate: PeriodicEvaluation, step: int, state: TrainState) -> None:
-        variables = self._parallel.whole(state.variables())
+    def _evaluate(self, evaluate: EvalHook, step: int, state: TrainState) -> None:
+        variables = self._partitioner.fetch(state.variables())
         failure: Exception | None = None
         if jax.process_index() == 0:
             try:
                 evaluate(step, variables)
-            except Exception as error:  # a damaged image, say: the steps made are not lost
+            except Exception as error:  # a damaged image for example: keep the steps made so far
                 failure = error
         if multihost.all_succeeded(failure is None):
             return
@@ -321,27 +302,27 @@ class _Loop:
         raise failure or RuntimeError("process 0 could not evaluate, see its output")
 
 
-def _introduce(
-    config: ConfigDict,
-    reporter: Reporter,
-    state: TrainState,
-    datasets: Mapping[str, Any],
-    parallel: Parallel,
-    origin: str,
-) -> None:
-    reporter.say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
-    for split in ("train", "eval"):
-        describe = getattr(datasets[split], "describe", None)
-        if describe is not None:
-            reporter.say(f"{split}: {describe()}")
-    devices = parallel.mesh.devices.flatten().tolist()
+def _describe_data(datasets: Mapping[str, Any]) -> list[str]:
+    """A line for each data set that can describe itself."""
+    return [
+        f"{split}: {datasets[split].describe()}"
+        for split in ("train", "eval")
+        if hasattr(datasets[split], "describe")
+    ]
+
+
+def _describe_run(
+    config: ConfigDict, partitioner: Partitioner, start_step: int, origin: str
+) -> str:
+    """The network, the devices, and where the run starts."""
+    devices = partitioner.mesh.devices.flatten().tolist()
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     hosts = f" of {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     shards = config.parallel.state_shards
     divided = f", state divided among {shards}" if shards > 1 else ""
-    reporter.say(
+    return (
         f"{config.network.name} in {config.network.dtype}, global batch {config.batch_size}, "
         f"{config.batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
         f"{config.parallel.strategy}{divided}); {origin}, "
-        f"{int(state.step) * config.batch_size} images seen"
+        f"{start_step * config.batch_size} images seen"
     )

@@ -1,6 +1,4 @@
-"""Learning-rate schedules and the optimiser, from a configuration."""
-
-from typing import Any
+"""Learning-rate schedule and optimizer of a configuration."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +6,15 @@ import optax
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
+from lcdnet_jax.typing import PyTree
+
 
 def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Schedule:
-    """Learning rate as a function of the step (0 for the first one).
+    """Makes the learning rate as a function of the step (0 is the first step).
 
-    ``step`` multiplies by ``decay_factor`` every ``decay_every`` steps. ``cosine`` falls from the
-    peak to ``final_fraction`` of it at the last step. Either is multiplied by a linear warm-up
-    that reaches 1 at step ``warmup_steps``. ``peak`` takes the place of the learning rate.
+    ``step`` multiplies it by ``decay_factor`` every ``decay_every`` steps. ``cosine`` decays it
+    from the peak to ``final_fraction`` of it at the last step. Both are multiplied by a linear
+    warm-up that reaches 1 at step ``warmup_steps``. ``peak`` replaces the configured rate.
     """
     optimizer = config.optimizer
     warmup, final = optimizer.warmup_steps, optimizer.final_fraction
@@ -38,22 +38,24 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
 def make_optimizer(
     config: ConfigDict, *, peak: float | None = None
 ) -> optax.GradientTransformation:
-    """Adam, after clipping by global norm where the configuration asks for it.
+    """Makes Adam, with clipping by global norm before it if ``clip_norm`` is set.
 
-    ``peak`` takes the place of the learning rate.
+    ``peak`` replaces the configured learning rate.
     """
-    adam = _tolerant(optax.adam(make_schedule(config, peak=peak), b2=config.optimizer.beta2))
+    adam = allow_type_promotion(
+        optax.adam(make_schedule(config, peak=peak), b2=config.optimizer.beta2)
+    )
     clip_norm = config.optimizer.clip_norm
     if clip_norm == 0:
         return adam
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
 
 
-def _tolerant(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Lets Adam mix types, as its code does, where the program has forbidden it."""
+def allow_type_promotion(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Lets an optimizer mix types, as Adam's code does, where the program forbids it."""
 
-    def update(*args: Any, **kwargs: Any) -> Any:
+    def update(grads: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
         with jax.numpy_dtype_promotion("standard"):
-            return tx.update(*args, **kwargs)
+            return tx.update(grads, state, params)
 
     return optax.GradientTransformation(tx.init, update)

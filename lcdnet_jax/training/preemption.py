@@ -1,4 +1,4 @@
-"""Ending a run in good order when Ctrl-C or SIGTERM comes, on one host or on several."""
+"""Preemption: Ctrl-C or SIGTERM ends a run after a step that is saved, on one host or several."""
 
 import contextlib
 import os
@@ -7,27 +7,27 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from types import FrameType
 
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
 
-# Calls of the program after which hosts learn of a signal. They ask after every call, and must
-# not wait for a step that the devices are still to make.
+# Number of calls after which hosts learn of a signal. They ask after every call, and must not wait
+# for a step that the devices have not made yet.
 _LAG = 2
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal ended the run, after a step whose state is saved.
+class Preempted(KeyboardInterrupt):
+    """A signal ended the run after a step whose state is saved.
 
     Attributes:
         number: The signal, ``signal.SIGINT`` or ``signal.SIGTERM``.
-        exit_code: What the program should end with, as shells count: 130 after SIGINT, 143 after
-            SIGTERM.
+        exit_code: Exit code for the program, in the shells' convention: 130 after SIGINT, 143
+            after SIGTERM.
     """
 
     def __init__(self, message: str, number: int):
@@ -36,79 +36,82 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-class Stop:
-    """Whether to stop. On several hosts all get the same answer after the same step.
+class PreemptionHandler:
+    """Tells the loop when to stop. On several hosts all get the same answer after the same step.
+
+    Attributes:
+        received: The signal that this host has received, or 0.
 
     Args:
-        parallel: The devices of the run.
+        partitioner: The devices of the run.
     """
 
-    def __init__(self, parallel: Parallel):
-        self.received = 0  # the signal that this host has got
-        self._several = jax.process_count() > 1
+    def __init__(self, partitioner: Partitioner):
+        self.received = 0
+        self._is_multihost = jax.process_count() > 1
         self._answers: deque[Array] = deque()
-        if self._several:
-            mesh = parallel.mesh
-            self._placement = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        if self._is_multihost:
+            mesh = partitioner.mesh
+            self._sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
             self._local_devices = mesh.local_mesh.size
-            self._largest = jax.jit(lambda x: x.max(), out_shardings=parallel.replicated)
+            self._max = jax.jit(lambda x: x.max(), out_shardings=partitioner.replicated)
 
-    def after_call(self) -> int:
-        """The signal to stop for, or 0; every host must ask once after every call.
+    def get_signal_after_call(self) -> int:
+        """The signal to stop for, or 0. Every host must ask once after every call.
 
         A host that stopped alone would leave the others waiting for it in the next step. So the
-        devices compare what the hosts have got, and all read the answer to the question before
-        last, which is there without waiting.
+        devices exchange the signals that the hosts have received, and all hosts read the answer to
+        the question before last, which is there without waiting.
         """
-        if not self._several:
+        if not self._is_multihost:
             return self.received
-        mine = np.full(self._local_devices, self.received, np.int32)
-        asked = jax.make_array_from_process_local_data(self._placement, mine)
-        self._answers.append(self._largest(asked))
+        received = np.full(self._local_devices, self.received, np.int32)
+        question = jax.make_array_from_process_local_data(self._sharding, received)
+        self._answers.append(self._max(question))
         if len(self._answers) <= _LAG:
             return 0
         return int(self._answers.popleft())
 
-    def after_report(self) -> int:
-        """The same later in the same step, after evaluating, say: on several hosts 0."""
-        return 0 if self._several else self.received
+    def get_signal_after_report(self) -> int:
+        """The same later in the same step, after an evaluation for example. 0 on several hosts."""
+        return 0 if self._is_multihost else self.received
 
 
 @contextlib.contextmanager
-def listening(parallel: Parallel) -> Iterator[Stop]:
-    """Takes note of the first Ctrl-C or SIGTERM; the second acts as ever."""
-    stop = Stop(parallel)
-    if threading.current_thread() is not threading.main_thread():  # signals reach that one only
-        yield stop
+def handle_preemption(partitioner: Partitioner) -> Iterator[PreemptionHandler]:
+    """Catches the first Ctrl-C or SIGTERM. The second has its usual effect."""
+    handler = PreemptionHandler(partitioner)
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield handler
         return
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     # nohup and shells' "&" ask not to be stopped by Ctrl-C.
-    previous = {s: handler for s, handler in previous.items() if handler != signal.SIG_IGN}
+    previous = {s: function for s, function in previous.items() if function != signal.SIG_IGN}
 
     def restore() -> None:
-        for number, handler in previous.items():
-            # None is one that was not set in Python, which cannot set it again.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, function in previous.items():
+            # None is a handler that was not set in Python, which cannot set it again.
+            signal.signal(number, signal.SIG_DFL if function is None else function)
 
-    def handle(number: int, frame: Any) -> None:
-        stop.received = number
+    def handle(number: int, frame: FrameType | None) -> None:
+        handler.received = number
         restore()
-        _say("stopping after this step, then saving; once more to stop at once")
+        _print_from_handler("stopping after this step, then saving; once more to stop at once")
 
     for number in previous:
         signal.signal(number, handle)
     try:
-        yield stop
+        yield handler
     finally:
         restore()
 
 
-def _say(text: str) -> None:
-    """Prints a line in the middle of anything, a print too, which must not be entered twice."""
-    with contextlib.suppress(OSError, ValueError, RuntimeError):  # nobody may be there to read it
+def _print_from_handler(text: str) -> None:
+    """Prints a line from a signal handler, which may interrupt a ``print`` that cannot nest."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # the output may be closed
         try:
             descriptor = sys.stdout.fileno()
-        except (AttributeError, OSError, ValueError):  # no file: a notebook's, say
+        except (AttributeError, OSError, ValueError):  # not a file, a notebook's for example
             print(text, flush=True)
         else:
             os.write(descriptor, f"{text}\n".encode())

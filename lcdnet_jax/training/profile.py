@@ -1,4 +1,4 @@
-"""Profiler traces of some steps of a run, to look at with TensorBoard's profile plugin or xprof."""
+"""Profiler traces of some steps of a run, for TensorBoard's profile plugin or xprof."""
 
 import pathlib
 import re
@@ -10,10 +10,10 @@ from lcdnet_jax.config import ConfigError
 
 
 def parse_range(text: str | None) -> tuple[int, int] | None:
-    """First and last step from "START:STOP"; None from None.
+    """Parses "START:STOP" as the first and last step. None gives None.
 
     Raises:
-        ConfigError: For another text.
+        ConfigError: If the text is no range of steps.
     """
     if text is None:
         return None
@@ -27,9 +27,13 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
 
 
 class Profile:
-    """A profiler trace of some steps; does nothing without a range.
+    """Profiler trace of a range of steps. Does nothing without a range.
 
-    A trace that cannot be made is worth a warning, but not the end of a training.
+    A trace that fails gives a warning and does not end the training.
+
+    Args:
+        directory: Where the trace is written.
+        steps: First and last step, or None.
     """
 
     def __init__(self, directory: pathlib.Path, steps: tuple[int, int] | None):
@@ -37,8 +41,8 @@ class Profile:
         self._range = steps
         self._running = False
 
-    def before(self, first: int, last: int) -> None:
-        """Before a call that makes the steps ``first`` to ``last``."""
+    def start_before(self, first: int, last: int) -> None:
+        """Starts the trace if the next call, of steps ``first`` to ``last``, is in the range."""
         if self._range and first <= self._range[1] and last >= self._range[0] and not self._running:
             try:
                 jax.profiler.start_trace(self._directory)
@@ -48,11 +52,11 @@ class Profile:
                 logging.warning("no profiler trace: %s", error)
 
     def ends_after(self, step: int) -> bool:
-        """Whether ``step`` is the last one, or beyond it."""
+        """Whether a trace is running and ``step`` is its last step or beyond it."""
         return self._running and self._range is not None and step >= self._range[1]
 
     def end(self) -> None:
-        """Writes the trace, once; at the end of a run that has made no such step, says so."""
+        """Writes the trace, once. Warns if the run has made none of its steps."""
         if self._range is None:
             return
         (start, stop), self._range = self._range, None

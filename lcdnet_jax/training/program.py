@@ -1,77 +1,138 @@
-"""What one call of the compiled program does: one or several steps, on batches given or drawn."""
+"""The compiled program: one call makes one or several steps, on batches from the host or device."""
 
-from typing import Any
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
+from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import resident_images
-from lcdnet_jax.training import objectives
-from lcdnet_jax.training.objectives.supervised import Metrics
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.resident_images import ResidentImages
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
+from lcdnet_jax.training.step import make_train_step
+from lcdnet_jax.typing import Batch, Metrics, PyTree
+
+Program = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+
+
+class HostData(Protocol):
+    """Training data for ``config.data.where`` "host". Each batch is a pure function of its step."""
+
+    def batches(
+        self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """Endless batches from ``start_step`` on, this host's slice of each.
+
+        "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless the device degrades,
+        "degraded". If the host masks frequencies before the device adds noise, "to_degrade" holds
+        the masked images; for the target "masked" they are "clean" instead.
+        """
+
+
+class DeviceData(Protocol):
+    """Training data for ``config.data.where`` "device".
+
+    Attributes:
+        resident: Images as NumPy arrays, which are copied to every device.
+    """
+
+    resident: ResidentImages
 
 
 def compile_program(
     module: nn.Module,
     tx: optax.GradientTransformation,
     config: ConfigDict,
-    parallel: Parallel,
+    partitioner: Partitioner,
     state: TrainState,
-) -> Any:
-    """Compiles ``(state, input) -> (state, metrics)`` of ``config.steps_per_call`` steps.
+) -> Program:
+    """Compiles ``(state, inputs) -> (state, metrics)`` of ``config.steps_per_call`` steps.
 
     Args:
         module: The network.
-        tx: The optimiser.
+        tx: The optimizer.
         config: The experiment.
-        parallel: Placement on devices.
+        partitioner: Placement on devices.
         state: The state or its shapes.
 
     Returns:
-        A function whose input is, for ``config.data.where`` "host", what
-        :meth:`Parallel.put_batches` made of as many batches, and for "device" what
-        :meth:`Parallel.put_everywhere` made of a :class:`device_data.ResidentImages`. Metrics are
-        those of the step; of several steps, arrays with one value for each. The state that it is
-        given must not be used afterwards.
+        A function whose inputs are those of :func:`open_inputs`. Metrics are those of the step; of
+        several steps, arrays with one value for each. The state that it is given must not be used
+        afterwards.
     """
     on_device = config.data.where == "device"
-    axis = parallel.axis_name
-    train_step = objectives.module_of(config).make_train_step(module, tx, config, axis_name=axis)
+    train_step = make_train_step(module, tx, config, axis_name=partitioner.axis_name)
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        state = state.replace(params=parallel.gathered(state.params))
-        if state.critic is not None:
-            critic = state.critic.replace(params=parallel.gathered(state.critic.params))
-            state = state.replace(critic=critic, features=parallel.gathered(state.features))
-        state, metrics = train_step(state, batch)
-        return parallel.divided(state), metrics
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        state, metrics = train_step(state.map_weights(partitioner.gather), batch)
+        return partitioner.shard_state(state), metrics
 
-    def step_on_drawn(state: TrainState, images: Any) -> tuple[TrainState, Metrics]:
-        count = config.batch_size if axis is None else config.batch_size // parallel.device_count
-        batch = resident_images.draw(
-            images,
-            state.step,
-            seed=config.seed,
-            crop=config.data.crop,
-            augment=config.data.augment,
-            batch_size=config.batch_size,
-            first=0 if axis is None else jax.lax.axis_index(axis) * count,
-            count=count,
-        )
-        return step(state, parallel.spread_batch(batch))
+    def step_on_resident(state: TrainState, images: ResidentImages) -> tuple[TrainState, Metrics]:
+        return step(state, draw_batch(images, state.step, config, partitioner))
 
-    def program(state: TrainState, given: Any) -> tuple[TrainState, Metrics]:
+    def program(state: TrainState, inputs: PyTree) -> tuple[TrainState, Metrics]:
         if config.steps_per_call == 1:
-            return step_on_drawn(state, given) if on_device else step(state, given)
+            return step_on_resident(state, inputs) if on_device else step(state, inputs)
         if on_device:
             return jax.lax.scan(
-                lambda state, _: step_on_drawn(state, given),
+                lambda state, _: step_on_resident(state, inputs),
                 state,
                 length=config.steps_per_call,
             )
-        return jax.lax.scan(step, state, given)
+        return jax.lax.scan(step, state, inputs)
 
-    return parallel.compile(program, state, shared=on_device)
+    return partitioner.compile(program, state, shared=on_device)
+
+
+def draw_batch(
+    images: ResidentImages, step: Array, config: ConfigDict, partitioner: Partitioner
+) -> Batch:
+    """The batch of a step, or a device's part of it under ``pmap``, from images on the device."""
+    axis_name, count = partitioner.axis_name, config.batch_size
+    first: Array | int = 0
+    if axis_name is not None:
+        count //= partitioner.device_count
+        first = jax.lax.axis_index(axis_name) * count
+    batch = resident_images.draw(
+        images,
+        step,
+        seed=config.seed,
+        crop=config.data.crop,
+        augment=config.data.augment,
+        batch_size=config.batch_size,
+        first=first,
+        count=count,
+    )
+    return partitioner.shard_batch(batch)
+
+
+@contextlib.contextmanager
+def open_inputs(
+    config: ConfigDict, partitioner: Partitioner, data: HostData | DeviceData, start_step: int
+) -> Iterator[Iterator[PyTree]]:
+    """Yields the program's inputs for the calls after ``start_step`` steps, on the devices.
+
+    With ``config.data.where`` "device" every input is the same
+    :class:`~lcdnet_jax.resident_images.ResidentImages`. Else it is the next
+    ``config.steps_per_call`` batches.
+    """
+    if config.data.where == "device":
+        images = partitioner.replicate(data.resident)  # type: ignore[union-attr]
+        yield iter(lambda: images, None)
+        return
+    batches = data.batches(  # type: ignore[union-attr]
+        start_step, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+    try:
+        calls = iter(lambda: list(itertools.islice(batches, config.steps_per_call)), [])
+        yield map(partitioner.put_batches, calls)
+    finally:
+        if hasattr(batches, "close"):  # stops threads that read ahead
+            batches.close()

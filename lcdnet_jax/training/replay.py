@@ -1,11 +1,13 @@
-"""Making one step of a run again, to look at what went wrong in it."""
+"""Replay: makes one step of a run again, to show what went wrong in it."""
 
 import contextlib
 import math
 import pathlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,49 +15,66 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import image_io, metrics, resident_images, visualization
+from lcdnet_jax import image_io, metrics, visualization
 from lcdnet_jax.training import objectives
-from lcdnet_jax.training.objectives import gan
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.prepare import prepare
-from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.program import compile_program, draw_batch, open_inputs
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.workdir import check_same_run, initial_state
+from lcdnet_jax.training.step import prepare
+from lcdnet_jax.training.workdir import check_same_run, load_or_create_state
+from lcdnet_jax.typing import Batch, PyTree
 
 Arrays = dict[str, np.ndarray]
 
-# Images drawn, of a batch; names listed, of parameters.
-_DRAWN, _LISTED = 4, 8
+# Number of images in batch.png, and of parameters in a printed list.
+_IMAGES_SHOWN, _NAMES_SHOWN = 4, 8
+
+
+@dataclass(frozen=True)
+class _ReplayedStep:
+    """What a step did, on the host.
+
+    Attributes:
+        inputs: The batch after :func:`prepare`.
+        restored: Output of the network, ``[B, H, W, C]``.
+        loss: The loss.
+        grads: Its gradients.
+    """
+
+    inputs: Arrays
+    restored: np.ndarray
+    loss: float
+    grads: PyTree
 
 
 def replay(
     config: ConfigDict, workdir: str | pathlib.Path, step: int, *, datasets: Mapping[str, Any]
 ) -> pathlib.Path:
-    """Makes step number ``step`` (from 1) of a run again, and writes what went into it.
+    """Makes step number ``step`` (from 1) of a run again and writes its inputs and outputs.
 
-    A batch is a pure function of (seed, step), and the state before it follows from the newest
-    checkpoint below: the steps in between are made again, on this host's devices, and nothing of
-    the run is changed. On other devices than the run's, or instead of its strategy "pmap" or
-    several ``steps_per_call``, numbers may differ in the last digits.
+    A batch is a pure function of (seed, step). The state before the step follows from the newest
+    older checkpoint: the steps in between are made again, on this host's devices. Nothing of the
+    run is changed. Numbers may differ in the last digits on other devices than those of the run,
+    or if the run used "pmap" or several ``steps_per_call``.
 
-    Prints, for each image of the batch, its PSNR and range or the first value that is not finite,
-    and which parameters and gradients are not finite or have the largest norm.
+    For each image of the batch, this prints its PSNR and its range or the first value that is not
+    finite. It prints which parameters and gradients are not finite or have the largest norm.
 
     Args:
         config: The configuration of the run.
         workdir: Its working directory.
-        step: As messages of the run name it.
-        datasets: As for :func:`train_and_evaluate`; "train" alone is used.
+        step: Number of the step in the messages of the run.
+        datasets: As for :func:`train_and_evaluate`. Only "train" is used.
 
     Returns:
-        ``workdir``/replay/<step>: batch.npz with what the step saw (as :func:`prepare` gives it:
-        "degraded" is the network's input, "clean" the target) and what the network gave
-        ("restored"), and batch.png with the first images.
+        The directory ``workdir``/replay/<step>. batch.npz holds the inputs of the step (those of
+        :func:`prepare`: "degraded" is the network's input, "clean" the target) and the network's
+        output ("restored"). batch.png shows the first images.
 
     Raises:
-        ConfigError, CheckpointError: As :func:`train_and_evaluate`, or for a step that the run
-            has not made by itself.
+        ConfigError: As :func:`train_and_evaluate`, or if the run has not made the step itself.
+        CheckpointError: As :func:`train_and_evaluate`.
     """
     if jax.process_count() > 1:
         raise config_lib.ConfigError(
@@ -71,76 +90,55 @@ def replay(
         )
     stored = config_lib.load(workdir / "config.json", training=True)
     config = config.copy_and_resolve_references()
-    # May differ, see above.
+    # These fields may differ from those of the run, see check_same_run.
     config.resume, config.init_from = stored.resume, stored.init_from
     config.skip_nonfinite = stored.skip_nonfinite
-    # So that each step can be reached, and a batch is one array of all devices.
+    # With these, each step can be reached, and a batch is one array over all devices.
     config.steps_per_call, config.parallel.strategy = 1, "jit"
     devices = jax.local_devices()
     devices = devices[: math.gcd(len(devices), config.batch_size // config.accumulate)]
     config.parallel.state_shards = math.gcd(len(devices), config.parallel.state_shards)
-    parallel = Parallel.over(config, devices)
+    partitioner = Partitioner.from_config(config, devices)
     module = config_lib.network(config)
     checkpoints = checkpoints_lib.Checkpoints(workdir)
     try:
-        features = gan.read_features(config)
-        state, origin = initial_state(
-            config, module, checkpoints, parallel, features=features, before=step
-        )
+        features = objectives.get(config).read_features(config)
+        state, origin = load_or_create_state(config, module, checkpoints, partitioner, before=step)
+        state = state.with_features(features, partitioner.get_state_sharding)
     finally:
         checkpoints.close()
     start = int(state.step)
-    if start >= step:  # no checkpoint of its own is that old
+    if start >= step:  # the directory has no checkpoint that is old enough
         raise config_lib.ConfigError(
             f"step {step} was not made in {workdir}, which goes on after step {start} of "
             f"{config.resume}; use --workdir={config.resume}"
         )
     folder = workdir / "replay" / str(step)
-    with _writing(folder):
+    with _convert_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
 
-    program = compile_program(module, make_optimizer(config), config, parallel, state)
-    with _inputs(config, parallel, datasets["train"], start) as inputs:
+    program = compile_program(module, make_optimizer(config), config, partitioner, state)
+    with open_inputs(config, partitioner, datasets["train"], start) as inputs:
         for number in range(start + 1, step):
             state, row = program(state, next(inputs))
             jax.block_until_ready(row)  # else batches would pile up on the devices
             if config.log_every and number % config.log_every == 0:
                 print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
-        seen, restored, loss, grads = _step_again(module, config, parallel, state, next(inputs))
+        replayed = _replay_step(module, config, partitioner, state, next(inputs))
     state = jax.device_get(state)
-    for line in _findings(step, state, seen, restored, loss, grads):
+    for line in _describe_step(step, config, state, replayed):
         print(line)
-    if state.critic is not None:
-        for line in _findings_of_critic(config, state, seen, restored):
-            print(line)
-    with _writing(folder):
-        arrays: dict[str, Any] = {**seen, "restored": restored}
+    with _convert_disk_errors(folder):
+        arrays: dict[str, Any] = {**replayed.inputs, "restored": replayed.restored}
         np.savez(folder / "batch.npz", **arrays)
-        image_io.write(folder / "batch.png", _drawn(seen, restored))
+        image_io.write(folder / "batch.png", _draw_images(replayed))
     print(f"written to {folder}: batch.npz, batch.png", flush=True)
     return folder
 
 
 @contextlib.contextmanager
-def _inputs(
-    config: ConfigDict, parallel: Parallel, data: Any, start: int
-) -> Iterator[Iterator[Any]]:
-    """What the program takes for the steps after ``start`` steps."""
-    if config.data.where == "device":
-        images = parallel.put_everywhere(data.resident)
-        yield iter(lambda: images, None)
-        return
-    batches = data.batches(start)
-    try:
-        yield (parallel.put_batches([batch]) for batch in batches)
-    finally:
-        if hasattr(batches, "close"):  # what reads ahead must stop
-            batches.close()
-
-
-@contextlib.contextmanager
-def _writing(folder: pathlib.Path) -> Iterator[None]:
+def _convert_disk_errors(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, image_io.ImageError) as error:
@@ -150,101 +148,95 @@ def _writing(folder: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _step_again(
-    module: Any, config: ConfigDict, parallel: Parallel, state: TrainState, given: Any
-) -> tuple[Arrays, np.ndarray, float, Any]:
-    """What the network saw and gave, and the loss and its gradients, on the host."""
+def _replay_step(
+    module: nn.Module,
+    config: ConfigDict,
+    partitioner: Partitioner,
+    state: TrainState,
+    batch: PyTree,
+) -> _ReplayedStep:
+    """Makes the inputs of a step, its loss and its gradients, without an update."""
 
-    def see(given: Any, step: jax.Array) -> Any:
+    def make_inputs(batch: PyTree, step: jax.Array) -> Batch:
         if config.data.where == "device":
-            given = resident_images.draw(
-                given,
-                step,
-                seed=config.seed,
-                crop=config.data.crop,
-                augment=config.data.augment,
-                batch_size=config.batch_size,
-            )
-            given = parallel.spread_batch(given)
-        return dict(prepare(given, config, step=step, axis_name=None))
+            batch = draw_batch(batch, step, config, partitioner)
+        return dict(prepare(batch, config, step=step, axis_name=None))
 
-    loss_of = objectives.module_of(config).make_loss(module, config)
-    # What the loss of adversarial training needs besides.
-    others = () if state.critic is None else (state.critic, state.features)
+    loss_function = objectives.get(config).make_loss(module, config)
 
-    def compare(params: Any, stats: Any, batch: Any, *others: Any) -> Any:
-        params, others = parallel.gathered((params, others))
-        grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (_, stats, restored)), grads = grad(params, stats, batch, *others)
-        return restored, loss, grads, stats
+    def compute_gradients(
+        state: TrainState, batch: Batch
+    ) -> tuple[jax.Array, jax.Array, PyTree, PyTree]:
+        state = state.map_weights(partitioner.gather)
+        value_and_grad = jax.value_and_grad(loss_function, has_aux=True)
+        (loss, output), grads = value_and_grad(state.params, state, batch)
+        return output.restored, loss, grads, output.batch_stats
 
-    seen = jax.device_get(jax.jit(see)(given, state.step))
-    # In the parts of the step, which are what fits into memory.
-    compare, stats, parts = jax.jit(compare), state.batch_stats, config.accumulate
-    restored = np.empty_like(seen["clean"])
+    inputs = jax.device_get(jax.jit(make_inputs)(batch, state.step))
+    # In the parts of config.accumulate, which fit into memory.
+    compute_gradients, parts = jax.jit(compute_gradients), config.accumulate
+    restored = np.empty_like(inputs["clean"])
     results = []
     for i in range(parts):
-        part = parallel.put_batches([{name: x[i::parts] for name, x in seen.items()}])
-        restored[i::parts], *result, stats = compare(state.params, stats, part, *others)
-        results.append(jax.device_get(result))
+        part = partitioner.put_batches([{name: x[i::parts] for name, x in inputs.items()}])
+        restored[i::parts], loss, grads, stats = compute_gradients(state, part)
+        state = state.replace(batch_stats=stats)
+        results.append(jax.device_get((loss, grads)))
     loss, grads = jax.tree.map(lambda *values: sum(values) / parts, *results)
-    return seen, restored, float(loss), grads
+    return _ReplayedStep(inputs, restored, float(loss), grads)
 
 
-def _drawn(seen: Arrays, restored: np.ndarray) -> np.ndarray:
-    rows = []
-    for clean, degraded, image in zip(
-        *(x[:_DRAWN] for x in (seen["clean"], seen["degraded"], restored)), strict=True
+def _draw_images(replayed: _ReplayedStep) -> np.ndarray:
+    """Panels of the first images, one below the other, ``[H, W, 3]`` uint8."""
+    inputs, rows = replayed.inputs, []
+    for clean, degraded, restored in zip(
+        *(x[:_IMAGES_SHOWN] for x in (inputs["clean"], inputs["degraded"], replayed.restored)),
+        strict=True,
     ):
-        shown = [
-            (name, np.nan_to_num(picture[..., : clean.shape[-1]], posinf=1.0, neginf=0.0))
-            for name, picture in (("input", degraded), ("output", image), ("target", clean))
+        pictures = [
+            (name, np.nan_to_num(image[..., : clean.shape[-1]], posinf=1.0, neginf=0.0))
+            for name, image in (("input", degraded), ("output", restored), ("target", clean))
         ]
-        rows.append(visualization.draw_panel(shown, clean=shown[-1][1], width=192))
+        rows.append(visualization.draw_panel(pictures, clean=pictures[-1][1], width=192))
     return np.concatenate(rows)
 
 
-def _findings(
-    step: int, state: TrainState, seen: Arrays, restored: np.ndarray, loss: float, grads: Any
+def _describe_step(
+    step: int, config: ConfigDict, state: TrainState, replayed: _ReplayedStep
 ) -> Iterator[str]:
-    """Lines that say what a step was like."""
-    norms = _norms(grads)
-    yield f"step {step}: loss {loss:.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
-    psnr = np.asarray(metrics.psnr(jnp.asarray(restored), jnp.asarray(seen["clean"])))
-    arrays = {"input": seen["degraded"], "target": seen["clean"], "output": restored}
+    """Lines about the images, the state and the gradients of a step."""
+    inputs, restored, norms = replayed.inputs, replayed.restored, _compute_norms(replayed.grads)
+    yield f"step {step}: loss {replayed.loss:.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
+    psnr = np.asarray(metrics.psnr(jnp.asarray(restored), jnp.asarray(inputs["clean"])))
+    arrays = {"input": inputs["degraded"], "target": inputs["clean"], "output": restored}
     for i, value in enumerate(psnr):
-        described = ", ".join(f"{name} {_described(array[i])}" for name, array in arrays.items())
+        described = ", ".join(f"{name} {_describe_image(x[i])}" for name, x in arrays.items())
         yield f"  image {i}: psnr {value:.2f} dB, {described}"
-    before = _norms({"params": state.params, "batch_stats": state.batch_stats})
-    if state.critic is not None:
-        before |= _norms({"critic": state.critic})
-    yield from _not_finite("state before the step", before)
-    yield from _not_finite("gradients", norms)
+    before = _compute_norms({"params": state.params, "batch_stats": state.batch_stats})
+    before |= _compute_norms({"critic": state.critic})
+    yield from _list_nonfinite("state before the step", before)
+    yield from _list_nonfinite("gradients", norms)
     finite = {name: norm for name, norm in norms.items() if np.isfinite(norm)}
-    for name in sorted(finite, key=lambda name: -finite[name])[:_LISTED]:
+    for name in sorted(finite, key=lambda name: -finite[name])[:_NAMES_SHOWN]:
         yield f"  gradient norm {finite[name]:.3e}  {name}"
+    arguments = jax.device_put((state, inputs, restored))
+    extra = objectives.get(config).compute_extra_gradients(config, *arguments)
+    for network, (loss, grads) in jax.device_get(extra).items():
+        norms = _compute_norms(grads)
+        yield f"  {network}: loss {loss:.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
+        yield from _list_nonfinite(f"gradients of the {network}", norms)
 
 
-def _findings_of_critic(
-    config: ConfigDict, state: TrainState, seen: Arrays, restored: np.ndarray
-) -> Iterator[str]:
-    critic = state.critic
-    assert critic is not None
-    grad = jax.jit(jax.value_and_grad(gan.make_critic_loss(config), has_aux=True))
-    (loss, _), grads = jax.device_get(grad(critic.params, critic.batch_stats, seen, restored))
-    norms = _norms(grads)
-    yield f"  critic: loss {float(loss):.5g}, gradient norm {math.hypot(*norms.values()):.5g}"
-    yield from _not_finite("gradients of the critic", norms)
-
-
-def _not_finite(what: str, norms: Mapping[str, float]) -> Iterator[str]:
+def _list_nonfinite(what: str, norms: Mapping[str, float]) -> Iterator[str]:
+    """A line that lists the norms that are not finite, if there are any."""
     bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
     if bad:
-        more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-        yield f"  {what} not finite: {', '.join(bad[:_LISTED])}{more}"
+        more = f" and {len(bad) - _NAMES_SHOWN} more" if len(bad) > _NAMES_SHOWN else ""
+        yield f"  {what} not finite: {', '.join(bad[:_NAMES_SHOWN])}{more}"
 
 
-def _described(image: np.ndarray) -> str:
+def _describe_image(image: np.ndarray) -> str:
+    """The range of the values, or how many are not finite."""
     bad = np.argwhere(~np.isfinite(image))
     if not bad.size:
         return f"{image.min():.3f} to {image.max():.3f}"
@@ -254,8 +246,8 @@ def _described(image: np.ndarray) -> str:
     return f"not finite in {len(bad)} of {image.size} values (the first at [{where}])"
 
 
-def _norms(tree: Any) -> dict[str, float]:
-    """Norms of the arrays by path, as float32 has them: what overflows counts as infinite."""
+def _compute_norms(tree: PyTree) -> dict[str, float]:
+    """Norms of the arrays by path, in float32, so that a norm that overflows is infinite."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): float(np.linalg.norm(leaf.ravel()))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

@@ -1,15 +1,13 @@
-"""How a training is spread over devices: strategies, and the placement of arrays.
+"""Sharding of a training over devices: the strategies "jit" and "pmap", placement of arrays.
 
-Under either strategy each device works on its part of the global batch. With "jit" arrays are
-global and the compiler puts the reductions in; with "pmap" the step is written for one device's
-part and averages by itself. One step gives the same numbers, so a run may go on with another
+Under both strategies each device works on its part of the global batch. With "jit" arrays are
+global and the compiler inserts the reductions. With "pmap" the step is written for one device's
+part and averages explicitly. One step gives the same numbers, so a run may continue with the other
 strategy or on another number of devices.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,31 +15,32 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lcdnet_jax.config import ConfigError
-
-Tree = Any
+from lcdnet_jax.typing import PyTree
 
 _BATCH = PartitionSpec(("data", "state"))
 
-# Smaller arrays are not divided: gathering them costs more than holding them.
-_WORTH_DIVIDING = 1024
+# Smaller arrays are not sharded: gathering them costs more than holding them.
+_MIN_SHARDED_SIZE = 1024
 
 
 @dataclass(frozen=True)
-class Parallel:
-    """Devices and what lies where on them.
+class Partitioner:
+    """The devices of a run, and the sharding of batches and state over them.
 
     Attributes:
         strategy: "jit" or "pmap".
-        mesh: All devices, host by host; axes "data" and "state". The batch is divided among all
-            of them; arrays of the state among those of an axis "state", if it is longer than 1.
+        mesh: All devices, host by host, with axes "data" and "state". The batch is sharded over
+            both axes. Arrays of the state are sharded over "state" if it is longer than 1.
     """
 
     strategy: str
     mesh: Mesh
 
     @classmethod
-    def over(cls, config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> "Parallel":
-        """As ``config.parallel`` says, over ``devices`` (all of all hosts unless given).
+    def from_config(
+        cls, config: ConfigDict, devices: Sequence[jax.Device] | None = None
+    ) -> "Partitioner":
+        """The partitioner of ``config.parallel`` over ``devices`` (None = all of all hosts).
 
         Raises:
             ConfigError: If the devices cannot share the batch or the state evenly.
@@ -69,7 +68,7 @@ class Parallel:
 
     @property
     def axis_name(self) -> str | None:
-        """What the step averages over by itself; None where the compiler does that."""
+        """The mapped axis that the step averages over, or None if the compiler does that."""
         return "data" if self.strategy == "pmap" else None
 
     @property
@@ -79,32 +78,34 @@ class Parallel:
 
     @property
     def replicated(self) -> NamedSharding:
-        """Placement of an array that every device has."""
+        """Sharding of an array of which every device has a copy."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def divides_state(self) -> bool:
-        """Whether no device has all of the state."""
+    def state_is_sharded(self) -> bool:
+        """Whether each device has only a part of the state."""
         return self.mesh.shape["state"] > 1
 
-    def of_state(self, state: Tree) -> Tree:
-        """Placement of the arrays of a state: their longest axis that divides, if any does."""
+    def get_state_sharding(self, state: PyTree) -> PyTree:
+        """Sharding of each array of a state: along its longest axis that can be divided."""
 
-        def place(x: Any) -> NamedSharding:
+        def get_sharding(x: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
             shards = self.mesh.shape["state"]
-            fitting = [axis for axis, size in enumerate(x.shape) if size % shards == 0]
-            if shards == 1 or x.size < _WORTH_DIVIDING or not fitting:
+            divisible = [axis for axis, size in enumerate(x.shape) if size % shards == 0]
+            if shards == 1 or x.size < _MIN_SHARDED_SIZE or not divisible:
                 return self.replicated
-            longest = max(fitting, key=lambda axis: x.shape[axis])
+            longest = max(divisible, key=lambda axis: x.shape[axis])
             return NamedSharding(self.mesh, PartitionSpec(*[None] * longest, "state"))
 
-        return jax.tree.map(place, state)
+        return jax.tree.map(get_sharding, state)
 
-    def put_batches(self, local: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
-        """What one call of the program takes, from this host's slices of its batches."""
+    def put_batches(
+        self, local: Sequence[Mapping[str, np.ndarray]]
+    ) -> dict[str, jax.Array | np.ndarray]:
+        """Input of one call of the program, from this host's slices of the call's batches."""
         stacked = len(local) > 1
 
-        def put(*arrays: np.ndarray) -> Any:
+        def put(*arrays: np.ndarray) -> jax.Array | np.ndarray:
             if self.strategy == "pmap":
                 devices = self.mesh.local_mesh.size
                 parts = [x.reshape(devices, -1, *x.shape[1:]) for x in arrays]
@@ -115,33 +116,39 @@ class Parallel:
 
         return {name: put(*(batch[name] for batch in local)) for name in local[0]}
 
-    def put_everywhere(self, tree: Tree) -> Tree:
-        """Host arrays, the same on each host, onto every device."""
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Copies host arrays, which are the same on each host, to every device."""
         if self.strategy == "pmap":
-            return jax.device_put(tree, self._as_pmap_returns)
+            return jax.device_put(tree, self._pmap_sharding)
         return jax.tree.map(
             lambda x: jax.make_array_from_callback(x.shape, self.replicated, lambda part: x[part]),
             tree,
         )
 
-    def spread_batch(self, batch: Tree) -> Tree:
-        """Tells the compiler that a batch made on the devices is divided among them."""
+    def shard_batch(self, batch: PyTree) -> PyTree:
+        """Inside the program: shards a batch that was made on the devices."""
         if self.strategy == "pmap":
             return batch
         return jax.lax.with_sharding_constraint(batch, NamedSharding(self.mesh, _BATCH))
 
-    def compile(self, program: Callable[..., Any], state: Tree, *, shared: bool) -> Any:
-        """Compiles ``(state, input) -> (state, metrics)``, which uses up the state.
+    def compile(
+        self,
+        program: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+        state: PyTree,
+        *,
+        shared: bool,
+    ) -> Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]:
+        """Compiles ``(state, inputs) -> (state, metrics)``, which donates the state.
 
         Args:
             program: For the global batch ("jit") or one device's part ("pmap").
             state: The state or its shapes.
-            shared: Whether each device gets the whole input (instead of its part of batches).
+            shared: Whether each device gets the whole inputs (instead of its part of batches).
         """
         if self.strategy == "pmap":
-            # One argument must be divided: here the numbers of the devices, which nobody reads.
+            # pmap needs one argument that is mapped: the numbers of the devices, which are unused.
             mapped = jax.pmap(
-                lambda state, given, number: program(state, given),
+                lambda state, inputs, number: program(state, inputs),
                 axis_name="data",
                 in_axes=(None, None if shared else 0, 0),
                 out_axes=None,
@@ -149,52 +156,51 @@ class Parallel:
                 donate_argnums=0,
             )
             numbers = np.arange(self.mesh.local_mesh.size)
-            return functools.partial(_with_numbers, mapped, numbers)
-        out_shardings = (self.of_state(state), self.replicated)
+            return lambda state, inputs: mapped(state, inputs, numbers)
+        out_shardings = (self.get_state_sharding(state), self.replicated)
         return jax.jit(program, out_shardings=out_shardings, donate_argnums=0)
 
-    def gathered(self, tree: Tree) -> Tree:
-        """Inside the program: all of a divided state's arrays, on each device."""
-        # Without it the compiler might divide convolutions by channels.
-        return (
-            jax.lax.with_sharding_constraint(tree, self.replicated) if self.divides_state else tree
-        )
-
-    def divided(self, tree: Tree) -> Tree:
-        """Inside the program: each device's share of a state's arrays."""
-        if not self.divides_state:
+    def gather(self, tree: PyTree) -> PyTree:
+        """Inside the program: gathers the sharded arrays of a state on each device."""
+        if not self.state_is_sharded:
             return tree
-        return jax.lax.with_sharding_constraint(tree, self.of_state(tree))
+        # Without this the compiler might shard convolutions by channels.
+        return jax.lax.with_sharding_constraint(tree, self.replicated)
 
-    def whole(self, tree: Tree) -> Tree:
-        """The arrays of a state on the host; all hosts must call it."""
-        if self.divides_state:
+    def shard_state(self, tree: PyTree) -> PyTree:
+        """Inside the program: keeps each device's shard of a state's arrays."""
+        if not self.state_is_sharded:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.get_state_sharding(tree))
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Copies the whole arrays of a state to the host. All hosts must call it."""
+        if self.state_is_sharded:
             tree = jax.device_put(tree, self.replicated)
         return jax.device_get(tree)
 
-    def to_train(self, tree: Tree) -> Tree:
-        """The arrays of a state as the compiled program gives them back; else it compiles twice."""
-        return self._rewrapped(tree, self._as_pmap_returns) if self.strategy == "pmap" else tree
+    def to_program_sharding(self, tree: PyTree) -> PyTree:
+        """The arrays of a state with the sharding that the program returns.
 
-    def to_save(self, tree: Tree) -> Tree:
-        """The arrays of a state as arrays over all hosts, of which each saves its share."""
-        return self._rewrapped(tree, self.replicated) if self.strategy == "pmap" else tree
+        With another sharding, the second call would compile the program again.
+        """
+        return self._relabel(tree, self._pmap_sharding) if self.strategy == "pmap" else tree
+
+    def to_checkpoint_sharding(self, tree: PyTree) -> PyTree:
+        """The arrays of a state as global arrays, of which each host saves its shards."""
+        return self._relabel(tree, self.replicated) if self.strategy == "pmap" else tree
 
     @property
-    def _as_pmap_returns(self) -> NamedSharding:
-        """Placement of what is the same on all devices of this host, which is all pmap knows of."""
+    def _pmap_sharding(self) -> NamedSharding:
+        """Sharding of arrays that ``pmap`` replicates. It covers the devices of this host alone."""
         devices = self.mesh.local_mesh.devices.flatten()
         return NamedSharding(Mesh(devices, ("data",)), PartitionSpec())
 
-    def _rewrapped(self, tree: Tree, sharding: NamedSharding) -> Tree:
-        """The same copies on this host's devices, under another name."""
+    def _relabel(self, tree: PyTree, sharding: NamedSharding) -> PyTree:
+        """The same buffers on this host's devices, under another sharding."""
         return jax.tree.map(
             lambda x: jax.make_array_from_single_device_arrays(
                 x.shape, sharding, [shard.data for shard in x.addressable_shards]
             ),
             tree,
         )
-
-
-def _with_numbers(mapped: Any, numbers: np.ndarray, state: Tree, given: Any) -> Any:
-    return mapped(state, given, numbers)

@@ -1,7 +1,7 @@
 """The state of a training run."""
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,48 +10,34 @@ import optax
 from flax import struct
 from jax import Array
 
-Tree = Any
-
-
-class Critic(struct.PyTreeNode):
-    """The network that judges the other one's images; attributes as those of TrainState."""
-
-    params: Tree
-    opt_state: Tree
-    batch_stats: Tree
-
-
-class CriticMaker(NamedTuple):
-    """What :func:`create_state` makes a critic of: for images ``[N, size, size, channels]``."""
-
-    module: nn.Module
-    tx: optax.GradientTransformation
+from lcdnet_jax.typing import PyTree, Variables
 
 
 class TrainState(struct.PyTreeNode):
     """Everything that a step changes. Randomness is not state: it follows from seed and step.
 
     Attributes:
-        step: Number of optimiser steps made, int32 scalar.
+        step: Number of optimizer steps made, int32 scalar.
         params: Trainable parameters, float32.
-        opt_state: State of the optimiser.
-        batch_stats: Running statistics of batch normalisation; empty where there is none.
-        ema: Moving average of ``params``, or None when none is kept.
-        critic: Of adversarial training, else None.
-        features: Weights that a perceptual loss compares by, else None. No step changes them and
-            no checkpoint has them: they are here so that the program need not hold them.
+        opt_state: State of the optimizer.
+        batch_stats: Running statistics of batch normalization. Empty if the network has none.
+        ema: Moving average of ``params``, or None if none is kept.
+        critic: State of a second network that the objective trains, else None. A ``PyTreeNode``
+            with ``params``, ``opt_state`` and ``batch_stats``.
+        features: Weights of a perceptual loss, else None. No step changes them and no checkpoint
+            holds them. They are part of the state so that they are no constants of the program.
     """
 
     step: Array
-    params: Tree
-    opt_state: Tree
-    batch_stats: Tree
-    ema: Tree | None
-    critic: Critic | None = None
-    features: Tree | None = None
+    params: PyTree
+    opt_state: PyTree
+    batch_stats: PyTree
+    ema: PyTree
+    critic: PyTree = None
+    features: PyTree = None
 
-    def items(self) -> dict[str, Tree]:
-        """The parts that a checkpoint holds, by name; absent ones left out."""
+    def items(self) -> dict[str, PyTree]:
+        """The parts that a checkpoint holds, by name, without empty ones."""
         parts = {
             "params": self.params,
             "opt_state": self.opt_state,
@@ -61,8 +47,23 @@ class TrainState(struct.PyTreeNode):
         }
         return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
 
-    def variables(self) -> dict[str, Tree]:
-        """What inference applies the network with: averaged parameters when there are any."""
+    def map_weights(self, function: Callable[[PyTree], PyTree]) -> "TrainState":
+        """Applies a function to the weights of all networks that the step applies."""
+        state = self.replace(params=function(self.params), features=function(self.features))
+        if self.critic is None:
+            return state
+        return state.replace(critic=self.critic.replace(params=function(self.critic.params)))
+
+    def with_features(
+        self, features: PyTree | None, get_sharding: Callable[[PyTree], PyTree]
+    ) -> "TrainState":
+        """The state with these ``features`` on its devices."""
+        if features is None:
+            return self
+        return self.replace(features=jax.device_put(features, get_sharding(features)))
+
+    def variables(self) -> dict[str, PyTree]:
+        """The variables for inference: averaged parameters if there are any."""
         variables = {"params": self.params if self.ema is None else self.ema}
         if self.batch_stats:
             variables["batch_stats"] = self.batch_stats
@@ -75,30 +76,30 @@ def create_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
-    critic: CriticMaker | None = None,
-    place: Callable[[Tree], Tree] | None = None,
-    variables: Mapping[str, Tree] | None = None,
+    init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None = None,
+    get_sharding: Callable[[PyTree], PyTree] | None = None,
+    variables: Variables | None = None,
 ) -> TrainState:
-    """A fresh state, a pure function of ``key`` and ``variables``.
+    """Creates a fresh state, a pure function of ``key`` and ``variables``.
 
     Args:
-        key: Of the initialisation.
+        key: Random key of the initialization.
         module: The network.
-        tx: The optimiser.
+        tx: The optimizer.
         ema: Whether to keep an average of the parameters.
-        critic: For adversarial training.
-        place: From a state's shapes to the shardings of its arrays; None for one device.
-        variables: ``params``, and ``batch_stats`` if any, to start from in place of random ones.
+        init_extra_state: From a key to further fields of the state, see
+            ``Objective.make_extra_state_init``.
+        get_sharding: From a state's shapes to the shardings of its arrays. None = one device.
+        variables: "params", and "batch_stats" if any, to start from. None = random ones.
     """
-    # This runs once and is all random numbers, which LLVM is slow to optimise.
+    # This runs once and is all random numbers, which LLVM is slow to optimize.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    how: dict[str, Any] = {"ema": ema, "critic": critic}
-    create = jax.jit(
-        lambda key, variables: _fresh_state(key, module, tx, variables=variables, **how),
-        out_shardings=None if place is None else place(abstract_state(module, tx, **how)),
-        compiler_options=options,
+    init = functools.partial(
+        _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
     )
+    sharding = get_sharding and get_sharding(jax.eval_shape(init, jax.random.key(0)))
+    create = jax.jit(init, out_shardings=sharding, compiler_options=options)
     return create(key, variables)
 
 
@@ -107,35 +108,38 @@ def abstract_state(
     tx: optax.GradientTransformation,
     *,
     ema: bool,
-    critic: CriticMaker | None = None,
-    place: Callable[[Tree], Tree] | None = None,
+    init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None = None,
+    get_sharding: Callable[[PyTree], PyTree] | None = None,
 ) -> TrainState:
-    """Shapes, types and placement of :func:`create_state`'s result, computing nothing."""
-    shapes = jax.eval_shape(
-        lambda key: _fresh_state(key, module, tx, ema=ema, critic=critic), jax.random.key(0)
+    """Shapes, types and shardings of :func:`create_state`'s result. Computes no arrays."""
+    init = functools.partial(
+        _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
     )
-    if place is None:
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    if get_sharding is None:
         return shapes
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
-        place(shapes),
+        get_sharding(shapes),
     )
 
 
-def _fresh_state(
+def _init_state(
     key: Array,
+    variables: Variables | None = None,
+    *,
     module: nn.Module,
     tx: optax.GradientTransformation,
-    *,
     ema: bool,
-    critic: CriticMaker | None,
-    variables: Mapping[str, Tree] | None = None,
+    init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None,
 ) -> TrainState:
     if variables is None:
         image = jnp.zeros((1, 8, 8, module.channels), jnp.float32)
         variables = module.init(key, image)
     params = variables["params"]
+    # The network starts from the same parameters with and without extra state.
+    extra = {} if init_extra_state is None else init_extra_state(jax.random.fold_in(key, 1))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -143,13 +147,5 @@ def _fresh_state(
         batch_stats=variables.get("batch_stats", {}),
         # A copy: two leaves of a donated state must not share a buffer.
         ema=jax.tree.map(jnp.copy, params) if ema else None,
-        # The network itself starts as without a critic.
-        critic=None if critic is None else _fresh_critic(jax.random.fold_in(key, 1), *critic),
+        **extra,
     )
-
-
-def _fresh_critic(key: Array, module: nn.Module, tx: optax.GradientTransformation) -> Critic:
-    image = jnp.zeros((1, module.size, module.size, module.channels), jnp.float32)
-    variables = module.init(key, image)
-    params = variables["params"]
-    return Critic(params, tx.init(params), variables["batch_stats"])

@@ -1,9 +1,8 @@
-"""How a run begins: its working directory, and the state that it starts from."""
+"""The working directory of a run, and the state that the run starts from."""
 
 import hashlib
 import json
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,14 +12,15 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
-from lcdnet_jax.training.objectives import gan
+from lcdnet_jax.training import objectives
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.sharding import Parallel
-from lcdnet_jax.training.state import Critic, TrainState, abstract_state, create_state
+from lcdnet_jax.training.program import DeviceData, HostData
+from lcdnet_jax.training.sharding import Partitioner
+from lcdnet_jax.training.state import TrainState, abstract_state, create_state
 
 
 def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Makes the directory, or checks that its run has the same configuration."""
+    """Creates the directory, or checks that its run has the same configuration."""
     multihost.run_on_first_process(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
 
 
@@ -31,7 +31,7 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     to_store = config
     if stored.exists():
         check_same_run(config, workdir, begun=begun)
-        # Where the run came from, which a command that continues it need not say again.
+        # Where the run started from. A command that continues it need not repeat that.
         before = config_lib.load(stored, training=True)
         to_store = config.copy_and_resolve_references()
         to_store.resume, to_store.init_from = before.resume, before.init_from
@@ -54,9 +54,9 @@ def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = T
     """Refuses a working directory whose run has another configuration.
 
     Args:
-        config: What is given.
-        workdir: Its config.json is compared.
-        begun: Whether the run has saved anything; else it must also start from the same.
+        config: Configuration of this run.
+        workdir: Directory whose config.json is compared.
+        begun: Whether its run has saved a checkpoint. If not, both must start from the same.
     """
     stored = config_lib.load(workdir / "config.json", training=True)
     changed = config_lib.differences(stored, config)
@@ -74,11 +74,11 @@ def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = T
         )
 
 
-def check_hosts_agree(config: ConfigDict, data: Any) -> None:
-    """Refuses processes that were given other configurations or images than process 0."""
+def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
+    """Refuses processes that have other configurations or images than process 0."""
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     if config.data.where == "device":
-        mine.update(np.asarray(data.resident.table).tobytes())
+        mine.update(np.asarray(data.resident.table).tobytes())  # type: ignore[union-attr]
     first = multihost.run_on_first_process(mine.hexdigest)
     if not multihost.all_succeeded(first == mine.hexdigest()):
         raise config_lib.ConfigError(
@@ -87,58 +87,37 @@ def check_hosts_agree(config: ConfigDict, data: Any) -> None:
         )
 
 
-def initial_state(
+def load_or_create_state(
     config: ConfigDict,
     module: nn.Module,
     checkpoints: checkpoints_lib.Checkpoints,
-    parallel: Parallel,
+    partitioner: Partitioner,
     *,
-    features: Any = None,
     before: int | None = None,
 ) -> tuple[TrainState, str]:
-    """The state to start from, on its devices, and where it came from, in words.
+    """The state that a run starts from, on its devices, and a description of its origin.
 
     Args:
         config: The experiment.
         module: Its network.
         checkpoints: Those of the working directory.
-        parallel: Placement on devices.
-        features: What ``adversarial.read_features`` gives.
-        before: Look at checkpoints only that hold fewer steps.
+        partitioner: Placement on devices.
+        before: Use only checkpoints of fewer steps.
     """
-    state, origin = _initial_state(config, module, checkpoints, parallel, before=before)
-    if features is not None:
-        state = state.replace(features=jax.device_put(features, parallel.of_state(features)))
-    return state, origin
-
-
-def _initial_state(
-    config: ConfigDict,
-    module: nn.Module,
-    checkpoints: checkpoints_lib.Checkpoints,
-    parallel: Parallel,
-    *,
-    before: int | None,
-) -> tuple[TrainState, str]:
     tx = make_optimizer(config)
-    how: dict[str, Any] = {"ema": config.ema_decay > 0, "place": parallel.of_state}
-    if config.objective == "gan":
-        how["critic"] = gan.make_critic(config)
-    abstract = abstract_state(module, tx, **how)
+    init_extra_state = objectives.get(config).make_extra_state_init(config)
+    abstract = abstract_state(
+        module,
+        tx,
+        ema=config.ema_decay > 0,
+        init_extra_state=init_extra_state,
+        get_sharding=partitioner.get_state_sharding,
+    )
     if checkpoints.has_any(before=before):
-        state = _restored(checkpoints, abstract, parallel, before=before)
+        state = _restore_latest(checkpoints, abstract, partitioner, before=before)
         return state, f"continuing after step {int(state.step)} of {checkpoints.directory}"
     if config.resume:
-        check_same_run(config, pathlib.Path(config.resume))
-        source = checkpoints_lib.Checkpoints(config.resume)
-        try:
-            if not source.has_any():
-                raise checkpoints_lib.CheckpointError(
-                    f"config.resume: {source.directory} holds no complete checkpoint"
-                )
-            state = _restored(source, abstract, parallel)
-        finally:
-            source.close()
+        state = _restore_other_run(config, abstract, partitioner)
         return state, f"continuing after step {int(state.step)} of {config.resume}"
     variables, origin = None, f"starting afresh with seed {config.seed}"
     if config.init_from:
@@ -147,23 +126,47 @@ def _initial_state(
             wanted["batch_stats"] = abstract.batch_stats
         variables, step = checkpoints_lib.restore_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
-    key = jax.random.key(config.seed)
-    return create_state(key, module, tx, variables=variables, **how), origin
+    state = create_state(
+        jax.random.key(config.seed),
+        module,
+        tx,
+        ema=config.ema_decay > 0,
+        init_extra_state=init_extra_state,
+        get_sharding=partitioner.get_state_sharding,
+        variables=variables,
+    )
+    return state, origin
 
 
-def _restored(
+def _restore_other_run(
+    config: ConfigDict, abstract: TrainState, partitioner: Partitioner
+) -> TrainState:
+    """The newest state of the run in ``config.resume``."""
+    check_same_run(config, pathlib.Path(config.resume))
+    source = checkpoints_lib.Checkpoints(config.resume)
+    try:
+        if not source.has_any():
+            raise checkpoints_lib.CheckpointError(
+                f"config.resume: {source.directory} holds no complete checkpoint"
+            )
+        return _restore_latest(source, abstract, partitioner)
+    finally:
+        source.close()
+
+
+def _restore_latest(
     checkpoints: checkpoints_lib.Checkpoints,
     abstract: TrainState,
-    parallel: Parallel,
+    partitioner: Partitioner,
     *,
     before: int | None = None,
 ) -> TrainState:
     step, items = checkpoints.restore_latest(abstract.items(), before=before)
     return TrainState(
-        step=jax.device_put(np.int32(step), parallel.replicated),
+        step=jax.device_put(np.int32(step), partitioner.replicated),
         params=items["params"],
-        opt_state=items.get("opt_state", abstract.opt_state),  # absent where it is empty
+        opt_state=items.get("opt_state", abstract.opt_state),  # absent if it is empty
         batch_stats=items.get("batch_stats", {}),
         ema=items.get("ema"),
-        critic=Critic(**items["critic"]) if "critic" in items else None,
+        critic=abstract.critic and abstract.critic.replace(**items["critic"]),
     )

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
@@ -94,3 +95,15 @@ def test_trains_and_evaluates(data, tmp_path, name, variant):
         statistics = flatten_dict(state.batch_stats)
         means = [np.asarray(m) for path, m in statistics.items() if path[-1] == "mean"]
         assert all(np.isfinite(mean).all() and mean.any() for mean in means)
+
+
+def test_recipes_name_their_variants():
+    from configs import sfm_awgn, sfm_microscopy, sfm_n2n, sfm_small
+
+    for module, variant in (
+        (sfm_awgn, "unet"), (sfm_awgn, "dncnn:on"), (sfm_n2n, "on"), (sfm_microscopy, "n2v"),
+        (sfm_small, "on"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"no variant '{variant}'; use"):
+            module.get_config(variant)
+    assert isinstance(sfm_microscopy.get_config("n2s").network.kwargs, ConfigDict)

@@ -14,7 +14,7 @@ from lcdnet_jax import Restorer, degradations, image_io, networks, protocols
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
-from lcdnet_jax.training.prepare import prepare
+from lcdnet_jax.training.step import prepare
 
 MOTION = {"degradation.kind": "motion", "degradation.options": {"motion": {"length": (3.0, 6.0)}}}
 

@@ -10,7 +10,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -22,11 +21,7 @@ from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.training import (
     NonFiniteLossError,
-    Stopped,
-    create_state,
-    make_optimizer,
-    make_schedule,
-    make_train_step,
+    Preempted,
     train_and_evaluate,
 )
 from tests.registered import registered
@@ -289,9 +284,9 @@ class TestFailures:
         assert [r["step"] for r in map(json.loads, rows) if "eval/sigma50/psnr" in r] == [4, 8]
 
     def test_interrupt_while_the_first_step_compiles(self, config, tmp_path, interruptible):
-        with pytest.raises(Stopped, match="stopped after step 1; it is saved") as stopped:
+        with pytest.raises(Preempted, match="stopped after step 1; it is saved") as preempted:
             run(config, tmp_path, interrupt_at=0)
-        assert stopped.value.exit_code == 130
+        assert preempted.value.exit_code == 130
         assert (tmp_path / "checkpoints" / "1").is_dir()
 
     def test_second_interrupt_acts_at_once(self, config, tmp_path, interruptible):
@@ -305,9 +300,9 @@ class TestFailures:
                         time.sleep(0.01)
                     yield batch
 
-        with pytest.raises(KeyboardInterrupt) as stopped:
+        with pytest.raises(KeyboardInterrupt) as preempted:
             train_and_evaluate(config, tmp_path, datasets={"train": Twice(), "eval": images()})
-        assert not isinstance(stopped.value, Stopped)
+        assert not isinstance(preempted.value, Preempted)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupt_during_evaluation_saves_too(self, config, tmp_path, interruptible, number):
@@ -430,120 +425,6 @@ class TestFailures:
     def test_directories_without_a_run(self, tmp_path):
         with pytest.raises(ConfigError, match="does not exist; give a working directory"):
             Restorer.from_checkpoint(tmp_path)
-
-
-class TestStep:
-    """One step, alone; test_parallel.py spreads it over devices."""
-
-    def step_with(self, config, module):
-        tx = optax.sgd(0.1)  # Adam would hide a wrong scale of the gradients
-        state = create_state(jax.random.key(0), module, tx, ema=True)
-        return jax.jit(make_train_step(module, tx, config))(state, next(Noise().batches()))
-
-    def test_accumulation_gives_the_same_step(self, config):
-        module = ConvNet(norm=False)  # batch statistics are those of the part
-        whole, _ = self.step_with(config, module)
-        config.accumulate = 4
-        parts, _ = self.step_with(config, module)
-        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-
-    def test_average_of_the_parameters(self, config):
-        config.ema_decay = 0.15  # from step 1 on below the start's (1 + t) / (10 + t)
-        module, tx = ConvNet(), optax.sgd(0.1)
-        state = create_state(jax.random.key(0), module, tx, ema=True)
-        step = jax.jit(make_train_step(module, tx, config))
-        batch = next(Noise().batches())
-        expected = state.params
-        for decay in (1 / 10, 0.15):
-            state, _ = step(state, batch)
-            expected = jax.tree.map(
-                lambda mean, new, d=decay: d * mean + (1 - d) * new, expected, state.params
-            )
-        for a, b in zip(jax.tree.leaves(state.ema), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-
-    def test_padding_examples_do_not_count(self, config):
-        module = ConvNet()
-        tx = optax.sgd(0.1)
-        state = create_state(jax.random.key(0), module, tx, ema=False)
-        batch = next(Noise().batches())
-        batch["degraded"] = batch["clean"] * 0.9
-        step = jax.jit(make_train_step(module, tx, config))
-        other = {k: v.copy() for k, v in batch.items()}
-        batch["mask"][-1] = other["mask"][-1] = 0
-        other["clean"][-1] = 0.0
-        (_, a), (_, b) = step(state, batch), step(state, other)
-        assert a["loss"] == b["loss"]
-        assert a["psnr"] == b["psnr"]
-
-    def test_bfloat16_computes_coarsely_and_keeps_float32_state(self, config):
-        exact, _ = self.step_with(config, config_lib.network(config))
-        config.network.dtype = "bfloat16"
-        state, metrics = self.step_with(config, config_lib.network(config))
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
-        assert np.isfinite(metrics["loss"])
-        differences = [
-            float(np.abs(a - b).max())
-            for a, b in zip(
-                jax.tree.leaves(exact.params), jax.tree.leaves(state.params), strict=True
-            )
-        ]
-        assert 0 < max(differences) < 0.05
-
-    def test_noise_depends_on_seed_and_step_only(self, config):
-        batch = next(Noise().batches())
-        clean = {k: jnp.asarray(v) for k, v in batch.items()}
-
-        def noisy(seed, step):
-            config.seed = seed
-            prepared = loop_step.prepare(clean, config, step=jnp.int32(step), axis_name=None)
-            return np.asarray(prepared["degraded"])
-
-        from lcdnet_jax.training.objectives import supervised as loop_step
-
-        assert (noisy(0, 3) == noisy(0, 3)).all()
-        assert (noisy(0, 3) != noisy(0, 4)).any()
-        assert (noisy(0, 3) != noisy(1, 3)).any()
-
-
-class TestSchedule:
-    def test_steps(self, config):
-        config.optimizer.learning_rate = 1e-4
-        config.optimizer.decay_every = 10
-        schedule = make_schedule(config)
-        values = [float(schedule(s)) for s in (0, 9, 10, 19, 20, 30)]
-        np.testing.assert_allclose(values, [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 1.25e-5], rtol=1e-6)
-        config.optimizer.decay_factor = 0.1
-        values = [float(make_schedule(config)(s)) for s in (9, 10, 20)]
-        np.testing.assert_allclose(values, [1e-4, 1e-5, 1e-6], rtol=1e-6)
-
-    def test_memory_of_squared_gradients(self, config):
-        """Adam's second moment after one step is (1 - beta2) times the square."""
-        config.optimizer.beta2 = 0.9
-        tx = make_optimizer(config)
-        params = {"w": jnp.zeros(1)}
-        _, state = tx.update({"w": jnp.asarray([0.5])}, tx.init(params), params)
-        second = optax.tree_utils.tree_get(state, "nu")["w"]
-        np.testing.assert_allclose(second, [0.1 * 0.25], rtol=1e-5)
-
-    def test_warm_up_and_cosine(self, config):
-        config.steps = 21
-        config.optimizer.schedule = "cosine"
-        config.optimizer.learning_rate = 1.0
-        config.optimizer.warmup_steps = 4
-        config.optimizer.final_fraction = 0.1
-        schedule = make_schedule(config)
-        values = [float(schedule(s)) for s in (0, 3, 4, 12, 20)]
-        np.testing.assert_allclose(values, [0.2, 0.8, 1.0, 0.55, 0.1], rtol=1e-6)
-
-    def test_clipping_bounds_the_norm(self, config):
-        config.optimizer.clip_norm = 1.0
-        tx = make_optimizer(config)
-        clip_state, _ = tx.init({"w": jnp.zeros(2)}), None
-        _, new_state = tx.update({"w": jnp.asarray([30.0, 40.0])}, clip_state, {"w": jnp.zeros(2)})
-        mean = optax.tree_utils.tree_get(new_state, "mu")["w"]
-        np.testing.assert_allclose(mean, [0.06, 0.08], rtol=1e-5)  # 0.1 * (0.6, 0.8)
 
 
 def test_restorer_uses_averaged_weights(trained):

@@ -1,14 +1,9 @@
-"""What a run tells of itself: times, compilations, memory, traces."""
+"""Metrics, TensorBoard events and traces that a run writes; warnings that it gives."""
 
-import contextlib
 import errno
-import io
 import json
 import os
-import signal
 import sys
-import threading
-import types
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +14,8 @@ from ml_collections import ConfigDict
 
 from configs import tiny
 from lcdnet_jax import networks
-from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training import loop, metric_writer, preemption, profile, train_and_evaluate
-from lcdnet_jax.training.metric_writer import Compilations, Progress, Reporter, device_memory
-from lcdnet_jax.training.profile import Profile, parse_range
+from lcdnet_jax.training import loop, train_and_evaluate
+from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 from tests.registered import registered
 
 
@@ -39,7 +32,7 @@ class ConvNet(networks.RestorationNetwork):
 def quick():
     """A network by name; no evaluation; programs compiled without LLVM's optimisation."""
     with pytest.MonkeyPatch.context() as patch, registered("conv", ConvNet):
-        patch.setattr(loop, "PeriodicEvaluation", lambda *args: lambda step, variables: None)
+        patch.setattr(loop, "EvalHook", lambda *args: lambda step, variables: None)
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
@@ -139,145 +132,6 @@ class TestRun:
         assert warning.startswith("step 5 was compiled anew (programs so far: 2), because its inp")
 
 
-class TestProfile:
-    @pytest.fixture
-    def calls(self, monkeypatch):
-        calls = []
-        monkeypatch.setattr(jax.profiler, "start_trace", lambda path: calls.append("start"))
-        monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
-        return calls
-
-    def test_range(self):
-        assert parse_range(None) is None
-        assert parse_range("11:15") == (11, 15)
-        assert parse_range("3:3") == (3, 3)
-        for text in ("", "3", "4:3", "0:3", "-1:3", "3:", "a:b", "1:2:3", "3:4 "):
-            with pytest.raises(ConfigError, match=f"--profile={text} is no range of steps; use"):
-                parse_range(text)
-
-    @pytest.mark.parametrize(
-        ("steps", "expected"),
-        [
-            ((2, 4), ["1", "start", "2", "3", "4", "stop", "5", "6"]),
-            ((1, 1), ["start", "1", "stop", "2", "3", "4", "5", "6"]),
-            ((5, 99), ["1", "2", "3", "4", "start", "5", "6", "stop"]),
-            (None, ["1", "2", "3", "4", "5", "6"]),
-        ],
-        ids=str,
-    )
-    def test_starts_before_the_first_and_ends_after_the_last(
-        self, tmp_path, calls, steps, expected
-    ):
-        trace = Profile(tmp_path, steps)
-        for step in range(1, 7):
-            trace.before(step, step)
-            calls.append(str(step))
-            if trace.ends_after(step):
-                trace.end()
-        trace.end()
-        assert calls == expected
-
-    def test_failing_to_write_ends_nothing(self, tmp_path, calls, monkeypatch, caplog):
-        def stop():
-            raise jax.errors.JaxRuntimeError("FAILED_PRECONDITION: no space")
-
-        monkeypatch.setattr(profile.jax.profiler, "stop_trace", stop)
-        trace = Profile(tmp_path, (1, 1))
-        trace.before(1, 1)
-        trace.end()
-        trace.end()
-        (warning,) = warnings_of(caplog)
-        assert f"no profiler trace, as {tmp_path} cannot be written: FAILED_PREC" in warning
-
-
-MEANS = {"loss": 0.5, "psnr": 20.0, "learning_rate": 1e-4}
-
-
-class TestProgress:
-    @pytest.fixture
-    def clock(self, monkeypatch):
-        clock = types.SimpleNamespace(now=100.0)
-        monkeypatch.setattr(metric_writer.time, "perf_counter", lambda: clock.now)
-        return clock
-
-    def test_parts_of_the_time(self, clock):
-        progress = Progress(10, 100, 4)
-
-        def wait(context, seconds):
-            with context:
-                clock.now += seconds
-
-        wait(progress.fetching(lambda: True), 2)
-        wait(progress.fetching(lambda: False), 1)  # the devices were busy: no loss of time
-        wait(progress.saving(), 3)
-        wait(progress.paused(), 50)
-        wait(contextlib.nullcontext(), 4)
-        line, numbers = progress.line(20, MEANS)
-        assert numbers == pytest.approx(
-            {
-                "images_per_second": 4.0,
-                "time/step": 1.0,
-                "time/data": 0.2,
-                "time/save": 0.3,
-                "time/compute": 0.5,
-            }
-        )
-        assert line == (
-            "step 20/100  loss 0.50000  psnr 20.00 dB  lr 1.00e-04  4.0 images/s  ETA 1:20  "
-            "(waiting: data 20 %, save 30 %)"
-        )
-        clock.now += 0.5
-        line, numbers = progress.line(21, MEANS)  # since the last line
-        assert numbers["time/step"] == numbers["time/compute"] == pytest.approx(0.5)
-        assert line.endswith("8.0 images/s  ETA 0:40")
-
-    def test_nothing_was_timed(self, clock):
-        progress = Progress(0, 10_000, 4)
-        clock.now += 30  # compiling
-        progress.restart(1)
-        line, numbers = progress.line(1, MEANS)
-        assert numbers == {}
-        assert line.endswith("lr 1.00e-04")
-        clock.now += 1
-        assert progress.line(2, MEANS)[0].endswith("ETA 2:46:38")
-
-
-class TestCompilations:
-    def test_are_those_of_this_thread_inside(self):
-        compilations = Compilations()
-        program = jax.jit(lambda x: x * 2 + 1)
-        numbers = np.ones(3, np.float32), np.ones(4, np.float32), np.ones(5, np.float32)
-        other = threading.Thread(target=program, args=numbers[1:2])
-        with compilations.watched():
-            program(numbers[0])
-            program(numbers[0])
-            other.start()
-            other.join()
-        assert compilations.count == 1
-        assert 0 < compilations.seconds < 60
-        program(numbers[2])
-        with compilations.watched():
-            program(numbers[1])
-            program(numbers[2])
-        assert compilations.count == 1
-
-    def test_end_with_an_error(self):
-        compilations = Compilations()
-        with pytest.raises(ZeroDivisionError), compilations.watched():
-            _ = 1 / 0
-        jax.jit(lambda x: x - 3)(np.ones(3, np.float32))
-        assert compilations.count == 0
-
-
-def test_device_memory(monkeypatch):
-    stats = [None, {}, {"peak_bytes_in_use": 2e9, "bytes_in_use": 9e9}, {"peak_bytes_in_use": 1e9}]
-    devices = [types.SimpleNamespace(memory_stats=lambda one=one: one) for one in stats]
-    monkeypatch.setattr(jax, "local_devices", lambda: devices)
-    assert device_memory() == {"device_memory_gb": 2.0}
-    monkeypatch.setattr(jax, "local_devices", lambda: devices[:2])
-    assert device_memory() == {}
-
-
 def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -287,46 +141,17 @@ def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(metric_writer.ReportError, match="No space left on device"):
-            Reporter(tmp_path, start_step=1, active=True)
+        with pytest.raises(MetricWriterError, match="No space left on device"):
+            MetricWriter(tmp_path, start_step=1, active=True)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
     assert (tmp_path / "metrics.jsonl").read_text() == before
-    Reporter(tmp_path, start_step=1, active=True).close()
+    MetricWriter(tmp_path, start_step=1, active=True).close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
-
-
-def test_a_signal_in_the_middle_of_a_print(monkeypatch):
-    """Where print would raise, and where a handler was set by C; and output that is no file."""
-    reads, writes = os.pipe()
-
-    def reentrant(text):
-        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stdout>'>")
-
-    busy = types.SimpleNamespace(fileno=lambda: writes, write=reentrant, flush=lambda: None)
-    gone = types.SimpleNamespace(write=reentrant, flush=lambda: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for stdout in (busy, gone, io.StringIO(), None):
-            with monkeypatch.context() as patch:
-                patch.setattr(sys, "stdout", stdout)
-                patch.setattr(signal, "getsignal", lambda number: None)
-                with preemption.listening(None) as stop:
-                    signal.raise_signal(signal.SIGTERM)
-            assert stop.received == signal.SIGTERM
-            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-            if isinstance(stdout, io.StringIO):
-                assert stdout.getvalue().startswith("stopping after this step, then saving;")
-        assert os.read(reads, 999).startswith(b"stopping after this step, then saving; once more")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reads)
-        os.close(writes)
 
 
 def test_numbers_that_json_lacks_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    reporter = Reporter(tmp_path, start_step=0, active=True)
-    reporter.scalars(3, {"a": np.float32(0.5).item(), "b": np.nan, "c": np.inf, "d": 4})
-    reporter.close()
+    writer = MetricWriter(tmp_path, start_step=0, active=True)
+    writer.write_scalars(3, {"a": np.float32(0.5).item(), "b": np.nan, "c": np.inf, "d": 4})
+    writer.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "a": 0.5, "d": 4}\n'

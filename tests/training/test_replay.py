@@ -25,9 +25,9 @@ from lcdnet_jax.training import (
     replay,
     train_and_evaluate,
 )
-from lcdnet_jax.training.prepare import prepare
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
+from lcdnet_jax.training.step import prepare
 from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -69,7 +69,7 @@ def quick():
         registered("conv", ConvNet),
         registered("two_views", TwoViews),
     ):
-        patch.setattr(loop, "PeriodicEvaluation", lambda *args: lambda step, variables: None)
+        patch.setattr(loop, "EvalHook", lambda *args: lambda step, variables: None)
         patch.setitem(sys.modules, "tensorflow", None)
         yield
 
@@ -158,15 +158,17 @@ class TestStep:
     )  # fmt: skip
     def test_changes_nothing_but_the_counts(self, fields, value):
         config = config_of(skip_nonfinite=1, **fields)
-        parallel, module, tx = Parallel.over(config), config_lib.network(config), None
+        partitioner, module, tx = Partitioner.from_config(config), config_lib.network(config), None
         tx = make_optimizer(config)
-        state = create_state(jax.random.key(0), module, tx, ema=True, place=parallel.of_state)
-        program = compile_program(module, tx, config, parallel, state)
+        state = create_state(
+            jax.random.key(0), module, tx, ema=True, get_sharding=partitioner.get_state_sharding
+        )
+        program = compile_program(module, tx, config, partitioner, state)
         data = Images(config, 3, value=value)
 
         def step(state, number):
-            state, metrics = program(state, parallel.put_batches([data.batch(number)]))
-            return state, parallel.whole(state), jax.device_get(metrics)
+            state, metrics = program(state, partitioner.put_batches([data.batch(number)]))
+            return state, partitioner.fetch(state), jax.device_get(metrics)
 
         for number in (1, 2):
             state, before, metrics = step(state, number)
@@ -286,14 +288,16 @@ class TestReplay:
     def test_starts_from_the_state_of_the_run(self, died, capsys):
         config = config_of(log_every=1)
         arrays = load(replay(config, died, 6, datasets=datasets(config, 7)))
-        parallel, module, tx = Parallel.over(config), config_lib.network(config), None
+        partitioner, module, tx = Partitioner.from_config(config), config_lib.network(config), None
         tx = make_optimizer(config)
-        state = create_state(jax.random.key(0), module, tx, ema=True, place=parallel.of_state)
-        program = compile_program(module, tx, config, parallel, state)
+        state = create_state(
+            jax.random.key(0), module, tx, ema=True, get_sharding=partitioner.get_state_sharding
+        )
+        program = compile_program(module, tx, config, partitioner, state)
         data = Images(config)
         for step in range(1, 6):
-            state, _ = program(state, parallel.put_batches([data.batch(step)]))
-        batch = parallel.put_batches([seen(config, data.batch(6), 6)])
+            state, _ = program(state, partitioner.put_batches([data.batch(step)]))
+        batch = partitioner.put_batches([seen(config, data.batch(6), 6)])
         restored, _ = jax.jit(
             lambda variables, x: module.apply(variables, x, train=True, mutable=["batch_stats"])
         )({"params": state.params, "batch_stats": state.batch_stats}, batch["degraded"])

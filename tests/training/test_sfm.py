@@ -15,7 +15,7 @@ from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, networks, sfm
 from lcdnet_jax.training import create_state, make_train_step
-from lcdnet_jax.training.objectives.supervised import prepare
+from lcdnet_jax.training.step import prepare
 
 # Compiled without LLVM's optimisation: these programs run once.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -18,7 +18,7 @@ from lcdnet_jax.config import ConfigError
 from lcdnet_jax.networks import lcdnet
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import abstract_state
 from tests.registered import registered
 
@@ -117,15 +117,15 @@ class Run:
     """One call of the program on so many devices."""
 
     def __init__(self, config, devices, state=None):
-        self.parallel = parallel = Parallel.over(config, jax.devices()[:devices])
+        self.partitioner = partitioner = Partitioner.from_config(config, jax.devices()[:devices])
         module = config_lib.network(config)
         self.start = state = drawn(module) if state is None else state
-        placed = jax.device_put(state, parallel.of_state(state))
-        program = compile_program(module, TX, config, parallel, placed)
+        placed = jax.device_put(state, partitioner.get_state_sharding(state))
+        program = compile_program(module, TX, config, partitioner, placed)
         if config.data.where == "device":
-            given = parallel.put_everywhere(images())
+            given = partitioner.replicate(images())
         else:
-            given = parallel.put_batches([batch_of()] * config.steps_per_call)
+            given = partitioner.put_batches([batch_of()] * config.steps_per_call)
         self.text = ""
         if config.parallel.strategy == "jit":
             program = program.lower(placed, given).compile()
@@ -182,10 +182,10 @@ def test_divided_state():
     assert averaged.addressable_shards[0].data.shape == (3, 3, 12, 3)
     assert divided.exchanges()[1] > 0  # parameters are gathered
     assert divided.state.params["Conv_0"]["bias"].sharding.is_fully_replicated
-    whole = divided.parallel.whole(divided.state.params)
+    whole = divided.partitioner.fetch(divided.state.params)
     np.testing.assert_array_equal(whole["Conv_0"]["kernel"], kernel)
     with pytest.raises(ConfigError, match="state_shards 3 does not divide the 8 devices"):
-        Parallel.over(config_of("norm", **{"parallel.state_shards": 3}))
+        Partitioner.from_config(config_of("norm", **{"parallel.state_shards": 3}))
 
 
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
@@ -234,7 +234,7 @@ def test_accumulation_on_several_devices():
 )
 def test_batches_that_the_devices_cannot_share(fields, message):
     with pytest.raises(ConfigError, match=message):
-        Parallel.over(config_of("norm", **fields))
+        Partitioner.from_config(config_of("norm", **fields))
 
 
 @pytest.mark.parametrize(

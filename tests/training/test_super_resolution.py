@@ -18,7 +18,7 @@ from lcdnet_jax.cli import main as cli
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
-from lcdnet_jax.training.prepare import prepare
+from lcdnet_jax.training.step import prepare
 from tests.test_entry_points import error_of as error_of_script
 from tests.test_entry_points import run
 

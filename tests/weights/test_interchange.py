@@ -23,7 +23,7 @@ from lcdnet_jax import Restorer, atomic_io, checkpoints, convert, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError, manager
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training.eval_hook import PeriodicEvaluation
+from lcdnet_jax.training.eval_hook import EvalHook
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import interchange
 from lcdnet_jax.weights.card import CardError
@@ -327,7 +327,7 @@ class TestExport:
         ):
             config = tiny.get_config()
             config.update_from_flattened_dict(changes)
-            evaluation = PeriodicEvaluation(config, networks.create("dncnn"), [], None)
+            evaluation = EvalHook(config, networks.create("dncnn"), [], None)
             scored = [evaluator.protocol for evaluator in evaluation._evaluators]
             assert interchange._protocols(config) == scored
 
@@ -338,21 +338,21 @@ class TestExport:
         config.eval.panels = 1
         lines, panels = [], []
 
-        class Reporter:
-            def scalars(self, step, values):
+        class Writer:
+            def write_scalars(self, step, values):
                 lines.append(json.dumps({"step": step, **values}))
 
-            def panel(self, step, name, image):
+            def write_panel(self, step, name, image):
                 panels.append(name)
 
-            def say(self, line):
+            def print_line(self, line):
                 pass
 
         module = networks.create("dncnn", depth=2, features=2, channels=3)
         clean = np.random.default_rng(0).uniform(size=(16, 16, 3)).astype(np.float32)
         variables = module.init(jax.random.key(0), clean[None])
         examples = [{"name": "a", "clean": clean}]
-        PeriodicEvaluation(config, module, examples, Reporter())(7, variables)
+        EvalHook(config, module, examples, Writer())(7, variables)
         assert panels == [f"a_{p}_sigma{s}" for p in ("float", "8bit") for s in (25, 50)]
         (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
         rows = interchange._metrics(tmp_path, config, 7)

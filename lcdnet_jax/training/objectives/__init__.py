@@ -1,17 +1,23 @@
-"""Which module has the step and the loss of each ``config.objective``."""
-
-from types import ModuleType
+"""Objectives by the name in ``config.objective``. Each module holds one, or one family."""
 
 from ml_collections import ConfigDict
 
-from lcdnet_jax import config as config_lib
-from lcdnet_jax.training.objectives import gan, ikc, supervised
+from lcdnet_jax.training.objectives import gan, ikc, noise2noise, noise2self, supervised
+from lcdnet_jax.training.objectives._base import LossFunction, LossOutput, Objective, StepFunction
+
+__all__ = ["LossFunction", "LossOutput", "Objective", "StepFunction", "get"]
+
+_OBJECTIVES: dict[str, Objective] = {
+    "supervised": supervised.OBJECTIVE,
+    "noise2noise": noise2noise.OBJECTIVE,
+    "noise2self": noise2self.OBJECTIVE,
+    "gan": gan.OBJECTIVE,
+    "ikc_sftmd": ikc.OBJECTIVE,
+    "ikc_predictor": ikc.OBJECTIVE,
+    "ikc_corrector": ikc.OBJECTIVE,
+}
 
 
-def module_of(config: ConfigDict) -> ModuleType:
-    """The one whose ``make_train_step`` and ``make_loss`` a configuration trains by."""
-    if config.objective == "gan":
-        return gan
-    if config.objective in config_lib.KERNEL_CORRECTION:
-        return ikc
-    return supervised
+def get(config: ConfigDict) -> Objective:
+    """The objective that a configuration names."""
+    return _OBJECTIVES[config.objective]

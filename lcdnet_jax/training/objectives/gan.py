@@ -1,56 +1,90 @@
-"""Adversarial training: a critic learns to tell restored images, the network to please it.
+"""Adversarial training: a critic learns to tell restored images from clean ones.
 
-As ESRGAN does (Wang et al., ECCV workshops 2018, arXiv 1809.00219): a relativistic average loss, a
-perceptual one by features of VGG19, and one of pixels. ``config.objective`` "gan".
+As in ESRGAN (Wang et al., ECCV workshops 2018, arXiv 1809.00219), the network minimizes a
+relativistic average loss, a perceptual loss by features of VGG19, and a pixel loss.
+``config.objective`` is "gan". Inputs are those of supervised training.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, losses
 from lcdnet_jax.networks import Discriminator, vgg
-from lcdnet_jax.training.objectives.supervised import (
+from lcdnet_jax.training.objectives import supervised
+from lcdnet_jax.training.objectives._base import (
+    ExtraStateInit,
     LossFunction,
-    Metrics,
+    LossOutput,
+    Objective,
     StepFunction,
+    apply_gradients,
+    apply_network,
     mean_psnr,
-    unless_nonfinite,
-    updated,
+    skip_if_nonfinite,
 )
 from lcdnet_jax.training.optimizer import make_optimizer, make_schedule
-from lcdnet_jax.training.prepare import Batch, prepare
-from lcdnet_jax.training.state import Critic, CriticMaker, TrainState
+from lcdnet_jax.training.state import TrainState
+from lcdnet_jax.typing import Batch, Metrics, PyTree
 
 
-def make_critic(config: ConfigDict) -> CriticMaker:
-    """The critic of a configuration, for its training crops, and Adam with a rate of its own."""
-    return CriticMaker(
-        Discriminator(
-            channels=config.data.channels,
-            size=config.data.crop,
-            features=config.gan.critic_features,
-            dtype=jnp.dtype(config.network.dtype),
-        ),
-        make_optimizer(config, peak=config.gan.critic_learning_rate),
+class Critic(struct.PyTreeNode):
+    """``TrainState.critic``: the state of the network that judges images.
+
+    Attributes:
+        params: Trainable parameters, float32.
+        opt_state: State of its optimizer.
+        batch_stats: Running statistics of batch normalization.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    batch_stats: PyTree
+
+
+def make_critic(config: ConfigDict) -> nn.Module:
+    """The critic's network, for crops ``[N, size, size, channels]``."""
+    return Discriminator(
+        channels=config.data.channels,
+        size=config.data.crop,
+        features=config.gan.critic_features,
+        dtype=jnp.dtype(config.network.dtype),
     )
 
 
+def make_critic_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam with the critic's own learning rate."""
+    return make_optimizer(config, peak=config.gan.critic_learning_rate)
+
+
+def make_extra_state_init(config: ConfigDict) -> ExtraStateInit:
+    """Makes the function from a key to the fresh critic."""
+    module, tx = make_critic(config), make_critic_optimizer(config)
+    shape = (1, config.data.crop, config.data.crop, config.data.channels)
+
+    def init_extra_state(key: Array) -> dict[str, Critic]:
+        variables = module.init(key, jnp.zeros(shape, jnp.float32))
+        params = variables["params"]
+        return {"critic": Critic(params, tx.init(params), variables["batch_stats"])}
+
+    return init_extra_state
+
+
 def read_features(config: ConfigDict) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
-    """VGG19's weights, ``vgg.Weights``, or None for a training that does not compare by them.
+    """Weights of VGG19 (``vgg.Weights``), or None if the perceptual loss has no weight.
 
     Raises:
-        ConfigError: Where the file does not give them.
+        ConfigError: If the file cannot be read or does not hold them.
     """
-    if config.objective != "gan" or not config.gan.perceptual_weight:
+    if not config.gan.perceptual_weight:
         return None
     try:
         return convert.read_vgg19(config.gan.vgg)
@@ -58,40 +92,36 @@ def read_features(config: ConfigDict) -> tuple[tuple[np.ndarray, np.ndarray], ..
         raise config_lib.ConfigError(f"config.gan.vgg: {error}; {config_lib.NO_VGG}") from error
 
 
-def make_train_step(
+def make_step(
     module: nn.Module,
     tx: optax.GradientTransformation,
     config: ConfigDict,
     *,
     axis_name: str | None = None,
 ) -> StepFunction:
-    """As ``step.make_train_step``, for states with a critic; each step updates both networks.
+    """Makes a step that updates the network, then the critic. See :class:`MakeStep`.
 
-    The network first; the critic then learns from the images that the network gave before, so that
-    it is applied once. The critic's batch normalisation sees clean and restored images apart, as in
+    The critic learns from the images that the network gave before its update, so that the network
+    is applied once. The critic's batch normalization sees clean and restored images apart, as in
     ESRGAN's code.
 
-    Metrics are those there, "loss" being the sum of "pixel_loss", "perceptual_loss" (where it has
-    a weight) and "adversarial_loss", each times its weight; and "critic_loss". "grad_norm" is the
-    network's, NaN where the critic's is not finite.
+    "loss" is the sum of "pixel_loss", "perceptual_loss" (if it has a weight) and
+    "adversarial_loss", each times its weight. "critic_loss" comes beside it. "grad_norm" is that of
+    the network, NaN if the critic's loss or gradient is not finite.
     """
-    loss_and_aux = make_loss(module, config, axis_name=axis_name)
+    loss_function = make_loss(module, config, axis_name=axis_name)
     critic_loss = make_critic_loss(config, axis_name=axis_name)
-    critic_tx = make_critic(config).tx
+    critic_tx = make_critic_optimizer(config)
     schedule = make_schedule(config)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        batch = prepare(batch, config, step=state.step, axis_name=axis_name)
-        critic = state.critic
-        assert critic is not None
-        grad = jax.value_and_grad(loss_and_aux, has_aux=True)
-        (loss, (measured, stats, restored)), grads = grad(
-            state.params, state.batch_stats, batch, critic, state.features
-        )
-        measured = {"loss": loss, **measured}
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        critic: Critic = state.critic
+        grad = jax.value_and_grad(loss_function, has_aux=True)
+        (loss, output), grads = grad(state.params, state, batch)
+        measured = {"loss": loss, **output.metrics}
         grad = jax.value_and_grad(critic_loss, has_aux=True)
         (measured["critic_loss"], critic_stats), critic_grads = grad(
-            critic.params, critic.batch_stats, batch, restored
+            critic.params, critic.batch_stats, batch, output.restored
         )
         if axis_name is not None:
             grads, critic_grads, measured = jax.lax.pmean(
@@ -107,90 +137,91 @@ def make_train_step(
             "grad_norm": jnp.where(finite, optax.tree.norm(grads), jnp.nan),
             "learning_rate": schedule(state.step),
         }
-        new_state = updated(config, tx, state, grads, stats).replace(critic=new_critic)
-        return unless_nonfinite(config, state, new_state, new_metrics, (stats, critic_stats))
+        stats = output.batch_stats
+        new_state = apply_gradients(config, tx, state, grads, stats).replace(critic=new_critic)
+        return skip_if_nonfinite(config, state, new_state, new_metrics, (stats, critic_stats))
 
-    return train_step
+    return step
 
 
 def make_loss(
     module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
-    """The network's loss of a prepared batch, as ``step.make_loss``.
-
-    ``(params, batch_stats, batch, critic, features) -> (loss, (measured, stats, restored))``
-    """
+    """The network's loss. See :class:`MakeLoss`."""
     pixel_loss = losses.get(config.loss)
-    critic_module = make_critic(config).module
+    critic_module = make_critic(config)
     weights = {
         "pixel_loss": config.gan.pixel_weight,
         "perceptual_loss": config.gan.perceptual_weight,
         "adversarial_loss": config.gan.critic_weight,
     }
 
-    def loss_and_aux(
-        params: Any, batch_stats: Any, batch: Batch, critic: Critic, features: Any
-    ) -> tuple[Array, tuple[Metrics, Any, Array]]:
-        clean, mask = batch["clean"], batch["mask"]
-        restored, updates = module.apply(
-            {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})},
-            batch["degraded"],
-            train=True,
-            axis_name=axis_name,
-            mutable=["batch_stats"],
+    def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
+        clean, mask, critic = batch["clean"], batch["mask"], state.critic
+        restored, batch_stats = apply_network(
+            module, params, state.batch_stats, batch["degraded"], axis_name=axis_name
         )
         terms = {"pixel_loss": pixel_loss(restored, clean, weights=mask)}
-        if features is not None:
+        if state.features is not None:
             terms["perceptual_loss"] = losses.l1(
-                vgg.vgg19(features, restored),
-                vgg.vgg19(features, clean),
+                vgg.vgg19(state.features, restored),
+                vgg.vgg19(state.features, clean),
                 weights=mask,
             )
-        of_clean, of_restored = (
-            _judged(critic_module, critic.params, critic.batch_stats, images, axis_name)[0]
+        clean_logits, restored_logits = (
+            apply_network(
+                critic_module, critic.params, critic.batch_stats, images, axis_name=axis_name
+            )[0]
             for images in (clean, restored)
         )
         terms["adversarial_loss"] = losses.relativistic(
-            of_restored, of_clean, weights=mask, axis_name=axis_name
+            restored_logits, clean_logits, weights=mask, axis_name=axis_name
         )
         loss = sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
-        stats = updates.get("batch_stats", batch_stats)
-        return loss, ({"psnr": mean_psnr(restored, batch), **terms}, stats, restored)
+        psnr = mean_psnr(restored, batch)
+        return loss, LossOutput({"psnr": psnr, **terms}, batch_stats, restored)
 
-    return loss_and_aux
+    return loss_function
 
 
 def make_critic_loss(
     config: ConfigDict, *, axis_name: str | None = None
-) -> Callable[[Any, Any, Batch, Array], tuple[Array, Any]]:
-    """The critic's loss of a prepared batch and what the network made of it.
+) -> Callable[[PyTree, PyTree, Batch, Array], tuple[Array, PyTree]]:
+    """Makes ``(params, batch_stats, inputs, restored) -> (loss, batch_stats)`` of the critic."""
+    module = make_critic(config)
 
-    ``(params, batch_stats, batch, restored) -> (loss, batch_stats)``
-    """
-    module = make_critic(config).module
-
-    def loss_and_stats(
-        params: Any, batch_stats: Any, batch: Batch, restored: Array
-    ) -> tuple[Array, Any]:
-        of_clean, stats = _judged(module, params, batch_stats, batch["clean"], axis_name)
-        of_restored, stats = _judged(module, params, stats, restored, axis_name)
-        loss = losses.relativistic(
-            of_clean, of_restored, weights=batch["mask"], axis_name=axis_name
+    def loss_function(
+        params: PyTree, batch_stats: PyTree, batch: Batch, restored: Array
+    ) -> tuple[Array, PyTree]:
+        clean_logits, batch_stats = apply_network(
+            module, params, batch_stats, batch["clean"], axis_name=axis_name
         )
-        return loss, stats
+        restored_logits, batch_stats = apply_network(
+            module, params, batch_stats, restored, axis_name=axis_name
+        )
+        loss = losses.relativistic(
+            clean_logits, restored_logits, weights=batch["mask"], axis_name=axis_name
+        )
+        return loss, batch_stats
 
-    return loss_and_stats
+    return loss_function
 
 
-def _judged(
-    module: nn.Module, params: Any, batch_stats: Any, images: Array, axis_name: str | None
-) -> tuple[Array, Any]:
-    """Logits of images, and batch statistics."""
-    logits, updates = module.apply(
-        {"params": params, "batch_stats": batch_stats},
-        images,
-        train=True,
-        axis_name=axis_name,
-        mutable=["batch_stats"],
-    )
-    return logits, updates["batch_stats"]
+def compute_extra_gradients(
+    config: ConfigDict, state: TrainState, batch: Batch, restored: Array
+) -> dict[str, tuple[Array, PyTree]]:
+    """Loss and gradients of the critic, under its name."""
+    critic: Critic = state.critic
+    grad = jax.jit(jax.value_and_grad(make_critic_loss(config), has_aux=True))
+    (loss, _), grads = grad(critic.params, critic.batch_stats, batch, restored)
+    return {"critic": (loss, grads)}
+
+
+OBJECTIVE = Objective(
+    make_inputs=supervised.make_inputs,
+    make_loss=make_loss,
+    make_step=make_step,
+    make_extra_state_init=make_extra_state_init,
+    read_features=read_features,
+    compute_extra_gradients=compute_extra_gradients,
+)

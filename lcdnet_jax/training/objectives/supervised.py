@@ -1,187 +1,134 @@
-"""One optimiser step: prepare, restore, compare, update."""
+"""Supervised training: the network restores degraded images, the target is the clean image.
+
+Clean images are masked (``config.sfm``), then degraded (``config.degradation``). Of pairs, whose
+degraded halves come from the data, those halves are masked.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from lcdnet_jax import losses, metrics
-from lcdnet_jax.training.optimizer import make_schedule
-from lcdnet_jax.training.prepare import Batch, prepare
+from lcdnet_jax import degradations, losses
+from lcdnet_jax.training.objectives._base import (
+    LossFunction,
+    LossOutput,
+    Objective,
+    StepFunction,
+    apply_network,
+    make_gradient_step,
+    mean_psnr,
+)
+from lcdnet_jax.training.objectives._inputs import (
+    DEGRADATION_STREAM,
+    fold_in_stream,
+    mask_frequencies,
+    masks_on_device,
+    must_degrade,
+    noise_options,
+    store,
+)
 from lcdnet_jax.training.state import TrainState
-
-Metrics = dict[str, Array]
-StepFunction = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-# See make_loss.
-LossFunction = Callable[..., tuple[Array, tuple[Metrics, Any, Array]]]
+from lcdnet_jax.typing import Batch, PyTree
 
 
-def make_train_step(
-    module: nn.Module,
-    tx: optax.GradientTransformation,
-    config: ConfigDict,
-    *,
-    axis_name: str | None = None,
-    loss_and_aux: LossFunction | None = None,
-) -> StepFunction:
-    """Builds the step ``(state, batch) -> (state, metrics)``, to be jitted or pmapped.
-
-    Under ``jax.jit`` the batch is the global one and may be sharded. Under ``jax.pmap`` each
-    device gets its part, and gradients, metrics and batch statistics are averaged over
-    ``axis_name``. Both give the same numbers (for a mask of ones).
-
-    The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding); "degraded" where
-    the host has made it; and "to_degrade" where the host has masked frequencies of what noise is
-    still to be added to, and the target is another image. Metrics are float32 scalars: "loss",
-    "psnr" (dB, output unclipped, against the objective's target, which may be a noisy image),
-    "grad_norm" (before clipping) and "learning_rate"; of another ``loss_and_aux`` than that of
-    :func:`make_loss` what it measures. With ``config.skip_nonfinite`` a step whose
-    loss, gradient or batch statistics are not finite changes nothing but the counts of steps.
-    """
-    if loss_and_aux is None:
-        loss_and_aux = make_loss(module, config, axis_name=axis_name)
-    schedule = make_schedule(config)
-    parts = config.accumulate
-
-    def gradients(state: TrainState, batch: Batch) -> tuple[Any, Metrics, Any]:
-        grad = jax.value_and_grad(loss_and_aux, has_aux=True)
-        if parts == 1:
-            (loss, (measured, stats, _)), grads = grad(state.params, state.batch_stats, batch)
-            return grads, {"loss": loss, **measured}, stats
-
-        def one_part(carry: Any, part: Batch) -> tuple[Any, Metrics]:
-            grads, stats = carry
-            (loss, (measured, stats, _)), new = grad(state.params, stats, part)
-            grads = jax.tree.map(lambda total, g: total + g / parts, grads, new)
-            return (grads, stats), {"loss": loss, **measured}
-
-        start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
-        (grads, stats), measured = jax.lax.scan(
-            one_part, start, jax.tree.map(_interleaved, dict(batch))
+def make_inputs(batch: Batch, config: ConfigDict, *, keys: Array, step: Array) -> Batch:
+    """See :class:`MakeInputs`."""
+    if must_degrade(batch, config):
+        source, batch = mask_clean_images(batch, config, keys=keys)
+        return {**batch, "degraded": degrade(keys, source, config)}
+    if not masks_on_device(config):
+        return batch
+    if config.degradation.kind != "none":
+        raise ValueError(
+            "the training batches have 'degraded' images, but config.sfm (where 'device') masks "
+            "before images are degraded; leave them out of the batches, or mask before that "
+            "there and set config.sfm.where to 'host'"
         )
-        return grads, jax.tree.map(jnp.mean, measured), stats
-
-    def _interleaved(x: Array) -> Array:
-        # Part i takes every parts-th image, so that each part is spread over all devices.
-        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
-
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        batch = prepare(batch, config, step=state.step, axis_name=axis_name)
-        grads, measured, stats = gradients(state, batch)
-        if axis_name is not None:
-            grads, measured = jax.lax.pmean((grads, measured), axis_name)
-        new_metrics = {
-            **measured,
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": schedule(state.step),
-        }
-        new_state = updated(config, tx, state, grads, stats)
-        return unless_nonfinite(config, state, new_state, new_metrics, stats)
-
-    return train_step
+    return {**batch, "degraded": mask_frequencies(keys, batch["degraded"], config)}
 
 
-def updated(
-    config: ConfigDict,
-    tx: optax.GradientTransformation,
-    state: TrainState,
-    grads: Any,
-    batch_stats: Any,
-) -> TrainState:
-    """The state after a step with these gradients."""
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return state.replace(
-        step=state.step + 1,
-        params=params,
-        opt_state=opt_state,
-        batch_stats=batch_stats,
-        ema=_averaged(config, state, params),
-    )
+def mask_clean_images(batch: Batch, config: ConfigDict, *, keys: Array) -> tuple[Array, Batch]:
+    """The images to degrade, and the batch with the target that ``config.sfm.target`` names."""
+    masking = config.sfm
+    if masks_on_device(config):
+        source = mask_frequencies(keys, batch["clean"], config)
+        return source, {**batch, "clean": source} if masking.target == "masked" else batch
+    if masking.rate > 0 and masking.target == "clean":
+        if "to_degrade" not in batch:
+            raise ValueError(
+                "the training batches have no 'to_degrade' images, which config.sfm (where "
+                "'host') leaves to the data; add the masked images to the batches, or set "
+                "config.sfm.where to 'device'"
+            )
+        others = {name: array for name, array in batch.items() if name != "to_degrade"}
+        return batch["to_degrade"], others
+    return batch["clean"], batch
 
 
-def _averaged(config: ConfigDict, state: TrainState, params: Any) -> Any:
-    """The moving average after a step that gave ``params``; None where none is kept."""
-    if state.ema is None:
-        return None
-    # In the first steps a short memory, so that the random start is soon forgotten.
-    count = state.step.astype(jnp.float32)
-    decay = jnp.minimum(config.ema_decay, (1 + count) / (10 + count))
-    return jax.tree.map(lambda mean, p: decay * mean + (1 - decay) * p, state.ema, params)
-
-
-def unless_nonfinite(
-    config: ConfigDict, state: TrainState, new_state: TrainState, new_metrics: Metrics, stats: Any
-) -> tuple[TrainState, Metrics]:
-    """What the step gives, or the state before it, as ``config.skip_nonfinite`` has it.
-
-    ``stats`` may overflow where neither loss nor gradient does.
-    """
-    if not config.skip_nonfinite:
-        return new_state, new_metrics
-    finite = jnp.isfinite(new_metrics["loss"]) & jnp.isfinite(new_metrics["grad_norm"])
-    for leaf in jax.tree.leaves(stats):
-        finite &= jnp.isfinite(leaf).all()
-    grad_norm = jnp.where(finite, new_metrics["grad_norm"], jnp.nan)
-    unchanged = state.replace(step=new_state.step)
-    new_state = jax.tree.map(
-        # Counts go on, or the learning rate would fall behind the step.
-        lambda new, old: jnp.where(finite | jnp.issubdtype(new.dtype, jnp.integer), new, old),
-        new_state,
-        unchanged,
-    )
-    return new_state, {**new_metrics, "grad_norm": grad_norm}
+def degrade(keys: Array, images: Array, config: ConfigDict) -> Array:
+    """Degraded images as a file stores them."""
+    degradation = config.degradation
+    if degradation.kind == "awgn":
+        degraded = degradations.blind_awgn(keys, images, **noise_options(config))
+    else:
+        function = degradations.from_kind(degradation.kind, degradation.options.to_dict())
+        degraded = function(fold_in_stream(keys, DEGRADATION_STREAM), images)
+    return store(keys, degraded, degradation.protocol)
 
 
 def make_loss(
     module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
-    """The loss of a prepared batch.
+    """``config.loss`` and the DCT loss. See :class:`MakeLoss`."""
+    image_loss = make_image_loss(config)
+    # A loss that compares several scales asks the network for them.
+    has_scales = config.loss == "l1_fft" and module.has_scales
+    options = {"all_scales": True} if has_scales else {}
 
-    ``(params, batch_stats, batch) -> (loss, (measured, stats, restored))``, of which ``measured``
-    becomes metrics.
-    """
-    loss_function = losses.get(config.loss)
-    options: dict[str, Any] = {}
-    if config.loss == "l1_fft":
-        loss_function = functools.partial(loss_function, fft_weight=config.fft_weight)
-        if module.has_scales:
-            options["all_scales"] = True
-
-    def loss_and_aux(
-        params: Any, batch_stats: Any, batch: Batch
-    ) -> tuple[Array, tuple[Metrics, Any, Array]]:
-        variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
-        outputs, updates = module.apply(
-            variables,
-            batch["degraded"],
-            train=True,
-            axis_name=axis_name,
-            mutable=["batch_stats"],
-            **options,
+    def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
+        outputs, batch_stats = apply_network(
+            module, params, state.batch_stats, batch["degraded"], axis_name=axis_name, **options
         )
-        compared = restored = outputs[0] if options else outputs
-        if "scored" in batch:  # elsewhere nothing is wrong, and nothing to be learnt
-            compared = outputs = jnp.where(batch["scored"], restored, batch["clean"])
-        loss = loss_function(outputs, batch["clean"], weights=batch["mask"])
+        restored = outputs[0] if has_scales else outputs
+        loss = image_loss(outputs, restored, batch)
+        return loss, LossOutput({"psnr": mean_psnr(restored, batch)}, batch_stats, restored)
+
+    return loss_function
+
+
+def make_image_loss(config: ConfigDict) -> Callable[[PyTree, Array, Batch], Array]:
+    """Makes ``(outputs, restored, batch) -> loss``: ``config.loss`` plus the weighted DCT loss.
+
+    ``outputs`` is the restored image, or several scales of it, of which ``restored`` is the finest.
+    """
+    compare = losses.get(config.loss)
+    if config.loss == "l1_fft":
+        compare = functools.partial(compare, fft_weight=config.fft_weight)
+
+    def image_loss(outputs: PyTree, restored: Array, batch: Batch) -> Array:
+        loss = compare(outputs, batch["clean"], weights=batch["mask"])
         if config.dct_loss_weight:
-            dct_loss = losses.dct_sse(compared, batch["clean"], weights=batch["mask"])
+            dct_loss = losses.dct_sse(restored, batch["clean"], weights=batch["mask"])
             loss = loss + config.dct_loss_weight * dct_loss
-        stats = updates.get("batch_stats", batch_stats)
-        return loss, ({"psnr": mean_psnr(restored, batch)}, stats, restored)
+        return loss
 
-    return loss_and_aux
+    return image_loss
 
 
-def mean_psnr(restored: Array, batch: Batch) -> Array:
-    """Mean PSNR of a batch, dB, but for padding; no gradient goes through it."""
-    psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
-    # A perfect image has infinite PSNR, which would hide the others in the mean.
-    psnr = jnp.minimum(psnr, 100.0)
-    return (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)
+def make_step(
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    *,
+    axis_name: str | None = None,
+) -> StepFunction:
+    """See :class:`MakeStep`."""
+    loss_function = make_loss(module, config, axis_name=axis_name)
+    return make_gradient_step(loss_function, tx, config, axis_name=axis_name)
+
+
+OBJECTIVE = Objective(make_inputs=make_inputs, make_loss=make_loss, make_step=make_step)

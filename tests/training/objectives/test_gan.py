@@ -19,11 +19,10 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert
 from lcdnet_jax.checkpoints import Checkpoints
 from lcdnet_jax.networks import vgg
-from lcdnet_jax.training import replay, train_and_evaluate
+from lcdnet_jax.training import make_train_step, replay, train_and_evaluate
 from lcdnet_jax.training.objectives import gan
-from lcdnet_jax.training.objectives.supervised import make_train_step
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import create_state
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -191,9 +190,9 @@ TX = optax.sgd(0.1)  # Adam would hide a wrong scale of the gradients
 
 
 def start_of(config, features=None):
-    critic = gan.make_critic(config)
+    init = gan.make_extra_state_init(config)
     module = config_lib.network(config)
-    state = create_state(jax.random.key(0), module, TX, ema=True, critic=critic)
+    state = create_state(jax.random.key(0), module, TX, ema=True, init_extra_state=init)
     return state.replace(features=features)
 
 
@@ -204,10 +203,10 @@ def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     results = []
     for strategy, devices in (("jit", 1), ("pmap", 2)):
         config.parallel.strategy = strategy
-        parallel = Parallel.over(config, jax.devices()[:devices])
-        placed = jax.device_put(start, parallel.of_state(start))
-        program = compile_program(config_lib.network(config), TX, config, parallel, placed)
-        state, metrics = program(placed, parallel.put_batches([batch_of()]))
+        partitioner = Partitioner.from_config(config, jax.devices()[:devices])
+        placed = jax.device_put(start, partitioner.get_state_sharding(start))
+        program = compile_program(config_lib.network(config), TX, config, partitioner, placed)
+        state, metrics = program(placed, partitioner.put_batches([batch_of()]))
         results.append(jax.device_get((state, metrics)))
 
     (state, metrics), (other, other_metrics) = results
@@ -243,7 +242,7 @@ def test_without_weight_the_critic_learns_alone():
         **WITHOUT_VGG, **{"gan.pixel_weight": 1.0, "gan.critic_weight": 0.0}, skip_nonfinite=1
     )
     module, start = config_lib.network(config), start_of(config)
-    step = jax.jit(gan.make_train_step(module, TX, config))
+    step = jax.jit(make_train_step(module, TX, config))
     new, _ = step(start, batch_of())
     plain = config_with(objective="supervised")
     expected, _ = jax.jit(make_train_step(module, TX, plain))(start, batch_of())

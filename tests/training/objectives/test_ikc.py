@@ -17,13 +17,13 @@ from configs import sr_ikc
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, networks
 from lcdnet_jax.networks.ikc import Basis
-from lcdnet_jax.training import train_and_evaluate
+from lcdnet_jax.training import make_train_step, train_and_evaluate
 from lcdnet_jax.training.objectives import ikc as ikc_lib
-from lcdnet_jax.training.optimizer import _tolerant
-from lcdnet_jax.training.prepare import prepare
+from lcdnet_jax.training.optimizer import allow_type_promotion
 from lcdnet_jax.training.program import compile_program
-from lcdnet_jax.training.sharding import Parallel
+from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
+from lcdnet_jax.training.step import prepare
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -251,8 +251,8 @@ def test_a_stage_changes_its_part_alone(ikc, stage):
     if stage == "sftmd":
         output = {**params["sftmd"]["conv_output"], "bias": np.zeros(3, np.float32)}  # too dark
         params = {**params, "sftmd": {**params["sftmd"], "conv_output": output}}
-    config, tx = config_with(stage), _tolerant(optax.adamw(1e-2, weight_decay=0.1))
-    step = jax.jit(ikc_lib.make_train_step(module, tx, config))
+    config, tx = config_with(stage), allow_type_promotion(optax.adamw(1e-2, weight_decay=0.1))
+    step = jax.jit(make_train_step(module, tx, config))
     state, seen = state_of(params, tx), []
     for _ in range(8):  # with the same kernels and masks
         state, metrics = step(state.replace(step=jnp.int32(0)), batch_of())
@@ -277,8 +277,9 @@ def test_code_error_is_the_mean_of_roots(ikc):
         apply = functools.partial(module.apply, {"params": params})
         codes = apply(batch["degraded"], method="codes")
         truth = apply(batch["kernels"], method="encode")
-        loss, (metrics, *_) = ikc_lib.make_loss(module, config)(params, {}, batch)
-        return codes - truth[None], {"loss": loss, **metrics}
+        state = TrainState(jnp.int32(0), params, (), {}, None)
+        loss, output = ikc_lib.make_loss(module, config)(params, state, batch)
+        return codes - truth[None], {"loss": loss, **output.metrics}
 
     errors, metrics = jax.device_get(measured(params))
     squares = errors.astype(np.float64)[1:, :2] ** 2  # of the corrections, without padding
@@ -294,10 +295,12 @@ def test_one_step_on_two_devices_is_that_of_one(ikc):
     results = []
     for strategy, devices in (("jit", 1), ("pmap", 2)):
         config.parallel.strategy, config.accumulate = strategy, devices
-        parallel = Parallel.over(config, jax.devices()[:devices])
-        placed = parallel.to_train(jax.device_put(start, parallel.of_state(start)))
-        program = compile_program(ikc[0], tx, config, parallel, placed)
-        results.append(jax.device_get(program(placed, parallel.put_batches([batch_of()]))))
+        partitioner = Partitioner.from_config(config, jax.devices()[:devices])
+        placed = partitioner.to_program_sharding(
+            jax.device_put(start, partitioner.get_state_sharding(start))
+        )
+        program = compile_program(ikc[0], tx, config, partitioner, placed)
+        results.append(jax.device_get(program(placed, partitioner.put_batches([batch_of()]))))
     (state, metrics), (other, measured) = results
     moved = jax.tree.map(lambda a, b: abs(a - b).max(), start.params, state.params)
     assert max(jax.tree.leaves(moved)) > 1e-4

@@ -1,0 +1,18 @@
+"""Aliases for type annotations."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from jax import Array
+
+# Nested containers of arrays, or of anything else that JAX maps over (shapes, shardings).
+PyTree: TypeAlias = Any
+
+# What ``module.apply`` takes first: "params" and, if the network has them, "batch_stats".
+Variables: TypeAlias = Mapping[str, PyTree]
+
+# Arrays of one training batch by name, such as "clean" ``[B, H, W, C]`` and "mask" ``[B]``.
+Batch: TypeAlias = Mapping[str, Array]
+
+# Scalars of one training step by name, such as "loss".
+Metrics: TypeAlias = dict[str, Array]
