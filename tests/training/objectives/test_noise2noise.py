@@ -54,7 +54,7 @@ def test_as_released_the_others_are_black(clean_batch, prepared):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"degradation.kind": "none"}, "pairs of two captures are trained on by 'supervised'"),
+        ({"degradation.kind": "none"}, "which also trains on pairs of two captures"),
         ({"degradation.where": "host"}, "set config.degradation.where to 'device'"),
         ({"sfm.rate": 0.5, "sfm.where": "host"}, "set config.sfm.where to 'device'"),
         ({"sfm.rate": 0.5, "sfm.target": "masked"}, "which are not masked; set config.sfm"),
