@@ -378,7 +378,7 @@ def _weights(
         module, variables, described = load(source, **how)
     stored = {**variables, "params": _cast(variables["params"], dtype)}
     described = Card(**{**described, "storage": dtype})
-    described["kwargs"] = _fields(described)
+    described["kwargs"] = json.loads(json.dumps(_fields(described)))  # lists for tuples
     described["training"] = _without_folders(described["training"])
     if licence is not None:
         described["licence"] = licence

@@ -3,7 +3,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from configs import tiny
+from configs import default, tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
@@ -59,6 +59,43 @@ class TestFile:
         loaded = config_lib.load(path)
         config_lib.validate(loaded)
         assert config_lib.differences(loaded, config) == []
+
+    def test_holds_every_field_of_the_network_and_no_preset(self, tmp_path):
+        config, path = default.get_config(), tmp_path / "config.json"
+        config_lib.save(config, path)
+        assert config.network.kwargs.to_dict() == {"preset": "base"}  # as it was
+        kwargs = json.loads(path.read_text())["network"]["kwargs"]
+        assert kwargs == {
+            "width": 32, "offset_width": 32, "groups": 8, "dilations": [1, 2, 3, 4],
+            "use_rsab": True, "use_offset_transfer": True, "use_context": True,
+            "low_memory": False, "zero_init_offsets": False,
+        }  # fmt: skip
+        loaded = config_lib.load(path)
+        assert config_lib.network(loaded) == config_lib.network(config)
+        config_lib.save(loaded, path)
+        assert json.loads(path.read_text())["network"]["kwargs"] == kwargs
+
+    @pytest.mark.parametrize("alone", [True, False])
+    def test_of_a_version_that_stored_presets(self, tmp_path, alone, monkeypatch):
+        """It means the preset of its time; a command that names the preset continues the run."""
+        config, path = default.get_config(), tmp_path / "config.json"
+        config.network.kwargs = ConfigDict({"preset": "small", "use_rsab": False})
+        stored = config.to_dict()
+        if alone:
+            stored = {"network": stored["network"], "data": {"channels": 3}}
+        path.write_text(json.dumps(stored))
+        before = networks.create("sadnet", preset="small", use_rsab=False)
+        assert config_lib.network(config_lib.load(path)) == before
+        if not alone:
+            assert config_lib.differences(config_lib.load(path), config) == []
+        changed = {"small": {"width": 16, "offset_width": 16, "groups": 4}}
+        monkeypatch.setattr(networks.SADNet, "PRESETS", changed)
+        assert config_lib.network(config_lib.load(path)) == before
+        if not alone:
+            assert config_lib.differences(config_lib.load(path), config) == [
+                "config.network.kwargs.groups: 2 there, 4 given",
+                "config.network.kwargs.width: 8 there, 16 given",
+            ]
 
     def test_failed_write_keeps_the_old_file(self, config, tmp_path):
         path = tmp_path / "config.json"
@@ -174,6 +211,20 @@ class TestDifferences:
             "config.network.kwargs.width: 2 there, 4 given",
             "config.seed: 0 there, 1 given",
         ]
+
+    def test_another_network(self, config):
+        other = tiny.get_config()
+        other.network.name, other.network.kwargs = "dncnn", {"depth": 3}
+        assert config_lib.differences(config, other) == [
+            "config.network.name: 'sadnet' there, 'dncnn' given"
+        ]
+
+    def test_a_field_as_its_default(self, config):
+        """Whether it is given, or left out, or given as a list."""
+        other = tiny.get_config()
+        other.network.kwargs.use_context = True
+        other.network.kwargs.dilations = [1, 2, 3, 4]
+        assert config_lib.differences(config, other) == []
 
     def test_added_and_removed_fields(self, config):
         other = tiny.get_config()

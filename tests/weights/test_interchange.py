@@ -584,6 +584,30 @@ class TestSafetensors:
         assert module == networks.create(network, **kwargs)
         assert_same(variables, made.variables)
 
+    def test_cards_that_name_a_preset(self, tmp_path, monkeypatch):
+        """Of older versions. The preset may mean something else by now."""
+        kwargs = {"preset": "small", "use_rsab": False}
+        made = interchange.describe("sadnet", drawn("sadnet", **kwargs), **kwargs)
+        module = networks.create("sadnet", **kwargs)
+        assert made.card["kwargs"]["width"] == 8
+        assert "preset" not in made.card["kwargs"]
+        interchange.save_safetensors(
+            made._replace(card={**made.card, "kwargs": kwargs}), tmp_path / "new.safetensors"
+        )
+        assert interchange.card(tmp_path / "new.safetensors")["kwargs"] == made.card["kwargs"]
+        tensors, header = interchange._read_safetensors(tmp_path / "new.safetensors")
+        entry = {"card": {**header.card, "kwargs": kwargs}, "sha256": header.sha256}
+        old = tmp_path / "old.safetensors"
+        safetensors.numpy.save_file(tensors, old, metadata={"lcdnet_jax": json.dumps(entry)})
+        changed = {"small": {"width": 16, "offset_width": 16, "groups": 4}}
+        monkeypatch.setattr(networks.SADNet, "PRESETS", changed)
+        assert interchange.load(old).module == module
+        written = interchange.export_params(old, tmp_path / "directory")
+        assert written["kwargs"] == made.card["kwargs"]
+        assert interchange.load(tmp_path / "directory").module == module
+        stored = json.loads((tmp_path / "directory" / "config.json").read_text())
+        assert stored["network"]["kwargs"] == made.card["kwargs"]
+
     @pytest.mark.parametrize("keep", [0, 4, 100, -1])
     def test_cut(self, file, keep):
         file.write_bytes(file.read_bytes()[:keep])
