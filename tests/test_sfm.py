@@ -101,6 +101,20 @@ def test_official_numbers(golden, case):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("draw", [0.0, 0.5])
+def test_draws_that_equal_the_bound(monkeypatch, images, draw):
+    """Draws are below 1 and may be 0: a rate of 0 selects none, and half of all draws are kept."""
+
+    def uniform(key, shape, dtype):
+        return jnp.full(shape, draw, dtype)
+
+    monkeypatch.setattr(jax.random, "uniform", uniform)
+    _, selected = sfm.mask_images(keys_of(0, 4), images, rate=draw, sigma=0.0)
+    assert not selected.any()
+    kept = sfm.draw_mask(jax.random.key(0), 3, 4, mode="random")
+    np.testing.assert_array_equal(kept, float(draw < 0.5))
+
+
 @pytest.mark.parametrize(
     ("inner", "outer", "expected"),
     [
