@@ -1,1 +1,5 @@
-"""Experiment configurations: default.py holds every field, the others override a few."""
+"""Experiment configurations.
+
+default.py holds every field with a comment. Each other file overrides a few fields for one
+experiment.
+"""

@@ -1,9 +1,9 @@
-"""Every field of an experiment, with its default. Not an experiment itself.
+"""All fields of an experiment with their defaults.
 
-Other files start from ``get_config()`` here and override a few fields. Any field can also be
-set on the command line: ``python train.py --config configs/tiny.py --config.steps=20``.
-The values that fields take are in the table of ``lcdnet_jax/config/schema.py``. They are checked
-before anything is compiled.
+This file is not an experiment. Other files call ``get_config()`` here and override a few fields.
+Any field can also be set on the command line: ``python train.py --config configs/tiny.py
+--config.steps=20``. The values that fields take are in the table of
+``lcdnet_jax/config/schema.py``. They are checked before anything is compiled.
 """
 
 from ml_collections import ConfigDict
@@ -13,13 +13,14 @@ def get_config() -> ConfigDict:
     """Returns the defaults; types are fixed and unknown fields are refused."""
     config = ConfigDict()
 
-    # Every random number (initialization, order, crops, noise) is a pure function of this
-    # seed and of the step. Evaluation noise does not depend on it, so that seeds compare.
+    # Every random number (initialization, order, crops, noise) is a pure function of this seed and
+    # of the step. Evaluation noise does not depend on it, so that runs with different seeds
+    # compare.
     config.seed = 0
 
     # --- network -----------------------------------------------------------------------------
     config.network = ConfigDict()
-    # A name known to lcdnet_jax.networks.create.
+    # A name of lcdnet_jax.networks.create.
     config.network.name = "sadnet"
     # Keyword arguments of that network, beside `channels` (from data.channels) and `dtype`: a
     # preset, and fields of its class, which win over the preset. All can be set on the command
@@ -32,8 +33,8 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     # Where training images come from (docs/data_sets.md has a table of all data sets):
     #   photos  the color photographs inside scikit-image's wheel; `split` is train or test
-    #   folder  `path` holds clean images, or pairs in input/ and target/ (or noisy/ and clean/)
-    #           with equal names; for networks that enlarge, target/ is larger by their scale
+    #   folder  `path` holds clean images, or pairs with equal names in input/ and target/ (or in
+    #           noisy/ and clean/); for networks that enlarge, target/ is larger by their scale
     #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
     #           the key of the clean image, or "noisy:clean" for pairs. Pairs with real noise
     #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu; so are those
@@ -54,212 +55,221 @@ def get_config() -> ConfigDict:
     #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
     #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, train_x4, test_x2,
     #           test_x3 or test_x4
-    # Several are joined by commas, all with pairs or all without: source "sidd,renoir" with
-    # path "/data/SIDD,/data/RENOIR"; `split` and `feature` then hold for all of them.
+    # Several sources are joined by commas, all with pairs or all without: source "sidd,renoir" with
+    # path "/data/SIDD,/data/RENOIR". `split` and `feature` then apply to all of them.
     config.data.train = ConfigDict(
         {"source": "photos", "path": "", "split": "train", "feature": "image"}
     )
-    # Where the images of periodic evaluation come from, same fields; always full images.
+    # Images of the periodic evaluation, with the same fields. Full images are scored.
     config.data.eval = ConfigDict(
         {"source": "photos", "path": "", "split": "test", "feature": "image"}
     )
-    # 3 for color or 1 for gray. Gray images are repeated, color ones turned to luma. 6 for the
-    # two views of a dual-pixel camera (dpdd_dual), left and right, which are restored to 3.
+    # 3 for color, 1 for gray. Gray images are repeated to 3 channels, color images converted to
+    # luma. 6 for the left and right view of a dual-pixel camera (dpdd_dual); the output then has 3.
     config.data.channels = 3
-    # Side of the square training crop, pixels. Smaller images are reflect-padded to it; at
-    # least one image must have a side that long. For super-resolution it is the side of the clean
-    # crop, a multiple of the scale, and so are the sides of tiles below where pairs come from disk
-    # (whose images must all be as large as the crop).
+    # Side of the square training crop, pixels. Smaller images are padded by reflection; at least
+    # one image must have a side of this length. For super-resolution it is the side of the clean
+    # crop and must be a multiple of the scale. If pairs for super-resolution come from disk, the
+    # sides of tiles below must be multiples of the scale, too, and no image may be smaller than the
+    # crop.
     config.data.crop = 128
-    # Crops are taken anywhere in an image, each image equally often (0); or inside square tiles
-    # of this side, one every `tile_stride` pixels, each tile equally often, so that large
-    # images count for more.
+    # 0: crops are drawn anywhere in an image, each image equally often. Otherwise crops are drawn
+    # inside square tiles of this side, one every `tile_stride` pixels, each tile equally often, so
+    # that large images are drawn more often.
     config.data.tile = 0
     config.data.tile_stride = 0
-    # Every training image is used at each of these scales, from above 0 up to 1 (bicubic, not
-    # antialiased), and counts as so many images. Pairs need (1.0,): scaling smooths their noise.
+    # Scales of every training image, above 0 and at most 1 (bicubic, not antialiased). Each scale
+    # counts as one image. Pairs need (1.0,), because scaling smooths their noise.
     config.data.scales = (1.0,)
-    # Horizontal flip, vertical flip and transposition, each with probability 1/2: all eight
-    # orientations, quarter turns among them, are equally likely. Two views are exchanged by a
-    # horizontal flip and never transposed.
+    # Horizontal flip, vertical flip and transposition, each with probability 1/2, so that all eight
+    # orientations are equally likely. For two views, a horizontal flip exchanges the views, and
+    # nothing is transposed.
     config.data.augment = True
-    # Decoded training images kept in memory, gigabytes. Images beyond it are decoded anew
-    # each time they are drawn. (TFDS images are kept encoded as well, whatever this says.)
+    # Memory for decoded training images, gigabytes. Images beyond it are decoded each time they are
+    # drawn. (TFDS images are kept in encoded form, too, whatever the value.)
     config.data.cache_gb = 4.0
-    # What to do when an image fails to decode in mid-training: "stop", or "replace" it by
-    # another one (a pure function of seed, example and attempt), counted and reported.
+    # What to do if an image fails to decode during training: "stop", or "replace" it by another
+    # image (a pure function of seed, example and attempt), which is counted and reported.
     config.data.on_bad_image = "stop"
-    # Where training batches are drawn: "host" (tf.data: crops and turns there, one batch ahead of
-    # the device) or "device" (all decoded images lie in the memory of each device, batches are
-    # drawn inside the jitted step, TensorFlow is not needed). Either draws from the same
-    # distribution, but not the same batches. For "device" all images must fit into `cache_gb`.
+    # Where training batches are drawn: "host" (tf.data crops and flips one batch ahead of the
+    # device) or "device" (all decoded images are in the memory of each device, and batches are
+    # drawn inside the jitted step; TensorFlow is not needed). Both draw from the same distribution,
+    # but not the same batches. For "device" all images must fit into `cache_gb`.
     config.data.where = "host"
 
     # --- degradation -------------------------------------------------------------------------
     config.degradation = ConfigDict()
-    # What is done to clean images:
+    # How clean images are degraded:
     #   awgn    Gaussian noise
-    #   none    nothing: the degraded halves come from disk (sources that hold pairs)
-    #   motion, defocus, dual_pixel, rain, camera, jpeg, or several of these joined by "+", in that
-    #           order ("motion+camera"); see docs/degradations.md. dual_pixel gives two views, for
-    #           data.channels 6
+    #   none    not at all; degraded images come from disk (sources with pairs)
+    #   motion, defocus, dual_pixel, rain, camera, jpeg, or several of these joined by "+" and
+    # applied
+    #           in that order ("motion+camera"); see docs/degradations.md. dual_pixel gives two
+    # views,
+    #           for data.channels 6
     #   low_resolution
-    #           blur, down-sampling, noise and JPEG, of which the option `scale` must be given: that
-    #           of a network that enlarges (rcan, rrdb), or any with `enlarge` True for one that
-    #           does not (kmsr); see random_low_resolution in
-    #           lcdnet_jax/degradations/super_resolution.py. May be joined to the others as well
+    #           blur, downsampling, noise and JPEG. The option `scale` is required: the scale of a
+    #           network that enlarges (rcan, rrdb), or any scale together with `enlarge` True for a
+    #           network that does not (kmsr). See random_low_resolution in
+    #           lcdnet_jax/degradations/super_resolution.py. It can be joined to the others, too
     config.degradation.kind = "awgn"
-    # Options of the latter by kind, where they are not those of the function: with kind "motion"
-    # ConfigDict({"motion": {"length": (4.0, 20.0)}}). With "none" they are not used.
+    # Options by kind that differ from the defaults of the function, such as
+    # ConfigDict({"motion": {"length": (4.0, 20.0)}}). Not used with "none".
     config.degradation.options = ConfigDict()
-    # --- of "awgn" ---
-    # Noise level in 8-bit units, one value per image drawn uniformly from this range.
-    # Equal ends give a network for one level, different ends a blind one.
+    # --- for the kind "awgn" ---
+    # Range of the noise level, 8-bit units; each image draws one level uniformly. Equal ends train
+    # a network for one level, different ends a blind one.
     config.degradation.sigma_min = 50.0
     config.degradation.sigma_max = 50.0
-    # What of the frequencies the noise has: "white" (all of them alike), "low" or "high" (half
-    # of the band), "brownian" (white noise after a Gaussian blur). See shape_noise in
-    # lcdnet_jax/degradations/noise.py.
+    # Spectrum of the noise: "white", "low" or "high" (half of the band), "brownian" (white noise
+    # after a Gaussian blur). See shape_noise in lcdnet_jax/degradations/noise.py.
     config.degradation.spectrum = "white"
-    # --- of all but "none" ---
-    # What a degraded file would hold: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
-    # (clipped and rounded to 256 levels). Of several joined by commas, such as "float,8bit", each
-    # training image has one, equally often. Periodic evaluation scores under each of them.
+    # --- for all kinds but "none" ---
+    # Noise protocol of degraded images: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
+    # (clipped and rounded to 256 levels). If several are joined by commas, such as "float,8bit",
+    # each training image draws one, all equally likely. Periodic evaluation scores under each of
+    # them.
     config.degradation.protocol = "float"
     # Where images are degraded in training: "device" (inside the jitted step) or "host" (tf.data;
     # white noise only).
     config.degradation.where = "device"
 
     # --- stochastic frequency masking --------------------------------------------------------
-    # Images of a batch lose a random band of frequencies, see lcdnet_jax/sfm.py. The clean image
-    # is masked before it is degraded; with degradation.kind "none", and where the objective is
-    # not "supervised", the degraded image is masked. Masking does not clip. Evaluation images
-    # are never masked.
+    # Masking sets a random band of frequencies of a training image to 0, see lcdnet_jax/sfm.py. The
+    # clean image is masked before it is degraded. With degradation.kind "none", or an objective
+    # other than "supervised", the degraded image is masked instead. Masked images are not clipped.
+    # Evaluation images are never masked.
     config.sfm = ConfigDict()
-    # Probability that an image is masked; the paper has 0.5. 0 = no masking.
+    # Probability that an image is masked; 0.5 in the paper. 0 = no masking.
     config.sfm.rate = 0.0
-    # How bands are drawn: "targeted" (the paper's denoising), "uniform" (its super-resolution)
-    # or "random" (each coefficient by itself). `center` and `sigma` of targeted bands are
+    # How bands are drawn: "targeted" (for denoising in the paper), "uniform" (for super-resolution)
+    # or "random" (each coefficient independently). `center` and `sigma` of targeted bands are
     # shares of the largest frequency.
     config.sfm.mode = "targeted"
     config.sfm.center = 0.85
     config.sfm.sigma = 0.15
-    # Where images are masked: "device" (inside the jitted step) or "host" (tf.data). Noise on
-    # the host needs masking on the host, which comes first.
+    # Where images are masked: "device" (inside the jitted step) or "host" (tf.data). If noise is
+    # added on the host, masking must be on the host, too, because it comes first.
     config.sfm.where = "device"
-    # Images that are not drawn for masking stay as they are ("keep") or turn black ("zero"), and
-    # the target is the clean image ("clean") or what noise was added to ("masked", for supervised
-    # denoising of added noise only). The first are the paper's description, the second what the
-    # authors' code comes to.
+    # `unselected`: images that are not masked are unchanged ("keep") or black ("zero"). `target`:
+    # the clean image ("clean"), or the masked image to which noise is added ("masked", only for
+    # supervised denoising of added noise). "keep" and "clean" follow the paper, "zero" and "masked"
+    # the effect of the authors' code.
     config.sfm.unselected = "keep"
     config.sfm.target = "clean"
 
     # --- optimization ------------------------------------------------------------------------
-    # Optimizer steps and images per step, over all devices and hosts together.
+    # Optimizer steps; images per step over all devices and hosts together.
     config.steps = 900_000
     config.batch_size = 16
-    # Each step runs as this many sequential parts, to save memory. The result is the same,
-    # unless the network has batch normalization, whose statistics are then those of a part.
+    # Gradient accumulation: a step runs as this many sequential parts, to save memory. The result
+    # is the same, except that batch normalization then uses the statistics of a part.
     config.accumulate = 1
-    # What the network's output is compared with:
-    #   supervised    the clean image (of pairs: the clean half)
-    #   noise2noise   a second noisy copy of it, with other noise of the same level; kind "awgn"
-    #                 only (for pairs of two captures, "supervised" does just that)
-    #   noise2self    the degraded image itself, at one pixel of nine, which the network does not
-    #                 see; no clean image is used, and training images without pairs (kind
-    #                 "none") are taken for degraded ones; data.eval still needs pairs for scores
-    #   gan           the clean image as well, by three losses of which `gan` below has the weights:
-    #                 of pixels (`loss`), of features of VGG19, and of a critic that is trained
-    #                 beside the network to tell its images from clean ones (ESRGAN). Best begun
-    #                 from a supervised run (`init_from`). `data.crop` must be a multiple of 32
+    # Training objective:
+    #   supervised    the output is compared with the clean image
+    #   noise2noise   the output is compared with a second noisy copy, with independent noise of the
+    #                 same level; kind "awgn" only (pairs of two noisy captures train this way with
+    #                 "supervised")
+    #   noise2self    the output is compared with the degraded image at one pixel of nine, which the
+    #                 network does not see. No clean image is used. With kind "none", training
+    # images
+    #                 without pairs are the degraded images. data.eval still needs pairs for scores
+    #   gan           three losses, whose weights are in `gan` below: `loss` on pixels, L1 on
+    # features
+    #                 of VGG19, and a critic that learns to tell restored images from clean ones
+    #                 (ESRGAN). Start from a supervised run (`init_from`). `data.crop` must be a
+    #                 multiple of 32
     #   ikc_sftmd, ikc_predictor, ikc_corrector
-    #                 for the network "ikc", in this order, each from the run of the one before
-    #                 (`init_from`): it learns to enlarge when it is told the kernel (by `loss`
-    #                 against the clean image), then to guess the kernel, then to correct the guess
-    #                 (both by the squared error of the kernel's code). Kind "low_resolution", with
-    #                 kernels of the size that the network encodes
+    #                 the three stages of the network "ikc", in this order. Each starts from the run
+    #                 of the previous one (`init_from`). SFTMD learns to enlarge with the true
+    # kernel
+    #                 (`loss` against the clean image), the predictor to estimate the kernel, the
+    #                 corrector to correct the estimate (both by the squared error of the kernel
+    #                 code). Kind "low_resolution", with kernels of the size that the network
+    # encodes
     config.objective = "supervised"
-    # "l1", "l2" or "charbonnier", mean over all elements; "sse", half the sum of squares of an
-    # image, mean over images; or "l1_fft", L1 of pixels plus `fft_weight` times L1 of unnormalized
-    # Fourier coefficients, of all scales that the network gives.
+    # "l1", "l2" or "charbonnier": mean over all elements. "sse": half the sum of squares of an
+    # image, mean over images. "l1_fft": L1 of pixels plus `fft_weight` times L1 of unnormalized
+    # Fourier coefficients, mean over all output scales of the network.
     config.loss = "l2"
     config.fft_weight = 0.1
-    # Weight of a further loss: "sse" of unnormalized DCT coefficients. 0 = off.
+    # Weight of an additional loss: "sse" of unnormalized DCT coefficients. 0 = off.
     config.dct_loss_weight = 0.0
-    # --- of the objective "gan" ---
+    # --- for the objective "gan" ---
     config.gan = ConfigDict()
     # Weights of the losses; 0 = off.
     config.gan.pixel_weight = 0.01
     config.gan.perceptual_weight = 1.0
     config.gan.critic_weight = 0.005
-    # The critic's learning rate in place of the network's, its optimizer being the same otherwise,
-    # and the channels of its first layer.
+    # Learning rate of the critic (its optimizer is otherwise the network's), and the channels of
+    # its first layer.
     config.gan.critic_learning_rate = 1e-4
     config.gan.critic_features = 64
-    # A file with weights of VGG19, .pth or .safetensors, by torchvision's names
-    # ("features.0.weight" and so on), for the perceptual loss. torchvision's own is
+    # File with weights of VGG19 for the perceptual loss, .pth or .safetensors, with torchvision's
+    # names ("features.0.weight" and so on). torchvision's file is
     # https://download.pytorch.org/models/vgg19-dcbb9e9d.pth. "" = none, for perceptual_weight 0.
     config.gan.vgg = ""
     config.optimizer = ConfigDict()
     # Adam with betas (0.9, `beta2`) and eps 1e-8.
     config.optimizer.learning_rate = 1e-4
     config.optimizer.beta2 = 0.999
-    # "step": multiplied by `decay_factor` every `decay_every` steps.
-    # "cosine": falls to `final_fraction` of the peak at the last step.
+    # "step": the rate is multiplied by `decay_factor` every `decay_every` steps.
+    # "cosine": the rate falls to `final_fraction` of the peak at the last step.
     config.optimizer.schedule = "step"
     config.optimizer.decay_every = 300_000
     config.optimizer.decay_factor = 0.5
     config.optimizer.final_fraction = 0.0
-    # Linear warm-up to the full rate, either schedule: step i of n has (i + 1) / (n + 1) of it.
-    # 0 = none.
+    # Steps of linear warm-up, for either schedule: step i of n has (i + 1) / (n + 1) of the full
+    # rate. 0 = none.
     config.optimizer.warmup_steps = 0
-    # Gradients are scaled down to this global norm. 0 = never.
+    # Gradients are clipped to this global norm. 0 = never.
     config.optimizer.clip_norm = 0.0
-    # Decay of the exponential moving average of the parameters. 0 = no average.
-    # When there is one, evaluation and inference use it.
+    # Decay of the exponential moving average (EMA) of the parameters. 0 = no EMA. Evaluation and
+    # inference use the EMA if there is one.
     config.ema_decay = 0.0
 
-    # Steps in a row with a loss or gradient that is not finite which are passed over: the state
-    # stays as it is, but for the counts of steps. One more ends the run. 0 = the first one does.
-    # A run that is continued counts anew.
+    # Number of consecutive steps with a non-finite loss or gradient that are skipped. A skipped
+    # step changes nothing but the step counts. One more such step ends the run; with 0 the first
+    # one does. The count starts at 0 when a run is continued.
     config.skip_nonfinite = 0
 
     # --- devices -----------------------------------------------------------------------------
     config.parallel = ConfigDict()
-    # How the step is spread over all devices of all hosts: "jit" (one program for the global
-    # batch, which the compiler divides) or "pmap" (one program for each device's part). The same
-    # numbers but for rounding, so a run may go on with the other one, and on other devices.
+    # How a step is distributed over all devices of all hosts: "jit" (one program for the global
+    # batch, which the compiler shards) or "pmap" (one program for the part of each device). Results
+    # are equal up to rounding, so a run can be continued with the other one and on other devices.
     config.parallel.strategy = "jit"
-    # Parameters, optimizer state and averages are divided among so many devices (of "jit") and
-    # gathered for each step, for networks too large for one device. 1 = each device has all.
+    # Number of devices over which parameters, optimizer state and EMA are sharded ("jit" only), for
+    # networks too large for one device. They are gathered for each step. 1 = no sharding.
     config.parallel.state_shards = 1
-    # Steps made by one call of the compiled program, so that fast devices need not wait for the
-    # host. Steps, reports, evaluations and checkpoints come at multiples of it.
+    # Steps in one call of the compiled program, so that fast devices do not wait for the host.
+    # Steps, reports, evaluations and checkpoints must be multiples of it.
     config.steps_per_call = 1
 
     # --- start -------------------------------------------------------------------------------
-    # The state comes from the first of these that applies: a checkpoint in the working
-    # directory; `resume`, another working directory to continue exactly (a copy; that
-    # directory is not changed); `init_from`, one whose parameters start a new run at step 0
-    # (fine-tuning); a fresh initialization.
+    # The state comes from the first of these that exists: a checkpoint in the working directory;
+    # the checkpoint of `resume`, another working directory, which is continued exactly and not
+    # changed; the parameters of `init_from`, which start a new run at step 0 (fine-tuning); a
+    # random initialization.
     config.resume = ""
     config.init_from = ""
 
     # --- reports -----------------------------------------------------------------------------
-    # Steps between lines of progress, evaluations and checkpoints. The last step always has
-    # all three. 0 = only the last step.
+    # Steps between progress reports, evaluations and checkpoints. The last step always has all
+    # three. 0 = only the last step.
     config.log_every = 100
     config.eval_every = 5_000
     config.checkpoint_every = 5_000
-    # Checkpoints kept, newest first.
+    # Number of newest checkpoints to keep.
     config.keep_checkpoints = 3
     config.eval = ConfigDict()
-    # Noise levels of periodic evaluation, 8-bit units.
+    # Noise levels of the periodic evaluation, 8-bit units.
     config.eval.sigmas = (50.0,)
-    # At most this many images (the first by name). 0 = all.
+    # Largest number of images, the first by name. 0 = all.
     config.eval.max_images = 0
-    # Images drawn as PNG panels (degraded | restored | clean and a zoomed crop).
+    # Number of images that are written as PNG panels (degraded, restored, clean, with a zoomed
+    # crop).
     config.eval.panels = 2
-    # Image sides are padded up to multiples of this, so that few shapes are compiled.
+    # Image sides are padded to multiples of this, so that few shapes are compiled.
     config.eval.bucket = 64
     return config

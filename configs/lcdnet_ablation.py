@@ -1,8 +1,8 @@
-"""What each part of LCDNet is worth: nine rows, all else equal.
+"""Ablation of LCDNet: nine variants, all else equal.
 
-The paper's own ablation is in no text available to us; these rows are ours. Each of (b) to (e)
-adds one part to the row before, (f) to (i) exchange one part of the whole network. The task is
-rain, which is learned in fewer steps than motion blur.
+The paper's own ablation was not available to us; these rows are ours. Each of (b) to (e) adds one
+part to the row before. Each of (f) to (i) replaces one part of the full network. The task is rain,
+which trains in fewer steps than motion blur.
 
     row      blocks          global branch   MSFM    SCAM   FFT loss   parameters (tiny)
     a        NAFNet's        -               -       -      x          1,294,540
@@ -39,7 +39,7 @@ ROWS: dict[str, tuple[dict[str, object], float]] = {
 
 
 def get_config(row: str = "e") -> ConfigDict:
-    """One row, of the preset `tiny`."""
+    """Returns one row, for the preset `tiny`."""
     if row not in ROWS:
         raise ValueError(f"no ablation row {row!r}; use one of {', '.join(ROWS)}")
     config = lcdnet_synthetic_rain.get_config("tiny")

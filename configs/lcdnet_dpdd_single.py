@@ -1,13 +1,13 @@
-"""LCDNet against defocus on DPDD, one picture of each scene: 350 training and 76 test scenes.
+"""LCDNet for defocus deblurring on DPDD, single images: 350 training and 76 test scenes.
 
-The recipe of lcdnet_gopro.py with half its steps, as there are few scenes.
+The recipe of lcdnet_gopro.py with half of its steps, because there are few scenes.
 
 Command: python train.py --config configs/lcdnet_dpdd_single.py --workdir runs/dpdd
          python eval.py --workdir runs/dpdd --modes full,local,tiled
 DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Training scores the validation scenes; for the others --config configs/lcdnet_dpdd_single.py and
---config.data.eval.split=test, test_indoor or test_outdoor for eval.py.
-Time and score: not run; it is meant for several accelerators.
+Training scores the validation scenes. To score the test scenes use --config
+configs/lcdnet_dpdd_single.py and --config.data.eval.split=test, test_indoor or test_outdoor for
+eval.py. Time and score: not yet run; it needs several accelerators.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from configs import lcdnet_gopro
 
 
 def get_config(preset: str = "base") -> ConfigDict:
-    """The recipe, for any preset of LCDNet."""
+    """Returns the recipe for a preset of LCDNet."""
     config = lcdnet_gopro.get_config(preset)
     config.data.train.source = config.data.eval.source = "dpdd"
     config.data.train.path = config.data.eval.path = "data/DPDD"

@@ -1,14 +1,14 @@
-"""LCDNet against motion blur on GoPro: 2103 training pairs, 1111 test pairs.
+"""LCDNet for motion deblurring on GoPro: 2103 training pairs, 1111 test pairs.
 
-The paper's settings are in no text available to us. These follow related networks (Adam, cosine,
-crops of 256, clipping: SFNet, FSNet, M3SNet) where they agree; learning rate and steps are ours,
-see docs/lcdnet.md.
+The paper's settings were not available to us. Adam, cosine schedule, crops of 256 pixels and
+gradient clipping follow related networks (SFNet, FSNet, M3SNet) where these agree. The learning
+rate and the number of steps are ours. See docs/lcdnet.md.
 
 Command: python train.py --config configs/lcdnet_gopro.py --workdir runs/gopro
          python eval.py --workdir runs/gopro --modes full,local,tiled
          python eval.py --workdir runs/gopro --data hide:data/HIDE,realblur_j:data/RealBlur
 GoPro_Large is expected in data/GoPro: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Time and score: not run; it is meant for several accelerators.
+Time and score: not yet run; it needs several accelerators.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from configs import default
 
 
 def get_config(preset: str = "base") -> ConfigDict:
-    """The recipe, for any preset of LCDNet."""
+    """Returns the recipe for a preset of LCDNet."""
     config = default.get_config()
     config.network.name = "lcdnet"
     config.network.kwargs = ConfigDict({"preset": preset})

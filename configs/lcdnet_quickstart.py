@@ -1,4 +1,4 @@
-"""LCDNet `tiny` against heavy rain, on the photographs inside scikit-image, in a few minutes.
+"""LCDNet `tiny` for heavy rain on the photographs of scikit-image, in a few minutes.
 
 Small batches and a high learning rate that falls to zero, for two CPU cores.
 
@@ -13,7 +13,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Each image has rain of its own; three photographs are held out and scored."""
+    """Returns the configuration. Each image gets its own rain; three photographs are held out."""
     config = default.get_config()
     config.network.name = "lcdnet"
     config.network.kwargs = ConfigDict({"preset": "tiny"})

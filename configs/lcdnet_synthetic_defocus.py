@@ -1,8 +1,8 @@
-"""LCDNet against defocus, trained on clean photographs that are put out of focus by the device.
+"""LCDNet for defocus deblurring, trained on clean photographs that are blurred on the device.
 
-The recipe of lcdnet_synthetic_motion.py, but it is light that is blurred, not stored values.
-Variants: a preset of LCDNet, or "control", as there; either with ":dual" for the two views of a
-dual-pixel sensor, of which one picture is made.
+The recipe of lcdnet_synthetic_motion.py, but light is blurred, not stored values. Variants: a
+preset of LCDNet or "control", as there; each also with ":dual", which restores one image from the
+two views of a dual-pixel sensor.
 
 Command: python train.py --config configs/lcdnet_synthetic_defocus.py:tiny --workdir runs/defocus
          python train.py --config configs/lcdnet_synthetic_defocus.py:tiny:dual --workdir runs/dual
@@ -17,7 +17,7 @@ from configs import lcdnet_synthetic_motion
 
 
 def get_config(variant: str = "tiny") -> ConfigDict:
-    """A short run for CPUs; --config.steps and --config.batch_size for more."""
+    """Returns a short run for CPUs; raise steps and batch_size for more."""
     size, colon, views = variant.partition(":")
     if colon and views != "dual":
         raise ValueError(f"no variant {variant!r}; use {size} or {size}:dual")
@@ -26,7 +26,7 @@ def get_config(variant: str = "tiny") -> ConfigDict:
     config.degradation.options = ConfigDict({"defocus": {"radius": (1.0, 5.0)}})
     if views:
         config.degradation.kind = "dual_pixel"
-        # On either side of the plane of focus.
+        # Radii of both signs: in front of and behind the plane of focus.
         config.degradation.options = ConfigDict({"dual_pixel": {"radius": (-5.0, 5.0)}})
         config.data.channels = 6
     return config

@@ -1,7 +1,7 @@
-"""LCDNet against the noise of cameras, trained on clean photographs made noisy by the device.
+"""LCDNet for camera noise, trained on clean photographs that are made noisy on the device.
 
-The recipe of lcdnet_synthetic_motion.py. The noise is a sensor's, with the rest of a camera after
-it, JPEG included. Variants: a preset of LCDNet, or "control", as there.
+The recipe of lcdnet_synthetic_motion.py. Sensor noise is followed by the processing of a camera,
+JPEG included. Variants: a preset of LCDNet, or "control", as there.
 
 Command: python train.py --config configs/lcdnet_synthetic_denoise.py:tiny --workdir runs/denoise
          python eval.py --workdir runs/denoise --data sidd_validation:data/SIDD,polyu:data/PolyU
@@ -17,7 +17,7 @@ from configs import lcdnet_synthetic_motion
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """A short run for CPUs; --config.steps and --config.batch_size for more."""
+    """Returns a short run for CPUs; raise steps and batch_size for more."""
     config = lcdnet_synthetic_motion.get_config(size)
     config.degradation.kind = "camera"
     config.degradation.options = ConfigDict()

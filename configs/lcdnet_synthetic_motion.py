@@ -1,13 +1,13 @@
-"""LCDNet against motion blur, trained on clean photographs that are blurred on the device.
+"""LCDNet for motion deblurring, trained on clean photographs that are blurred on the device.
 
-Stored values are blurred, as in GoPro's folder `blur`, and rounded to 8 bits. Variants: a preset
-of LCDNet, or "control": `tiny` with NAFNet's blocks, plain skip connections and no MSFM.
+Stored values are blurred, as in GoPro's folder `blur`, and rounded to 8 bits. Variants: a preset of
+LCDNet, or "control", which is `tiny` with NAFNet's blocks, plain skip connections and no MSFM.
 
 Command: python train.py --config configs/lcdnet_synthetic_motion.py:tiny --workdir runs/motion
 Photographs to train on are expected in data/BSDS500 and clean ones to score in data/CBSD68:
 --config.data.train.path=DIR and --config.data.eval.path=DIR.
 Time and score: an hour of CPU time (2026-11-20); 26.85 dB on CBSD68 with synthetic motion (25.15
-before); it does not help on GoPro. docs/lcdnet.md has all.
+before); it does not help on GoPro. docs/lcdnet.md has all scores.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from configs import default
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """A short run for CPUs; --config.steps and --config.batch_size for more."""
+    """Returns a short run for CPUs; raise steps and batch_size for more."""
     config = default.get_config()
     config.network.name = "lcdnet"
     config.network.kwargs = ConfigDict({"preset": size})

@@ -1,8 +1,8 @@
-"""The six rows of SADNet's ablation: what each part of the network is worth.
+"""Ablation of SADNet: the six variants of table 1 of the paper.
 
 Source: Chang et al., ECCV 2020, table 1 (Kodak24, color, sigma 50), recipe of
-sadnet_color_awgn.py. The code of the ablation was not released: without `rsab` the decoder has
-residual blocks instead, without `transfer` its offset blocks see their own scale only.
+sadnet_color_awgn.py. The code of the ablation was not released. Here, without `rsab` the decoder
+has residual blocks instead; without `transfer` its offset blocks use their own scale only.
 
     row            RSAB  transfer  context   the paper's PSNR   parameters
     none            -       -         -           29.05          3,524,323
@@ -32,7 +32,7 @@ ROWS = {
 
 
 def get_config(row: str = "full") -> ConfigDict:
-    """One row of the table."""
+    """Returns one row of the table."""
     if row not in ROWS:
         raise ValueError(f"no ablation row {row!r}; use one of {', '.join(ROWS)}")
     config = sadnet_color_awgn.get_config("50")

@@ -1,13 +1,14 @@
-"""SADNet `base` (4.2 million parameters) on an accelerator, in pieces where jobs have a time limit.
+"""SADNet `base` (4.2 million parameters) on an accelerator, for jobs with a time limit.
 
-Our own recipe, not the paper's (that is sadnet_color_awgn.py): images in device memory, no
-TensorFlow, bfloat16, larger batches and a higher learning rate that falls to zero, both kinds of
-noise that users have. Variants: a noise level, or a range of them such as "0-75".
+Our own recipe; the paper's is sadnet_color_awgn.py. Images are in device memory, TensorFlow is not
+needed, the compute type is bfloat16, batches are larger, and a higher learning rate falls to zero.
+It trains on unclipped noise and on noise in 8-bit files. Variants: a noise level, or a range of
+them such as "0-75".
 
 Command: timeout -s TERM 8m python train.py --config configs/sadnet_base.py:50 --workdir runs/b
-with --config.data.train.path=DIR, (and the comma) as in sadnet_blind.py. The same command again
-continues where the last one was stopped, to the bit on CPU.
-Time and score: not yet run in full; docs/pretrained.md tells what was tried at a small scale.
+with --config.data.train.path=DIR, (and the comma) as in sadnet_blind.py. The same command
+continues the run, bitwise exactly on a CPU.
+Time and score: not yet run in full; docs/pretrained.md describes a test at small scale.
 """
 
 import re
@@ -18,7 +19,7 @@ from configs import sadnet_blind
 
 
 def get_config(sigmas: str = "50") -> ConfigDict:
-    """Color; one noise level, in 8-bit units, or the lowest and the highest."""
+    """Returns the color recipe for a noise level in 8-bit units, or for a range such as 0-75."""
     levels = re.fullmatch(r"(\d+)(?:-(\d+))?", sigmas)
     if not levels:
         raise ValueError(f"no variant {sigmas!r}; use a noise level such as 50, or a range, 0-75")

@@ -1,11 +1,12 @@
 """SADNet `small` (0.31 million parameters) for Gaussian noise of any level from 0 to 55.
 
-Our own recipe. Half of the crops have unclipped noise and half that of 8-bit files, so that one
-network serves both: trained on unclipped noise alone it loses more than 1 dB on files.
+Our own recipe. Half of the crops have unclipped noise and half have the noise of 8-bit files, so
+that one network serves both. Trained on unclipped noise alone, it loses more than 1 dB on 8-bit
+files.
 
 Command: python train.py --config configs/sadnet_blind.py:color --workdir runs/blind
-with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma belongs to
-it: the second source, the photographs of scikit-image, has no path.
+with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma is part of
+the path: the second source, the photographs of scikit-image, has an empty path.
 Time and score: docs/pretrained.md.
 """
 
@@ -15,7 +16,7 @@ from configs import sadnet_small
 
 
 def get_config(channels: str = "color") -> ConfigDict:
-    """``color`` or ``gray``."""
+    """Returns the variant ``color`` or ``gray``."""
     if channels not in ("color", "gray"):
         raise ValueError(f"no variant {channels!r}; use color or gray")
     config = sadnet_small.get_config()

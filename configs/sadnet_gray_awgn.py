@@ -12,7 +12,7 @@ from configs import sadnet_color_awgn
 
 
 def get_config(sigma: str = "50") -> ConfigDict:
-    """The published recipe for one noise level, in 8-bit units."""
+    """Returns the published recipe for one noise level, in 8-bit units."""
     config = sadnet_color_awgn.get_config(sigma)
     config.data.channels = 1
     return config

@@ -1,7 +1,7 @@
 """SADNet for the Nam data set: sadnet_real.py's network, fine-tuned on PolyU.
 
-Source: Chang et al., ECCV 2020, section 4.3. Neither the paper nor its code says how long or at
-which rate, so both are our choice: 20,000 steps at the rate of the last steps of sadnet_real.py.
+Source: Chang et al., ECCV 2020, section 4.3. Neither the paper nor its code gives the number of
+steps and the learning rate, so both are ours: 20,000 steps at the final rate of sadnet_real.py.
 
 Command: python train.py --config configs/sadnet_nam.py --workdir runs/nam
 (after sadnet_real.py in runs/real, or --config.init_from=DIR)
@@ -14,7 +14,7 @@ from configs import sadnet_real
 
 
 def get_config() -> ConfigDict:
-    """Starts from runs/real; PolyU's 100 pairs, evaluated on Nam's patches."""
+    """Returns fine-tuning from runs/real on the 100 pairs of PolyU, scored on patches of Nam."""
     config = sadnet_real.get_config()
     config.init_from = "runs/real"
     config.data.train.source = "polyu"

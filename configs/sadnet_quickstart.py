@@ -1,7 +1,7 @@
-"""SADNet `small` on the photographs inside scikit-image, for a few minutes on two CPU cores.
+"""SADNet `small` on the photographs of scikit-image, for a few minutes on two CPU cores.
 
-Our own recipe: small batches, because on so short a run the number of steps counts for more than
-the noise of each; a high learning rate that falls to zero.
+Our own recipe. Batches are small, because in a short run the number of steps matters more than the
+noise of the gradients. A high learning rate falls to zero.
 
 Command: make quickstart (which also compares the result with non-local means)
 Time and score: 205 s of training on 2 CPU cores; 27.84 dB on the three held-out photographs, where
@@ -14,7 +14,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Sigma 50, unclipped noise."""
+    """Returns the recipe for sigma 50 and unclipped noise."""
     config = default.get_config()
     config.network.kwargs.preset = "small"
     config.data.crop = 64

@@ -5,10 +5,10 @@ sadnet_color_awgn.py, but on pairs, with the mean absolute error. The pairs are 
 and RENOIR, whose clean image is the mean of its two low-noise ones.
 
 Command: python train.py --config configs/sadnet_real.py --workdir runs/real
-(the three data sets in their original layout below data/, or elsewhere:
---config.data.train.path=SIDD,RENOIR --config.data.eval.path=SIDD_VALIDATION;
-raise --config.data.cache_gb as far as the memory allows: decoded, the pairs take tens of
-gigabytes, and a large PNG decoded for each crop is slow)
+The three data sets are expected in data/ in their original layout, or elsewhere with
+--config.data.train.path=SIDD,RENOIR --config.data.eval.path=SIDD_VALIDATION. Raise
+--config.data.cache_gb as far as the memory allows: the decoded pairs take tens of gigabytes, and
+decoding a large PNG for each crop is slow.
 Time and score: not yet run. The paper reports 39.46 dB on the SIDD validation blocks.
 """
 
@@ -18,7 +18,7 @@ from configs import sadnet_color_awgn
 
 
 def get_config() -> ConfigDict:
-    """SIDD-Medium and RENOIR; evaluated on the SIDD validation blocks."""
+    """Returns training on SIDD-Medium and RENOIR, scored on the SIDD validation blocks."""
     config = sadnet_color_awgn.get_config()
     config.data.train.source = "sidd,renoir"
     config.data.train.path = "data/SIDD_Medium_Srgb,data/RENOIR"

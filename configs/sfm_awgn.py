@@ -1,20 +1,20 @@
 """Blind gray denoisers of the SFM paper, with and without frequency masking.
 
-Variants: dncnn, memnet or ridnet, alone, with ":sfm" (as the paper describes masking) or with
-":released" (as the authors' released code does it: images that are not masked are black, the
-target is the masked image). All have equally many updates, those of 50 epochs; the published
-masked models were trained for twice as many (--config.steps=28200, docs/sfm.md).
+Variants: dncnn, memnet or ridnet, alone, with ":sfm" (masking as the paper describes it) or with
+":released" (masking as in the authors' released code: images that are not masked are black, and the
+target is the masked image). All variants train for the updates of 50 epochs. The published masked
+models were trained for twice as many (--config.steps=28200, docs/sfm.md).
 
-The recipe is that of the code: BSD400, patches of 64 pixels, one every 32, of the images at four
-scales; noise levels 0 to 55 drawn for each image, unclipped; Adam, 1e-3 divided by 10 every 30
-epochs of 282 batches. There each patch is stored with one turned copy; here it is turned anew each
-time it is drawn.
+The recipe is that of the code: BSD400, patches of 64 pixels with a stride of 32, images at four
+scales, noise levels 0 to 55 drawn for each image, unclipped, Adam with 1e-3 divided by 10 every 30
+epochs of 282 batches. The code stores each patch with one augmented copy; here augmentation is
+drawn each time.
 
 Command: python train.py --config configs/sfm_awgn.py:dncnn:sfm --workdir runs/dncnn_sfm
          python eval.py --workdir runs/dncnn_sfm --protocols clipped --sigmas 5,10,15,...,100
 Scores are published for the protocol "clipped"; training reports those of "float".
 BSD400 is expected in data/BSD400 and BSD68 in data/BSD68, as folders of gray images:
---config.data.train.path=DIR and --config.data.eval.path=DIR. No score yet: a day on a CPU.
+--config.data.train.path=DIR and --config.data.eval.path=DIR. No score yet: it takes a day on a CPU.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ from configs import default
 
 
 def get_config(variant: str = "dncnn") -> ConfigDict:
-    """One network, one way of masking."""
+    """Returns one network with one kind of masking."""
     network, _, masking = variant.partition(":")
     if network not in ("dncnn", "memnet", "ridnet") or masking not in ("", "sfm", "released"):
         raise ValueError(

@@ -1,19 +1,19 @@
-"""Microscopy without clean images: the U-Net by Noise2Noise or Noise2Self, with or without SFM.
+"""Microscopy denoising without clean images: a U-Net by Noise2Noise or Noise2Self, optionally SFM.
 
-Variants: "n2n" or "n2s", alone or with ":sfm". The data is FMD (Zhang et al., CVPR 2019), twelve
-kinds of images with 1, 2, 4, 8 or 16 captures averaged; field 19 is for testing.
+Variants: "n2n" or "n2s", alone or with ":sfm". The data set is FMD (Zhang et al., CVPR 2019):
+twelve kinds of images, averages of 1, 2, 4, 8 or 16 captures. Field 19 is the test set.
 
-The recipe is that of the SFM paper's code: the four corners of 256 pixels of an image of 512,
-sixteen a batch; sums of squares; Adam with beta2 0.99; a rate that rises over 30 % of the training
+The recipe is that of the SFM paper's code: the four corners of 256 pixels of images of 512, 16 in a
+batch; sum of squares; Adam with beta2 0.99; a learning rate that rises during 30 % of the training
 to 1e-4 (n2n, 400 epochs of 285 batches) or 1e-5 (n2s, 100 epochs), then falls as a cosine. The
-network works on values from -0.5 to 0.5. Four things differ here: corners are drawn one by one and
-turned, instead of all four of an image together; the second capture is half the captures further
-on, instead of any other; the rate begins at nothing, instead of a tenth; with ":sfm", images that
-are not masked stay as they are, instead of turning gray.
+network works on values from -0.5 to 0.5. Four things differ here. Corners are drawn one by one and
+augmented, instead of all four of an image together. The second capture is half of the captures
+further on, instead of any other. The learning rate starts at 0, instead of a tenth of its peak.
+With ":sfm", images that are not masked are unchanged, instead of gray.
 
 Command: python train.py --config configs/sfm_microscopy.py:n2s:sfm --workdir runs/n2s_sfm
 FMD is expected in data/FMD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-No score yet: days on a CPU. Published: docs/sfm.md.
+No score yet: it takes days on a CPU. docs/sfm.md has published scores.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ from configs import default
 
 
 def get_config(variant: str = "n2n") -> ConfigDict:
-    """One objective, with "sfm" or without."""
+    """Returns one objective, with or without masking."""
     objective, _, masking = variant.partition(":")
     if objective not in ("n2n", "n2s") or masking not in ("", "sfm"):
         raise ValueError(f"no variant {variant!r}; use n2n or n2s, alone or with :sfm")

@@ -1,8 +1,8 @@
-"""A small DnCNN for gray images, with and without frequency masking: the experiment for CPUs.
+"""A small DnCNN for gray images, with and without frequency masking, for CPUs.
 
-Variants: "regular"; "sfm", as the SFM paper describes it (masked before noise is added, the
-target is the clean image); "released", as the authors' released training code has it (images that
-are not masked are black, the target is the masked image). All else is equal, updates included.
+Variants: "regular"; "sfm", masking as the SFM paper describes it (before noise is added, the target
+is the clean image); "released", masking as in the authors' released training code (images that are
+not masked are black, the target is the masked image). All else is equal, including the updates.
 
 Command: python train.py --config configs/sfm_small.py:sfm --workdir runs/small_sfm
          python eval.py --workdir runs/small_sfm --protocols clipped --sigmas 5,10,15,...,100
@@ -17,7 +17,7 @@ from configs import default
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the experiment."""
+    """Returns one variant of the experiment."""
     if variant not in ("regular", "sfm", "released"):
         raise ValueError(f"no variant {variant!r}; use regular, sfm or released")
     config = default.get_config()

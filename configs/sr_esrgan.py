@@ -1,10 +1,10 @@
-"""ESRGAN for gray images, four times larger: RRDB trained on by a critic and by features of VGG19.
+"""ESRGAN for gray x4 super-resolution: RRDB, fine-tuned with a critic and features of VGG19.
 
 Variants: "regular"; "sfm", as in sr_rcan.py. Starts from the run of sr_rrdb.py of the same variant.
 
 Source: Wang et al., ECCV workshops 2018: clean crops of 128 pixels, 16 a batch, Adam with 1e-4 for
 both networks, halved at 50,000, 100,000, 200,000 and 300,000 steps of 400,000 (here every 100,000).
-The weights are those of its section 4.1: L1 0.01, features 1, critic 0.005. All else is as in
+The loss weights are those of its section 4.1: L1 0.01, features 1, critic 0.005. All else is as in
 sr_rcan.py.
 
 Command: python train.py --config configs/sr_esrgan.py:sfm --workdir runs/esrgan_sfm
@@ -21,7 +21,7 @@ from configs import sr_rrdb
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the comparison."""
+    """Returns one variant of the comparison."""
     config = sr_rrdb.get_config(variant)
     config.objective = "gan"
     config.gan.vgg = "data/vgg19-dcbb9e9d.pth"

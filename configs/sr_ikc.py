@@ -1,24 +1,25 @@
-"""IKC for color images, four times larger and blurred by kernels that nobody tells it.
+"""IKC for color x4 super-resolution with unknown blur kernels.
 
-Variants: the stages "sftmd", "predictor" and "corrector", in turn, each from the run of the one
-before; any with ":sfm", as in sr_rcan.py, from the runs of that arm. The last run is the result.
+Variants: the stages "sftmd", "predictor" and "corrector", in this order. Each starts from the run
+of the previous stage. Each also with ":sfm", as in sr_rcan.py, which starts from the ":sfm" run of
+the previous stage. The last run is the result.
 
 Source: Gu et al., CVPR 2019, with the numbers of the SFM code: isotropic Gaussians of 21x21 pixels
 and widths from 0.2 to 4, clean crops of 256 pixels, 32 a batch. SFTMD: L1, Adam with 1e-4, 500,000
-steps, here along one cosine instead of several. Predictor and corrector: 5,000 steps with 1e-4 and
-a beta2 of 0.99; that the corrector is updated once for a batch, by the mean over its 7 corrections,
-is ours. Small images are Pillow's, rounded to 8 bits.
+steps, here with one cosine instead of several. Predictor and corrector: 5,000 steps with 1e-4 and
+a beta2 of 0.99. The corrector is updated once for a batch, by the mean over its 7 corrections,
+which is our choice. Small images are made by Pillow's bicubic and rounded to 8 bits.
 
-The released SFM code masks in the two latter stages alone, there every image, and each coefficient
-by itself: ":sfm" with --config.sfm.rate=1.0 --config.sfm.mode=random, and for the predictor
+The released SFM code masks in the last two stages only. It masks every image, and each coefficient
+independently: ":sfm" with --config.sfm.rate=1.0 --config.sfm.mode=random, and for the predictor
 --config.init_from=runs/ikc_sftmd.
 
 Command: python train.py --config configs/sr_ikc.py:sftmd:sfm --workdir runs/ikc_sftmd_sfm
          python train.py --config configs/sr_ikc.py:predictor:sfm --workdir runs/ikc_predictor_sfm
          python train.py --config configs/sr_ikc.py:corrector:sfm --workdir runs/ikc_corrector_sfm
          python eval.py --workdir runs/ikc_corrector_sfm --data data/Set5 --protocols sr,8bit
-Scores of the first two runs are of all three networks, of which some have learned nothing yet; what
-training prints is of the stage's own. Without ":sfm" the directories are runs/ikc_sftmd and so on.
+Scores of the first two runs use all three networks, some of which are not trained yet. The training
+log shows the stage's own metrics. Without ":sfm" the directories are runs/ikc_sftmd and so on.
 Data is expected where sr_rcan.py expects it. Time and score: not yet run.
 """
 
@@ -30,7 +31,7 @@ _STAGES = ("sftmd", "predictor", "corrector")
 
 
 def get_config(variant: str = "sftmd") -> ConfigDict:
-    """One stage of one arm of the comparison."""
+    """Returns one stage of one variant."""
     stage, colon, masking = variant.partition(":")
     if stage not in _STAGES or (colon and masking != "sfm"):
         raise ValueError(f"no variant {variant!r}; use {', '.join(_STAGES)}, or one with :sfm")

@@ -1,12 +1,12 @@
-"""KMSR: color images, made small by kernels of a pool, enlarged again and then sharpened.
+"""KMSR for color x4 super-resolution: images blurred by a pool of kernels, enlarged, then restored.
 
 Variants: "regular"; "sfm", as in sr_rcan.py.
 
 Source: Zhou and Suesstrunk, ICCV 2019, with the numbers of the SFM code: L1, Adam with 1e-4, 16 a
-batch. The pool there is estimated from photographs and enlarged by a GAN; give any folder of
-kernels, see lcdnet_jax.degradations.read_kernels. The crop, the number of steps and a constant
-rate are ours. The small image is rounded to 8 bits; the enlarged one is not in training, but is by
-the protocols of the command below.
+batch. Their pool is estimated from photographs and extended by a GAN. Here it is any folder of
+kernels, see lcdnet_jax.degradations.read_kernels. The crop, the number of steps and the constant
+learning rate are ours. The small image is rounded to 8 bits. The enlarged image is not rounded in
+training, but by the protocols of the command below.
 
 Command: python train.py --config configs/sr_kmsr.py:sfm --workdir runs/kmsr_sfm
          python eval.py --workdir runs/kmsr_sfm --data data/Set5 --protocols sr,8bit
@@ -21,7 +21,7 @@ from configs import sr_rcan
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the comparison."""
+    """Returns one variant of the comparison."""
     config = sr_rcan.get_config(variant)
     config.network.name = "kmsr"
     config.network.kwargs = ConfigDict()

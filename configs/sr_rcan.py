@@ -1,11 +1,12 @@
-"""RCAN for gray images, four times larger, with and without frequency masking.
+"""RCAN for gray x4 super-resolution, with and without frequency masking.
 
-Variants: "regular"; "sfm", where half of the clean images lose a band of frequencies before they
-are made small, as the SFM paper describes it (the target keeps them). All else is equal.
+Variants: "regular"; "sfm", where a band of frequencies is masked in half of the clean images before
+they are reduced, as the SFM paper describes it (the target is not masked). All else is equal.
 
 Source: Zhang et al., ECCV 2018: DIV2K, small crops of 48 pixels, 16 a batch, L1, Adam with 1e-4
-halved every 200,000 steps. The number of steps is ours, and so is training on luma alone, as the
-SFM code does. DIV2K's small images are MATLAB's, which are made here in training.
+halved every 200,000 steps. The number of steps is ours. Training on luma alone follows the SFM
+code. The small images of DIV2K are made by MATLAB's bicubic, which is computed here during
+training.
 
 Command: python train.py --config configs/sr_rcan.py:sfm --workdir runs/rcan_sfm
          python eval.py --workdir runs/rcan_sfm --data data/Set5 --protocols sr,8bit
@@ -20,7 +21,7 @@ from configs import default
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the comparison."""
+    """Returns one variant of the comparison."""
     if variant not in ("regular", "sfm"):
         raise ValueError(f"no variant {variant!r}; use regular or sfm")
     config = default.get_config()

@@ -1,10 +1,10 @@
-"""RRDB, the generator of ESRGAN, for gray images, four times larger: trained by L1 alone.
+"""RRDB, the generator of ESRGAN, for gray x4 super-resolution, trained by L1 alone.
 
 Variants: "regular"; "sfm", as in sr_rcan.py.
 
-Source: Wang et al., ECCV workshops 2018, the network that their adversarial training starts from:
-clean crops of 128 pixels, 16 a batch, L1, Adam with 2e-4 halved every 200,000 steps; there on
-DIV2K, Flickr2K and OutdoorSceneTraining. The number of steps is ours; all else is as in
+Source: Wang et al., ECCV workshops 2018, the network from which their adversarial training
+starts: clean crops of 128 pixels, 16 a batch, L1, Adam with 2e-4 halved every 200,000 steps; there
+on DIV2K, Flickr2K and OutdoorSceneTraining. The number of steps is ours; all else is as in
 sr_rcan.py.
 
 Command: python train.py --config configs/sr_rrdb.py:sfm --workdir runs/rrdb_sfm
@@ -18,7 +18,7 @@ from configs import sr_rcan
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the comparison."""
+    """Returns one variant of the comparison."""
     config = sr_rcan.get_config(variant)
     config.network.name = "rrdb"
     config.network.kwargs = ConfigDict({"scale": 4})

@@ -1,7 +1,7 @@
-"""A small RCAN for gray images, twice as large: the experiment with masking for CPUs.
+"""A small RCAN for gray x2 super-resolution, with and without masking, for CPUs.
 
-Variants: "regular"; "sfm", as in sr_rcan.py. Both see one kernel in training, a Gaussian of 1
-pixel; the question is how they do with others.
+Variants: "regular"; "sfm", as in sr_rcan.py. Both train with one kernel, a Gaussian of 1 pixel. The
+experiment asks how they perform with other kernels.
 
 Command: python train.py --config configs/sr_small.py:sfm --workdir runs/sr_sfm
          python eval.py --workdir runs/sr_sfm --protocols sr --kernels gaussian:0.6,gaussian:1.6
@@ -16,7 +16,7 @@ from configs import sr_rcan
 
 
 def get_config(variant: str = "regular") -> ConfigDict:
-    """One arm of the experiment."""
+    """Returns one variant of the experiment."""
     config = sr_rcan.get_config(variant)
     config.network.kwargs = ConfigDict({"preset": "small", "scale": 2})
     config.data.train.path = "data/BSDS500"

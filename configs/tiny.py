@@ -1,7 +1,7 @@
-"""A SADNet of a few thousand parameters on the embedded photographs, to try the machinery.
+"""A SADNet of a few thousand parameters on the photographs of scikit-image, for quick tests.
 
 Command: python train.py --config configs/tiny.py --workdir runs/tiny
-Time: under a minute on 2 CPU cores. Its score means nothing. Used by the tests.
+Time: under a minute on 2 CPU cores. Its score is meaningless. The tests use it.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from configs import default
 
 
 def get_config() -> ConfigDict:
-    """Eight steps with every part of training switched on."""
+    """Returns eight steps with every part of training enabled."""
     config = default.get_config()
     config.network.kwargs = ConfigDict({"width": 2, "offset_width": 2, "groups": 1})
     config.data.crop = 16

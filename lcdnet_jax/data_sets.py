@@ -200,10 +200,16 @@ SOURCES = tuple(row.name for row in DATA_SETS.values() if row.has_ground_truth)
 
 
 def rows(source: str) -> tuple[DataSet, ...]:
-    """Rows of a value of ``config.data.*.source``: one name, or several joined by commas.
+    """Finds the rows of a value of ``config.data.*.source``.
+
+    Args:
+        source: Name of a data set, or several joined by commas.
+
+    Returns:
+        The rows, in the order of the names.
 
     Raises:
-        ValueError: For an unknown name; the message lists the known ones.
+        ValueError: If a name is unknown. The message lists the known ones.
     """
     names = [name.strip() for name in source.split(",")]
     for name in names:

