@@ -1,0 +1,71 @@
+"""The picture of the rooms is true: imports go down, every file has a room."""
+
+import ast
+import importlib.util
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def architecture():
+    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs/architecture.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_imports_go_down(architecture):
+    floors = architecture.rooms()
+    upward = [
+        f"{room} imports {target}"
+        for room, targets in architecture.imports().items()
+        for target in sorted(targets)
+        if floors[target] <= floors[room]
+    ]
+    assert not upward
+
+
+def test_rooms_exist(architecture):
+    assert [room for room in architecture.rooms() if not (ROOT / room).exists()] == []
+
+
+def test_an_upward_import_is_found(architecture, monkeypatch):
+    read = pathlib.Path.read_text
+
+    def with_import(path, **options):
+        text = read(path, **options)
+        added = path == ROOT / "lcdnet_jax/losses.py"
+        return text + "\nfrom lcdnet_jax.training import loop\n" * added
+
+    monkeypatch.setattr(pathlib.Path, "read_text", with_import)
+    assert "lcdnet_jax/training" in architecture.imports()["lcdnet_jax/losses.py"]
+
+
+def test_a_file_without_a_room(architecture, monkeypatch):
+    monkeypatch.setattr(architecture, "FLOORS", architecture.FLOORS[:-1])
+    with pytest.raises(ValueError, match=r"atomic_io.py is in no room; add it to FLOORS"):
+        list(architecture.files())
+
+
+def test_picture_is_current(architecture):
+    stored = architecture.PICTURE.read_text(encoding="utf-8")
+    assert stored == architecture.draw(), "run python docs/architecture.py"
+
+
+def test_every_room_of_the_picture_is_in_the_table(architecture):
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for room in architecture.rooms():
+        name = room.removeprefix("lcdnet_jax/")
+        assert f"`{name}" in text, name
+
+
+def test_only_the_input_pipeline_imports_tensorflow_when_imported():
+    for path in (ROOT / "lcdnet_jax").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in getattr(node, "names", ())]
+            names.append(getattr(node, "module", None) or "")
+            heavy = ("tensorflow", "tensorflow_datasets", "torch", "matplotlib")
+            assert not {name.partition(".")[0] for name in names} & set(heavy), path
