@@ -122,12 +122,9 @@ def _room(name: str, known: Mapping[str, int]) -> str | None:
 
 
 def draw() -> str:
-    """The picture as SVG text. Arrows that follow from others are left out."""
+    """The picture as SVG text. Arrows are those of :func:`_needed`."""
     arrows = imports()
-    sizes = dict.fromkeys(rooms(), 0)
-    for path, room in files():
-        sizes[room] += len(path.read_text(encoding="utf-8").splitlines())
-    width, floor_height, box_height = 1180, 92, 40
+    width, floor_height, box_height = 1180, 84, 34
     boxes: dict[str, tuple[float, float, float]] = {}  # left, top, width
     for floor, (_, names) in enumerate(FLOORS):
         widths = [_box_width(name) for name in names]
@@ -166,21 +163,26 @@ def draw() -> str:
         lines.append(
             f'<rect x="{left:.0f}" y="{top}" width="{box:.0f}" height="{box_height}" rx="6" '
             f'fill="#dcebf7" stroke="#38648c"/>'
-            f'<text x="{middle:.0f}" y="{top + 18}" text-anchor="middle" fill="#12324d">'
+            f'<text x="{middle:.0f}" y="{top + 22}" text-anchor="middle" fill="#12324d">'
             f"{html.escape(_label(room))}</text>"
-            f'<text x="{middle:.0f}" y="{top + 33}" text-anchor="middle" font-size="10" '
-            f'fill="#5a6672">{_rounded(sizes[room])} lines</text>'
         )
     return "\n".join([*lines, "</svg>\n"])
 
 
 def _needed(arrows: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """The arrows from which all others follow, the scripts' left out: they import everything."""
+    """The arrows from which all others follow.
+
+    Those of the scripts, which import everything, and those to the bottom floor, which everything
+    imports, are left out.
+    """
+    bottom = set(FLOORS[-1][1])
     reachable: dict[str, set[str]] = {}
     for room in sorted(arrows, key=lambda name: -rooms()[name]):
         reachable[room] = set(arrows[room]).union(*(reachable[t] for t in arrows[room]))
     return {
-        room: {t for t in targets if not any(t in reachable[other] for other in targets - {t})}
+        room: {
+            t for t in targets - bottom if not any(t in reachable[other] for other in targets - {t})
+        }
         for room, targets in arrows.items()
         if rooms()[room] > 0
     }
@@ -192,11 +194,6 @@ def _label(room: str) -> str:
 
 def _box_width(room: str) -> float:
     return 8.0 * len(_label(room)) + 24
-
-
-def _rounded(lines: int) -> int:
-    """So that the picture does not change with every edit."""
-    return round(lines, -2) or 100
 
 
 if __name__ == "__main__":
