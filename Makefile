@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test lint bench clean
+.PHONY: help install install-minimum quickstart test test-rest test-all lint bench docs clean
 
 help:
 	@echo "make quickstart   train a small denoiser and look at what it does (about 4 minutes after the install)"
-	@echo "make test         run all tests but the slow ones"
+	@echo "make test         run the tests that are enough to trust a change (under 5 minutes on two idle cores)"
+	@echo "make test-all     run all tests (about half an hour)"
 	@echo "make lint         check style and types"
+	@echo "make docs         draw docs/architecture.svg from the imports"
 	@echo "make bench        measure speed, beside PyTorch where .venv has it (under 10 minutes)"
 	@echo "make install      only make .venv; PYTHON=python3.12 chooses the interpreter"
 
@@ -23,6 +25,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	@touch $@
 
+# The oldest versions that pyproject.toml allows. Needs uv, since pip cannot choose them.
+install-minimum:
+	uv venv --quiet --python $(PYTHON) $(VENV)
+	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct --editable ".[test]"
+	@touch $(STAMP)
+
 # Large pages: JAX on CPU takes fresh memory for each step, and most of the time of a small step
 # would go into mapping it 4 KiB at a time. Ignored where the C library is another.
 FAST_CPU := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
@@ -30,13 +38,25 @@ FAST_CPU := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 quickstart: install
 	$(FAST_CPU) $(BIN)/python quickstart.py
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not extended"
+
+# What `make test` leaves out.
+test-rest: install
+	$(PYTEST) -m extended
+
+test-all: install
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python docs/architecture.py
 
 bench: install
 	$(FAST_CPU) $(BIN)/python -m benchmarks
