@@ -213,8 +213,9 @@ def _quality(text: str) -> int:
 
 def _restore(arguments: argparse.Namespace) -> None:
     from lcdnet_jax import inference
+    from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.inference import batch
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax.weights import pretrained
 
     jobs = batch.plan(
         arguments.inputs, arguments.output, listed=_listed_paths(), reference=arguments.reference
@@ -225,7 +226,7 @@ def _restore(arguments: argparse.Namespace) -> None:
         if arguments.checkpoint is None
         else pretrained.find(arguments.checkpoint)
     )
-    module, variables, _ = interchange.load(checkpoint)
+    module, variables, _ = weights_lib.load(checkpoint)
     restorer = inference.Restorer(
         module, variables, **{option: getattr(arguments, option) for option in options}
     )
@@ -369,7 +370,8 @@ def _models(arguments: argparse.Namespace) -> None:
 
 
 def _list_pretrained() -> None:
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     failures = []
     for name in pretrained.names():
@@ -378,7 +380,7 @@ def _list_pretrained() -> None:
         except pretrained.PretrainedError as error:
             failures.append(str(error))
             continue
-        card = interchange.card(file)
+        card = weights_lib.load_card(file)
         colours = "grey" if card["channels"] == 1 else "colour"
         default = ", used where none are named" if name == pretrained.DEFAULT else ""
         _say(
@@ -431,10 +433,11 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     from lcdnet_jax import checkpoints
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     path = pretrained.find(arguments.checkpoint)
-    card = interchange.card(path)
+    card = weights_lib.load_card(path)
     steps: list[int] = []
     if os.path.isdir(path):
         with contextlib.closing(checkpoints.Checkpoints(path)) as reader:
@@ -551,10 +554,10 @@ def _add_convert(commands: Any) -> argparse.ArgumentParser:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax.weights import interchange
+    from lcdnet_jax import weights as weights_lib
 
     channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
-    card = interchange.export_params(
+    card = weights_lib.save_directory(
         arguments.file,
         arguments.output,
         network=arguments.name,
@@ -640,7 +643,8 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
@@ -660,14 +664,14 @@ def _export(arguments: argparse.Namespace) -> None:
             f"the suffix {suffix!r} of {output} says no kind of export; use .safetensors, .pth, "
             ".jaxprog, or none for a directory"
         )
-    metrics = None if arguments.scores is None else interchange.scores(arguments.scores)
-    weights = interchange.load(pretrained.find(arguments.checkpoint), step=arguments.step)
+    metrics = None if arguments.scores is None else weights_lib.read_results(arguments.scores)
+    weights = weights_lib.load(pretrained.find(arguments.checkpoint), step=arguments.step)
     if program:
         _export_program(arguments, weights)
     elif suffix in (".pth", ".pt"):
-        interchange.save_torch(weights, output, force=arguments.force)
+        weights_lib.save_torch(weights, output, force=arguments.force)
     else:
-        save = interchange.save_safetensors if suffix else interchange.export_params
+        save = weights_lib.save_safetensors if suffix else weights_lib.save_directory
         fields = {name: getattr(arguments, name) for name in ("licence", "notes", "dtype")}
         save(weights, output, force=arguments.force, metrics=metrics, **fields)
     _say(f"written      {output}")

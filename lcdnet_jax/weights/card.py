@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax._version import __version__
@@ -138,7 +139,7 @@ def read(directory: str | pathlib.Path) -> Card:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise CardError(
-            f"{path} does not exist; give a directory that lcdnet-jax convert or export_params "
+            f"{path} does not exist; give a directory that lcdnet-jax convert or export "
             "wrote, or write it again"
         ) from None
     except OSError as error:
@@ -198,11 +199,62 @@ def check(stored: Any, where: str) -> Card:
     return cast(Card, stored)
 
 
-def identity(card: Card) -> str:
-    """Which weights a card is of, in words: network, step, and where they come from."""
+def identify(card: Card) -> str:
+    """Names the weights of a card: network, step, and checksums of the files they come from."""
     origin = [file["sha256"][:12] for file in card["origin"]]
     raw = [] if card["averaged"] else ["raw"]
     return ", ".join([card["network"], f"step {card['step']}", *origin, *raw])
+
+
+def training_config(card: Card, where: str) -> ConfigDict:
+    """The configuration of the training; without a training, that of the network alone.
+
+    Args:
+        card: The card of the weights.
+        where: Name of the weights in messages.
+
+    Raises:
+        CardError: If this version cannot use the configuration.
+    """
+    if card["training"] is None:
+        return network_config(card)
+    try:
+        stored = ConfigDict(config_lib.upgrade(card["training"]))
+        config_lib.validate(stored)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CardError(
+            f"{where} has weights whose training this version cannot read, written by lcdnet_jax "
+            f"{card['lcdnet_jax']} ({reason}); update lcdnet-jax, or export them again"
+        ) from error
+    return stored
+
+
+def network_config(card: Card) -> ConfigDict:
+    """The part of a training's configuration that describes the network."""
+    kwargs = network_fields(card)
+    network = {"name": card["network"], "kwargs": kwargs, "dtype": card["dtype"]}
+    return ConfigDict({"network": network, "data": {"channels": card["channels"]}})
+
+
+def network_fields(card: Card) -> dict[str, Any]:
+    """All fields of the network; cards of older versions may name a preset instead."""
+    return config_lib.resolve_stored(card["network"], card["kwargs"])
+
+
+def folder_names(source: str, path: str) -> str:
+    """The folders of a data set without their parents; data sets of TFDS keep their names.
+
+    Args:
+        source: ``config.data.eval.source``, or that of ``train``: several are joined by commas.
+        path: ``path`` beside it, joined alike.
+    """
+    kinds, paths = source.split(","), path.split(",")
+    named = kinds if len(kinds) == len(paths) else [""] * len(paths)
+    return ",".join(
+        place if kind.strip() == "tfds" else pathlib.PurePath(place).name
+        for kind, place in zip(named, paths, strict=True)
+    )
 
 
 def are_scores(rows: Any) -> bool:
