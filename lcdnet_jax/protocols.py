@@ -162,6 +162,22 @@ class Protocol:
         border = scale if self.shaved else self.border
         return replace(self, name=f"{self.name}-x{scale}", scale=scale, border=border)
 
+    def with_cut(self, *, border: int = 0, luma: bool = False) -> "Protocol":
+        """The same for a part of pixels and channels, which its name then tells.
+
+        Args:
+            border: See the attributes; 0 leaves it as it is.
+            luma: See the attributes; False leaves it as it is.
+        """
+        suffix = "-y" if luma and not self.luma else ""
+        suffix += f"-border{border}" if border else ""
+        return replace(
+            self,
+            name=self.name + suffix,
+            border=border or self.border,
+            luma=luma or self.luma,
+        )
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The part of an image ``[H, W, C]`` that is restored and scored.
 
@@ -258,6 +274,10 @@ PROTOCOLS = {
 }
 
 
+# Protocols for clean images, and those that mean the same for pairs.
+_PAIRED = {"sadnet": "sadnet-pairs", "sr": "sr-pairs"}
+
+
 def get(name: str) -> Protocol:
     """The protocol of that name.
 
@@ -311,3 +331,13 @@ def for_source(source: str) -> str:
     rows = [DATA_SETS.get(name.strip()) for name in source.split(",")]
     names = {row.protocol if row else "pairs" for row in rows}
     return names.pop() if len(names) == 1 else "pairs"
+
+
+def for_pairs(name: str, default: str) -> str:
+    """Name of the protocol that means for pairs what another means for clean images.
+
+    Args:
+        name: The protocol for clean images.
+        default: The result where there is none.
+    """
+    return _PAIRED.get(name, default)

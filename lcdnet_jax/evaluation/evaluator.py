@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import degradations
+from lcdnet_jax import degradations, metrics
 from lcdnet_jax.inference import pad_to_bucket
 from lcdnet_jax.metrics import lpips, registration
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, mean_of_views
@@ -28,7 +28,7 @@ _NOISE_BUCKET = 64
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImage:
     """One image and its scores.
 
     Attributes:
@@ -106,7 +106,7 @@ class Evaluator:
         examples: Iterable[Example],
         *,
         sigma: float | None = None,
-    ) -> Iterator[Scored]:
+    ) -> Iterator[ScoredImage]:
         """Scores images one after the other.
 
         Args:
@@ -154,13 +154,13 @@ class Evaluator:
                 if degraded.shape[-1] == TWO_VIEW_CHANNELS:
                     degraded = mean_of_views(degraded)
                 if ratio > 1:
-                    degraded = _enlarged(degraded, height, width)
+                    degraded = _enlarge(degraded, height, width)
                 scores = self.score(restored, clean)
                 input_psnr = self._scores(degraded, clean)["psnr"]
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             psnr, ssim = scores.pop("psnr"), scores.pop("ssim")
-            yield Scored(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
+            yield ScoredImage(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
 
     def degrade(self, clean: np.ndarray, name: str, *, sigma: float | None = None) -> np.ndarray:
         """The degraded version of an image ``[H, W, C]`` float32; ``sigma`` is of noise.
@@ -222,16 +222,14 @@ class Evaluator:
             stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
             aligned, valid = registration.align(stored, clean)
             images = [aligned, clean, valid[..., None]]
-        sizes = jnp.asarray([clean.shape[:2]], jnp.int32)
-        a, b, *mask = (jnp.asarray(pad_to_bucket(x[None], self._bucket)) for x in images)
-        return {name: float(value[0]) for name, value in self._score(a, b, sizes, *mask).items()}
+        return metrics.score_padded(self._score, *images, bucket=self._bucket)
 
 
-def _enlarged(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
+def _enlarge(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(degradations.bicubic(degraded[None], height=height, width=width))[0]
 
 
-def summarise(scored: Iterable[Scored]) -> Summary:
+def summarize(scored: Iterable[ScoredImage]) -> Summary:
     """Means over the images of a data set.
 
     Images that have no SSIM (NaN), being smaller than its window, do not count in its mean, which

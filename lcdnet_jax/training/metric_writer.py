@@ -6,7 +6,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax.weights import scores
 
 
 class ReportError(RuntimeError):
@@ -21,7 +22,7 @@ class ReportError(RuntimeError):
 
 
 class Reporter:
-    """Writes to ``workdir``: metrics.jsonl, TensorBoard events and PNG panels; and to the screen.
+    """Writes metrics.jsonl, scores.jsonl, TensorBoard events and PNG panels; and to the screen.
 
     TensorBoard events are written by clu, which needs TensorFlow and tensorboard; without them
     this is said once and the JSON lines alone are written. What the disk refuses is raised as
@@ -29,8 +30,9 @@ class Reporter:
 
     Args:
         workdir: Working directory of the run.
-        start_step: Step at which this process starts. Lines of metrics.jsonl beyond it were
-            written by a run that was cut off after its last checkpoint and are removed.
+        start_step: Step at which this process starts. Later lines of metrics.jsonl and
+            scores.jsonl were written by a run that was cut off after its last checkpoint. They
+            are removed.
         active: False on all hosts but the first: nothing is written or printed.
     """
 
@@ -43,6 +45,7 @@ class Reporter:
         self._jsonl = workdir / "metrics.jsonl"
         with _writing():
             _cut_after(self._jsonl, start_step)
+            _cut_after(workdir / scores.FILE, start_step)
         try:
             import tensorflow as tf
             from clu import metric_writers
@@ -70,6 +73,12 @@ class Reporter:
         if self._events is not None:
             with _writing_events():
                 self._events.write_scalars(step, scalars)
+
+    def scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
+        if self._active:
+            with _writing():
+                scores.append(self._workdir, rows)
 
     def panel(self, step: int, name: str, panel: np.ndarray) -> None:
         """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<name>.png and to TensorBoard."""
