@@ -32,12 +32,12 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import Restorer, checkpoints, convert, image_io
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.config import ConfigError, schema
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.weights import card as card_lib
-from lcdnet_jax.weights import interchange
 from tests.legacy_pth import read_pth
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def converted(tmp_path_factory):
         patch.setattr(convert, "read_state_dict", lambda path: state)
         kwargs = {"depth": 3, "features": 4}
         source = saved(folder / "small.pth", state)
-        interchange.export_params(source, folder / "out", network="dncnn", network_kwargs=kwargs)
+        weights_lib.save_directory(source, folder / "out", network="dncnn", network_kwargs=kwargs)
     return folder / "out", state
 
 
@@ -194,8 +194,8 @@ class TestConvert:
         saved(pth, small_state(channels=3))
         run("convert", "dncnn", pth, "-o", tmp_path / "out", "--channels", "3", *SMALL,
             "--set", "dtype=bfloat16")  # fmt: skip
-        module, _, step = checkpoints.load_variables(tmp_path / "out")
-        assert (module.channels, module.dtype, step) == (3, jnp.bfloat16, 0)
+        module, _, card = weights_lib.load(tmp_path / "out")
+        assert (module.channels, module.dtype, card["step"]) == (3, jnp.bfloat16, 0)
         assert json.loads((tmp_path / "out" / "card.json").read_text())["kwargs"] == {
             "depth": 3,
             "features": 4,
@@ -206,7 +206,7 @@ class TestConvert:
         torch.read = read_pth
         run("convert", "unet_n2n", source, "-o", tmp_path / "out", "--set", "input_range=-0.5,0.5")
         assert json.loads((tmp_path / "out/card.json").read_text())["input_range"] == [-0.5, 0.5]
-        module, _, _ = checkpoints.load_variables(tmp_path / "out")
+        module, _, _ = weights_lib.load(tmp_path / "out")
         assert module.input_range == (-0.5, 0.5)
         assert hash(module) is not None
 
@@ -696,7 +696,7 @@ class TestEval:
     @pytest.fixture
     def start(self):
         """Starts a script of the repository; needs TensorFlow."""
-        from tests.test_entry_points import run
+        from tests.scripts import run
 
         return run
 

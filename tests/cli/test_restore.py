@@ -20,12 +20,12 @@ from PIL import Image, ImageCms
 
 from benchmarks import macs
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, networks, ops
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.inference import batch
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
-from lcdnet_jax.weights import interchange
 from tests.registered import registered
 
 
@@ -52,8 +52,8 @@ def checkpoint(tmp_path_factory, stand_in):
     """A checkpoint to be read only."""
     folder = tmp_path_factory.mktemp("weights") / "halving"
     variables = {"params": {"gain": np.float32([0.5])}}
-    source = interchange.describe("sadnet", variables, width=3)
-    interchange.export_params(source, folder, licence="CC0")
+    source = weights_lib.describe("sadnet", variables, width=3)
+    weights_lib.save_directory(source, folder, licence="CC0")
     return folder
 
 
@@ -718,7 +718,7 @@ class TestCheckpoint:
 
     def test_in_one_file(self, checkpoint, place):
         put(place / "a.png")
-        interchange.save_safetensors(checkpoint, place / "w.safetensors")
+        weights_lib.save_safetensors(checkpoint, place / "w.safetensors")
         cli.main(["restore", "a.png", "-o", "b.png", "--checkpoint", "w.safetensors"])
         same(place / "b.png", halved(noise()))
 
@@ -749,8 +749,8 @@ class TestCheckpoint:
 
     def test_of_two_views(self, place, error_of, monkeypatch):
         put(place / "a.png")
-        weights = interchange.Weights(Halving(6), {}, {})
-        monkeypatch.setattr(interchange, "load", lambda path: weights)
+        weights = weights_lib.Weights(Halving(6), {}, {})
+        monkeypatch.setattr(weights_lib, "load", lambda path: weights)
         assert "takes two views of a dual-pixel camera at once" in error_of("a.png", "-o", "b.png")
 
 
@@ -795,7 +795,7 @@ class TestInfo:
             "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
         }  # fmt: skip
         monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)  # which has presets
-        monkeypatch.setattr(interchange, "card", lambda path: card)
+        monkeypatch.setattr(weights_lib, "load_card", lambda path: card)
         file = tmp_path / "some.safetensors"
         file.touch()
         cli.main(["info", str(file)])
@@ -903,7 +903,7 @@ class TestExport:
         assert out == "written      w.safetensors\n"
         assert export("-o", "new/w", "--notes", "n") == "written      new/w\n"
         for path, notes in (("w.safetensors", ""), ("new/w", "n")):
-            weights = interchange.load(place / path)
+            weights = weights_lib.load(place / path)
             assert weights.variables["params"]["gain"] == np.float32(0.5)
             assert (weights.card["licence"], weights.card["notes"]) == ("CC0", notes)
 
@@ -920,9 +920,9 @@ class TestExport:
 
     def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
         """Is told in words of the command line."""
-        weights = interchange.load(checkpoint)
+        weights = weights_lib.load(checkpoint)
         weights = weights._replace(module=Spectral(), variables={"params": {}})
-        monkeypatch.setattr(interchange, "load", lambda path, step: weights)
+        monkeypatch.setattr(weights_lib, "load", lambda path, step: weights)
         with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
             export("-o", "w.jaxprog")
 
