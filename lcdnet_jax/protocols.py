@@ -21,7 +21,7 @@ _Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _Y_OFFSET = 16 / 255
 
 _SSIM = {"gaussian": metrics.ssim, "3d": metrics.ssim_3d, "uniform": metrics.ssim_uniform}
-_SSIM_TOLD = {
+_SSIM_DESCRIPTIONS = {
     "gaussian": "",
     "3d": "SSIM with windows over height, width and channels; ",
     "uniform": "SSIM with uniform 7x7 windows; ",
@@ -57,11 +57,11 @@ class Protocol:
         ssim: Which one: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
             ``metrics.ssim_uniform``.
         aligned: The output, clipped and rounded, is brought to the brightness and the place of
-            the ground truth by ``alignment.align``, and scored where it covers it; both images
+            the ground truth by ``registration.align``, and scored where it covers it; both images
             are 0 elsewhere, which windows of SSIM see.
         mae: The mean absolute error is a further score.
-        lpips: LPIPS is a further score where its package is installed, see ``perceptual``: of the
-            clipped output without the border, in RGB whatever ``luma``.
+        lpips: LPIPS is a further score where its package is installed, see ``metrics.lpips``. It
+            compares the clipped output without the border, in RGB even with ``luma``.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Protocol:
         return (
             f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; "
             f"{aligned if self.aligned else ''}border {self.border}; {channels}; "
-            f"{_SSIM_TOLD[self.ssim]}{further}mean of per-image scores{enlarged}"
+            f"{_SSIM_DESCRIPTIONS[self.ssim]}{further}mean of per-image scores{enlarged}"
         )
 
     def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
@@ -206,7 +206,7 @@ class Protocol:
 
         Args:
             restored: ``[N, H, W, C]`` network output; where the protocol aligns, what
-                ``alignment.align`` made of ``stored(output)``.
+                ``registration.align`` made of ``stored(output)``.
             clean: ``[N, H, W, C]`` in [0, 1].
             sizes: ``[N, 2]`` true heights and widths.
             mask: ``[N, H, W, 1]`` bool, the pixels that count; where the protocol aligns only.
