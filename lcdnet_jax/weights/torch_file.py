@@ -34,9 +34,7 @@ def load(
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = [{"file": path.name, "sha256": digest}]
-    card = card_lib.create(
-        network, module, variables["params"], origin=origin, dropped=dropped
-    )
+    card = card_lib.create(network, module, variables["params"], origin=origin, dropped=dropped)
     return Weights(module, variables, card)
 
 
