@@ -22,7 +22,7 @@ import input_pipeline
 from lcdnet_jax import Restorer, atomic_io, image_io, protocols, training, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
-from lcdnet_jax.evaluation import Evaluator, Example, summarise
+from lcdnet_jax.evaluation import Evaluator, Example, summarize
 
 _CONFIG = config_lib.define_config("configs/sadnet_quickstart.py", "Experiment.")
 _OUTPUT = flags.DEFINE_string("output", "quickstart", "Folder of the results.")
@@ -165,7 +165,7 @@ def _tune_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: flo
         def restore(noisy: np.ndarray) -> np.ndarray:
             return _non_local_means(noisy, sigma, strength)
 
-        return summarise(evaluator.score_images(restore, centers, sigma=sigma)).psnr
+        return summarize(evaluator.score_images(restore, centers, sigma=sigma)).psnr
 
     return max(_STRENGTHS, key=score)
 

@@ -29,6 +29,7 @@ import numpy as np
 import skimage.data
 
 from lcdnet_jax import Restorer, checkpoints, convert, degradations, image_io, networks
+from lcdnet_jax import weights as weights_lib
 
 _SIGMA = 25 / 255
 _TILES = ((256, 32), (256, 64), (512, 32), (512, 64), (512, 96))
@@ -123,7 +124,7 @@ def _loader(name: str, options: argparse.Namespace) -> Callable[[], Loaded] | No
         return lambda: _random(name)
     if name == "checkpoint" and options.checkpoint:
         return lambda: (
-            *checkpoints.load_variables(options.checkpoint, ema=True)[:2],
+            *weights_lib.load(options.checkpoint)[:2],
             f"trained, {options.checkpoint.name}",
         )
     if name in _PUBLISHED and options.weights:

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from input_pipeline.eval_images import EvalDataset, create_eval_dataset
+from input_pipeline.eval_images import (
+    EvalDataset,
+    create_eval_dataset,
+    open_for_network,
+    parse_sources,
+)
 from input_pipeline.examples import channels_on_disk
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
@@ -33,6 +38,8 @@ __all__ = [
     "create_dataset",
     "create_datasets",
     "create_eval_dataset",
+    "open_for_network",
+    "parse_sources",
 ]
 
 

@@ -1,13 +1,16 @@
 """Full images for evaluation, decoded one by one. Needs no TensorFlow."""
 
-from collections.abc import Iterator, Mapping
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from input_pipeline.examples import Source
 from input_pipeline.sources import open_source
-from lcdnet_jax import image_io
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import data_sets, image_io
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
@@ -65,6 +68,71 @@ def create_eval_dataset(
     opened.check_channels(channels, field=field)
     opened.check_scale(scale, field=field)
     return EvalDataset(opened, channels=channels)
+
+
+def open_for_network(source: Mapping[str, Any], trained: ConfigDict, *, field: str) -> EvalDataset:
+    """Opens a source for a trained network, with the channels and the scale that it needs.
+
+    Args:
+        source: As for ``create_eval_dataset``.
+        trained: The configuration of the training.
+        field: Name of ``source`` in errors.
+
+    Raises:
+        ValueError, ImageError: As ``create_eval_dataset``.
+    """
+    channels = trained.data.channels
+    degrades = channels == TWO_VIEW_CHANNELS and trained.degradation.kind != "none"
+    if degrades and all(row.two_views is False for row in data_sets.rows(source["source"])):
+        channels = 3  # of the clean images
+    scale = config_lib.network(trained).scale
+    return create_eval_dataset(source, channels, field=field, scale=scale)
+
+
+def parse_sources(texts: Sequence[str], default: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Reads ``--data`` of eval.py.
+
+    Args:
+        texts: Folders, "photos" or KIND:FOLDER each; empty for ``default`` alone.
+        default: ``config.data.eval``, which also completes KIND:FOLDER.
+
+    Returns:
+        Mappings like ``config.data.eval`` by the names of the data sets in results. The source of
+        DND is "dnd".
+
+    Raises:
+        ValueError: An invalid text, or two data sets of one name.
+    """
+    sources = [_parse_source(text, default) for text in texts] or [dict(default)]
+    named: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        name = _source_name(source["source"], source.get("path", ""))
+        if name in named:
+            raise ValueError(f"two data sets are called {name}; rename a folder")
+        named[name] = source
+    return named
+
+
+def _parse_source(text: str, default: Mapping[str, Any]) -> dict[str, Any]:
+    kind, colon, path = text.partition(":")
+    if text == "photos":
+        return {"source": "photos", "split": "test"}
+    if colon and kind == "photos":
+        raise ValueError(f"--data {text}: photos are in no folder; say 'photos'")
+    if colon and kind in data_sets.DATA_SETS:
+        return {**default, "source": kind, "path": path}
+    return {"source": "folder", "path": text}
+
+
+def _source_name(kind: str, path: str) -> str:
+    if kind == "photos":
+        return kind
+    if kind == "folder":
+        return pathlib.Path(path).absolute().name
+    if kind == "tfds":
+        return path.replace("/", "_")
+    kinds = kind.replace(" ", "").replace(",", "+")
+    return kinds if kind == "dnd" or "+" in kinds else f"{kinds}_{pathlib.Path(path).name}"
 
 
 def _contiguous_float(image: np.ndarray) -> np.ndarray:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     )
     from lcdnet_jax.inference import Restorer
     from lcdnet_jax.metrics import lpips, registration
-    from lcdnet_jax.weights import card, interchange, pretrained
 
 _SUBMODULES = (
     "checkpoints",

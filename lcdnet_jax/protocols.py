@@ -21,7 +21,7 @@ _Y_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _Y_OFFSET = 16 / 255
 
 _SSIM = {"gaussian": metrics.ssim, "3d": metrics.ssim_3d, "uniform": metrics.ssim_uniform}
-_SSIM_TOLD = {
+_SSIM_DESCRIPTIONS = {
     "gaussian": "",
     "3d": "SSIM with windows over height, width and channels; ",
     "uniform": "SSIM with uniform 7x7 windows; ",
@@ -57,11 +57,11 @@ class Protocol:
         ssim: Which one: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
             ``metrics.ssim_uniform``.
         aligned: The output, clipped and rounded, is brought to the brightness and the place of
-            the ground truth by ``alignment.align``, and scored where it covers it; both images
+            the ground truth by ``registration.align``, and scored where it covers it; both images
             are 0 elsewhere, which windows of SSIM see.
         mae: The mean absolute error is a further score.
-        lpips: LPIPS is a further score where its package is installed, see ``perceptual``: of the
-            clipped output without the border, in RGB whatever ``luma``.
+        lpips: LPIPS is a further score where its package is installed, see ``metrics.lpips``. It
+            compares the clipped output without the border, in RGB even with ``luma``.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Protocol:
         return (
             f"{self.name}: {seen}; {cut}output clipped to [0, 1]{rounded}; "
             f"{aligned if self.aligned else ''}border {self.border}; {channels}; "
-            f"{_SSIM_TOLD[self.ssim]}{further}mean of per-image scores{enlarged}"
+            f"{_SSIM_DESCRIPTIONS[self.ssim]}{further}mean of per-image scores{enlarged}"
         )
 
     def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
@@ -162,6 +162,22 @@ class Protocol:
         border = scale if self.shaved else self.border
         return replace(self, name=f"{self.name}-x{scale}", scale=scale, border=border)
 
+    def with_cut(self, *, border: int = 0, luma: bool = False) -> "Protocol":
+        """The same for a part of pixels and channels, which its name then tells.
+
+        Args:
+            border: See the attributes; 0 leaves it as it is.
+            luma: See the attributes; False leaves it as it is.
+        """
+        suffix = "-y" if luma and not self.luma else ""
+        suffix += f"-border{border}" if border else ""
+        return replace(
+            self,
+            name=self.name + suffix,
+            border=border or self.border,
+            luma=luma or self.luma,
+        )
+
     def cut(self, image: np.ndarray) -> np.ndarray:
         """The part of an image ``[H, W, C]`` that is restored and scored.
 
@@ -190,7 +206,7 @@ class Protocol:
 
         Args:
             restored: ``[N, H, W, C]`` network output; where the protocol aligns, what
-                ``alignment.align`` made of ``stored(output)``.
+                ``registration.align`` made of ``stored(output)``.
             clean: ``[N, H, W, C]`` in [0, 1].
             sizes: ``[N, 2]`` true heights and widths.
             mask: ``[N, H, W, 1]`` bool, the pixels that count; where the protocol aligns only.
@@ -258,6 +274,10 @@ PROTOCOLS = {
 }
 
 
+# Protocols for clean images, and those that mean the same for pairs.
+_PAIRED = {"sadnet": "sadnet-pairs", "sr": "sr-pairs"}
+
+
 def get(name: str) -> Protocol:
     """The protocol of that name.
 
@@ -311,3 +331,13 @@ def for_source(source: str) -> str:
     rows = [DATA_SETS.get(name.strip()) for name in source.split(",")]
     names = {row.protocol if row else "pairs" for row in rows}
     return names.pop() if len(names) == 1 else "pairs"
+
+
+def for_pairs(name: str, default: str) -> str:
+    """Name of the protocol that means for pairs what another means for clean images.
+
+    Args:
+        name: The protocol for clean images.
+        default: The result where there is none.
+    """
+    return _PAIRED.get(name, default)

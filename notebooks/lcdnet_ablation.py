@@ -54,7 +54,7 @@ from configs import lcdnet_ablation
 from lcdnet_jax import Restorer, protocols, training
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.evaluation import Evaluator, summarize
 
 silence_orbax()
 
@@ -138,7 +138,7 @@ evaluator = Evaluator(
 summaries, sizes = {}, {}
 for row in budget["rows"]:
     restorer = Restorer.from_checkpoint(runs / row)
-    summaries[row] = summarise(evaluator.score_images(restorer, examples))
+    summaries[row] = summarize(evaluator.score_images(restorer, examples))
     sizes[row] = sum(leaf.size for leaf in jax.tree.leaves(restorer.variables["params"]))
 
 # %%

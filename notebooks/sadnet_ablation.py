@@ -53,7 +53,7 @@ import input_pipeline
 from configs import sadnet_ablation, sadnet_quickstart
 from lcdnet_jax import Restorer, protocols, training, visualization
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.evaluation import Evaluator, summarize
 
 silence_orbax()
 
@@ -146,7 +146,7 @@ def scores(row):
         # The same compiled program for all seeds.
         restorer = restorer.with_variables(trained.variables) if restorer else trained
         scored = evaluator.score_images(restorer, examples, sigma=config.degradation.sigma_max)
-        values.append(summarise(scored).psnr)
+        values.append(summarize(scored).psnr)
     return values
 
 

@@ -54,7 +54,7 @@ import input_pipeline
 from lcdnet_jax import Restorer, degradations, protocols, spectra
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarise
+from lcdnet_jax.evaluation import Evaluator, summarize
 
 silence_orbax()
 
@@ -179,7 +179,7 @@ for name, examples in datasets.items():
         pairs = reduced(examples, width)
         for (arm, seed), network in networks.items():
             scored = list(scorer.score_images(network, pairs))
-            summary = summarise(scored)
+            summary = summarize(scored)
             psnr.setdefault((name, width, arm), []).append(summary.psnr)
             psnr[name, width, "bicubic"] = [summary.input_psnr]
             if name == first and width in SHOWN:

@@ -7,7 +7,7 @@ scores come from the server at ``SERVER``. Only sRGB is supported.
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.io
@@ -113,6 +113,28 @@ def check_folder(folder: pathlib.Path) -> None:
             f"{folder}: holds a submission already ({list_first(found)}), which must not mix with "
             "another; move the folder away, or give another for the results"
         )
+
+
+def submit(
+    restore: Callable[[np.ndarray], np.ndarray], benchmark: DND, folder: pathlib.Path
+) -> None:
+    """Restores all crops, writes the submission and prints the progress.
+
+    Args:
+        restore: ``[H, W, 3]`` float32 to the same shape, such as a ``Restorer``.
+        benchmark: The noisy crops.
+        folder: Folder of the submission; made if missing.
+
+    Raises:
+        ImageError: As ``check_folder``, before anything is restored.
+        OSError: The disk refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
+    for i in range(len(benchmark)):
+        path = write(folder, i, [restore(crop) for crop in benchmark.crops(i)])
+        print(f"DND: image {i + 1} of {len(benchmark)}, {path.name}", flush=True)
+    print(f"written: {folder}; DND's server scores these files, {SERVER}", flush=True)
 
 
 def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> pathlib.Path:

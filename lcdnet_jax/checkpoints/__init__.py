@@ -5,7 +5,6 @@ from lcdnet_jax.checkpoints.manager import (
     Checkpoints,
     DamagedCheckpointError,
     Tree,
-    load_variables,
     restore_variables,
     silence_orbax,
 )
@@ -15,7 +14,6 @@ __all__ = [
     "Checkpoints",
     "DamagedCheckpointError",
     "Tree",
-    "load_variables",
     "restore_variables",
     "silence_orbax",
 ]

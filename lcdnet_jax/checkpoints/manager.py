@@ -46,8 +46,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost, networks
+from lcdnet_jax import multihost
 from lcdnet_jax.checkpoints import manifest
 
 Tree = Any
@@ -410,31 +409,6 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def load_variables(
-    workdir: str | pathlib.Path, *, ema: bool = True, step: int | None = None
-) -> tuple[Any, dict[str, Tree], int]:
-    """Network and weights of a trained model.
-
-    Args:
-        workdir: Working directory of a run.
-        ema: Use averaged parameters where the checkpoint has them.
-        step: Step to load; None for the newest that is not damaged.
-
-    Returns:
-        The module, its variables and the step.
-
-    Raises:
-        CheckpointError, ConfigError: If the directory holds no usable checkpoint.
-    """
-    workdir = pathlib.Path(workdir)
-    config = config_lib.load(workdir / "config.json")
-    module = config_lib.network(config)
-    variables, step = restore_variables(
-        workdir, networks.abstract_variables(module), ema=ema, step=step
-    )
-    return module, variables, step
-
-
 def restore_variables(
     workdir: str | pathlib.Path,
     expected: Mapping[str, Tree],
@@ -550,7 +524,6 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "DamagedCheckpointError",
-    "load_variables",
     "restore_variables",
     "silence_orbax",
 ]

@@ -50,10 +50,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from lcdnet_jax.weights import interchange
+    from lcdnet_jax import weights as weights_lib
 
     channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
-    card = interchange.export_params(
+    card = weights_lib.save_directory(
         arguments.file,
         arguments.output,
         network=arguments.name,

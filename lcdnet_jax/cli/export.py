@@ -79,7 +79,8 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
@@ -99,14 +100,14 @@ def run(arguments: argparse.Namespace) -> None:
             f"the suffix {suffix!r} of {output} names no kind of export; use .safetensors, .pth, "
             ".jaxprog, or none for a directory"
         )
-    metrics = None if arguments.scores is None else interchange.scores(arguments.scores)
-    weights = interchange.load(pretrained.find(arguments.checkpoint), step=arguments.step)
+    metrics = None if arguments.scores is None else weights_lib.read_results(arguments.scores)
+    weights = weights_lib.load(pretrained.find(arguments.checkpoint), step=arguments.step)
     if program:
         _export_program(arguments, weights)
     elif suffix in (".pth", ".pt"):
-        interchange.save_torch(weights, output, force=arguments.force)
+        weights_lib.save_torch(weights, output, force=arguments.force)
     else:
-        save = interchange.save_safetensors if suffix else interchange.export_params
+        save = weights_lib.save_safetensors if suffix else weights_lib.save_directory
         save(
             weights,
             output,

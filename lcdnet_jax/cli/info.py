@@ -35,10 +35,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from lcdnet_jax import checkpoints
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     path = pretrained.find(arguments.checkpoint)
-    card = interchange.card(path)
+    card = weights_lib.load_card(path)
     steps: list[int] = []
     if os.path.isdir(path):
         with contextlib.closing(checkpoints.Checkpoints(path)) as reader:

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _print_pretrained() -> None:
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
 
     failures = []
     for name in pretrained.names():
@@ -45,7 +46,7 @@ def _print_pretrained() -> None:
         except pretrained.PretrainedError as error:
             failures.append(str(error))
             continue
-        card = interchange.card(file)
+        card = weights_lib.load_card(file)
         colors = "gray" if card["channels"] == 1 else "color"
         default = ", the default" if name == pretrained.DEFAULT else ""
         print_line(

@@ -110,8 +110,9 @@ def _parse_quality(text: str) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the command."""
     from lcdnet_jax import inference
+    from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.inference import batch, plan
-    from lcdnet_jax.weights import interchange, pretrained
+    from lcdnet_jax.weights import pretrained
 
     jobs = plan.plan_jobs(
         arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
@@ -122,7 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.checkpoint is None
         else pretrained.find(arguments.checkpoint)
     )
-    module, variables, _ = interchange.load(checkpoint)
+    module, variables, _ = weights_lib.load(checkpoint)
     restorer = inference.Restorer(
         module, variables, **{option: getattr(arguments, option) for option in options}
     )

@@ -1,19 +1,25 @@
-"""Evaluation: scores of a restorer under named protocols."""
+"""Evaluation: scores of restorers under named protocols."""
 
 from lcdnet_jax.evaluation.evaluator import (
     Evaluator,
     Example,
-    Scored,
+    ScoredImage,
     Summary,
     mean,
-    summarise,
+    summarize,
 )
+from lcdnet_jax.evaluation.sweep import Case, DataSet, Row, Setting, sweep
 
 __all__ = [
+    "Case",
+    "DataSet",
     "Evaluator",
     "Example",
-    "Scored",
+    "Row",
+    "ScoredImage",
+    "Setting",
     "Summary",
     "mean",
-    "summarise",
+    "summarize",
+    "sweep",
 ]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import degradations
+from lcdnet_jax import degradations, metrics
 from lcdnet_jax.inference import pad_to_bucket
 from lcdnet_jax.metrics import lpips, registration
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, mean_of_views
@@ -28,17 +28,17 @@ _NOISE_BUCKET = 64
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImage:
     """One image and its scores.
 
     Attributes:
         name: Name of the image.
         clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol says; ``restored``
-            as the network gave it, ``degraded`` the mean where there are two views, and enlarged
-            by ``degradations.bicubic`` to the size of ``clean`` where it is smaller.
+            as the network returned it, ``degraded`` the mean of two views, and enlarged to the
+            size of ``clean`` by ``degradations.bicubic`` where it is smaller.
         psnr, ssim: Scores of ``restored``, dB and [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
-        extra: Further scores of ``restored`` that the protocol has, such as "mae" and "lpips".
+        extra: Further scores of ``restored`` under the protocol, such as "mae" and "lpips".
     """
 
     name: str
@@ -56,7 +56,7 @@ class Summary:
     """Mean scores of a data set.
 
     Attributes:
-        psnr, ssim, input_psnr: Means over the images, of SSIM over those that have one.
+        psnr, ssim, input_psnr: Means over the images; of SSIM over images that have one.
         n: Number of images.
         extra: Means of the further scores.
     """
@@ -72,10 +72,10 @@ class Evaluator:
     """Degrades, restores and scores images under one protocol.
 
     Args:
-        protocol: What the scores mean.
-        degradation: What is done to clean images, ``[N]`` keys and ``[N, H, W, C]`` to images,
-            where ``protocol.degradation`` names one; None for noise.
-        seed: Of the noise or degradation.
+        protocol: How images are degraded and scored.
+        degradation: Function of ``[N]`` keys and clean images ``[N, H, W, C]`` that degrades
+            them, where ``protocol.degradation`` names one; None for noise.
+        seed: Seed of the noise or degradation.
         bucket: Metrics are compiled for sides that are multiples of this, pixels.
     """
 
@@ -106,8 +106,8 @@ class Evaluator:
         examples: Iterable[Example],
         *,
         sigma: float | None = None,
-    ) -> Iterator[Scored]:
-        """Scores images one after the other.
+    ) -> Iterator[ScoredImage]:
+        """Scores images one by one.
 
         Args:
             restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``, or to that of
@@ -120,8 +120,8 @@ class Evaluator:
             sigma: Noise level in 8-bit units; None where degraded images come from disk.
 
         Raises:
-            ValueError: If examples, protocol and sigma do not belong together, or an image cannot
-                be scored.
+            ValueError: If examples, protocol and sigma do not fit together, or an image cannot be
+                scored.
         """
         for example in examples:
             name, clean = example["name"], np.asarray(example["clean"], np.float32)
@@ -154,13 +154,13 @@ class Evaluator:
                 if degraded.shape[-1] == TWO_VIEW_CHANNELS:
                     degraded = mean_of_views(degraded)
                 if ratio > 1:
-                    degraded = _enlarged(degraded, height, width)
+                    degraded = _enlarge(degraded, height, width)
                 scores = self.score(restored, clean)
                 input_psnr = self._scores(degraded, clean)["psnr"]
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             psnr, ssim = scores.pop("psnr"), scores.pop("ssim")
-            yield Scored(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
+            yield ScoredImage(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
 
     def degrade(self, clean: np.ndarray, name: str, *, sigma: float | None = None) -> np.ndarray:
         """The degraded version of an image ``[H, W, C]`` float32; ``sigma`` is of noise.
@@ -216,29 +216,27 @@ class Evaluator:
         return scores
 
     def _scores(self, restored: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-        """All but LPIPS, which is slow and not needed of the degraded image."""
+        """All scores except LPIPS, which is slow and not needed for the degraded image."""
         images = [restored, clean]
         if self.protocol.aligned:
             stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
             aligned, valid = registration.align(stored, clean)
             images = [aligned, clean, valid[..., None]]
-        sizes = jnp.asarray([clean.shape[:2]], jnp.int32)
-        a, b, *mask = (jnp.asarray(pad_to_bucket(x[None], self._bucket)) for x in images)
-        return {name: float(value[0]) for name, value in self._score(a, b, sizes, *mask).items()}
+        return metrics.score_padded(self._score, *images, bucket=self._bucket)
 
 
-def _enlarged(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
+def _enlarge(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(degradations.bicubic(degraded[None], height=height, width=width))[0]
 
 
-def summarise(scored: Iterable[Scored]) -> Summary:
+def summarize(scored: Iterable[ScoredImage]) -> Summary:
     """Means over the images of a data set.
 
-    Images that have no SSIM (NaN), being smaller than its window, do not count in its mean, which
-    is NaN if no other is there. What a network gave as NaN shows in the other scores.
+    Images smaller than the window of SSIM have no SSIM (NaN) and do not count in its mean. The
+    mean is NaN if no image has one. NaN in the output of a network shows in the other scores.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there are no images.
     """
     rows = [{"psnr": s.psnr, "ssim": s.ssim, "input_psnr": s.input_psnr, **s.extra} for s in scored]
     if not rows:
@@ -250,6 +248,6 @@ def summarise(scored: Iterable[Scored]) -> Summary:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of the numbers that are none of NaN; NaN if there are none."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan

@@ -5,11 +5,9 @@
 
 import dataclasses
 import errno
-import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 
 from lcdnet_jax import atomic_io, image_io, metrics
@@ -17,9 +15,6 @@ from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.inference.plan import Job
 from lcdnet_jax.messages import is_out_of_memory
-
-# Sides are padded to multiples of this before scoring, so that few programs are compiled.
-_BUCKET = 64
 
 # Errors of the disk, not of one file: all further files would fail too.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -75,15 +70,14 @@ def restore(
             return
 
 
-def scores(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     """PSNR in dB and SSIM of two images as :mod:`~lcdnet_jax.image_io` reads them.
 
-    Both as floats in [0, 1] without alpha, over all pixels and channels; SSIM is
-    :func:`lcdnet_jax.metrics.ssim`, NaN for images smaller than its window of 11x11 pixels.
+    Both as floats in [0, 1] without alpha, see :func:`lcdnet_jax.metrics.psnr_and_ssim`.
 
     Args:
         restored: ``[H, W]`` or ``[H, W, C]``, uint8, uint16 or floating point.
-        reference: The same size and colours; type and alpha do not matter.
+        reference: The same size and colors; type and alpha do not matter.
 
     Returns:
         PSNR, SSIM.
@@ -91,20 +85,9 @@ def scores(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     Raises:
         ImageError: If the sizes or the channels differ.
     """
-    pair = [_without_alpha(image_io.to_float(image)) for image in (restored, reference)]
-    _check_alike(pair[0].shape, pair[1].shape, "the reference")
-    height, width = pair[0].shape[:2]
-    margins = ((0, -height % _BUCKET), (0, -width % _BUCKET), (0, 0))
-    a, b = (np.pad(image, margins)[None] for image in pair)
-    psnr, ssim = _compiled_scores()(a, b, np.array([[height, width]]))
-    return float(psnr[0]), float(ssim[0])
-
-
-@functools.cache
-def _compiled_scores() -> Callable[..., tuple[jax.Array, jax.Array]]:
-    return jax.jit(
-        lambda a, b, sizes: (metrics.psnr(a, b, sizes=sizes), metrics.ssim(a, b, sizes=sizes))
-    )
+    a, b = (_without_alpha(image_io.to_float(image)) for image in (restored, reference))
+    _check_alike(a.shape, b.shape, "the reference")
+    return metrics.psnr_and_ssim(a, b)
 
 
 def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
@@ -140,7 +123,7 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
     if reference is None:
         return result
     written, _ = image_io.read_with_metadata(job.target)
-    psnr, ssim = scores(written, reference)
+    psnr, ssim = score_pair(written, reference)
     return dataclasses.replace(result, psnr=psnr, ssim=ssim)
 
 

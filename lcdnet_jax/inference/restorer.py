@@ -13,9 +13,10 @@ from jax.typing import DTypeLike
 from PIL import Image
 
 from lcdnet_jax import image_io, networks
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
-from lcdnet_jax.weights import interchange, pretrained
+from lcdnet_jax.weights import pretrained
 
 # Default for the largest image that is restored whole, 1536 x 1024 with its padding: the
 # published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
@@ -134,7 +135,7 @@ class Restorer:
 
         Args:
             path: Working directory of a training run, a directory of ``lcdnet-jax convert`` or
-                ``export``, or a safetensors file of ours; see ``interchange.load``.
+                ``export``, or a safetensors file of ours; see ``weights.load``.
             ema: Use averaged weights where the checkpoint has them.
             step: Step to load; None for the newest.
             **options: Arguments of :class:`Restorer`.
@@ -145,7 +146,7 @@ class Restorer:
         Raises:
             CheckpointError, ConfigError, CardError, ValueError: If there are no usable weights.
         """
-        module, variables, _ = interchange.load(path, ema=ema, step=step)
+        module, variables, _ = weights_lib.load(path, ema=ema, step=step)
         return cls(module, variables, **options)
 
     @classmethod
@@ -184,6 +185,13 @@ class Restorer:
         """The same network with other weights, sharing the compiled programs."""
         other = object.__new__(Restorer)
         other.__dict__.update(self.__dict__, variables=variables, _device_variables=None)
+        return other
+
+    def with_bucket(self, bucket: int | None) -> "Restorer":
+        """The same network and weights with other padding, sharing the compiled programs."""
+        _check_integer("bucket", bucket, 1)
+        other = object.__new__(Restorer)
+        other.__dict__.update(self.__dict__, bucket=bucket)
         return other
 
     @overload

@@ -11,11 +11,14 @@ The files of ``psnr`` and ``ssim`` begin with an underscore, so that no module h
 from lcdnet_jax.metrics._inputs import float32_pair
 from lcdnet_jax.metrics._psnr import mae, psnr
 from lcdnet_jax.metrics._ssim import ssim, ssim_3d, ssim_uniform
+from lcdnet_jax.metrics.padded import psnr_and_ssim, score_padded
 
 __all__ = [
     "float32_pair",
     "mae",
     "psnr",
+    "psnr_and_ssim",
+    "score_padded",
     "ssim",
     "ssim_3d",
     "ssim_uniform",

@@ -1,8 +1,9 @@
-"""Evaluation on full images during training: scores for the logs, and panels."""
+"""Evaluation during a training: scores in the logs and in scores.jsonl, and panels."""
 
 import itertools
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -11,77 +12,114 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import protocols, visualization
-from lcdnet_jax.evaluation import Evaluator, Scored, summarise
+from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, sweep
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.typing import Variables
+from lcdnet_jax.weights.card import folder_names
 
 
 class EvalHook:
-    """Scores the evaluation images with a run's weights, averaged ones if there are any."""
+    """Scores the evaluation images with the weights of a run, averaged ones if there are any."""
 
     def __init__(
         self, config: ConfigDict, module: nn.Module, examples: Iterable[Any], writer: MetricWriter
     ):
         self._config = config
-        self._examples = examples
         self._writer = writer
         self._restorer = Restorer(module, {}, bucket=config.eval.bucket, max_pixels=None)
-        degradation = config.degradation
-        self._sigmas: Sequence[float | None] = (
-            config.eval.sigmas if degradation.kind == "awgn" else (None,)
+        self._protocols = protocols.of_training(
+            config.degradation.kind,
+            protocol=config.degradation.protocol,
+            spectrum=config.degradation.spectrum,
+            source=config.data.eval.source,
+            scale=config_lib.scale(config),
         )
-        self._evaluators = [
-            Evaluator(
-                protocol, degradation=config_lib.degradation(config), bucket=config.eval.bucket
-            )
-            for protocol in protocols.of_training(
-                degradation.kind,
-                protocol=degradation.protocol,
-                spectrum=degradation.spectrum,
-                source=config.data.eval.source,
-                scale=config_lib.scale(config),
-            )
-        ]
+        sigmas = config.eval.sigmas if config.degradation.kind == "awgn" else (None,)
+        self._dataset = DataSet(
+            _data_name(config),
+            _FirstExamples(examples, config.eval.max_images),
+            [Setting(one, sigma) for one in self._protocols for sigma in sigmas],
+        )
+        step = config_lib.degradation(config)
+        self._degradations = {} if step is None else {config.degradation.kind: step}
 
     def __call__(self, step: int, variables: Variables) -> None:
-        """Evaluates the weights after ``step`` steps. They are in the memory of this host."""
-        restorer = self._restorer.with_variables(variables)
-        for evaluator, sigma in itertools.product(self._evaluators, self._sigmas):
+        """Evaluates the weights after ``step`` steps, which are in this host's memory."""
+
+        def draw(case: Case, number: int, image: ScoredImage) -> None:
+            if number < self._config.eval.panels:
+                name = "_".join([image.name, *self._case_name(case)])
+                self._writer.write_panel(step, name, _draw_panel(image))
+
+        rows = []
+        begin = time.perf_counter()
+        for row in sweep(
+            [self._dataset],
+            {"full": self._restorer.with_variables(variables)},
+            degradations=self._degradations,
+            bucket=self._config.eval.bucket,
+            on_image=draw,
+        ):
+            self._report(step, row, seconds=time.perf_counter() - begin)
+            rows.append(_to_json(step, row))
             begin = time.perf_counter()
-            scored = evaluator.score_images(restorer, self._select_examples(), sigma=sigma)
-            of = [evaluator.protocol.name] if len(self._evaluators) > 1 else []
-            of += [] if sigma is None else [f"sigma{sigma:g}"]
-            summary = summarise(self._write_panels(step, "_".join(["", *of]), scored))
-            prefix = "/".join(["eval", *of])
-            scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
-            self._writer.write_scalars(
-                step, {f"{prefix}/{k}": value for k, value in scores.items()}
-            )
-            at = "" if sigma is None else f"sigma {sigma:g}: "
-            self._writer.print_line(
-                f"evaluation after step {step}: {at}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
-                f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
-                f"{time.perf_counter() - begin:.1f} s  [{evaluator.protocol.describe()}]"
-            )
+        self._writer.write_scores(rows)
 
-    def _select_examples(self) -> Iterator[Any]:
-        for i, example in enumerate(self._examples):
-            if self._config.eval.max_images and i == self._config.eval.max_images:
-                return
-            yield example
+    def _report(self, step: int, row: Row, *, seconds: float) -> None:
+        summary = row.summary
+        prefix = "/".join(["eval", *self._case_name(row)])
+        scores = {"psnr": summary.psnr, "ssim": summary.ssim, **summary.extra}
+        self._writer.write_scalars(
+            step, {f"{prefix}/{name}": score for name, score in scores.items()}
+        )
+        level = "" if row.sigma is None else f"sigma {row.sigma:g}: "
+        self._writer.print_line(
+            f"evaluation after step {step}: {level}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
+            f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
+            f"{seconds:.1f} s  [{row.protocol.describe()}]"
+        )
 
-    def _write_panels(self, step: int, of: str, scored: Iterable[Scored]) -> Iterator[Scored]:
-        for i, one in enumerate(scored):
-            if i < self._config.eval.panels:
-                self._writer.write_panel(step, one.name + of, _draw_panel(one))
-            yield one
+    def _case_name(self, case: Case) -> list[str]:
+        """Parts of names in logs; the protocol is one where there are several."""
+        protocol = [case.protocol.name] if len(self._protocols) > 1 else []
+        return protocol + ([] if case.sigma is None else [f"sigma{case.sigma:g}"])
 
 
-def _draw_panel(scored: Scored) -> np.ndarray:
+class _FirstExamples:
+    """The first so many examples, or all for 0; can be iterated again and again."""
+
+    def __init__(self, examples: Iterable[Any], count: int):
+        self._examples = examples
+        self._count = count
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._examples, self._count or None)
+
+
+def _data_name(config: ConfigDict) -> str:
+    """Kind and folder of the evaluation images, without the parents of the folder."""
+    evaluated = config.data.eval
+    return f"{evaluated.source} {folder_names(evaluated.source, evaluated.path)}".strip()
+
+
+def _to_json(step: int, row: Row) -> dict[str, Any]:
+    """A row of scores.jsonl; JSON has no scores that are not finite."""
+    scores = {"psnr": row.summary.psnr, "ssim": row.summary.ssim, **row.summary.extra}
+    return {
+        "step": step,
+        "data": row.dataset,
+        "protocol": row.protocol.describe(),
+        "sigma": row.sigma,
+        **{name: score for name, score in scores.items() if math.isfinite(score)},
+        "n": row.summary.n,
+    }
+
+
+def _draw_panel(image: ScoredImage) -> np.ndarray:
     pictures = [
-        (f"degraded {scored.input_psnr:.2f} dB", scored.degraded),
-        (f"restored {scored.psnr:.2f} dB", scored.restored),
-        ("clean", scored.clean),
+        (f"degraded {image.input_psnr:.2f} dB", image.degraded),
+        (f"restored {image.psnr:.2f} dB", image.restored),
+        ("clean", image.clean),
     ]
-    return visualization.draw_panel(pictures, clean=scored.clean)
+    return visualization.draw_panel(pictures, clean=image.clean)

@@ -4,13 +4,14 @@ import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax.weights import scores
 
 
 class MetricWriterError(RuntimeError):
@@ -18,7 +19,7 @@ class MetricWriterError(RuntimeError):
 
 
 class MetricWriter:
-    """Writes metrics.jsonl, TensorBoard events and PNG panels to ``workdir``, and prints lines.
+    """Writes metrics.jsonl, scores.jsonl, TensorBoard events and PNG panels, and prints lines.
 
     clu writes the TensorBoard events. It needs TensorFlow and tensorboard; without them a line
     says so, and metrics.jsonl alone is written. Errors of the disk are raised as
@@ -26,8 +27,9 @@ class MetricWriter:
 
     Args:
         workdir: Working directory of the run.
-        start_step: Step at which this process starts. Lines of metrics.jsonl beyond it were
-            written by a run that was killed after its last checkpoint, and are removed.
+        start_step: Step at which this process starts. Later lines of metrics.jsonl and
+            scores.jsonl were written by a run that was killed after its last checkpoint. They are
+            removed.
         active: False on all hosts but the first: nothing is written or printed.
     """
 
@@ -40,6 +42,7 @@ class MetricWriter:
         self._jsonl = workdir / "metrics.jsonl"
         with _convert_disk_errors():
             _remove_lines_after(self._jsonl, start_step)
+            _remove_lines_after(workdir / scores.FILE, start_step)
         try:
             import tensorflow as tf
             from clu import metric_writers
@@ -67,6 +70,12 @@ class MetricWriter:
         if self._events is not None:
             with _convert_tensorflow_errors():
                 self._events.write_scalars(step, scalars)
+
+    def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
+        if self._active:
+            with _convert_disk_errors():
+                scores.append(self._workdir, rows)
 
     def write_panel(self, step: int, name: str, panel: np.ndarray) -> None:
         """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<name>.png and to TensorBoard."""

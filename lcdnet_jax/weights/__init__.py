@@ -1,1 +1,35 @@
-"""Weights as files: loading, saving, cards, and the weights in the wheel."""
+"""Weights as files: loading, saving, cards, and the weights in the wheel.
+
+Formats are working directories of a training, parameters-only directories
+(:mod:`~lcdnet_jax.weights.directory`), safetensors files
+(:mod:`~lcdnet_jax.weights.safetensors_file`) and PyTorch state dicts
+(:mod:`~lcdnet_jax.weights.torch_file`). :func:`load` reads all of them. All serve
+``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from``, except PyTorch
+files, which do not name their network. Saving writes a temporary file or directory and renames it,
+so that none is ever half written. It replaces nothing unless ``force`` is set.
+"""
+
+from lcdnet_jax.weights import pretrained
+from lcdnet_jax.weights.card import Card, CardError, identify, training_config
+from lcdnet_jax.weights.directory import is_workdir
+from lcdnet_jax.weights.loader import load, load_card
+from lcdnet_jax.weights.network import Weights, describe
+from lcdnet_jax.weights.saver import save_directory, save_safetensors, save_torch
+from lcdnet_jax.weights.scores import read_results
+
+__all__ = [
+    "Card",
+    "CardError",
+    "Weights",
+    "describe",
+    "identify",
+    "is_workdir",
+    "load",
+    "load_card",
+    "pretrained",
+    "read_results",
+    "save_directory",
+    "save_safetensors",
+    "save_torch",
+    "training_config",
+]

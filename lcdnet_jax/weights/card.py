@@ -1,4 +1,4 @@
-"""Cards: what weights say about themselves, as JSON beside or inside their file."""
+"""Cards: descriptions of weights, as JSON beside or inside their file."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax._version import __version__
@@ -25,30 +26,30 @@ class CardError(ValueError):
 
 
 class Card(TypedDict):
-    """A card. There is no date in it, so that the same weights give the same file.
+    """A card. It has no date, so that the same weights give the same file.
 
     Attributes:
         format: Version of this schema.
-        lcdnet_jax: Version of the library that wrote it.
+        lcdnet_jax: Version of the library that wrote the card.
         network: Name of the network, as for ``networks.create``.
-        kwargs: Its fields, but for channels and dtype. All of them, except that cards of older
-            versions leave out defaults and may name a "preset", see
-            :func:`lcdnet_jax.config.resolve_stored`.
-        channels: Channels of its images.
-        dtype: Its compute type.
-        parameters: How many there are.
-        step: Steps of training; 0 where that is not known.
+        kwargs: All fields of the network, except channels and dtype. Cards of older versions leave
+            out defaults and may name a "preset", see :func:`lcdnet_jax.config.resolve_stored`.
+        channels: Channels of the images.
+        dtype: Compute type of the network.
+        parameters: Number of parameters.
+        step: Steps of training; 0 if unknown.
         averaged: The parameters are a moving average (EMA).
-        storage: Type that the parameters were last stored in; whoever loads them gets float32.
-        input_range: What black and white are to the weights; images come and go in [0, 1].
-        training: The whole configuration of the training; None where there is none.
+        storage: Type that the parameters were last stored in. Loading gives float32.
+        input_range: Values of black and white inside the network. Images are in [0, 1].
+        training: The whole configuration of the training; None without a training.
         metrics: Scores: "data", "protocol", "sigma" (None without a noise level), "psnr" in dB,
-            "ssim" and what else there is. Of ``eval.py``, where whoever wrote the card gave them;
-            else of the training's newest evaluation, with its "step" and the protocol in words.
-        licence: Of the weights, free text.
+            "ssim", further scores, and "n", the number of images. They are results of ``eval.py``
+            if these were given when the card was written. Otherwise they are those of the newest
+            evaluation of the training, with its "step" and the description of the protocol.
+        licence: License of the weights, free text.
         notes: Free text.
         origin: The files that the weights come from, "file" and "sha256".
-        dropped: Names in those files that the network has no use for.
+        dropped: Names in those files that the network does not use.
     """
 
     format: int
@@ -82,24 +83,24 @@ def create(
     origin: Sequence[Mapping[str, str]] = (),
     dropped: Sequence[str] = (),
 ) -> Card:
-    """The card of weights of this library.
+    """Creates the card of weights of this library.
 
     Args:
         name: Name of the network.
         module: The network, of which the card stores every field.
         params: Its parameters, arrays or their shapes.
-        step: See :class:`Card`, as for the following.
-        averaged: Whether this is a moving average.
-        training: Configuration.
-        metrics: Scores.
-        origin: Files.
-        dropped: Unused names in them.
+        step: See :class:`Card`.
+        averaged: See :class:`Card`.
+        training: See :class:`Card`.
+        metrics: See :class:`Card`.
+        origin: See :class:`Card`.
+        dropped: See :class:`Card`.
 
     Returns:
-        The card, as :func:`parse` would give it back: with lists for tuples.
+        The card as :func:`parse` reads it, with lists for tuples.
 
     Raises:
-        CardError: For a value that JSON has no form for.
+        CardError: For a value that JSON cannot hold.
     """
     card = {
         "format": FORMAT,
@@ -128,7 +129,7 @@ def create(
 
 
 def read(directory: str | pathlib.Path) -> Card:
-    """The card of a directory.
+    """Reads the card of a directory.
 
     Raises:
         CardError: If there is none, or as :func:`parse`.
@@ -138,7 +139,7 @@ def read(directory: str | pathlib.Path) -> Card:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise CardError(
-            f"{path} does not exist; give a directory that lcdnet-jax convert or export_params "
+            f"{path} does not exist; give a directory that lcdnet-jax convert or export "
             "wrote, or write it again"
         ) from None
     except OSError as error:
@@ -153,14 +154,14 @@ def write(card: Card, directory: str | pathlib.Path) -> None:
 
 
 def parse(text: str | bytes, where: str) -> Card:
-    """Reads what ``json.dumps`` made of a card.
+    """Reads a card from JSON.
 
     Args:
         text: JSON.
-        where: What messages call it.
+        where: Name of the card in messages.
 
     Raises:
-        CardError: If it is no JSON, or as :func:`check`.
+        CardError: If it is not JSON, or as :func:`check`.
     """
     try:
         stored = json.loads(text)
@@ -170,11 +171,11 @@ def parse(text: str | bytes, where: str) -> Card:
 
 
 def check(stored: Any, where: str) -> Card:
-    """The card, if it is one.
+    """Returns the card if it is one.
 
     Raises:
         CardError: If it is of a newer version, or any field is missing, unknown or of another
-            type; the message lists all, in one line.
+            type. The message lists all such fields in one line.
     """
     version = stored.get("format") if isinstance(stored, dict) else None
     if not isinstance(version, int) or version < 1:
@@ -198,11 +199,62 @@ def check(stored: Any, where: str) -> Card:
     return cast(Card, stored)
 
 
-def identity(card: Card) -> str:
-    """Which weights a card is of, in words: network, step, and where they come from."""
+def identify(card: Card) -> str:
+    """Names the weights of a card: network, step, and checksums of the files they come from."""
     origin = [file["sha256"][:12] for file in card["origin"]]
     raw = [] if card["averaged"] else ["raw"]
     return ", ".join([card["network"], f"step {card['step']}", *origin, *raw])
+
+
+def training_config(card: Card, where: str) -> ConfigDict:
+    """The configuration of the training; without a training, that of the network alone.
+
+    Args:
+        card: The card of the weights.
+        where: Name of the weights in messages.
+
+    Raises:
+        CardError: If this version cannot use the configuration.
+    """
+    if card["training"] is None:
+        return network_config(card)
+    try:
+        stored = ConfigDict(config_lib.upgrade(card["training"]))
+        config_lib.validate(stored)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CardError(
+            f"{where} has weights whose training this version cannot read, written by lcdnet_jax "
+            f"{card['lcdnet_jax']} ({reason}); update lcdnet-jax, or export them again"
+        ) from error
+    return stored
+
+
+def network_config(card: Card) -> ConfigDict:
+    """The part of a training's configuration that describes the network."""
+    kwargs = network_fields(card)
+    network = {"name": card["network"], "kwargs": kwargs, "dtype": card["dtype"]}
+    return ConfigDict({"network": network, "data": {"channels": card["channels"]}})
+
+
+def network_fields(card: Card) -> dict[str, Any]:
+    """All fields of the network; cards of older versions may name a preset instead."""
+    return config_lib.resolve_stored(card["network"], card["kwargs"])
+
+
+def folder_names(source: str, path: str) -> str:
+    """The folders of a data set without their parents; data sets of TFDS keep their names.
+
+    Args:
+        source: ``config.data.eval.source``, or that of ``train``: several are joined by commas.
+        path: ``path`` beside it, joined alike.
+    """
+    kinds, paths = source.split(","), path.split(",")
+    named = kinds if len(kinds) == len(paths) else [""] * len(paths)
+    return ",".join(
+        place if kind.strip() == "tfds" else pathlib.PurePath(place).name
+        for kind, place in zip(named, paths, strict=True)
+    )
 
 
 def are_scores(rows: Any) -> bool:
@@ -260,7 +312,7 @@ def _list_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(good, value))
 
 
-# Of each field: whether a value is fine, and what it should have been.
+# For each field: whether a value is valid, and the description of valid values.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "format": (_count, "a whole number"),
     "lcdnet_jax": (_text, "a string"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import convert
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
-from lcdnet_jax.weights import interchange
 from tests.cli.commands import saved, small_state
 from tests.cli.halving import Halving
 from tests.registered import registered
@@ -71,7 +71,7 @@ def converted(tmp_path_factory):
         patch.setattr(convert, "read_state_dict", lambda path: state)
         kwargs = {"depth": 3, "features": 4}
         source = saved(folder / "small.pth", state)
-        interchange.export_params(source, folder / "out", network="dncnn", network_kwargs=kwargs)
+        weights_lib.save_directory(source, folder / "out", network="dncnn", network_kwargs=kwargs)
     return folder / "out", state
 
 
@@ -86,8 +86,8 @@ def checkpoint(tmp_path_factory, stand_in):
     """A checkpoint to be read only."""
     folder = tmp_path_factory.mktemp("weights") / "halving"
     variables = {"params": {"gain": np.float32([0.5])}}
-    source = interchange.describe("sadnet", variables, width=3)
-    interchange.export_params(source, folder, licence="CC0")
+    source = weights_lib.describe("sadnet", variables, width=3)
+    weights_lib.save_directory(source, folder, licence="CC0")
     return folder
 
 

@@ -416,7 +416,7 @@ class TestEval:
     @pytest.fixture
     def start(self):
         """Starts a script of the repository; needs TensorFlow."""
-        from tests.test_entry_points import run
+        from tests.scripts import run
 
         return run
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import networks, ops
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
 from lcdnet_jax.export import run_exported
-from lcdnet_jax.weights import interchange
 from tests.cli.halving import contents
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -36,7 +36,7 @@ class TestExport:
         assert out == "written      w.safetensors\n"
         assert export("-o", "new/w", "--notes", "n") == "written      new/w\n"
         for path, notes in (("w.safetensors", ""), ("new/w", "n")):
-            weights = interchange.load(place / path)
+            weights = weights_lib.load(place / path)
             assert weights.variables["params"]["gain"] == np.float32(0.5)
             assert (weights.card["licence"], weights.card["notes"]) == ("CC0", notes)
 
@@ -53,9 +53,9 @@ class TestExport:
 
     def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
         """Is told in words of the command line."""
-        weights = interchange.load(checkpoint)
+        weights = weights_lib.load(checkpoint)
         weights = weights._replace(module=Spectral(), variables={"params": {}})
-        monkeypatch.setattr(interchange, "load", lambda path, step: weights)
+        monkeypatch.setattr(weights_lib, "load", lambda path, step: weights)
         with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
             export("-o", "w.jaxprog")
 

@@ -30,9 +30,9 @@ from PIL import Image, ImageOps
 from configs import tiny
 from lcdnet_jax import checkpoints, export, image_io, networks
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
-from lcdnet_jax.weights import interchange
 from tests.registered import registered
 
 CASES = int(os.environ.get("LCDNET_JAX_FUZZ", "250"))
@@ -59,9 +59,9 @@ def checkpoint(tmp_path_factory):
     """A checkpoint, read and compiled once for each set of options."""
     folder = tmp_path_factory.mktemp("weights") / "same"
     with pytest.MonkeyPatch.context() as patch, registered("sadnet", Same):
-        source = interchange.describe("sadnet", {"params": {"offset": np.zeros(1, np.float32)}})
-        interchange.export_params(source, folder)
-        patch.setattr(interchange, "load", functools.lru_cache(interchange.load))
+        source = weights_lib.describe("sadnet", {"params": {"offset": np.zeros(1, np.float32)}})
+        weights_lib.save_directory(source, folder)
+        patch.setattr(weights_lib, "load", functools.lru_cache(weights_lib.load))
         yield folder
 
 
@@ -422,7 +422,7 @@ def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     writer.finish(5)
     writer.close()
     pathlib.Path("a.png").write_bytes(corpus["color.png"])
-    interchange.save_safetensors(checkpoint, "whole.safetensors")
+    weights_lib.save_safetensors(checkpoint, "whole.safetensors")
     used = refused = 0
     for seed in range(CASES // 5):
         rng = random.Random(seed)

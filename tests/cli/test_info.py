@@ -8,9 +8,9 @@ import pytest
 from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
 from lcdnet_jax.config import schema
-from lcdnet_jax.weights import interchange
 from tests.cli.commands import error_of, run
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -113,7 +113,7 @@ class TestInfo:
             "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
         }  # fmt: skip
         monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)  # which has presets
-        monkeypatch.setattr(interchange, "card", lambda path: card)
+        monkeypatch.setattr(weights_lib, "load_card", lambda path: card)
         file = tmp_path / "some.safetensors"
         file.touch()
         main.main(["info", str(file)])

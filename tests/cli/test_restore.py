@@ -18,9 +18,9 @@ import tifffile
 from PIL import Image, ImageCms
 
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
 from lcdnet_jax.inference import plan
-from lcdnet_jax.weights import interchange
 from tests.cli.halving import Halving, contents, halved, noise, put, same
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -564,7 +564,7 @@ class TestCheckpoint:
 
     def test_in_one_file(self, checkpoint, place):
         put(place / "a.png")
-        interchange.save_safetensors(checkpoint, place / "w.safetensors")
+        weights_lib.save_safetensors(checkpoint, place / "w.safetensors")
         main.main(["restore", "a.png", "-o", "b.png", "--checkpoint", "w.safetensors"])
         same(place / "b.png", halved(noise()))
 
@@ -595,6 +595,6 @@ class TestCheckpoint:
 
     def test_of_two_views(self, place, error_of, monkeypatch):
         put(place / "a.png")
-        weights = interchange.Weights(Halving(6), {}, {})
-        monkeypatch.setattr(interchange, "load", lambda path: weights)
+        weights = weights_lib.Weights(Halving(6), {}, {})
+        monkeypatch.setattr(weights_lib, "load", lambda path: weights)
         assert "takes two views of a dual-pixel camera at once" in error_of("a.png", "-o", "b.png")

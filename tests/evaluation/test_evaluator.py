@@ -10,7 +10,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from lcdnet_jax import degradations, protocols
-from lcdnet_jax.evaluation import Evaluator, Scored, Summary, summarise
+from lcdnet_jax.evaluation import Evaluator, ScoredImage, Summary, summarize
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.metrics import lpips, registration
 
@@ -162,20 +162,20 @@ class TestScores:
 
     def test_summary(self, examples):
         scored = list(evaluate(examples).values())
-        summary = summarise(iter(scored))
+        summary = summarize(iter(scored))
         assert summary.n == 4
         for score in ("psnr", "ssim", "input_psnr"):
             expected = sum(getattr(s, score) for s in scored) / 4
             np.testing.assert_allclose(getattr(summary, score), expected, rtol=1e-6)
         with pytest.raises(ValueError, match="no image to score"):
-            summarise([])
+            summarize([])
 
     def test_images_without_ssim_do_not_count_in_its_mean(self):
         image = np.zeros((1, 1, 1), np.float32)
 
         def summary(*scores):
-            return summarise(
-                Scored(str(i), image, image, image, psnr, ssim, 20.0, {"mae": 0.5})
+            return summarize(
+                ScoredImage(str(i), image, image, image, psnr, ssim, 20.0, {"mae": 0.5})
                 for i, (psnr, ssim) in enumerate(scores)
             )
 
@@ -220,11 +220,11 @@ class TestFurtherScores:
             np.testing.assert_array_equal(seen[i][0], image)
             np.testing.assert_array_equal(seen[i][1], one.clean)
             assert one.extra == {**without[name].extra, "lpips": i + 1}
-        summary = summarise(scored.values())
+        summary = summarize(scored.values())
         assert summary.extra["lpips"] == 1.5
         mean = np.mean([one.extra["mae"] for one in scored.values()])
         np.testing.assert_allclose(summary.extra["mae"], mean)
-        assert set(summarise(without.values()).extra) == {"mae"}
+        assert set(summarize(without.values()).extra) == {"mae"}
 
     def test_lpips_without_the_border(self, pairs, monkeypatch):
         monkeypatch.setattr(lpips, "available", lambda: True)
@@ -298,7 +298,7 @@ def test_one_compilation_for_each_bucket(rng, caplog):
         evaluator = Evaluator(protocols.get("float"))
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            summarise(evaluator.score_images(darker, examples, sigma=sigma))
+            summarize(evaluator.score_images(darker, examples, sigma=sigma))
         found = (re.match(r"Compiling (?:jit\()?(\w+)", m) for m in caplog.messages)
         return collections.Counter(match[1] for match in found if match)
 

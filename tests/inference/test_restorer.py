@@ -8,10 +8,10 @@ import pytest
 from flax import linen as nn
 
 from lcdnet_jax import Restorer, image_io, inference, networks
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import tiling
-from lcdnet_jax.weights import interchange
 
 
 class Blur(networks.RestorationNetwork):
@@ -510,7 +510,7 @@ def test_every_network_on_the_command_line(rng, tmp_path, name):
         lambda leaf: 0.05 * np.abs(rng.normal(size=leaf.shape)).astype("f"),
         networks.abstract_variables(module),
     )
-    interchange.export_params(interchange.describe(name, variables, **kwargs), tmp_path / "net")
+    weights_lib.save_directory(weights_lib.describe(name, variables, **kwargs), tmp_path / "net")
     image = rng.integers(0, 256, (20, 24, 3), np.uint8)
     image_io.write(tmp_path / "in.png", image)
     files = f"{tmp_path}/in.png -o {tmp_path}/out.png --checkpoint {tmp_path}/net"

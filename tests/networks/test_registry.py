@@ -10,9 +10,9 @@ from flax import linen as nn
 
 from configs import default
 from lcdnet_jax import Restorer, export, networks, ops
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.training import train_and_evaluate
-from lcdnet_jax.weights import interchange
 from tests.guards import cases
 from tests.registered import registered
 
@@ -96,9 +96,9 @@ def test_registered_network_from_training_to_program(halves, tmp_path):
     expected = restorer(image)
     assert (expected.shape, expected.dtype) == (image.shape, image.dtype)
 
-    weights = interchange.load(tmp_path / "run")
-    described = interchange.describe("halves", weights.variables, channels=1, features=2)
-    interchange.save_safetensors(described, tmp_path / "halves.safetensors")
+    weights = weights_lib.load(tmp_path / "run")
+    described = weights_lib.describe("halves", weights.variables, channels=1, features=2)
+    weights_lib.save_safetensors(described, tmp_path / "halves.safetensors")
     again = Restorer.from_checkpoint(tmp_path / "halves.safetensors")(image)
     np.testing.assert_array_equal(again, expected)
 

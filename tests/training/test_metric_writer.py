@@ -149,6 +149,19 @@ def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
+def test_scores_of_a_run_that_was_cut_off_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    writer = MetricWriter(tmp_path, start_step=0, active=True)
+    for step in (4, 8):
+        writer.write_scores([{"step": step, "psnr": 30.0}])
+    writer.close()
+    MetricWriter(tmp_path, start_step=4, active=True).close()
+    assert (tmp_path / "scores.jsonl").read_text() == '{"step": 4, "psnr": 30.0}\n'
+    idle = MetricWriter(tmp_path, start_step=0, active=False)
+    idle.write_scores([{"step": 6}])
+    assert "6" not in (tmp_path / "scores.jsonl").read_text()
+
+
 def test_numbers_that_json_lacks_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     writer = MetricWriter(tmp_path, start_step=0, active=True)

@@ -19,8 +19,8 @@ from lcdnet_jax.config import ConfigError
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.step import prepare
-from tests.test_entry_points import error_of as error_of_script
-from tests.test_entry_points import run
+from tests.scripts import error_of as error_of_script
+from tests.scripts import run
 
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import __version__, networks
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import CardError
 
@@ -150,3 +152,14 @@ class TestReading:
         text = message(json.dumps(wrong).encode())
         for part in ("licence is missing", "'author' is unknown", "step must be a whole number"):
             assert part in text
+
+
+def test_configuration_of_a_card(run):
+    workdir, _ = run
+    card = weights_lib.load(workdir).card
+    stored = config_lib.load(workdir / "config.json")
+    assert weights_lib.training_config(card, "x") == stored
+    alone = weights_lib.training_config(card | {"training": None}, "x")
+    assert sorted(alone) == ["data", "network"]
+    with pytest.raises(CardError, match=r"^x has weights whose training .*update lcdnet-jax"):
+        weights_lib.training_config(card | {"training": {"steps": 3}}, "x")

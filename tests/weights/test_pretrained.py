@@ -15,8 +15,9 @@ import pytest
 import skimage.data
 
 from lcdnet_jax import Restorer, degradations, image_io, metrics, networks
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
-from lcdnet_jax.weights import interchange, pretrained
+from lcdnet_jax.weights import pretrained
 
 FOLDER = pathlib.Path(pretrained.__file__).parent
 
@@ -34,7 +35,7 @@ GAUSSIAN = {
 }
 CAMERA = ((2e-4, 1.7), (5e-3, 4.3))
 # The same for files that are not installed, of what each was trained on.
-OUTSIDE = FOLDER.parent.parent / "checkpoints"
+OUTSIDE = FOLDER.parents[2] / "checkpoints"
 GAINS = {"lcdnet-rain": 8.0, "lcdnet-motion": 0.5, "dncnn-gray": 9.0, "dncnn-gray-sfm": 9.0}
 # PSNR of what they make of the clean photograph.
 CLEAN = {"sadnet-color-blind": 41.9, "sadnet-gray-blind": 47.9, "sadnet-photo": 35.7}
@@ -46,11 +47,11 @@ def shipped(tmp_path, monkeypatch):
     name, kwargs = "dncnn", {"channels": 1, "depth": 3, "features": 4}
     image = np.zeros((1, 8, 8, 1), np.float32)
     variables = networks.create(name, **kwargs).init(jax.random.key(0), image)
-    weights = interchange.describe(name, variables, **kwargs)
+    weights = weights_lib.describe(name, variables, **kwargs)
     folder = tmp_path / "pretrained"
     folder.mkdir()
     file = folder / "dncnn-tiny.safetensors"
-    interchange.save_safetensors(weights, file, licence="CC0", notes="Does nothing.")
+    weights_lib.save_safetensors(weights, file, licence="CC0", notes="Does nothing.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
     monkeypatch.setattr(pretrained, "_FOLDER", folder)
@@ -143,7 +144,7 @@ class TestCommandLine:
 
 
 def card(name):
-    return interchange.card(FOLDER / f"{name}.safetensors")
+    return weights_lib.load_card(FOLDER / f"{name}.safetensors")
 
 
 @pytest.fixture(params=pretrained.names())
@@ -170,7 +171,7 @@ class TestShipped:
             data = "set12" if name == "sadnet-gray-blind" else "kodak24"
             sigmas = (15.0, 25.0, 30.0, 50.0, 70.0)
             assert scored >= set(itertools.product((data, "cbsd68"), ("float", "8bit"), sigmas))
-        assert interchange.configuration(described, name).seed == described["training"]["seed"]
+        assert weights_lib.training_config(described, name).seed == described["training"]["seed"]
 
     def test_restores_photographs(self, name):
         """By at least so many decibels, of a photograph that was not trained on."""
@@ -197,7 +198,7 @@ class TestShipped:
         assert unharmed > CLEAN[name], unharmed
 
     def test_need_neither_the_repository_nor_tensorflow(self, tmp_path):
-        shutil.copytree(FOLDER.parent, tmp_path / "lcdnet_jax")
+        shutil.copytree(FOLDER.parents[1], tmp_path / "lcdnet_jax")
         code = f"""if True:
             import sys, numpy, lcdnet_jax
             for name in {pretrained.names()}:
@@ -230,7 +231,7 @@ class TestOutsideTheWheel:
     @pytest.mark.parametrize("name", GAINS)
     def test_cards_say_what_users_ask(self, name):
         path = OUTSIDE / f"{name}.safetensors"
-        described = interchange.card(path)
+        described = weights_lib.load_card(path)
         assert len(described["notes"]) > 100
         assert described["licence"].startswith("CC BY 4.0")
         assert described["training"]["steps"] == described["step"]
@@ -241,7 +242,7 @@ class TestOutsideTheWheel:
     def test_restores_what_it_was_trained_on(self, name, quickly_compiled):
         path = OUTSIDE / f"{name}.safetensors"
         restorer = Restorer.from_checkpoint(path)
-        trained = interchange.configuration(interchange.card(path), name).degradation
+        trained = weights_lib.training_config(weights_lib.load_card(path), name).degradation
         clean = image_io.convert_channels(
             skimage.data.coffee()[100:196, 200:296], restorer.module.channels
         )

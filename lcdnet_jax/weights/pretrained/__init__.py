@@ -3,9 +3,9 @@
     Restorer.from_pretrained("sadnet-photo")
     lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint sadnet-photo
 
-Each is a safetensors file beside this one that ``interchange.load`` reads, with its card inside;
-``SHA256SUMS`` has their checksums, as ``sha256sum --check`` takes them. docs/pretrained.md tells
-how they were trained and what they score.
+Each is a safetensors file beside this one that ``weights.load`` reads, with its card inside.
+``SHA256SUMS`` has the checksums, for ``sha256sum --check``. docs/pretrained.md describes their
+training and their scores.
 """
 
 import difflib
@@ -13,7 +13,7 @@ import hashlib
 import os
 import pathlib
 
-# What `lcdnet-jax restore` uses where nothing is said.
+# The weights that `lcdnet-jax restore` uses by default.
 DEFAULT = "sadnet-photo"
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -25,15 +25,15 @@ class PretrainedError(ValueError):
 
 
 def names() -> tuple[str, ...]:
-    """The names of all, in alphabetical order."""
+    """The names of all pretrained weights, in alphabetical order."""
     return tuple(sorted(_checksums()))
 
 
 def path(name: str) -> pathlib.Path:
-    """The file of some weights, once its checksum is verified.
+    """The file of pretrained weights, after its checksum is verified.
 
     Raises:
-        PretrainedError: If there are none of that name, or the file is missing or not the one that
+        PretrainedError: If no weights have that name, or the file is missing or not the one that
             was shipped.
     """
     sums = _checksums()
@@ -52,10 +52,10 @@ def path(name: str) -> pathlib.Path:
 def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
     """The file of pretrained weights by name, or any other path as it is.
 
-    A name is taken for the weights even where there is a folder of that name, which "./NAME" means.
+    A name means the weights even where a folder has that name; "./NAME" means the folder.
 
     Raises:
-        PretrainedError: As :func:`path`, or if it is neither a name nor something that exists.
+        PretrainedError: As :func:`path`, or if it is neither a name nor an existing path.
     """
     name = os.fspath(checkpoint)
     if name in _checksums():
@@ -70,7 +70,7 @@ def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _known(name: str) -> str:
-    """What to use instead of a wrong name."""
+    """Names to use instead of a wrong one."""
     known = names()
     typed = pathlib.PurePath(name).name.removesuffix(".safetensors").lower()
     close = difflib.get_close_matches(typed, known, n=1)

@@ -16,9 +16,9 @@ from configs import tiny
 from input_pipeline.layouts import dnd
 from lcdnet_jax import Restorer, image_io
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.weights import interchange
-from tests.test_entry_points import StandIn, error_of, run
+from tests.scripts import StandIn, error_of, run
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -195,8 +195,12 @@ def restorer(tmp_path, monkeypatch):
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     restorer = Restorer(module, variables)
     card = {"network": "sadnet", "step": 1, "averaged": False, "origin": []}
-    loaded = module, variables, card
-    monkeypatch.setattr(interchange, "load", lambda *_, **__: loaded)
+
+    def load(path, **options):
+        training = config_lib.load(path / "config.json").to_dict()
+        return weights_lib.Weights(module, variables, card | {"training": training})
+
+    monkeypatch.setattr(weights_lib, "load", load)
     (tmp_path / "run").mkdir()
     config_lib.save(tiny.get_config(), tmp_path / "run" / "config.json")
     return restorer

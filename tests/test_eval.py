@@ -1,123 +1,37 @@
-"""The scripts as a user starts them, in this process: only the interpreter's start is left out."""
+"""eval.py as a user starts it."""
 
-import contextlib
-import csv
 import json
-import logging
-import math
-import pathlib
-import runpy
 import shutil
-import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import app, flags
-from absl import logging as absl_logging
-from flax import linen as nn
 
-from lcdnet_jax import image_io, networks, training, visualization
-from lcdnet_jax.config import checks
+from lcdnet_jax import image_io, networks, training
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
-from lcdnet_jax.weights import interchange, pretrained
+from lcdnet_jax.weights import pretrained
+from tests import scripts
 from tests.registered import registered
+from tests.scripts import TINY, error_of, results, run, train
 
 pytest.importorskip("tensorflow")
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-TINY = str(ROOT / "configs" / "tiny.py")
-
-
-class StandIn(networks.RestorationNetwork):
-    """Takes SADNet's place and arguments, and compiles in no time."""
-
-    channels: int = 3
-    width: int = 2
-    offset_width: int = 2
-    groups: int = 1
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        y = nn.relu(nn.Conv(self.width, (3, 3), dtype=self.dtype)(x.astype(self.dtype)))
-        return x + nn.Conv(self.channels, (3, 3), dtype=self.dtype)(y).astype(x.dtype)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_in():
-    with registered("sadnet", StandIn):
+    with scripts.stand_in():
         yield
-
-
-app.define_help_flags()  # what absl does once, it need not do inside the following
-
-
-@contextlib.contextmanager
-def clean_globals():
-    """absl's flags, its logging and sys.argv belong to the process: gives them back."""
-    known, handlers, argv = set(flags.FLAGS), logging.root.handlers[:], sys.argv
-    level = absl_logging.get_verbosity()
-    try:
-        yield
-    finally:
-        for name in set(flags.FLAGS) - known:
-            delattr(flags.FLAGS, name)
-        flags.FLAGS.unparse_flags()
-        absl_logging.set_verbosity(level)
-        logging.root.handlers[:], sys.argv = handlers, argv
-
-
-def run(script, *arguments):
-    """``python script arguments``; returns what the process would exit with."""
-    with clean_globals():
-        sys.argv = [script, *map(str, arguments)]
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as end:
-            return end.code
-
-
-def error_of(script, *arguments):
-    """The message of a command that must fail: printed alone, without a traceback, status 1."""
-    code = run(script, *arguments)
-    assert isinstance(code, str), code  # sys.exit(text) prints it and exits with 1
-    assert code.startswith("error: ")
-    return code.removeprefix("error: ")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Folders of small blocky images: train/, kodim/ and pairs/."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-
-    def write(path, shape):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = rng.integers(0, 256, (*shape, 3), np.uint8)
-        image_io.write(path, coarse.repeat(4, axis=0).repeat(4, axis=1))
-
-    for i in range(3):
-        write(folder / "train" / f"t{i}.png", (5 + i, 6))
-        write(folder / "kodim" / f"k{i}.png", (5, 6 + i))
-    for part in ("input", "target"):
-        for i in range(2):
-            write(folder / "pairs" / part / f"p{i}.png", (6, 5))
-    return folder
-
-
-def images_of(data):
-    return ("--config.data.train.source=folder", f"--config.data.train.path={data / 'train'}",
-            "--config.data.eval.source=folder", f"--config.data.eval.path={data / 'kodim'}"
-            )  # fmt: skip
-
-
-def train(workdir, data, *arguments):
-    return ("train.py", "--config", TINY, "--workdir", workdir, *images_of(data), *arguments)
+    return scripts.write_images(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +40,6 @@ def workdir(tmp_path_factory, data):
     workdir = tmp_path_factory.mktemp("run") / "new" / "folder"
     assert run(*train(workdir, data)) is None
     return workdir
-
-
-def results(folder):
-    rows = json.loads((folder / "results.json").read_text())
-    with (folder / "results.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert list(table[0])[:7] == list(rows[0])[:7]
-    for row, texts in zip(rows, table, strict=True):
-        missing = dict.fromkeys(texts, "")  # not all protocols have all scores
-        assert missing | {k: "" if v is None else str(v) for k, v in row.items()} == texts
-    return rows
 
 
 @pytest.fixture
@@ -165,112 +68,6 @@ def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
     (row,) = results(tmp_path / "eval")
     for score in ("psnr", "ssim"):
         np.testing.assert_allclose(row[score], trained[f"eval/sigma50/{score}"], rtol=1e-4)
-
-
-class TestTrain:
-    def test_leaves_a_run(self, workdir):
-        assert json.loads((workdir / "config.json").read_text())["steps"] == 8
-        assert (workdir / "checkpoints" / "8").is_dir()
-        rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        assert math.isfinite(rows[-1]["eval/sigma50/psnr"])
-        assert list((workdir / "panels").glob("0000008_k0_sigma50.png"))
-
-    def test_continues(self, workdir, data, tmp_path, capsys):
-        copy = shutil.copytree(workdir, tmp_path / "copy")
-        assert run(*train(copy, data, "--config.steps=9")) is None
-        assert "continuing after step 8" in capsys.readouterr().out
-        assert (copy / "checkpoints" / "9").is_dir()
-
-    def test_validates_once(self, data, tmp_path, monkeypatch):
-        """Not again in each library function that the script calls."""
-        checked = []
-        problems = checks.problems
-        monkeypatch.setattr(
-            checks, "problems", lambda config: checked.append(config) or problems(config)
-        )
-        assert run(*train(tmp_path, data, "--config.steps=1")) is None
-        assert len(checked) == 1
-
-    def test_a_network_as_its_stored_fields(self, workdir, data, tmp_path):
-        stored = json.loads((workdir / "config.json").read_text())["network"]["kwargs"]
-        assert stored == {"width": 2, "offset_width": 2, "groups": 1}
-        copy = shutil.copytree(workdir, tmp_path / "copy")
-        width = "--config.network.kwargs.width=4"
-        message = error_of(*train(copy, data, "--config.steps=9", width))
-        assert "config.network.kwargs.width: 2 there, 4 given" in message
-
-    def test_replays_a_step(self, workdir, data, capsys):
-        before = (workdir / "metrics.jsonl").read_text()
-        assert run(*train(workdir, data, "--replay=6")) is None
-        out = capsys.readouterr().out
-        assert "after step 4 of " in out
-        assert "step 6: loss 0." in out
-        with np.load(workdir / "replay" / "6" / "batch.npz") as batch:
-            assert batch["restored"].shape == batch["degraded"].shape == (8, 16, 16, 3)
-        assert (workdir / "replay" / "6" / "batch.png").is_file()
-        assert (workdir / "metrics.jsonl").read_text() == before
-        message = error_of(*train(workdir, data, "--replay=9"))
-        assert message.startswith("the run has no step 9: config.steps is 8")
-
-    @pytest.mark.parametrize(
-        ("argument", "message"),
-        [
-            ("--config.stepz=9", "unknown field config.stepz; did you mean steps?"),
-            ("--config.data.train.colour=1", "unknown field config.data.train.colour; "),
-            ("--config.optimizer.lr=9", "did you mean optimizer.learning_rate?"),
-            ("--config.network.kwargs.depth=1", "config.network.kwargs.depth; 'sadnet' has the fi"),
-            ("--config.degradation.options.rain.angle=1", "'rain' has the fields kind"),
-            ("--config.steps=many", "flag --config.steps=many: invalid literal"),
-            (
-                "--config.loss=huber",
-                "config.loss must be one of 'l1', 'l2', 'charbonnier', 'sse', 'l1_fft', got",
-            ),
-            ("--config.data.train.path=nowhere", "config.data.train.path: nowhere: does not exist"),
-            ("--config.data.train.path=", "config.data.train.path is ''; config.data.train.source"),
-            ("--config.batch_size=12", "config.batch_size / config.accumulate (12 / 1) is not"),
-            ("--config.init_from=nowhere", "nowhere/checkpoints does not exist"),
-            ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
-            ("--config=nowhere.py", "nowhere.py does not exist; configs holds default.py, "),
-            ("--profile=bad", "--profile=bad is no range of steps; use START:STOP with 1 <= START"),
-        ],
-    )
-    def test_mistakes(self, data, tmp_path, argument, message):
-        assert message in error_of(*train(tmp_path / "run", data, argument)).replace(
-            f"{pathlib.Path.cwd()}/", ""
-        )
-        assert not list(tmp_path.glob("run/checkpoints/*"))
-
-    def test_missing_arguments(self, tmp_path):
-        assert "--config must have a value" in error_of("train.py", "--workdir", tmp_path)
-        assert "--workdir must have a value" in error_of("train.py", "--config", TINY)
-
-    @pytest.mark.parametrize("damage", ["text", "half", "empty"])
-    def test_damaged_images_are_named(self, data, tmp_path, damage):
-        folder = shutil.copytree(data, tmp_path / "data")
-        victim = folder / "train" / "t1.png"
-        content = victim.read_bytes()
-        victim.write_bytes(
-            {"text": b"not an image", "half": content[: len(content) // 2], "empty": b""}[damage]
-        )
-        assert str(victim) in error_of(*train(tmp_path / "run", folder))
-
-    def test_folder_without_images(self, data, tmp_path):
-        (tmp_path / "train").mkdir()
-        shutil.copytree(data / "kodim", tmp_path / "kodim")
-        assert f"{tmp_path}/train: holds no image" in error_of(*train(tmp_path / "run", tmp_path))
-
-    def test_other_configuration_in_the_workdir(self, workdir, data):
-        message = error_of(*train(workdir, data, "--config.batch_size=16"))
-        assert "holds a run with another configuration" in message
-        assert "config.batch_size: 8 there, 16 given" in message
-
-    def test_checkpoint_of_another_network(self, workdir, data, tmp_path):
-        message = error_of(
-            *train(tmp_path, data, f"--config.init_from={workdir}",
-                   "--config.network.kwargs.width=3")
-        )  # fmt: skip
-        assert "belongs to another network" in message
-        assert "/Conv_0/bias: shape (2,) there, (3,) needed" in message
 
 
 class TestEval:
@@ -354,8 +151,8 @@ class TestEval:
     def test_exported_weights(self, workdir, data, tmp_path, monkeypatch):
         run("eval.py", "--workdir", workdir, "--output", tmp_path / "run")
         file, folder = tmp_path / "exported.safetensors", tmp_path / "exported"
-        interchange.save_safetensors(workdir, file)
-        interchange.export_params(workdir, folder)
+        weights_lib.save_safetensors(workdir, file)
+        weights_lib.save_directory(workdir, folder)
         for i, checkpoint in enumerate((file, folder)):
             command = ("eval.py", "--checkpoint", checkpoint, "--output", tmp_path / str(i))
             assert "on a folder that its card only names (kodim); give --data" in error_of(*command)
@@ -530,71 +327,3 @@ class TestEval:
         text = (copy / "config.json").read_text()
         (copy / "config.json").write_text(text.replace('"width": 2', '"width": 4'))
         assert "belongs to another network" in error_of("eval.py", "--workdir", copy)
-
-
-@pytest.fixture(scope="module")
-def output(tmp_path_factory, data):
-    """What quickstart.py leaves after two steps."""
-    output = tmp_path_factory.mktemp("quickstart")
-    assert run("quickstart.py", "--config", TINY, "--output", output, *images_of(data),
-               "--config.steps=2", "--config.degradation.sigma_min=40",
-               "--config.degradation.sigma_max=40",
-               ) is None  # fmt: skip
-    return output
-
-
-class TestQuickstart:
-    def test_result(self, output):
-        result = json.loads((output / "result.json").read_text())
-        assert set(result) == {"images", "mean", "train_seconds"}
-        scores = {"noisy_psnr", "classical_psnr", "restored_psnr"}
-        assert [image["name"] for image in result["images"]] == ["k0", "k1", "k2"]
-        for image in result["images"]:
-            assert set(image) == scores | {"name"}
-        assert set(result["mean"]) == scores
-        for key in scores:
-            mean = np.mean([image[key] for image in result["images"]])
-            np.testing.assert_allclose(result["mean"][key], mean)
-        assert result["train_seconds"] > 0
-
-    def test_leaves_files_to_restore(self, output):
-        for version in ("noisy", "clean"):
-            files = sorted((output / version).iterdir())
-            assert [file.name for file in files] == ["k0.png", "k1.png", "k2.png"]
-            stored = np.load(output / f"k1_{version}.npy").clip(0, 1)
-            np.testing.assert_allclose(image_io.read(files[1]) / 255, stored, atol=0.51 / 255)
-
-    def test_other_degradations_than_noise_are_refused(self, tmp_path):
-        message = error_of("quickstart.py", "--config", TINY, "--output", tmp_path,
-                           "--config.degradation.kind=rain")  # fmt: skip
-        assert "non-local means removes noise" in message
-
-    def test_arrays_are_what_was_scored(self, output, data):
-        result = json.loads((output / "result.json").read_text())
-        for row in result["images"]:
-            versions = {
-                version: np.load(output / f"{row['name']}_{version}.npy")
-                for version in ("clean", "noisy", "classical", "restored")
-            }
-            image = image_io.to_float(image_io.read(data / "kodim" / f"{row['name']}.png"))
-            np.testing.assert_array_equal(versions["clean"], image)
-            for version, array in versions.items():
-                assert array.dtype == np.float32
-                assert array.shape == image.shape
-                if version != "clean":
-                    error = np.mean((array.clip(0, 1).astype(float) - image) ** 2)
-                    psnr = -10 * np.log10(error)
-                    np.testing.assert_allclose(row[f"{version}_psnr"], psnr, rtol=1e-5)
-            noise = versions["noisy"] - image
-            assert abs(noise.std() - 40 / 255) < 4 * 40 / 255 / np.sqrt(2 * noise.size)
-        assert versions["noisy"].min() < 0  # the protocol "float"
-
-    def test_panel_and_checkpoint(self, output):
-        blank = visualization.draw_panel(
-            [("", np.zeros((20, 24, 3)))] * 4, clean=np.zeros((20, 24, 3))
-        )
-        panel = image_io.read(output / "panel.png")
-        assert panel.dtype == np.uint8
-        assert panel.shape[1:] == blank.shape[1:]
-        assert panel.shape[0] > 2 * blank.shape[0]  # three images
-        assert (output / "checkpoints" / "2").is_dir()

@@ -1,0 +1,109 @@
+"""Rows of a sweep as files and as a table: what ``eval.py`` writes and prints."""
+
+import csv
+import io
+import json
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax.evaluation.evaluator import ScoredImage
+from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
+
+
+class Results:
+    """Collects rows in ``results.json`` and ``results.csv``, and prints them as a table.
+
+    Args:
+        folder: Folder of the files; it exists.
+        datasets: The data sets of the sweep. The table has room for the names of their protocols.
+        weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.identify`.
+    """
+
+    def __init__(self, folder: pathlib.Path, datasets: Iterable[DataSet], *, weights: str):
+        self._folder = folder
+        self._weights = weights
+        names = [setting.protocol.name for one in datasets for setting in one.settings]
+        self._width = max([12, *map(len, names)])
+        self._rows: list[dict[str, Any]] = []
+        self._descriptions: dict[str, None] = {}
+
+    def add(self, row: Row) -> None:
+        """Adds a row to the files and prints it.
+
+        Both files are written anew, so that a damaged image does not cost the scores before it.
+        """
+        self._rows.append(
+            {
+                "dataset": row.dataset,
+                "sigma": row.sigma,
+                "protocol": row.protocol.name,
+                "mode": row.restorer_mode,
+                "psnr": row.summary.psnr,
+                "ssim": row.summary.ssim,
+                "input_psnr": row.summary.input_psnr,
+                **row.summary.extra,
+                "n": row.summary.n,
+                "weights": self._weights,
+            }
+        )
+        self._descriptions[row.protocol.describe()] = None
+        if len(self._rows) == 1:
+            self._print_header()
+        self._print(self._rows[-1])
+        write(self._rows, self._folder)
+
+    def close(self) -> None:
+        """Prints what the protocols mean, and where the files are; nothing without rows."""
+        if self._rows:
+            print("\n".join(self._descriptions), flush=True)
+            print(f"written: {self._folder}/results.json and results.csv", flush=True)
+
+    def _print_header(self) -> None:
+        print(
+            f"{'data set':<20} {'sigma':>5}  {'protocol':<{self._width}} {'mode':<14} "
+            f"{'input':>6} {'PSNR':>6} {'SSIM':>7} {'images':>6}"
+        )
+
+    def _print(self, row: dict[str, Any]) -> None:
+        sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
+        further = "".join(
+            f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
+        )
+        print(
+            f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<{self._width}} {row['mode']:<14} "
+            f"{row['input_psnr']:6.2f} {row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}"
+            f"{further}",
+            flush=True,
+        )
+
+
+def write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
+    """Writes ``results.json`` and ``results.csv``, each all or nothing."""
+    # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
+    finite = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+    table = io.StringIO(newline="")
+    columns = dict.fromkeys(key for row in rows for key in row)  # not all protocols have MAE
+    writer = csv.DictWriter(table, fieldnames=[*columns])
+    writer.writeheader()
+    writer.writerows(rows)
+    texts = {"results.json": json.dumps(finite, indent=2) + "\n", "results.csv": table.getvalue()}
+    for name, text in texts.items():
+        atomic_io.write(folder / name, text.encode(), force=True)
+
+
+def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage) -> None:
+    """Writes a restored image as PNG into the folder of its case in ``output``.
+
+    With ``output`` bound this is an ``on_image`` of :func:`lcdnet_jax.evaluation.sweep`.
+    """
+    level = "" if case.sigma is None else f"_sigma{case.sigma:g}"
+    mode = "" if case.mode == "full" else f"_{case.mode}"
+    folder = output / f"{case.dataset}_{case.protocol.name}{level}{mode}"
+    folder.mkdir(parents=True, exist_ok=True)
+    image_io.write(folder / f"{image.name}.png", image_io.to_uint8(image.restored))

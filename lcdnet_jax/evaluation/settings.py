@@ -1,0 +1,256 @@
+"""Choosing protocols, noise levels, degradations and modes as the flags of ``eval.py`` say.
+
+What a flag leaves open is taken from the training of the weights. Messages name the flags.
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import degradations, protocols
+from lcdnet_jax.evaluation.sweep import Setting
+from lcdnet_jax.inference import Restorer
+
+# Side of the tiles of --modes tiled, pixels.
+_TILE = 384
+
+# Kinds of --kernels: name in degradations.KERNELS, and how far they reach, in widths.
+_KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 0.5)}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A degradation of clean images other than noise.
+
+    Attributes:
+        label: Name in results.
+        kind: Description; ``Protocol.degradation`` of the settings.
+        step: The function.
+    """
+
+    label: str
+    kind: str
+    step: degradations.Step
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of ``eval.py`` about settings; see their help texts.
+
+    Attributes:
+        protocols: Names of protocols; empty for that of the training or benchmark.
+        sigmas: Noise levels as text; empty for those of the configuration.
+        spectrum: Filter of the noise; None for that of the training.
+        spread: Change of the noise level over the columns, 8-bit units.
+        kernels: Kernels of super-resolution as text; empty for those of the training.
+        border: Pixels cut off each side before scoring.
+        luma: Score the Y channel.
+    """
+
+    protocols: Sequence[str] = ()
+    sigmas: Sequence[str] = ()
+    spectrum: str | None = None
+    spread: float = 0.0
+    kernels: Sequence[str] = ()
+    border: int = 0
+    luma: bool = False
+
+
+def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradation]:
+    """The degradations of clean images: those of --kernels, or that of the training.
+
+    Args:
+        request: The flags.
+        trained: The configuration of the training.
+
+    Returns:
+        Empty where clean images get noise.
+
+    Raises:
+        ValueError: For kernels that do not exist or do not suit the network.
+    """
+    kind, options = trained.degradation.kind, trained.degradation.options.to_dict()
+    if not request.kernels:
+        step = config_lib.degradation(trained)
+        return [] if step is None else [Degradation(kind, kind, step)]
+    scale = config_lib.scale(trained)
+    if scale == 1:
+        raise ValueError(
+            "--kernels are for super-resolution, but this network neither enlarges nor was trained "
+            "on low-resolution images; leave them off"
+        )
+    if "low_resolution" not in kind.split("+"):
+        kind, options = "low_resolution", {"low_resolution": {"scale": scale}}
+    chosen: dict[str, Degradation] = {}
+    for text in request.kernels:
+        label, kernel = parse_kernel(text)
+        changed = {**options["low_resolution"], "pool": None, **kernel}
+        step = degradations.from_kind(kind, {**options, "low_resolution": changed})
+        if label in chosen:
+            raise ValueError(f"--kernels: two are called {label} in the results; give them in turn")
+        chosen[label] = Degradation(label, f"{kind} with {label}", step)
+    return list(chosen.values())
+
+
+def parse_kernel(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads one of --kernels.
+
+    Args:
+        text: "none", "gaussian:WIDTH", "disk:RADIUS", "motion:LENGTH" or "pool:FOLDER".
+
+    Returns:
+        Its name in tables, and options of the degradation "low_resolution".
+
+    Raises:
+        ValueError: For any other text.
+    """
+    kind, _, value = text.partition(":")
+    if text == "none":
+        return "no-blur", {"kernel": None}
+    if kind == "pool" and value:
+        return f"pool-{pathlib.Path(value).name}", {"kernel": "pool", "pool": value}
+    try:
+        name, reach = _KERNEL_KINDS[kind]
+        width = float(value)
+        size = 2 * math.ceil(reach * width) + 1
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError(
+            f"--kernels {text}: no such kernel; use none, gaussian:1.6, disk:2, motion:8 or "
+            "pool:FOLDER"
+        ) from None
+    return f"{kind}{width:g}", {"kernel": name, "width": (width, width), "size": size}
+
+
+def choose_settings(
+    request: Request,
+    source: str,
+    *,
+    is_paired: bool,
+    trained: ConfigDict,
+    sigmas: Sequence[float],
+    synthetic: Sequence[Degradation],
+) -> list[Setting]:
+    """Protocols and noise levels of one data set.
+
+    Args:
+        request: The flags.
+        source: Kind of the data set, as in ``config.data.eval.source``.
+        is_paired: Degraded images come from disk.
+        trained: The configuration of the training.
+        sigmas: Noise levels where the flags name none.
+        synthetic: What :func:`choose_degradations` returned.
+
+    Raises:
+        ValueError: For protocols that do not exist, and flags that do not suit the data set.
+    """
+    if is_paired and (request.spectrum or request.spread or request.kernels):
+        raise ValueError(
+            "--spectrum, --spread and --kernels are of what is done to clean images, but --data "
+            "has pairs"
+        )
+    scale = config_lib.scale(trained)
+    default = protocols.for_source(source) if is_paired else trained.degradation.protocol
+    asked = request.protocols or default.split(",")
+    # Names that fit only the other sort of data sets are left to those in --data.
+    names = [name for name in asked if (protocols.get(name).noise is None) == is_paired]
+
+    def setting(protocol: protocols.Protocol, sigma: float | None = None) -> Setting:
+        return Setting(protocol.with_cut(border=request.border, luma=request.luma), sigma)
+
+    if is_paired:
+        if not names:  # all are of denoising
+            names = list(dict.fromkeys(protocols.for_pairs(name, default) for name in asked))
+        return [setting(protocols.get(name).with_scale(scale)) for name in names]
+    if not names:
+        raise ValueError(
+            f"--protocols {','.join(asked)} wants degraded images from disk, but --data ({source}) "
+            "has clean ones; use float, clipped or 8bit"
+        )
+    chosen = [protocols.get(name).with_scale(scale) for name in names]
+    if scale > 1 and (request.sigmas or request.spectrum or request.spread):
+        raise ValueError(
+            "--sigmas, --spectrum and --spread are of noise that is added to clean images, but "
+            "this network is for super-resolution; leave them off"
+        )
+    if synthetic and not request.sigmas:
+        if request.spectrum or request.spread:
+            raise ValueError(
+                f"--spectrum and --spread are of noise, but clean images are degraded by "
+                f"{', '.join(one.kind for one in synthetic)}, as in the training; add --sigmas, "
+                "or leave them off"
+            )
+        return [
+            setting(protocol.with_degradation(one.kind, label=one.label))
+            for one in synthetic
+            for protocol in chosen
+        ]
+    if scale > 1:
+        raise ValueError(
+            f"--data ({source}) has clean images, but the training does not say how to make small "
+            "ones for this network; name kernels by --kernels, such as none for bicubic reduction"
+        )
+    levels = _parse_sigmas(request.sigmas or sigmas, request.spread)
+    spectrum = request.spectrum or trained.degradation.spectrum
+    return [
+        setting(protocol.with_noise(spectrum=spectrum, spread=request.spread), sigma)
+        for protocol in chosen
+        for sigma in levels
+    ]
+
+
+def _parse_sigmas(texts: Sequence[str] | Sequence[float], spread: float) -> list[float]:
+    try:
+        sigmas = [float(text) for text in texts]
+    except ValueError:
+        raise ValueError(f"--sigmas must be numbers, got {texts}") from None
+    if min(sigmas) < spread:
+        least = f" --spread ({spread:g})" if spread else " 0"
+        raise ValueError(f"--sigmas must be at least{least}, got {min(sigmas):g}")
+    return sigmas
+
+
+def create_restorers(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    modes: Sequence[str],
+    *,
+    tile: int | None,
+    overlap: int | None,
+    local_pool: int | None,
+    crop: int,
+    bucket: int,
+) -> dict[str, Restorer]:
+    """The restorers of --modes.
+
+    Args:
+        module: The network.
+        variables: Its variables.
+        modes: Of "full", "local" and "tiled".
+        tile: Side of tiles, pixels; None for 384.
+        overlap: Overlap of tiles, pixels; None for what the network needs.
+        local_pool: Window of means in the mode "local", pixels; None for 1.5 times ``crop``.
+        crop: Side of the crops of the training, pixels.
+        bucket: See :class:`Restorer`.
+
+    Raises:
+        ValueError: For a mode that does not exist, and options that no mode uses.
+    """
+    options: dict[str, dict[str, Any]] = {
+        "full": {"max_pixels": None},
+        "local": {"local_pool": local_pool or round(1.5 * crop), "max_pixels": None},
+        "tiled": {"tile": tile or _TILE, "overlap": overlap},
+    }
+    for mode in modes:
+        if mode not in options:
+            raise ValueError(f"no mode {mode!r}; --modes are full, local and tiled")
+    if "tiled" not in modes and (tile or overlap is not None):
+        raise ValueError("--tile and --overlap are of --modes tiled; add it, or leave them off")
+    if "local" not in modes and local_pool:
+        raise ValueError("--local_pool is of --modes local; add it, or leave it off")
+    return {mode: Restorer(module, variables, bucket=bucket, **options[mode]) for mode in modes}

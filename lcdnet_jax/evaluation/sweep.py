@@ -1,0 +1,132 @@
+"""Scores of several data sets under several protocols, noise levels and modes.
+
+``eval.py`` runs this, and so does the evaluation during a training. In a notebook:
+
+    settings = [Setting(protocols.get("float"), sigma) for sigma in (25.0, 50.0)]
+    datasets = [DataSet("photos", examples, settings)]
+    for row in sweep(datasets, {"small": small_restorer, "base": base_restorer}):
+        print(row.mode, row.sigma, row.summary.psnr)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lcdnet_jax.degradations import Step
+from lcdnet_jax.evaluation.evaluator import Evaluator, Example, ScoredImage, Summary, summarize
+from lcdnet_jax.inference import Restorer
+from lcdnet_jax.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A protocol and a noise level.
+
+    Attributes:
+        protocol: How images are degraded and scored.
+        sigma: Noise level in 8-bit units; None without noise.
+    """
+
+    protocol: Protocol
+    sigma: float | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images and the settings under which they are scored.
+
+    Attributes:
+        name: Name in tables.
+        examples: Images as for :meth:`Evaluator.score_images`, read once for each row.
+        settings: Protocols and noise levels.
+    """
+
+    name: str
+    examples: Iterable[Example]
+    settings: Sequence[Setting]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the images of one row have in common.
+
+    Attributes:
+        dataset: Name of the data set.
+        protocol: The protocol.
+        sigma: Noise level in 8-bit units; None without noise.
+        mode: Name of the restorer in the mapping given to :func:`sweep`.
+    """
+
+    dataset: str
+    protocol: Protocol
+    sigma: float | None
+    mode: str
+
+
+@dataclass(frozen=True)
+class Row(Case):
+    """Scores of a data set in one case.
+
+    Attributes:
+        restorer_mode: :attr:`Restorer.mode`, with sizes: "tiled 384/64".
+        summary: Mean scores.
+    """
+
+    restorer_mode: str
+    summary: Summary
+
+
+def sweep(
+    datasets: Iterable[DataSet],
+    restorers: Mapping[str, Restorer],
+    *,
+    degradations: Mapping[str, Step] | None = None,
+    bucket: int = 64,
+    on_image: Callable[[Case, int, ScoredImage], None] | None = None,
+) -> Iterator[Row]:
+    """Scores every data set in every setting with every restorer.
+
+    Args:
+        datasets: The data sets.
+        restorers: Restorers by the name of their mode. A protocol that cuts sides to multiples,
+            so that the network sees no padding, gets a restorer that pads to these multiples.
+        degradations: Functions that degrade clean images, by ``Protocol.degradation``.
+        bucket: Metrics are compiled for sides that are multiples of so many pixels.
+        on_image: Called with the case, the number of the image from 0, and the image.
+
+    Yields:
+        One row after the other: in the order of data sets, then settings, then restorers. Rows
+        that were yielded stay valid if a later image fails.
+
+    Raises:
+        ValueError: As :meth:`Evaluator.score_images`, and for an empty data set.
+    """
+    steps = degradations or {}
+    evaluators: dict[Protocol, Evaluator] = {}
+    unpadded: dict[tuple[str, int], Restorer] = {}
+    for dataset in datasets:
+        for setting in dataset.settings:
+            protocol = setting.protocol
+            if protocol not in evaluators:
+                step = steps[protocol.degradation] if protocol.degradation else None
+                evaluators[protocol] = Evaluator(protocol, degradation=step, bucket=bucket)
+            for mode, restorer in restorers.items():
+                if protocol.multiple > 1:
+                    key = mode, protocol.multiple
+                    restorer = unpadded.setdefault(key, restorer.with_bucket(protocol.multiple))
+                case = Case(dataset.name, protocol, setting.sigma, mode)
+                images = evaluators[protocol].score_images(
+                    restorer, dataset.examples, sigma=setting.sigma
+                )
+                summary = summarize(_report(images, case, on_image))
+                yield Row(dataset.name, protocol, setting.sigma, mode, restorer.mode, summary)
+
+
+def _report(
+    images: Iterable[ScoredImage],
+    case: Case,
+    on_image: Callable[[Case, int, ScoredImage], None] | None,
+) -> Iterator[ScoredImage]:
+    for number, image in enumerate(images):
+        if on_image is not None:
+            on_image(case, number, image)
+        yield image

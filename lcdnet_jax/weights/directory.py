@@ -1,0 +1,132 @@
+"""Directories with weights: working directories of a training, and parameters-only directories.
+
+A parameters-only directory holds ``config.json`` with the network alone, ``checkpoints/<step>/``
+with ``params`` and ``batch_stats``, and ``card.json``. The card of a working directory is made
+from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoint.
+"""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lcdnet_jax import atomic_io, checkpoints, networks
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import scores
+from lcdnet_jax.weights.card import Card, CardError
+from lcdnet_jax.weights.network import Weights
+
+# A parameters-only directory; eval.py adds the folder eval.
+KIND = atomic_io.DirectoryKind(
+    name="conversion",
+    required=(card_lib.NAME,),
+    optional=("config.json", "checkpoints", "eval"),
+)
+
+
+def is_workdir(path: pathlib.Path) -> bool:
+    """Whether a path is the working directory of a training, and not exported weights."""
+    return path.is_dir() and not (path / card_lib.NAME).exists()
+
+
+def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
+    """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
+    config = config_lib.load(directory / "config.json")
+    card = _read_card(config, directory) if _has_network_alone(config) else None
+    module = config_lib.network(config)
+    variables, step = checkpoints.restore_variables(
+        directory, networks.abstract_variables(module), ema=ema, step=step
+    )
+    if card is None:
+        card = _make_card(directory, config, variables["params"], ema=ema, step=step)
+    return Weights(module, variables, card)
+
+
+def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
+    """The card of a directory, see :func:`lcdnet_jax.weights.load_card`."""
+    config = config_lib.load(directory / "config.json")
+    if _has_network_alone(config):
+        card = _read_card(config, directory)
+        if step not in (None, card["step"]):
+            raise CheckpointError(
+                f"{directory} has no step {step}, only {card['step']}; leave the step off"
+            )
+        return card
+    if step is None:
+        with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
+            step = reader.latest_step()
+    if step is None:
+        raise CheckpointError(f"{directory} holds no complete checkpoint; train first")
+    params = networks.abstract_variables(config_lib.network(config))["params"]
+    return _make_card(directory, config, params, ema=ema, step=step)
+
+
+def write(output: pathlib.Path, variables: Mapping[str, Any], card: Card, *, force: bool) -> None:
+    """Writes a parameters-only directory, all or nothing."""
+    with atomic_io.replacing_directory(output, force=force) as made:
+        made.mkdir()
+        config_lib.save(card_lib.network_config(card), made / "config.json")
+        card_lib.write(card, made)
+        try:
+            _write_checkpoint(made, card["step"], variables)
+        except CheckpointError as error:  # whose message is about continuing a training
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise CheckpointError(
+                f"cannot write the checkpoint {output}: {reason}; free disk space or check "
+                "permissions"
+            ) from error
+        atomic_io.check_directory(
+            output, KIND, force=force
+        )  # something may have appeared meanwhile
+
+
+def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str, Any]) -> None:
+    with contextlib.closing(checkpoints.Checkpoints(directory, keep=1)) as writer:
+        writer.save(step, jax.tree.map(jnp.asarray, variables))
+        writer.finish(step)
+
+
+def _has_network_alone(config: ConfigDict) -> bool:
+    return "steps" not in config
+
+
+def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
+    card = card_lib.read(directory)
+    described = json.loads(json.dumps(config.to_dict()))
+    if described != json.loads(json.dumps(card_lib.network_config(card).to_dict())):
+        raise CardError(
+            f"{directory / card_lib.NAME} describes another network than config.json beside it; "
+            "restore both from a copy"
+        )
+    return card
+
+
+def _make_card(
+    directory: pathlib.Path, config: ConfigDict, params: Any, *, ema: bool, step: int
+) -> Card:
+    with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
+        has_ema = "ema" in reader.items(step)
+    manifest = pathlib.Path("checkpoints", str(step), "manifest.json")
+    origin = []
+    with contextlib.suppress(FileNotFoundError):  # checkpoints of older versions have none
+        digest = hashlib.sha256((directory / manifest).read_bytes()).hexdigest()
+        origin.append({"file": manifest.as_posix(), "sha256": digest})
+    return card_lib.create(
+        config.network.name,
+        config_lib.network(config),
+        params,
+        step=step,
+        averaged=has_ema and ema,
+        training=config.to_dict(),
+        # Where there are averaged parameters, a training evaluates these.
+        metrics=scores.read_newest(directory, step) if ema or not has_ema else [],
+        origin=origin,
+    )

@@ -1,0 +1,101 @@
+"""Loading weights of any format."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from lcdnet_jax import convert
+from lcdnet_jax.atomic_io import Path
+from lcdnet_jax.weights import directory, safetensors_file, torch_file
+from lcdnet_jax.weights.card import Card, CardError
+from lcdnet_jax.weights.network import Weights
+
+
+def load(
+    path: Path,
+    *,
+    network: str | None = None,
+    network_kwargs: Mapping[str, Any] | None = None,
+    ema: bool = True,
+    step: int | None = None,
+) -> Weights:
+    """Loads weights of any format.
+
+    Args:
+        path: Working directory of a training, parameters-only directory, ``.safetensors`` file of
+            this library, or a ``.pth``, ``.pt`` or ``.safetensors`` file with a PyTorch state dict.
+        network: Network of a PyTorch state dict, as for :func:`lcdnet_jax.networks.create`. The
+            other formats name it themselves.
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+        ema: For a directory: use averaged parameters where the checkpoint has them.
+        step: For a directory: the step to load; None for the newest that is not damaged.
+
+    Returns:
+        The network, its variables as float32 on the first device, and their card. The card is the
+        stored one, or made from the configuration and the scores of a training, or from the name
+        and content of a PyTorch file.
+
+    Raises:
+        CheckpointError: For files that are damaged, or not what they should be.
+        ValueError: For a card (``CardError``) or configuration (``ConfigError``) that cannot be
+            used, and for arguments or state dicts that do not fit.
+        OSError: For a file that cannot be opened.
+        ImportError: For a PyTorch file where PyTorch is not installed.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind == "directory":
+        if network is not None:
+            raise ValueError(
+                f"{path} is a directory, which says itself what network it holds; give a PyTorch "
+                "file, or leave network off"
+            )
+        return directory.load(path, ema=ema, step=step)
+    if step is not None:
+        raise _one_step(path, step)
+    if kind == "torch":
+        return torch_file.load(path, convert.read_state_dict(path), network, network_kwargs)
+    tensors, header = safetensors_file.read(path)
+    if header is None:
+        return torch_file.load(path, tensors, network, network_kwargs)
+    if network is not None:
+        raise ValueError(f"{path} says itself what network it holds; leave network off")
+    return safetensors_file.load(path, tensors, header)
+
+
+def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
+    """Loads the card of weights, without reading or verifying the weights.
+
+    For a working directory this is the card of the newest checkpoint, even if :func:`load` would
+    find it damaged and take an earlier one.
+
+    Raises:
+        CheckpointError, ValueError, OSError: As :func:`load`; also for PyTorch files, which have
+            no card.
+    """
+    path = pathlib.Path(path)
+    kind = _kind(path)
+    if kind == "directory":
+        return directory.load_card(path, ema=ema, step=step)
+    if step is not None:
+        raise _one_step(path, step)
+    header = safetensors_file.read(path, arrays=False)[1] if kind == "safetensors" else None
+    if header is None:
+        raise CardError(f"{path} has no card; only files that this library wrote have one")
+    return header.card
+
+
+def _kind(path: pathlib.Path) -> str:
+    suffixes = (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES)
+    if path.suffix.lower() in suffixes and not path.is_dir():
+        return "safetensors" if path.suffix.lower() in safetensors_file.SUFFIXES else "torch"
+    if path.is_file():
+        raise ValueError(
+            f"{path} is no checkpoint: give a directory, or a file that ends in "
+            f"{', '.join(suffixes)}"
+        )
+    return "directory"
+
+
+def _one_step(path: pathlib.Path, step: int) -> ValueError:
+    return ValueError(f"{path} holds the weights of one step; leave step {step} off")

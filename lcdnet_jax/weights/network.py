@@ -1,0 +1,65 @@
+"""A network with its weights and their card."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from lcdnet_jax import config as config_lib
+from lcdnet_jax import convert, networks
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import Card
+
+
+class Weights(NamedTuple):
+    """A network with its weights.
+
+    Attributes:
+        module: The network.
+        variables: Its variables, float32: "params", and "batch_stats" where the network has any.
+        card: The description of the weights.
+    """
+
+    module: nn.Module
+    variables: dict[str, Any]
+    card: Card
+
+
+def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> Weights:
+    """Adds a network and a card to variables, so that they can be saved.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        variables: The variables, as the network's ``init`` returns them.
+        **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+
+    Returns:
+        The network, the variables, and a card without a training (step 0).
+
+    Raises:
+        ValueError: If the variables do not fit the network.
+    """
+    module = create_network(name, network_kwargs)
+    convert.check_variables(name, variables, network_kwargs)
+    card = card_lib.create(name, module, variables["params"])
+    return Weights(module, dict(variables), card)
+
+
+def create_network(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """The network; ValueError unless a configuration may hold it."""
+    try:
+        module = networks.create(name, **kwargs)
+        dtype = jnp.dtype(module.dtype).name
+    except TypeError as error:  # for a value of a kind that the network does not look for
+        raise ValueError(f"{name} with {dict(kwargs)}: {error}") from error
+    for field, value in (("data.channels", module.channels), ("network.dtype", dtype)):
+        if wanted := config_lib.FIELDS[field].rule(value):
+            raise ValueError(f"{field.rpartition('.')[2]} must be {wanted}, got {value!r}")
+    return module
+
+
+def network_arguments(card: Card) -> dict[str, Any]:
+    """Arguments of ``networks.create`` for the network of a card."""
+    dtype = jnp.dtype(card["dtype"])
+    return {**card_lib.network_fields(card), "channels": card["channels"], "dtype": dtype}

@@ -1,0 +1,113 @@
+"""Safetensors files: arrays named by their Flax path, and a card in the header.
+
+``params/out/kernel`` is such a name. The header also has a checksum of the arrays.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from lcdnet_jax import convert
+from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import Card, CardError
+from lcdnet_jax.weights.network import Weights, create_network, network_arguments
+
+SUFFIXES = (".safetensors",)
+
+# One entry of the header's metadata holds everything: several would come in any order.
+_ENTRY = "lcdnet_jax"
+
+
+class Header(NamedTuple):
+    """What this library wrote into the header.
+
+    Attributes:
+        card: The card of the weights.
+        sha256: Checksum of the arrays.
+    """
+
+    card: Card
+    sha256: str
+
+
+def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarray], Header | None]:
+    """Arrays by name (none without ``arrays``), and the header if this library wrote the file.
+
+    Raises:
+        OSError, CheckpointError, CardError: If the file cannot be read or is damaged.
+    """
+    tensors = {}
+    try:
+        with open(path, "rb"), safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            for name in file.keys() if arrays else ():
+                tensors[name] = file.get_tensor(name)
+    except OSError as error:
+        raise OSError(
+            f"cannot read {path}: {error.strerror or error}; give a .safetensors file"
+        ) from error
+    except Exception as error:  # of several kinds, for types that NumPy lacks
+        raise CheckpointError(
+            f"{path} is no safetensors file, or is damaged ({error}); bring it back from a copy"
+        ) from error
+    if _ENTRY not in metadata:
+        return tensors, None
+    where = f"the header of {path}"
+    try:
+        entry = json.loads(metadata[_ENTRY])
+        stored, sha256 = entry["card"], str(entry["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CardError(f"{where} is damaged; bring the file back from a copy") from error
+    return tensors, Header(card_lib.check(stored, where), sha256)
+
+
+def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) -> Weights:
+    """Makes weights of what :func:`read` returned for ``path``.
+
+    Raises:
+        CheckpointError: If the arrays are not those that were saved, or do not fit the card.
+    """
+    if digest(tensors) != header.sha256:
+        raise CheckpointError(
+            f"{path} is damaged: its arrays are not as they were saved (SHA-256 differs); bring it "
+            "back from a copy"
+        )
+    name = header.card["network"]
+    try:
+        kwargs = network_arguments(header.card)
+        module = create_network(name, kwargs)
+        flat = {tuple(key.split("/")): jnp.asarray(v, jnp.float32) for key, v in tensors.items()}
+        variables = unflatten_dict(flat)
+        convert.check_variables(name, variables, kwargs)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not hold what its card says: {' '.join(str(error).split())}"
+        ) from error
+    return Weights(module, variables, header.card)
+
+
+def encode(variables: Mapping[str, Any], card: Card) -> bytes:
+    """The content of a file; the same weights give the same bytes."""
+    flat = flatten_dict(variables, sep="/")
+    tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
+    entry = json.dumps({"card": card, "sha256": digest(tensors)}, sort_keys=True)
+    return safetensors.numpy.save(tensors, metadata={_ENTRY: entry})
+
+
+def digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, types, shapes and bytes of arrays."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name]
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()

@@ -1,0 +1,187 @@
+"""Saving weights in each format, whole or not at all."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcdnet_jax import atomic_io, convert
+from lcdnet_jax.atomic_io import Path
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torch_file
+from lcdnet_jax.weights.card import Card
+from lcdnet_jax.weights.network import Weights
+
+# What parameters may be stored as.
+_STORAGE = ("float32", "bfloat16", "float16")
+
+
+def save_directory(
+    source: Path | Weights,
+    output: Path,
+    *,
+    licence: str | None = None,
+    notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    **load_options: Any,
+) -> Card:
+    """Saves weights as a parameters-only directory.
+
+    Args:
+        source: Weights, or a path that :func:`load` reads.
+        output: The directory to write.
+        licence: Licence of the weights for the card; None keeps that of the source's card.
+        notes: Notes for the card; None keeps those of the source's card.
+        metrics: Scores for the card, see :class:`Card` and :func:`read_results`; None keeps those
+            of the source's card.
+        dtype: Type in which parameters are stored: "float32" (None), or "bfloat16" or "float16"
+            for half of the size. Loading gives float32. Running statistics stay float32.
+        force: Replace ``output`` where it is an earlier parameters-only directory.
+        **load_options: Arguments of :func:`load`, for a path.
+
+    Returns:
+        The card that was written.
+
+    Raises:
+        CheckpointError, ValueError, OSError, ImportError: As :func:`load`; also for metrics of
+            other weights, and for an output that may not be replaced or cannot be written. Then
+            everything is as it was.
+    """
+    output = pathlib.Path(os.path.realpath(output))
+    atomic_io.check_directory(output, directory.KIND, force=force)
+    _, variables, card = _prepare(source, load_options, licence, notes, metrics, dtype)
+    directory.write(output, variables, card, force=force)
+    return card
+
+
+def save_safetensors(
+    source: Path | Weights,
+    file: Path,
+    *,
+    licence: str | None = None,
+    notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    **load_options: Any,
+) -> Card:
+    """Saves weights as one safetensors file, which is enough to create the network again.
+
+    Arguments, result and errors are those of :func:`save_directory`. The same weights give the
+    same bytes. The header has a checksum of the arrays.
+    """
+    path = _check_file(file, safetensors_file.SUFFIXES, force)
+    _, variables, card = _prepare(source, load_options, licence, notes, metrics, dtype)
+    _write_file(path, safetensors_file.encode(variables, card), force)
+    return card
+
+
+def save_torch(
+    source: Path | Weights, file: Path, *, force: bool = False, **load_options: Any
+) -> Card:
+    """Saves a PyTorch state dict, float32, which ``torch.load`` reads with ``weights_only=True``.
+
+    Names are those of :func:`lcdnet_jax.convert.to_torch`; arguments as :func:`save_directory`.
+
+    Returns:
+        The card of the weights, which the file does not hold.
+    """
+    path = _check_file(file, torch_file.SUFFIXES, force)
+    convert.import_torch("writing")  # before anything is loaded
+    _, variables, card = _prepare(source, load_options)
+    _write_file(path, torch_file.encode(variables, card), force)
+    return card
+
+
+def _prepare(
+    source: Path | Weights,
+    load_options: Mapping[str, Any],
+    licence: str | None = None,
+    notes: str | None = None,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    dtype: str | None = None,
+) -> Weights:
+    """Loads the source, and changes the type of its parameters and its card for saving."""
+    dtype = dtype or "float32"
+    if dtype not in _STORAGE:
+        raise ValueError(f"dtype must be one of {', '.join(_STORAGE)}, got {dtype!r}")
+    if isinstance(source, Weights):
+        if load_options:
+            names = ", ".join(load_options)
+            raise ValueError(f"{names} is for a path; these weights are loaded already")
+        module, variables, card = source
+    else:
+        module, variables, card = loader.load(source, **load_options)
+    stored = {**variables, "params": _cast(variables["params"], dtype)}
+    card = Card(**{**card, "storage": dtype})
+    card["kwargs"] = json.loads(json.dumps(card_lib.network_fields(card)))  # lists for tuples
+    card["training"] = _without_folders(card["training"])
+    if licence is not None:
+        card["licence"] = licence
+    if notes is not None:
+        card["notes"] = notes
+    if metrics is not None:
+        card["metrics"] = [scores.check_weights(card, row) for row in metrics]
+    return Weights(module, stored, card_lib.check(card, "the card to write"))
+
+
+def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A configuration whose paths are cut to their names: others have other folders."""
+    if training is None:
+        return None
+    stored = json.loads(json.dumps(training))
+    data = stored.get("data")
+    for split in data.values() if isinstance(data, dict) else ():
+        if isinstance(split, dict) and {"source", "path"} <= set(split):
+            split["path"] = card_lib.folder_names(split["source"], split["path"])
+    options = stored.get("degradation", {}).get("options", {})
+    for values in options.values():
+        if isinstance(values.get("pool"), str):
+            values["pool"] = pathlib.PurePath(values["pool"]).name
+    for fields, field in (
+        (stored, "init_from"),
+        (stored, "resume"),
+        (stored.get("gan", {}), "vgg"),
+    ):
+        if isinstance(fields.get(field), str):
+            fields[field] = pathlib.PurePath(fields[field]).name
+    return stored
+
+
+def _cast(params: Any, dtype: str) -> Any:
+    """NumPy arrays of another type; ValueError for a number beyond its range."""
+
+    def cast(path: Any, leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        with np.errstate(over="ignore"):
+            smaller = array.astype(jnp.dtype(dtype))
+        if np.isfinite(array).all() and not np.isfinite(smaller).all():
+            name = "/".join(entry.key for entry in path)
+            raise ValueError(
+                f"{name} reaches {np.abs(array).max():g}, more than {dtype} holds; store the "
+                "parameters as bfloat16 or float32"
+            )
+        return smaller
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+
+def _check_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
+    """The real path of a file to write; ValueError or OSError if it cannot be written."""
+    path = pathlib.Path(os.path.realpath(file))
+    atomic_io.check_file(path, force=force)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} must end in {' or '.join(suffixes)}; rename it")
+    return path
+
+
+def _write_file(path: pathlib.Path, data: bytes, force: bool) -> None:
+    atomic_io.make_folder(path)
+    atomic_io.write(path, data, force=force)

@@ -1,0 +1,118 @@
+"""Scores for cards: those of the evaluations of a training, and those of ``eval.py``.
+
+A training writes ``scores.jsonl`` into its working directory: one JSON object per line, one line
+for each step, protocol and noise level. Each holds "step", "data", "protocol", "sigma" (null
+without a noise level), the scores ("psnr", "ssim" and further ones) and "n", the number of images.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lcdnet_jax import atomic_io
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import Card, CardError
+
+FILE = "scores.jsonl"
+
+
+def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds the rows of one evaluation to ``scores.jsonl``, all or nothing.
+
+    Raises:
+        OSError: If the disk refuses. Then the file is as it was.
+    """
+    path = workdir / FILE
+    written = path.read_bytes() if path.exists() else b""
+    added = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    atomic_io.write(path, written + added.encode(), force=True)
+
+
+def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
+    """The rows of the newest evaluation up to a step.
+
+    Working directories of versions before ``scores.jsonl`` have none.
+
+    Raises:
+        CardError: If the file cannot be read, or holds anything else.
+    """
+    path = workdir / FILE
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"cannot read {path} ({error}); delete it or restore it") from error
+    rows = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+    newest = max((row["step"] for row in rows if row["step"] <= step), default=None)
+    return [row for row in rows if row["step"] == newest]
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not card_lib.are_scores([row]) or not isinstance(row.get("step"), int):
+        raise CardError(f"{where} holds no scores; delete the line or restore the file")
+    return row
+
+
+def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads the results of ``eval.py`` as ``metrics`` of a card.
+
+    Each row names its weights in "weights". Saving compares that with the weights and drops it.
+
+    Args:
+        results: The ``results.json`` of ``eval.py``.
+
+    Raises:
+        ValueError: If the file is something else, or empty.
+        OSError: If it cannot be read.
+    """
+    try:
+        text = pathlib.Path(results).read_bytes()
+    except OSError as error:
+        raise OSError(
+            f"cannot read {results}: {error.strerror}; give the results.json of eval.py"
+        ) from error
+    try:
+        metrics = [_from_result(row) for row in json.loads(text)]
+        good = bool(metrics) and card_lib.are_scores([_without_weights(row) for row in metrics])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        good = False
+    if not good:
+        raise ValueError(f"{results} holds no scores; give the results.json of eval.py")
+    return metrics
+
+
+def check_weights(card: Card, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores without "weights", which must name the weights of the card.
+
+    Results of older versions have no "weights".
+
+    Raises:
+        ValueError: If they name others.
+    """
+    own = card_lib.identify(card)
+    if row.get("weights", own) != own:
+        raise ValueError(
+            f"the scores are of other weights ({row['weights']}) than these ({own}); score these "
+            "by eval.py"
+        )
+    return _without_weights(row)
+
+
+def _without_weights(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in row.items() if field != "weights"}
+
+
+def _from_result(row: Mapping[str, Any]) -> dict[str, Any]:
+    named = ("dataset", "protocol", "mode", "sigma")
+    mode = "" if row["mode"] == "full" else f", {row['mode']}"
+    described = {"data": row["dataset"], "protocol": row["protocol"] + mode, "sigma": row["sigma"]}
+    # null is a score that is not a finite number, such as the SSIM of a tiny image.
+    numbers = {k: v for k, v in row.items() if k not in named and v is not None}
+    return {**described, **numbers}

@@ -1,0 +1,123 @@
+"""Sweeps: which rows, in which order, from which images."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from lcdnet_jax import protocols
+from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, summarize, sweep
+from lcdnet_jax.inference import Restorer
+from lcdnet_jax.inference import restorer as restorer_lib
+
+
+class Scale(nn.Module):
+    """Multiplies by a factor."""
+
+    factor: float
+    channels: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        return x * jnp.float32(self.factor)
+
+
+@pytest.fixture
+def restorers():
+    return {
+        name: Restorer(Scale(factor), {}, bucket=32, max_pixels=None)
+        for name, factor in (("dark", 0.8), ("same", 1.0))
+    }
+
+
+@pytest.fixture
+def examples(rng):
+    return [{"name": f"image{i}", "clean": rng.random((20 + i, 30, 3), np.float32)} for i in (0, 1)]
+
+
+def settings(name, *sigmas):
+    return [Setting(protocols.get(name), sigma) for sigma in sigmas]
+
+
+def cases(rows):
+    return [(row.dataset, row.protocol.name, row.sigma, row.mode) for row in rows]
+
+
+def test_rows_are_those_of_the_evaluator(examples, restorers):
+    chosen = [*settings("float", 25.0, 50.0), *settings("8bit", 50.0)]
+    datasets = [DataSet("both", examples, chosen), DataSet("one", examples[:1], chosen[:1])]
+    rows = list(sweep(datasets, restorers, bucket=32))
+    assert cases(rows) == [
+        ("both", "float", 25.0, "dark"),
+        ("both", "float", 25.0, "same"),
+        ("both", "float", 50.0, "dark"),
+        ("both", "float", 50.0, "same"),
+        ("both", "8bit", 50.0, "dark"),
+        ("both", "8bit", 50.0, "same"),
+        ("one", "float", 25.0, "dark"),
+        ("one", "float", 25.0, "same"),
+    ]
+    assert [row.summary.n for row in rows] == [2] * 6 + [1] * 2
+    assert {row.restorer_mode for row in rows} == {"full"}
+    evaluator = Evaluator(protocols.get("8bit"), bucket=32)
+    expected = summarize(evaluator.score_images(restorers["dark"], examples, sigma=50.0))
+    assert rows[4].summary == expected
+
+
+def test_images_are_shown_with_their_case(examples, restorers):
+    seen = []
+    datasets = [DataSet("set", examples, settings("float", 25.0, 50.0))]
+    rows = sweep(
+        datasets, restorers, on_image=lambda case, number, image: seen.append((case, number, image))
+    )
+    row = next(rows)
+    assert cases(case for case, _, _ in seen) == cases([row, row])  # one row at a time
+    assert [(number, image.name) for _, number, image in seen] == [(0, "image0"), (1, "image1")]
+    assert row.summary.psnr == np.mean([image.psnr for _, _, image in seen])
+    list(rows)
+    assert len(seen) == 8
+
+
+def test_degradations_by_kind(examples, restorers):
+    protocol = protocols.get("8bit").with_degradation("half", label="x")
+    datasets = [DataSet("set", examples, [Setting(protocol)])]
+    step = lambda keys, images: images * jnp.float32(0.5)  # noqa: E731
+    rows = sweep(datasets, {"same": restorers["same"]}, degradations={"half": step, "other": None})
+    (row,) = rows
+    assert (row.protocol.name, row.sigma) == ("x-8bit", None)
+    np.testing.assert_allclose(row.summary.psnr, row.summary.input_psnr, rtol=1e-6)
+    with pytest.raises(KeyError):
+        list(sweep(datasets, restorers))
+
+
+def test_a_protocol_that_cuts_sides_pads_nothing(examples, restorers, monkeypatch):
+    """In each mode, whatever the restorer does else; its weights are placed once."""
+    real, shapes = restorer_lib.pad_to_bucket, []
+
+    def spy(batch, *limits):
+        padded = real(batch, *limits)
+        shapes.append(padded.shape[1:3])
+        return padded
+
+    monkeypatch.setattr(restorer_lib, "pad_to_bucket", spy)
+    chosen = [*settings("float", 25.0), *settings("sadnet", 25.0, 50.0)]
+    list(sweep([DataSet("set", examples, chosen)], {"same": restorers["same"]}))
+    assert shapes == [(32, 32)] * 2 + [(16, 24)] * 4
+    assert restorers["same"].bucket == 32
+
+
+def test_rows_before_a_failure_stay(examples, restorers):
+    def damaged():
+        yield examples[0]
+        raise ValueError("image1 is damaged")
+
+    datasets = [
+        DataSet("good", examples, settings("float", 25.0)),
+        DataSet("bad", damaged(), settings("float", 25.0)),
+    ]
+    rows = sweep(datasets, {"same": restorers["same"]})
+    assert next(rows).dataset == "good"
+    with pytest.raises(ValueError, match="image1 is damaged"):
+        next(rows)
+    with pytest.raises(ValueError, match="no image to score"):
+        list(sweep([DataSet("empty", [], settings("float", 25.0))], restorers))

@@ -1,0 +1,63 @@
+"""Loading of any format, and what cannot be loaded."""
+
+import pytest
+
+from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.config import ConfigError
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights.card import CardError
+from tests.random_weights import assert_same
+
+
+class TestLoad:
+    def test_runs(self, run):
+        workdir, saved = run
+        _, variables, card = weights_lib.load(workdir)
+        assert_same(variables["params"], saved[8]["ema"])
+        assert card["averaged"]
+        assert weights_lib.load_card(workdir) == card
+        assert weights_lib.load_card(workdir, step=4, ema=False)["step"] == 4
+
+    def test_what_is_nothing_to_load(self, run, exported, tmp_path):
+        (tmp_path / "a.txt").write_text("")
+        (tmp_path / "checkpoints").mkdir()
+        with pytest.raises(ValueError, match=r"a.txt is no checkpoint: give a directory, or a fil"):
+            weights_lib.load(tmp_path / "a.txt")
+        for name in ("none", "."):
+            with pytest.raises(ConfigError, match=r"config.json does not exist"):
+                weights_lib.load(tmp_path / name)
+        with pytest.raises(OSError, match=r"cannot read .*none.safetensors: No such file"):
+            weights_lib.load(tmp_path / "none.safetensors")
+        (tmp_path / "config.json").write_bytes((run[0] / "config.json").read_bytes())
+        with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
+            weights_lib.load_card(tmp_path)
+        for read in (weights_lib.load, weights_lib.load_card):
+            with pytest.raises(ValueError, match=r"a.txt is no checkpoint"):
+                read(tmp_path / "a.txt")
+
+    def test_arguments(self, weights, exported, tmp_path):
+        path = tmp_path / "a.safetensors"
+        weights_lib.save_safetensors(weights, path)
+        for source in (exported, path):
+            with pytest.raises(ValueError, match=r"says itself what network it holds"):
+                weights_lib.load(source, network="dncnn")
+        for read in (weights_lib.load, weights_lib.load_card):
+            with pytest.raises(ValueError, match="holds the weights of one step; leave step 3 off"):
+                read(path, step=3)
+            with pytest.raises(CheckpointError, match="has no step 3"):
+                read(exported, step=3)
+        assert weights_lib.load_card(exported, step=0) == weights_lib.load_card(exported)
+        with pytest.raises(ValueError, match="step is for a path"):
+            weights_lib.save_directory(weights, tmp_path / "out", step=3)
+
+    def test_card_is_missing_or_of_another(self, weights, tmp_path):
+        weights_lib.save_directory(weights, tmp_path / "out")
+        card = card_lib.read(tmp_path / "out")
+        card_lib.write(card | {"kwargs": {"depth": 4}}, tmp_path / "out")
+        for read in (weights_lib.load, weights_lib.load_card):
+            with pytest.raises(CardError, match=r"card.json describes another network than config"):
+                read(tmp_path / "out")
+        (tmp_path / "out" / "card.json").unlink()
+        with pytest.raises(CardError, match=r"card.json does not exist"):
+            weights_lib.load(tmp_path / "out")

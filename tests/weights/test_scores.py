@@ -1,0 +1,94 @@
+"""Scores of a training and of eval.py in cards."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import scores
+from lcdnet_jax.weights.card import CardError
+
+
+def row_of(step, **fields):
+    described = {"step": step, "data": "photos", "protocol": "float: ...", "sigma": 25.0}
+    return {**described, "psnr": 30.0 + step, "n": 3, **fields}
+
+
+def test_newest_evaluation(tmp_path):
+    assert scores.read_newest(tmp_path, 9) == []
+    first, second = [row_of(4)], [row_of(8), row_of(8, sigma=None)]
+    scores.append(tmp_path, first)
+    scores.append(tmp_path, second)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.jsonl"]
+    for step, expected in ((3, []), (4, first), (7, first), (8, second), (99, second)):
+        assert scores.read_newest(tmp_path, step) == expected
+
+
+def test_a_full_disk_leaves_the_scores(tmp_path, monkeypatch):
+    scores.append(tmp_path, [row_of(4)])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write .*scores\.jsonl: No space left"):
+        scores.append(tmp_path, [row_of(8)])
+    assert scores.read_newest(tmp_path, 9) == [row_of(4)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[1]",
+        "3",
+        '{"step": 3}',
+        json.dumps(row_of(4) | {"step": "4"}),
+        json.dumps(row_of(4, psnr="x")),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, line):
+    (tmp_path / scores.FILE).write_text(f"{json.dumps(row_of(4))}\n{line}\n")
+    with pytest.raises(CardError, match=r"^line 2 of .*scores\.jsonl holds no scores; delete"):
+        scores.read_newest(tmp_path, 9)
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / scores.FILE).write_bytes(b"\xff")
+    with pytest.raises(CardError, match=r"cannot read .*scores\.jsonl .*delete it or restore it"):
+        scores.read_newest(tmp_path, 9)
+
+
+def test_scores_of_eval(run, tmp_path):
+    workdir, _ = run
+    row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}
+    row |= {"ssim": None, "n": 3, "weights": card_lib.identify(weights_lib.load_card(workdir))}
+    tiled = row | {"mode": "tiled 384/64", "sigma": None}
+    (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
+    metrics = weights_lib.read_results(tmp_path / "results.json")
+    card = weights_lib.save_directory(workdir, tmp_path / "out", metrics=metrics)
+    expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
+    tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
+    assert card["metrics"] == [expected, expected | tiled]
+    assert card_lib.identify(card) == row["weights"]  # scores of what was exported fit as well
+    others = [{**metrics[0], "weights": "dncnn, step 1"}]
+    with pytest.raises(ValueError, match=r"of other weights \(dncnn, step 1\) than these"):
+        weights_lib.save_directory(workdir, tmp_path / "others", metrics=others)
+    assert not (tmp_path / "others").exists()
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        "[1]",
+        '[{"dataset": "a"}]',
+        json.dumps([row | {"psnr": "x"}]),
+    ):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(ValueError, match=r"results\.json holds no scores; give the"):
+            weights_lib.read_results(tmp_path / "results.json")
+    with pytest.raises(OSError, match=r"none\.json: No such file.*; give the results\.json"):
+        weights_lib.read_results(tmp_path / "none.json")
