@@ -41,9 +41,13 @@ def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: For an unknown network or preset.
     """
-    given = dict(kwargs)
-    module = networks.create(name, preset=given.pop("preset", None))
-    return {**fields_of(module), **given}
+    given, preset = dict(kwargs), kwargs.get("preset")
+    presets = networks.get(name).PRESETS
+    if preset is not None and preset not in presets:
+        known = ", ".join(presets) or "none"
+        raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
+    given.pop("preset", None)
+    return {**_defaults(name), **(presets[preset] if preset else {}), **given}
 
 
 def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +66,18 @@ def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if given["preset"] not in tuple(presets):
             return given
         preset = presets[given.pop("preset")]
-    return {**fields_of(networks.create(name)), **preset, **given}
+    return {**_defaults(name), **preset, **given}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Fields of a network that nobody sets."""
+    return {
+        field.name: field.default
+        if field.default_factory is dataclasses.MISSING
+        else field.default_factory()
+        for field in dataclasses.fields(networks.get(name))
+        if field.name not in _ELSEWHERE
+    }
 
 
 def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,9 +90,8 @@ def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     fields = resolve_stored(name, kwargs)
     if name not in networks.available() or "preset" in fields:
         return fields
-    module = networks.create(name)
-    expected, described = fields_of(module), {}
-    for preset, values in module.PRESETS.items():
+    expected, described = _defaults(name), {}
+    for preset, values in networks.get(name).PRESETS.items():
         if all(as_json(fields[field]) == as_json(value) for field, value in values.items()):
             expected, described = {**expected, **values}, {"preset": preset}
             break
@@ -91,9 +105,8 @@ def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def type_hints(name: str) -> dict[str, Any]:
     """Types of the fields that ``network.kwargs`` of a network may hold, by name."""
-    module = networks.create(name)
-    hints = typing.get_type_hints(type(module))
-    return {"preset": str, **{field: hints[field] for field in fields_of(module)}}
+    hints = typing.get_type_hints(networks.get(name))
+    return {"preset": str, **{field: hints[field] for field in _defaults(name)}}
 
 
 def as_json(value: Any) -> Any:
