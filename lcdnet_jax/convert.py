@@ -431,14 +431,12 @@ def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarr
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise OSError(
-                f"cannot read {path}: {error.strerror}; give a file that can be read"
-            ) from error
+            raise OSError(f"cannot read {path}: {error.strerror}") from error
         try:
             tensors = safetensors.numpy.load(data)
         except Exception as error:  # several types, among them those for dtypes that NumPy lacks
             raise ValueError(
-                f"{path} is not a safetensors file, or is damaged ({error}); download it again"
+                f"{path} is not a safetensors file, or is damaged ({error})"
             ) from error
     else:
         tensors = read_state_dict(path)
@@ -458,10 +456,7 @@ def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarr
     if missing or misshaped:
         problems = misshaped + [f"{name} is missing" for name in missing]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ValueError(
-            f"{path} does not hold torchvision's vgg19: {problems[0]}{more}; give the file of "
-            "torchvision"
-        )
+        raise ValueError(f"{path} does not hold torchvision's vgg19: {problems[0]}{more}")
     return tuple(weights)
 
 

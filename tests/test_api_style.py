@@ -44,9 +44,10 @@ NOT_YET = {
     "export": "the formats are being split into files",
     "image_io": "codecs are being split into files",
     "inference": "the restorer is being split into files",
-    "metrics": "docstrings are not yet complete",
+    "messages": "docstrings are not yet complete",
+    "metrics": "scores of padded images are being added",
     "multihost": "docstrings are not yet complete",
-    "networks": "the contract of networks is being added",
+    "networks": "methods of IKC and others lack sections",
     "protocols": "docstrings are not yet complete",
     "training": "objectives are being split into files",
     "weights": "formats are being split into files",
@@ -260,7 +261,7 @@ def test_room_that_does_not_follow_the_style_yet(room):
 def test_every_room_is_listed():
     listed = {room.split(".")[0] for room in (*ROOMS, *NOT_YET)}
     rooms = {file.name for file in pkgutil.iter_modules(lcdnet_jax.__path__)}
-    assert {room for room in rooms if room[0] != "_"} == listed
+    assert {room for room in rooms if room[0] != "_"} == listed | {"typing"}  # only type names
 
 
 def bad_key(images, key, low=0):

@@ -5,11 +5,18 @@ import jax.numpy as jnp
 
 
 def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two batches ``[N, H, W, C]`` as float32, after a check of their shapes and dtypes.
+    """Checks two batches and converts them to float32.
+
+    Args:
+        a: Images ``[N, H, W, C]``, floating point.
+        b: Images of the same shape.
+
+    Returns:
+        Both batches as float32.
 
     Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: not floating point.
+        ValueError: If the shapes differ or do not have four axes.
+        TypeError: If the images are not floating point.
     """
     if jnp.shape(a) != jnp.shape(b):
         raise ValueError(
@@ -31,7 +38,7 @@ def float32_pair(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def mask_padding(height: int, width: int, sizes: jax.Array) -> jax.Array:
-    """``[N, H, W, 1]``, False in the padding."""
+    """Makes a mask ``[N, H, W, 1]`` that is False in the padding."""
     rows = jnp.arange(height)[None, :] < sizes[:, :1]
     columns = jnp.arange(width)[None, :] < sizes[:, 1:]
     return rows[:, :, None, None] & columns[:, None, :, None]
@@ -40,7 +47,7 @@ def mask_padding(height: int, width: int, sizes: jax.Array) -> jax.Array:
 def mean_per_image(
     x: jax.Array, sizes: jax.Array | None = None, mask: jax.Array | None = None
 ) -> jax.Array:
-    """Mean of each image; row by row, as one long float32 sum of equal values is off by 1e-5."""
+    """Averages each image row by row, because one long float32 sum has an error of 1e-5."""
     if mask is not None:
         return mean_per_image(jnp.where(mask, x, 0), sizes) / mean_per_image(
             mask.astype(x.dtype), sizes
@@ -53,4 +60,4 @@ def mean_per_image(
     x = jnp.where(columns[:, None, :, None], x, 0)
     row_means = jnp.sum(jnp.mean(x, axis=3), axis=2) / widths.astype(jnp.float32)
     means = jnp.sum(jnp.where(rows, row_means, 0), axis=1) / heights[:, 0].astype(jnp.float32)
-    return jnp.where(jnp.min(sizes, axis=1) > 0, means, jnp.nan)  # nothing left to average
+    return jnp.where(jnp.min(sizes, axis=1) > 0, means, jnp.nan)  # NaN for images without pixels

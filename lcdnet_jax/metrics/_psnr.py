@@ -14,26 +14,27 @@ def psnr(
     sizes: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Peak signal-to-noise ratio in dB: 10 log10(data_range^2 / mean squared error).
+    """Computes the peak signal-to-noise ratio of each image in dB.
 
-    The mean is over pixels and channels of each image.
+    It is ``10 log10(data_range^2 / mse)``, where ``mse`` is the mean squared error over pixels and
+    channels.
 
     Args:
-      a: ``[N, H, W, C]`` images, floating point.
-      b: images of the same shape.
-      data_range: largest minus smallest possible value, 1 for images in [0, 1].
-      sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
-        right to a common shape; the padding does not count, and an image smaller than the
-        metric needs gives NaN. None: no padding.
-      mask: ``[N, H, W, 1]`` bool, the mean is over the pixels where it is True, NaN where it
-        never is; None: all.
+        a: Images ``[N, H, W, C]``, floating point.
+        b: Images of the same shape.
+        data_range: Largest minus smallest possible value, 1 for images in [0, 1].
+        sizes: True heights and widths ``[N, 2]`` of images that were padded at the bottom and right
+            to a common shape. The padding does not count. An image that is too small for the metric
+            gives NaN. None means no padding.
+        mask: Pixels that count, ``[N, H, W, 1]`` bool, or None for all. An image without any gives
+            NaN.
 
     Returns:
-      ``[N]`` float32; infinity for identical images.
+        ``[N]`` float32; infinity for identical images.
 
     Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: integer images.
+        ValueError: If the shapes differ or do not have four axes.
+        TypeError: If the images are integers.
     """
     a, b = float32_pair(a, b)
     return -10.0 * jnp.log10(mean_per_image(jnp.square((a - b) / data_range), sizes, mask))
@@ -46,20 +47,20 @@ def mae(
     sizes: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Mean absolute error over pixels and channels of each image, in the units of the images.
+    """Computes the mean absolute error of each image over pixels and channels.
 
     Args:
-      a: ``[N, H, W, C]`` images, floating point.
-      b: images of the same shape.
-      sizes: as for :func:`psnr`.
-      mask: as for :func:`psnr`.
+        a: Images ``[N, H, W, C]``, floating point.
+        b: Images of the same shape.
+        sizes: As for :func:`psnr`.
+        mask: As for :func:`psnr`.
 
     Returns:
-      ``[N]`` float32, 0 for identical images.
+        ``[N]`` float32 in the units of the images; 0 for identical images.
 
     Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: integer images.
+        ValueError: If the shapes differ or do not have four axes.
+        TypeError: If the images are integers.
     """
     a, b = float32_pair(a, b)
     return mean_per_image(jnp.abs(a - b), sizes, mask)

@@ -28,29 +28,30 @@ def ssim(
     sizes: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """Structural similarity of Wang et al., "Image Quality Assessment", IEEE TIP 2004.
+    """Computes the structural similarity (SSIM) of each image.
 
-    11x11 Gaussian window of sigma 1.5, population variances, K1 = 0.01, K2 = 0.03; the map is
-    computed for each channel, where the window lies inside the image, and averaged. This is
+    Source: Wang et al., "Image Quality Assessment", IEEE TIP 2004. The window is an 11x11 Gaussian
+    of sigma 1.5, with population variances, K1 = 0.01 and K2 = 0.03. The map is computed for each
+    channel where the window lies inside the image, and averaged. This equals
     ``skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False)``.
 
     Args:
-      a: ``[N, H, W, C]`` images, floating point, H and W at least 11.
-      b: images of the same shape.
-      data_range: largest minus smallest possible value, 1 for images in [0, 1].
-      sizes: ``[N, 2]`` true heights and widths of images that were padded at the bottom and
-        right to a common shape; the padding does not count, and an image smaller than the
-        metric needs gives NaN. None: no padding.
-      mask: ``[N, H, W, 1]`` bool, the mean is over the windows whose center has True, NaN where
-        none has; None: all. Windows see all pixels, masked or not.
+        a: Images ``[N, H, W, C]``, floating point, H and W at least 11.
+        b: Images of the same shape.
+        data_range: Largest minus smallest possible value, 1 for images in [0, 1].
+        sizes: True heights and widths ``[N, 2]`` of images that were padded at the bottom and right
+            to a common shape. The padding does not count. An image that is too small for the metric
+            gives NaN. None means no padding.
+        mask: Centers of the windows that count, ``[N, H, W, 1]`` bool, or None for all. An image
+            without any gives NaN. Windows use all pixels, masked or not.
 
     Returns:
-      ``[N]`` float32 in [-1, 1].
+        ``[N]`` float32 in [-1, 1].
 
     Raises:
-      ValueError: different shapes, not four axes, or images smaller than the window.
-      TypeError: integer images.
+        ValueError: If the shapes differ, do not have four axes, or are smaller than the window.
+        TypeError: If the images are integers.
     """
     return _ssim_inside(a, b, _gaussian_taps(), data_range=data_range, sizes=sizes, mask=mask)
 
@@ -63,24 +64,24 @@ def ssim_uniform(
     sizes: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """SSIM as :func:`ssim`, but with equal weights in a 7x7 window and sample variances.
+    """Computes SSIM with equal weights in a 7x7 window and sample variances.
 
-    This is ``skimage.metrics.structural_similarity`` with its defaults, which the evaluation of
+    This equals ``skimage.metrics.structural_similarity`` with its defaults, which the evaluation of
     dual-pixel defocus deblurring uses (Abuolaim and Brown, ECCV 2020).
 
     Args:
-      a: ``[N, H, W, C]`` images, floating point, H and W at least 7.
-      b: images of the same shape.
-      data_range: largest minus smallest possible value, 1 for images in [0, 1].
-      sizes: as for :func:`ssim`.
-      mask: as for :func:`ssim`.
+        a: Images ``[N, H, W, C]``, floating point, H and W at least 7.
+        b: Images of the same shape.
+        data_range: Largest minus smallest possible value, 1 for images in [0, 1].
+        sizes: As for :func:`ssim`.
+        mask: As for :func:`ssim`.
 
     Returns:
-      ``[N]`` float32 in [-1, 1].
+        ``[N]`` float32 in [-1, 1].
 
     Raises:
-      ValueError: different shapes, not four axes, or images smaller than the window.
-      TypeError: integer images.
+        ValueError: If the shapes differ, do not have four axes, or are smaller than the window.
+        TypeError: If the images are integers.
     """
     taps = np.full(_UNIFORM_WINDOW, 1 / _UNIFORM_WINDOW)
     return _ssim_inside(
@@ -96,28 +97,27 @@ def ssim_3d(
     sizes: jax.Array | None = None,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """SSIM over height, width and channels: that of MATLAB's ``ssim`` for arrays of three axes.
+    """Computes SSIM over height, width and channels, as MATLAB's ``ssim`` of a 3-D array.
 
-    The evaluation code of SADNet has it, and the tables of motion deblurring since MPRNet.
-
-    Like :func:`ssim`, but the Gaussian window is 11x11x11 for color images, its third axis the
-    channels, and image and channels are extended by their border values, so that the map covers
-    the whole image. For gray images the window is 11x11. Scores of color images are not
+    The evaluation code of SADNet and the tables of motion deblurring since MPRNet use it. It
+    differs from :func:`ssim` in two ways. The Gaussian window of color images is 11x11x11, with
+    channels as the third axis. Image and channels are padded with their border values, so that the
+    map covers the whole image. For gray images the window is 11x11. Scores of color images are not
     comparable to those of :func:`ssim`.
 
     Args:
-      a: ``[N, H, W, C]`` images, floating point, of any size.
-      b: images of the same shape.
-      data_range: largest minus smallest possible value, 1 for images in [0, 1].
-      sizes: as for :func:`ssim`.
-      mask: as for :func:`ssim`.
+        a: Images ``[N, H, W, C]``, floating point, of any size.
+        b: Images of the same shape.
+        data_range: Largest minus smallest possible value, 1 for images in [0, 1].
+        sizes: As for :func:`ssim`.
+        mask: As for :func:`ssim`.
 
     Returns:
-      ``[N]`` float32 in [-1, 1].
+        ``[N]`` float32 in [-1, 1].
 
     Raises:
-      ValueError: different shapes or not four axes.
-      TypeError: integer images.
+        ValueError: If the shapes differ or do not have four axes.
+        TypeError: If the images are integers.
     """
     a, b = float32_pair(a, b)
     count, height, width, channels = a.shape
@@ -149,7 +149,7 @@ def _ssim_inside(
     mask: jax.Array | None,
     sample_variance: bool = False,
 ) -> jax.Array:
-    """SSIM of each channel with a separable window, averaged where the window lies inside."""
+    """Computes SSIM of each channel with a separable window, averaged where it lies inside."""
     a, b = float32_pair(a, b)
     height, width = a.shape[1:3]
     window = len(taps)
@@ -186,12 +186,12 @@ def _similarity(
     blur: Callable[[jax.Array], jax.Array],
     unbias: float = 1.0,
 ) -> jax.Array:
-    """The map of SSIM, from images in [0, 1].
+    """Computes the SSIM map of images in [0, 1].
 
-    E[x^2] - E[x]^2 cancels where an image is bright and smooth. Variances do not see a constant,
-    so ``mean`` (over whatever the window sees) is taken out first and added to the local means
-    only. ``blur`` takes images, concatenated along channels, to their local means; variances are
-    multiplied by ``unbias``.
+    ``E[x^2] - E[x]^2`` loses precision where an image is bright and smooth. Variances do not depend
+    on a constant, so ``mean`` (over all pixels that the window covers) is subtracted first and
+    added to the local means only. ``blur`` computes local means of images that are concatenated
+    along channels. Variances are multiplied by ``unbias``.
     """
     channels = a.shape[-1]
     mean_a, mean_b = mean(a), mean(b)
@@ -213,7 +213,7 @@ def _gaussian_taps() -> np.ndarray:
 
 
 def _across_channels(channels: int) -> np.ndarray:
-    """The window along channels that repeat beyond the first and last, as ``[C, C]``."""
+    """Builds the window along channels with repeated end channels, as a matrix ``[C, C]``."""
     matrix = np.zeros((channels, channels), np.float32)
     for channel in range(channels):
         for offset, tap in enumerate(_gaussian_taps(), start=-(_WINDOW // 2)):
@@ -231,7 +231,7 @@ def _extend(x: jax.Array, sizes: jax.Array) -> jax.Array:
 
 
 def _blur(x: jax.Array, taps: np.ndarray) -> jax.Array:
-    """Window along H and W, valid region: shifted multiply-adds, exact in float32."""
+    """Applies the window along H and W in the valid region by shifted multiply-adds."""
     for axis in (1, 2):
         size = x.shape[axis] - len(taps) + 1
         shifted = (jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(len(taps)))
