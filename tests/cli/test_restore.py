@@ -594,7 +594,10 @@ class TestCheckpoint:
         assert all("card.json" in text for text in self.error(copy))
 
     def test_of_two_views(self, place, error_of, monkeypatch):
+        class TwoViews(Halving):
+            two_views = True
+
         put(place / "a.png")
-        weights = weights_lib.Weights(Halving(6), {}, {})
+        weights = weights_lib.Weights(TwoViews(6), {}, {})
         monkeypatch.setattr(weights_lib, "load", lambda path: weights)
         assert "takes two views of a dual-pixel camera at once" in error_of("a.png", "-o", "b.png")

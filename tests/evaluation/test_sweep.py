@@ -5,27 +5,27 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import protocols
+from lcdnet_jax import networks, protocols
 from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, summarize, sweep
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.inference import restorer as restorer_lib
 
 
-class Scale(nn.Module):
+class Scale(networks.RestorationNetwork):
     """Multiplies by a factor."""
 
-    factor: float
     channels: int = 3
+    factor: float = 1.0
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, *, train=False, axis_name=None):
         return x * jnp.float32(self.factor)
 
 
 @pytest.fixture
 def restorers():
     return {
-        name: Restorer(Scale(factor), {}, bucket=32, max_pixels=None)
+        name: Restorer(Scale(factor=factor), {}, bucket=32, max_pixels=None)
         for name, factor in (("dark", 0.8), ("same", 1.0))
     }
 
