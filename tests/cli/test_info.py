@@ -12,6 +12,7 @@ from lcdnet_jax.cli import main
 from lcdnet_jax.config import schema
 from lcdnet_jax.weights import interchange
 from tests.cli.commands import error_of, run
+from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 
@@ -112,11 +113,11 @@ class TestInfo:
             "licence": "not stated", "notes": "", "lcdnet_jax": "0.1.0",
             "origin": [{"file": name, "sha256": "ab"} for name in ("a", "b")],
         }  # fmt: skip
-        monkeypatch.setitem(networks._REGISTRY, "sadnet", networks.SADNet)  # which has presets
         monkeypatch.setattr(interchange, "card", lambda path: card)
         file = tmp_path / "some.safetensors"
         file.touch()
-        main.main(["info", str(file)])
+        with registered("sadnet", networks.SADNet):  # which has presets
+            main.main(["info", str(file)])
         assert capsys.readouterr().out.splitlines() == [
             "network      sadnet, preset=small",
             "channels     3",
