@@ -1,7 +1,8 @@
-"""Writing of files and directories: whole or not at all, replacing others only with ``force``.
+"""Atomic writing: a file or directory is written completely, or not at all.
 
-:func:`check_file` and :func:`check_directory` find an error before the content is computed. The
-functions that write check again, so that a file which appeared in the meantime is kept.
+An existing target is replaced only with ``force``. :func:`check_file` and :func:`check_directory`
+find an error before the content is computed. The functions that write check again, so that a file
+which appeared in the meantime is kept.
 """
 
 import contextlib
@@ -20,15 +21,15 @@ class TargetError(ValueError):
 
 
 def check_file(path: Path, *, force: bool) -> None:
-    """Raises now what :func:`write` would raise later, as far as that can be known.
+    """Checks that :func:`write` can write a file, before its content is computed.
 
     Args:
-        path: The file to be written.
-        force: It may exist.
+        path: The file that will be written.
+        force: Whether an existing file may be replaced.
 
     Raises:
-        TargetError: If it is a directory, or exists without ``force``.
-        OSError: If its folder can be neither written to nor made.
+        TargetError: If the path is a directory, or exists without ``force``.
+        OSError: If its folder cannot be written to or made.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -39,12 +40,12 @@ def check_file(path: Path, *, force: bool) -> None:
 
 
 class DirectoryKind(NamedTuple):
-    """A kind of results that are directories, so that one may replace an earlier one.
+    """What a directory of results contains, so that an earlier one can be recognized.
 
     Attributes:
-        name: What messages call it, such as "export".
-        required: Names of files and directories that it holds.
-        optional: Names that it may hold besides.
+        name: The name of the kind in messages, such as "export".
+        required: Names of files and directories that every such directory contains.
+        optional: Names of files and directories that it may also contain.
     """
 
     name: str
@@ -53,16 +54,19 @@ class DirectoryKind(NamedTuple):
 
 
 def check_directory(path: Path, kind: DirectoryKind, *, force: bool) -> None:
-    """Raises now what :func:`replacing_directory` would raise later, as far as that can be known.
+    """Checks that :func:`replacing_directory` can write, before the content is computed.
 
     Args:
-        path: Nothing or an empty directory; with ``force`` also an earlier result.
-        kind: What an earlier result looks like.
-        force: An earlier result may be replaced; what holds anything else never is.
+        path: A path that does not exist or an empty directory. With ``force`` it may also be an
+            earlier result.
+        kind: What an earlier result contains.
+        force: Whether an earlier result may be replaced. A directory with other content is never
+            replaced.
 
     Raises:
-        TargetError: If something else is there, or an earlier result without ``force``.
-        OSError: If its folder can be neither written to nor made.
+        TargetError: If the path is a file, a directory with other content, or an earlier result
+            without ``force``.
+        OSError: If its parent folder cannot be written to or made.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -87,7 +91,14 @@ def _check_content(path: pathlib.Path, kind: DirectoryKind, force: bool) -> None
 
 
 def check_folder(path: Path) -> None:
-    """Raises OSError unless the folder that is to hold ``path`` can be written to, or made."""
+    """Checks that the folder of a path can be written to, or can be made.
+
+    Args:
+        path: A file or directory in that folder.
+
+    Raises:
+        OSError: If the folder cannot be written to or made; ``errno`` says why.
+    """
     folder = pathlib.Path(path).absolute().parent
     while not os.path.lexists(folder):
         folder = folder.parent
@@ -98,10 +109,13 @@ def check_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder that is to hold ``path`` where it is missing.
+    """Makes the folder of a path if it does not exist.
+
+    Args:
+        path: A file or directory in that folder.
 
     Raises:
-        OSError: If it cannot be made or written to; ``errno`` says why.
+        OSError: If the folder cannot be made or written to; ``errno`` says why.
     """
     check_folder(path)
     try:
@@ -111,16 +125,16 @@ def make_folder(path: Path) -> None:
 
 
 def write(path: Path, data: bytes, *, force: bool) -> None:
-    """Writes a temporary file beside ``path`` and renames it; the folder must exist.
+    """Writes a temporary file in the same folder and renames it.
 
     Args:
-        path: The file.
-        data: Its content.
-        force: Replace an existing one; a link is replaced, not followed.
+        path: The file. Its folder must exist.
+        data: The content of the file.
+        force: Whether an existing file is replaced. A link is replaced, not followed.
 
     Raises:
         TargetError: If the target exists without ``force``, even if it has just appeared.
-        OSError: If writing fails; ``errno`` says why. Nothing has changed then.
+        OSError: If writing fails; ``errno`` says why. The target is unchanged then.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -165,16 +179,16 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
     """Yields a temporary path that becomes the directory ``path`` if no exception is raised.
 
     Args:
-        path: The directory; its parents are made where they are missing.
-        force: Replace an existing one. An empty directory is always replaced.
+        path: The directory. Missing parents are made.
+        force: Whether an existing directory is replaced. An empty one is always replaced.
 
     Yields:
-        A path beside it that does not exist yet; make a directory there.
+        A path in the same file system that does not exist yet. The caller makes a directory there.
 
     Raises:
-        TargetError: If the target exists without ``force`` in the end.
-        OSError: If writing fails. Nothing has changed then, or, where the old directory cannot be
-            put back either, the message says where it is.
+        TargetError: If the target exists without ``force`` when the content is complete.
+        OSError: If writing fails. The target is unchanged then. If the old directory cannot be
+            restored, the message says where it is.
     """
     path = pathlib.Path(path)
     try:
@@ -182,7 +196,7 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
             made = pathlib.Path(scratch) / "new"
             yield made
-            # Not in the scratch directory, which is deleted whatever happens.
+            # Not in the scratch directory, which is deleted even after an error.
             old = path.with_name(f".{path.name}-{secrets.token_hex(8)}.old")
             try:
                 if force and path.exists():
@@ -191,7 +205,7 @@ def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
             finally:
                 if old.exists():
                     if path.exists() and not made.exists():
-                        old.rename(made.with_name("old"))  # goes with the scratch directory
+                        old.rename(made.with_name("old"))  # is deleted with the scratch directory
                     else:
                         _put_back(old, path)
     except OSError as error:
@@ -202,11 +216,13 @@ def _put_back(old: pathlib.Path, path: pathlib.Path) -> None:
     try:
         old.rename(path)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; what was there is now {old}") from error
+        raise OSError(
+            error.errno, f"{error.strerror}; the earlier content is now in {old}"
+        ) from error
 
 
 def _rename_directory(made: pathlib.Path, path: pathlib.Path) -> None:
-    """The system refuses to rename to an existing file or a directory that is not empty."""
+    """Renames a directory; fails if the target is a file or a directory that is not empty."""
     try:
         made.rename(path)
     except OSError as error:
