@@ -1,15 +1,29 @@
-"""What messages of several commands share: durations, and errors for lack of memory."""
+"""Helpers for messages of several commands: durations and out-of-memory errors."""
 
 import math
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as "0:07" or "1:02:03", rounded up, so that only what is done takes "0:00"."""
+    """Formats a duration as "0:07" or "1:02:03".
+
+    Args:
+        seconds: The duration, at least 0. It is rounded up, so that only 0 gives "0:00".
+
+    Returns:
+        Minutes and seconds, or hours, minutes and seconds.
+    """
     minutes, second = divmod(math.ceil(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python or JAX says that memory of the host or a device is used up."""
+    """Tells whether an error of Python or JAX reports that memory is exhausted.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        True if the host or a device has no memory left.
+    """
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
