@@ -1,8 +1,8 @@
-"""Runs of several processes: how they find each other, and how they agree.
+"""Runs with several processes: how the processes find each other and how they agree.
 
-With one process, nothing is communicated. Processes that decide differently wait for each other
-without end. So process 0 decides whatever depends on a disk, and all processes must call the
-functions below in the same order.
+With one process, nothing is communicated. Processes that take different decisions wait for each
+other forever. Therefore process 0 takes every decision that depends on a disk, and all processes
+must call the functions below in the same order.
 """
 
 import json
@@ -28,16 +28,16 @@ def initialize(
     index: int | None = None,
     timeout: int = 300,
 ) -> str | None:
-    """Makes this process one of a run, before anything else of JAX is used.
+    """Joins this process to a run. Must be called before anything else of JAX is used.
 
     Args:
         mode: "auto" joins if the arguments below are given, or if the environment shows a launcher
-            of several processes (see :func:`find_launcher`). "on" always joins; JAX itself looks
-            for TPU pods and others. "off" never joins.
+            of several processes (see :func:`find_launcher`). "on" always joins; JAX itself then
+            detects TPU pods and other launchers. "off" never joins.
         coordinator: ``host:port`` of process 0, if no launcher sets it.
-        processes: Number of processes.
-        index: Number of this process, from 0.
-        timeout: Seconds to wait for the others.
+        processes: Number of processes, at least 1, if no launcher sets it.
+        index: Index of this process, from 0 to ``processes - 1``, if no launcher sets it.
+        timeout: Seconds to wait for the other processes.
 
     Returns:
         A description of this process and its devices, or None for a run of one process.
@@ -56,11 +56,11 @@ def initialize(
     found = "flags" if not missing else find_launcher(os.environ)
     if mode == "off" or (mode == "auto" and found is None):
         return None
-    # JAX's own handler of SIGTERM would swallow a signal that comes before the first step.
+    # JAX's own handler of SIGTERM would ignore a signal that arrives before the first step.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, processes, index, initialization_timeout=timeout)
-    except Exception as error:  # of several kinds, by cause
+    except Exception as error:  # its type depends on the cause
         raise DistributedError(
             f"cannot join the other processes ({found or 'no launcher found'}): {error}\nCheck "
             "that all of them were started, with the same coordinator address and a port that is "
@@ -74,11 +74,17 @@ def initialize(
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:
-    """Name of the launcher that started several processes of this program, or None.
+    """Finds the launcher that started several processes of this program.
 
     The environment shows tasks of SLURM's ``srun`` and Open MPI's ``mpirun``, and TPU workers
     under GKE. It does not reliably show other TPU pod slices, or GPUs under Kubernetes. For those,
     ``mode`` must be "on".
+
+    Args:
+        environment: The environment variables, such as ``os.environ``.
+
+    Returns:
+        The name of the launcher, or None if there is none.
     """
     if _read_count(environment, "SLURM_STEP_NUM_TASKS") > 1:
         return "SLURM"
@@ -101,6 +107,9 @@ def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T
         action: A function without arguments. Its result must be JSON.
         *errors: Exception types that are raised with their own type. Each is built from one text:
             its attribute ``problem``, or else its message.
+
+    Returns:
+        The result of the action in process 0.
 
     Raises:
         RuntimeError: For exceptions of other types, if there are several processes. One process
@@ -129,7 +138,14 @@ def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T
 
 
 def all_succeeded(here: bool) -> bool:
-    """Whether all processes succeeded. Each waits here for all others."""
+    """Tells whether all processes succeeded. Each process waits here for all others.
+
+    Args:
+        here: Whether this process succeeded.
+
+    Returns:
+        True if all processes passed True.
+    """
     if jax.process_count() == 1:
         return here
     from jax.experimental import multihost_utils
