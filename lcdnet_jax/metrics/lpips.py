@@ -1,7 +1,7 @@
 """LPIPS, a learned perceptual distance, computed by the optional package ``lpips`` (PyTorch).
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018;
-on the CPU. Install it with ``pip install "lcdnet-jax[torch]"``.
+Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR
+2018. It is computed on the CPU. Install the package with ``pip install "lcdnet-jax[torch]"``.
 """
 
 import functools
@@ -15,21 +15,28 @@ _MIN_SIDE = 31
 
 
 def available() -> bool:
-    """Whether the package is installed; it is not loaded."""
+    """Tells whether the package ``lpips`` is installed, without loading it.
+
+    Returns:
+        True if it is installed.
+    """
     return importlib.util.find_spec("lpips") is not None
 
 
 def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
-    """LPIPS of two images with the features of AlexNet, version 0.1; 0 for identical images.
+    """Computes LPIPS of two images with the features of AlexNet, version 0.1.
 
     Args:
-        restored: ``[H, W, C]`` in [0, 1], C = 1 or 3; gray counts as three equal channels. H and
-            W at least 31; AlexNet's last layers are empty for smaller images.
-        clean: of the same shape, in [0, 1].
+        restored: Image ``[H, W, C]`` in [0, 1], C = 1 or 3. Gray counts as three equal channels. H
+            and W are at least 31, because AlexNet's last layers are empty for smaller images.
+        clean: Image of the same shape, in [0, 1].
+
+    Returns:
+        The distance, at least 0; 0 for identical images.
 
     Raises:
-        ImportError: Where the package or PyTorch cannot be imported.
-        OSError: Where AlexNet's weights can be neither found nor downloaded.
+        ImportError: If the package or PyTorch cannot be imported.
+        OSError: If AlexNet's weights are neither found nor downloaded.
         ValueError: For other shapes.
     """
     shape = clean.shape
@@ -52,7 +59,7 @@ def lpips(restored: np.ndarray, clean: np.ndarray) -> float:
 
 @functools.cache
 def _load_network() -> tuple[Any, Any]:
-    """PyTorch and the network, made once; torchvision downloads AlexNet's weights if needed."""
+    """Loads PyTorch and the network once; torchvision downloads AlexNet's weights if needed."""
     try:
         import lpips
         import torch
@@ -63,7 +70,7 @@ def _load_network() -> tuple[Any, Any]:
         ) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torchvision, that its arguments have other names
+            warnings.simplefilter("ignore")  # torchvision warns that its arguments were renamed
             return torch, lpips.LPIPS(net="alex", verbose=False)
     except OSError as error:
         raise OSError(

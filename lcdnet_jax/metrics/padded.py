@@ -1,4 +1,4 @@
-"""Scores of single images of any size, padded so that few programs are compiled."""
+"""Scores of single images of any size, which are padded so that few programs are compiled."""
 
 import functools
 from collections.abc import Callable
@@ -17,11 +17,13 @@ def score_padded(
     """Pads images and scores them.
 
     Args:
-        score: Compiled function of two batches ``[1, H', W', C]``, of their true sizes ``[1, 2]``,
-            and of further batches, such as a mask. Returns ``[1]`` for each name.
-        *images: ``[H, W, C]`` each, of one height and width.
-        bucket: Images are padded with zeros, at the bottom and right, to multiples of so many
-            pixels.
+        score: Compiled function. It takes two batches ``[1, H', W', C]``, their true sizes
+            ``[1, 2]``, and the other padded images as batches. It returns an array ``[1]`` for
+            each name.
+        *images: At least two arrays ``[H, W, C]`` of the same height and width. Those after the
+            second are other inputs of ``score``, such as a mask.
+        bucket: Images are padded with zeros at the bottom and right, so that their height and
+            width are multiples of this many pixels.
 
     Returns:
         The scores by name.
@@ -34,9 +36,19 @@ def score_padded(
 
 
 def psnr_and_ssim(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """PSNR in dB and SSIM of two images ``[H, W, C]`` of one shape, over all pixels and channels.
+    """Computes PSNR and SSIM of two images over all pixels and channels.
 
-    SSIM is NaN for images smaller than its window of 11x11 pixels.
+    Args:
+        a: Image ``[H, W, C]``, floating point in [0, 1].
+        b: Image of the same shape.
+
+    Returns:
+        PSNR in dB, and SSIM in [-1, 1]. SSIM is NaN for images smaller than its window of 11x11
+        pixels.
+
+    Raises:
+        ValueError: If the shapes differ, or do not have three axes.
+        TypeError: If the images are integers.
     """
     scores = score_padded(_compile_psnr_and_ssim(), a, b)
     return scores["psnr"], scores["ssim"]

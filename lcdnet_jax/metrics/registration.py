@@ -1,18 +1,21 @@
 """Registration of a restored image to the ground truth, as the RealBlur evaluation needs it.
 
-Blurred and sharp images of RealBlur are taken by two cameras, and a deblurred image may be shifted
-along its blur without being worse. The evaluation of that data set (Rim et al., "Real-World Blur
-Dataset for Learning and Benchmarking Deblurring Algorithms", ECCV 2020: the file
-``evaluation_RealBlur_ecc.py`` of the authors' repository; Restormer's ``evaluate_realblur.py`` does
-the same) therefore first matches the brightness and the position of the restored image to the
-ground truth. All of this runs on the host, in OpenCV. The authors ask for its version 4.2.0;
-versions 4.10 and 5.0 differ by 0.03 dB on a photograph that they bring to 40 dB.
+Two cameras took the blurred and the sharp images of RealBlur. A deblurred image may be shifted
+along its blur without being worse. The evaluation of that data set therefore first matches the
+brightness and the position of the restored image to the ground truth.
+
+Source: Rim et al., "Real-World Blur Dataset for Learning and Benchmarking Deblurring Algorithms",
+ECCV 2020, the file ``evaluation_RealBlur_ecc.py`` of the authors' repository. Restormer's
+``evaluate_realblur.py`` does the same.
+
+The registration runs on the host, in OpenCV. The authors require version 4.2.0. With versions 4.10
+and 5.0 the PSNR of a photograph at 40 dB differs by 0.03 dB.
 """
 
 import cv2
 import numpy as np
 
-# As in that evaluation. With a threshold of 0 all iterations are done.
+# As in the official evaluation. With a threshold of 0 all iterations run.
 _ITERATIONS = 100
 _THRESHOLD = 0.0
 _SMOOTHING = 5
@@ -21,9 +24,9 @@ _SMOOTHING = 5
 def align(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Matches brightness and position of a restored image to the ground truth.
 
-    The whole image is first multiplied by the one number that brings it nearest to the ground
-    truth in least squares, sum(restored * clean) / sum(restored^2) over pixels and channels. Then
-    it is warped by :func:`homography`, with cubic interpolation.
+    The image is first multiplied by the least-squares factor sum(restored * clean) /
+    sum(restored^2), where the sums run over pixels and channels. Then it is warped by
+    :func:`homography`, with cubic interpolation.
 
     Args:
         restored: ``[H, W, C]`` floating point, clipped to [0, 1] (and rounded to 8 bits, as a
@@ -31,12 +34,13 @@ def align(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarr
         clean: ``[H, W, C]`` floating point in [0, 1].
 
     Returns:
-        The aligned image ``[H, W, C]`` float32, not clipped again, so that it may lie a little
-        outside [0, 1]; and the pixels ``[H, W]`` bool that ``restored`` covers. Beyond them the
-        image is 0, and so should the ground truth be before it is compared.
+        The aligned image ``[H, W, C]`` float32, and a mask ``[H, W]`` bool of the pixels that
+        ``restored`` covers. The image is not clipped again, so that values may lie slightly outside
+        [0, 1]. Outside of the mask the image is 0. Set the ground truth to 0 there before the two
+        are compared.
 
     Raises:
-        ValueError: For other shapes, or where no alignment is found, see :func:`homography`.
+        ValueError: For other shapes, or if no alignment is found, see :func:`homography`.
     """
     restored, clean = _check_pair(restored, clean)
     power = float(np.sum(np.square(restored), dtype=np.float64))
@@ -69,22 +73,23 @@ def align(restored: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def homography(restored: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """The plane projective map that best brings a restored image to the ground truth.
+    """Finds the homography that best aligns a restored image to the ground truth.
 
-    Found by 100 iterations, from the identity, that raise the enhanced correlation coefficient of
-    the two images in gray, smoothed by a Gaussian window of 5x5 pixels (Evangelidis and Psarakis,
-    "Parametric Image Alignment using Enhanced Correlation Coefficient Maximization", PAMI 2008).
+    It maximizes the enhanced correlation coefficient of the two images by 100 iterations that start
+    at the identity. The images are converted to gray and smoothed by a Gaussian window of 5x5
+    pixels. Source: Evangelidis and Psarakis, "Parametric Image Alignment using Enhanced Correlation
+    Coefficient Maximization", PAMI 2008.
 
     Args:
         restored: ``[H, W, C]`` floating point, C = 1 or 3.
-        clean: of the same shape.
+        clean: Image of the same shape.
 
     Returns:
-        ``[3, 3]`` float32, homogeneous: the pixel (x, y, 1) of the ground truth shows what the
-        restored image has at matrix @ (x, y, 1), x being the column.
+        Matrix ``[3, 3]`` float32 in homogeneous coordinates (column, row, 1), in pixels. It maps a
+        pixel of the ground truth to the matching position in the restored image.
 
     Raises:
-        ValueError: For other shapes, or where the iterations do not converge, as for a constant
+        ValueError: For other shapes, or if the iterations do not converge, as for a constant
             image or two different scenes. The official evaluation fails there, too.
     """
     restored, clean = _check_pair(restored, clean)
