@@ -51,12 +51,19 @@ class ImageError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """Size as displayed (EXIF orientation applied), channels and bits of what ``read`` returns."""
+    """Size, channels and bits of the array that ``read`` returns.
+
+    Attributes:
+        height: Pixels after the EXIF orientation is applied.
+        width: Pixels after the EXIF orientation is applied.
+        channels: 1 (gray), 2 (gray and alpha), 3 (color) or 4 (color and alpha).
+        bits: 8 or 16 bits per channel.
+    """
 
     height: int
     width: int
-    channels: int  # 1 gray, 2 gray + alpha, 3 color, 4 color + alpha
-    bits: int  # 8 or 16
+    channels: int
+    bits: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +71,11 @@ class Metadata:
     """Metadata of an image file that :func:`write` can store.
 
     Attributes:
-      icc_profile: color profile of the pixels as read; None where CMYK was converted to RGB.
-      exif: description, camera, exposure, place and time, as "Exif", two zeros and a TIFF header.
-        Size, thumbnail and other tags that a restored image would contradict are left out; the
-        orientation is upright.
+        icc_profile: Color profile of the pixels that ``read`` returns, or None. It is None if CMYK
+            was converted to RGB.
+        exif: EXIF data as bytes: "Exif", two zeros and a TIFF structure with description, camera,
+            exposure, place and time; or None. Size, thumbnail and other tags that do not hold for
+            a restored image are left out. The orientation is upright.
     """
 
     icc_profile: bytes | None = None

@@ -9,10 +9,17 @@ LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Converts to float32: uint8 / 255, uint16 / 65535; floats keep their values.
+    """Converts an image to float32.
+
+    Args:
+        image: An array of any shape. uint8 is divided by 255 and uint16 by 65535. Floating-point
+            values are kept.
+
+    Returns:
+        The same shape in float32; in [0, 1] for integers.
 
     Raises:
-      ImageError: any other dtype.
+        ImageError: For any other dtype.
     """
     image = np.asarray(image)
     if image.dtype in (np.uint8, np.uint16):
@@ -26,19 +33,33 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Converts to uint8; floats are clipped to [0, 1], scaled by 255 and rounded to nearest.
+    """Converts an image to uint8.
+
+    Args:
+        image: An array of any shape in uint8, uint16 or floating point. Floating-point values are
+            clipped to [0, 1], scaled by 255 and rounded to nearest.
+
+    Returns:
+        The same shape in uint8.
 
     Raises:
-      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+        ImageError: For NaN or infinity, or for another dtype.
     """
     return _to_integer(image, np.uint8)
 
 
 def to_uint16(image: np.ndarray) -> np.ndarray:
-    """Converts to uint16; floats are clipped to [0, 1], scaled by 65535 and rounded to nearest.
+    """Converts an image to uint16.
+
+    Args:
+        image: An array of any shape in uint8, uint16 or floating point. Floating-point values are
+            clipped to [0, 1], scaled by 65535 and rounded to nearest.
+
+    Returns:
+        The same shape in uint16.
 
     Raises:
-      ImageError: NaN or infinity, or a dtype other than uint8, uint16 and floating point.
+        ImageError: For NaN or infinity, or for another dtype.
     """
     return _to_integer(image, np.uint16)
 
@@ -50,7 +71,7 @@ def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> n
     values = to_float(image) if image.dtype.kind != "f" else image
     if not np.isfinite(values).all():
         raise ImageError(
-            "the image holds NaN or infinity, which no integer stands for; "
+            "the image holds NaN or infinity, which integers cannot represent; "
             "find where they come from, or call numpy.nan_to_num first"
         )
     values = np.clip(values, 0, 1, dtype=np.promote_types(values.dtype, np.float32))
@@ -58,17 +79,19 @@ def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> n
 
 
 def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Gray to color (repeated) or color to gray (luma, as MATLAB's rgb2gray).
+    """Converts gray to color or color to gray.
+
+    Gray is repeated over three channels. Color becomes luma, as by MATLAB's ``rgb2gray``.
 
     Args:
-      image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.
-      channels: 1 or 3.
+        image: ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``, integer or floating point.
+        channels: 1 for gray or 3 for color.
 
     Returns:
-      ``[H, W, channels]`` of the same dtype; integers are rounded to nearest.
+        ``[H, W, channels]`` of the same dtype; integers are rounded to nearest.
 
     Raises:
-      ImageError: an alpha channel, another shape, or another number of channels asked for.
+        ImageError: For an alpha channel, another shape, or ``channels`` other than 1 and 3.
     """
     image = np.asarray(image)
     if channels not in (1, 3):

@@ -63,18 +63,19 @@ _EXIF_LIMIT = 65533  # bytes, of JPEG
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Size, channels and bit depth of an image file, without decoding its pixels.
+    """Reads size, channels and bit depth of an image file, without decoding its pixels.
 
     Args:
-      path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
+        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
 
     Returns:
-      The ``Header`` that describes what ``read`` returns.
+        The header of the array that ``read`` returns.
 
     Raises:
-      ImageError: the file is missing, empty, no image, zero-sized, holds several pictures
-        (animation, pages) or is of a kind that ``read`` refuses (floating point, 32 bit, ...).
-        PNG and TIFF files that end too early are found too; a cut JPEG or WebP only by ``read``.
+        ImageError: If the file is missing, empty, not an image, of zero size, holds several
+            pictures (animation, pages) or is of a kind that ``read`` does not support (floating
+            point, 32 bits, ...). Truncated PNG and TIFF files raise it, too. Truncated JPEG and
+            WebP files raise it only in ``read``.
     """
     name = os.fspath(path)
     try:
@@ -85,25 +86,36 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def decode_header(data: bytes, *, name: str) -> Header:
-    """``read_header`` for the bytes of an image file; ``name`` is what errors call it."""
+    """Reads size, channels and bit depth from the bytes of an image file.
+
+    Args:
+        data: The content of a PNG, JPEG, WebP, BMP or TIFF file.
+        name: The name of the file in error messages.
+
+    Returns:
+        The header of the array that ``decode`` returns.
+
+    Raises:
+        ImageError: As for ``read_header``.
+    """
     return _read_header(io.BytesIO(data), name)
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an image file, EXIF orientation applied.
+    """Reads an image file and applies its EXIF orientation.
 
-    Palettes are expanded, 1-bit images become 0 and 255, CMYK becomes RGB, transparency of any
-    kind becomes an alpha channel. Of a JPEG with several pictures (MPO) the main one is read.
+    Palettes are expanded. Images of 1 bit become 0 and 255. CMYK becomes RGB. Transparency of any
+    kind becomes an alpha channel. A JPEG with several pictures (MPO) gives the main one.
 
     Args:
-      path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
+        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
 
     Returns:
-      ``[H, W]`` (gray), ``[H, W, 2]``, ``[H, W, 3]`` or ``[H, W, 4]``; uint8, or uint16 where the
-      file stores 16 bits a channel.
+        ``[H, W]`` (gray), ``[H, W, 2]`` (gray and alpha), ``[H, W, 3]`` (color) or ``[H, W, 4]``
+        (color and alpha); uint8, or uint16 if the file stores 16 bits per channel.
 
     Raises:
-      ImageError: as for ``read_header``; also for a file that is cut short or damaged.
+        ImageError: As for ``read_header``; also if the file is truncated or damaged.
     """
     return decode(_read_bytes(path), name=os.fspath(path))
 
@@ -111,18 +123,18 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metadata]:
     """Reads an image file with its color profile and EXIF data; TIFF also as float32.
 
-    ``KINDS`` lists what becomes of which kind of file. XMP, comments and other metadata are not
-    read. Metadata that is damaged counts as absent.
+    ``KINDS`` lists the array that each kind of file gives. XMP, comments and other metadata are not
+    read. Damaged metadata counts as absent.
 
     Args:
-      path: a PNG, JPEG, WebP, BMP or TIFF file (the content decides, not the suffix).
+        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
 
     Returns:
-      The image as from ``read``, or ``[H, W]`` or ``[H, W, 3]`` float32 with any values, and what
-      ``write`` takes as ``metadata``.
+        The image, and the metadata that ``write`` accepts. The image is as from ``read``; a TIFF of
+        float32 gives ``[H, W]`` or ``[H, W, 3]`` float32 with its values unchanged.
 
     Raises:
-      ImageError: as for ``read``.
+        ImageError: As for ``read``.
     """
     data, name = _read_bytes(path), os.fspath(path)
     tags = tiff.read_float_tags(data)
@@ -139,7 +151,18 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
 
 
 def decode(data: bytes, *, name: str) -> np.ndarray:
-    """Decodes the bytes of an image file; ``name`` is what errors call it. See ``read``."""
+    """Decodes the bytes of an image file as ``read`` does.
+
+    Args:
+        data: The content of a PNG, JPEG, WebP, BMP or TIFF file.
+        name: The name of the file in error messages.
+
+    Returns:
+        The image as from ``read``.
+
+    Raises:
+        ImageError: As for ``read``.
+    """
     return _decode(data, name, with_metadata=False)[0]
 
 
@@ -151,24 +174,26 @@ def write(
     metadata: Metadata | None = None,
     force: bool = True,
 ) -> None:
-    """Writes an image in the format that the suffix names; all or nothing.
+    """Writes an image file in the format that the suffix names, completely or not at all.
 
-    PNG, TIFF, BMP and WebP are lossless. WebP has no gray: gray reads back as three equal
-    channels. JPEG keeps the full resolution of the colors (4:4:4).
+    PNG, TIFF, BMP and WebP are lossless. WebP cannot store gray, which reads back as three equal
+    channels. JPEG stores the colors at full resolution (4:4:4).
 
     Args:
-      path: file to write; its folder must exist.
-      image: uint8 ``[H, W]`` or ``[H, W, C]`` with C = 1, 2 (gray + alpha), 3 or 4 (no alpha in
-        JPEG, no gray with alpha in BMP); uint16 for PNG and TIFF; float32 without alpha for TIFF.
-      quality: of JPEG, 1 to 100.
-      metadata: written where the format has a place for it (BMP has none); a color profile only
-        with as many channels as it is made for.
-      force: replace an existing file.
+        path: The file. Its folder must exist.
+        image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray and alpha), 3 (color) or 4
+            (color and alpha). uint8 for all formats, uint16 for PNG and TIFF, float32 without
+            alpha for TIFF. JPEG stores no alpha. BMP stores no gray with alpha, and TIFF none in
+            uint16.
+        quality: Quality of JPEG, 1 to 100.
+        metadata: Metadata for the file. BMP cannot store any. A color profile is written only if
+            it fits the number of channels.
+        force: Whether an existing file is replaced.
 
     Raises:
-      ImageError: a suffix, dtype or shape that cannot be written, a file that may not be replaced,
-        or a write that failed (full disk, read-only folder; the cause is the OSError). A file of
-        that name is then still intact.
+        ImageError: If the suffix, dtype or shape cannot be written, if the file may not be
+            replaced, or if writing fails (full disk, read-only folder); then its cause is the
+            OSError. An existing file is unchanged after an error.
     """
     path = pathlib.Path(path)
     image = np.asarray(image)
@@ -186,7 +211,18 @@ def write(
 
 
 def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
-    """The format that ``path`` names; raises ImageError unless it can store the image."""
+    """Checks that the format that a path names can store an image.
+
+    Args:
+        path: The file that will be written; its suffix names the format.
+        image: ``[H, W]`` or ``[H, W, C]``, as for ``write``.
+
+    Returns:
+        The name of the format: "PNG", "JPEG", "WEBP", "BMP" or "TIFF".
+
+    Raises:
+        ImageError: If the suffix is unknown, or the format cannot store the dtype or the shape.
+    """
     suffix = pathlib.Path(path).suffix
     kind = IMAGE_FORMATS.get(suffix.lower())
     if kind is None:
@@ -223,10 +259,16 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """Image files of a folder by suffix, sorted by name; no subfolders, no hidden files.
+    """Finds the image files of a folder by suffix, without subfolders and hidden files.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The files, sorted by name.
 
     Raises:
-      ImageError: the folder is missing, is a file, or holds no image.
+        ImageError: If the folder is missing, is a file, cannot be listed, or holds no image.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -258,7 +300,7 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
     with _open_image(io.BytesIO(data), name) as (image, header, mode):
         try:
             image.load()
-        except Exception as error:  # Pillow's decoders raise many kinds
+        except Exception as error:  # Pillow's decoders raise many types
             raise ImageError(
                 f"{name}: the {image.format} file is cut short or damaged ({error}); "
                 "copy or download it again, or remove it"
@@ -275,7 +317,7 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
             profile = matching_profile(image.info.get("icc_profile"), header.channels)
             metadata = Metadata(profile, read_exif(image.getexif))
     pixels = np.ascontiguousarray(orient(pixels, orientation))
-    return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are its own
+    return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are read-only
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -287,7 +329,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a regular file. Reading from a pipe or device might block for ever."""
+    """Opens a regular file. Reading from a pipe or device might block forever."""
     kind = os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ImageError(f"{os.fspath(path)}: is no regular file but a pipe or device; give a file")

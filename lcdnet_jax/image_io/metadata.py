@@ -19,7 +19,7 @@ ICC_TAG = 34675
 
 
 def read_orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation that Pillow has not applied by itself, 1 to 8."""
+    """Reads the EXIF (or XMP) orientation, 1 to 8, that Pillow has not applied yet."""
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # damaged metadata must not make the image unreadable
@@ -39,14 +39,14 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def matching_profile(profile: Any, channels: int) -> bytes | None:
-    """The color profile if it is valid and made for that many channels, else None."""
+    """Returns the color profile if it is valid and fits the number of channels, else None."""
     space = b"GRAY" if channels <= 2 else b"RGB "
     good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
     return profile if good and profile[16:20] == space else None
 
 
 def read_exif(find: Callable[[], Image.Exif]) -> bytes | None:
-    """EXIF data for the restored image; None where there is none, or it is damaged."""
+    """Reads EXIF data for the restored image; None if there is none, or if it is damaged."""
     try:
         return _clean_exif(find())
     except Exception:  # damaged metadata must not make the image unreadable
@@ -54,7 +54,7 @@ def read_exif(find: Callable[[], Image.Exif]) -> bytes | None:
 
 
 def _clean_exif(exif: Image.Exif) -> bytes | None:
-    """The tags that are valid for the restored image; None where there are none."""
+    """Keeps the tags that are valid for the restored image; None if there are none."""
     kept = Image.Exif()
     for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):
         if tag in exif:
@@ -70,7 +70,7 @@ def _clean_exif(exif: Image.Exif) -> bytes | None:
 
 
 def exif_directories(exif: bytes | None) -> dict[int, Any]:
-    """EXIF data as TIFF tags, with nested directories as dictionaries."""
+    """Converts EXIF data to TIFF tags, with nested directories as dictionaries."""
     found = Image.Exif()
     found.load(exif or b"")
     nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)

@@ -46,7 +46,7 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
 
 
 def encode_16_bits(image: np.ndarray) -> bytes:
-    """A PNG file of uint16, without metadata."""
+    """Encodes uint16 as a PNG file without metadata."""
     if image.ndim == 2 or image.shape[2] != 2:
         return encode_by_opencv(".png", image)
     # Color type 4, which neither Pillow nor OpenCV writes with 16 bits.

@@ -19,11 +19,11 @@ from lcdnet_jax.image_io.metadata import (
     read_exif,
 )
 
-_STRIP_BYTES = 1 << 20  # of TIFF, before compression
+_STRIP_BYTES = 1 << 20  # size of a TIFF strip before compression
 
 
 def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
-    """8 or 16 bits per channel; raises ImageError for other types and for truncated files."""
+    """Reads 8 or 16 bits per channel; raises ImageError for other types or truncated files."""
     bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
     formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
     if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
@@ -62,7 +62,7 @@ def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
 
 
 def read_float_tags(data: bytes) -> Mapping[int, Any] | None:
-    """The tags of a TIFF of 32-bit floating-point numbers; None for anything else."""
+    """Reads the tags of a TIFF file of 32-bit floating-point numbers; None for other files."""
     if not data.startswith((b"II*\0", b"MM\0*")):
         return None
     try:
@@ -71,7 +71,7 @@ def read_float_tags(data: bytes) -> Mapping[int, Any] | None:
         stream.seek(tags.next)
         tags.load(stream)
         kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))
-    except Exception:  # damaged: the usual reader explains how
+    except Exception:  # damaged: the reader for integers reports the cause
         return None
     return tags if kinds == {3} and bits == {32} else None
 
@@ -114,7 +114,10 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
 
 
 def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
-    """A TIFF file of uint16 or float32. OpenCV writes no metadata, Pillow no such color images."""
+    """Encodes uint16 or float32 as a TIFF file.
+
+    OpenCV cannot write metadata, and Pillow cannot write such color images.
+    """
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
     pixels = image.reshape(height, width, channels).astype(image.dtype.newbyteorder("<"))
