@@ -21,8 +21,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def print_line(line: str) -> None:
-    """Prints a line in the encoding of standard output; a lost output stops no work."""
-    if sys.stdout is None:  # closed from the start
+    """Prints a line in the encoding of standard output; work goes on if that cannot be written."""
+    if sys.stdout is None:  # standard output was closed at the start
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
@@ -91,7 +91,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def format_fields(fields: Mapping[str, Any], between: str = "=") -> str:
-    """Fields as "name=value, name"; None stands for no value."""
+    """Formats fields as "name=value, name"; None means no value."""
     return ", ".join(
         str(field) if value is None else f"{field}{between}{value}"
         for field, value in fields.items()
@@ -99,7 +99,7 @@ def format_fields(fields: Mapping[str, Any], between: str = "=") -> str:
 
 
 def format_network(card: Mapping[str, Any]) -> str:
-    """A card's network with the preset that its fields agree with, and other fields."""
+    """Formats a card's network: its name, the preset that it matches, and other fields."""
     from lcdnet_jax import config as config_lib
 
     fields = config_lib.summarize(card["network"], card["kwargs"])

@@ -11,7 +11,14 @@ from lcdnet_jax.cli._console import Formatter, format_network, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Adds the command and its arguments."""
+    """Adds the parser of the command ``convert``.
+
+    Args:
+        commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
+
+    Returns:
+        The parser of the command. Its default ``run`` is :func:`run`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         "convert",
         help="convert an official PyTorch file to a checkpoint",
@@ -49,7 +56,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Runs the command ``convert``.
+
+    Args:
+        arguments: The values that the parser of :func:`add_parser` returned.
+
+    Raises:
+        ValueError: If the file is not converted, a field is wrong, or the directory exists.
+        ImportError: If PyTorch is not installed.
+        OSError: If writing fails.
+    """
     from lcdnet_jax import weights as weights_lib
 
     channels = [] if arguments.channels is None else [f"channels={arguments.channels}"]
@@ -77,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
-    """Fields and values from texts such as "depth=17"."""
+    """Parses fields and values such as "depth=17"."""
     fields: dict[str, Any] = {}
     for text in texts:
         field, equals, value = text.partition("=")
@@ -90,7 +106,7 @@ def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
-    """A value of Python or JSON; any other text is a string."""
+    """Parses a value of Python or JSON; any other text is a string."""
     for read in (ast.literal_eval, json.loads):
         try:
             return read(text)

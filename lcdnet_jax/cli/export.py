@@ -9,7 +9,14 @@ from lcdnet_jax.cli._console import Formatter, add_checkpoint, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Adds the command and its arguments."""
+    """Adds the parser of the command ``export``.
+
+    Args:
+        commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
+
+    Returns:
+        The parser of the command. Its default ``run`` is :func:`run`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
         help="write a checkpoint's weights, or the network as a program",
@@ -78,7 +85,17 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Runs the command ``export``.
+
+    Args:
+        arguments: The values that the parser of :func:`add_parser` returned.
+
+    Raises:
+        ValueError: If an option does not fit the output, or the network cannot be exported.
+        CheckpointError: If a checkpoint is damaged or missing.
+        ImportError: If a package that the format needs is not installed.
+        OSError: If writing fails.
+    """
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
@@ -135,7 +152,7 @@ def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
             about={field: weights.card[field] for field in about},
             force=arguments.force,
         )
-    except export.ExportError as error:  # in words of Python
+    except export.ExportError as error:  # it names an argument of Python
         raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
     sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
     print_line(f"images       {', '.join(sizes) or 'of any size'}, any number of them")

@@ -16,7 +16,14 @@ from lcdnet_jax.cli._console import (
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Adds the command and its arguments."""
+    """Adds the parser of the command ``info``.
+
+    Args:
+        commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
+
+    Returns:
+        The parser of the command. Its default ``run`` is :func:`run`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         "info",
         help="describe a checkpoint",
@@ -33,7 +40,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Runs the command ``info``.
+
+    Args:
+        arguments: The values that the parser of :func:`add_parser` returned.
+
+    Raises:
+        ValueError: If the path does not exist, or its card or configuration cannot be used.
+        CheckpointError: If a checkpoint is damaged or missing.
+    """
     from lcdnet_jax import checkpoints
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained

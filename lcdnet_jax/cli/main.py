@@ -1,7 +1,7 @@
 """The program ``lcdnet-jax``: the library without writing Python.
 
 Each command is a module with two functions: ``add_parser`` adds its arguments, ``run`` runs it. The
-library itself is imported where a command runs, so that ``--help`` comes at once.
+library itself is imported only when a command runs, so that ``--help`` is fast.
 """
 
 import argparse
@@ -25,7 +25,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; ``argv`` defaults to the command line."""
+    """Runs one command.
+
+    Args:
+        argv: The arguments without the name of the program. None means those of the command line.
+
+    Raises:
+        SystemExit: With status 1 and a message of one line for an error, 128 plus the number of
+            the signal after an interruption, and 0 after ``--help`` and the like.
+    """
     parser = _Parser(
         prog="lcdnet-jax",
         description="Image restoration in JAX and Flax.",

@@ -8,7 +8,14 @@ from lcdnet_jax.cli._console import Formatter, format_network, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Adds the command and its arguments."""
+    """Adds the parser of the command ``models``.
+
+    Args:
+        commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
+
+    Returns:
+        The parser of the command. Its default ``run`` is :func:`run`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         "models",
         help="list the networks, or the pretrained weights",
@@ -28,7 +35,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Runs the command ``models``.
+
+    Args:
+        arguments: The values that the parser of :func:`add_parser` returned.
+
+    Raises:
+        ValueError: If pretrained weights are missing or damaged.
+    """
     if arguments.pretrained:
         _print_pretrained()
     else:

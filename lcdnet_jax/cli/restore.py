@@ -12,7 +12,14 @@ from lcdnet_jax.cli._console import Formatter, Progress, print_line
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Adds the command and its arguments."""
+    """Adds the parser of the command ``restore``.
+
+    Args:
+        commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
+
+    Returns:
+        The parser of the command. Its default ``run`` is :func:`run`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         "restore",
         help="restore image files",
@@ -108,7 +115,16 @@ def _parse_quality(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs the command."""
+    """Runs the command ``restore``.
+
+    Args:
+        arguments: The values that the parser of :func:`add_parser` returned.
+
+    Raises:
+        ValueError: If the inputs, outputs or options do not fit, or the network takes two views.
+        CheckpointError: If a checkpoint is damaged or missing.
+        SystemExit: If an image cannot be restored.
+    """
     from lcdnet_jax import inference
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.inference import batch, plan
@@ -136,7 +152,9 @@ def run(arguments: argparse.Namespace) -> None:
     progress = Progress([str(job.source) for job in jobs])
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # on metadata, and large images
+            warnings.filterwarnings(
+                "ignore", module=r"PIL\."
+            )  # warnings about metadata and large images
             outcomes = batch.restore(
                 restorer, jobs, force=arguments.force, quality=arguments.quality
             )
@@ -170,7 +188,7 @@ def _read_paths() -> Iterator[str]:
 
 
 def _format_scores(results: Sequence[Any]) -> str:
-    """Means of the scores of some results, nothing without scores."""
+    """Formats the means of the scores of results; empty without scores."""
     from lcdnet_jax.evaluation import mean
 
     psnr = [result.psnr for result in results if result.psnr is not None]
