@@ -1,6 +1,6 @@
-"""Restoring of image files one by one; an error does not stop the others.
+"""Restoration of image files, one by one; an error in one file does not stop the others.
 
-``lcdnet-jax restore`` runs it on what :mod:`lcdnet_jax.inference.plan` has planned.
+``lcdnet-jax restore`` runs it on the jobs of :mod:`lcdnet_jax.inference.plan`.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ class Result:
     """Result of a job.
 
     Attributes:
-        height: Of the written image, pixels.
-        width: The same.
-        psnr: Of the written file against the reference, dB; None without a reference.
-        ssim: The same, in [-1, 1]; NaN for images smaller than its window.
+        height: Height of the written image in pixels.
+        width: Width of the written image in pixels.
+        psnr: PSNR in dB of the written file against the reference; None without a reference.
+        ssim: SSIM in [-1, 1] of the same; NaN for images smaller than its window.
     """
 
     height: int
@@ -38,7 +38,7 @@ class Result:
 
 
 class DiskError(ImageError):
-    """No further image can be written either."""
+    """An error of the disk, such as no space, which affects all further images, too."""
 
 
 def restore(
@@ -51,14 +51,14 @@ def restore(
     """Restores images one by one; each file is written whole or not at all.
 
     Args:
-        restorer: The network.
-        jobs: As :func:`~lcdnet_jax.inference.plan.plan_jobs` gives them.
-        force: Replace files that exist.
-        quality: Of JPEG files, 1 to 100.
+        restorer: The restorer.
+        jobs: The jobs, as from :func:`~lcdnet_jax.inference.plan.plan_jobs`.
+        force: Whether existing files are replaced.
+        quality: Quality of JPEG files, 1 to 100.
 
     Yields:
         Each job with its result, or with an exception whose message is one line and names the file.
-        A :class:`DiskError` is the last one.
+        A :class:`DiskError` ends the run.
     """
     for job in jobs:
         try:
@@ -71,19 +71,20 @@ def restore(
 
 
 def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """PSNR in dB and SSIM of two images as :mod:`~lcdnet_jax.image_io` reads them.
+    """Computes PSNR and SSIM of two images as :mod:`~lcdnet_jax.image_io` reads them.
 
-    Both as floats in [0, 1] without alpha, see :func:`lcdnet_jax.metrics.psnr_and_ssim`.
+    Both images are converted to floats in [0, 1] without alpha; see
+    :func:`lcdnet_jax.metrics.psnr_and_ssim`.
 
     Args:
         restored: ``[H, W]`` or ``[H, W, C]``, uint8, uint16 or floating point.
-        reference: The same size and colors; type and alpha do not matter.
+        reference: An image of the same size and number of colors. Its dtype and alpha may differ.
 
     Returns:
-        PSNR, SSIM.
+        PSNR in dB, and SSIM in [-1, 1].
 
     Raises:
-        ImageError: If the sizes or the channels differ.
+        ImageError: If the sizes or the numbers of colors differ.
     """
     a, b = (_without_alpha(image_io.to_float(image)) for image in (restored, reference))
     _check_alike(a.shape, b.shape, "the reference")
@@ -104,7 +105,7 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
     except OSError as error:
         raise _write_error(error) from error
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # found below
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             restored = restorer(image)
     except Exception as error:
         raise _image_error(job.source, error) from error
@@ -128,9 +129,9 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
 
 
 def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
-    """Height, width and colors of the written result, as it will be read back."""
+    """Computes height, width and colors of the written result when it is read back."""
     height, width, colors = _without_alpha(image).shape
-    webp = target.suffix.lower() == ".webp"  # knows no gray
+    webp = target.suffix.lower() == ".webp"  # WebP cannot store gray
     return height * scale, width * scale, 3 if webp else colors
 
 
@@ -164,7 +165,7 @@ def _write_error(error: OSError) -> ImageError:
 
 
 def _image_error(source: pathlib.Path, error: Exception) -> ImageError:
-    """An error about an image, with the name of its file and in one line."""
+    """Makes an error of one line that names the file."""
     if is_out_of_memory(error):
         return ImageError(f"{source}: does not fit into memory; use --tile 512 or less")
     text = " ".join(str(error).split())
@@ -174,7 +175,7 @@ def _image_error(source: pathlib.Path, error: Exception) -> ImageError:
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:
-    """``[H, W, 1]`` or ``[H, W, 3]``."""
+    """Removes alpha; returns ``[H, W, 1]`` or ``[H, W, 3]``."""
     if image.ndim == 2:
         return image[..., None]
     return image[..., :-1] if image.shape[2] in (2, 4) else image

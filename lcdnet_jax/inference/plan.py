@@ -1,4 +1,4 @@
-"""Planning of a run over files: inputs, names of the results, and references.
+"""Plan of a run over image files: inputs, names of the results, and references.
 
 The plan is complete before any image is read or written.
 """
@@ -18,7 +18,13 @@ _Image = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the o
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One image to restore."""
+    """One image to restore.
+
+    Attributes:
+        source: The image file.
+        target: The file for the result.
+        reference: The file of the ground truth, or None.
+    """
 
     source: pathlib.Path
     target: pathlib.Path
@@ -35,20 +41,21 @@ def plan_jobs(
     """Finds the images and the names of their results; reads and writes nothing.
 
     Args:
-        inputs: Files, folders, glob patterns, and "-" for ``listed``. A folder stands for all files
-            in it and its subfolders with the suffix of an image, except hidden files, pipes,
-            devices and files in ``output``. A pattern stands for the files with such a suffix and
-            the folders that it matches. A file that occurs twice is used once, where it occurs
-            first.
-        output: A folder (with a slash at its end, existing, without a suffix, or for several
-            images), which gets the files under their names, those of a folder in its structure; or
-            a file, for one image that is given as a file.
-        listed: Paths; empty ones are ignored.
-        reference: A file, for one image; or a folder that has, for each image, one under the name
-            of the result, perhaps with another suffix.
+        inputs: Files, folders, glob patterns, and "-" for ``listed``. A folder means all files in
+            it and its subfolders with the suffix of an image, except hidden files, pipes, devices
+            and files in ``output``. A pattern means the files with such a suffix and the folders
+            that match it. A file that occurs twice is used once, at its first place.
+        output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
+            suffix, or if there are several images. Results keep their names, and those from a
+            folder also keep its subfolders. For a single image that is given as a file it may be a
+            file.
+        listed: Paths, one per line; empty lines are ignored.
+        reference: A file for a single image, or a folder. The folder has one file for each image,
+            with the name of the result; the suffix may differ. None means no references.
 
     Returns:
-        One job for each image, in the order of the inputs, those of a folder by name.
+        One job for each image, in the order of the inputs. The images of a folder are sorted by
+        name.
 
     Raises:
         ValueError: If there is no image, two results would have the same name, the output is of
@@ -87,7 +94,7 @@ def _is_pattern(argument: str) -> bool:
 
 
 def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> list[_Image]:
-    """The images of an argument, each with its name below the output; none only of "-"."""
+    """Finds the images of an argument and their names below the output; only "-" may be empty."""
     if argument == "-":
         paths = [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
         return [image for path in paths for image in _find_images_at(path, output)]
@@ -117,7 +124,7 @@ def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
 
 
 def _walk_folder(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Image]:
-    results = os.path.realpath(output)  # unlike resolve, also of a loop of links
+    results = os.path.realpath(output)  # unlike Path.resolve, it accepts a loop of links
     for folder, folders, names in os.walk(path, onerror=_raise_listing_error):
         here = pathlib.Path(folder)
         folders[:] = sorted(
@@ -131,7 +138,7 @@ def _walk_folder(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Image]:
 
 
 def _is_image(path: pathlib.Path) -> bool:
-    """By suffix; no pipe or device."""
+    """Tells whether a path has the suffix of an image and is not a pipe or device."""
     special = os.path.exists(path) and not os.path.isfile(path)
     return path.name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
 
@@ -141,7 +148,7 @@ def _raise_listing_error(error: OSError) -> None:
 
 
 def _find_output_folder(output: str, several: bool) -> pathlib.Path | None:
-    """The folder for the results; None where the output is the one file itself."""
+    """Finds the folder for the results; None if the output is a file."""
     path = pathlib.Path(output)
     slash = output.endswith(tuple(filter(None, (os.sep, os.altsep))))
     image_name = path.suffix.lower() in image_io.IMAGE_SUFFIXES and not slash
@@ -153,7 +160,7 @@ def _find_output_folder(output: str, several: bool) -> pathlib.Path | None:
     if image_name and several:
         raise ValueError(
             f"{output} is the name of one image; give a folder for several images, with a slash at "
-            "the end if it is called so"
+            "the end if the folder has this name"
         )
     if not (slash or several or path.is_dir() or not path.suffix):
         return None
@@ -166,8 +173,8 @@ class _References:
     """The references of images, by the names of their results.
 
     Args:
-        given: As for :func:`plan_jobs`.
-        single: There is one image.
+        given: The argument ``reference`` of :func:`plan_jobs`.
+        single: Whether there is only one image.
     """
 
     def __init__(self, given: str | None, *, single: bool):
@@ -176,7 +183,7 @@ class _References:
         self._stems = functools.cache(_index_by_stem)  # a folder is listed once
 
     def find(self, name: pathlib.Path) -> pathlib.Path | None:
-        """The reference of a result; None if there are none."""
+        """Finds the reference of a result; None if no references are given."""
         if self._given is None:
             return None
         given = pathlib.Path(self._given)
@@ -196,7 +203,7 @@ class _References:
 
 
 def _index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Images of a folder by their names without suffix, of several the usual format first."""
+    """Indexes the images of a folder by name without suffix; the most common format wins."""
     try:
         found = image_io.find_images(folder)
     except ImageError:  # no folder, or none in it

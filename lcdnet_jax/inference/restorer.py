@@ -18,9 +18,9 @@ from lcdnet_jax.inference import tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.weights import pretrained
 
-# Default for the largest image that is restored whole, 1536 x 1024 with its padding: the
-# published SADNet takes 4 GB for it (2.6 kB a pixel; LCDNet `tiny` and SADNet `small` 0.7 kB, as
-# XLA plans them on CPU).
+# Default for the largest image that is restored whole: 1536 x 1024 pixels with padding. The
+# published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet `tiny` and SADNet `small` need 0.7 kB
+# per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
 
 # Whether rows are flipped, whether columns are, and whether the result is transposed.
@@ -33,44 +33,45 @@ class Restorer:
 
     A whole image is padded by reflection at the bottom and right to one of a few sizes (see
     ``bucket``) and the result is cropped, so that images of many sizes share a few compiled
-    programs. At the top and left the network pads as it was built to (most with zeros). At the
-    bottom and right it sees the reflected image, unless the size needs no padding.
+    programs. At the top and left the network uses its own padding (most often zeros). At the bottom
+    and right it sees the reflected image, unless the size needs no padding.
 
     All tiles share one compiled program, and device memory does not grow with the image. The host
     holds the image, the result and a band of ``tile`` rows (columns, for a wide image) in float32.
-    A network whose receptive field is within ``overlap`` gives the same result with tiles, if
-    ``tile`` and ``bucket`` are multiples of ``tiling.STRIDE``. A network with means over the image
-    gives another result, better or worse: tiles, like ``local_pool``, are closer to the crops of
-    its training.
+    If the receptive field of a network is within ``overlap``, and ``tile`` and ``bucket`` are
+    multiples of ``tiling.STRIDE``, tiles give the same result as the whole image. A network with
+    means over the image gives another result, which may be better or worse. Tiles and
+    ``local_pool`` are closer to the crops that the network was trained on.
 
     Args:
         module: A network of ``lcdnet_jax.networks``.
         variables: Its variables, as ``module.init`` or a checkpoint gives them.
-        tile: Side of the square tiles in pixels: at least ``tiling.STRIDE``, preferably a multiple
-            of it. A side of the image that is not longer is not split. It is padded beyond
-            ``tile`` only for ``overlap``. None: whole images, and ``tiling.TILE`` for those of
-            more than ``max_pixels``.
-        overlap: Pixels that are discarded at the edges of tiles inside the image. Beyond them,
-            tiles blend over ``tiling.RAMP`` pixels. None: the network's ``tile_overlap``, 64 or for
-            the U-Net 96, with which tiles and whole images agree to 2e-3 for the networks that
-            docs/inference.md lists: SADNet, DnCNN, the U-Net.
-        max_pixels: Largest image that is restored whole where ``tile`` is None, counted with its
-            padding and at the size of the result; None for no limit.
-        bucket: Sides are padded to a multiple of this many pixels. None: to the next of 64, 96,
-            128, 192, 256, 384, 512, 768, ...: fewer programs but more computation than 64.
-        tile_batch: Tiles per call of the network; the last batch is filled up.
-        ensemble: Self-ensemble: return the mean of the results for all eight orientations of the
-            image (four for networks of two views, see ``input_pipeline.tf_ops.orient``), at eight
-            times the computation.
-        local_pool: Replace means over the image by means over windows of this many pixels, in
-            networks that have such a field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None: as
-            the module is.
-        dtype: Compute type, float32 or bfloat16. None: as the module is.
-        device: A JAX device, or a name such as "cpu" or "gpu:1". None: JAX's default.
+        tile: Side of the square tiles in pixels, at least ``tiling.STRIDE`` and preferably a
+            multiple of it. A side of the image of at most ``tile`` pixels is not split. It is
+            padded beyond ``tile`` only as far as ``overlap`` needs. None restores images of up to
+            ``max_pixels`` whole, and larger ones with ``tiling.TILE``.
+        overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
+            to them, tiles blend over ``tiling.RAMP`` pixels. None means the network's
+            ``tile_overlap``, which is 64, or 96 for the U-Net. With it, tiles and whole images
+            agree to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
+        max_pixels: Number of pixels, with padding and at the size of the result, up to which an
+            image is restored whole if ``tile`` is None. None means no limit.
+        bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,
+            128, 192, 256, 384, 512, 768, ..., which needs fewer programs but more computation than
+            64.
+        tile_batch: Tiles per call of the network, at least 1. The last batch is filled up.
+        ensemble: Whether to return the self-ensemble: the mean of the results for all eight
+            orientations of the image (four for networks of two views, see
+            ``input_pipeline.tf_ops.orient``). It takes eight times the computation.
+        local_pool: Side of windows in pixels. Means over the image become means over such windows,
+            in networks with this field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None keeps
+            the module's value.
+        dtype: Compute type, float32 or bfloat16. None keeps the module's value.
+        device: A JAX device, or a name such as "cpu" or "gpu:1". None means JAX's default.
 
     Raises:
         ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
-            an option has a value that makes no sense.
+            an option has a value out of its range.
         TypeError: If ``module`` does not derive from ``lcdnet_jax.networks.RestorationNetwork``.
     """
 
@@ -124,7 +125,7 @@ class Restorer:
         self.tile_batch = tile_batch
         self.ensemble = ensemble
         self._device = _find_device(device)
-        self._device_variables: Any = None  # variables, on the device from the first image on
+        self._device_variables: Any = None  # set when the first image is restored
         self._apply = jax.jit(module.apply)
 
     @classmethod
@@ -134,41 +135,41 @@ class Restorer:
         """Loads a trained network.
 
         Args:
-            path: Working directory of a training run, a directory of ``lcdnet-jax convert`` or
-                ``export``, or a safetensors file of ours; see ``weights.load``.
-            ema: Use averaged weights where the checkpoint has them.
-            step: Step to load; None for the newest.
-            **options: Arguments of :class:`Restorer`.
+            path: Working directory of a training run, a directory that ``lcdnet-jax convert`` or
+                ``export`` wrote, or a safetensors file of this library; see ``weights.load``.
+            ema: Whether averaged weights (EMA) are used if the checkpoint has them.
+            step: Training step to load; None means the newest.
+            **options: Options of :class:`Restorer`.
 
         Returns:
             The restorer.
 
         Raises:
-            CheckpointError, ConfigError, CardError, ValueError: If there are no usable weights.
+            CheckpointError, ConfigError, CardError, ValueError: If the path has no usable weights.
         """
         module, variables, _ = weights_lib.load(path, ema=ema, step=step)
         return cls(module, variables, **options)
 
     @classmethod
     def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":
-        """Loads weights of the wheel, see ``lcdnet_jax.weights.pretrained``.
+        """Loads pretrained weights that are installed with the library.
 
         Args:
-            name: Which, one of ``pretrained.names()``.
-            **options: Arguments of :class:`Restorer`.
+            name: Name of the weights, one of ``lcdnet_jax.weights.pretrained.names()``.
+            **options: Options of :class:`Restorer`.
 
         Returns:
             The restorer.
 
         Raises:
-            PretrainedError: (a ValueError) If there are none of that name, which lists those there
-                are; or their file is missing or damaged.
+            PretrainedError: If the name is unknown, or the file is missing or damaged. The message
+                lists the known names. It is a ValueError.
         """
         return cls.from_checkpoint(pretrained.path(name), **options)
 
     @property
     def mode(self) -> str:
-        """The options in short, for tables: "full", "tiled 256/64, local 96"."""
+        """Summary of the options for tables, such as "full" or "tiled 256/64, local 96"."""
         local = self.module.local_pool
         parts = []
         if self.tile is not None:
@@ -182,13 +183,30 @@ class Restorer:
         return ", ".join(parts) or "full"
 
     def with_variables(self, variables: Mapping[str, Any]) -> "Restorer":
-        """The same network with other weights, sharing the compiled programs."""
+        """Makes a restorer with other weights that shares the compiled programs.
+
+        Args:
+            variables: Variables of the same network, with the same names and shapes.
+
+        Returns:
+            A new restorer; this one is not changed.
+        """
         other = object.__new__(Restorer)
         other.__dict__.update(self.__dict__, variables=variables, _device_variables=None)
         return other
 
     def with_bucket(self, bucket: int | None) -> "Restorer":
-        """The same network and weights with other padding, sharing the compiled programs."""
+        """Makes a restorer with other padding that shares the compiled programs.
+
+        Args:
+            bucket: As for :class:`Restorer`.
+
+        Returns:
+            A new restorer; this one is not changed.
+
+        Raises:
+            ValueError: If ``bucket`` is neither None nor an integer of at least 1.
+        """
         _check_integer("bucket", bucket, 1)
         other = object.__new__(Restorer)
         other.__dict__.update(self.__dict__, bucket=bucket)
@@ -203,23 +221,22 @@ class Restorer:
     def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
         """Restores one image or several.
 
-        Floating-point input may have any range; neither it nor its output is clipped. Integer
-        output is clipped and rounded. A gray image in a color network is
-        repeated over the channels and the mean of the result returned; the channels of a color
-        image in a gray network are restored one by one. Alpha is copied unchanged; where the
-        network enlarges, it is resized by Pillow's bicubic interpolation within its own range.
+        Floating-point images are not clipped, neither before nor after the network. Integer results
+        are clipped and rounded. For a color network, a gray image is repeated over the channels and
+        the mean of the result is returned. For a gray network, the channels of a color image are
+        restored one by one. Alpha is copied. If the network enlarges, alpha is resized by Pillow's
+        bicubic interpolation and clipped to its own range.
 
         Args:
             image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray, alpha), 3 (color) or 4
-                (color, alpha), or ``[H, W, 6]`` (left RGB, right RGB) for a network of the two
-                views of a dual-pixel camera; uint8, uint16 or floating point (in [0, 1] as the
-                network was trained). Or several: a list, whose sizes and types may differ, or
-                ``[N, H, W, C]``.
+                (color, alpha); uint8, uint16 or floating point (in [0, 1] as in training). For a
+                network of the two views of a dual-pixel camera ``[H, W, 6]`` (left RGB, right RGB).
+                Several images are a list, whose sizes and types may differ, or ``[N, H, W, C]``.
 
         Returns:
-            Restored image of the same shape and dtype; of two views ``[H, W, 3]``; both sides
-            times ``module.scale`` where the network enlarges. A list or ``[N, ...]`` of these
-            for several.
+            The restored image, of the same shape and dtype. If the network enlarges, height and
+            width are multiplied by ``module.scale``. Two views give ``[H, W, 3]``. A list gives a
+            list, and ``[N, H, W, C]`` a batch.
 
         Raises:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
@@ -242,7 +259,7 @@ class Restorer:
 
     def _restore_one(self, image: np.ndarray) -> np.ndarray:
         """Restores one image in its own type."""
-        image_io.to_float(image[:0] if image.ndim else image)  # refuses other types
+        image_io.to_float(image[:0] if image.ndim else image)  # raises ImageError for other types
         colors = _count_colors(image.shape, self.module.channels)
         height, width = image.shape[:2]
         planes = image.reshape(height, width, -1)
@@ -301,7 +318,7 @@ class Restorer:
                     total = np.zeros((down.size, columns.size * scale, channels), np.float32)
                 weights = np.multiply.outer(down, across)[..., None]
                 total[:, left * scale : left * scale + across.size] += window * weights
-            # The rows before the next band are done.
+            # The rows before the next band are complete.
             done = (tops[k + 1] - top) * scale if k + 1 < len(tops) else down.size
             part = result[top * scale : top * scale + done]
             part[...] = _convert_dtype(total[: len(part), : breadth * scale], pixels.dtype)
@@ -341,7 +358,7 @@ class Restorer:
         for orientation in orientations:
             seen = _orient(x, orientation, two_views)
             height, width = (side * self._scale for side in seen.shape[1:3])
-            padded = pad_to_bucket(seen, bucket, self.tile, self.overlap)
+            padded = pad_to_bucket(seen, bucket, tile=self.tile, overlap=self.overlap)
             placed = jax.device_put(padded, self._device)
             restored = np.asarray(self._apply(self._device_variables, placed), np.float32)
             total = total + _undo_orientation(restored[:, :height, :width], orientation)
@@ -349,21 +366,24 @@ class Restorer:
 
 
 def pad_to_bucket(
-    batch: np.ndarray, bucket: int | None, tile: int | None = None, overlap: int = 0
+    batch: np.ndarray, bucket: int | None, *, tile: int | None = None, overlap: int = 0
 ) -> np.ndarray:
     """Pads images by reflection at the bottom and right.
 
+    :func:`lcdnet_jax.inference.tiling.padded_size` computes the size.
+
     Args:
-        batch: ``[N, H, W, C]``.
-        bucket: With the next two what :func:`tiling.padded_size` makes the sides of.
-        tile: Of windows, None for whole frames.
-        overlap: Of windows.
+        batch: Images ``[N, H, W, C]`` of any dtype.
+        bucket: Sides are padded to a multiple of this many pixels, or to the next common size if
+            it is None.
+        tile: Side of the tiles in pixels, or None for whole images.
+        overlap: Overlap of the tiles in pixels.
 
     Returns:
-        A copy, ``[N, H', W', C]``.
+        A copy ``[N, H', W', C]`` of the same dtype.
     """
     rows, columns = (
-        _reflect_indices(side, tiling.padded_size(side, bucket, tile, overlap))
+        _reflect_indices(side, tiling.padded_size(side, bucket, tile=tile, overlap=overlap))
         for side in batch.shape[1:3]
     )
     return batch[:, rows[:, None], columns]
@@ -375,10 +395,10 @@ def _reflect_indices(side: int, end: int) -> np.ndarray:
 
 
 def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Raises ValueError for weights of another scale, whose shapes may fit all the same.
+    """Raises ValueError for weights of another scale, which Flax may accept.
 
-    A network that enlarges four times has the layers of one that enlarges twice and one more, which
-    Flax would ignore.
+    A network of scale 4 has all layers of the network of scale 2 and one more. Flax would ignore
+    the additional layer.
     """
     if module.scale == 1:
         return
@@ -402,7 +422,7 @@ def _check_integer(name: str, value: Any, least: int) -> None:
 
 
 def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
-    """Number of channels to restore for a network of ``wanted`` channels; a further one is alpha.
+    """Counts the channels to restore for a network of ``wanted`` channels, without alpha.
 
     Raises:
         ImageError: If the shape is not that of an image for such a network.
@@ -442,7 +462,7 @@ def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A copy in the type of the image."""
+    """Converts a result to the type of the image."""
     if dtype == np.uint8:
         return image_io.to_uint8(restored)
     if dtype == np.uint16:
@@ -451,14 +471,14 @@ def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _orientations(two_views: bool) -> list[_Orientation]:
-    """All eight orientations; four for two views, which may not be transposed."""
+    """Lists all eight orientations; four for two views, which must not be transposed."""
     return list(
         itertools.product((False, True), (False, True), (False,) if two_views else (False, True))
     )
 
 
 def _orient(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
-    """``[N, H, W, C]`` as ``input_pipeline.tf_ops.orient`` turns it; flipped columns swap views."""
+    """Orients ``[N, H, W, C]`` as ``input_pipeline.tf_ops.orient``; flipped columns swap views."""
     rows, columns, transposed = orientation
     if columns and two_views:
         x = np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
@@ -478,7 +498,9 @@ def _find_device(device: jax.Device | str | None) -> jax.Device | None:
         return device
     platform, colon, number = device.partition(":")
     try:
-        if platform and (number.isdecimal() or not colon):  # -1 would be the last one
+        if platform and (
+            number.isdecimal() or not colon
+        ):  # an index of -1 would give the last device
             return jax.local_devices(backend=platform)[int(number or 0)]
         raise ValueError
     except (RuntimeError, ValueError, IndexError):

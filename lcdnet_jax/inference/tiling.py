@@ -8,23 +8,31 @@ import math
 
 import numpy as np
 
-# Pixels over which a window fades into the next. Where a network sees further than the overlap,
-# the results of two windows differ by a level that changes slowly: over 16 pixels a difference
-# of 4/255 becomes steps of 1/255 every fourth pixel, which the eye does not find. A power of two
-# makes weights multiples of 1/32, so that they add up to 1 without rounding.
+# Pixels over which a window blends into the next. If the receptive field of a network exceeds the
+# overlap, the results of two windows differ by an offset that varies slowly. Over 16 pixels, a
+# difference of 4/255 becomes steps of 1/255 every fourth pixel, which are invisible. With a power
+# of two, weights are multiples of 1/32 and add up to 1 without rounding.
 RAMP = 16
 
 # Default tile. With 512 pixels and an overlap of 64, half of the computed pixels are used.
 TILE = 512
 
-# The largest total stride of a network here (the U-Net halves the image five times). A network
-# that halves the image pairs pixels from its first, so that only windows that start on multiples
-# of its stride give what the whole frame gives. Windows are no smaller.
+# The largest total stride of the networks of this library: the U-Net halves the image five times. A
+# window gives the same result as the whole image only if it starts at a multiple of the network's
+# stride. No window is smaller than this.
 STRIDE = 32
 
 
 def check(tile: int, overlap: int) -> None:
-    """Raises ValueError unless something is left of a window of ``tile`` pixels."""
+    """Checks that tiles are larger than their overlaps.
+
+    Args:
+        tile: Side of the tiles in pixels.
+        overlap: Pixels that are discarded at the edges of tiles inside the image.
+
+    Raises:
+        ValueError: If ``tile`` is at most ``2 * overlap + RAMP``.
+    """
     if tile <= 2 * overlap + RAMP:
         raise ValueError(
             f"tile {tile} is used up by overlap {overlap} on both sides and the {RAMP} pixels over "
@@ -33,13 +41,21 @@ def check(tile: int, overlap: int) -> None:
         )
 
 
-def padded_size(side: int, bucket: int | None, tile: int | None = None, overlap: int = 0) -> int:
-    """Pixels of a side after padding at its end: the next multiple of ``bucket``.
+def padded_size(side: int, bucket: int | None, *, tile: int | None = None, overlap: int = 0) -> int:
+    """Computes the length of a side after padding at its end.
 
-    Without a bucket the next of 64, 96, 128, 192, 256, 384, ..., which are a power of two and one
-    and a half of it in turn, so that sides of all lengths up to 1536 have ten lengths. With a
-    ``tile`` there is no padding that is neither inside it nor within ``overlap`` (rounded up to
-    multiples of ``STRIDE``) of the side, where results that count may see it.
+    Args:
+        side: Pixels before padding, at least 1.
+        bucket: The side is padded to the next multiple of this many pixels. None pads to the next
+            of 64, 96, 128, 192, 256, 384, ...: powers of two, and 1.5 times each. All sides of up
+            to 1536 pixels are then padded to one of ten lengths.
+        tile: Side of the tiles in pixels, or None for whole images. With tiles, padding that cannot
+            influence the result is left out: the side is padded to at most ``tile``, or to ``side +
+            overlap`` rounded up to a multiple of ``STRIDE`` if that is more.
+        overlap: Overlap of the tiles in pixels.
+
+    Returns:
+        Pixels after padding, at least ``side``.
     """
     if bucket is None:
         power = max(64, 1 << (side - 1).bit_length())
@@ -55,25 +71,25 @@ def padded_size(side: int, bucket: int | None, tile: int | None = None, overlap:
 def place_windows(
     side: int, *, tile: int, overlap: int, bucket: int | None
 ) -> tuple[tuple[int, ...], np.ndarray]:
-    """Windows along a side that is padded at its end.
+    """Places windows along a side that is padded at its end.
 
-    A side of at most ``tile`` is one window with all its padding. Otherwise as few windows as
-    possible are spread evenly, the last of them ending with the padding. They start on multiples of
-    ``STRIDE`` if ``tile`` and ``bucket`` are such multiples, else of what divides all of these,
-    and are as wide as to leave room for that.
+    A side of at most ``tile`` pixels is one window with all its padding. Otherwise as few windows
+    as possible are spread evenly, and the last one ends with the padding. Windows start at
+    multiples of ``STRIDE`` if ``tile`` and ``bucket`` are multiples of it. Otherwise, or if
+    ``tile`` is hardly larger than its overlaps, they start at multiples of a common divisor.
 
     Args:
         side: Pixels before padding.
         tile: Pixels of a window, as :func:`check` allows.
         overlap: Pixels next to an edge of a window inside the image that get no weight.
-        bucket: Of :func:`padded_size`.
+        bucket: As for :func:`padded_size`.
 
     Returns:
-        The first pixel of each window, and the weights of their pixels ``[windows, tile]``,
-        float32: those of all windows at one pixel add up to 1. For one window the second axis is
-        the padded side.
+        The first pixel of each window, and the weights of the pixels of each window ``[windows,
+        tile]`` float32. The weights of all windows at one pixel add up to 1. For one window the
+        second axis has the padded side.
     """
-    end = padded_size(side, bucket, tile, overlap)
+    end = padded_size(side, bucket, tile=tile, overlap=overlap)
     if side <= tile:
         return (0,), _weights((0,), end)
     room = tile - 2 * overlap - RAMP
@@ -86,10 +102,10 @@ def place_windows(
 
 
 def _weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
-    """Weights of each tile: a ramp up in the middle of each overlap, minus the next tile's ramp.
+    """Computes weights: a ramp up in the middle of each overlap, minus the next tile's ramp.
 
-    Unlike the product of a ramp up and a ramp down, this difference adds up to 1 also where tiles
-    are so close that a pixel lies in two ramps.
+    Unlike products of a ramp up and a ramp down, these differences add up to 1 even if tiles are so
+    close that a pixel lies in two ramps.
     """
     shared = ((one + tile + other) / 2 for one, other in itertools.pairwise(starts))
     middles = np.array([-np.inf, *shared, np.inf])[:, None]
