@@ -3,12 +3,12 @@
 Two forms: a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`) and a *SavedModel* for
 TensorFlow (:mod:`lcdnet_jax.export.saved_model`).
 
-A program takes any number of images. Most networks are exported once for images of any size:
+A program takes any number of images. Most networks are exported once for images of any size. Their
 sides are symbolic multiples of the network's stride, and the runner pads images to such multiples
-as the network itself does. A network whose code needs to know sizes (the Fourier
-transforms of LCDNet, the neighborhoods of N3Net) becomes one program for each size that is
-requested. A smaller image is padded; as such a network sees the whole image, its result is that of
-the padded one.
+as the network itself does. The code of some networks needs sizes as numbers (the Fourier transforms
+of LCDNet, the neighborhoods of N3Net). Such a network becomes one program for each requested size,
+and smaller images are padded. The padding influences their results, because such a network sees the
+whole image.
 
 Every export is run and compared with the network before it is written.
 """

@@ -1,4 +1,4 @@
-"""Preparation that both forms of export share: checks, the card, symbolic sizes, platforms."""
+"""Preparation of both forms of export: checks, the card, symbolic sizes, platforms."""
 
 import contextlib
 import operator
@@ -16,18 +16,18 @@ from lcdnet_jax._version import __version__
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-# Largest side of images "of any size", a bound on symbols: deformable convolution must know that
-# its indices fit 32 bits, and they do up to here with 8 offset groups.
+# Largest side of images of any size. It bounds the symbols, so that the indices of deformable
+# convolution with 8 offset groups fit into 32 bits.
 MAX_SIDE = 16_000
 
-# Largest image of a fixed size, pixels: verifying takes a kilobyte and more for each.
+# Largest image of a fixed size in pixels. Verification takes at least a kilobyte per pixel.
 MAX_PIXELS = 32_000_000
 
 Sizes = Sequence[tuple[int, int]]
 
 
 class ExportError(ValueError):
-    """A network cannot be exported as asked; the message names the fix."""
+    """A network cannot be exported with these arguments; the message names the fix."""
 
 
 class Network(NamedTuple):
@@ -36,9 +36,9 @@ class Network(NamedTuple):
     Attributes:
         module: The network.
         variables: Its variables, on the host.
-        apply: The network as a function of images alone.
-        card: What an export says of it.
-        device: Where this machine runs exports for the card's platforms.
+        apply: The network as a function of images only.
+        card: The description that the export stores.
+        device: The device of this machine that runs the export for verification.
     """
 
     module: nn.Module
@@ -55,9 +55,9 @@ def prepare(
     platforms: Sequence[str],
     about: Mapping[str, Any] | None,
 ) -> Network:
-    """Checks what is to be exported; arguments and errors as of ``export_program``."""
+    """Checks a network; arguments and errors are those of ``export_program``."""
     device = _choose_device(platforms)
-    # On the host: weights that lie on several devices would make a program for as many.
+    # Weights that are spread over several devices would make a program for several devices.
     variables = jax.device_get(dict(variables))
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         if not np.isfinite(leaf).all():
@@ -72,7 +72,7 @@ def prepare(
     networks.check_module(module)
     channels, scale = int(module.channels), module.scale
     sizes = _check_sizes(sizes)
-    # At a fixed size first: there the error for wrong weights is clear.
+    # At a fixed size first, because the error for wrong weights is clear there.
     like = jax.eval_shape(apply, jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32))
     card = {
         "network": type(module).__name__,
@@ -99,7 +99,7 @@ def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
     """Raises ExportError if the network needs sides as numbers, not only as multiples."""
     try:
         jax.eval_shape(apply, symbolic_images(card, None))
-    except Exception as error:  # of a type that depends on where the network wants numbers
+    except Exception as error:  # its type depends on where the network needs numbers
         raise ExportError(
             f"{card['network']} of stride {card['stride']} cannot be exported for images of any "
             "size, since its code needs to know sizes, as Fourier transforms do; give those you "
@@ -108,7 +108,7 @@ def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
 
 
 def symbolic_images(card: dict[str, Any], size: Sequence[int] | None) -> jax.ShapeDtypeStruct:
-    """Symbolic images of one size or of any."""
+    """Makes symbolic images of one size, or of any size for None."""
     shape, constraints = symbolic_shape(card, size)
     sides = jax.export.symbolic_shape(shape, constraints=constraints)
     return jax.ShapeDtypeStruct(sides, np.float32)
@@ -124,7 +124,7 @@ def symbolic_shape(card: dict[str, Any], size: Sequence[int] | None) -> tuple[st
 
 
 def _check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
-    """The sizes as given, without repetitions."""
+    """Returns the sizes without repetitions."""
     if sizes is None:
         return None
     try:
@@ -145,11 +145,11 @@ def _check_sizes(sizes: Sizes | None) -> list[tuple[int, int]] | None:
 
 
 def _choose_device(platforms: Sequence[str]) -> jax.Device:
-    """A device of this machine for one of the platforms, the CPU if possible."""
+    """Chooses a device of this machine for one of the platforms, preferably the CPU."""
     unknown = [platform for platform in platforms if platform not in PLATFORMS]
     if unknown or not platforms:
         raise ExportError(
-            f"no platform {', '.join(map(repr, unknown)) or 'is given'}; choose of "
+            f"no platform {', '.join(map(repr, unknown)) or 'is given'}; choose from "
             f"{', '.join(PLATFORMS)}"
         )
     if len(set(platforms)) < len(platforms):

@@ -23,18 +23,21 @@ def verify(
     """Compares an exported network with the network itself.
 
     Args:
-        restore: The exported network.
+        restore: The exported network, a function of ``[N, H, W, C]`` float32 in [0, 1].
         network: The network.
-        pads: ``restore`` takes images smaller than the card's sizes.
+        pads: Whether ``restore`` pads images that are smaller than the card's sizes.
 
     Returns:
-        Of each case the number and size of images, the largest difference and what is allowed.
+        For each case the number and the size of the images, the largest absolute difference and the
+        tolerance.
 
     Raises:
-        ExportError: If they differ by more, or the images do not fit into memory.
+        ExportError: If a difference exceeds the tolerance, or the images do not fit into memory.
     """
     card = network.card
-    cases: list[tuple[Sequence[int], Sequence[int], tuple[int, ...]]]  # sizes before, after padding
+    cases: list[
+        tuple[Sequence[int], Sequence[int], tuple[int, ...]]
+    ]  # sizes before and after padding
     if card["sizes"] is not None:
         cases = [(size, size, (1, 2)) for size in card["sizes"]]
         if pads and len(cases) == 1:
@@ -67,12 +70,12 @@ def verify(
 def _compare(
     restored: np.ndarray, expected: np.ndarray, card: dict[str, Any], case: dict[str, Any]
 ) -> dict[str, float]:
-    """The largest difference; raises ExportError if it exceeds the tolerance."""
+    """Computes the largest difference; raises ExportError if it exceeds the tolerance."""
     relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
     allowed = relative * max(1.0, float(np.abs(expected).max()))
     same = restored.shape == expected.shape
     difference = float(np.abs(restored - expected).max()) if same else np.nan
-    if not difference <= allowed:  # nor if it is NaN
+    if not difference <= allowed:  # NaN fails, too
         height, width = case["size"]
         raise ExportError(
             f"the exported {card['network']} gives other values than the network, by "
@@ -92,6 +95,6 @@ def _explain_memory(size: Sequence[int]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ExportError(
-            f"two images of {size[0]}x{size[1]} pixels do not fit into memory, which verifying "
-            "takes; export for smaller sizes"
+            f"two images of {size[0]}x{size[1]} pixels do not fit into memory for "
+            "verification; export for smaller sizes"
         ) from error

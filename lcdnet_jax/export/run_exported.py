@@ -34,8 +34,8 @@ class Program:
     """A network with its weights, made by :func:`load`.
 
     Attributes:
-        card: Description of the program: "network", "channels" of an image, "scale" (how much
-            larger results are), "platforms", "verified" and more.
+        card: Description of the program: "network", "channels" of an image, "scale" (the factor
+            between the sides of results and images), "platforms", "verified" and more.
     """
 
     def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: Any):
@@ -105,12 +105,15 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
 
     Args:
         path: The file, or its content as an open binary stream.
-        device: JAX device to run on; by default JAX's first.
+        device: The JAX device that runs the program; None means JAX's first.
+
+    Returns:
+        The program, a function of images.
 
     Raises:
         ProgramError: For a damaged file, another kind of file, or a program for other devices.
-        ImportError: Without flatbuffers.
-        OSError: For a file that cannot be read.
+        ImportError: If flatbuffers is not installed.
+        OSError: If the file cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -135,7 +138,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
 
 
 def _check_card(card: dict[str, Any]) -> None:
-    """Raises an error unless the card is complete; for wrong types of any kind."""
+    """Raises an error, which may be of any type, unless the card is complete."""
     if card["format"] != FORMAT:
         raise ProgramError(
             f"the file's format is {card['format']!r}, not {FORMAT!r}; use the run_exported.py of "
@@ -175,7 +178,14 @@ def _deserialize(data: bytes, card: dict[str, Any]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Restores one picture; ``argv`` is by default the command line."""
+    """Restores one picture.
+
+    Args:
+        argv: The arguments without the name of the program. None means those of the command line.
+
+    Raises:
+        SystemExit: With a message of one line if the picture cannot be restored.
+    """
     parser = argparse.ArgumentParser(description="Restores an 8-bit picture; needs Pillow.")
     parser.add_argument("model", help="file that lcdnet_jax.export wrote")
     parser.add_argument("input", help="picture, 8-bit gray or RGB")

@@ -37,31 +37,31 @@ def write_saved_model(
     about: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Writes a SavedModel of TensorFlow, all or nothing, verified as a program file is.
+    """Writes a SavedModel of TensorFlow, completely or not at all.
 
     ``tf.saved_model.load(path)(images)`` restores ``[N, H, W, C]`` float32 in [0, 1]. A model for
-    any size pads and crops; sides must be at least the network's stride. A model for given sizes
-    accepts only these. Its signatures are "serving_default", and for further sizes
-    "size_HxW". The weights are constants: it cannot be trained.
+    any size pads and crops. Height and width must be at least the network's stride. A model for
+    fixed sizes accepts only these. Its signatures are "serving_default" for the first size and
+    "size_HxW" for each further one. The weights are constants, so that the model cannot be trained.
+    The model is verified as by :func:`export_program`.
 
     Args:
         path: The directory.
-        module: This and the next four as for :func:`export_program`.
-        variables: The network's.
-        sizes: Of images, or None.
-        platforms: Where the program is to run, the CPU among them.
-        about: More for the card.
-        force: Replace the directory where it is an earlier export.
+        module: As for :func:`export_program`.
+        variables: As for :func:`export_program`.
+        sizes: As for :func:`export_program`.
+        platforms: As for :func:`export_program`; must include "cpu".
+        about: As for :func:`export_program`.
+        force: Whether an earlier export is replaced.
 
     Returns:
-        What ``card.json`` in the directory holds.
+        The card, which ``card.json`` in the directory contains.
 
     Raises:
-        ExportError: As :func:`export_program`.
-        TargetError: For a path that may not be replaced, also if something came to it while the
-            network was exported.
-        OSError: If the disk refuses.
-        ImportError: Without TensorFlow.
+        ExportError: As for :func:`export_program`, or if ``platforms`` lacks "cpu".
+        TargetError: If the path may not be replaced, even if it has changed during the export.
+        OSError: If writing fails.
+        ImportError: If TensorFlow is not installed.
     """
     path = pathlib.Path(os.path.realpath(path))
     atomic_io.check_directory(path, _KIND, force=force)
@@ -80,7 +80,7 @@ def write_saved_model(
 
         card["verified"] = verify(restore, network, pads=sizes is None)
         (made / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-        atomic_io.check_directory(path, _KIND, force=force)  # something may have come meanwhile
+        atomic_io.check_directory(path, _KIND, force=force)  # it may have changed
     return card
 
 

@@ -1,8 +1,8 @@
 """Program files: networks with their weights as StableHLO, which JAX runs without this library.
 
 A program file is an uncompressed zip archive of ``card.json`` and of StableHLO programs in the form
-of ``jax.export``, each with all weights inside. :mod:`lcdnet_jax.export.run_exported` runs it, a
-file of its own that knows nothing else of this library.
+of ``jax.export``. Each program contains all weights. :mod:`lcdnet_jax.export.run_exported` runs it.
+That file imports nothing else of this library.
 """
 
 import io
@@ -35,29 +35,33 @@ def export_program(
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     about: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Makes a program file of a network.
+    """Exports a network as the content of a program file.
 
-    It is verified on this machine, on the CPU if that is among ``platforms``: the content of the
-    file, run by :mod:`lcdnet_jax.export.run_exported`, and the network itself restore noise of two
-    sizes and numbers of images: of each of ``sizes`` where they are given, and if that is one, of a
-    smaller size too, which the runner pads to it. They may differ by 1e-5 of the larger of 1 and
-    the largest value, networks that compute in bfloat16 or float16 by 2e-2.
+    The content is verified on this machine, on the CPU if ``platforms`` includes it.
+    :mod:`lcdnet_jax.export.run_exported` runs it on random images, and the results are compared
+    with those of the network. With ``sizes``, one and two images of each size are compared. With a
+    single size, a smaller image is compared, too, which the runner pads. Without ``sizes``, images
+    of two small sizes are compared. The largest allowed difference is 1e-5 times the larger of 1
+    and the largest absolute value, or 2e-2 times it for networks that compute in bfloat16 or
+    float16.
 
     Args:
         module: A network of :mod:`lcdnet_jax.networks`.
         variables: Its variables, as a checkpoint gives them.
-        sizes: (height, width) of images, for a network that needs to know, of up to
-            :data:`MAX_SIDE` pixels a side and :data:`MAX_PIXELS` together; None for any size.
-        platforms: Where the program is to run, of :data:`PLATFORMS`, each once.
-        about: More for the card, in terms of JSON, such as the checkpoint's step.
+        sizes: Pairs of height and width in pixels, for a network that needs fixed sizes. Sides are
+            at most :data:`MAX_SIDE` pixels, images at most :data:`MAX_PIXELS` pixels. None exports
+            the network for any size.
+        platforms: Names from :data:`PLATFORMS` of the platforms that will run the program, without
+            repetitions.
+        about: Additional entries for the card, as JSON values, such as the step of the checkpoint.
 
     Returns:
-        Content of the file.
+        The content of the file.
 
     Raises:
-        ExportError: For arguments that make no program, weights with NaN or infinity, sizes that
-            do not fit into memory, or a program that gives other values than the network.
-        ImportError: Without flatbuffers.
+        ExportError: If an argument is out of range, the weights contain NaN or infinity, an image
+            does not fit into memory, or the program gives other values than the network.
+        ImportError: If flatbuffers is not installed.
     """
     _check_flatbuffers()
     network = prepare(module, variables, sizes, platforms, about)
@@ -89,24 +93,25 @@ def write(
     about: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Writes a program file, all or nothing; see :func:`export_program`.
+    """Writes a program file, completely or not at all; see :func:`export_program`.
 
     Args:
         path: The file.
-        module: This and the next four as for :func:`export_program`.
-        variables: The network's.
-        sizes: Of images, or None.
-        platforms: Where the program is to run.
-        about: More for the card.
-        force: Replace the file where it exists.
+        module: As for :func:`export_program`.
+        variables: As for :func:`export_program`.
+        sizes: As for :func:`export_program`.
+        platforms: As for :func:`export_program`.
+        about: As for :func:`export_program`.
+        force: Whether an existing file is replaced.
 
     Returns:
-        The file's card.
+        The card, which ``card.json`` in the file contains.
 
     Raises:
-        ExportError, ImportError: As :func:`export_program`.
-        TargetError, OSError: As :func:`lcdnet_jax.atomic_io.check_file`, before the network is
-            exported, and :func:`lcdnet_jax.atomic_io.write`.
+        ExportError, ImportError: As for :func:`export_program`.
+        TargetError: If the file may not be replaced. It is raised before the network is exported,
+            if possible.
+        OSError: If writing fails.
     """
     atomic_io.check_file(path, force=force)
     data = export_program(module, variables, sizes=sizes, platforms=platforms, about=about)
@@ -126,7 +131,7 @@ def _check_flatbuffers() -> None:
 
 
 def _archive(card: dict[str, Any], programs: Mapping[str, bytes]) -> bytes:
-    """A zip file, the same for the same content."""
+    """Makes a zip file that depends only on its content, not on the time."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
         file.writestr(zipfile.ZipInfo("card.json"), json.dumps(card, indent=2) + "\n")

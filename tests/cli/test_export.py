@@ -75,7 +75,7 @@ class TestExport:
                 for size in ("9", "9x", "0x9", "9x-9", "9x9x9", 30 * "9" + "x9")
             ),
             (["-o", "w.jaxprog", "--size", "99999x99999"], "99999x99999 pixels are too many"),
-            (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose of cpu"),
+            (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose from cpu"),
             (["-o", "w", "--step", "7"], "{checkpoint}/checkpoints has no step 7; there are: 0"),
             (["-o", "there"], "{place}/there is not empty; choose another directory, or --force"),
             (["-o", "there.jaxprog"], "there.jaxprog exists; choose another name, or --force"),

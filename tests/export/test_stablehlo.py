@@ -147,7 +147,7 @@ class TestRefusals:
     """Each before anything is written."""
 
     def test_platforms(self, dncnn):
-        with pytest.raises(export.ExportError, match="no platform 'gpu'; choose of cpu, cuda"):
+        with pytest.raises(export.ExportError, match="no platform 'gpu'; choose from cpu, cuda"):
             export.export_program(*dncnn[:2], platforms=("cpu", "gpu"))
         with pytest.raises(export.ExportError, match="no platform is given"):
             export.export_program(*dncnn[:2], platforms=())
