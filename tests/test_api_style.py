@@ -22,6 +22,7 @@ import lcdnet_jax
 
 ROOMS = (
     "checkpoints",
+    "config",
     "convert",
     "data_sets",
     "degradations",
@@ -40,7 +41,6 @@ ROOMS = (
 NOT_YET = {
     "atomic_io": "docstrings are not yet complete",
     "cli": "the commands are being split into files",
-    "config": "schema and objectives are being split",
     "evaluation": "the sweep is being added",
     "export": "the formats are being split into files",
     "image_io": "codecs are being split into files",
