@@ -6,7 +6,8 @@ A working directory holds ``config.json`` and ``checkpoints/`` with
   exist, ``ema``, ``batch_stats`` and ``critic`` (parameters, optimizer state and batch statistics
   of the second network in adversarial training), and ``manifest.json``, which has the size and
   SHA-256 of every file. Each item has its own folder, so that inference reads and verifies
-  parameters alone. Arrays are restored onto the current devices, whatever number of devices saved them.
+  parameters alone. Arrays are restored onto the current devices, whatever number of devices saved
+  them.
 - ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save that is not complete yet.
 - ``trash/``: old checkpoints that are being deleted.
 - ``damaged-<step>/``: a checkpoint that failed verification when a training run tried to continue
