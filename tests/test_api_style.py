@@ -35,6 +35,7 @@ ROOMS = (
     "resident_images",
     "sfm",
     "spectra",
+    "training",
     "visualization",
 )
 
@@ -49,7 +50,6 @@ NOT_YET = {
     "messages": "docstrings are not yet complete",
     "metrics": "scores of padded images are being added",
     "multihost": "docstrings are not yet complete",
-    "training": "objectives are being split into files",
     "weights": "formats are being split into files",
 }
 
