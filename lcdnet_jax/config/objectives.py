@@ -117,7 +117,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "ikc_corrector": _KERNEL_CORRECTION,
 }
 
-# Objectives whose target is the clean image (or the kernel of one).
+# Objectives that compare with the clean image or with its blur kernel.
 COMPARED_WITH_CLEAN = tuple(name for name, row in OBJECTIVES.items() if row.compares_with_clean)
 
 # Objectives that each train a part of the network "ikc".
