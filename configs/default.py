@@ -2,29 +2,29 @@
 
 This file is not an experiment. Other files call ``get_config()`` here and override a few fields.
 Any field can also be set on the command line: ``python train.py --config configs/tiny.py
---config.steps=20``. The values that fields take are in the table of
-``lcdnet_jax/config/schema.py``. They are checked before anything is compiled.
+--config.steps=20``. The table in ``lcdnet_jax/config/schema.py`` has the valid values of each
+field. Values are checked before anything is compiled.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the defaults; types are fixed and unknown fields are refused."""
+    """Returns the defaults. Types are fixed and unknown fields are refused."""
     config = ConfigDict()
 
     # Every random number (initialization, order, crops, noise) is a pure function of this seed and
-    # of the step. Evaluation noise does not depend on it, so that runs with different seeds
-    # compare.
+    # of the step. Evaluation noise does not depend on it, so that scores of runs with different
+    # seeds can be compared.
     config.seed = 0
 
     # --- network -----------------------------------------------------------------------------
     config.network = ConfigDict()
     # A name of lcdnet_jax.networks.create.
     config.network.name = "sadnet"
-    # Keyword arguments of that network, beside `channels` (from data.channels) and `dtype`: a
-    # preset, and fields of its class, which win over the preset. All can be set on the command
-    # line, such as --config.network.kwargs.use_context=False.
+    # Keyword arguments of that network, except `channels` (from data.channels) and `dtype`: a
+    # preset, and fields of its class, which override the preset. All can be set on the command
+    # line, for example --config.network.kwargs.use_context=False.
     config.network.kwargs = ConfigDict({"preset": "base"})
     # Compute type, float32 or bfloat16. Parameters, losses and metrics are always float32.
     config.network.dtype = "float32"
@@ -36,9 +36,9 @@ def get_config() -> ConfigDict:
     #   folder  `path` holds clean images, or pairs with equal names in input/ and target/ (or in
     #           noisy/ and clean/); for networks that enlarge, target/ is larger by their scale
     #   tfds    `path` is a TFDS name such as "div2k/bicubic_x2", `split` its split, `feature`
-    #           the key of the clean image, or "noisy:clean" for pairs. Pairs with real noise
-    #           are made by input_pipeline/builders.py: sidd_medium, renoir, polyu; so are those
-    #           of gopro and so on below, as "degraded:clean" (dpdd_dual: "left:right:clean")
+    #           the key of the clean image, or "noisy:clean" for pairs. input_pipeline/builders.py
+    #           makes TFDS data sets with real noise (sidd_medium, renoir, polyu) and those of
+    #           gopro and so on below, as "degraded:clean" (dpdd_dual: "left:right:clean")
     #   sidd, renoir, polyu, nam, sidd_validation
     #           pairs with real noise; `path` is the folder of the data set as published, see
     #           input_pipeline/layouts/real_noise.py
@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     #   gopro, gopro_gamma, hide, realblur_j, realblur_r, dpdd, dpdd_dual, rain13k
     #           pairs for deblurring and deraining; `path` is the folder of the data set as
     #           published, see input_pipeline/layouts/restoration_pairs.py; `split` is train or
-    #           test, of dpdd also val, test_indoor and test_outdoor, of rain13k also Test100,
+    #           test, for dpdd also val, test_indoor and test_outdoor, for rain13k also Test100,
     #           Rain100H, Rain100L, Test2800 and Test1200. The usual GoPro benchmark is
     #           gopro, without gamma
     #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
@@ -102,16 +102,15 @@ def get_config() -> ConfigDict:
     # How clean images are degraded:
     #   awgn    Gaussian noise
     #   none    not at all; degraded images come from disk (sources with pairs)
-    #   motion, defocus, dual_pixel, rain, camera, jpeg, or several of these joined by "+" and
-    # applied
-    #           in that order ("motion+camera"); see docs/degradations.md. dual_pixel gives two
-    # views,
-    #           for data.channels 6
+    #   motion, defocus, dual_pixel, rain, camera, jpeg
+    #           one of these, or several joined by "+" and applied in that order
+    #           ("motion+camera"); see docs/degradations.md. dual_pixel gives two views, for
+    #           data.channels 6
     #   low_resolution
     #           blur, downsampling, noise and JPEG. The option `scale` is required: the scale of a
     #           network that enlarges (rcan, rrdb), or any scale together with `enlarge` True for a
     #           network that does not (kmsr). See random_low_resolution in
-    #           lcdnet_jax/degradations/super_resolution.py. It can be joined to the others, too
+    #           lcdnet_jax/degradations/super_resolution.py. It can also be joined to the others
     config.degradation.kind = "awgn"
     # Options by kind that differ from the defaults of the function, such as
     # ConfigDict({"motion": {"length": (4.0, 20.0)}}). Not used with "none".
@@ -124,7 +123,7 @@ def get_config() -> ConfigDict:
     # Spectrum of the noise: "white", "low" or "high" (half of the band), "brownian" (white noise
     # after a Gaussian blur). See shape_noise in lcdnet_jax/degradations/noise.py.
     config.degradation.spectrum = "white"
-    # --- for all kinds but "none" ---
+    # --- for all kinds except "none" ---
     # Noise protocol of degraded images: "float" (unclipped), "clipped" (to [0, 1]) or "8bit"
     # (clipped and rounded to 256 levels). If several are joined by commas, such as "float,8bit",
     # each training image draws one, all equally likely. Periodic evaluation scores under each of
@@ -171,22 +170,20 @@ def get_config() -> ConfigDict:
     #                 same level; kind "awgn" only (pairs of two noisy captures train this way with
     #                 "supervised")
     #   noise2self    the output is compared with the degraded image at one pixel of nine, which the
-    #                 network does not see. No clean image is used. With kind "none", training
-    # images
-    #                 without pairs are the degraded images. data.eval still needs pairs for scores
+    #                 network does not see. No clean image is used. With kind "none", images of a
+    #                 data set without pairs are the degraded images. data.eval still needs pairs
+    #                 for scores
     #   gan           three losses, whose weights are in `gan` below: `loss` on pixels, L1 on
-    # features
-    #                 of VGG19, and a critic that learns to tell restored images from clean ones
-    #                 (ESRGAN). Start from a supervised run (`init_from`). `data.crop` must be a
-    #                 multiple of 32
+    #                 features of VGG19, and a critic that learns to tell restored images from
+    #                 clean ones (ESRGAN). Start from a supervised run (`init_from`). `data.crop`
+    #                 must be a multiple of 32
     #   ikc_sftmd, ikc_predictor, ikc_corrector
     #                 the three stages of the network "ikc", in this order. Each starts from the run
     #                 of the previous one (`init_from`). SFTMD learns to enlarge with the true
-    # kernel
-    #                 (`loss` against the clean image), the predictor to estimate the kernel, the
-    #                 corrector to correct the estimate (both by the squared error of the kernel
-    #                 code). Kind "low_resolution", with kernels of the size that the network
-    # encodes
+    #                 kernel (`loss` against the clean image), the predictor to estimate the
+    #                 kernel, the corrector to correct the estimate (both by the squared error of
+    #                 the kernel code). They need the kind "low_resolution", with kernels of the
+    #                 size that the network encodes
     config.objective = "supervised"
     # "l1", "l2" or "charbonnier": mean over all elements. "sse": half the sum of squares of an
     # image, mean over images. "l1_fft": L1 of pixels plus `fft_weight` times L1 of unnormalized
@@ -201,8 +198,8 @@ def get_config() -> ConfigDict:
     config.gan.pixel_weight = 0.01
     config.gan.perceptual_weight = 1.0
     config.gan.critic_weight = 0.005
-    # Learning rate of the critic (its optimizer is otherwise the network's), and the channels of
-    # its first layer.
+    # Learning rate of the critic, and the channels of its first layer. Otherwise the optimizer of
+    # the critic is that of the network.
     config.gan.critic_learning_rate = 1e-4
     config.gan.critic_features = 64
     # File with weights of VGG19 for the perceptual loss, .pth or .safetensors, with torchvision's

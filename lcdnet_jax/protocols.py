@@ -1,8 +1,8 @@
-"""What exactly a score means: named evaluation protocols.
+"""Named evaluation protocols: how images are degraded and how scores are computed.
 
-A PSNR without its protocol is not reproducible: whether noise was clipped, whether the output
-was rounded, which border was cut and which channels were compared each move it by tenths of a
-decibel or more. Every score of this library is printed beside one of these.
+A PSNR without its protocol is not reproducible. Clipping of the noise, rounding of the output, the
+border that is cut and the channels that are compared each change it by tenths of a decibel or
+more. So the library prints a protocol beside every score.
 """
 
 from dataclasses import dataclass, replace
@@ -33,34 +33,34 @@ class Protocol:
     """How a restored image is scored. The score of a data set is the mean over its images.
 
     Attributes:
-        name: What tables call it.
-        noise: What of synthetic degradation the network sees, see ``degradations.apply_protocol``;
-            None where degraded images come from disk.
-        degradation: What is done to clean images instead of adding noise, a kind of
-            ``degradations.from_kind``; None for noise.
-        spectrum: How synthetic noise is filtered, see ``degradations.shape_noise``.
-        spread: Its level rises by twice this from the first column to the last, with the given
-            level in the middle, see ``degradations.varying_sigma``; 8-bit units.
-        rounded: The output is rounded to 256 levels after the clip, as a saved PNG would be.
+        name: Name in tables.
+        noise: Noise protocol of synthetic degradation, see ``degradations.apply_protocol``:
+            "float", "clipped" or "8bit". None if degraded images come from disk.
+        degradation: Degradation of clean images other than noise, a kind of
+            ``degradations.from_kind``. None for noise.
+        spectrum: Filter of synthetic noise, see ``degradations.shape_noise``.
+        spread: The noise level rises by twice this from the first column to the last, and has its
+            nominal value in the middle, see ``degradations.varying_sigma``; 8-bit units.
+        rounded: The output is clipped, then rounded to 256 levels, as in a saved PNG.
         border: Pixels cut off each side before scoring.
-        luma: Scores are taken on the Y channel of BT.601 instead of RGB. Grey images are scored as
-            they are; their PSNR is 1.3 dB lower than that of Y, whose range is smaller.
-        luma_rounded: That channel is rounded to 256 levels, of output and ground truth alike, as
+        luma: Scores are computed on the Y channel of BT.601 instead of RGB. Gray images are scored
+            unchanged; their PSNR is 1.3 dB lower than that of Y, whose range is smaller.
+        luma_rounded: The Y channel of output and ground truth is rounded to 256 levels, as
             ``rgb2ycbcr`` of MATLAB does for 8-bit images.
         multiple: Sides are cut, at the bottom and right, to multiples of this before the network
             sees the image.
-        scale: Of super-resolution, how many times larger a side becomes: clean images are cut, at
-            the bottom and right, to multiples of it before they are degraded, and of it times
+        scale: Factor of super-resolution by which sides grow. Clean images are cut, at the bottom
+            and right, to multiples of it before they are degraded, and to multiples of it times
             ``multiple`` before they are restored. For the score of the input, small images are
             enlarged by ``degradations.bicubic``.
         shaved: ``with_scale`` sets ``border`` to the scale.
-        ssim: Which one: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
+        ssim: Variant of SSIM: "gaussian" is ``metrics.ssim``, "3d" ``metrics.ssim_3d``, "uniform"
             ``metrics.ssim_uniform``.
-        aligned: The output, clipped and rounded, is brought to the brightness and the place of
-            the ground truth by ``registration.align``, and scored where it covers it; both images
-            are 0 elsewhere, which windows of SSIM see.
-        mae: The mean absolute error is a further score.
-        lpips: LPIPS is a further score where its package is installed, see ``metrics.lpips``. It
+        aligned: ``registration.align`` matches the brightness and the position of the output, which
+            is clipped and rounded, to the ground truth. Pixels that the aligned output covers are
+            scored. Both images are 0 elsewhere, and SSIM windows include these zeros.
+        mae: Adds the mean absolute error as a score.
+        lpips: Adds LPIPS as a score if its package is installed, see ``metrics.lpips``. LPIPS
             compares the clipped output without the border, in RGB even with ``luma``.
     """
 
@@ -82,7 +82,11 @@ class Protocol:
     lpips: bool = False
 
     def describe(self) -> str:
-        """One line to print beside scores."""
+        """Describes the protocol.
+
+        Returns:
+            One line to print beside scores.
+        """
         seen = {
             "float": "unclipped float noise",
             "clipped": "noise clipped to [0, 1]",
@@ -114,10 +118,17 @@ class Protocol:
         )
 
     def with_noise(self, *, spectrum: str = "white", spread: float = 0.0) -> "Protocol":
-        """The same for other noise, which its name then tells; see the attributes.
+        """Replaces the noise, and adds the change to the name.
+
+        Args:
+            spectrum: See the attributes; one of ``degradations.SPECTRA``.
+            spread: See the attributes; 8-bit units, at least 0.
+
+        Returns:
+            The new protocol.
 
         Raises:
-            ValueError: For an unknown spectrum, or pairs, which bring their own noise.
+            ValueError: For an unknown spectrum, or a protocol for pairs, which adds no noise.
         """
         if spectrum not in SPECTRA:
             raise ValueError(f"no noise spectrum {spectrum!r}; use one of {', '.join(SPECTRA)}")
@@ -130,27 +141,33 @@ class Protocol:
         return replace(self, name=name, spectrum=spectrum, spread=spread)
 
     def with_degradation(self, kind: str, *, label: str | None = None) -> "Protocol":
-        """The same for another degradation than noise, which its name then tells.
+        """Replaces noise by another degradation, and adds it to the name.
 
         Args:
-            kind: What ``describe`` calls it.
-            label: What the name has; None for ``kind``.
+            kind: The degradation, as in :meth:`describe`.
+            label: The degradation, as in the name; None for ``kind``.
+
+        Returns:
+            The new protocol.
 
         Raises:
-            ValueError: For pairs, which are degraded already.
+            ValueError: For a protocol for pairs, which are degraded already.
         """
         if self.noise is None:
             raise ValueError(f"protocol {self.name!r} degrades nothing; use float, clipped or 8bit")
         return replace(self, name=f"{label or kind}-{self.name}", degradation=kind)
 
     def with_scale(self, scale: int) -> "Protocol":
-        """The same for super-resolution by a whole factor, which its name then tells.
+        """Sets the factor of super-resolution, and adds it to the name.
 
         Args:
-            scale: The factor; 1 where nothing is enlarged, which changes nothing.
+            scale: The factor, an integer of at least 1. 1 changes nothing.
+
+        Returns:
+            The new protocol.
 
         Raises:
-            ValueError: If there is no factor, but the border is to be as wide.
+            ValueError: For a scale of 1 if the border must be as wide as the scale.
         """
         if scale == 1 and self.shaved:
             raise ValueError(
@@ -163,11 +180,14 @@ class Protocol:
         return replace(self, name=f"{self.name}-x{scale}", scale=scale, border=border)
 
     def with_cut(self, *, border: int = 0, luma: bool = False) -> "Protocol":
-        """The same for a part of pixels and channels, which its name then tells.
+        """Sets border and luma, and adds them to the name.
 
         Args:
-            border: See the attributes; 0 leaves it as it is.
-            luma: See the attributes; False leaves it as it is.
+            border: See the attributes; pixels. 0 changes nothing.
+            luma: See the attributes. False changes nothing.
+
+        Returns:
+            The new protocol.
         """
         suffix = "-y" if luma and not self.luma else ""
         suffix += f"-border{border}" if border else ""
@@ -179,7 +199,13 @@ class Protocol:
         )
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The part of an image ``[H, W, C]`` that is restored and scored.
+        """Cuts sides to the multiples that the protocol requires.
+
+        Args:
+            image: ``[H, W, C]``.
+
+        Returns:
+            The part of the image that is restored and scored, cut at the bottom and right.
 
         Raises:
             ValueError: If nothing is left to score.
@@ -195,7 +221,14 @@ class Protocol:
         return image[:height, :width]
 
     def stored(self, restored: Array) -> Array:
-        """Network output as it is compared: clipped, and rounded where the protocol says so."""
+        """Clips network output, and rounds it if the protocol does, as a saved file would hold it.
+
+        Args:
+            restored: ``[..., H, W, C]`` network output.
+
+        Returns:
+            The same shape, in [0, 1].
+        """
         restored = jnp.clip(restored, 0, 1)
         return jnp.round(restored * 255) / 255 if self.rounded else restored
 
@@ -205,14 +238,15 @@ class Protocol:
         """Scores images that were padded at the bottom and right to a common shape.
 
         Args:
-            restored: ``[N, H, W, C]`` network output; where the protocol aligns, what
-                ``registration.align`` made of ``stored(output)``.
+            restored: ``[N, H, W, C]`` network output. If the protocol aligns, the result of
+                ``registration.align`` for ``stored(output)``.
             clean: ``[N, H, W, C]`` in [0, 1].
-            sizes: ``[N, 2]`` true heights and widths.
-            mask: ``[N, H, W, 1]`` bool, the pixels that count; where the protocol aligns only.
+            sizes: ``[N, 2]`` true heights and widths, pixels.
+            mask: ``[N, H, W, 1]`` bool, the pixels that are scored. Required if the protocol
+                aligns, None otherwise.
 
         Returns:
-            ``{"psnr": [N], "ssim": [N]}``, and "mae" where the protocol has it.
+            ``{"psnr": [N], "ssim": [N]}``, PSNR in dB, and "mae" if the protocol has it.
 
         Raises:
             ValueError: If there is a mask without alignment or alignment without a mask.
@@ -220,7 +254,7 @@ class Protocol:
         if self.aligned != (mask is not None):
             raise ValueError(
                 f"protocol {self.name!r} "
-                + ("needs images from alignment.align and their mask" if self.aligned
+                + ("needs images from registration.align and their mask" if self.aligned
                    else "aligns nothing; leave the mask off")
             )  # fmt: skip
         if mask is None:
@@ -264,7 +298,7 @@ PROTOCOLS = {
         # Rain100, Test100 and so on: MATLAB's rgb2ycbcr of saved PNG files (MPRNet, Restormer).
         Protocol("rain", noise=None, rounded=True, luma=True, luma_rounded=True),
         # Super-resolution: 8-bit files, Y without rounding as in BasicSR, a border as wide as the
-        # scale, which with_scale fills in.
+        # scale, which with_scale sets.
         Protocol("sr", noise="8bit", rounded=True, luma=True, shaved=True),
         Protocol("sr-pairs", noise=None, rounded=True, luma=True, shaved=True),
         # The evaluation of Abuolaim and Brown, ECCV 2020, with LPIPS as in Restormer's.
@@ -274,12 +308,18 @@ PROTOCOLS = {
 }
 
 
-# Protocols for clean images, and those that mean the same for pairs.
+# Protocols for clean images, and the corresponding ones for pairs.
 _PAIRED = {"sadnet": "sadnet-pairs", "sr": "sr-pairs"}
 
 
 def get(name: str) -> Protocol:
-    """The protocol of that name.
+    """Finds a protocol by name.
+
+    Args:
+        name: A key of ``PROTOCOLS``.
+
+    Returns:
+        The protocol.
 
     Raises:
         ValueError: For an unknown name, listing the known ones.
@@ -292,19 +332,19 @@ def get(name: str) -> Protocol:
 def of_training(
     kind: str, *, protocol: str, spectrum: str, source: str, scale: int = 1
 ) -> list[Protocol]:
-    """The protocols of the evaluations during a training, mostly one.
+    """Chooses the protocols of the evaluations during a training run, mostly one.
 
     Args:
         kind: ``config.degradation.kind``: "awgn", another of ``degradations.from_kind``, or "none"
             for pairs.
-        protocol: Name of the protocol where images are degraded, or several joined by commas.
-        spectrum: Of noise.
-        source: ``config.data.eval.source``, where the images are pairs.
-        scale: Of super-resolution, 1 for all else.
+        protocol: Name of the protocol if clean images are degraded, or several joined by commas.
+        spectrum: Filter of the noise, one of ``degradations.SPECTRA``.
+        source: ``config.data.eval.source``; it decides the protocol of pairs.
+        scale: Factor of super-resolution, 1 without.
 
     Returns:
-        Of pairs that of the benchmark, but for what may fail and so end a training: LPIPS and
-        alignment.
+        The protocols. For pairs it is the protocol of the benchmark, without LPIPS and alignment:
+        these may fail and so end the training run.
 
     Raises:
         ValueError: For an unknown protocol or spectrum.
@@ -319,7 +359,7 @@ def of_training(
 
 
 def for_source(source: str) -> str:
-    """Name of the protocol under which papers score the pairs of a data set.
+    """Names the protocol under which papers score the pairs of a data set.
 
     Args:
         source: As in ``config.data.eval.source``, such as "gopro", or several joined by commas.
@@ -334,10 +374,13 @@ def for_source(source: str) -> str:
 
 
 def for_pairs(name: str, default: str) -> str:
-    """Name of the protocol that means for pairs what another means for clean images.
+    """Names the protocol for pairs that corresponds to a protocol for clean images.
 
     Args:
-        name: The protocol for clean images.
-        default: The result where there is none.
+        name: Name of the protocol for clean images.
+        default: Result if no protocol corresponds.
+
+    Returns:
+        The name of the protocol for pairs.
     """
     return _PAIRED.get(name, default)

@@ -22,10 +22,13 @@ import lcdnet_jax
 
 ROOMS = (
     "atomic_io",
+    "checkpoints",
     "cli",
+    "config",
     "convert",
     "data_sets",
     "degradations",
+    "evaluation",
     "export",
     "image_io",
     "inference",
@@ -33,32 +36,24 @@ ROOMS = (
     "messages",
     "metrics",
     "multihost",
+    "networks",
     "networks.costs",
     "ops",
+    "protocols",
     "resident_images",
     "sfm",
     "spectra",
+    "training",
     "visualization",
+    "weights",
 )
 
-# Rooms that do not pass yet, each with the reason. They are tested, too, but a fault is expected.
-# A room that passes moves to ROOMS.
-NOT_YET = {
-    "checkpoints": "moves to the new layout with config and weights",
-    "config": "schema and objectives are being split",
-    "evaluation": "the sweep is being added",
-    "networks": "methods of IKC and others lack sections",
-    "protocols": "docstrings are not yet complete",
-    "training": "objectives are being split into files",
-    "weights": "formats are being split into files",
-}
-
-# Parameters that are positional although they have a default. DESIGN section 5 fixes them, except
-# for ``argv``: the main function of a program takes its arguments by position, by convention.
+# Parameters that are positional although they have a default.
 CONTRACT = {
-    "cli.main": {"argv"},
-    "inference.Restorer.from_pretrained": {"name"},
+    "cli.main": {"argv"},  # programs take their arguments by position, by convention
+    "inference.Restorer.from_pretrained": {"name"},  # the name is the point of it
     "ops.deform_conv2d": {"bias"},
+    "protocols.Protocol.score": {"mask"},  # metrics.score_padded passes all arrays by position
 }
 
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Attributes", "Example")
@@ -256,15 +251,8 @@ def test_room_follows_the_style(room):
     assert not room_faults(room), "\n" + "\n".join(room_faults(room))
 
 
-@pytest.mark.parametrize("room", NOT_YET)
-def test_room_that_does_not_follow_the_style_yet(room):
-    """A room that passes here belongs in ROOMS."""
-    if faults := room_faults(room):
-        pytest.xfail(f"{NOT_YET[room]}: {len(faults)} faults, the first {faults[0]}")
-
-
 def test_every_room_is_listed():
-    listed = {room.split(".")[0] for room in (*ROOMS, *NOT_YET)}
+    listed = {room.split(".")[0] for room in ROOMS}
     rooms = {file.name for file in pkgutil.iter_modules(lcdnet_jax.__path__)}
     assert {room for room in rooms if room[0] != "_"} == listed | {"typing"}  # only type names
 

@@ -233,7 +233,7 @@ class TestEval:
         ]
         assert "jpeg-8bit: synthetic jpeg, rounded to 8 bits" in capsys.readouterr().out
         message = error_of(*command, sets, "--spectrum=low")
-        assert "are of noise, but clean images are degraded by jpeg" in message
+        assert "are for noise, but clean images are degraded by jpeg" in message
         assert run(*command, sets, "--sigmas=25", "--output", tmp_path / "noise") is None
         row = results(tmp_path / "noise")[0]
         assert (row["sigma"], row["protocol"]) == (25.0, "8bit")
@@ -296,16 +296,16 @@ class TestEval:
             (["--workdir", "{run}", "--data", "nowhere"], "nowhere: does not exist"),
             (["--workdir", "{run}", "--sigmas", "5,x"], "--sigmas must be numbers, got ['5', 'x']"),
             (["--workdir", "{run}", "--protocols", "4bit"], "no protocol '4bit'; known protocols"),
-            (["--workdir", "{run}", "--protocols", "pairs"], "wants degraded images from disk"),
+            (["--workdir", "{run}", "--protocols", "pairs"], "needs degraded images from disk"),
             (
                 ["--workdir", "{run}", "--data", "{data}/pairs", "--protocols", "4bit"],
                 "no protocol '4bit'; known protocols",
             ),
             (["--workdir", "{run}", "--modes", "whole"], "no mode 'whole'; --modes are full"),
             (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is used up"),
-            (["--workdir", "{run}", "--tile=96"], "--tile and --overlap are of --modes tiled"),
-            (["--workdir", "{run}", "--overlap=0"], "--tile and --overlap are of --modes tiled"),
-            (["--workdir", "{run}", "--local_pool=9"], "--local_pool is of --modes local; add it"),
+            (["--workdir", "{run}", "--tile=96"], "--tile and --overlap are for --modes tiled"),
+            (["--workdir", "{run}", "--overlap=0"], "--tile and --overlap are for --modes tiled"),
+            (["--workdir", "{run}", "--local_pool=9"], "--local_pool is for --modes local; add it"),
             (["--workdir", "{run}", "--step", "5"], "has no step 5; there are: "),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),

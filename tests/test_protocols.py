@@ -106,7 +106,7 @@ def test_score_of_aligned_images(images, rng):
             inside = inside[5:-5, 5:-5]
             ssim = (similarity.mean(-1, keepdims=True) * inside).sum() / inside.sum()
             np.testing.assert_allclose(scores["ssim"][i], ssim, atol=2e-5)
-    with pytest.raises(ValueError, match=r"'realblur' needs images from alignment\.align and"):
+    with pytest.raises(ValueError, match=r"'realblur' needs images from registration\.align and"):
         protocols.get("realblur").score(restored, clean, SIZES)
     with pytest.raises(ValueError, match="'pairs' aligns nothing; leave the mask off"):
         protocols.get("pairs").score(restored, clean, SIZES, mask)

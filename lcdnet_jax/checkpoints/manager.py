@@ -3,31 +3,32 @@
 A working directory holds ``config.json`` and ``checkpoints/`` with
 
 - ``<step>/``: a complete checkpoint, with the items ``params``, ``opt_state`` and, where they
-  exist, ``ema``, ``batch_stats`` and ``critic`` (parameters, optimiser state and batch statistics
-  of adversarial training's second network), and ``manifest.json``, which has the size and SHA-256
-  of every file. The items are saved apart, so that inference reads and verifies parameters alone.
-  Arrays are restored onto the devices at hand, whatever number of devices saved them.
-- ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save under way.
-- ``trash/``: old checkpoints about to be deleted.
-- ``damaged-<step>/``: a checkpoint that failed verification when a training wanted to continue from
-  it. Nobody reads or deletes it.
+  exist, ``ema``, ``batch_stats`` and ``critic`` (parameters, optimizer state and batch statistics
+  of the second network in adversarial training), and ``manifest.json``, which has the size and
+  SHA-256 of every file. Each item has its own folder, so that inference reads and verifies
+  parameters alone. Arrays are restored onto the current devices, whatever number of devices saved
+  them.
+- ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save that is not complete yet.
+- ``trash/``: old checkpoints that are being deleted.
+- ``damaged-<step>/``: a checkpoint that failed verification when a training run tried to continue
+  from it. The library does not read or delete it.
 
-Only a plain number is ever offered. A save copies the arrays to the host and returns; then, in the
-background, come the following events. A kill leaves what is complete before, and leftovers that the
-next training in the directory deletes:
+Only a directory whose name is a plain number counts as a checkpoint. A save copies the arrays to
+the host and returns. The steps below follow in the background. A killed process leaves earlier
+checkpoints intact, and incomplete files that the next training run in the directory deletes:
 
-1. Orbax writes ``saving-<step>.orbax-checkpoint-tmp`` (killed: a leftover).
-2. Orbax renames it to ``saving-<step>`` (killed: a leftover).
-3. The manifest is written into it, from the files as they are on disk (killed: a leftover).
-4. It is renamed to ``<step>`` (killed: it is complete, and there is one checkpoint too many until
-   the next save).
-5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (killed: a
-   leftover).
+1. Orbax writes ``saving-<step>.orbax-checkpoint-tmp`` (if killed: incomplete).
+2. Orbax renames it to ``saving-<step>`` (if killed: incomplete).
+3. The manifest is written into it, from the files as they are on disk (if killed: incomplete).
+4. It is renamed to ``<step>`` (if killed: complete, with one checkpoint too many until the next
+   save).
+5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (if killed:
+   incomplete).
 
-On several hosts, which share the file system, every process calls the same methods in the same
-order. Process 0 alone hashes, renames and deletes, and decides what is restored. A failure in one
-process is raised in all. One that keeps a process from a barrier of Orbax is seen by the others
-when that barrier times out (20 minutes), unless JAX ends them before because a process has gone.
+Several hosts share the file system, and every process calls the same methods in the same order.
+Process 0 alone hashes, renames and deletes, and decides what is restored. A failure in one process
+is raised in all. If a failure keeps a process from a barrier of Orbax, the others notice when that
+barrier times out (20 minutes), or when JAX ends them because a process is missing.
 """
 
 import concurrent.futures
@@ -52,7 +53,7 @@ from lcdnet_jax.checkpoints import manifest
 Tree = Any
 T = TypeVar("T")
 
-# Everything that a checkpoint may hold; which of it does depends on the run.
+# All items that a checkpoint may hold. The run decides which of them exist.
 _ITEMS = ("params", "opt_state", "ema", "batch_stats", "critic")
 
 _TRASH = "trash"
@@ -78,7 +79,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 def silence_orbax() -> None:
-    """For programs: keeps Orbax from printing hundreds of tracebacks of one failed save.
+    """Keeps Orbax from printing hundreds of tracebacks for one failed save; for programs.
 
     :class:`CheckpointError` says what failed. Orbax logs it too, asyncio logs each array that was
     not written, and the writing threads report a closed event loop to ``sys.unraisablehook``.
@@ -99,7 +100,8 @@ class Checkpoints:
 
     Args:
         workdir: Working directory of a run.
-        keep: Number of checkpoints kept, newest first; None to only read, which changes nothing.
+        keep: Number of newest checkpoints to keep, at least 1. None opens the directory to read
+            only.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
@@ -129,7 +131,7 @@ class Checkpoints:
         self._remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
 
     def _lock(self) -> None:
-        """Two runs in one directory would take away what the other is writing."""
+        """Locks the directory. Two runs in it would delete files that the other one writes."""
         try:
             import fcntl
         except ImportError:  # Windows
@@ -147,7 +149,14 @@ class Checkpoints:
             logging.debug("%s is not locked: %s", self.directory, error)
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
+        """Lists the complete checkpoints.
+
+        Returns:
+            Their steps, ascending.
+
+        Raises:
+            CheckpointError: If the directory cannot be listed.
+        """
         try:
             names = [path.name for path in self.directory.iterdir() if path.is_dir()]
         except FileNotFoundError:
@@ -159,27 +168,48 @@ class Checkpoints:
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint, or None, as this process sees it."""
+        """Finds the newest complete checkpoint, as this process sees it.
+
+        Returns:
+            Its step, or None without a checkpoint.
+        """
         return max(self.steps(), default=None)
 
     def has_any(self, *, before: int | None = None) -> bool:
-        """Whether there is a complete checkpoint (of fewer steps), as process 0 sees it."""
+        """Checks whether there is a complete checkpoint, as process 0 sees it.
+
+        Args:
+            before: Count only smaller steps. None counts all.
+
+        Returns:
+            True if there is one.
+        """
         return _in_first(lambda: any(before is None or step < before for step in self.steps()))
 
     def saved(self) -> str:
-        """What is safely on disk now, in words for a message; waits for a save under way."""
+        """Describes the newest complete checkpoint, after waiting for an unfinished save.
+
+        Returns:
+            A clause for a message, such as "step 20 is saved".
+        """
         if self._pending is not None:
             concurrent.futures.wait([self._pending[1]])  # a failed save counts for nothing
         step = self.latest_step()
         return "there is no checkpoint yet" if step is None else f"step {step} is saved"
 
     def save(self, step: int, items: Mapping[str, Tree]) -> None:
-        """Starts to save ``items``; an earlier save is finished first.
+        """Starts a save in the background, after the earlier one is finished.
 
-        On return the arrays are copied and may be donated. A step that is complete stays as it is.
+        On return the arrays are copied and may be donated. A step that is already complete is not
+        saved again.
+
+        Args:
+            step: Number of training steps, at least 0.
+            items: Trees of arrays by name: "params", "opt_state", "ema", "batch_stats", "critic".
 
         Raises:
-            CheckpointError: If the disk refuses; earlier checkpoints are untouched.
+            CheckpointError: If writing fails. Earlier checkpoints are untouched.
+            ValueError: If the directory was opened to read only.
         """
         if self._keep is None:
             raise ValueError(f"{self.directory} was opened to read only; give keep")
@@ -193,11 +223,18 @@ class Checkpoints:
         self._pending = step, self._background.submit(self._complete, step)
 
     def finish(self, step: int) -> None:
-        """Waits until the save of ``step`` is on disk; errors as :meth:`save`."""
+        """Waits until a save is on disk.
+
+        Args:
+            step: The step given to :meth:`save`.
+
+        Raises:
+            CheckpointError: As :meth:`save`.
+        """
         self._guard(step, self._join)
 
     def close(self) -> None:
-        """Waits for a save under way, whose errors are only logged, and releases threads."""
+        """Waits for an unfinished save, logs its errors, and releases threads and the lock."""
         try:
             self._join()
             self._saver.close()
@@ -212,14 +249,17 @@ class Checkpoints:
 
         Args:
             step: One of :meth:`steps`.
-            items: Names and trees of arrays or ``jax.ShapeDtypeStruct`` that say what is
-                expected; arrays come back with the sharding given there, if any.
+            items: Expected trees by name. Leaves are arrays or ``jax.ShapeDtypeStruct``, whose
+                sharding, if any, the restored arrays get.
+
+        Returns:
+            The trees of restored arrays by name.
 
         Raises:
             DamagedCheckpointError: If a file of these items is missing or not as it was saved.
-                Other items may be damaged.
-            CheckpointError: If there is no such step, it cannot be read, or holds other arrays;
-                every missing, unknown and mis-shaped one is listed.
+                Other items are not verified.
+            CheckpointError: If the step does not exist, cannot be read, or holds other arrays. The
+                message lists arrays that are missing, unknown or of another shape.
         """
         names, verified = _in_first(lambda: self._verify(step, items))
         where = self.directory / str(step)
@@ -253,24 +293,34 @@ class Checkpoints:
     ) -> tuple[int, dict[str, Tree]]:
         """Reads the newest checkpoint that is not damaged.
 
-        Newer ones are passed over with an error in the log and, unless opened to only read, moved
-        aside, so that their steps can be saved again.
+        Newer, damaged ones are skipped with an error in the log. Unless the directory was opened to
+        read only, they are renamed, so that their steps can be saved again.
 
         Args:
             items: As for :meth:`restore`.
-            before: Look at smaller steps only.
+            before: Read only smaller steps. None reads all.
 
         Returns:
-            The step and the items.
+            The step, and the items as from :meth:`restore`.
 
         Raises:
-            DamagedCheckpointError: If all are damaged; nothing is moved then.
-            CheckpointError: If there is none; or as :meth:`restore`, passing over nothing.
+            DamagedCheckpointError: If all are damaged. Then none is renamed.
+            CheckpointError: If there is none, or as :meth:`restore`. Then none is skipped.
         """
         return self._newest(lambda step: self.restore(step, items), before=before)
 
     def items(self, step: int) -> dict[str, Tree]:
-        """Names of the items of a checkpoint, with trees of their arrays' metadata."""
+        """Reads the metadata of a checkpoint, without its arrays.
+
+        Args:
+            step: One of :meth:`steps`.
+
+        Returns:
+            Trees of array metadata (shape and dtype) by the name of the item.
+
+        Raises:
+            CheckpointError: If the step does not exist or cannot be read.
+        """
         where = self.directory / str(step)
         try:
             return {name: _metadata(where, name) for name in self._names(step)}
@@ -280,7 +330,7 @@ class Checkpoints:
             raise CheckpointError(f"cannot read the checkpoint {where}: {error}") from error
 
     def _names(self, step: int) -> list[str]:
-        """Names of the items, of which no file is verified."""
+        """Names of the items, whose files are not verified."""
         return _in_first(lambda: self._verify(step, ()))[0]
 
     def _verify(self, step: int, wanted: Collection[str]) -> tuple[list[str], bool]:
@@ -313,7 +363,7 @@ class Checkpoints:
             shown = "\n  ".join(problems[:20])
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
             raise CheckpointError(
-                f"the checkpoint {where} belongs to another network or optimiser:\n  "
+                f"the checkpoint {where} belongs to another network or optimizer:\n  "
                 f"{shown}{more}\n"
                 "Use the configuration it was trained with, or another working directory."
             )
@@ -321,7 +371,7 @@ class Checkpoints:
         return dict(self._reader.restore(where, args=ocp.args.Composite(**args)).items())
 
     def _newest(self, read: Callable[[int], T], *, before: int | None = None) -> tuple[int, T]:
-        """The newest step that ``read`` does not find damaged, and what it gave."""
+        """The newest step that ``read`` does not find damaged, and the result of ``read``."""
         steps = [s for s in _in_first(self.steps) if before is None or s < before]
         if not steps:
             which = "" if before is None else f" of fewer than {before} steps"
@@ -360,7 +410,7 @@ class Checkpoints:
         return self.directory / f"saving-{step}"
 
     def _complete(self, step: int) -> None:
-        """What follows the copy to the host, in the background."""
+        """Completes a save in the background, after the copy to the host."""
         self._saver.wait_until_finished()
         if jax.process_index() != 0:
             return
@@ -373,7 +423,7 @@ class Checkpoints:
             try:
                 trash.mkdir(exist_ok=True)
                 (self.directory / str(old)).rename(_unused(trash / str(old)))
-            except OSError as error:  # the new one is complete all the same
+            except OSError as error:  # the new checkpoint is complete anyway
                 logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
             shutil.rmtree(trash, ignore_errors=True)
 
@@ -403,7 +453,7 @@ class Checkpoints:
         ) from failure
 
     def _remove(self, *patterns: str) -> None:
-        """Deletes leftovers as far as possible; what remains of them is never offered."""
+        """Deletes incomplete files. Those that cannot be deleted never count as checkpoints."""
         for pattern in patterns:
             for path in self.directory.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
@@ -416,21 +466,21 @@ def restore_variables(
     ema: bool = True,
     step: int | None = None,
 ) -> tuple[dict[str, Tree], int]:
-    """Variables of a checkpoint for a network whose variables look like ``expected``.
+    """Restores the variables of a network from a checkpoint.
 
     Args:
         workdir: Working directory of a run, or parameters-only directory.
         expected: "params", and "batch_stats" where the network has any: trees of arrays or of
-            ``jax.ShapeDtypeStruct``. What is read gets their types and placement; without one it
-            comes to the first device.
+            ``jax.ShapeDtypeStruct``. Restored arrays get their types and sharding. Arrays
+            without sharding are placed on the first device.
         ema: Use averaged parameters where the checkpoint has them.
         step: Step to read; None for the newest that is not damaged.
 
     Returns:
-        The variables, averaged parameters as "params" too, and their step.
+        The variables and their step. Averaged parameters are named "params", too.
 
     Raises:
-        CheckpointError: If there is no usable checkpoint, or it holds other variables than those.
+        CheckpointError: If there is no usable checkpoint, or it holds other variables.
     """
     checkpoints = Checkpoints(workdir)
     expected = jax.tree.map(_placed, dict(expected))
@@ -452,15 +502,15 @@ def restore_variables(
 def _one_copy(leaf: Any) -> Any:
     """One device's copy of an array that all devices of this process hold whole.
 
-    Of such arrays Orbax would have each device write a part, by a compiled program for each shape:
-    the first save would take seconds for what is a few megabytes.
+    Orbax would let each device write a part of such arrays, with a compiled program for each
+    shape. The first save of a few megabytes would then take seconds.
     """
     copied = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated
     return leaf.addressable_data(0) if copied else leaf
 
 
 def _placed(leaf: Any) -> Any:
-    """Shapes get a placement; without one Orbax would want the devices that saved them."""
+    """Adds a sharding to shapes without one. Orbax would need the devices that saved them."""
     if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.sharding is not None:
         return leaf
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -1,4 +1,4 @@
-"""Manifests: size and SHA-256 of every file of a directory, to notice any change of a byte."""
+"""Manifests: size and SHA-256 of every file of a directory, to detect any changed byte."""
 
 import hashlib
 import json
@@ -32,10 +32,17 @@ def write(directory: pathlib.Path, step: int) -> None:
 
 
 def read(directory: pathlib.Path, step: int) -> Files | None:
-    """The files that a checkpoint consists of, or None where there is no manifest.
+    """Reads the manifest of a checkpoint.
+
+    Args:
+        directory: Directory of the checkpoint.
+        step: Expected step.
+
+    Returns:
+        Size and SHA-256 by relative path, or None without a manifest.
 
     Raises:
-        DamageError: If the manifest itself is damaged, or of another step.
+        DamageError: If the manifest itself is damaged or belongs to another step.
         OSError: If it cannot be read for other reasons.
     """
     try:
@@ -44,7 +51,7 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
         return None
     try:
         manifest = json.loads(content)
-        # Not a byte may differ, since a changed path would hide a file from verification.
+        # Every byte must match: a changed path would hide a file from verification.
         intact = content == _rendered(manifest["step"], manifest["files"])
     except (ValueError, KeyError, TypeError):
         intact = False
@@ -56,7 +63,7 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
 
 
 def items(files: Files) -> list[str]:
-    """Names of the folders that the manifest knows."""
+    """Names of the folders in the manifest, sorted."""
     return sorted({path.partition("/")[0] for path in files if "/" in path})
 
 

@@ -1,7 +1,7 @@
-"""Experiment configurations: fields, checks, files, and what they describe.
+"""Experiment configurations: fields, checks, files, networks and degradations.
 
 A configuration is a ``ConfigDict`` of the fields in ``configs/default.py``. To follow one field,
-read in this order:
+read these files in order:
 
 * ``schema``: the table of all fields, one row each: values, older files, changes on resume.
 * ``objectives``: the table of objectives: which other fields suit each.

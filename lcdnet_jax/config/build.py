@@ -1,4 +1,4 @@
-"""What a configuration describes: its network, its degradation, its scale."""
+"""Creates the network and the degradation of a configuration."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,18 @@ from lcdnet_jax.config.schema import ConfigError
 
 
 def network(config: ConfigDict) -> nn.Module:
-    """The network that a configuration describes; ValueError if there is none such."""
+    """Creates the network that a configuration describes.
+
+    Args:
+        config: The configuration, or the part of it that describes the network.
+
+    Returns:
+        The module, without parameters.
+
+    Raises:
+        ConfigError: For a field value of an unsuitable type.
+        ValueError: As :func:`lcdnet_jax.networks.create`.
+    """
     try:
         return networks.create(
             config.network.name,
@@ -20,13 +31,21 @@ def network(config: ConfigDict) -> nn.Module:
             dtype=jnp.dtype(config.network.dtype),
             **config.network.kwargs,
         )
-    except TypeError as error:  # for a value of a kind that the network does not look for
+    except TypeError as error:  # a value of a type that the network does not check
         kwargs = config.network.kwargs.to_dict()
         raise ConfigError(f"{config.network.name} with {kwargs}: {error}") from error
 
 
 def degradation(config: ConfigDict) -> degradations.Step | None:
-    """How clean images are degraded; None where that is noise, or comes from disk."""
+    """Creates the function that degrades clean images.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A function of ``[N]`` random keys and images ``[N, H, W, C]``. None for noise, and for
+        degraded images from disk.
+    """
     kind = config.degradation.kind
     if kind in ("awgn", "none"):
         return None
@@ -34,10 +53,15 @@ def degradation(config: ConfigDict) -> degradations.Step | None:
 
 
 def scale(config: ConfigDict) -> int:
-    """How many times larger a side of a clean image is than what super-resolution starts from.
+    """Finds the factor of super-resolution.
 
-    That of the degradation "low_resolution", also where its images are enlarged again; without it
-    the factor of the network, 1 for most.
+    Args:
+        config: The configuration.
+
+    Returns:
+        Side of a clean image over that of its low-resolution image, at least 1. It is the scale of
+        the degradation "low_resolution", even if its images are enlarged again, or else the scale
+        of the network.
     """
     if "low_resolution" in config.degradation.kind.split("+"):
         return int(config.degradation.options.low_resolution.scale)
@@ -45,13 +69,16 @@ def scale(config: ConfigDict) -> int:
 
 
 def check_kernels(config: ConfigDict) -> None:
-    """Reads the folder of kernels, where the degradation has one, and tries them on a crop.
+    """Checks the folder of kernels, if the degradation has one, against the crop.
 
-    :func:`lcdnet_jax.config.validate` reads no files: configurations are also made where there
-    are none.
+    :func:`lcdnet_jax.config.validate` reads no files, because the files may not exist where a
+    configuration is written.
+
+    Args:
+        config: The configuration.
 
     Raises:
-        ConfigError: Where they cannot be read, do not fit into the crop, or into the codes of IKC.
+        ConfigError: If the kernels cannot be read, or do not fit into the crop or the network IKC.
     """
     low = config.degradation.options.to_dict().get("low_resolution")
     if config.degradation.kind == "none" or not isinstance(low, Mapping):
@@ -74,12 +101,12 @@ def check_kernels(config: ConfigDict) -> None:
 
 
 def kernel_size_problems(config: ConfigDict, size: int) -> list[str]:
-    """What is wrong where images are blurred by kernels of this size for the network "ikc"."""
+    """Lists problems of the network "ikc" with kernels of ``size`` x ``size`` pixels."""
     expected = network(config).kernel_size
     if size == expected:
         return []
     return [
         f"config.degradation.options.low_resolution gives kernels of {size}x{size} pixels, but "
-        f"config.network.name 'ikc' encodes those of {expected}x{expected}; set its size, or "
-        "config.network.kwargs.kernel_size"
+        f"config.network.name 'ikc' encodes {expected}x{expected}; set the size of "
+        "low_resolution, or config.network.kwargs.kernel_size"
     ]

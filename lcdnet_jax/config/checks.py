@@ -1,7 +1,7 @@
 """Checks of a whole configuration, before anything is compiled.
 
-Single fields are checked by their rows in :mod:`lcdnet_jax.config.schema`; only if all are fine,
-fields are checked against each other.
+Rows in :mod:`lcdnet_jax.config.schema` check single fields. If all are valid, fields are checked
+against each other.
 """
 
 from ml_collections import ConfigDict
@@ -9,15 +9,19 @@ from ml_collections import ConfigDict
 from lcdnet_jax.config import build, degradation_checks, objective_checks, suggestions
 from lcdnet_jax.config.schema import FIELDS, ConfigError, flatten
 
-# Content of the configuration that was found valid last.
+# Content of the last valid configuration.
 _valid: str | None = None
 
 
 def validate(config: ConfigDict) -> None:
     """Checks every field.
 
+    Args:
+        config: A configuration with all fields of ``configs/default.py``.
+
     Raises:
-        ConfigError: Listing every unknown, missing or wrong field, one line each.
+        ConfigError: If it is invalid. The message lists unknown, missing and wrong fields, one line
+            each.
     """
     global _valid
     if found := problems(config):
@@ -26,10 +30,16 @@ def validate(config: ConfigDict) -> None:
 
 
 def validate_once(config: ConfigDict) -> None:
-    """The same, but not again for the content that this process found valid last.
+    """Validates a configuration, unless it equals the last valid one of this process.
 
-    Library functions call this: the entry point has checked what it passes on, whoever calls a
-    function directly has not.
+    Library functions call this. An entry point has validated its configuration already; a direct
+    caller may not have.
+
+    Args:
+        config: As for :func:`validate`.
+
+    Raises:
+        ConfigError: As :func:`validate`.
     """
     if _content(config) != _valid:
         validate(config)
@@ -40,7 +50,7 @@ def _content(config: ConfigDict) -> str:
 
 
 def problems(config: ConfigDict) -> list[str]:
-    """What is wrong with a configuration, one line each."""
+    """Lists the problems of a configuration, one line each."""
     flat = flatten(config)
     found = [suggestions.unknown_field(name) for name in sorted(set(flat) - set(FIELDS))]
     for name in sorted(set(FIELDS) - set(flat)):
@@ -99,7 +109,7 @@ def _of_noise(config: ConfigDict) -> list[str]:
         )
     if noise.spectrum != "white" and noise.kind != "awgn":
         found.append(
-            f"config.degradation.spectrum {noise.spectrum!r} is of noise that is added, but "
+            f"config.degradation.spectrum {noise.spectrum!r} is for added noise, but "
             f"config.degradation.kind {noise.kind!r} adds none; set it to 'white'"
         )
     elif noise.spectrum != "white" and noise.where == "host":

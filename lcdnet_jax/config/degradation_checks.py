@@ -18,7 +18,7 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
 def problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """What is wrong with the degradation; ``enlarges`` is the factor of the network."""
+    """Lists problems of the degradation. ``enlarges`` is the scale of the network."""
     kind = config.degradation.kind
     if kind == "none":
         return _of_small_inputs(config, enlarges) if enlarges > 1 else []
@@ -99,7 +99,7 @@ def _of_traced(config: ConfigDict, enlarges: int) -> list[str]:
 
 
 def _of_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
-    """Of pairs whose degraded halves are smaller."""
+    """Problems of pairs whose degraded image is smaller."""
     data = config.data
     found = [
         _not_divided(f"data.{field}", data[field], enlarges)
@@ -115,7 +115,7 @@ def _of_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
 
 
 def kernel_problems(config: ConfigDict) -> list[str]:
-    """What is wrong with the kernels for an objective that estimates them."""
+    """Lists problems of the kernels for an objective that estimates them."""
     low = config.degradation.options.to_dict().get("low_resolution")
     if not isinstance(low, Mapping) or low.get("kernel") is None:
         return [
@@ -124,7 +124,7 @@ def kernel_problems(config: ConfigDict) -> list[str]:
             f"{', '.join(map(repr, degradations.KERNELS))}"
         ]
     if isinstance(low.get("pool"), str):
-        return []  # a folder, which is read when it is needed
+        return []  # a folder, see config.check_kernels
     options = {option: low[option] for option in ("width", "size", "pool") if option in low}
     draw = functools.partial(degradations.random_kernels, kind=low["kernel"], **options)
     try:
@@ -139,7 +139,7 @@ def _keys() -> Any:
 
 
 def _without_folder(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with a kernel in place of a folder of kernels, which is read when it is needed."""
+    """Options with one kernel in place of a folder of kernels, which is not read here."""
     low = options.get("low_resolution")
     if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):
         return options

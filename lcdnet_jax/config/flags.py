@@ -1,9 +1,9 @@
-"""The flag ``--config`` of train.py, eval.py and quickstart.py, and its mistakes in one line each.
+"""The flag ``--config`` of train.py, eval.py and quickstart.py, with one-line errors.
 
-``--config.FIELD=VALUE`` overrides a field of the config file (ml_collections does that, by the
-type of the value there). Fields of ``network.kwargs`` and ``degradation.options`` need not be in
-the file: those of the network's class and of the degradation's function are known with their
-types, see :class:`_Parser`.
+``--config.FIELD=VALUE`` overrides a field of the config file. ml_collections parses the value by
+the type of the value in the file. Fields of ``network.kwargs`` and ``degradation.options`` need not
+be in the file: their types come from the network's class and the degradation's function, see
+:class:`_Parser`.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from lcdnet_jax.config import checks, network_fields
 from lcdnet_jax.config.schema import FIELDS, MAPPINGS, ConfigError
 from lcdnet_jax.config.suggestions import closest, unknown_field
 
-flags.disclaim_key_flags()  # so that help shows the flag as one of the script's own
+flags.disclaim_key_flags()  # so that --help lists the flag among those of the script
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
-# Types of fields whose values the command line gives as they stand; others are Python literals.
+# Types of fields whose values are plain text on the command line. Others are Python literals.
 _SIMPLE = (bool, int, float, str)
 
 
@@ -35,8 +35,11 @@ def define_config(default: str | None, help: str) -> flags.FlagHolder:
     """Defines ``--config``, the path of a config file, and the overrides of its fields.
 
     Args:
-        default: Config file where none is given.
-        help: What ``--help`` says.
+        default: Path of the default config file. None: no default.
+        help: Text for ``--help``.
+
+    Returns:
+        The flag, whose value is a ``ConfigDict``, or None if no file is given.
     """
     holder = config_flags.DEFINE_config_file("config", None, help, lock_config=True)
     flag = flags.FLAGS["config"]
@@ -48,9 +51,16 @@ def define_config(default: str | None, help: str) -> flags.FlagHolder:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses a command line and checks its ``--config``; for ``app.run(flags_parser=...)``.
+    """Parses a command line and validates its ``--config``; for ``app.run(flags_parser=...)``.
 
-    absl and ml_collections show some mistakes as tracebacks; here all end in "error: ...".
+    absl and ml_collections show some mistakes as tracebacks. Here every mistake ends the program
+    with one line, "error: ...".
+
+    Args:
+        argv: The command line, with the program first.
+
+    Returns:
+        The arguments that are not flags, with the program first.
     """
     with _one_line_errors():
         _check_names(argv)
@@ -62,7 +72,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 class _Mistake(Exception):
-    """Ends in one line. Not a ValueError: absl would wrap it."""
+    """A mistake on the command line. It is no ValueError, because absl would wrap that."""
 
 
 @contextlib.contextmanager
@@ -71,17 +81,17 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (ConfigError, _Mistake) as error:
         sys.exit(f"error: {error}")
-    except (flags.Error, OSError) as error:  # with the cause in the last line
+    except (flags.Error, OSError) as error:  # the last line has the cause
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
-    except (AttributeError, KeyError) as error:  # of a field that the config file lacks
+    except (AttributeError, KeyError) as error:  # a field that the config file lacks
         sys.exit(f"error: no such field: {error.args[0]}; see configs/default.py")
 
 
 class _Parser(flags.ArgumentParser):
-    """Prepares what ml_collections reads for overrides of fields that the file does not set.
+    """Prepares a config file for overrides of fields that it does not set.
 
-    ml_collections parses a value by the type of the value that it replaces. So where there is
-    none, this puts a placeholder of the right type.
+    ml_collections parses a value by the type of the value that it replaces. If there is none, this
+    class adds a placeholder of the right type.
     """
 
     def __init__(self, reader: flags.ArgumentParser):
@@ -120,7 +130,7 @@ def _check_names(argv: Sequence[str]) -> None:
 def _check_file(path: pathlib.Path) -> None:
     if path.exists():
         return
-    # Whoever forgets the folder means that of the experiments.
+    # A path without a folder most likely means configs/.
     folder = path.parent if path.parent != pathlib.Path() else pathlib.Path("configs")
     found = sorted(file.name for file in folder.glob("*.py") if file.stem != "__init__")
     if not found:
@@ -134,7 +144,7 @@ def _check_file(path: pathlib.Path) -> None:
 
 
 def _add_placeholders(config: ConfigDict, argv: Sequence[str]) -> None:
-    """Puts typed placeholders for the fields that a command line sets and ``config`` lacks."""
+    """Adds typed placeholders for fields that a command line sets and ``config`` lacks."""
     for name in _overridden(argv):
         if name.startswith("network.kwargs."):
             _add_network_field(config, name, argv)
@@ -143,7 +153,7 @@ def _add_placeholders(config: ConfigDict, argv: Sequence[str]) -> None:
 
 
 def _remove_placeholders(config: ConfigDict) -> None:
-    """Leaves plain values."""
+    """Replaces placeholders by plain values."""
     with config.unlocked():
         config.network.kwargs = ConfigDict(config.network.kwargs.to_dict())
         config.degradation.options = ConfigDict(config.degradation.options.to_dict())
@@ -153,7 +163,7 @@ def _add_network_field(config: ConfigDict, name: str, argv: Sequence[str]) -> No
     field = name.removeprefix("network.kwargs.")
     network = _value(argv, "network.name") or config.network.name
     if network not in networks.available():
-        return  # which the check of the whole configuration reports
+        return  # checks.validate reports it
     _add(config.network.kwargs, name, field, network_fields.type_hints(network), network)
 
 
@@ -169,7 +179,7 @@ def _add_degradation_option(config: ConfigDict, name: str) -> None:
         hints = typing.get_type_hints(function)
         parameters = inspect.signature(function).parameters.values()
         known = {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
-        known.pop("return_kernels", None)  # which follows from the objective
+        known.pop("return_kernels", None)  # it follows from the objective
         _add(options[kind], name, option, known, kind)
 
 

@@ -1,8 +1,8 @@
-"""Presets as they were when stored configurations and cards still named them.
+"""Presets of older versions, for stored configurations and cards that name a preset.
 
-Files of that time hold ``"preset": "base"`` in a network's fields. They mean the fields below,
-whatever the presets of the network's class are by now. **Nothing here ever changes**, and nothing
-is added: files written since hold every field of the network and no preset.
+Such files hold ``"preset": "base"`` in a network's fields. They mean the fields below, even if the
+presets of the network's class have changed. **Nothing here ever changes**, and nothing is added:
+newer files hold every field of the network and no preset.
 """
 
 from collections.abc import Mapping

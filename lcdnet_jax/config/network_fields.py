@@ -1,10 +1,10 @@
-"""Fields of networks as they are stored: all of them, and no preset.
+"""Fields of networks in stored form: every field, and no preset.
 
 ``network.kwargs`` of a configuration that a user writes may name a preset and leave fields out.
-What ``config.json`` and cards store is resolved: every field of the network's class but for
-``channels`` and ``dtype``, which stand beside. So a stored network stays the same when a preset
-changes. Fields that a file lacks are younger than the file and mean the default of the class; that
-is why the default of a new field must leave the network as it was.
+``config.json`` and cards store every field of the network's class, except ``channels`` and
+``dtype``, which have entries of their own. So a stored network stays the same when a preset
+changes. A field that a file lacks was added later and means the default of the class. So the
+default of a new field must leave the network unchanged.
 """
 
 import dataclasses
@@ -22,7 +22,14 @@ _ELSEWHERE = ("parent", "name", "channels", "dtype")
 
 
 def fields_of(module: nn.Module) -> dict[str, Any]:
-    """The fields of a network to store, by name."""
+    """Collects the fields of a network to store.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Values by name, without ``channels`` and ``dtype``.
+    """
     return {
         field.name: getattr(module, field.name)
         for field in dataclasses.fields(module)
@@ -31,12 +38,15 @@ def fields_of(module: nn.Module) -> dict[str, Any]:
 
 
 def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields of a network that a user describes, by today's presets.
+    """Resolves the fields of a network that a user describes, by the current presets.
 
     Args:
         name: One of ``networks.available()``.
         kwargs: Its fields, and perhaps "preset", as for ``networks.create``. Unknown fields are
-            kept: whoever creates the network refuses them.
+            kept; ``networks.create`` refuses them.
+
+    Returns:
+        All fields by name.
 
     Raises:
         ValueError: For an unknown network or preset.
@@ -51,11 +61,15 @@ def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields of a network that a file describes, by the presets of the file's time.
+    """Resolves the fields of a stored network, by the presets of the file's version.
 
     Args:
-        name: As the file has it. Fields of a network that is not known here are left as they are.
-        kwargs: The same. An unknown preset is left, too: whoever creates the network refuses it.
+        name: Name of the network in the file. Fields of an unknown network are not changed.
+        kwargs: Its fields in the file. With an unknown preset they are not changed;
+            ``networks.create`` refuses it.
+
+    Returns:
+        All fields by name.
     """
     given = dict(kwargs)
     if name not in networks.available():
@@ -70,7 +84,7 @@ def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """Fields of a network that nobody sets."""
+    """Default values of a network's fields."""
     return {
         field.name: field.default
         if field.default_factory is dataclasses.MISSING
@@ -81,11 +95,15 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """A short description of stored fields, as a user would give them.
+    """Describes stored fields briefly, as a user would write them.
+
+    Args:
+        name: Name of the network.
+        kwargs: Its stored fields.
 
     Returns:
-        The preset that the fields agree with, if there is one, and the fields that differ from it
-        or else from the defaults of the network's class.
+        The preset that the fields match, if there is one, and the fields that differ from it or,
+        without a preset, from the defaults of the network's class.
     """
     fields = resolve_stored(name, kwargs)
     if name not in networks.available() or "preset" in fields:
@@ -110,7 +128,7 @@ def type_hints(name: str) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON gives it back: tuples as lists, mappings as dicts."""
+    """A value as it is after writing and reading JSON: tuples as lists, mappings as dicts."""
     if isinstance(value, Mapping):
         return {key: as_json(inner) for key, inner in value.items()}
     return [as_json(inner) for inner in value] if isinstance(value, (tuple, list)) else value

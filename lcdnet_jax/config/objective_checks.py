@@ -9,7 +9,7 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
 def problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """What is wrong with the objective; ``enlarges`` is the factor of the network."""
+    """Lists problems of the objective. ``enlarges`` is the scale of the network."""
     row = OBJECTIVES[config.objective]
     found = _of_network(config, row)
     if not found:
@@ -92,8 +92,8 @@ def _of_critic(config: ConfigDict, row: Objective) -> list[str]:
     found = []
     if config.batch_size == 1 and config.data.crop == 32:
         found.append(
-            "config.batch_size (1) and config.data.crop (32) leave the critic one value a channel "
-            "to normalise, which says nothing of the image; set either to more"
+            "config.batch_size (1) and config.data.crop (32) leave the critic one value per "
+            "channel to normalize, so that its output does not depend on the image; increase either"
         )
     if config.gan.perceptual_weight and not config.gan.vgg:
         found.append(

@@ -1,24 +1,24 @@
-"""Table of objectives: what each compares the output with, and which other fields suit it.
+"""Table of objectives: their targets, and the values of other fields that they allow.
 
-The checks (:mod:`lcdnet_jax.config.checks`) read the rows; so does the training, which needs the
-facts in the first columns. ``configs/default.py`` explains the objectives.
+The checks (:mod:`lcdnet_jax.config.checks`) and the training read the rows.
+``configs/default.py`` explains the objectives.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
-# Losses of single pixels. An objective that weighs them against other losses takes these only.
+# Losses of single pixels. An objective that adds other losses allows only these.
 _PIXEL_LOSSES = ("l1", "l2", "charbonnier")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """Values of a field that an objective takes.
+    """Values of a field that an objective allows.
 
     Attributes:
-        values: Those values.
-        message: What is said of another one, which stands for ``{value}``; ``{objective}`` is the
-            objective. It names the fix.
+        values: The values.
+        message: Error message for any other value, with the fix. ``{value}`` stands for the value,
+            ``{objective}`` for the objective.
     """
 
     values: tuple[str, ...]
@@ -30,21 +30,20 @@ class Objective:
     """One objective.
 
     Attributes:
-        compares_with_clean: The target is the clean image. Images are masked before they are
-            degraded then, and any degradation will do; else the target is noisy.
-        compares_with_input: The target is the network's own input, so that the network must not
-            enlarge.
-        needs_kernels: The kernels are needed that images were blurred by.
-        has_critic: A critic is trained beside the network.
-        network: The only network that it trains, and which no other objective trains; None for
-            any of the other networks.
-        takes_two_views: Input may be the two views of a dual-pixel camera.
-        kinds: Values of ``degradation.kind``; None for any.
-        makes_noise: In words, the noisy images that it makes itself on the device.
-        losses: Values of ``loss``; None for any.
-        uses_dct_loss: It adds ``dct_loss_weight`` times that loss.
-        crop_multiple: ``data.crop`` is a multiple of this.
-        accumulates: A batch may be cut into parts (``accumulate``).
+        compares_with_clean: The target is the clean image, which is masked before it is degraded.
+            Any degradation is possible. If False, the target is noisy.
+        compares_with_input: The target is the network's input, so the network must not enlarge.
+        needs_kernels: The step needs the blur kernels of the images.
+        has_critic: A critic is trained together with the network.
+        network: The only network that the objective trains. No other objective trains it. None:
+            every network that no objective reserves.
+        takes_two_views: The input may be the two views of a dual-pixel camera.
+        kinds: Allowed values of ``degradation.kind``. None: all.
+        makes_noise: Name, for messages, of noisy images that the objective makes on the device.
+        losses: Allowed values of ``loss``. None: all.
+        uses_dct_loss: The objective adds ``dct_loss_weight`` times the DCT loss.
+        crop_multiple: ``data.crop`` must be a multiple of this, pixels.
+        accumulates: A batch may be split into parts (``accumulate``).
     """
 
     compares_with_clean: bool = False
@@ -118,13 +117,13 @@ OBJECTIVES: Mapping[str, Objective] = {
     "ikc_corrector": _KERNEL_CORRECTION,
 }
 
-# Objectives whose target, where it is an image, is the clean one.
+# Objectives that compare with the clean image or with its blur kernel.
 COMPARED_WITH_CLEAN = tuple(name for name, row in OBJECTIVES.items() if row.compares_with_clean)
 
-# Objectives that train a part each of the network "ikc".
+# Objectives that each train a part of the network "ikc".
 KERNEL_CORRECTION = tuple(name for name, row in OBJECTIVES.items() if row.needs_kernels)
 
-# How to go on without weights of VGG19.
+# Advice for messages if weights of VGG19 are missing.
 NO_VGG = (
     "give a state dict of torchvision's vgg19, such as "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, or set config.gan.perceptual_weight "

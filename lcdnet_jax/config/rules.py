@@ -1,6 +1,6 @@
-"""Rules for single values: a rule takes a value and returns what it must be, None if it is fine.
+"""Rules for single values. A rule takes a value and returns None, or what the value must be.
 
-:mod:`lcdnet_jax.config.schema` gives each field one of them.
+:mod:`lcdnet_jax.config.schema` gives each field a rule.
 """
 
 import math
@@ -16,7 +16,7 @@ Rule = Callable[[Any], str | None]
 
 
 def integer(low: int, high: float = math.inf) -> Rule:
-    """An integer within bounds, which may be reached."""
+    """An integer from ``low`` to ``high``, both included."""
 
     def rule(value: Any) -> str | None:
         good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
@@ -26,7 +26,7 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def number(low: float, high: float = math.inf) -> Rule:
-    """A finite number within bounds, which may be reached."""
+    """A finite number from ``low`` to ``high``, both included."""
 
     def rule(value: Any) -> str | None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -51,7 +51,7 @@ def _bounds(low: float, high: float) -> str:
 
 
 def choice(*values: Any) -> Rule:
-    """One of some values, of the same type."""
+    """One of several values. A value of another type does not equal any of them."""
 
     def rule(value: Any) -> str | None:
         good = any(type(value) is type(known) and value == known for known in values)
@@ -123,7 +123,7 @@ def protocols(value: Any) -> str | None:
 
 
 def network_kwargs(value: Any) -> str | None:
-    """Fields of a network, but for those that other fields of the configuration give."""
+    """Fields of a network, without those that other fields of the configuration set."""
     good = isinstance(value, Mapping | ConfigDict)
     good = good and not {"name", "channels", "dtype"} & set(value)
     return None if good else "a ConfigDict without name, channels and dtype, which have their own"

@@ -1,12 +1,12 @@
 """Table of all configuration fields: one row each.
 
-A row says which values a field takes, what a stored configuration means that is older than the
+A row holds the valid values of a field, its value in stored configurations that are older than the
 field, and whether the field may change when a run is continued. The checks
 (:mod:`lcdnet_jax.config.checks`), the reading of older files and the comparison of a run with a
-command (:mod:`lcdnet_jax.config.storage`) follow from the rows. ``configs/default.py`` explains
+command (:mod:`lcdnet_jax.config.storage`) use the rows. ``configs/default.py`` explains
 the fields and has their defaults. A new field needs a row here and a default there.
 
-``config.json`` has no format number: the fields that a file lacks show how old it is.
+``config.json`` has no format number. The fields that a file lacks show its age.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the field and the fix."""
+    """An invalid configuration. The message names the field and the fix."""
 
 
 class _Required:
@@ -45,7 +45,7 @@ def _always(config: ConfigDict) -> bool:
 
 
 def _unless_cosine(config: ConfigDict) -> bool:
-    """The cosine schedule takes the learning rate of every step from the number of steps."""
+    """With the cosine schedule, the learning rate of every step depends on the number of steps."""
     return bool(config.optimizer.schedule != "cosine")
 
 
@@ -53,12 +53,12 @@ class Field(NamedTuple):
     """One field.
 
     Attributes:
-        rule: Takes a value and returns what it must be, None if it is fine.
-        absent: The value that a stored configuration means which is older than this field.
+        rule: Takes a value and returns None if it is valid, or else a description of valid values.
+        absent: The value of this field in stored configurations that are older than the field.
             ``REQUIRED`` if the field is as old as the format.
-        may_change: Takes the given configuration and returns whether a run may be continued with
-            another value than the stored one. That holds for fields that change what is reported
-            or kept, or how long the run is, but no step that was already made.
+        may_change: Takes the new configuration and returns whether a run may continue with another
+            value than the stored one. True for fields that affect reports, files or the length of
+            the run, but no completed step.
     """
 
     rule: Rule
@@ -81,7 +81,7 @@ def _network_name(value: Any) -> str | None:
 
 
 FIELDS: Mapping[str, Field] = {
-    "seed": Field(rules.integer(0, 2**32 - 1)),  # what a random key holds
+    "seed": Field(rules.integer(0, 2**32 - 1)),  # the range of a random key
     "network.name": Field(_network_name),
     "network.kwargs": Field(rules.network_kwargs),
     "network.dtype": Field(rules.choice("float32", "bfloat16")),
@@ -148,13 +148,13 @@ FIELDS: Mapping[str, Field] = {
     "eval.bucket": Field(rules.integer(8), may_change=_always),
 }
 
-# Fields that hold mappings whose keys are no fields of this table: those of a network's class,
-# and the options of degradations.
+# Fields that hold mappings whose keys are not in this table: fields of a network's class, and
+# options of degradations.
 MAPPINGS = ("network.kwargs", "degradation.options")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Values by the whole names of their fields, of a ConfigDict or of nested dicts."""
+    """Flattens a ConfigDict or nested dicts to values by dotted names, such as "data.crop"."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""Configurations in files: writing, reading, older files, and comparing a run with a command."""
+"""Configurations in files: writing, reading, upgrading, and comparing a run with a command."""
 
 import copy
 import json
@@ -13,10 +13,10 @@ from lcdnet_jax.config import network_fields
 from lcdnet_jax.config.network_fields import as_json
 from lcdnet_jax.config.schema import FIELDS, REQUIRED, ConfigError, flatten
 
-# All that the configuration of converted weights holds.
+# The only fields in the configuration of converted weights.
 _NETWORK_ALONE = ("network.name", "network.kwargs", "network.dtype", "data.channels")
 
-# Sections whose fields are all younger than the format, so that a file may lack the section.
+# Sections whose fields are all newer than the format. A file may lack such a section.
 _LATER_SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {
     name.rpartition(".")[0] for name, field in FIELDS.items() if field.absent is REQUIRED
 }
@@ -25,9 +25,13 @@ _LATER_SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {
 def save(config: ConfigDict, path: pathlib.Path) -> None:
     """Writes a configuration as JSON, all or nothing, with every field of the network.
 
+    Args:
+        config: The configuration, or the part of it that describes the network.
+        path: The ``config.json`` to write. It is replaced if it exists.
+
     Raises:
-        ValueError: For a network or preset that is not known.
-        TypeError: For a value that JSON has no form for.
+        ValueError: For an unknown network or preset.
+        TypeError: For a value that JSON cannot hold.
         OSError: If the file cannot be written.
     """
     stored = config.to_dict()
@@ -38,18 +42,18 @@ def save(config: ConfigDict, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
-    """Reads what :func:`save` wrote, in this version or an older one.
+    """Reads a file that :func:`save` of this version or an older one wrote.
 
     Args:
         path: The ``config.json`` of a training, or of converted weights, which holds the network
             alone: ``network`` and ``data.channels``.
-        training: Refuse the latter.
+        training: Refuse the ``config.json`` of converted weights.
 
     Returns:
         The configuration. ``network.kwargs`` holds every field of the network and no preset.
 
     Raises:
-        ConfigError: If there is no such file, or it is not a configuration.
+        ConfigError: If the file does not exist or is not a configuration.
     """
     try:
         stored = _with_tuples(json.loads(path.read_text()))
@@ -74,22 +78,22 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
             raise ConfigError(f"{path}: {name} must be {wanted}, got {flat.get(name)!r}")
     if alone and training:
         raise ConfigError(
-            f"{path.parent} holds converted weights, which have no optimiser state to continue "
+            f"{path.parent} holds converted weights, which have no optimizer state to continue "
             "from; set config.init_from to it and train in another working directory"
         )
     return ConfigDict(_with_network_fields(stored))
 
 
 def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration of any version, in the form of this one.
+    """Converts a stored configuration of any version to the current format.
 
     Args:
-        stored: As JSON has it; it is left as it is. It may be damaged: what is no mapping where
-            one should be stays so.
+        stored: The content of the JSON file. It is not changed. It may be damaged: a value that
+            should be a mapping but is none is kept.
 
     Returns:
-        The same with the fields that are younger than the file, with every field of the network
-        in place of a preset, and with tuples where JSON has lists.
+        A copy with the fields that were added later, with every field of the network in place of
+        a preset, and with tuples in place of lists.
     """
     return _with_network_fields(_with_later_fields(_with_tuples(dict(stored))))
 
@@ -122,17 +126,20 @@ def _with_network_fields(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
-    """Fields that differ between a run and a command and may not, one line each.
+    """Lists fields that differ between a run and a command although they may not.
 
-    Fields of the network are compared one by one, whether a preset gives them or not.
+    Fields of the network are compared one by one, whether a preset sets them or not.
 
     Args:
-        stored: The configuration of the run, as :func:`load` gives it.
-        given: That of the command, which was found valid.
+        stored: The configuration of the run, as :func:`load` returns it.
+        given: The configuration of the command, which must be valid.
+
+    Returns:
+        One line for each field, with both values.
     """
     old = _comparable(stored, network_fields.resolve_stored)
     new = _comparable(given, network_fields.resolve)
-    if old.get("network.name") != new.get("network.name"):  # whose fields do not compare
+    if old.get("network.name") != new.get("network.name"):  # their fields differ
         old, new = (
             {name: value for name, value in flat.items() if not name.startswith("network.kwargs.")}
             for flat in (old, new)
@@ -146,7 +153,7 @@ def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
 
 
 def _comparable(config: ConfigDict, resolve: Any) -> dict[str, Any]:
-    """Values as JSON has them by field, those of the network by its fields."""
+    """Values by dotted name, in the form of JSON, with every field of the network."""
     flat = flatten(config.to_dict())
     kwargs = resolve(flat["network.name"], flat.pop("network.kwargs"))
     flat |= {f"network.kwargs.{field}": value for field, value in kwargs.items()}
@@ -154,7 +161,7 @@ def _comparable(config: ConfigDict, resolve: Any) -> dict[str, Any]:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Value with tuples again where JSON has lists: a network's fields must be hashable."""
+    """Replaces lists by tuples, because a network's fields must be hashable."""
     if isinstance(value, dict):
         return {k: _with_tuples(v) for k, v in value.items()}
     return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What to write instead of a field that does not exist."""
+"""Suggestions for fields that do not exist."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from lcdnet_jax import networks
 from lcdnet_jax.config import network_fields
 from lcdnet_jax.config.schema import FIELDS
 
-# What other programs call a field, without underscores, and what it is here.
+# Names of fields in other programs, without underscores, and our names.
 _ALIASES = {
     **dict.fromkeys(("lr", "baselr", "initlr", "stepsize"), "optimizer.learning_rate"),
     **dict.fromkeys(("bs", "batch", "globalbatchsize", "trainbatchsize"), "batch_size"),
@@ -43,10 +43,10 @@ _ALIASES = {
 
 
 def unknown_field(name: str) -> str:
-    """The message for a field that is not in the table, with a suggestion if there is one.
+    """Makes the message for an unknown field, with a suggestion if there is one.
 
     Args:
-        name: Whole name, such as "optimizer.lr".
+        name: Full name, such as "optimizer.lr".
     """
     suggestion = _suggestion(name)
     hint = f"did you mean {suggestion}?" if suggestion else "see configs/default.py"
@@ -54,7 +54,7 @@ def unknown_field(name: str) -> str:
 
 
 def _suggestion(name: str) -> str | None:
-    """From the surest sign to the weakest."""
+    """The best guess; surer rules come first."""
     last = _last(name)
     if misspelled := closest(name, FIELDS, cutoff=0.91):
         return misspelled
@@ -71,16 +71,16 @@ def _suggestion(name: str) -> str | None:
 
 
 def _network_fields() -> list[str]:
-    """Fields of all networks: which one is meant is not known where a name is looked up."""
+    """Fields of all networks, because the network is not known here."""
     hints = (network_fields.type_hints(network) for network in networks.available())
     return [f"network.kwargs.{field}" for field in dict.fromkeys(name for h in hints for name in h)]
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
-    """The known name that is most like this one, None if none is."""
+    """The known name that is most similar to ``name``, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 def _last(name: str) -> str:
-    """The last part of a name, however it is written."""
+    """The last part of a name, in lower case, without underscores and hyphens."""
     return name.rpartition(".")[2].lower().replace("_", "").replace("-", "")

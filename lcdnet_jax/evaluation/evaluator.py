@@ -1,7 +1,7 @@
 """Scores of a restorer on full images, under a named protocol.
 
-The noise of an image is a pure function of (seed, its name): it depends neither on the other
-images of the set nor on their order, so two evaluations agree exactly.
+The noise of an image is a pure function of the seed and of its name. It does not depend on other
+images of the data set or on their order, so two evaluations agree exactly.
 """
 
 import functools
@@ -23,7 +23,8 @@ from lcdnet_jax.protocols import Protocol
 
 Example = Mapping[str, Any]
 
-# Noise is drawn for padded sides, so that few shapes are compiled. Fixed: it enters the draw.
+# Noise is drawn for padded sides, so that few shapes are compiled. The number is fixed, because the
+# noise depends on it.
 _NOISE_BUCKET = 64
 
 
@@ -33,10 +34,11 @@ class ScoredImage:
 
     Attributes:
         name: Name of the image.
-        clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol says; ``restored``
-            as the network returned it, ``degraded`` the mean of two views, and enlarged to the
-            size of ``clean`` by ``degradations.bicubic`` where it is smaller.
-        psnr, ssim: Scores of ``restored``, dB and [-1, 1].
+        clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol requires.
+            ``restored`` is the output of the network, not clipped. ``degraded`` is the mean of two
+            views, if there are two. If it is smaller than ``clean``, it is enlarged to its size by
+            ``degradations.bicubic``.
+        psnr, ssim: Scores of ``restored``, in dB and in [-1, 1].
         input_psnr: Score of ``degraded`` under the same protocol, dB.
         extra: Further scores of ``restored`` under the protocol, such as "mae" and "lpips".
     """
@@ -56,9 +58,10 @@ class Summary:
     """Mean scores of a data set.
 
     Attributes:
-        psnr, ssim, input_psnr: Means over the images; of SSIM over images that have one.
+        psnr, ssim, input_psnr: Means over the images. Images without an SSIM do not count in
+            its mean.
         n: Number of images.
-        extra: Means of the further scores.
+        extra: Means of the further scores by name.
     """
 
     psnr: float
@@ -73,10 +76,13 @@ class Evaluator:
 
     Args:
         protocol: How images are degraded and scored.
-        degradation: Function of ``[N]`` keys and clean images ``[N, H, W, C]`` that degrades
-            them, where ``protocol.degradation`` names one; None for noise.
+        degradation: Function of ``[N]`` random keys and clean images ``[N, H, W, C]`` that returns
+            degraded images. Required if ``protocol.degradation`` names one; None for noise.
         seed: Seed of the noise or degradation.
         bucket: Metrics are compiled for sides that are multiples of this, pixels.
+
+    Raises:
+        ValueError: If protocol and degradation do not fit together.
     """
 
     def __init__(
@@ -95,7 +101,7 @@ class Evaluator:
         self.protocol = protocol
         self._seed = seed
         self._bucket = bucket
-        # By the function of the class, so that evaluators of one protocol share programs.
+        # The function of the class, so that evaluators of one protocol share compiled programs.
         self._score = functools.partial(jax.jit(Protocol.score, static_argnums=0), protocol)
         self._awgn = jax.jit(degradations.awgn, static_argnames=("protocol", "spectrum"))
         self._degradation = None if degradation is None else jax.jit(degradation)
@@ -110,14 +116,16 @@ class Evaluator:
         """Scores images one by one.
 
         Args:
-            restore: ``[H, W, C]`` float32 to the same shape, such as a ``Restorer``, or to that of
-                the clean image where the degraded one is smaller; two views ``[H, W, 6]`` to
-                ``[H, W, 3]``.
-            examples: Mappings with "name" and "clean" ``[H, W, C]`` float32 in [0, 1], and
-                "degraded" where degraded images come from disk: the same shape, or with smaller
-                sides by one whole factor, or ``[H, W, 6]`` for the left and right view of a
-                dual-pixel camera.
-            sigma: Noise level in 8-bit units; None where degraded images come from disk.
+            restore: Maps a degraded image ``[H, W, C]`` float32 to one of the shape of the clean
+                image, for example a ``Restorer``. Two views ``[H, W, 6]`` give ``[H, W, 3]``.
+            examples: Mappings with "name" and "clean" ``[H, W, C]`` float32 in [0, 1]. If degraded
+                images come from disk, they hold "degraded", too: the same shape, or sides smaller
+                by an integer factor, or ``[H, W, 6]`` for the left and right view of a dual-pixel
+                camera.
+            sigma: Noise level in 8-bit units. None for other degradations and images from disk.
+
+        Yields:
+            The images with their scores, in the order of ``examples``.
 
         Raises:
             ValueError: If examples, protocol and sigma do not fit together, or an image cannot be
@@ -131,7 +139,7 @@ class Evaluator:
                     sigma is None and self.protocol.degradation is None
                 ):
                     raise ValueError(
-                        f"protocol {self.protocol.name!r} with sigma {sigma} wants degraded images "
+                        f"protocol {self.protocol.name!r} with sigma {sigma} needs degraded images "
                         f"from disk and {name} has none; use a protocol with noise and a sigma"
                     )
             elif self.protocol.noise is not None or sigma is not None:
@@ -163,10 +171,18 @@ class Evaluator:
             yield ScoredImage(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
 
     def degrade(self, clean: np.ndarray, name: str, *, sigma: float | None = None) -> np.ndarray:
-        """The degraded version of an image ``[H, W, C]`` float32; ``sigma`` is of noise.
+        """Degrades a clean image under the protocol.
+
+        Args:
+            clean: ``[H, W, C]`` float32 in [0, 1].
+            name: Name of the image, on which the random draw depends.
+            sigma: Noise level in 8-bit units. None for a degradation other than noise.
+
+        Returns:
+            The degraded image, float32. It is smaller for super-resolution.
 
         Raises:
-            ValueError: If the protocol degrades nothing, or lacks or has no use for ``sigma``.
+            ValueError: If the protocol degrades nothing, or if ``sigma`` is missing or unused.
         """
         if self.protocol.noise is None:
             raise ValueError(f"protocol {self.protocol.name!r} degrades nothing")
@@ -174,10 +190,7 @@ class Evaluator:
         key = jax.random.fold_in(jax.random.key(self._seed), zlib.crc32(name.encode()))
         if self._degradation is not None:
             if sigma is not None:
-                raise ValueError(
-                    f"sigma is of noise, which protocol {self.protocol.name!r} does not add; leave "
-                    "it None"
-                )
+                raise ValueError(f"protocol {self.protocol.name!r} adds no noise; leave sigma None")
             degraded = self._degradation(key[None], jnp.asarray(clean[None]))
             return np.asarray(degradations.apply_protocol(degraded, self.protocol.noise))[0]
         if sigma is None:
@@ -185,7 +198,7 @@ class Evaluator:
         level = np.asarray(sigma, np.float32)
         if self.protocol.spread:
             level = degradations.varying_sigma(width, sigma=sigma, spread=self.protocol.spread)
-        # Filtered noise depends on the size of the image, a level by column on its width.
+        # Filtered noise depends on the image size, and a level that varies by column on the width.
         white = self.protocol.spectrum == "white" and not self.protocol.spread
         noisy = self._awgn(
             key[None],
@@ -197,16 +210,24 @@ class Evaluator:
         return np.asarray(noisy)[0, :height, :width]
 
     def score(self, restored: np.ndarray, clean: np.ndarray) -> dict[str, float]:
-        """Scores of one image ``[H, W, C]``: "psnr", "ssim", and those the protocol adds.
+        """Scores one restored image.
+
+        Args:
+            restored: ``[H, W, C]`` float, output of the network.
+            clean: ``[H, W, C]`` float in [0, 1].
+
+        Returns:
+            "psnr" in dB, "ssim" (NaN for an image smaller than its window), and further scores of
+            the protocol.
 
         Raises:
-            ValueError: For images of different shapes, or that cannot be aligned where the
-                protocol aligns.
+            ValueError: If the shapes differ, or the protocol aligns and the images cannot be
+                aligned.
         """
         if restored.shape != clean.shape:
             raise ValueError(
                 f"the restored image {list(restored.shape)} and the clean one {list(clean.shape)} "
-                "differ in shape; a network must enlarge as often as images are made smaller"
+                "differ in shape; the scale of the network must match that of the degradation"
             )
         scores = self._scores(restored, clean)
         if self.protocol.lpips and lpips.available():
@@ -230,10 +251,16 @@ def _enlarge(degraded: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def summarize(scored: Iterable[ScoredImage]) -> Summary:
-    """Means over the images of a data set.
+    """Averages scores over the images of a data set.
 
     Images smaller than the window of SSIM have no SSIM (NaN) and do not count in its mean. The
-    mean is NaN if no image has one. NaN in the output of a network shows in the other scores.
+    mean is NaN if no image has one. NaN in the output of a network makes the other scores NaN.
+
+    Args:
+        scored: The images.
+
+    Returns:
+        The mean scores.
 
     Raises:
         ValueError: If there are no images.
@@ -248,6 +275,13 @@ def summarize(scored: Iterable[ScoredImage]) -> Summary:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of the values that are not NaN; NaN if there are none."""
+    """Averages values that are not NaN.
+
+    Args:
+        values: The values.
+
+    Returns:
+        Their mean. NaN if there are none.
+    """
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan

@@ -17,8 +17,8 @@ class Results:
     """Collects rows in ``results.json`` and ``results.csv``, and prints them as a table.
 
     Args:
-        folder: Folder of the files; it exists.
-        datasets: The data sets of the sweep. The table has room for the names of their protocols.
+        folder: Existing folder for the files.
+        datasets: The data sets of the sweep. The names of their protocols set a column's width.
         weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.identify`.
     """
 
@@ -33,7 +33,7 @@ class Results:
     def add(self, row: Row) -> None:
         """Adds a row to the files and prints it.
 
-        Both files are written anew, so that a damaged image does not cost the scores before it.
+        Both files are rewritten each time, so that a damaged image later does not lose this row.
         """
         self._rows.append(
             {
@@ -56,7 +56,7 @@ class Results:
         write(self._rows, self._folder)
 
     def close(self) -> None:
-        """Prints what the protocols mean, and where the files are; nothing without rows."""
+        """Prints descriptions of the protocols and the paths of the files, if there are rows."""
         if self._rows:
             print("\n".join(self._descriptions), flush=True)
             print(f"written: {self._folder}/results.json and results.csv", flush=True)
@@ -100,7 +100,7 @@ def write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
 def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage) -> None:
     """Writes a restored image as PNG into the folder of its case in ``output``.
 
-    With ``output`` bound this is an ``on_image`` of :func:`lcdnet_jax.evaluation.sweep`.
+    With a fixed ``output`` it serves as ``on_image`` of :func:`lcdnet_jax.evaluation.sweep`.
     """
     level = "" if case.sigma is None else f"_sigma{case.sigma:g}"
     mode = "" if case.mode == "full" else f"_{case.mode}"

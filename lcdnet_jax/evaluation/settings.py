@@ -1,6 +1,6 @@
-"""Choosing protocols, noise levels, degradations and modes as the flags of ``eval.py`` say.
+"""Chooses protocols, noise levels, degradations and modes by the flags of ``eval.py``.
 
-What a flag leaves open is taken from the training of the weights. Messages name the flags.
+Without a flag, the training configuration of the weights decides. Messages name the flags.
 """
 
 import math
@@ -20,7 +20,7 @@ from lcdnet_jax.inference import Restorer
 # Side of the tiles of --modes tiled, pixels.
 _TILE = 384
 
-# Kinds of --kernels: name in degradations.KERNELS, and how far they reach, in widths.
+# Kinds of --kernels: name in degradations.KERNELS, and the radius of the kernel over its width.
 _KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 0.5)}
 
 
@@ -30,7 +30,7 @@ class Degradation:
 
     Attributes:
         label: Name in results.
-        kind: Description; ``Protocol.degradation`` of the settings.
+        kind: Description, used as ``Protocol.degradation`` of the settings.
         step: The function.
     """
 
@@ -44,13 +44,13 @@ class Request:
     """The flags of ``eval.py`` about settings; see their help texts.
 
     Attributes:
-        protocols: Names of protocols; empty for that of the training or benchmark.
-        sigmas: Noise levels as text; empty for those of the configuration.
-        spectrum: Filter of the noise; None for that of the training.
+        protocols: Names of protocols. Empty: the protocol of the training or of the benchmark.
+        sigmas: Noise levels as text. Empty: the levels of the configuration.
+        spectrum: Filter of the noise. None: the filter of the training.
         spread: Change of the noise level over the columns, 8-bit units.
-        kernels: Kernels of super-resolution as text; empty for those of the training.
+        kernels: Kernels of super-resolution as text. Empty: the kernels of the training.
         border: Pixels cut off each side before scoring.
-        luma: Score the Y channel.
+        luma: Whether to score the Y channel.
     """
 
     protocols: Sequence[str] = ()
@@ -63,17 +63,17 @@ class Request:
 
 
 def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradation]:
-    """The degradations of clean images: those of --kernels, or that of the training.
+    """Chooses the degradations of clean images, by --kernels or by the training.
 
     Args:
         request: The flags.
         trained: The configuration of the training.
 
     Returns:
-        Empty where clean images get noise.
+        The degradations. Empty if noise is added instead.
 
     Raises:
-        ValueError: For kernels that do not exist or do not suit the network.
+        ValueError: For unknown kernels, and for kernels that do not suit the network.
     """
     kind, options = trained.degradation.kind, trained.degradation.options.to_dict()
     if not request.kernels:
@@ -93,7 +93,9 @@ def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradati
         changed = {**options["low_resolution"], "pool": None, **kernel}
         step = degradations.from_kind(kind, {**options, "low_resolution": changed})
         if label in chosen:
-            raise ValueError(f"--kernels: two are called {label} in the results; give them in turn")
+            raise ValueError(
+                f"--kernels: two are called {label} in the results; score them in separate runs"
+            )
         chosen[label] = Degradation(label, f"{kind} with {label}", step)
     return list(chosen.values())
 
@@ -105,7 +107,7 @@ def parse_kernel(text: str) -> tuple[str, dict[str, Any]]:
         text: "none", "gaussian:WIDTH", "disk:RADIUS", "motion:LENGTH" or "pool:FOLDER".
 
     Returns:
-        Its name in tables, and options of the degradation "low_resolution".
+        The name in tables, and options of the degradation "low_resolution".
 
     Raises:
         ValueError: For any other text.
@@ -136,52 +138,55 @@ def choose_settings(
     sigmas: Sequence[float],
     synthetic: Sequence[Degradation],
 ) -> list[Setting]:
-    """Protocols and noise levels of one data set.
+    """Chooses protocols and noise levels for one data set.
 
     Args:
         request: The flags.
         source: Kind of the data set, as in ``config.data.eval.source``.
-        is_paired: Degraded images come from disk.
+        is_paired: Whether degraded images come from disk.
         trained: The configuration of the training.
-        sigmas: Noise levels where the flags name none.
-        synthetic: What :func:`choose_degradations` returned.
+        sigmas: Noise levels, 8-bit units, if the flags name none.
+        synthetic: The result of :func:`choose_degradations`.
+
+    Returns:
+        The settings, in the order of the table.
 
     Raises:
-        ValueError: For protocols that do not exist, and flags that do not suit the data set.
+        ValueError: For unknown protocols, and for flags that do not suit the data set.
     """
     if is_paired and (request.spectrum or request.spread or request.kernels):
         raise ValueError(
-            "--spectrum, --spread and --kernels are of what is done to clean images, but --data "
-            "has pairs"
+            "--spectrum, --spread and --kernels are for clean images, but --data has pairs; leave "
+            "them off"
         )
     scale = config_lib.scale(trained)
     default = protocols.for_source(source) if is_paired else trained.degradation.protocol
     asked = request.protocols or default.split(",")
-    # Names that fit only the other sort of data sets are left to those in --data.
+    # Names that fit only the other kind of data set apply to other data sets in --data.
     names = [name for name in asked if (protocols.get(name).noise is None) == is_paired]
 
     def setting(protocol: protocols.Protocol, sigma: float | None = None) -> Setting:
         return Setting(protocol.with_cut(border=request.border, luma=request.luma), sigma)
 
     if is_paired:
-        if not names:  # all are of denoising
+        if not names:  # all are for clean images
             names = list(dict.fromkeys(protocols.for_pairs(name, default) for name in asked))
         return [setting(protocols.get(name).with_scale(scale)) for name in names]
     if not names:
         raise ValueError(
-            f"--protocols {','.join(asked)} wants degraded images from disk, but --data ({source}) "
+            f"--protocols {','.join(asked)} needs degraded images from disk, but --data ({source}) "
             "has clean ones; use float, clipped or 8bit"
         )
     chosen = [protocols.get(name).with_scale(scale) for name in names]
     if scale > 1 and (request.sigmas or request.spectrum or request.spread):
         raise ValueError(
-            "--sigmas, --spectrum and --spread are of noise that is added to clean images, but "
+            "--sigmas, --spectrum and --spread are for noise that is added to clean images, but "
             "this network is for super-resolution; leave them off"
         )
     if synthetic and not request.sigmas:
         if request.spectrum or request.spread:
             raise ValueError(
-                f"--spectrum and --spread are of noise, but clean images are degraded by "
+                f"--spectrum and --spread are for noise, but clean images are degraded by "
                 f"{', '.join(one.kind for one in synthetic)}, as in the training; add --sigmas, "
                 "or leave them off"
             )
@@ -226,20 +231,23 @@ def create_restorers(
     crop: int,
     bucket: int,
 ) -> dict[str, Restorer]:
-    """The restorers of --modes.
+    """Creates the restorers of --modes.
 
     Args:
         module: The network.
         variables: Its variables.
-        modes: Of "full", "local" and "tiled".
+        modes: Names among "full", "local" and "tiled".
         tile: Side of tiles, pixels; None for 384.
-        overlap: Overlap of tiles, pixels; None for what the network needs.
+        overlap: Overlap of tiles, pixels; None for the default of the network.
         local_pool: Window of means in the mode "local", pixels; None for 1.5 times ``crop``.
         crop: Side of the crops of the training, pixels.
         bucket: See :class:`Restorer`.
 
+    Returns:
+        The restorers by the name of their mode.
+
     Raises:
-        ValueError: For a mode that does not exist, and options that no mode uses.
+        ValueError: For an unknown mode, and for options that no mode uses.
     """
     options: dict[str, dict[str, Any]] = {
         "full": {"max_pixels": None},
@@ -250,7 +258,7 @@ def create_restorers(
         if mode not in options:
             raise ValueError(f"no mode {mode!r}; --modes are full, local and tiled")
     if "tiled" not in modes and (tile or overlap is not None):
-        raise ValueError("--tile and --overlap are of --modes tiled; add it, or leave them off")
+        raise ValueError("--tile and --overlap are for --modes tiled; add it, or leave them off")
     if "local" not in modes and local_pool:
-        raise ValueError("--local_pool is of --modes local; add it, or leave it off")
+        raise ValueError("--local_pool is for --modes local; add it, or leave it off")
     return {mode: Restorer(module, variables, bucket=bucket, **options[mode]) for mode in modes}

@@ -1,6 +1,6 @@
 """Scores of several data sets under several protocols, noise levels and modes.
 
-``eval.py`` runs this, and so does the evaluation during a training. In a notebook:
+``eval.py`` and the evaluation during a training run call it. In a notebook:
 
     settings = [Setting(protocols.get("float"), sigma) for sigma in (25.0, 50.0)]
     datasets = [DataSet("photos", examples, settings)]
@@ -36,7 +36,7 @@ class DataSet:
 
     Attributes:
         name: Name in tables.
-        examples: Images as for :meth:`Evaluator.score_images`, read once for each row.
+        examples: Images as for :meth:`Evaluator.score_images`. They are iterated once per row.
         settings: Protocols and noise levels.
     """
 
@@ -47,7 +47,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Case:
-    """What the images of one row have in common.
+    """Data set, protocol, noise level and mode of one row.
 
     Attributes:
         dataset: Name of the data set.
@@ -87,15 +87,15 @@ def sweep(
 
     Args:
         datasets: The data sets.
-        restorers: Restorers by the name of their mode. A protocol that cuts sides to multiples,
-            so that the network sees no padding, gets a restorer that pads to these multiples.
+        restorers: Restorers by the name of their mode. For a protocol that cuts sides to
+            multiples, the restorer pads to these multiples, so that the network sees no padding.
         degradations: Functions that degrade clean images, by ``Protocol.degradation``.
-        bucket: Metrics are compiled for sides that are multiples of so many pixels.
+        bucket: Metrics are compiled for sides that are multiples of this, pixels.
         on_image: Called with the case, the number of the image from 0, and the image.
 
     Yields:
-        One row after the other: in the order of data sets, then settings, then restorers. Rows
-        that were yielded stay valid if a later image fails.
+        Rows, in the order of data sets, then settings, then restorers. Earlier rows stay valid if
+        a later image fails.
 
     Raises:
         ValueError: As :meth:`Evaluator.score_images`, and for an empty data set.

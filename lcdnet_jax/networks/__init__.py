@@ -62,7 +62,11 @@ _REGISTRY: dict[str, type[RestorationNetwork]] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names that :func:`create` takes, in alphabetical order."""
+    """Lists the networks in the registry.
+
+    Returns:
+        Names that :func:`create` takes, in alphabetical order.
+    """
     return tuple(sorted(_REGISTRY))
 
 
@@ -97,7 +101,13 @@ def register(name: str, cls: type[RestorationNetwork]) -> None:
 
 
 def get(name: str) -> type[RestorationNetwork]:
-    """The class of a network.
+    """Finds the class of a network.
+
+    Args:
+        name: One of :func:`available`.
+
+    Returns:
+        The class.
 
     Raises:
         ValueError: For an unknown name. The message lists the known ones.
@@ -140,7 +150,14 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
 
 
 def abstract_variables(module: nn.Module) -> dict[str, Any]:
-    """Shapes and types of a network's variables, which are not computed."""
+    """Determines shapes and types of a network's variables, without computing them.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Trees of ``jax.ShapeDtypeStruct``: "params", and "batch_stats" if the network has any.
+    """
 
     def init() -> Any:
         return module.init(jax.random.key(0), jnp.zeros((1, 8, 8, module.channels)))

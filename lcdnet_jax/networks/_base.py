@@ -77,12 +77,26 @@ class RestorationNetwork(nn.Module):
 
 
 def field_names(network: type[nn.Module] | nn.Module) -> set[str]:
-    """Names of a network's fields, without those that Flax adds."""
+    """Lists the fields of a network, without those that Flax adds.
+
+    Args:
+        network: The class or a module.
+
+    Returns:
+        Their names.
+    """
     return {field.name for field in dataclasses.fields(network)} - {"name", "parent"}
 
 
 def check_module(module: nn.Module) -> None:
-    """Raises TypeError unless a module derives from :class:`RestorationNetwork`."""
+    """Checks that a module declares the contract of :class:`RestorationNetwork`.
+
+    Args:
+        module: The module.
+
+    Raises:
+        TypeError: If its class does not derive from :class:`RestorationNetwork`.
+    """
     if not isinstance(module, RestorationNetwork):
         raise TypeError(
             f"{type(module).__name__} does not declare its scale, stride and the like; derive it "

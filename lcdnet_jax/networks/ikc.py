@@ -147,18 +147,40 @@ class IKC(RestorationNetwork):
         return self.with_code(x, code, train=train)
 
     def with_code(self, x: Array, code: Array, *, train: bool = False) -> Array:
-        """Enlarges images with known kernels, see :class:`SFTMD`."""
+        """Enlarges images with known kernels, see :class:`SFTMD`.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+            code: Codes of the kernels ``[N, code_length]``, floating point.
+            train: Do not clip the result.
+
+        Returns:
+            ``[N, scale H, scale W, channels]`` of ``x``'s type.
+        """
         return self.sftmd(x, code, train=train)
 
     def guess(self, x: Array) -> Array:
-        """The first estimate of the codes, ``[N, code_length]``, see :class:`Predictor`."""
+        """Estimates the codes of the kernels for the first time, see :class:`Predictor`.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+
+        Returns:
+            Codes ``[N, code_length]`` float32.
+        """
         return self.predictor(x)
 
     def codes(self, x: Array) -> Array:
-        """The first estimate and all corrections, ``[iterations + 1, N, code_length]`` float32.
+        """Estimates the codes of the kernels, then corrects them ``iterations`` times.
 
         No gradient flows from a correction into the previous code, as in the official training. So
-        the first row trains the predictor, the others the corrector.
+        the first estimate trains the predictor, and the corrections train the corrector.
+
+        Args:
+            x: Low-resolution images ``[N, H, W, channels]``, floating point in [0, 1].
+
+        Returns:
+            The first estimate and all corrections, ``[iterations + 1, N, code_length]`` float32.
         """
 
         def correct(ikc: IKC, code: Array, _: None) -> tuple[Array, Array]:
@@ -178,7 +200,14 @@ class IKC(RestorationNetwork):
         return jnp.concatenate([guess[None], corrected])
 
     def encode(self, kernels: Array) -> Array:
-        """The codes ``[N, code_length]`` of kernels ``[N, kernel_size, kernel_size]``."""
+        """Computes the codes of kernels.
+
+        Args:
+            kernels: ``[N, kernel_size, kernel_size]``, each of sum 1.
+
+        Returns:
+            Codes ``[N, code_length]`` float32.
+        """
         return self.basis(kernels)
 
 

@@ -1,4 +1,4 @@
-"""Training: the loop, the compiled step, objectives, optimizer, state, sharding, reports."""
+"""Training: loop, compiled step, objectives, optimizer, state, sharding and reports."""
 
 from lcdnet_jax.training.loop import NonFiniteLossError, train_and_evaluate
 from lcdnet_jax.training.optimizer import make_optimizer, make_schedule

@@ -20,7 +20,7 @@ from lcdnet_jax.weights.card import folder_names
 
 
 class EvalHook:
-    """Scores the evaluation images with the weights of a run, averaged ones if there are any."""
+    """Scores the evaluation images with the weights of a run. Averaged weights take precedence."""
 
     def __init__(
         self, config: ConfigDict, module: nn.Module, examples: Iterable[Any], writer: MetricWriter
@@ -81,13 +81,13 @@ class EvalHook:
         )
 
     def _case_name(self, case: Case) -> list[str]:
-        """Parts of names in logs; the protocol is one where there are several."""
+        """Parts of names in logs. The protocol is one of them if there are several protocols."""
         protocol = [case.protocol.name] if len(self._protocols) > 1 else []
         return protocol + ([] if case.sigma is None else [f"sigma{case.sigma:g}"])
 
 
 class _FirstExamples:
-    """The first so many examples, or all for 0; can be iterated again and again."""
+    """The first ``count`` examples, or all for 0. It can be iterated repeatedly."""
 
     def __init__(self, examples: Iterable[Any], count: int):
         self._examples = examples
@@ -104,7 +104,7 @@ def _data_name(config: ConfigDict) -> str:
 
 
 def _to_json(step: int, row: Row) -> dict[str, Any]:
-    """A row of scores.jsonl; JSON has no scores that are not finite."""
+    """A row of scores.jsonl, without scores that are not finite, which JSON cannot hold."""
     scores = {"psnr": row.summary.psnr, "ssim": row.summary.ssim, **row.summary.extra}
     return {
         "step": step,

@@ -34,8 +34,8 @@ from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.workdir import check_hosts_agree, load_or_create_state, open_workdir
 from lcdnet_jax.typing import PyTree
 
-# Number of calls of the program that may wait on the devices: enough to keep them busy, few enough
-# for their batches to fit into memory.
+# Number of calls of the program that may wait on the devices. It keeps them busy, and their batches
+# fit into memory.
 _MAX_IN_FLIGHT = 2
 
 # Number of calls whose metrics may stay on the devices.
@@ -56,10 +56,10 @@ def train_and_evaluate(
 ) -> TrainState:
     """Trains a network, evaluates it and saves checkpoints as the configuration says.
 
-    A second call with the same directory continues exactly after the last checkpoint, also on
-    another number of devices. Ctrl-C or SIGTERM ends the current step, saves and then raises
-    :class:`Preempted`. On several hosts each calls this function, with one directory that all of
-    them share.
+    A second call with the same directory continues exactly after the last checkpoint, even on
+    another number of devices. After Ctrl-C or SIGTERM, the current step is finished and saved, then
+    :class:`Preempted` is raised. With several hosts, each calls this function with a directory that
+    all of them share.
 
     Args:
         config: An experiment, see ``configs/default.py``.
@@ -68,7 +68,7 @@ def train_and_evaluate(
             :class:`~lcdnet_jax.training.program.HostData`, or a
             :class:`~lcdnet_jax.training.program.DeviceData` with ``config.data.where`` "device".
             "eval" is an iterable of mappings with "name", "clean" and, for pairs, "degraded".
-        devices: Devices to use. None = all of all hosts.
+        devices: Devices to use. None: all devices of all hosts.
         profile: First and last step of a profiler trace, which is written to ``workdir``/profile.
 
     Returns:
@@ -126,7 +126,7 @@ def train_and_evaluate(
 class _Loop:
     """Makes steps until ``config.steps``.
 
-    Metrics stay on the devices until they are due, so that the devices never wait for the host.
+    Metrics stay on the devices until a report, so that the devices never wait for the host.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class _Loop:
         self._checkpoints = checkpoints
         self._writer = writer
         self._unread: list[PyTree] = []  # metrics of one call each, on the devices
-        self._averages = AverageMeter()  # of the metrics that are read and not yet reported
+        self._averages = AverageMeter()  # of metrics that were fetched but not reported
         self._skipped_in_a_row = 0
         self._compilations = CompilationCounter()
 
@@ -174,7 +174,7 @@ class _Loop:
                 if step == start_step + calls:
                     jax.block_until_ready(state)
                     self._report_compilations(step)
-                    progress.restart(step)  # compilation says nothing about the steps to come
+                    progress.restart(step)  # leave out compilation
                 else:
                     self._warn_if_recompiled(step)
                     jax.block_until_ready(self._unread[-_MAX_IN_FLIGHT - 1 : -_MAX_IN_FLIGHT])
@@ -203,7 +203,7 @@ class _Loop:
                 if step == config.steps:
                     self._checkpoints.finish(step)
                 elif signal := signal or preemption.get_signal_after_report():
-                    self._read_metrics(step)  # only a good state is saved
+                    self._read_metrics(step)  # raises unless the state is finite
                     self._save(step, state)
                     self._checkpoints.finish(step)
                     raise Preempted(
@@ -231,7 +231,7 @@ class _Loop:
         )
 
     def _warn_if_recompiled(self, step: int) -> None:
-        """Each shape of the inputs is compiled once. A run whose shapes change would be slow."""
+        """Warns of a new compilation. Inputs whose shapes change make training slow."""
         if self._compilations.count > self._compiled:
             self._compiled = self._compilations.count
             logging.warning(
@@ -293,7 +293,7 @@ class _Loop:
         if jax.process_index() == 0:
             try:
                 evaluate(step, variables)
-            except Exception as error:  # a damaged image for example: keep the steps made so far
+            except Exception as error:  # such as a damaged image; keep the steps made so far
                 failure = error
         if multihost.all_succeeded(failure is None):
             return

@@ -1,4 +1,4 @@
-"""Writes what a run reports: lines on the screen, metrics.jsonl, TensorBoard events, panels."""
+"""Writes the reports of a run: lines on the screen, metrics.jsonl, TensorBoard events, panels."""
 
 import contextlib
 import json
@@ -21,16 +21,16 @@ class MetricWriterError(RuntimeError):
 class MetricWriter:
     """Writes metrics.jsonl, scores.jsonl, TensorBoard events and PNG panels, and prints lines.
 
-    clu writes the TensorBoard events. It needs TensorFlow and tensorboard; without them a line
-    says so, and metrics.jsonl alone is written. Errors of the disk are raised as
+    clu writes the TensorBoard events. It needs TensorFlow and tensorboard. Without them only
+    metrics.jsonl is written, and a printed line says so. Disk errors are raised as
     :class:`MetricWriterError`.
 
     Args:
         workdir: Working directory of the run.
-        start_step: Step at which this process starts. Later lines of metrics.jsonl and
-            scores.jsonl were written by a run that was killed after its last checkpoint. They are
+        start_step: Step at which this process starts. Lines of later steps in metrics.jsonl and
+            scores.jsonl come from a process that was killed after its last checkpoint. They are
             removed.
-        active: False on all hosts but the first: nothing is written or printed.
+        active: Whether to write and print. False on all hosts except the first.
     """
 
     def __init__(self, workdir: pathlib.Path, *, start_step: int, active: bool):
@@ -49,8 +49,8 @@ class MetricWriter:
         except ImportError as error:
             self.print_line(f"no TensorBoard events, metrics go to metrics.jsonl only ({error})")
             return
-        with contextlib.suppress(RuntimeError):  # too late: TensorFlow is in use already
-            tf.config.set_visible_devices([], "GPU")  # it would take all of their memory
+        with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
+            tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve all GPU memory
         with _convert_disk_errors():
             self._events = metric_writers.SummaryWriter(str(workdir))
 
@@ -61,7 +61,7 @@ class MetricWriter:
                 print(text, flush=True)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Adds these numbers to both logs, without those that are not finite (JSON has none)."""
+        """Adds finite numbers to both logs. JSON cannot hold other numbers."""
         if not self._active:
             return
         scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
@@ -108,7 +108,7 @@ def _remove_lines_after(path: pathlib.Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (json.JSONDecodeError, KeyError):
-            continue  # half a line, of a run that was killed
+            continue  # an incomplete line of a killed process
     new = "".join(f"{line}\n" for line in kept)
     if new != old:
         atomic_io.write(path, new.encode(), force=True)

@@ -12,9 +12,16 @@ from lcdnet_jax.typing import PyTree
 def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Schedule:
     """Makes the learning rate as a function of the step (0 is the first step).
 
-    ``step`` multiplies it by ``decay_factor`` every ``decay_every`` steps. ``cosine`` decays it
-    from the peak to ``final_fraction`` of it at the last step. Both are multiplied by a linear
-    warm-up that reaches 1 at step ``warmup_steps``. ``peak`` replaces the configured rate.
+    The schedule "step" multiplies it by ``decay_factor`` every ``decay_every`` steps. The schedule
+    "cosine" reduces it from the peak to ``final_fraction`` of the peak at the last step. Both are
+    multiplied by a linear warm-up that reaches 1 at step ``warmup_steps``.
+
+    Args:
+        config: The experiment.
+        peak: Learning rate that replaces ``config.optimizer.learning_rate``.
+
+    Returns:
+        A function from the step to the rate, a float32 scalar.
     """
     optimizer = config.optimizer
     warmup, final = optimizer.warmup_steps, optimizer.final_fraction
@@ -28,7 +35,7 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
         else:
             progress = jnp.clip((now - warmup) / span, 0, 1)
             factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        # The first step would be lost with a rate of exactly 0.
+        # With a rate of exactly 0 the first step would have no effect.
         ramp = jnp.minimum(1.0, (now + 1) / (warmup + 1))
         return highest * factor * ramp
 
@@ -38,9 +45,14 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
 def make_optimizer(
     config: ConfigDict, *, peak: float | None = None
 ) -> optax.GradientTransformation:
-    """Makes Adam, with clipping by global norm before it if ``clip_norm`` is set.
+    """Makes Adam. Gradients are clipped by their global norm first, if ``clip_norm`` is set.
 
-    ``peak`` replaces the configured learning rate.
+    Args:
+        config: The experiment.
+        peak: Learning rate that replaces ``config.optimizer.learning_rate``.
+
+    Returns:
+        The optimizer.
     """
     adam = allow_type_promotion(
         optax.adam(make_schedule(config, peak=peak), b2=config.optimizer.beta2)
@@ -52,7 +64,7 @@ def make_optimizer(
 
 
 def allow_type_promotion(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Lets an optimizer mix types, as Adam's code does, where the program forbids it."""
+    """Lets an optimizer mix types, as Adam does, even if the program forbids type promotion."""
 
     def update(grads: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
         with jax.numpy_dtype_promotion("standard"):

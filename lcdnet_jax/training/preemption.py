@@ -1,4 +1,4 @@
-"""Preemption: Ctrl-C or SIGTERM ends a run after a step that is saved, on one host or several."""
+"""Preemption: Ctrl-C or SIGTERM saves and ends a run after the current step, on all hosts."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lcdnet_jax.training.sharding import Partitioner
 
 # Number of calls after which hosts learn of a signal. They ask after every call, and must not wait
-# for a step that the devices have not made yet.
+# for a step that the devices have not finished.
 _LAG = 2
 
 
 class Preempted(KeyboardInterrupt):
-    """A signal ended the run after a step whose state is saved.
+    """A signal ended the run, after its state was saved.
 
     Attributes:
         number: The signal, ``signal.SIGINT`` or ``signal.SIGTERM``.
@@ -59,9 +59,9 @@ class PreemptionHandler:
     def get_signal_after_call(self) -> int:
         """The signal to stop for, or 0. Every host must ask once after every call.
 
-        A host that stopped alone would leave the others waiting for it in the next step. So the
-        devices exchange the signals that the hosts have received, and all hosts read the answer to
-        the question before last, which is there without waiting.
+        If one host stopped alone, the others would wait for it in the next step. So the devices
+        exchange the signals that the hosts received. All hosts read an earlier answer, two calls
+        old, which is available without waiting.
         """
         if not self._is_multihost:
             return self.received
@@ -81,16 +81,16 @@ class PreemptionHandler:
 def handle_preemption(partitioner: Partitioner) -> Iterator[PreemptionHandler]:
     """Catches the first Ctrl-C or SIGTERM. The second has its usual effect."""
     handler = PreemptionHandler(partitioner)
-    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+    if threading.current_thread() is not threading.main_thread():  # which gets the signals
         yield handler
         return
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    # nohup and shells' "&" ask not to be stopped by Ctrl-C.
+    # nohup and the "&" of shells disable Ctrl-C. Keep it disabled.
     previous = {s: function for s, function in previous.items() if function != signal.SIG_IGN}
 
     def restore() -> None:
         for number, function in previous.items():
-            # None is a handler that was not set in Python, which cannot set it again.
+            # None: the handler was not set in Python, so Python cannot restore it.
             signal.signal(number, signal.SIG_DFL if function is None else function)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -107,7 +107,7 @@ def handle_preemption(partitioner: Partitioner) -> Iterator[PreemptionHandler]:
 
 
 def _print_from_handler(text: str) -> None:
-    """Prints a line from a signal handler, which may interrupt a ``print`` that cannot nest."""
+    """Prints a line from a signal handler. ``print`` may be interrupted and cannot nest."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # the output may be closed
         try:
             descriptor = sys.stdout.fileno()

@@ -1,4 +1,4 @@
-"""The compiled program: one call makes one or several steps, on batches from the host or device."""
+"""The compiled program. A call makes one or more steps, on batches from the host or device."""
 
 import contextlib
 import itertools
@@ -28,11 +28,11 @@ class HostData(Protocol):
     def batches(
         self, start_step: int = 0, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[Mapping[str, np.ndarray]]:
-        """Endless batches from ``start_step`` on, this host's slice of each.
+        """Yields this host's slice of each batch from ``start_step`` on, without end.
 
-        "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless the device degrades,
-        "degraded". If the host masks frequencies before the device adds noise, "to_degrade" holds
-        the masked images; for the target "masked" they are "clean" instead.
+        A batch holds "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless the
+        device degrades, "degraded". If the host masks frequencies before the device adds noise,
+        "to_degrade" holds the masked images. With the target "masked" they are "clean" instead.
         """
 
 
@@ -63,9 +63,9 @@ def compile_program(
         state: The state or its shapes.
 
     Returns:
-        A function whose inputs are those of :func:`open_inputs`. Metrics are those of the step; of
-        several steps, arrays with one value for each. The state that it is given must not be used
-        afterwards.
+        A function of a state and an input of :func:`open_inputs`. It donates the state, which must
+        not be used afterwards. Metrics are scalars for one step, and arrays with one value per
+        step for several.
     """
     on_device = config.data.where == "device"
     train_step = make_train_step(module, tx, config, axis_name=partitioner.axis_name)
@@ -94,7 +94,7 @@ def compile_program(
 def draw_batch(
     images: ResidentImages, step: Array, config: ConfigDict, partitioner: Partitioner
 ) -> Batch:
-    """The batch of a step, or a device's part of it under ``pmap``, from images on the device."""
+    """Draws the batch of a step, or a device's part of it under ``pmap``, on the device."""
     axis_name, count = partitioner.axis_name, config.batch_size
     first: Array | int = 0
     if axis_name is not None:
@@ -120,8 +120,8 @@ def open_inputs(
     """Yields the program's inputs for the calls after ``start_step`` steps, on the devices.
 
     With ``config.data.where`` "device" every input is the same
-    :class:`~lcdnet_jax.resident_images.ResidentImages`. Else it is the next
-    ``config.steps_per_call`` batches.
+    :class:`~lcdnet_jax.resident_images.ResidentImages`. Otherwise it holds
+    the next ``config.steps_per_call`` batches.
     """
     if config.data.where == "device":
         images = partitioner.replicate(data.resident)  # type: ignore[union-attr]
@@ -134,5 +134,5 @@ def open_inputs(
         calls = iter(lambda: list(itertools.islice(batches, config.steps_per_call)), [])
         yield map(partitioner.put_batches, calls)
     finally:
-        if hasattr(batches, "close"):  # stops threads that read ahead
+        if hasattr(batches, "close"):  # stops prefetch threads
             batches.close()

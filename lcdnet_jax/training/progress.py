@@ -12,7 +12,7 @@ from lcdnet_jax.messages import format_duration
 
 
 class AverageMeter:
-    """Averages metrics over steps, without the steps that were skipped as not finite."""
+    """Averages metrics over steps, without steps that are not finite."""
 
     def __init__(self) -> None:
         self._reset()
@@ -34,8 +34,8 @@ class AverageMeter:
     def pop(self) -> dict[str, float]:
         """Returns the averages since the last call, NaN if all steps were skipped.
 
-        "learning_rate" is that of the last step. "skipped", the number of skipped steps, is there
-        if it is not 0.
+        "learning_rate" is the rate of the last step. "skipped" is the number of skipped steps, and
+        is missing if it is 0.
         """
         count = self._finite or math.nan
         averages = {name: total / count for name, total in self._sums.items()}
@@ -47,7 +47,7 @@ class AverageMeter:
 
 
 class Progress:
-    """Measures throughput, where the time goes, and the time left.
+    """Measures throughput, the shares of data and checkpoints in the time, and the time left.
 
     Args:
         start_step: First step of this process.
@@ -61,7 +61,7 @@ class Progress:
         self.restart(start_step)
 
     def restart(self, step: int) -> None:
-        """Measures from ``step`` on, without what came before (compilation)."""
+        """Measures from ``step`` on, to leave out compilation before it."""
         self._last_step, self._last_time = step, time.perf_counter()
         self._seconds = {"data": 0.0, "save": 0.0}
 
@@ -82,7 +82,7 @@ class Progress:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Leaves what happens inside, such as an evaluation, out of all times."""
+        """Excludes the time inside the block, such as an evaluation, from all times."""
         begin = time.perf_counter()
         yield
         self._last_time += time.perf_counter() - begin
@@ -92,8 +92,8 @@ class Progress:
 
         Both cover the time since the last call. The numbers are "images_per_second" and, in seconds
         per step, "time/step" and its parts "time/data" (the devices waited for a batch),
-        "time/save" (for a checkpoint) and "time/compute" (the rest). If no step was timed yet,
-        there are no numbers and no time left.
+        "time/save" (for a checkpoint) and "time/compute" (the rest). Before the first timed step
+        there are no numbers, and the line has no time left.
         """
         now = time.perf_counter()
         line = (
@@ -127,7 +127,7 @@ class Progress:
 
 
 class CompilationCounter:
-    """Counts the programs that XLA compiles during the calls that are watched.
+    """Counts the programs that XLA compiles inside :meth:`watch`.
 
     Attributes:
         count: Number of compilations so far.
@@ -140,7 +140,7 @@ class CompilationCounter:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Counts what this thread compiles inside, such as in a call of a jitted function."""
+        """Counts compilations of this thread inside the block."""
         thread = threading.get_ident()
 
         def listen(event: str, duration_secs: float, **_: str | int) -> None:

@@ -1,4 +1,4 @@
-"""Replay: makes one step of a run again, to show what went wrong in it."""
+"""Replay: repeats one step of a run, to find the cause of an error in it."""
 
 import contextlib
 import math
@@ -33,7 +33,7 @@ _IMAGES_SHOWN, _NAMES_SHOWN = 4, 8
 
 @dataclass(frozen=True)
 class _ReplayedStep:
-    """What a step did, on the host.
+    """Inputs and results of a step, on the host.
 
     Attributes:
         inputs: The batch after :func:`prepare`.
@@ -51,20 +51,20 @@ class _ReplayedStep:
 def replay(
     config: ConfigDict, workdir: str | pathlib.Path, step: int, *, datasets: Mapping[str, Any]
 ) -> pathlib.Path:
-    """Makes step number ``step`` (from 1) of a run again and writes its inputs and outputs.
+    """Repeats one step of a run and writes its inputs and outputs.
 
-    A batch is a pure function of (seed, step). The state before the step follows from the newest
-    older checkpoint: the steps in between are made again, on this host's devices. Nothing of the
-    run is changed. Numbers may differ in the last digits on other devices than those of the run,
-    or if the run used "pmap" or several ``steps_per_call``.
+    A batch is a pure function of (seed, step). The state before the step comes from the newest
+    older checkpoint, and the steps in between are repeated, on this host's devices. The files of
+    the run are not changed. Numbers may differ in the last digits if the run used other devices,
+    "pmap" or several ``steps_per_call``.
 
-    For each image of the batch, this prints its PSNR and its range or the first value that is not
-    finite. It prints which parameters and gradients are not finite or have the largest norm.
+    For each image of the batch, this prints the PSNR, and the range or the first value that is not
+    finite. It also prints which parameters and gradients are not finite or have the largest norm.
 
     Args:
         config: The configuration of the run.
         workdir: Its working directory.
-        step: Number of the step in the messages of the run.
+        step: Number of the step in the messages of the run, from 1.
         datasets: As for :func:`train_and_evaluate`. Only "train" is used.
 
     Returns:
@@ -73,7 +73,7 @@ def replay(
         output ("restored"). batch.png shows the first images.
 
     Raises:
-        ConfigError: As :func:`train_and_evaluate`, or if the run has not made the step itself.
+        ConfigError: As :func:`train_and_evaluate`, or if the run did not make the step.
         CheckpointError: As :func:`train_and_evaluate`.
     """
     if jax.process_count() > 1:
@@ -122,7 +122,7 @@ def replay(
     with open_inputs(config, partitioner, datasets["train"], start) as inputs:
         for number in range(start + 1, step):
             state, row = program(state, next(inputs))
-            jax.block_until_ready(row)  # else batches would pile up on the devices
+            jax.block_until_ready(row)  # so that batches do not fill the devices
             if config.log_every and number % config.log_every == 0:
                 print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
         replayed = _replay_step(module, config, partitioner, state, next(inputs))
@@ -173,7 +173,7 @@ def _replay_step(
         return output.restored, loss, grads, output.batch_stats
 
     inputs = jax.device_get(jax.jit(make_inputs)(batch, state.step))
-    # In the parts of config.accumulate, which fit into memory.
+    # In config.accumulate parts, which fit into memory.
     compute_gradients, parts = jax.jit(compute_gradients), config.accumulate
     restored = np.empty_like(inputs["clean"])
     results = []

@@ -1,4 +1,4 @@
-"""Sharding of a training over devices: the strategies "jit" and "pmap", placement of arrays.
+"""Sharding of a training run over devices by the strategies "jit" and "pmap".
 
 Under both strategies each device works on its part of the global batch. With "jit" arrays are
 global and the compiler inserts the reductions. With "pmap" the step is written for one device's
@@ -40,7 +40,7 @@ class Partitioner:
     def from_config(
         cls, config: ConfigDict, devices: Sequence[jax.Device] | None = None
     ) -> "Partitioner":
-        """The partitioner of ``config.parallel`` over ``devices`` (None = all of all hosts).
+        """Makes the partitioner of ``config.parallel`` over ``devices`` (None: those of all hosts).
 
         Raises:
             ConfigError: If the devices cannot share the batch or the state evenly.

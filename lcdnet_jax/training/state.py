@@ -14,7 +14,7 @@ from lcdnet_jax.typing import PyTree, Variables
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that a step changes. Randomness is not state: it follows from seed and step.
+    """Everything that a step changes. It has no random key: keys follow from seed and step.
 
     Attributes:
         step: Number of optimizer steps made, int32 scalar.
@@ -25,7 +25,7 @@ class TrainState(struct.PyTreeNode):
         critic: State of a second network that the objective trains, else None. A ``PyTreeNode``
             with ``params``, ``opt_state`` and ``batch_stats``.
         features: Weights of a perceptual loss, else None. No step changes them and no checkpoint
-            holds them. They are part of the state so that they are no constants of the program.
+            holds them. As part of the state they are not compiled into the program as constants.
     """
 
     step: Array
@@ -37,7 +37,12 @@ class TrainState(struct.PyTreeNode):
     features: PyTree = None
 
     def items(self) -> dict[str, PyTree]:
-        """The parts that a checkpoint holds, by name, without empty ones."""
+        """Collects the parts that a checkpoint holds.
+
+        Returns:
+            Trees of arrays by name, without empty trees: "params", "opt_state", "batch_stats",
+            "ema" and "critic".
+        """
         parts = {
             "params": self.params,
             "opt_state": self.opt_state,
@@ -48,7 +53,14 @@ class TrainState(struct.PyTreeNode):
         return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
 
     def map_weights(self, function: Callable[[PyTree], PyTree]) -> "TrainState":
-        """Applies a function to the weights of all networks that the step applies."""
+        """Applies a function to the weights of all networks in the step.
+
+        Args:
+            function: Maps a tree of arrays to a tree of the same structure.
+
+        Returns:
+            The state with the new ``params``, ``features`` and parameters of the critic.
+        """
         state = self.replace(params=function(self.params), features=function(self.features))
         if self.critic is None:
             return state
@@ -57,13 +69,26 @@ class TrainState(struct.PyTreeNode):
     def with_features(
         self, features: PyTree | None, get_sharding: Callable[[PyTree], PyTree]
     ) -> "TrainState":
-        """The state with these ``features`` on its devices."""
+        """Sets ``features``.
+
+        Args:
+            features: Weights of the perceptual loss. None changes nothing.
+            get_sharding: Maps the tree to the shardings of its arrays.
+
+        Returns:
+            The state with the features on its devices.
+        """
         if features is None:
             return self
         return self.replace(features=jax.device_put(features, get_sharding(features)))
 
     def variables(self) -> dict[str, PyTree]:
-        """The variables for inference: averaged parameters if there are any."""
+        """Collects the variables for inference.
+
+        Returns:
+            "params", which are the averaged parameters if there are any, and "batch_stats" if the
+            network has any.
+        """
         variables = {"params": self.params if self.ema is None else self.ema}
         if self.batch_stats:
             variables["batch_stats"] = self.batch_stats
@@ -80,19 +105,22 @@ def create_state(
     get_sharding: Callable[[PyTree], PyTree] | None = None,
     variables: Variables | None = None,
 ) -> TrainState:
-    """Creates a fresh state, a pure function of ``key`` and ``variables``.
+    """Creates the state at step 0, a pure function of ``key`` and ``variables``.
 
     Args:
         key: Random key of the initialization.
         module: The network.
         tx: The optimizer.
         ema: Whether to keep an average of the parameters.
-        init_extra_state: From a key to further fields of the state, see
+        init_extra_state: Maps a random key to further fields of the state, see
             ``Objective.make_extra_state_init``.
-        get_sharding: From a state's shapes to the shardings of its arrays. None = one device.
-        variables: "params", and "batch_stats" if any, to start from. None = random ones.
+        get_sharding: Maps the shapes of a state to the shardings of its arrays. None: one device.
+        variables: "params", and "batch_stats" if any, to start from. None: random parameters.
+
+    Returns:
+        The state on its devices.
     """
-    # This runs once and is all random numbers, which LLVM is slow to optimize.
+    # This runs once and mostly draws random numbers, which LLVM is slow to optimize.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
     init = functools.partial(
@@ -111,7 +139,7 @@ def abstract_state(
     init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None = None,
     get_sharding: Callable[[PyTree], PyTree] | None = None,
 ) -> TrainState:
-    """Shapes, types and shardings of :func:`create_state`'s result. Computes no arrays."""
+    """Shapes, types and shardings of the result of :func:`create_state`, without arrays."""
     init = functools.partial(
         _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
     )

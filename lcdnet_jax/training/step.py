@@ -26,14 +26,23 @@ def make_train_step(
     device gets its part; gradients, metrics and batch statistics are averaged over ``axis_name``.
     Both give the same numbers (for a mask of ones).
 
-    The batch holds "clean" ``[B, H, W, C]`` and "mask" ``[B]`` (0 for padding). It holds "degraded"
-    if the host has degraded the images. It holds "to_degrade" if the host has masked frequencies,
-    the device is to add noise to the masked images, and the target is another image.
+    The batch holds "clean" ``[B, H, W, C]`` in [0, 1] and "mask" ``[B]`` (0 for padding). It holds
+    "degraded" if the host degraded the images. It holds "to_degrade", the masked images, if the
+    host masked frequencies, the device adds the noise, and the target is not the masked image.
 
     Metrics are float32 scalars: "loss", "psnr" (dB, output unclipped, against the objective's
     target, which may be a noisy image), "grad_norm" (before clipping), "learning_rate", and those
     that the objective adds. With ``config.skip_nonfinite``, a step whose loss, gradient or batch
-    statistics are not finite changes nothing but the counts of steps.
+    statistics are not finite changes only the step counts.
+
+    Args:
+        module: The network.
+        tx: The optimizer.
+        config: The experiment.
+        axis_name: The mapped axis under ``jax.pmap``, or None.
+
+    Returns:
+        The step.
     """
     objective_step = objectives.get(config).make_step(module, tx, config, axis_name=axis_name)
 
@@ -47,13 +56,13 @@ def make_train_step(
 def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
     """Makes the network's inputs and targets: masks frequencies, degrades, hides pixels.
 
-    A pure function of (seed, step, the image's place in the global batch). In the result,
+    The result is a pure function of (seed, step, position in the global batch). In it,
     "degraded" is the network's input and "clean" the target of ``config.objective``. The objective
     may add further arrays, see its module.
 
     Raises:
-        ValueError: If the batch lacks what the host should have added, or is degraded before it
-            could be masked.
+        ValueError: If the batch lacks images that the host should have added, or is degraded
+            before it could be masked.
     """
     count = batch["clean"].shape[0]
     place = jnp.arange(count, dtype=jnp.int32)

@@ -31,7 +31,7 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     to_store = config
     if stored.exists():
         check_same_run(config, workdir, begun=begun)
-        # Where the run started from. A command that continues it need not repeat that.
+        # Keep the origin of the run. A command that continues it need not repeat the origin.
         before = config_lib.load(stored, training=True)
         to_store = config.copy_and_resolve_references()
         to_store.resume, to_store.init_from = before.resume, before.init_from
@@ -56,7 +56,7 @@ def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = T
     Args:
         config: Configuration of this run.
         workdir: Directory whose config.json is compared.
-        begun: Whether its run has saved a checkpoint. If not, both must start from the same.
+        begun: Whether its run has saved a checkpoint. If not, both must have the same origin.
     """
     stored = config_lib.load(workdir / "config.json", training=True)
     changed = config_lib.differences(stored, config)
@@ -75,7 +75,7 @@ def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = T
 
 
 def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
-    """Refuses processes that have other configurations or images than process 0."""
+    """Refuses processes whose configuration or images differ from those of process 0."""
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     if config.data.where == "device":
         mine.update(np.asarray(data.resident.table).tobytes())  # type: ignore[union-attr]
@@ -95,14 +95,14 @@ def load_or_create_state(
     *,
     before: int | None = None,
 ) -> tuple[TrainState, str]:
-    """The state that a run starts from, on its devices, and a description of its origin.
+    """Loads or creates the first state of a run, on its devices, and describes its origin.
 
     Args:
         config: The experiment.
         module: Its network.
-        checkpoints: Those of the working directory.
+        checkpoints: Checkpoints of the working directory.
         partitioner: Placement on devices.
-        before: Use only checkpoints of fewer steps.
+        before: Use only checkpoints of smaller steps. None uses all.
     """
     tx = make_optimizer(config)
     init_extra_state = objectives.get(config).make_extra_state_init(config)

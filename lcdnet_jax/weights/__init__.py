@@ -3,10 +3,10 @@
 Formats are working directories of a training, parameters-only directories
 (:mod:`~lcdnet_jax.weights.directory`), safetensors files
 (:mod:`~lcdnet_jax.weights.safetensors_file`) and PyTorch state dicts
-(:mod:`~lcdnet_jax.weights.torch_file`). :func:`load` reads all of them. All serve
-``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from``, except PyTorch
-files, which do not name their network. Saving writes a temporary file or directory and renames it,
-so that none is ever half written. It replaces nothing unless ``force`` is set.
+(:mod:`~lcdnet_jax.weights.torch_file`). :func:`load` reads all of them.
+``Restorer.from_checkpoint``, ``eval.py --checkpoint`` and ``config.init_from`` read all except
+PyTorch files, which do not name their network. Saving writes a temporary file or directory and
+renames it, so that no output is incomplete. It replaces nothing unless ``force`` is set.
 """
 
 from lcdnet_jax.weights import pretrained

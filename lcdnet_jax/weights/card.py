@@ -17,16 +17,16 @@ from lcdnet_jax._version import __version__
 
 NAME = "card.json"
 
-# Version of the schema below; a change that older readers would misunderstand adds 1.
+# Version of the schema below. It increases with every change that older readers would misread.
 FORMAT = 1
 
 
 class CardError(ValueError):
-    """A card that is missing or cannot be used; the message names the file and the fix."""
+    """A missing or invalid card. The message names the file and the fix."""
 
 
 class Card(TypedDict):
-    """A card. It has no date, so that the same weights give the same file.
+    """A card. It holds no date, so that the same weights give the same file.
 
     Attributes:
         format: Version of this schema.
@@ -38,14 +38,15 @@ class Card(TypedDict):
         dtype: Compute type of the network.
         parameters: Number of parameters.
         step: Steps of training; 0 if unknown.
-        averaged: The parameters are a moving average (EMA).
-        storage: Type that the parameters were last stored in. Loading gives float32.
+        averaged: Whether the parameters are a moving average (EMA).
+        storage: Type of the parameters in the file. Loading gives float32.
         input_range: Values of black and white inside the network. Images are in [0, 1].
         training: The whole configuration of the training; None without a training.
-        metrics: Scores: "data", "protocol", "sigma" (None without a noise level), "psnr" in dB,
-            "ssim", further scores, and "n", the number of images. They are results of ``eval.py``
-            if these were given when the card was written. Otherwise they are those of the newest
-            evaluation of the training, with its "step" and the description of the protocol.
+        metrics: Scores: "data", "protocol", "sigma" (8-bit units, None without a noise level),
+            "psnr" in dB, "ssim", further scores, and "n", the number of images. They come from
+            ``eval.py`` if its results were given when the card was written. Otherwise they come
+            from the newest evaluation of the training, with its "step" and the description of the
+            protocol.
         licence: License of the weights, free text.
         notes: Free text.
         origin: The files that the weights come from, "file" and "sha256".
@@ -87,7 +88,7 @@ def create(
 
     Args:
         name: Name of the network.
-        module: The network, of which the card stores every field.
+        module: The network. The card stores all of its fields.
         params: Its parameters, arrays or their shapes.
         step: See :class:`Card`.
         averaged: See :class:`Card`.
@@ -97,7 +98,7 @@ def create(
         dropped: See :class:`Card`.
 
     Returns:
-        The card as :func:`parse` reads it, with lists for tuples.
+        The card as :func:`parse` reads it, with lists in place of tuples.
 
     Raises:
         CardError: For a value that JSON cannot hold.
@@ -131,6 +132,12 @@ def create(
 def read(directory: str | pathlib.Path) -> Card:
     """Reads the card of a directory.
 
+    Args:
+        directory: The directory.
+
+    Returns:
+        The card.
+
     Raises:
         CardError: If there is none, or as :func:`parse`.
     """
@@ -148,7 +155,15 @@ def read(directory: str | pathlib.Path) -> Card:
 
 
 def write(card: Card, directory: str | pathlib.Path) -> None:
-    """Writes ``card.json`` into a directory; OSError if that is refused."""
+    """Writes ``card.json`` into a directory.
+
+    Args:
+        card: The card.
+        directory: An existing directory.
+
+    Raises:
+        OSError: If writing fails.
+    """
     text = json.dumps(card, indent=2, allow_nan=False) + "\n"
     (pathlib.Path(directory) / NAME).write_text(text)
 
@@ -159,6 +174,9 @@ def parse(text: str | bytes, where: str) -> Card:
     Args:
         text: JSON.
         where: Name of the card in messages.
+
+    Returns:
+        The card.
 
     Raises:
         CardError: If it is not JSON, or as :func:`check`.
@@ -171,11 +189,18 @@ def parse(text: str | bytes, where: str) -> Card:
 
 
 def check(stored: Any, where: str) -> Card:
-    """Returns the card if it is one.
+    """Checks that a value is a card.
+
+    Args:
+        stored: The content of the JSON file.
+        where: Name of the card in messages.
+
+    Returns:
+        The same value.
 
     Raises:
         CardError: If it is of a newer version, or any field is missing, unknown or of another
-            type. The message lists all such fields in one line.
+            type. One line lists all such fields.
     """
     version = stored.get("format") if isinstance(stored, dict) else None
     if not isinstance(version, int) or version < 1:
@@ -200,18 +225,29 @@ def check(stored: Any, where: str) -> Card:
 
 
 def identify(card: Card) -> str:
-    """Names the weights of a card: network, step, and checksums of the files they come from."""
+    """Names the weights of a card.
+
+    Args:
+        card: The card.
+
+    Returns:
+        Network, step and checksums of the original files, joined by commas, such as
+        "sadnet, step 1000, 0123456789ab". It ends in "raw" if the weights are not averaged.
+    """
     origin = [file["sha256"][:12] for file in card["origin"]]
     raw = [] if card["averaged"] else ["raw"]
     return ", ".join([card["network"], f"step {card['step']}", *origin, *raw])
 
 
 def training_config(card: Card, where: str) -> ConfigDict:
-    """The configuration of the training; without a training, that of the network alone.
+    """Finds the configuration of the training.
 
     Args:
         card: The card of the weights.
         where: Name of the weights in messages.
+
+    Returns:
+        The configuration. Without a training it describes the network only.
 
     Raises:
         CardError: If this version cannot use the configuration.
@@ -243,11 +279,15 @@ def network_fields(card: Card) -> dict[str, Any]:
 
 
 def folder_names(source: str, path: str) -> str:
-    """The folders of a data set without their parents; data sets of TFDS keep their names.
+    """The folders of a data set without their parents. Names of TFDS data sets are kept.
 
     Args:
-        source: ``config.data.eval.source``, or that of ``train``: several are joined by commas.
-        path: ``path`` beside it, joined alike.
+        source: ``config.data.eval.source`` or ``config.data.train.source``, perhaps several joined
+            by commas.
+        path: The field ``path`` of the same section, joined in the same way.
+
+    Returns:
+        The names, joined by commas.
     """
     kinds, paths = source.split(","), path.split(",")
     named = kinds if len(kinds) == len(paths) else [""] * len(paths)
@@ -258,7 +298,7 @@ def folder_names(source: str, path: str) -> str:
 
 
 def are_scores(rows: Any) -> bool:
-    """Whether these can be the ``metrics`` of a card."""
+    """Whether a value is valid as ``metrics`` of a card."""
     return isinstance(rows, list) and all(map(_scores, rows))
 
 
@@ -272,7 +312,7 @@ def _count(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    """Finite, also as a float, which whole numbers of JSON need not be."""
+    """Whether a value is a finite number. Integers of JSON may exceed the range of floats."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
     return good and abs(value) <= sys.float_info.max
 
@@ -290,7 +330,7 @@ def _range(value: Any) -> bool:
 
 
 def _scores(row: Any) -> bool:
-    """Of one evaluation."""
+    """Whether a value holds the scores of one evaluation."""
     if not isinstance(row, dict) or not {"protocol", "data", "sigma"} <= set(row):
         return False
     return all(

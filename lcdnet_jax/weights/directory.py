@@ -24,7 +24,7 @@ from lcdnet_jax.weights import scores
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights
 
-# A parameters-only directory; eval.py adds the folder eval.
+# A parameters-only directory. eval.py adds the folder eval.
 KIND = atomic_io.DirectoryKind(
     name="conversion",
     required=(card_lib.NAME,),
@@ -33,7 +33,14 @@ KIND = atomic_io.DirectoryKind(
 
 
 def is_workdir(path: pathlib.Path) -> bool:
-    """Whether a path is the working directory of a training, and not exported weights."""
+    """Distinguishes the working directory of a training run from exported weights.
+
+    Args:
+        path: A path, which need not exist.
+
+    Returns:
+        Whether it is a directory without a card, such as a working directory.
+    """
     return path.is_dir() and not (path / card_lib.NAME).exists()
 
 
@@ -77,15 +84,14 @@ def write(output: pathlib.Path, variables: Mapping[str, Any], card: Card, *, for
         card_lib.write(card, made)
         try:
             _write_checkpoint(made, card["step"], variables)
-        except CheckpointError as error:  # whose message is about continuing a training
+        except CheckpointError as error:  # its message is about training
             reason = " ".join(str(error.__cause__ or error).split())
             raise CheckpointError(
                 f"cannot write the checkpoint {output}: {reason}; free disk space or check "
                 "permissions"
             ) from error
-        atomic_io.check_directory(
-            output, KIND, force=force
-        )  # something may have appeared meanwhile
+        # Another process may have written the directory meanwhile.
+        atomic_io.check_directory(output, KIND, force=force)
 
 
 def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str, Any]) -> None:
@@ -126,7 +132,7 @@ def _make_card(
         step=step,
         averaged=has_ema and ema,
         training=config.to_dict(),
-        # Where there are averaged parameters, a training evaluates these.
+        # A training run evaluates averaged parameters if it has them.
         metrics=scores.read_newest(directory, step) if ema or not has_ema else [],
         origin=origin,
     )

@@ -25,10 +25,10 @@ def load(
         path: Working directory of a training, parameters-only directory, ``.safetensors`` file of
             this library, or a ``.pth``, ``.pt`` or ``.safetensors`` file with a PyTorch state dict.
         network: Network of a PyTorch state dict, as for :func:`lcdnet_jax.networks.create`. The
-            other formats name it themselves.
-        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
-        ema: For a directory: use averaged parameters where the checkpoint has them.
-        step: For a directory: the step to load; None for the newest that is not damaged.
+            other formats name their network.
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create` for that network.
+        ema: For a directory: whether to use averaged parameters if the checkpoint has them.
+        step: For a directory: the step to load. None: the newest that is not damaged.
 
     Returns:
         The network, its variables as float32 on the first device, and their card. The card is the
@@ -36,7 +36,7 @@ def load(
         and content of a PyTorch file.
 
     Raises:
-        CheckpointError: For files that are damaged, or not what they should be.
+        CheckpointError: For damaged files, and for files of another format.
         ValueError: For a card (``CardError``) or configuration (``ConfigError``) that cannot be
             used, and for arguments or state dicts that do not fit.
         OSError: For a file that cannot be opened.
@@ -66,12 +66,20 @@ def load(
 def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     """Loads the card of weights, without reading or verifying the weights.
 
-    For a working directory this is the card of the newest checkpoint, even if :func:`load` would
-    find it damaged and take an earlier one.
+    For a working directory this is the card of the newest checkpoint, even if the checkpoint is
+    damaged and :func:`load` would use an earlier one.
+
+    Args:
+        path: As for :func:`load`.
+        ema: As for :func:`load`.
+        step: As for :func:`load`.
+
+    Returns:
+        The card.
 
     Raises:
-        CheckpointError, ValueError, OSError: As :func:`load`; also for PyTorch files, which have
-            no card.
+        CheckpointError, ValueError, OSError: As :func:`load`.
+        CardError: For PyTorch files, which have no card.
     """
     path = pathlib.Path(path)
     kind = _kind(path)

@@ -27,7 +27,7 @@ class Weights(NamedTuple):
 
 
 def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> Weights:
-    """Adds a network and a card to variables, so that they can be saved.
+    """Adds a network and a card to variables, to save them.
 
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
@@ -47,11 +47,11 @@ def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> 
 
 
 def create_network(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
-    """The network; ValueError unless a configuration may hold it."""
+    """Creates a network. Raises ValueError if a configuration could not describe it."""
     try:
         module = networks.create(name, **kwargs)
         dtype = jnp.dtype(module.dtype).name
-    except TypeError as error:  # for a value of a kind that the network does not look for
+    except TypeError as error:  # a value of a type that the network does not check
         raise ValueError(f"{name} with {dict(kwargs)}: {error}") from error
     for field, value in (("data.channels", module.channels), ("network.dtype", dtype)):
         if wanted := config_lib.FIELDS[field].rule(value):

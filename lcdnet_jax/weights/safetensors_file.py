@@ -1,6 +1,6 @@
 """Safetensors files: arrays named by their Flax path, and a card in the header.
 
-``params/out/kernel`` is such a name. The header also has a checksum of the arrays.
+An example of a name is ``params/out/kernel``. The header also has a checksum of the arrays.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from lcdnet_jax.weights.network import Weights, create_network, network_argument
 
 SUFFIXES = (".safetensors",)
 
-# One entry of the header's metadata holds everything: several would come in any order.
+# One entry of the header's metadata holds everything, because the order of entries is not fixed.
 _ENTRY = "lcdnet_jax"
 
 
 class Header(NamedTuple):
-    """What this library wrote into the header.
+    """The entry of this library in the header.
 
     Attributes:
         card: The card of the weights.
@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarray], Header | None]:
-    """Arrays by name (none without ``arrays``), and the header if this library wrote the file.
+    """Reads arrays by name (none without ``arrays``), and the header of this library or None.
 
     Raises:
         OSError, CheckpointError, CardError: If the file cannot be read or is damaged.
@@ -55,7 +55,7 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
         raise OSError(
             f"cannot read {path}: {error.strerror or error}; give a .safetensors file"
         ) from error
-    except Exception as error:  # of several kinds, for types that NumPy lacks
+    except Exception as error:  # various types, such as for dtypes that NumPy lacks
         raise CheckpointError(
             f"{path} is no safetensors file, or is damaged ({error}); bring it back from a copy"
         ) from error
@@ -96,7 +96,7 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
 
 
 def encode(variables: Mapping[str, Any], card: Card) -> bytes:
-    """The content of a file; the same weights give the same bytes."""
+    """The content of a file. The same weights give the same bytes."""
     flat = flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
     entry = json.dumps({"card": card, "sha256": digest(tensors)}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Saving weights in each format, whole or not at all."""
+"""Saving weights in each format, all or nothing."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torc
 from lcdnet_jax.weights.card import Card
 from lcdnet_jax.weights.network import Weights
 
-# What parameters may be stored as.
+# Types in which parameters may be stored.
 _STORAGE = ("float32", "bfloat16", "float16")
 
 
@@ -41,18 +41,18 @@ def save_directory(
         notes: Notes for the card; None keeps those of the source's card.
         metrics: Scores for the card, see :class:`Card` and :func:`read_results`; None keeps those
             of the source's card.
-        dtype: Type in which parameters are stored: "float32" (None), or "bfloat16" or "float16"
-            for half of the size. Loading gives float32. Running statistics stay float32.
-        force: Replace ``output`` where it is an earlier parameters-only directory.
-        **load_options: Arguments of :func:`load`, for a path.
+        dtype: Type in which parameters are stored: "float32" (the default), or "bfloat16" or
+            "float16" for half of the size. Loading gives float32. Running statistics stay float32.
+        force: Whether to replace ``output`` if it is an earlier parameters-only directory.
+        **load_options: Arguments of :func:`load`, if ``source`` is a path.
 
     Returns:
         The card that was written.
 
     Raises:
         CheckpointError, ValueError, OSError, ImportError: As :func:`load`; also for metrics of
-            other weights, and for an output that may not be replaced or cannot be written. Then
-            everything is as it was.
+            other weights, and for an output that may not be replaced or cannot be written. In all
+            cases nothing on disk is changed.
     """
     output = pathlib.Path(os.path.realpath(output))
     atomic_io.check_directory(output, directory.KIND, force=force)
@@ -72,10 +72,25 @@ def save_safetensors(
     force: bool = False,
     **load_options: Any,
 ) -> Card:
-    """Saves weights as one safetensors file, which is enough to create the network again.
+    """Saves weights as one safetensors file, which also describes the network.
 
-    Arguments, result and errors are those of :func:`save_directory`. The same weights give the
-    same bytes. The header has a checksum of the arrays.
+    The same weights give the same bytes. The header has a checksum of the arrays.
+
+    Args:
+        source: Weights, or a path that :func:`load` reads.
+        file: The file to write; it must end in ".safetensors".
+        licence: As for :func:`save_directory`.
+        notes: As for :func:`save_directory`.
+        metrics: As for :func:`save_directory`.
+        dtype: As for :func:`save_directory`.
+        force: Whether to replace an existing file.
+        **load_options: Arguments of :func:`load`, if ``source`` is a path.
+
+    Returns:
+        The card that was written.
+
+    Raises:
+        CheckpointError, ValueError, OSError, ImportError: As :func:`save_directory`.
     """
     path = _check_file(file, safetensors_file.SUFFIXES, force)
     _, variables, card = _prepare(source, load_options, licence, notes, metrics, dtype)
@@ -88,10 +103,20 @@ def save_torch(
 ) -> Card:
     """Saves a PyTorch state dict, float32, which ``torch.load`` reads with ``weights_only=True``.
 
-    Names are those of :func:`lcdnet_jax.convert.to_torch`; arguments as :func:`save_directory`.
+    Names are those of :func:`lcdnet_jax.convert.to_torch`.
+
+    Args:
+        source: Weights, or a path that :func:`load` reads.
+        file: The file to write; it must end in ".pth" or ".pt".
+        force: Whether to replace an existing file.
+        **load_options: Arguments of :func:`load`, if ``source`` is a path.
 
     Returns:
-        The card of the weights, which the file does not hold.
+        The card of the weights. The file does not hold it.
+
+    Raises:
+        CheckpointError, ValueError, OSError: As :func:`save_directory`.
+        ImportError: If PyTorch is not installed.
     """
     path = _check_file(file, torch_file.SUFFIXES, force)
     convert.import_torch("writing")  # before anything is loaded
@@ -108,7 +133,7 @@ def _prepare(
     metrics: Sequence[Mapping[str, Any]] | None = None,
     dtype: str | None = None,
 ) -> Weights:
-    """Loads the source, and changes the type of its parameters and its card for saving."""
+    """Loads the source, converts the type of its parameters, and updates its card."""
     dtype = dtype or "float32"
     if dtype not in _STORAGE:
         raise ValueError(f"dtype must be one of {', '.join(_STORAGE)}, got {dtype!r}")
@@ -133,7 +158,7 @@ def _prepare(
 
 
 def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A configuration whose paths are cut to their names: others have other folders."""
+    """A configuration with file names in place of paths, which are valid on one machine only."""
     if training is None:
         return None
     stored = json.loads(json.dumps(training))
@@ -156,7 +181,7 @@ def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
 
 
 def _cast(params: Any, dtype: str) -> Any:
-    """NumPy arrays of another type; ValueError for a number beyond its range."""
+    """Converts to NumPy arrays of another type. Raises ValueError for numbers beyond its range."""
 
     def cast(path: Any, leaf: Any) -> np.ndarray:
         array = np.asarray(leaf)
@@ -174,7 +199,7 @@ def _cast(params: Any, dtype: str) -> Any:
 
 
 def _check_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
-    """The real path of a file to write; ValueError or OSError if it cannot be written."""
+    """The real path of a file to write. Raises ValueError or OSError if it cannot be written."""
     path = pathlib.Path(os.path.realpath(file))
     atomic_io.check_file(path, force=force)
     if path.suffix.lower() not in suffixes:

@@ -1,7 +1,7 @@
-"""Scores for cards: those of the evaluations of a training, and those of ``eval.py``.
+"""Scores for cards, from the evaluations during a training run or from ``eval.py``.
 
-A training writes ``scores.jsonl`` into its working directory: one JSON object per line, one line
-for each step, protocol and noise level. Each holds "step", "data", "protocol", "sigma" (null
+A training run writes ``scores.jsonl`` into its working directory. Each line is a JSON object for
+one step, protocol and noise level. It holds "step", "data", "protocol", "sigma" (8-bit units, null
 without a noise level), the scores ("psnr", "ssim" and further ones) and "n", the number of images.
 """
 
@@ -22,7 +22,7 @@ def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Adds the rows of one evaluation to ``scores.jsonl``, all or nothing.
 
     Raises:
-        OSError: If the disk refuses. Then the file is as it was.
+        OSError: If writing fails. Then the file is not changed.
     """
     path = workdir / FILE
     written = path.read_bytes() if path.exists() else b""
@@ -36,7 +36,7 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
     Working directories of versions before ``scores.jsonl`` have none.
 
     Raises:
-        CardError: If the file cannot be read, or holds anything else.
+        CardError: If the file cannot be read or holds other content.
     """
     path = workdir / FILE
     try:
@@ -63,13 +63,16 @@ def _parse(line: str, where: str) -> dict[str, Any]:
 def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Reads the results of ``eval.py`` as ``metrics`` of a card.
 
-    Each row names its weights in "weights". Saving compares that with the weights and drops it.
+    "weights" in each row names the weights. Saving compares it with the weights and removes it.
 
     Args:
-        results: The ``results.json`` of ``eval.py``.
+        results: Path of the ``results.json`` of ``eval.py``.
+
+    Returns:
+        The rows, see ``metrics`` of :class:`Card`.
 
     Raises:
-        ValueError: If the file is something else, or empty.
+        ValueError: If the file is empty or holds other content.
         OSError: If it cannot be read.
     """
     try:
@@ -89,12 +92,12 @@ def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def check_weights(card: Card, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores without "weights", which must name the weights of the card.
+    """Removes "weights" from scores. It must name the weights of the card.
 
     Results of older versions have no "weights".
 
     Raises:
-        ValueError: If they name others.
+        ValueError: If it names other weights.
     """
     own = card_lib.identify(card)
     if row.get("weights", own) != own:
@@ -113,6 +116,6 @@ def _from_result(row: Mapping[str, Any]) -> dict[str, Any]:
     named = ("dataset", "protocol", "mode", "sigma")
     mode = "" if row["mode"] == "full" else f", {row['mode']}"
     described = {"data": row["dataset"], "protocol": row["protocol"] + mode, "sigma": row["sigma"]}
-    # null is a score that is not a finite number, such as the SSIM of a tiny image.
+    # Scores that are not finite are null, such as the SSIM of a tiny image.
     numbers = {k: v for k, v in row.items() if k not in named and v is not None}
     return {**described, **numbers}

@@ -1,4 +1,4 @@
-"""PyTorch state dicts, which have no card; names are those of :mod:`lcdnet_jax.convert`."""
+"""PyTorch state dicts, which have no card. Names are those of :mod:`lcdnet_jax.convert`."""
 
 import hashlib
 import io
@@ -22,10 +22,10 @@ def load(
     network: str | None,
     network_kwargs: Mapping[str, Any] | None,
 ) -> Weights:
-    """Makes weights of the state dict of a file, see :func:`lcdnet_jax.weights.load`."""
+    """Converts the state dict of a file to weights, see :func:`lcdnet_jax.weights.load`."""
     if network is None:
         raise ValueError(
-            f"{path} does not say which network its weights are of; give network='NAME', or make a "
+            f"{path} does not name the network of its weights; give network='NAME', or make a "
             f"checkpoint of it: lcdnet-jax convert NAME {path} -o DIR"
         )
     kwargs = dict(network_kwargs or {})

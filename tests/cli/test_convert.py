@@ -387,7 +387,7 @@ class TestConfiguration:
             "network": {"name": "dncnn", "kwargs": {"depth": 3, "features": 4}, "dtype": "float32"},
             "data": {"channels": 1},
         }
-        with pytest.raises(ConfigError, match=r"which have no optimiser state .*config.init_from"):
+        with pytest.raises(ConfigError, match=r"which have no optimizer state .*config.init_from"):
             config_lib.load(path, training=True)
 
     @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ class TestTraining:
             assert (new != old).all()
 
     def test_resume(self, converted, train):
-        with pytest.raises(ConfigError, match="holds converted weights, which have no optimiser"):
+        with pytest.raises(ConfigError, match="holds converted weights, which have no optimizer"):
             train(resume=str(converted[0]))
 
     def test_workdir(self, converted, train):

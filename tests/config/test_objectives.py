@@ -78,7 +78,7 @@ def test_messages_name_value_and_objective(objective):
         ),
         (
             {"objective": "gan", "gan.vgg": "a", "loss": "l1", "data.crop": 32, "batch_size": 1},
-            "leave the critic one value a channel",
+            "leave the critic one value per channel",
         ),
         (
             {"objective": "gan", "gan.vgg": "a", "data.crop": 32, "loss": "sse"},

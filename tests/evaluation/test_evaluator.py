@@ -260,7 +260,7 @@ class TestFurtherScores:
 class TestMismatches:
     def test_pairs_without_degraded_images(self, examples):
         with pytest.raises(
-            ValueError, match=r"'pairs' .* wants degraded images .* image0 has none"
+            ValueError, match=r"'pairs' .* needs degraded images .* image0 has none"
         ):
             evaluate(examples, "pairs", sigma=50.0)
         with pytest.raises(ValueError, match="'float' with sigma None"):

@@ -285,7 +285,7 @@ class TestEvaluation:
         )
 
     def test_mistakes(self, rng):
-        with pytest.raises(ValueError, match="sigma is of noise, which protocol 'motion-8bit'"):
+        with pytest.raises(ValueError, match="protocol 'motion-8bit' adds no noise; leave sigma"):
             list(self.evaluator().score_images(Restorer(Same(), {}), self.examples(rng), sigma=5.0))
         with pytest.raises(ValueError, match="with_degradation with a function"):
             Evaluator(protocols.get("8bit").with_degradation("motion"))

@@ -515,8 +515,8 @@ def test_kernels_unseen_in_training(workdir, data, tmp_path, capsys):
     [
         (["--kernels=blur:2"], "--kernels blur:2: no such kernel; use none, gaussian:1.6"),
         (["--kernels=disk"], "--kernels disk: no such kernel"),
-        (["--sigmas=25"], "of noise that is added to clean images, but this network is for super"),
-        (["--data={}/pairs", "--kernels=none"], "--kernels are of what is done to clean images"),
+        (["--sigmas=25"], "for noise that is added to clean images, but this network is for super"),
+        (["--data={}/pairs", "--kernels=none"], "--kernels are for clean images"),
         (["--kernels=gaussian:6"], "0: kernels of 49x49 pixels are larger than images of 32x34"),
     ],
     ids=str,

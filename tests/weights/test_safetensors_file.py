@@ -151,9 +151,7 @@ class TestSafetensors:
         file.write_bytes(
             safetensors.numpy.save({**state_dict, "a.num_batches_tracked": np.ones(1)})
         )
-        with pytest.raises(
-            ValueError, match=r"does not say which network its weights are of; give"
-        ):
+        with pytest.raises(ValueError, match=r"does not name the network of its weights; give"):
             weights_lib.load(file)
         with pytest.raises(CardError, match=r"model.safetensors has no card"):
             weights_lib.load_card(file)

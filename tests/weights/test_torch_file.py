@@ -51,7 +51,7 @@ class TestTorch:
         loaded = weights_lib.load(path, network="dncnn", network_kwargs=SMALL)
         assert_same(loaded.variables, weights.variables)
         with pytest.raises(
-            ValueError, match=r"a.pth does not say which .* lcdnet-jax convert NAME"
+            ValueError, match=r"a.pth does not name the network .* lcdnet-jax convert NAME"
         ):
             weights_lib.load(path)
         with pytest.raises(CardError, match=r"a.pth has no card"):

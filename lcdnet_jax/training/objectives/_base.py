@@ -1,4 +1,4 @@
-"""What an objective is, and the parts of a training step that several objectives share."""
+"""The interface of objectives, and parts of a training step that several objectives share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from lcdnet_jax.typing import Batch, Metrics, PyTree
 
 
 class LossOutput(NamedTuple):
-    """What a loss function returns beside the loss.
+    """Further results of a loss function.
 
     Attributes:
         metrics: Further metrics of the step, "psnr" among them.
@@ -101,7 +101,7 @@ def _no_extra_gradients(
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training minimizes. Each module of this package defines one or several.
+    """A training objective. Each module of this package defines one or several.
 
     Attributes:
         make_inputs: See :class:`MakeInputs`.
@@ -186,7 +186,7 @@ def apply_network(
     axis_name: str | None = None,
     **options: Any,
 ) -> tuple[PyTree, PyTree]:
-    """Output of a network in training, and its batch statistics after that."""
+    """Applies a network in training mode. Returns the output and the new batch statistics."""
     output, updates = module.apply(
         {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})},
         images,
@@ -221,7 +221,7 @@ def _update_ema(config: ConfigDict, state: TrainState, params: PyTree) -> PyTree
     """The moving average after a step that gave ``params``, or None if none is kept."""
     if state.ema is None:
         return None
-    # A short memory in the first steps, so that the average soon forgets the random start.
+    # The decay is lower in the first steps, so that the random initialization soon has no weight.
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(config.ema_decay, (1 + count) / (10 + count))
     return jax.tree.map(lambda mean, p: decay * mean + (1 - decay) * p, state.ema, params)
@@ -236,7 +236,7 @@ def skip_if_nonfinite(
 ) -> tuple[TrainState, Metrics]:
     """The new state, or the old one if ``config.skip_nonfinite`` is set and the step is not finite.
 
-    Batch statistics may overflow where neither loss nor gradient does.
+    Batch statistics may overflow even if loss and gradient are finite.
     """
     if not config.skip_nonfinite:
         return new_state, new_metrics
@@ -246,7 +246,7 @@ def skip_if_nonfinite(
     grad_norm = jnp.where(finite, new_metrics["grad_norm"], jnp.nan)
     unchanged = state.replace(step=new_state.step)
     new_state = jax.tree.map(
-        # Integers are counts. They go on, or the learning rate would fall behind the step.
+        # Integers are counts. They continue, so that the learning rate matches the step.
         lambda new, old: jnp.where(finite | jnp.issubdtype(new.dtype, jnp.integer), new, old),
         new_state,
         unchanged,
@@ -257,6 +257,6 @@ def skip_if_nonfinite(
 def mean_psnr(restored: Array, batch: Batch) -> Array:
     """Mean PSNR of a batch without its padding, dB. No gradient flows through it."""
     psnr = metrics.psnr(jax.lax.stop_gradient(restored), batch["clean"])
-    # A perfect image has infinite PSNR, which would hide the others in the mean.
+    # A perfect image has infinite PSNR, which would make the mean infinite.
     psnr = jnp.minimum(psnr, 100.0)
     return (psnr * batch["mask"]).sum() / jnp.maximum(batch["mask"].sum(), 1.0)

@@ -1,8 +1,8 @@
 """Steps from a batch of the data set to the network's inputs: mask, degrade, store.
 
-Each image has a random key of its own, a pure function of (seed, step, the image's place in the
-global batch). Noise is drawn from children 0 and 1 of that key, everything else from the children
-below, so that noise stays the same when something else is switched on.
+Each image has its own random key, a pure function of (seed, step, position in the global batch).
+Noise uses children 0 and 1 of that key. Everything else uses the children below, so that other
+options do not change the noise.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ MASK_STREAM, HIDDEN_PIXEL_STREAM, DEGRADATION_STREAM, PROTOCOL_STREAM = 2, 3, 4,
 
 
 def fold_in_stream(keys: Array, stream: int) -> Array:
-    """The child of that number of each key, ``[B]``."""
+    """Derives child ``stream`` of each key, ``[B]``."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, stream)
 
 
@@ -62,7 +62,7 @@ def mask_frequencies(keys: Array, images: Array, config: ConfigDict) -> Array:
 
 
 def add_noise(keys: Array, images: Array, config: ConfigDict, *, copies: int) -> list[Array]:
-    """Several noisy copies of images, each as its file stores it."""
+    """Makes noisy copies of images, each clipped and rounded as its protocol requires."""
     noisy = degradations.noisy_copies(keys, images, count=copies, **noise_options(config))
     return [store(keys, copy, config.degradation.protocol) for copy in noisy]
 
@@ -78,7 +78,7 @@ def noise_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def store(keys: Array, images: Array, protocol: str) -> Array:
-    """Degraded images as a file stores them. Each draws its protocol if there are several."""
+    """Applies the noise protocol. If there are several, each image draws one."""
     stored = [degradations.apply_protocol(images, name) for name in protocol.split(",")]
     if len(stored) == 1:
         return stored[0]

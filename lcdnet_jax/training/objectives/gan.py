@@ -37,7 +37,7 @@ from lcdnet_jax.typing import Batch, Metrics, PyTree
 
 
 class Critic(struct.PyTreeNode):
-    """``TrainState.critic``: the state of the network that judges images.
+    """``TrainState.critic``: the state of the critic.
 
     Attributes:
         params: Trainable parameters, float32.
@@ -66,7 +66,7 @@ def make_critic_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def make_extra_state_init(config: ConfigDict) -> ExtraStateInit:
-    """Makes the function from a key to the fresh critic."""
+    """Makes the function that creates the state of the critic from a random key."""
     module, tx = make_critic(config), make_critic_optimizer(config)
     shape = (1, config.data.crop, config.data.crop, config.data.channels)
 
@@ -82,7 +82,7 @@ def read_features(config: ConfigDict) -> tuple[tuple[np.ndarray, np.ndarray], ..
     """Weights of VGG19 (``vgg.Weights``), or None if the perceptual loss has no weight.
 
     Raises:
-        ConfigError: If the file cannot be read or does not hold them.
+        ConfigError: If the file cannot be read or holds other weights.
     """
     if not config.gan.perceptual_weight:
         return None
@@ -101,13 +101,13 @@ def make_step(
 ) -> StepFunction:
     """Makes a step that updates the network, then the critic. See :class:`MakeStep`.
 
-    The critic learns from the images that the network gave before its update, so that the network
-    is applied once. The critic's batch normalization sees clean and restored images apart, as in
+    The critic learns from the output of the network before its update, so that the network is
+    applied once. The critic normalizes batches of clean and of restored images separately, as in
     ESRGAN's code.
 
     "loss" is the sum of "pixel_loss", "perceptual_loss" (if it has a weight) and
-    "adversarial_loss", each times its weight. "critic_loss" comes beside it. "grad_norm" is that of
-    the network, NaN if the critic's loss or gradient is not finite.
+    "adversarial_loss", each times its weight. "critic_loss" is a further metric. "grad_norm" is
+    that of the network, NaN if the critic's loss or gradient is not finite.
     """
     loss_function = make_loss(module, config, axis_name=axis_name)
     critic_loss = make_critic_loss(config, axis_name=axis_name)

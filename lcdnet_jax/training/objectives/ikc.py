@@ -10,7 +10,7 @@ Gu et al., CVPR 2019 (arXiv 1904.03377). ``config.objective`` names the stage:
 A stage changes the parameters of its own network alone. It starts from the run of the stage before
 (``config.init_from``). The corrector is updated once for a batch, by the mean over its corrections.
 
-The inputs have "kernels" ``[B, S, S]``, which blurred the images.
+The inputs include "kernels" ``[B, S, S]``, the blur kernels of the images.
 """
 
 from typing import Any
@@ -115,7 +115,7 @@ def make_step(
 
 
 def _get_part(config: ConfigDict) -> str:
-    """Name of the part of the parameters that a stage trains."""
+    """The name of the parameters that a stage trains."""
     return str(config.objective.removeprefix("ikc_"))
 
 

@@ -2,8 +2,8 @@
 
 Batson and Royer, "Noise2Self", ICML 2019 (arXiv 1901.11365). Random values replace one pixel of
 each 3x3 cell of the input. The target is the noisy image, and only the hidden pixels are compared.
-The inputs have "scored" ``[B, H, W, 1]`` bool, which is True there. With ``config.sfm`` the input
-is masked before pixels are hidden; the target is not masked.
+The inputs include "scored" ``[B, H, W, 1]`` bool, which is True at hidden pixels. With
+``config.sfm`` the input is masked before pixels are hidden; the target is not masked.
 """
 
 import flax.linen as nn

@@ -1,7 +1,7 @@
 """Supervised training: the network restores degraded images, the target is the clean image.
 
-Clean images are masked (``config.sfm``), then degraded (``config.degradation``). Of pairs, whose
-degraded halves come from the data, those halves are masked.
+Clean images are masked (``config.sfm``), then degraded (``config.degradation``). If the data set
+provides pairs, the degraded images are masked.
 """
 
 import functools
@@ -70,7 +70,7 @@ def mask_clean_images(batch: Batch, config: ConfigDict, *, keys: Array) -> tuple
 
 
 def degrade(keys: Array, images: Array, config: ConfigDict) -> Array:
-    """Degraded images as a file stores them."""
+    """Degrades images and applies the noise protocol."""
     degradation = config.degradation
     if degradation.kind == "awgn":
         degraded = degradations.blind_awgn(keys, images, **noise_options(config))

@@ -3,7 +3,7 @@
     Restorer.from_pretrained("sadnet-photo")
     lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint sadnet-photo
 
-Each is a safetensors file beside this one that ``weights.load`` reads, with its card inside.
+Each is a safetensors file in this folder, with its card, that ``weights.load`` reads.
 ``SHA256SUMS`` has the checksums, for ``sha256sum --check``. docs/pretrained.md describes their
 training and their scores.
 """
@@ -21,20 +21,29 @@ _SUMS = "SHA256SUMS"
 
 
 class PretrainedError(ValueError):
-    """Weights that are unknown, missing or damaged; the message says which, and the fix."""
+    """Weights that are unknown, missing or damaged. The message names them and the fix."""
 
 
 def names() -> tuple[str, ...]:
-    """The names of all pretrained weights, in alphabetical order."""
+    """Lists the pretrained weights.
+
+    Returns:
+        Their names, in alphabetical order.
+    """
     return tuple(sorted(_checksums()))
 
 
 def path(name: str) -> pathlib.Path:
-    """The file of pretrained weights, after its checksum is verified.
+    """Finds the file of pretrained weights and verifies its checksum.
+
+    Args:
+        name: One of :func:`names`.
+
+    Returns:
+        The path.
 
     Raises:
-        PretrainedError: If no weights have that name, or the file is missing or not the one that
-            was shipped.
+        PretrainedError: If no weights have that name, or the file is missing or changed.
     """
     sums = _checksums()
     if name not in sums:
@@ -50,9 +59,15 @@ def path(name: str) -> pathlib.Path:
 
 
 def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
-    """The file of pretrained weights by name, or any other path as it is.
+    """Finds pretrained weights by name, and accepts any other existing path.
 
-    A name means the weights even where a folder has that name; "./NAME" means the folder.
+    A name means the weights even if a folder has that name; "./NAME" means the folder.
+
+    Args:
+        checkpoint: A name or a path.
+
+    Returns:
+        The path.
 
     Raises:
         PretrainedError: As :func:`path`, or if it is neither a name nor an existing path.

@@ -189,7 +189,7 @@ def test_each_stage_starts_from_the_one_before():
             "which config.degradation.kind 'low_resolution.jpeg' does not give; set it to",
         ),
         ({LOW + "kernel": None}, "needs kernels to estimate; set .*low_resolution.kernel to one"),
-        ({LOW + "size": 7}, "gives kernels of 7x7 pixels, but .* encodes those of 5x5; set its"),
+        ({LOW + "size": 7}, "gives kernels of 7x7 pixels, but .* encodes 5x5; set the"),
         ({LOW + "scale": 4}, "makes 6 pixels of the 3 that config.degradation.kind"),
         ({"degradation.where": "host"}, "is made on the device only"),
         ({"loss": "sse"}, "config.loss 'sse' is none of the pixel losses of .* 'ikc_corrector'"),
