@@ -22,11 +22,11 @@ from ml_collections import ConfigDict
 from configs import tiny
 from lcdnet_jax import (
     Restorer,
-    checkpoints,
     convert,
     image_io,
 )
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.cli import convert as convert_command
 from lcdnet_jax.cli import main
@@ -90,8 +90,8 @@ class TestConvert:
         saved(pth, small_state(channels=3))
         run("convert", "dncnn", pth, "-o", tmp_path / "out", "--channels", "3", *SMALL,
             "--set", "dtype=bfloat16")  # fmt: skip
-        module, _, step = checkpoints.load_variables(tmp_path / "out")
-        assert (module.channels, module.dtype, step) == (3, jnp.bfloat16, 0)
+        module, _, card = weights_lib.load(tmp_path / "out")
+        assert (module.channels, module.dtype, card["step"]) == (3, jnp.bfloat16, 0)
         assert json.loads((tmp_path / "out" / "card.json").read_text())["kwargs"] == {
             "depth": 3,
             "features": 4,
@@ -102,7 +102,7 @@ class TestConvert:
         torch.read = read_pth
         run("convert", "unet_n2n", source, "-o", tmp_path / "out", "--set", "input_range=-0.5,0.5")
         assert json.loads((tmp_path / "out/card.json").read_text())["input_range"] == [-0.5, 0.5]
-        module, _, _ = checkpoints.load_variables(tmp_path / "out")
+        module, _, _ = weights_lib.load(tmp_path / "out")
         assert module.input_range == (-0.5, 0.5)
         assert hash(module) is not None
 

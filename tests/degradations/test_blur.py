@@ -131,7 +131,7 @@ class TestMotion:
         unit = (unit / (2.2 * abs(unit).max(axis=(1, 2), keepdims=True))).astype(np.float32)
         monkeypatch.setattr(motion, "camera_paths", lambda *_, **__: jnp.asarray(unit))
         drawn = jnp.asarray([[5.0] * 2, [math.radians(8)] * 2], jnp.float32)
-        monkeypatch.setattr(motion, "uniform", lambda *_: drawn)
+        monkeypatch.setattr(motion, "draw_uniform", lambda *_: drawn)
         blur = functools.partial(
             degradations.motion_blur, length=(5.0, 5.0), rotation=8.0, grid=3, gamma=1.0
         )

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import networks
-from lcdnet_jax.export import stablehlo as export
+from lcdnet_jax import export, networks
 from lcdnet_jax.inference import tiling
 from lcdnet_jax.networks._base import check_contract
 from tests.guards.cases import NETWORKS, SLOW

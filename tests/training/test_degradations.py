@@ -176,7 +176,7 @@ class TestConfig:
             ({**MOTION, "degradation.where": "host"}, "config.degradation.where to 'device'"),
             ({**MOTION, "degradation.spectrum": "low"}, "kind 'motion' adds none"),
             ({**MOTION, "objective": "noise2self"}, "set it to 'supervised'"),
-            ({**MOTION, "objective": "noise2noise"}, "set it to 'supervised'"),
+            ({**MOTION, "objective": "noise2noise"}, "the objective to 'supervised'"),
             (
                 {
                     "degradation.kind": "rain",
