@@ -13,6 +13,7 @@ from tests.random_weights import SMALL, TINY, assert_same, drawn
 class TestNames:
     """Round trips by PyTorch's names."""
 
+    @pytest.mark.extended
     def test_own_names(self):
         """LCDNet's: numbered blocks, 1x1 convolutions for dense layers, factors, keywords."""
         variables = drawn("lcdnet", **TINY["lcdnet"])
@@ -55,6 +56,7 @@ class TestNames:
         wanted = "enc1.blocks.0.gamma gives (32,), the network needs (1, 32, 1, 1)"
         assert wanted in str(error.value)
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("name", networks.available())
     def test_every_network(self, name):
         kwargs = TINY.get(name, {})
@@ -89,6 +91,7 @@ class TestNames:
         alive = {k.removeprefix("module."): a for k, a in official.items() if "num_batch" not in k}
         assert_same(state_dict, alive)
 
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         ("name", "file", "kwargs"),
         [

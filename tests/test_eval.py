@@ -57,6 +57,7 @@ def sadnet_itself(stand_in):
         yield
 
 
+@pytest.mark.extended
 def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
     """The one test without the stand-in; evaluation agrees with the last one of the training."""
     changes = ("--config.steps=1", "--config.ema_decay=0", "--config.eval.max_images=0")
@@ -71,6 +72,7 @@ def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
 
 
 class TestEval:
+    @pytest.mark.extended
     def test_writes_and_prints_a_table(self, workdir, data, tmp_path, capsys):
         command = ("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{data / 'pairs'}",
                    "--sigmas", "25,50", "--protocols", "float,8bit")  # fmt: skip
@@ -110,6 +112,7 @@ class TestEval:
                 tmp_path / "second" / name
             ).read_bytes()
 
+    @pytest.mark.extended
     def test_the_evaluation_of_the_paper(self, workdir, data, tmp_path, capsys):
         assert run("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{data / 'pairs'}",
                    "--protocols", "sadnet,8bit", "--save_images", "--output", tmp_path
@@ -148,6 +151,7 @@ class TestEval:
         assert image_io.read(images[2]).shape == (20, 32, 3)
         assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}      3\n" in capsys.readouterr().out
 
+    @pytest.mark.extended
     def test_exported_weights(self, workdir, data, tmp_path, monkeypatch):
         run("eval.py", "--workdir", workdir, "--output", tmp_path / "run")
         file, folder = tmp_path / "exported.safetensors", tmp_path / "exported"
@@ -174,6 +178,7 @@ class TestEval:
         run("eval.py", "--workdir", workdir, "--output", tmp_path / "plain")
         assert results(tmp_path / "plain")[0]["psnr"] != row["psnr"]
 
+    @pytest.mark.extended
     def test_other_noise(self, workdir, data, tmp_path, capsys):
         command = ("eval.py", "--workdir", workdir, "--spectrum=low", "--spread=10")
         assert run(*command, "--output", tmp_path) is None
@@ -186,6 +191,7 @@ class TestEval:
         message = "--sigmas must be at least --spread (10), got 5"
         assert message in error_of(*command, "--sigmas=5", "--output", tmp_path)
 
+    @pytest.mark.extended
     def test_protocols_of_pairs(self, workdir, data, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(lpips, "available", lambda: False)  # these are too small for it
         command = ("eval.py", "--workdir", workdir, "--data", f"{data / 'pairs'},{data / 'kodim'}")
@@ -221,6 +227,7 @@ class TestEval:
         assert (tmp_path / "wide_float_sigma50_tiled" / "k0.png").is_file()
         assert " has no local_pool; leave it None" in error_of(*command, "--modes=local")
 
+    @pytest.mark.extended
     def test_other_degradations_than_noise(self, data, tmp_path, capsys):
         kind = ("--config.degradation.kind=jpeg", "--config.degradation.protocol=8bit")
         assert run(*train(tmp_path / "run", data, *kind, "--config.steps=1")) is None

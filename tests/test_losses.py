@@ -86,6 +86,7 @@ def l1_fft_by_hand(outputs, target, fft_weight):
     return np.mean(terms)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("fft_weight", [0.1, 0.0])
 def test_l1_and_fourier_coefficients_of_four_scales(rng, fft_weight):
     target = rng.random((2, 16, 24, 1), np.float32)

@@ -154,6 +154,7 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     np.testing.assert_allclose([both[i] for i in alone], [*alone.values()], rtol=1e-5)
 
 
+@pytest.mark.extended
 def test_processes_that_were_started_differently(config, tmp_path):
     """Refused by both, before anything is written."""
     started = [

@@ -29,6 +29,7 @@ def run_python(code):
     return json.loads(result.stdout)
 
 
+@pytest.mark.extended
 def test_what_imports_bring():
     """Slow packages come with the parts that need them, TensorFlow with none."""
     seen = run_python(
@@ -45,6 +46,7 @@ def test_what_imports_bring():
     assert {"lcdnet_jax", "jax", "orbax"} <= used
 
 
+@pytest.mark.extended
 def test_evaluation_images_need_no_tensorflow(tmp_path):
     image_io.write(tmp_path / "a.png", np.zeros((4, 5, 3), np.uint8))
     shape, loaded = run_python(

@@ -38,6 +38,7 @@ def output(tmp_path_factory, data):
 
 
 class TestQuickstart:
+    @pytest.mark.extended
     def test_result(self, output):
         result = json.loads((output / "result.json").read_text())
         assert set(result) == {"images", "mean", "train_seconds"}

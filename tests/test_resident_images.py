@@ -59,6 +59,7 @@ def cut(image, tile, place, turns, crop, *, two_views=False):
 SIZES = [(8, 8), (9, 31), (37, 45), (5, 70), (3, 2), (1, 9), (128, 2), (2, 129), (16, 16)]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("channels", "degraded_channels", "dtype"),
     [(3, 0, np.uint8), (1, 0, np.uint16), (3, 3, np.uint8), (3, 6, np.uint16)],
@@ -84,6 +85,7 @@ def test_crops_are_cut_outs(rng, channels, degraded_channels, dtype):
                 np.testing.assert_array_equal(batch["degraded"][j], wanted[..., channels:])
 
 
+@pytest.mark.extended
 def test_tiles_bound_the_crops(rng):
     image = random_images(rng, [(30, 40)])[0]
     tiles = np.array([(0, 3, 5, 10, 10), (0, 20, 0, 10, 6), (0, 0, 30, 8, 10)])
@@ -95,6 +97,7 @@ def test_tiles_bound_the_crops(rng):
         np.testing.assert_array_equal(batch[j], wanted)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_every_level_becomes_its_float(dtype):
     top = np.iinfo(dtype).max
@@ -114,6 +117,7 @@ def test_without_augmentation_nothing_is_turned():
 # Order
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("tiles", "batch_size"), [(7, 4), (5, 16), (1, 3), (12, 4), (9, 1)])
 def test_every_epoch_shows_each_tile_once(tiles, batch_size):
     options = {"seed": 1, "augment": True, "batch_size": batch_size}
@@ -140,6 +144,7 @@ def test_no_key_is_one_of_the_degradations():
     assert resident_images._ORDER != resident_images._PLACE
 
 
+@pytest.mark.extended
 def test_same_distribution_as_the_host(tmp_path):
     """Corners and orientations of many crops of an image whose pixels tell their places."""
     rows, columns = np.mgrid[:11, :13].astype(np.uint16)
@@ -189,6 +194,7 @@ def images(rng):
     return ResidentImages.from_arrays(random_images(rng, [(9, 20, 3), (30, 8, 3), (8, 8, 3)]))
 
 
+@pytest.mark.extended
 def test_resume_and_scan_agree(images):
     """A step is independent of those before, and of how it is traced."""
 
@@ -224,6 +230,7 @@ def mesh():
     return Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "state"))
 
 
+@pytest.mark.extended
 def test_devices_draw_what_one_draws(images, mesh):
     everywhere = jax.device_put(images, NamedSharding(mesh, PartitionSpec()))
     divided = NamedSharding(mesh, PartitionSpec(("data", "state")))
@@ -240,6 +247,7 @@ def gathered(text):
     return [math.prod(map(int, shape.split(","))) // 3 for shape in shapes]
 
 
+@pytest.mark.extended
 def test_no_device_talks_to_another(images, mesh):
     """Each gathers the pixels of its own part of the batch only."""
     everywhere = jax.device_put(images, NamedSharding(mesh, PartitionSpec()))
@@ -254,6 +262,7 @@ def test_no_device_talks_to_another(images, mesh):
     assert gathered(compiled(PartitionSpec())) == [16 * 8 * 8]  # were the batch not divided
 
 
+@pytest.mark.extended
 def test_pmap_draws_the_same(images):
     def part(images, step):
         first = jax.lax.axis_index("data") * 2
@@ -366,6 +375,7 @@ def two_views(folder, rng, config):
     return 2
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("make", [grey_of_8_and_16_bits, tiles_at_scales, pairs, two_views])
 def test_an_epoch_shows_what_the_host_shows(tmp_path, config, rng, make):
     """Crops as large as the tiles: both must give the same ones, in any order."""
@@ -398,6 +408,7 @@ def host_description(host, data):
     return re.sub(r"\([\d.]+ MB\)$", f"({size:.1f} MB), on each device", host.describe())
 
 
+@pytest.mark.extended
 def test_turned_crops_come_from_the_file(tmp_path, config, rng):
     """Also of images that begin in the midst of the storage."""
     write(tmp_path, rng, shape=(19, 23, 3))
@@ -474,6 +485,7 @@ def test_only_damaged_files(tmp_path, config, damaged):
         input_pipeline.create_dataset(config, "train")
 
 
+@pytest.mark.extended
 def test_tensorflow_is_not_needed(tmp_path, rng):
     write(tmp_path, rng)
     program = f"""

@@ -244,6 +244,7 @@ def test_uniform_law():
     assert (2 * distance * (1 - distance)).mean() == pytest.approx(0.41, abs=0.01)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("mode", "share"), [("targeted", 0.180), ("uniform", 0.41)])
 def test_shares_of_masked_coefficients(mode, share):
     """Of whole masks: mean, and for targeted ones the median and the 5 and 95 % quantiles."""

@@ -258,6 +258,7 @@ def ring(probability, low, high):
     return probability[(low <= share) & (share < high)].mean()
 
 
+@pytest.mark.extended
 def test_coverage_is_that_of_the_published_masks():
     """Against shares measured on samples of the authors' masks, noted to two digits."""
     probability, share = covered()
@@ -277,12 +278,14 @@ def test_coverage_is_that_of_the_published_masks():
         assert ring(probability, low, high) == pytest.approx(published, abs=tolerance)
 
 
+@pytest.mark.extended
 def test_coverage_of_low_frequencies():
     probability, share = covered(center=0.15)
     assert share.mean() == pytest.approx(0.124, abs=0.01)
     assert probability[0, 0] == pytest.approx(0.32, abs=0.03)
 
 
+@pytest.mark.extended
 def test_coverage_of_the_other_modes():
     probability, share = covered("uniform")
     assert share.mean() == pytest.approx(0.41, abs=0.02)

@@ -38,6 +38,7 @@ def workdir(tmp_path_factory, data):
 
 
 class TestTrain:
+    @pytest.mark.extended
     def test_leaves_a_run(self, workdir):
         assert json.loads((workdir / "config.json").read_text())["steps"] == 8
         assert (workdir / "checkpoints" / "8").is_dir()
@@ -45,12 +46,14 @@ class TestTrain:
         assert math.isfinite(rows[-1]["eval/sigma50/psnr"])
         assert list((workdir / "panels").glob("0000008_k0_sigma50.png"))
 
+    @pytest.mark.extended
     def test_continues(self, workdir, data, tmp_path, capsys):
         copy = shutil.copytree(workdir, tmp_path / "copy")
         assert run(*train(copy, data, "--config.steps=9")) is None
         assert "continuing after step 8" in capsys.readouterr().out
         assert (copy / "checkpoints" / "9").is_dir()
 
+    @pytest.mark.extended
     def test_validates_once(self, data, tmp_path, monkeypatch):
         """Not again in each library function that the script calls."""
         checked = []
@@ -69,6 +72,7 @@ class TestTrain:
         message = error_of(*train(copy, data, "--config.steps=9", width))
         assert "config.network.kwargs.width: 2 there, 4 given" in message
 
+    @pytest.mark.extended
     def test_replays_a_step(self, workdir, data, capsys):
         before = (workdir / "metrics.jsonl").read_text()
         assert run(*train(workdir, data, "--replay=6")) is None

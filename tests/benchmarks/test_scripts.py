@@ -153,6 +153,7 @@ class TestSoakResume:
         assert all(part in lines[0] for part in expected)
 
 
+@pytest.mark.extended
 def test_checkpoint_benchmark(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["bench_checkpoint", "--quick"])
     monkeypatch.setattr(bench_checkpoint, "silence_orbax", lambda: None)  # lasts for good
@@ -181,6 +182,7 @@ class TestRestoreMemory:
         assert self.result["mode"] == "tiled 160/32"
         assert (self.result["idle_gb"], self.result["above_idle_gb"]) == (0.5, 2.25)
 
+    @pytest.mark.extended
     def test_of_a_network_that_enlarges(self, monkeypatch, capsys):
         of_rcan = ("--network=rcan", "--preset=small", "--scale=2")
         sizes = ("--megapixels=0.0144", "--tile=64", "--overlap=16")
@@ -217,6 +219,7 @@ class TestTilingError:
         variables = jax.tree.map(lambda leaf: start(leaf).astype(np.float32), shapes)
         return list(tiling_error.measure((module, variables, "random"), tiles, width=width))
 
+    @pytest.mark.extended
     def test_sadnet_with_an_overlap_of_64(self):
         """And with less, which its deformable blocks see beyond."""
         module = networks.create("sadnet", channels=1, width=4, offset_width=2, groups=2)
@@ -226,6 +229,7 @@ class TestTilingError:
         assert enough["change"] > 0.01  # so that differences could show
         assert enough["psnr_tiled"] == pytest.approx(enough["psnr_whole"], abs=0.01)
 
+    @pytest.mark.extended
     def test_lcdnet_sees_the_whole_frame(self):
         """With layer scales that are not 0: its means over the image differ, and are reported."""
         module = networks.create(
@@ -382,6 +386,7 @@ def tiny_operation(**kwargs):
 
 @pytest.mark.usefixtures("quickly_compiled")
 class TestNetworks:
+    @pytest.mark.extended
     def test_training(self):
         case = tiny_network(train=True, steps=2)
         assert case.name == "dncnn depth=3 features=4 2x8x8 train float32, 2 steps a call"
@@ -493,6 +498,7 @@ class TestAccelerator:
         out = capsys.readouterr().out.splitlines()
         return [json.loads(line) for line in out if line.startswith("{")], out
 
+    @pytest.mark.extended
     def test_the_program(self, monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(timing, "begin", lambda: None)
         monkeypatch.setitem(bench_networks.SETS, "tiny", [tiny_network(train=True, rank=3)])
@@ -543,6 +549,7 @@ class TestAccelerator:
         assert accelerator._with_share(networks[f"{train} bfloat16"], result) == result
 
 
+@pytest.mark.extended
 def test_networks_are_measured_without_the_trainer():
     """Where only JAX, Flax and Optax are, and with PyTorch also beside it."""
     program = """

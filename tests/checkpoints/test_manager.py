@@ -204,6 +204,7 @@ class TestSaving:
 
 
 class TestDamage:
+    @pytest.mark.extended
     @pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink, replace_by_folder])
     def test_every_file(self, workdir, opened, damage):
         """Found and named for the item it belongs to, and without effect on the others."""
@@ -405,6 +406,7 @@ class TestLeftovers:
 
 
 class TestFailingSaves:
+    @pytest.mark.extended
     def test_size_limit_of_the_system(self, workdir):
         """The real error of a write, in a process that may write small files only."""
         code = """
@@ -439,6 +441,7 @@ run.close()
         assert "Nothing saved before is lost: step 8 is saved" in out
         assert entries(workdir) == ["10"]  # a small one fits, and only it removes others
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("function", ["write", "rename"])
     @pytest.mark.parametrize("where", ["finish", "next save"])
     def test_error_in_the_background(self, workdir, opened, monkeypatch, function, where):

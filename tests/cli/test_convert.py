@@ -462,6 +462,7 @@ class TestTraining:
 
         return train
 
+    @pytest.mark.extended
     def test_init_from(self, converted, train, capsys):
         directory, state = converted
         tuned = train(init_from=str(directory))

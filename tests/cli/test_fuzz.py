@@ -275,6 +275,7 @@ def snapshot(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's
 def test_damaged_images(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -354,6 +355,7 @@ def listed():
     return io.TextIOWrapper(io.BytesIO(b"folder/inner/deep.tif\n\nnone\0.png\n\xff.png\n"))
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_random_command_lines(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     good = tmp_path / "good"
@@ -408,6 +410,7 @@ def changed(rng, data):
     return rng.choice((of_json, of_json, of_json, flip, cut, empty))(rng, data)
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     """Of directories the card or the configuration, of safetensors files anything."""
@@ -458,6 +461,7 @@ def test_damaged_checkpoints(checkpoint, corpus, tmp_path, capsys, monkeypatch):
     assert refused
 
 
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_programs(corpus, tmp_path, capsys, monkeypatch):
     pytest.importorskip("flatbuffers")

@@ -408,6 +408,7 @@ class TestFailures:
 
 
 class TestReference:
+    @pytest.mark.extended
     def test_scores_are_of_the_written_files(self, place, run):
         rng = np.random.default_rng(0)
         expected = []

@@ -56,6 +56,7 @@ def test_every_variant_is_valid(name):
         assert config.loss == "l1_fft"
 
 
+@pytest.mark.extended
 def test_ablation_rows(traced_once):
     """Parameters in the table of the docstring."""
     table = importlib.import_module("configs.lcdnet_ablation").__doc__
@@ -158,6 +159,7 @@ def published(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", STEPS)
 def test_reads_its_data(published, name):
     config = recipe(name)
@@ -194,6 +196,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
 
 
+@pytest.mark.extended
 def test_trains_on_two_views(published, quick, monkeypatch, capsys):
     """LCDNet of two scales with NAFNet's blocks, which compile fast: 6 channels in, 3 out."""
     monkeypatch.setattr(lcdnet, "_SCALES", 2)

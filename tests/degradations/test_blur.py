@@ -117,6 +117,7 @@ class TestMotion:
             spread = (kernel * ((rows - 12) ** 2 + (columns - 13) ** 2)).sum()
             assert spread == pytest.approx(20**2 / 12, rel=0.03)
 
+    @pytest.mark.extended
     def test_constant_images_stay(self):
         clean = np.broadcast_to(np.float32([0, -0.3, 0.6, 1]), (2, 5, 12, 4))  # -0.3: masked
         blur = functools.partial(degradations.motion_blur, length=(9.0, 9.0), rotation=10.0)

@@ -99,6 +99,7 @@ class TestCamera:
         assert (np.diff(light) > 0).all()
         np.testing.assert_allclose(light_to_srgb(light), values, atol=2e-6)
 
+    @pytest.mark.extended
     def test_without_noise_only_jpeg_changes_constant_colours(self):
         colours = np.float32([[0.91, 0.52, 0.21], [0.1, 0.31, 1.0]])[:, None, None]
         clean = np.broadcast_to(colours, (2, 5, 6, 3))
@@ -108,6 +109,7 @@ class TestCamera:
         np.testing.assert_allclose(stored, expected, atol=1e-6)
         assert abs(expected - clean).max() > 0.003
 
+    @pytest.mark.extended
     def test_noise_of_grey_images(self):
         """Of the sensor, by the slope of the tone curve; the read noise by its law."""
         count = 64
@@ -122,6 +124,7 @@ class TestCamera:
             slope * math.sqrt(1e-3 * light + read), rel=0.05
         )
 
+    @pytest.mark.extended
     def test_noise_of_colours(self):
         """Red and blue are amplified; neighbours share noise; levels follow their law."""
         count = 48

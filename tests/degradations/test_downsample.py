@@ -70,6 +70,7 @@ def test_even_factors(factor):
     np.testing.assert_allclose(actual[:, 1:-1], expected[:, 1:-1], atol=1e-4)
 
 
+@pytest.mark.extended
 def test_kernels_that_do_not_fit(rng):
     image = np.zeros((1, 8, 8, 1), np.float32)
     for shape in ((1, 3, 3), (1, 1, 1), (2, 4, 4), (1, 4, 6), (4, 4)):

@@ -36,6 +36,7 @@ def photo():
     return image_io.to_uint8(image)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("subsampling", degradations.SUBSAMPLINGS)
 def test_colour(photo, subsampling):
     qualities = np.array([1, 10, 49, 50, 75, 95, 100])
@@ -58,6 +59,7 @@ def test_grey_and_one_quality(photo):
     assert (abs(difference) <= 1).mean() > 0.98
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(1, 1), (2, 4), (17, 6)])
 def test_small_images(photo, size):
     """libjpeg's filter for the colours starts where they have three columns."""

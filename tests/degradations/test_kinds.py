@@ -36,6 +36,7 @@ def expected_shape(name, count, height, width, channels):
     return count, height, width, channels
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ALL)
 def test_an_image_depends_on_itself_and_its_key(name, rng):
     """Neither on other images nor on its place, on the batch's size, or on how devices share it."""

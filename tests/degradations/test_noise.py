@@ -94,6 +94,7 @@ def test_is_the_clean_image_plus_scaled_normal_noise(keys, clean, sigma):
     np.testing.assert_allclose(noisy, clean + noise * levels, rtol=0, atol=3e-7)
 
 
+@pytest.mark.extended
 def test_an_image_does_not_depend_on_its_batch(keys, clean):
     def degrade(order):
         order = np.asarray(order)

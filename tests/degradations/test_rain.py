@@ -39,6 +39,7 @@ def streaks():
     return (rainy(clean, PLAIN) - 0.4 * 0.8) / 0.6 - clean
 
 
+@pytest.mark.extended
 def test_streaks_add_to_the_scene(streaks):
     assert streaks.min() == pytest.approx(0, abs=1e-6)
     # Of a streak: the mean of its points' brightness, and the areas under its two profiles.
@@ -65,6 +66,7 @@ def test_angle(streaks):
     assert alike(6, 0) < 0.2
 
 
+@pytest.mark.extended
 def test_heavy():
     """As far from the clean image as the pairs of Rain100H that were looked at."""
     ramp = np.linspace(0.1, 0.7, 64 * 64, dtype=np.float32).reshape(1, 64, 64, 1)

@@ -118,6 +118,7 @@ def spread(kernels):
     return kernels.sum(axis=(1, 2)), np.einsum("nij,aij,bij->nab", kernels, places, places)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", ["isotropic", "anisotropic", "disk", "motion"])
 def test_kernels_have_their_width(kind):
     keys = jax.random.split(jax.random.key(0), 40)
@@ -147,6 +148,7 @@ def test_kernels_have_their_width(kind):
         np.testing.assert_allclose(narrow, wide, atol=0.02)
 
 
+@pytest.mark.extended
 def test_kernels_of_fixed_width():
     """Those of another key are the same; no width is no blur."""
     keys = jax.random.split(jax.random.key(1), 2)
@@ -381,6 +383,7 @@ def test_an_image_depends_on_itself_and_its_key(rng):
     assert abs(others[1] - low[1]).mean() > 0.005  # another key
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", ["anisotropic", "disk", "motion"])
 def test_kernels_need_no_exchange(kind):
     split = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec("data"))

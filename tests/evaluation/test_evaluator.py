@@ -132,6 +132,7 @@ class TestScores:
                 expected = peak_signal_noise_ratio(one.clean, image, data_range=1)
                 np.testing.assert_allclose(score, expected, rtol=1e-5)
 
+    @pytest.mark.extended
     def test_the_network_sees_what_the_protocol_leaves(self, examples, rng):
         for sigma, name in ((50.0, "sadnet"), (None, "sadnet-pairs")):
             if sigma is None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 class TestRunner:
+    @pytest.mark.extended
     def test_alone(self, dncnn, tmp_path):
         """In a process that can import neither this library nor Flax."""
         module, variables, data = dncnn

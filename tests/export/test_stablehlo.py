@@ -64,6 +64,7 @@ class TestEveryNetwork:
         with pytest.raises(export.ExportError, match="needs to know sizes"):
             export.export_program(module, variables)
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("name", FIXED)
     def test_some_need_sizes(self, name):
         with pytest.raises(

@@ -458,6 +458,7 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network(rng, name):
@@ -501,6 +502,7 @@ def test_bucket():
     assert inference.pad_to_bucket(image, 1).shape == image.shape
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network_on_the_command_line(rng, tmp_path, name):
     """From exported parameters, with their card, to a file."""

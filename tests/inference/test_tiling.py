@@ -403,6 +403,7 @@ def test_local_means(rng):
     np.testing.assert_allclose(local[4, 7], image[2:7, 5:10].mean(), rtol=1e-5)
 
 
+@pytest.mark.extended
 def test_local_means_of_lcdnet(lcdnet):
     """As programs, which are quicker to make than to compile."""
 

@@ -161,6 +161,7 @@ def draws(function, count):
     return next(results.batch(count).as_numpy_iterator())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [(12, 12, 3), (9, 14, 1), (1, 7, 3)])
 def test_masks_and_masking_equal_those_of_the_device(rng, shape):
     image = rng.random(shape, np.float32)
@@ -182,6 +183,7 @@ def test_turning_and_masking_may_change_places(rng):
         np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mode", sfm.MODES)
 def test_laws_of_masks(mode):
     """How often each coefficient is masked: the laws that the device's masks follow."""
@@ -200,6 +202,7 @@ def test_laws_of_masks(mode):
     np.testing.assert_allclose(1 - masks.mean(0), law, rtol=0, atol=bound)
 
 
+@pytest.mark.extended
 def test_selection(rng):
     """At its rate, whatever the mask will be; the others are kept to the bit, or black."""
     count, rate = 6000, 0.3

@@ -58,6 +58,7 @@ def numbers(batch):
 # What is in a batch
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_and_ranges(config, images, channels):
     batch = next(iter(create(config, **{"data.channels": channels})))
@@ -138,6 +139,7 @@ def corners(batches, count):
     return [tuple(corner) for corner in np.rint(pixels * 255).astype(int).tolist()]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
 def test_an_epoch_shows_every_tile_once(positions, cache_gb):
     dataset = create(positions, batch_size=13, **{"data.cache_gb": cache_gb})
@@ -147,6 +149,7 @@ def test_an_epoch_shows_every_tile_once(positions, cache_gb):
         assert sorted(corners(dataset.batches(start), 1)) == expected
 
 
+@pytest.mark.extended
 def test_crops_lie_inside_tiles(positions):
     dataset = create(positions, batch_size=50, **{"data.crop": 3})
     seen = set(corners(dataset.batches(), 100))
@@ -166,6 +169,7 @@ def test_16_bit_images_keep_their_bits(tmp_path, config, fill, cache_gb):
     assert seen == {image_io.to_float(deep).tobytes(), image_io.to_float(plain).tobytes()}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pairs_stay_aligned(tmp_path, config, fill, cache_gb, channels):
@@ -185,6 +189,7 @@ def test_pairs_stay_aligned(tmp_path, config, fill, cache_gb, channels):
         np.testing.assert_allclose(batch["clean"] + batch["degraded"], 1, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_noise_on_the_host(config, images):
     fields = {"degradation.where": "host", "batch_size": 64}
     batch = next(create(config, **fields).batches())
@@ -235,6 +240,7 @@ def test_batches_are_a_function_of_the_seed(noisy):
     assert not np.array_equal(first[0]["degraded"], first[1]["degraded"])
 
 
+@pytest.mark.extended
 def test_start_step_resumes_exactly(noisy):
     dataset = create(noisy)
     from_start = take(dataset.batches(), 6)
@@ -245,6 +251,7 @@ def test_start_step_resumes_exactly(noisy):
     assert_equal(next(dataset.batches(10**12)), next(dataset.batches(10**12)))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_share_the_global_batch(noisy, hosts):
     dataset = create(noisy)
@@ -268,6 +275,7 @@ def test_wrong_shares_are_refused(config, images):
         dataset.batches(-1)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("cache_gb", "kept"), [(0.0, 0), (3.3e-6, 3)])
 def test_the_cache_changes_nothing(noisy, cache_gb, kept):
     """None, some (the first three) or all images in memory give the same batches."""
@@ -298,6 +306,7 @@ def test_shuffling_is_a_permutation_for_every_length():
         assert sorted(order.numpy()) == list(range(n))
 
 
+@pytest.mark.extended
 def test_a_program_can_end_while_files_are_being_decoded():
     """TensorFlow's threads must not wait for a Python that has gone."""
     program = """
@@ -352,6 +361,7 @@ def test_stopping_keeps_the_batches_before(config, jpegs):
         next(batches)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
 def test_a_damaged_file_is_replaced_counted_and_reported(config, jpegs, cache_gb, monkeypatch):
     warnings = []
@@ -429,6 +439,7 @@ def test_streams_of_random_numbers_are_those_of_earlier_runs(config, four_images
     ]
 
 
+@pytest.mark.extended
 def test_masked_after_the_crop_and_before_noise(config, four_images):
     plain, noisy = first_batch(config), first_batch(config, **NOISE)
     device = first_batch(config, **ON)
@@ -504,6 +515,7 @@ def test_of_pairs_the_degraded_half_is_masked(config, tmp_path, fill):
     assert 0 < (change == 0).sum() < 16
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("fields", [ON, {**ON, **NOISE}], ids=["noise later", "noise too"])
 def test_masked_batches_are_a_function_of_seed_and_step(config, four_images, fields):
     dataset = create(config, **fields)
@@ -526,6 +538,7 @@ class Conv(networks.RestorationNetwork):
         return x + nn.Conv(self.channels, (3, 3), dtype=self.dtype)(x)
 
 
+@pytest.mark.extended
 def test_training_with_masking_on_either_side(tmp_path, fill):
     fill(tmp_path / "images", {"a.png": (20, 17, 3), "b.png": (18, 30, 3)})
     config = tiny.get_config()
@@ -581,6 +594,7 @@ def test_crops_of_two_views_and_their_flips(scenes, config, augment):
     assert seen == expected
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
 def test_batches_of_two_views_are_a_function_of_seed_and_step(scenes, config, cache_gb):
     dataset = create(config, **{"data.cache_gb": cache_gb})
@@ -611,6 +625,7 @@ class FromViews(networks.RestorationNetwork):
         return (x[..., :3] + x[..., 3:]) / 2 + nn.Conv(3, (3, 3), dtype=self.dtype)(x)
 
 
+@pytest.mark.extended
 def test_training_and_evaluation_on_two_views(scenes, config, tmp_path, capsys):
     """Two steps, evaluation on full images with panels, and the checkpoint."""
     fields = tiny.get_config()

@@ -27,6 +27,7 @@ def test_large_flat_images_lose_no_digits():
     np.testing.assert_allclose(ssim(a, b), [expected], atol=2e-6)
 
 
+@pytest.mark.extended
 def test_bfloat16_is_computed_in_float32(rng):
     a, b = (jnp.asarray(x, jnp.bfloat16) for x in pair(rng, (2, 16, 19, 3)))
     for metric in (psnr, ssim, ssim_3d):

@@ -7,6 +7,7 @@ import pytest
 from lcdnet_jax import metrics
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [(11, 11, 1), (20, 70, 3), (64, 64, 3)])
 def test_psnr_and_ssim(rng, shape):
     a, b = (rng.random(shape, np.float32) for _ in range(2))

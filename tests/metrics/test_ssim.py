@@ -127,6 +127,7 @@ def test_uniform_ssim_agrees_with_the_defaults_of_scikit_image(rng, shape):
     np.testing.assert_allclose(ssim_uniform(*frame, sizes=sizes), expected, atol=1e-5)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [(3, 23, 31, 3), (2, 14, 12, 1), (2, 3, 40, 3), (1, 1, 1, 3)])
 def test_ssim_3d_agrees_with_its_definition(rng, shape):
     a, b = pair(rng, shape)

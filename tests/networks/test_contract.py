@@ -72,6 +72,7 @@ def test_fields_are_channels_first_and_dtype_last(name):
     assert not {*DECLARED, "PRESETS", "local_pool"} & set(fields) - options
 
 
+@pytest.mark.extended
 @EACH
 @pytest.mark.parametrize(
     ("channels", "height", "width", "dtype"), [(1, 1, 1, jnp.float32), (3, 5, 13, jnp.bfloat16)]
@@ -85,6 +86,7 @@ def test_shapes_and_types(name, channels, height, width, dtype):
     assert not module.takes_two_views
 
 
+@pytest.mark.extended
 @EACH
 def test_two_views(name):
     cls = networks.get(name)
@@ -101,6 +103,7 @@ def test_two_views(name):
     assert traced(module, 1, 5, 13, 6).shape[-1] == module.channels_out == 6
 
 
+@pytest.mark.extended
 @EACH
 def test_scales_of_the_result(name):
     module = create(name)
@@ -147,6 +150,7 @@ def test_stride_is_what_programs_of_any_size_need(name):
     assert tiling.STRIDE % module.stride == 0 or name == "n3net"  # by default 5
 
 
+@pytest.mark.extended
 @QUICK
 def test_what_a_pixel_depends_on(name):
     """On the whole image, or no further than the overlap: then it moves with the image."""

@@ -12,6 +12,7 @@ from lcdnet_jax.ops.depthwise import depthwise_conv2d
 class TestCosts:
     """Of the networks that are counted quickly."""
 
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         ("name", "preset"), [("dncnn", ""), ("unet_n2n", ""), ("ridnet", ""), ("buifd", "")]
     )

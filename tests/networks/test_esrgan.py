@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lcdnet_jax import networks
 from tests.networks.by_hand import (
@@ -72,6 +73,7 @@ class TestDiscriminator:
                     new[kind], 0.9 * old[name][kind] + 0.1 * value, rtol=1e-4, atol=1e-5
                 )
 
+    @pytest.mark.extended
     def test_statistics_are_shared_over_the_mapped_axis(self):
         apply = functools.partial(
             self.MODULE.apply, self.variables, train=True, mutable=["batch_stats"]

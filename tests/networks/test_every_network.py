@@ -34,6 +34,7 @@ def tiny(request):
     return module, drawn(module, image(1, 8, 8, 1)), quick_jit(module.apply)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "channels", "expected"),
     [
@@ -61,6 +62,7 @@ def test_parameter_counts_of_denoisers(name, channels, expected):
     assert name in networks.available()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 30)])
 def test_any_size_of_denoisers(denoiser, size):
     _, variables, apply = denoiser
@@ -70,6 +72,7 @@ def test_any_size_of_denoisers(denoiser, size):
     assert np.isfinite(y).all()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "size", "inside"), [("n3net", (1, 13), (7, 13)), ("unet_n2n", (17, 40), (32, 64))]
 )
@@ -87,12 +90,14 @@ def test_cropping_undoes_padding(name, size, inside):
     np.testing.assert_allclose(y, whole[:, : size[0], : size[1]], atol=1e-5)
 
 
+@pytest.mark.extended
 def test_images_of_a_batch_do_not_mix_of_denoisers(denoiser):
     _, variables, apply = denoiser
     x = image(2, 17, 30, 1)
     np.testing.assert_allclose(apply(variables, x)[1:], apply(variables, x[1:]), atol=1e-5)
 
 
+@pytest.mark.extended
 def test_training_reaches_every_variable_of_denoisers(denoiser):
     module, variables, _ = denoiser
     old = variables.get("batch_stats", {})
@@ -114,6 +119,7 @@ def test_training_reaches_every_variable_of_denoisers(denoiser):
         assert np.isfinite(leaf).all()
 
 
+@pytest.mark.extended
 def test_bfloat16_is_near_float32_of_denoisers(denoiser):
     module, variables, apply = denoiser
     x = image(1, 17, 30, 1)
@@ -153,6 +159,7 @@ def test_bad_inputs_are_explained_of_denoisers(denoiser):
             module.apply(variables, jnp.zeros(shape))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "kwargs", "expected"),
     [
@@ -198,6 +205,7 @@ def test_parameter_counts_outside_the_registry(module, inputs, expected):
     assert type(module) not in map(networks.get, networks.available())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(1, 1), (9, 6)])
 def test_any_size(tiny, size):
     module, variables, apply = tiny
@@ -208,6 +216,7 @@ def test_any_size(tiny, size):
     assert np.isfinite(y).all()
 
 
+@pytest.mark.extended
 def test_images_of_a_batch_do_not_mix(tiny):
     _, variables, apply = tiny
     x = image(2, 9, 6, 1)
@@ -237,6 +246,7 @@ def test_costs_are_as_counted(name, preset):
     assert round(macs.count_macs(module, shape) / 256**2) == cost
 
 
+@pytest.mark.extended
 def test_training_reaches_every_variable(tiny):
     module, variables, _ = tiny
 
@@ -252,6 +262,7 @@ def test_training_reaches_every_variable(tiny):
         assert np.isfinite(leaf).all()
 
 
+@pytest.mark.extended
 def test_bfloat16_is_near_float32(tiny):
     module, variables, apply = tiny
     x = image(1, 9, 6, 1)

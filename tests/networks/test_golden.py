@@ -58,12 +58,14 @@ def test_float32(file):
     assert_golden(file, found, 1e-5)
 
 
+@pytest.mark.extended
 @EACH
 def test_float64(file):
     with jax.enable_x64(True):
         assert_golden(file, outputs(file, jnp.float64), 1e-12)
 
 
+@pytest.mark.extended
 @EACH
 def test_state_dicts_come_back(file):
     """To the same names, shapes and bits."""
@@ -178,6 +180,7 @@ class TestOfficialModules:
         actual = quick_jit(module.apply)(convert.from_torch(name, state, **kwargs), jnp.asarray(x))
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
+    @pytest.mark.extended
     @EACH
     def test_float64(self, case, name, file, kwargs):
         state, x, expected = case(file)

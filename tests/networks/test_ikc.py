@@ -78,6 +78,7 @@ def test_corrector_by_hand():
     check(module, [image(2, 9, 6, 3), codes(2, 3)], corrector_by_hand)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("scale", "factors"), [(2, (2,)), (3, (3,)), (4, (2, 2))])
 def test_sftmd_by_hand(scale, factors):
     module = networks.SFTMD(scale=scale, features=4, blocks=2, code_length=3)
@@ -103,6 +104,7 @@ IKC = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.extended
 @IKC
 def test_ikc_in_bfloat16(module, inputs):
     variables = drawn(module, *inputs)
@@ -112,6 +114,7 @@ def test_ikc_in_bfloat16(module, inputs):
     assert 0 < np.abs(np.asarray(rough) - full).max() < 0.03 * max(1, np.abs(full).max())
 
 
+@pytest.mark.extended
 @IKC
 def test_training_reaches_every_variable_of_ikc(module, inputs):
     """And its inputs, the code among them."""

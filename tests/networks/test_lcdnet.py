@@ -203,6 +203,7 @@ def lcdnet_by_hand(x, p):
     return [outputs[0][:, :height, :width], *outputs[1:]]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [(2, 19, 33, 3)])
 def test_by_hand(shape):
     module = networks.create("lcdnet", preset="tiny", enc_blocks=(1, 2, 1, 1))
@@ -219,6 +220,7 @@ def test_by_hand(shape):
 # --- Sizes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("fields", "size", "count"),
     [
@@ -292,6 +294,7 @@ def test_low_pass(size):
         assert actual[n, row, column, channel] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [3, 5])
 def test_gradients_of_low_pass(size):
     """It is linear in both arguments, so each gradient's product with a step is a difference."""
@@ -310,6 +313,7 @@ def test_gradients_of_low_pass(size):
         np.testing.assert_allclose((of_filters * step_filters).sum(), along_filters, rtol=1e-10)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("softmax", ["branch", "joint"])
 def test_weights_of_low_and_high(softmax):
     """Constant images have no high frequencies; filters and weights add up to one."""
@@ -397,6 +401,7 @@ class TestLocalPooling:
         constant = jnp.full((1, 9, 6, 2), 0.3)
         np.testing.assert_allclose(lcdnet._mean(constant, 4), constant, rtol=1e-6)
 
+    @pytest.mark.extended
     def test_in_a_stage(self):
         """Windows that hold the image change nothing; smaller ones do."""
         x = image(1, 8, 12, 16)
@@ -410,6 +415,7 @@ class TestLocalPooling:
             assert (difference == 0) == same
 
 
+@pytest.mark.extended
 def test_bfloat16():
     """Transforms and normalisation are in float32, whatever the type of the rest."""
     x = image(1, 8, 12, 16)
@@ -425,6 +431,7 @@ def test_bfloat16():
     assert error < 0.03
 
 
+@pytest.mark.extended
 def test_gradients_of_a_sharded_stage_need_no_other_images():
     """The gradient of parameters is summed over devices; nothing else travels. With remat."""
     block = lcdnet.HSFSBlock(2, (3, 5), 8, "sk", "branch", None, True, shared())

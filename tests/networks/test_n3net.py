@@ -40,6 +40,7 @@ def test_n3net_keys_are_the_official_ones():
         assert key in message
 
 
+@pytest.mark.extended
 def test_initialization():
     state = {"train": False, "axis_name": None}
     local = n3net.LocalNet(8, 64, 3)
@@ -140,6 +141,7 @@ def n3net_by_hand(x, variables, *, neighbours, patch, stride, window):
         y = np.stack([neighbours_by_hand(*maps, normalise, **sizes) for maps in images])
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("channels", "sizes"),
     [
@@ -157,6 +159,7 @@ def test_n3net_by_hand(channels, sizes):
     np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.extended
 def test_n3net_distances_enter_the_statistics_without_the_patch_itself():
     sizes = {"patch": 4, "stride": 2, "window": 3}
     block = n3net.N3Block(3, 2, **sizes)
@@ -196,6 +199,7 @@ def test_n3net_statistics_move_slowly():
     np.testing.assert_allclose(new, 0.999 * old + 0.001 * mean, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_cold_neighbours_are_the_nearest_ones_in_order():
     logits = jnp.asarray([[-3.0, -1.0, -2.0, -9.0, -4.0]]) * 200
     weights = n3net.neighbour_weights(logits, 3)[0]
@@ -208,6 +212,7 @@ def test_cold_neighbours_are_the_nearest_ones_in_order():
     assert np.isfinite(quick_jit(jax.grad(loss))(logits)).all()
 
 
+@pytest.mark.extended
 def test_log1mexp():
     x = np.float32([-100, -20, -0.7, -0.69, -1e-3, -1e-6])
     expected = np.log1p(-np.exp(x.astype(np.float64)))

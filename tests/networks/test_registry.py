@@ -82,6 +82,7 @@ def test_modules_that_declare_nothing():
             use()
 
 
+@pytest.mark.extended
 def test_registered_network_from_training_to_program(halves, tmp_path):
     config = cases.config_of(
         default,

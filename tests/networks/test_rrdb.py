@@ -12,6 +12,7 @@ from tests.networks.by_hand import (
 from tests.networks.every_network import TINY
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_colour_at_every_scale(scale):
     module = networks.create("rrdb", **TINY["rrdb"] | {"channels": 3, "scale": scale})

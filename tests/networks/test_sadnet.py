@@ -37,6 +37,7 @@ def tiny():
     return module, init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), quick_jit(module.apply)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "channels"), [("sadnet_color", 3), ("sadnet_gray", 1)])
 def test_official_output(golden, name, channels):
     data = golden(name)
@@ -49,6 +50,7 @@ def test_official_output(golden, name, channels):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.extended
 def test_official_output_in_float64(golden):
     data = golden("sadnet_gray")
     kwargs = {"channels": 1, "width": 8, "offset_width": 8, "groups": 8}
@@ -91,6 +93,7 @@ def test_default_switches():
     assert module.dilations == (1, 2, 3, 4)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 30)])
 def test_any_size(tiny, size):
     _, variables, apply = tiny
@@ -105,6 +108,7 @@ def test_any_size(tiny, size):
     np.testing.assert_allclose(y, by_hand, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_images_of_a_batch_do_not_mix(tiny):
     _, variables, apply = tiny
     x = jax.random.uniform(jax.random.key(1), (2, 16, 24, 3))
@@ -117,6 +121,7 @@ def test_constant_and_black_images_stay_finite(tiny):
         assert np.isfinite(apply(variables, jnp.full((1, 16, 16, 3), value))).all()
 
 
+@pytest.mark.extended
 def test_gradients_reach_every_parameter(tiny):
     module, variables, _ = tiny
     x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
@@ -126,6 +131,7 @@ def test_gradients_reach_every_parameter(tiny):
         assert np.abs(grad).max() > 0, path
 
 
+@pytest.mark.extended
 def test_bfloat16_is_near_float32(tiny):
     module, variables, apply = tiny
     x = jax.random.uniform(jax.random.key(1), (1, 24, 16, 3))
@@ -142,6 +148,7 @@ def test_low_memory_gives_the_same(tiny, rng):
     np.testing.assert_allclose(lean(variables, x), apply(variables, x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_training_in_bfloat16_scatters_in_float32(tiny):
     """In the program that the compiler for GPUs is given; scatters of bfloat16 are slow there."""
     module, variables, _ = tiny
@@ -167,6 +174,7 @@ def test_initialisation_is_the_official_one(tiny):
     assert not params["out"]["bias"].any()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("zero", [True, False])
 def test_offsets_can_start_at_zero(zero):
     block = sadnet.DeformConv(2, zero_init_offsets=zero)
@@ -208,6 +216,7 @@ def regular_grid(height, width):
 
 
 class TestSampling:
+    @pytest.mark.extended
     def test_means_what_the_official_code_means(self, rng):
         """A network of zeros whose offsets and logits are the biases set here."""
         module = networks.create("sadnet", channels=1, **TINY)
@@ -240,6 +249,7 @@ class TestSampling:
                 np.testing.assert_allclose(learned[size].modulation[where], weight, rtol=1e-5)
             np.testing.assert_array_equal(regular[size].modulation, 0.5)
 
+    @pytest.mark.extended
     def test_is_what_the_blocks_sample(self, tiny):
         """Sampling there again gives the blocks' own outputs, on an image that is padded."""
         module, variables, _ = tiny
@@ -278,6 +288,7 @@ class TestSampling:
                 np.testing.assert_array_equal(part, everything[:, :h, :w])
             assert np.abs(whole[size].modulation - 0.5).max() > 1e-3
 
+    @pytest.mark.extended
     def test_leaves_the_network_alone(self, tiny):
         """The network is the same program whether it is asked for its sampling or not."""
         module, variables, _ = tiny

@@ -106,6 +106,7 @@ def test_sfm_frequency(tmp_path, monkeypatch):
         }[arm]
 
 
+@pytest.mark.extended
 def test_sfm_super_resolution(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (2, 37, 44), np.uint8)
     (tmp_path / "images").mkdir()

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lcdnet_jax.ops import depthwise, depthwise_conv2d
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("shape", "size", "multiplier"),
     [((2, 7, 6, 4), 3, 1), ((1, 5, 9, 3), 5, 2), ((2, 1, 1, 2), 5, 1)],
@@ -34,6 +35,7 @@ def test_equals_the_grouped_convolution(rng, shape, size, multiplier):
     assert coarse.dtype == jnp.bfloat16
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("shape", "size", "own"), [((3, 4, 7, 2), 3, True), ((2, 6, 3, 3), 5, False)]
 )

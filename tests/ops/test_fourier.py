@@ -32,6 +32,7 @@ def test_inverse_of_what_is_no_transform(rng, shape):
     np.testing.assert_allclose(irfft2(z, width), expected, atol=1e-5)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_are_transposes(rng, shape):
     """<A x, z> = <x, A^T z> for every pair."""
@@ -52,6 +53,7 @@ def gate(x):
     return (irfft2(z * jnp.abs(z), x.shape[2]) ** 2).sum()
 
 
+@pytest.mark.extended
 def test_a_sharded_batch_stays_where_it_is(rng):
     x = rng.standard_normal((8, 6, 7, 2)).astype(np.float32)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

@@ -39,6 +39,7 @@ def error_of(**fields):
 
 
 class TestFromKind:
+    @pytest.mark.extended
     def test_is_the_function_with_its_options(self, rng):
         keys = jax.random.split(jax.random.key(3), 2)
         images = jnp.asarray(rng.uniform(size=(2, 20, 17, 3)), jnp.float32)
@@ -76,6 +77,7 @@ class TestFromKind:
             degradations.from_kind(kind, options)
 
 
+@pytest.mark.extended
 def test_one_of_several_rains_for_each_image(rng):
     keys = jax.random.split(jax.random.key(1), 40)
     images = jnp.asarray(rng.uniform(0, 0.5, (40, 6, 6, 1)), jnp.float32)
@@ -105,6 +107,7 @@ class TestPrepare:
         clean = rng.uniform(size=(4, 16, 16, 3)).astype(np.float32)
         return {"clean": jnp.asarray(clean), "mask": jnp.ones(4)}
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("protocol", ["float", "8bit"])
     def test_degraded_by_children_of_the_images_keys(self, rng, protocol):
         batch = self.batch(rng)
@@ -257,6 +260,7 @@ class TestEvaluation:
             for name, size in sizes.items()
         ]
 
+    @pytest.mark.extended
     def test_degraded_by_name_and_seed_alone(self, rng):
         examples = self.examples(rng)
         restorer = Restorer(Same(), {})
@@ -295,6 +299,7 @@ class TestEvaluation:
             protocols.get("pairs").with_degradation("rain")
 
 
+@pytest.mark.extended
 def test_trains_on_a_folder_of_clean_images(tmp_path, rng):
     (tmp_path / "data").mkdir()
     for i in range(2):

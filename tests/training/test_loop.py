@@ -109,6 +109,7 @@ def trained(tmp_path_factory):
     return workdir, run(tiny_config(), workdir)
 
 
+@pytest.mark.extended
 def test_a_run_leaves_everything_that_it_promises(trained, capsys):
     workdir, state = trained
     assert int(state.step) == 8
@@ -143,6 +144,7 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
     assert {"train/loss", "eval/sigma50/psnr", "image0_sigma50"} <= set(events.Tags()["tensors"])
 
 
+@pytest.mark.extended
 def test_without_tensorflow_the_json_lines_remain(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # makes the import fail
     config.steps = 2
@@ -152,6 +154,7 @@ def test_without_tensorflow_the_json_lines_remain(config, tmp_path, monkeypatch,
     assert not list(tmp_path.glob("events*"))
 
 
+@pytest.mark.extended
 def test_reported_means_cover_all_steps_since_the_last_line(config, tmp_path):
     config.log_every, config.checkpoint_every, config.eval_every = 1, 0, 0
     run(config, tmp_path / "each")
@@ -167,6 +170,7 @@ def test_reported_means_cover_all_steps_since_the_last_line(config, tmp_path):
     np.testing.assert_allclose(losses("means"), expected, rtol=1e-6)
 
 
+@pytest.mark.extended
 def test_progress_is_shown(config, tmp_path, capsys):
     config.steps = 2
     run(config, tmp_path)
@@ -189,6 +193,7 @@ def test_stopping_and_resuming_changes_no_bit(config, tmp_path, change, trained)
     assert_equal_trees(straight, resumed)
 
 
+@pytest.mark.extended
 def test_checkpoints_hold_the_state_of_their_step(config, tmp_path, monkeypatch):
     """Saving goes on in the background while the next step reuses the memory of the state."""
     config.network.kwargs = ConfigDict({"features": 512})
@@ -208,6 +213,7 @@ def test_checkpoints_hold_the_state_of_their_step(config, tmp_path, monkeypatch)
     reader.close()
 
 
+@pytest.mark.extended
 def test_resume_continues_a_copy_and_leaves_the_original(config, tmp_path, trained):
     first = tmp_path / "first"
     config.steps = 4
@@ -237,6 +243,7 @@ def test_finished_run_is_left_alone(config, trained, capsys):
     assert_equal_trees(again, state)
 
 
+@pytest.mark.extended
 def test_loss_falls_and_average_lags(config, tmp_path):
     config.steps = 60
     config.eval_every = config.checkpoint_every = 0
@@ -251,6 +258,7 @@ def test_loss_falls_and_average_lags(config, tmp_path):
 
 
 class TestFailures:
+    @pytest.mark.extended
     def test_non_finite_loss_names_its_step_and_spares_the_checkpoint(self, config, tmp_path):
         with pytest.raises(NonFiniteLossError, match=r"step 7: loss nan.*; step 4 is saved"):
             run(config, tmp_path, poison_at=6)
@@ -266,6 +274,7 @@ class TestFailures:
         yield
         signal.signal(signal.SIGINT, before)
 
+    @pytest.mark.extended
     def test_interrupt_saves_and_the_same_command_continues(
         self, config, tmp_path, trained, interruptible
     ):
@@ -275,6 +284,7 @@ class TestFailures:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_equal_trees(run(config, tmp_path).params, trained[1].params)
 
+    @pytest.mark.extended
     def test_interrupt_in_the_last_step_takes_nothing_away(
         self, config, tmp_path, trained, interruptible
     ):
@@ -304,6 +314,7 @@ class TestFailures:
             train_and_evaluate(config, tmp_path, datasets={"train": Twice(), "eval": images()})
         assert not isinstance(preempted.value, Preempted)
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupt_during_evaluation_saves_too(self, config, tmp_path, interruptible, number):
         config.checkpoint_every = 0
@@ -338,6 +349,7 @@ class TestFailures:
         with pytest.raises(ConfigError, match="loss: 'l2' there, 'charbonnier' given"):
             run(config, tmp_path)
 
+    @pytest.mark.extended
     def test_full_disk_at_resume_keeps_the_metrics(self, config, tmp_path, monkeypatch):
         config.steps = 4
         run(config, tmp_path)
@@ -360,6 +372,7 @@ class TestFailures:
         with pytest.raises(ValueError, match="have no 'degraded' images"):
             run(config, tmp_path)
 
+    @pytest.mark.extended
     def test_ignored_interrupts_stay_ignored(self, config, tmp_path):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -386,6 +399,7 @@ class TestFailures:
         with pytest.raises(ConfigError, match="choose a writable --workdir"):
             run(config, blocked / "run")
 
+    @pytest.mark.extended
     def test_full_disk_keeps_what_was_saved(self, config, tmp_path, monkeypatch):
         real = manager.ocp.AsyncCheckpointer.save
 
@@ -400,6 +414,7 @@ class TestFailures:
         monkeypatch.undo()
         assert int(run(config, tmp_path).step) == 8
 
+    @pytest.mark.extended
     def test_full_disk_for_the_logs(self, config, tmp_path, monkeypatch):
         def write(path, image):
             raise image_io.ImageError(f"{path}: cannot be written (No space left on device)")

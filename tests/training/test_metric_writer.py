@@ -83,6 +83,7 @@ def traced(tmp_path_factory):
 
 
 class TestRun:
+    @pytest.mark.extended
     def test_numbers(self, traced):
         compiled, *rows = rows_of(traced)
         assert compiled["step"] == 2
@@ -117,6 +118,7 @@ class TestRun:
         (trace,) = (traced / "profile").rglob("*.xplane.pb")
         assert trace.stat().st_size > 0
 
+    @pytest.mark.extended
     def test_no_trace(self, tmp_path, caplog):
         for steps, wanted in ((4, None), (6, (3, 4)), (8, (9, 20))):  # resumed beyond it; too late
             run(tmp_path, Images(), profile=wanted, steps=steps, steps_per_call=2)
@@ -126,6 +128,7 @@ class TestRun:
             "no profiler trace: this run has made none of steps 9:20",
         ]
 
+    @pytest.mark.extended
     def test_another_shape_is_compiled_with_a_warning(self, tmp_path, caplog):
         assert int(run(tmp_path, Images(larger_from=5)).step) == 8
         (warning,) = warnings_of(caplog)

@@ -145,6 +145,7 @@ def assert_finite(tree):
 
 
 class TestStep:
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         ("fields", "value"),
         [
@@ -199,6 +200,7 @@ def passed_over(tmp_path_factory):
 
 
 class TestRun:
+    @pytest.mark.extended
     def test_goes_on_and_reports_the_others(self, passed_over, tmp_path, capsys):
         workdir, state = passed_over
         assert int(state.step) == 8
@@ -217,6 +219,7 @@ class TestRun:
         assert "step 3: loss nan, gradient norm nan; passed over, the parameters stay" in out
         assert "adding --replay=3 to the same command" in out
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("calls", [1, 2])
     def test_one_in_a_row_more_ends_it(self, tmp_path, calls):
         config = config_of(skip_nonfinite=2, steps_per_call=calls)
@@ -254,6 +257,7 @@ def load(folder):
 
 
 class TestReplay:
+    @pytest.mark.extended
     def test_shows_what_the_step_saw(self, died, capsys):
         def files():
             paths = [path for path in died.rglob("*") if "replay" not in path.parts]
@@ -285,6 +289,7 @@ class TestReplay:
         assert "state before the step" not in out
         assert f"written to {folder}: batch.npz, batch.png" in out
 
+    @pytest.mark.extended
     def test_starts_from_the_state_of_the_run(self, died, capsys):
         config = config_of(log_every=1)
         arrays = load(replay(config, died, 6, datasets=datasets(config, 7)))
@@ -307,6 +312,7 @@ class TestReplay:
         assert f"step 6: loss {loss:.4g}" in capsys.readouterr().out
         assert norm > 0
 
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         "fields",
         [
@@ -330,6 +336,7 @@ class TestReplay:
         distances = np.abs(arrays["restored"][:, None] - arrays["degraded"]).mean(axis=(2, 3, 4))
         np.testing.assert_array_equal(distances.argmin(axis=1), np.arange(config.batch_size))
 
+    @pytest.mark.extended
     def test_batches_drawn_on_the_device(self, tmp_path):
         config = config_of(data__where="device", parallel__state_shards=4)
         arrays = load(replay(config, untrained(config, tmp_path), 1, datasets=datasets(config)))
@@ -338,6 +345,7 @@ class TestReplay:
         for name, array in seen(config, batch, 1).items():
             np.testing.assert_array_equal(arrays[name], array)
 
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         "fields",
         [
@@ -361,6 +369,7 @@ class TestReplay:
         assert "starting afresh with seed 0; steps to make before step 1: 0" in out
         assert "not finite" not in out
 
+    @pytest.mark.extended
     def test_starts_where_the_run_did(self, died, tmp_path, capsys):
         config = config_of()
         tuned = config_of(init_from=str(died), seed=1)
@@ -379,6 +388,7 @@ class TestReplay:
         with pytest.raises(ConfigError, match=message):
             replay(copy, tmp_path / "copy", 3, datasets=datasets(config))
 
+    @pytest.mark.extended
     def test_names_what_the_run_had_spoilt_before(self, died, tmp_path, capsys):
         """Such a checkpoint is none of ours, but the weights may come from elsewhere."""
         config = config_of()

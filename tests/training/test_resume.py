@@ -87,6 +87,7 @@ HOST = {"degradation.where": "host", "sfm.where": "host"}
 SFM = {"sfm.rate": 0.5}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("fields", "cuts"),
     [
@@ -114,6 +115,7 @@ def test_any_cut_changes_no_bit(photos, tmp_path, fields, cuts):
     assert losses(tmp_path / "cut") == losses(tmp_path / "straight")
 
 
+@pytest.mark.extended
 def test_on_other_devices(photos, tmp_path):
     """Saved on 8, continued on 4, 1 and back: the same batches, losses to rounding.
 

@@ -127,6 +127,7 @@ def test_of_pairs_the_degraded_half_is_masked(config):
     np.testing.assert_array_equal(masks, masks_in(alone, batch["clean"]))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mode", ["targeted", "random"])
 def test_laws(config, mode):
     """How often each coefficient is masked, of all images and steps."""
@@ -173,6 +174,7 @@ def test_no_key_is_used_twice(config, monkeypatch):
     assert len(set(seen)) == len(seen)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("spread", ["jit", "sharded", "pmap"])
 def test_devices_give_the_numbers_of_one(config, spread, rng):
     config.sfm.rate = 0.5
@@ -225,6 +227,7 @@ def test_batches_that_do_not_suit(config):
         prepared(config, {**batch, "degraded": batch["clean"]})
 
 
+@pytest.mark.extended
 def test_a_step_learns_from_masked_images(config, rng):
     """It makes the step that it would make with images masked by the host."""
 

@@ -170,6 +170,7 @@ def test_eight_devices_give_the_numbers_of_one(network):
     assert_same(one, Run(config_of(network, **{"parallel.strategy": "pmap"}), 8, one.start))
 
 
+@pytest.mark.extended
 def test_divided_state():
     """Each device holds a part of the large arrays; the numbers stay."""
     one = Run(config_of("norm"), 1)
@@ -188,6 +189,7 @@ def test_divided_state():
         Partitioner.from_config(config_of("norm", **{"parallel.state_shards": 3}))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("strategy", ["jit", "pmap"])
 def test_batches_drawn_on_the_devices(strategy):
     fields = {"data.where": "device", "data.crop": 16}
@@ -197,6 +199,7 @@ def test_batches_drawn_on_the_devices(strategy):
     assert many.exchanges()[1] == 0
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("strategy", "where"), [("jit", "device"), ("pmap", "host")])
 def test_several_steps_in_one_call(strategy, where):
     """As many calls of one step give the same, and metrics of each step come back."""
@@ -214,6 +217,7 @@ def test_several_steps_in_one_call(strategy, where):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
+@pytest.mark.extended
 def test_accumulation_on_several_devices():
     """Without batch normalisation, whose statistics are those of a part."""
     plain = config_of("norm")

@@ -49,6 +49,7 @@ def step_with(config, module):
     return jax.jit(make_train_step(module, tx, config))(state, batch_of())
 
 
+@pytest.mark.extended
 def test_accumulation_gives_the_same_step(config):
     module = ConvNet(norm=False)  # batch statistics are those of the part
     whole, _ = step_with(config, module)
@@ -89,6 +90,7 @@ def test_padding_examples_do_not_count(config):
     assert a["psnr"] == b["psnr"]
 
 
+@pytest.mark.extended
 def test_bfloat16_computes_coarsely_and_keeps_float32_state(config):
     exact, _ = step_with(config, ConvNet())
     state, metrics = step_with(config, ConvNet(dtype=jnp.bfloat16))

@@ -101,6 +101,7 @@ def images(rng):
 OPTIONS = {"scale": 2, "kernel": "isotropic", "width": (0.5, 1.5), "size": 5}
 
 
+@pytest.mark.extended
 def test_draws_a_kernel_for_each_image(keys, images):
     low = jax.jit(degradations.from_kind("low_resolution", {"low_resolution": OPTIONS}))(
         keys, images
@@ -126,6 +127,7 @@ def test_enlarges_again(keys, images):
     np.testing.assert_allclose(large, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.extended
 def test_a_pool_is_a_folder_or_an_array(keys, images, rng, tmp_path):
     pool = rng.random((3, 3, 3)).astype(np.float32)
     pool /= pool.sum(axis=(1, 2), keepdims=True)
@@ -144,6 +146,7 @@ def test_a_pool_is_a_folder_or_an_array(keys, images, rng, tmp_path):
         degradations.random_low_resolution(keys, images, scale=2, pool=pool)
 
 
+@pytest.mark.extended
 def test_masked_then_made_small_and_compared_with_all(images):
     config = config_with(**{"sfm.rate": 1.0, "degradation.protocol": "float"})
     config_lib.validate(config)
@@ -250,6 +253,7 @@ def batches(config, count, start=0):
     return found
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "fields",
     [{}, {"data.cache_gb": 0.0}, {"data.tile": 14, "data.tile_stride": 6}, {"data.crop": 20}],
@@ -281,6 +285,7 @@ def _orientation(clean, data, crop):
     raise AssertionError("no part of an image")
 
 
+@pytest.mark.extended
 def test_batches_of_pairs_are_a_function_of_the_step(data):
     config = pairs_config(data / "pairs")
     for name, array in batches(config, 2)[1].items():
@@ -363,6 +368,7 @@ def evaluator(name="8bit", scale=2):
     return Evaluator(protocol, degradation=step, bucket=8)
 
 
+@pytest.mark.extended
 def test_scores_of_synthetic_images(rng):
     clean = rng.random((33, 31, 3)).astype(np.float32)
     example = {"name": "a", "clean": clean}
@@ -388,6 +394,7 @@ def test_scores_of_synthetic_images(rng):
     assert visualization.draw_panel([("small", low[0])], clean=rgb.clean, width=32).ndim == 3
 
 
+@pytest.mark.extended
 def test_scores_of_pairs(rng):
     example = {
         "name": "a",
@@ -437,6 +444,7 @@ def rows_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.extended
 def test_trains_on_clean_images(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     measured = {name: value for row in rows for name, value in row.items()}
@@ -445,6 +453,7 @@ def test_trains_on_clean_images(workdir):
     assert len(list((workdir / "panels").glob("*.png"))) == 1
 
 
+@pytest.mark.extended
 def test_trains_on_pairs(data, tmp_path):
     config = pairs_config(data / "pairs", **{"eval.panels": 1})
     datasets = input_pipeline.create_datasets(config)
@@ -483,6 +492,7 @@ def test_kernels_are_read_before_a_directory_is_made(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.extended
 def test_kernels_unseen_in_training(workdir, data, tmp_path, capsys):
     np.save(tmp_path / "kernel.npy", np.full((3, 3), 1 / 9, np.float32))
     kernels = f"none,gaussian:0.8,disk:2,pool:{tmp_path}"
@@ -527,6 +537,7 @@ def test_mistakes_of_eval(workdir, data, tmp_path, arguments, message):
     assert message in error_of_script(*command)
 
 
+@pytest.mark.extended
 def test_restores_files(workdir, tmp_path, rng, capsys):
     """Twice as large, with alpha, profile and EXIF data, and scored at that size."""
     image = rng.integers(0, 255, (9, 13, 4), np.uint8)

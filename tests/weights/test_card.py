@@ -154,6 +154,7 @@ class TestReading:
             assert part in text
 
 
+@pytest.mark.extended
 def test_configuration_of_a_card(run):
     workdir, _ = run
     card = weights_lib.load(workdir).card

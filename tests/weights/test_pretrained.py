@@ -173,6 +173,7 @@ class TestShipped:
             assert scored >= set(itertools.product((data, "cbsd68"), ("float", "8bit"), sigmas))
         assert weights_lib.training_config(described, name).seed == described["training"]["seed"]
 
+    @pytest.mark.extended
     def test_restores_photographs(self, name):
         """By at least so many decibels, of a photograph that was not trained on."""
         restorer = Restorer.from_pretrained(name)
@@ -197,6 +198,7 @@ class TestShipped:
         unharmed = metrics.psnr(restorer(batch), batch)[0]
         assert unharmed > CLEAN[name], unharmed
 
+    @pytest.mark.extended
     def test_need_neither_the_repository_nor_tensorflow(self, tmp_path):
         shutil.copytree(FOLDER.parents[1], tmp_path / "lcdnet_jax")
         code = f"""if True:
@@ -238,6 +240,7 @@ class TestOutsideTheWheel:
         assert described["metrics"]
         assert not re.search(r"/(work|home|root|tmp|mnt)/|\.\./|~", json.dumps(described))
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("name", GAINS)
     def test_restores_what_it_was_trained_on(self, name, quickly_compiled):
         path = OUTSIDE / f"{name}.safetensors"

@@ -60,6 +60,7 @@ class TestSafetensors:
         assert module == networks.create(network, **kwargs)
         assert_same(variables, made.variables)
 
+    @pytest.mark.extended
     def test_cards_that_name_a_preset(self, tmp_path, monkeypatch):
         """Of older versions. The preset may mean something else by now."""
         kwargs = {"preset": "small", "use_rsab": False}

@@ -26,6 +26,7 @@ def test_again(exported, tmp_path):
     assert_same(weights_lib.load(tmp_path / "two").variables, first.variables)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_smaller_storage(weights, exported, tmp_path, dtype):
     assert weights_lib.save_directory(weights, tmp_path / "out", dtype=dtype)["storage"] == dtype
@@ -57,6 +58,7 @@ def test_storage_that_is_too_small(weights, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.extended
 def test_folders_stay_out_of_cards(run, tmp_path):
     weights = weights_lib.load(run[0])
     training = weights.card["training"]

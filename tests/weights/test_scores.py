@@ -63,6 +63,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         scores.read_newest(tmp_path, 9)
 
 
+@pytest.mark.extended
 def test_scores_of_eval(run, tmp_path):
     workdir, _ = run
     row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}

@@ -206,6 +206,7 @@ def restorer(tmp_path, monkeypatch):
     return restorer
 
 
+@pytest.mark.extended
 def test_eval_writes_a_submission(tmp_path, root, images, restorer, capsys):
     command = ("eval.py", "--workdir", tmp_path / "run", "--data", f"dnd:{root}")
     assert run(*command) is None

@@ -103,6 +103,7 @@ def slow_vgg(tensors, images):
     return y.transpose(0, 2, 3, 1)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("channels", [1, 3])
 def test_features_of_vgg(tiny_vgg, rng, channels):
     path, tensors = tiny_vgg
@@ -196,6 +197,7 @@ def start_of(config, features=None):
     return state.replace(features=features)
 
 
+@pytest.mark.extended
 def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     """Both networks move; gradients of the critic are seen in Adam's moments."""
     config = config_with(**{"gan.vgg": str(shallow_vgg[0])})
@@ -236,6 +238,7 @@ def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
         np.testing.assert_allclose(other_metrics[name], value, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.extended
 def test_without_weight_the_critic_learns_alone():
     """The network's step is that of supervised training; one that is not finite is passed over."""
     config = config_with(
@@ -277,6 +280,7 @@ def run(config, photos, workdir, **fields):
     return state, config, datasets
 
 
+@pytest.mark.extended
 def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
     config = config_with(**{"gan.vgg": str(shallow_vgg[0]), "ema_decay": 0.9}, steps=4)
     straight, given, datasets = run(config, photos, tmp_path / "straight", checkpoint_every=2)
@@ -307,6 +311,7 @@ def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
         assert float(found[1]) == pytest.approx(expected[f"train/{name}"], rel=1e-3)
 
 
+@pytest.mark.extended
 def test_starts_from_a_supervised_run(photos, tmp_path):
     """Whose checkpoints have no critic; and without weights of VGG the message comes early."""
     before, *_ = run(config_with(objective="supervised"), photos, tmp_path / "first")

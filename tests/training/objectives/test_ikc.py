@@ -77,6 +77,7 @@ def state_of(params, tx, *, ema=None):
     return TrainState(jnp.int32(0), params, jax.jit(tx.init)(params), {}, ema)
 
 
+@pytest.mark.extended
 def test_is_a_loop_of_the_three(ikc):
     module, params = ikc
     of_codes = {"features": 4, "code_length": 3}
@@ -116,6 +117,7 @@ def test_is_a_loop_of_the_three(ikc):
     assert [e.params["length"] for e in equations if e.primitive.name == "scan"].count(2) == 1
 
 
+@pytest.mark.extended
 def test_codes_are_of_principal_components(ikc):
     module, params = ikc
     basis = np.asarray(params["basis"]["kernel"])
@@ -217,6 +219,7 @@ def batch_of(count=4, size=12):
     return {"clean": image(count, size, size, 3), "mask": np.ones(count, np.float32)}
 
 
+@pytest.mark.extended
 def test_kernels_are_those_that_blurred():
     @functools.partial(jax.jit, static_argnums=1)
     def prepared(step, rate):
@@ -244,6 +247,7 @@ def test_there_must_be_kernels_to_return():
         degradations.random_low_resolution(keys, image(4, 8, 8, 1), scale=2, return_kernels=True)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_changes_its_part_alone(ikc, stage):
     """Though the optimiser would let all parameters decay; and it learns."""
@@ -266,6 +270,7 @@ def test_a_stage_changes_its_part_alone(ikc, stage):
     assert set(seen[0]) == (named if stage == "sftmd" else {*named, "code_error"})
 
 
+@pytest.mark.extended
 def test_code_error_is_the_mean_of_roots(ikc):
     module, params = ikc
     config = config_with("corrector")
@@ -288,6 +293,7 @@ def test_code_error_is_the_mean_of_roots(ikc):
     np.testing.assert_allclose(metrics["code_error"], expected, rtol=1e-5)
 
 
+@pytest.mark.extended
 def test_one_step_on_two_devices_is_that_of_one(ikc):
     """By pmap, each device with its images in two parts."""
     config, tx = config_with("corrector"), optax.sgd(0.1)
@@ -318,6 +324,7 @@ def photos(noise_photos):
     return noise_photos(*[(16, 18, 3)] * 3)
 
 
+@pytest.mark.extended
 def test_one_stage_after_another_and_a_cut_that_changes_no_bit(photos, tmp_path, capsys):
     def run(stage, workdir, **fields):
         config = config_with(stage, **{"data.where": "device", "ema_decay": 0.9}, **fields)

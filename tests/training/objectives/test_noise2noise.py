@@ -18,6 +18,7 @@ def keys_of(config, step):
     return jnp.stack([jax.random.fold_in(key, place) for place in range(COUNT)])
 
 
+@pytest.mark.extended
 def test_input_and_target_are_two_noisy_copies(config, clean_batch, prepared):
     batch = clean_batch()
     actual = prepared(batch, step=3, **N2N)
@@ -31,6 +32,7 @@ def test_input_and_target_are_two_noisy_copies(config, clean_batch, prepared):
     np.testing.assert_array_equal(actual["degraded"], supervised["degraded"])
 
 
+@pytest.mark.extended
 def test_masked_after_noise(config, clean_batch, prepared):
     batch = clean_batch()
     plain = prepared(batch, **N2N)
@@ -71,6 +73,7 @@ def test_refuses_images_that_are_degraded_already(config, pairs):
         prepare(pairs, config, step=jnp.int32(0), axis_name=None)
 
 
+@pytest.mark.extended
 def test_denoises_without_clean_images(errors_before_and_after):
     before, after = errors_before_and_after("noise2noise")
     assert after < 0.25 * before

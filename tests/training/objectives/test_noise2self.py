@@ -11,6 +11,7 @@ COUNT = 6  # images of clean_batch
 N2S = {"objective": "noise2self"}
 
 
+@pytest.mark.extended
 def test_pixels_are_those_of_the_official_masker():
     """row % 3 == step % 3 and column % 3 == step // 3 % 3; nine steps hide all once."""
     seen = 0
@@ -25,6 +26,7 @@ def test_pixels_are_those_of_the_official_masker():
     assert (seen == 1).all()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("source", ["noise", "pairs", "degraded only", "host"])
 def test_hidden_pixels_are_random_and_the_target_is_the_input(clean_batch, pairs, prepared, source):
     batch = pairs if source in ("pairs", "host") else clean_batch()
@@ -46,6 +48,7 @@ def test_hidden_pixels_are_random_and_the_target_is_the_input(clean_batch, pairs
     assert 0.9 < drawn.max() < 1
 
 
+@pytest.mark.extended
 def test_masked_before_pixels_are_hidden(pairs, prepared):
     batch = pairs
     given = {**N2S, "degradation.kind": "none"}
@@ -62,6 +65,7 @@ def test_refused(pairs, prepared):
         prepared(pairs, **N2S, **{"sfm.rate": 0.5, "sfm.where": "host"})
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_only_hidden_pixels_are_compared(clean_batch, prepared, step_with, shift, accumulate):
     batch = clean_batch()
@@ -80,6 +84,7 @@ def test_whole_spectra_need_all_pixels(clean_batch, prepared):
         prepared(clean_batch(), **N2S, loss="l1_fft")
 
 
+@pytest.mark.extended
 def test_denoises_without_clean_images(errors_before_and_after):
     before, after = errors_before_and_after("noise2self")
     assert after < 0.25 * before

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from lcdnet_jax import losses, networks
@@ -31,6 +32,7 @@ class Scales(networks.RestorationNetwork):
         return (finest, finest[:, ::2, ::2]) if all_scales else finest
 
 
+@pytest.mark.extended
 def test_all_scales_are_compared_where_the_loss_takes_them(clean_batch, prepared, step_with):
     batch = clean_batch(16, 16)
     seen = prepared(batch)
