@@ -5,8 +5,8 @@
     python eval.py --workdir runs/gopro --data gopro:/data/GoPro --modes full,local,tiled
     python eval.py --workdir runs/sr --data set5 --protocols sr,8bit --kernels gaussian:0.8,disk:2
 
-Prints a table and writes results.json and results.csv. Every image has its own fixed noise (or
-blur, or rain), so two runs agree exactly.
+Prints a table and writes results.json and results.csv. The noise, blur or rain of an image depends
+only on its name, so two runs agree exactly.
 """
 
 import functools
@@ -28,78 +28,77 @@ from lcdnet_jax.evaluation import results, settings
 
 _CONFIG = config_lib.define_config(
     None,
-    "Experiment; by default the config.json of the checkpoint. Only data.eval and eval are used: "
-    "the network is always the one of the checkpoint.",
+    "Experiment. Default: the config.json of the checkpoint. Only its data.eval and eval are used; "
+    "the network is that of the checkpoint.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Working directory of train.py.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "The same as --workdir; also a directory or .safetensors file of lcdnet-jax convert or export, "
-    "or the name of pretrained weights.",
+    "Working directory, directory or .safetensors file of lcdnet-jax convert or export, or name of "
+    "pretrained weights.",
 )
-_STEP = flags.DEFINE_integer("step", None, "Step to load; by default the newest.")
-_RAW = flags.DEFINE_boolean("raw", False, "Use the raw parameters even where there is an average.")
+_STEP = flags.DEFINE_integer("step", None, "Step to load. Default: the newest.")
+_RAW = flags.DEFINE_boolean("raw", False, "Use the parameters without averaging, even if the checkpoint has an EMA.")
 _DATA = flags.DEFINE_list(
     "data",
     None,
-    "Data sets: folders (of clean images, or with input/ and target/), 'photos', 'tfds:NAME' with "
-    "the split and feature of config.data.eval, or KIND:FOLDER for another kind of "
-    "config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' scores nothing, "
-    "but restores the crops of DND and writes a submission. Default: config.data.eval.",
+    "Data sets, separated by commas: a folder (of clean images, or with input/ and target/), "
+    "'photos', 'tfds:NAME' with the split and feature of config.data.eval, or SOURCE:FOLDER for "
+    "another value of config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' "
+    "restores the crops of DND and writes a submission, without scores. Default: config.data.eval.",
 )
 _SIGMAS = flags.DEFINE_list(
     "sigmas",
     None,
-    "Noise levels; by default config.eval.sigmas, or the degradation of the training where that is "
-    "another than noise.",
+    "Noise levels in 8-bit units. Default: config.eval.sigmas. If the training used another "
+    "degradation than noise, the default is that degradation.",
 )
 _PROTOCOLS = flags.DEFINE_list(
     "protocols",
     None,
-    "For clean images of float, clipped, 8bit, sadnet (the evaluation of that paper's code) and sr "
-    "(Y, without a border as wide as the scale); by default that of the training. For pairs of "
-    "pairs, gopro, realblur, dpdd, rain, sadnet-pairs and sr-pairs; by default that of the "
-    "benchmark. A data set leaves out names of the other sort, and pairs take their default where "
-    "none is left.",
+    "Protocols. For clean images: float, clipped, 8bit, sadnet (the evaluation of that paper's "
+    "code) and sr (Y channel, without a border as wide as the scale). Default: that of the "
+    "training. For pairs: pairs, gopro, realblur, dpdd, rain, sadnet-pairs and sr-pairs. Default: "
+    "that of the benchmark. Each data set uses the protocols that fit it.",
 )
 _MODES = flags.DEFINE_list(
     "modes",
     ["full"],
-    "Of full (whole images), local (whole images, but means over windows of --local_pool pixels; "
-    "for LCDNet) and tiled (windows of --tile pixels; images that are no larger stay whole).",
+    "full: whole images. local: whole images with means over windows of --local_pool pixels, for "
+    "LCDNet. tiled: tiles of --tile pixels; smaller images stay whole.",
 )
 _TILE = flags.DEFINE_integer(
-    "tile", None, "Side of the windows of --modes tiled; 384 unless given.", 1
+    "tile", None, "Side of the tiles of --modes tiled, pixels. Default: 384.", 1
 )
 _OVERLAP = flags.DEFINE_integer(
     "overlap",
     None,
-    "Pixels thrown away at their inner edges; by default what the network needs.",
+    "Pixels discarded at the inner edges of tiles. Default: the overlap of the network.",
     0,
 )
 _LOCAL_POOL = flags.DEFINE_integer(
-    "local_pool", None, "Window of --modes local; by default 1.5 times the training crop.", 1
+    "local_pool", None, "Window of --modes local, pixels. Default: 1.5 times the training crop.", 1
 )
 _SPECTRUM = flags.DEFINE_enum(
-    "spectrum", None, degradations.SPECTRA, "Filter of the noise; by default that of the training."
+    "spectrum", None, degradations.SPECTRA, "Spectrum of the noise. Default: that of the training."
 )
 _SPREAD = flags.DEFINE_float(
-    "spread", 0.0, "Noise levels rise over the columns, from this much below to this much above.", 0
+    "spread", 0.0, "Noise levels rise over the columns, from sigma - spread to sigma + spread.", 0
 )
 _KERNELS = flags.DEFINE_list(
     "kernels",
     None,
-    "For super-resolution: kernels that blur clean images before they are made smaller, instead of "
-    "those of the training, each with rows of its own: none, gaussian:WIDTH, disk:RADIUS, "
-    "motion:LENGTH (pixels of the clean image) or pool:FOLDER.",
+    "For super-resolution: kernels that blur clean images before downsampling, instead of those of "
+    "the training: none, gaussian:WIDTH, disk:RADIUS, motion:LENGTH (pixels of the clean image) or "
+    "pool:FOLDER. Each kernel has its own rows.",
 )
-_BORDER = flags.DEFINE_integer("border", 0, "Pixels cut off each side before scoring.", 0)
-_LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel of BT.601 of colour images.")
+_BORDER = flags.DEFINE_integer("border", 0, "Pixels cropped at each side before scoring.", 0)
+_LUMA = flags.DEFINE_boolean("luma", False, "Score the Y channel (BT.601) of color images.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder of the results; by default eval/ in the directory."
+    "output", None, "Folder of the results. Default: eval/ in the checkpoint directory."
 )
-_SAVE = flags.DEFINE_boolean("save_images", False, "Also write the restored images as PNG.")
+_SAVE = flags.DEFINE_boolean("save_images", False, "Write the restored images as PNG files.")
 
 
 def main(argv: list[str]) -> None:

@@ -1,8 +1,8 @@
 """Trains a network: ``python train.py --config configs/sadnet_small.py --workdir runs/small``.
 
-Exit codes: 0 done, 1 an error (said in one line), 130 after Ctrl-C and 143 after SIGTERM, each with
-the state saved, if there were any steps: the same command continues. docs/scaling.md shows how to
-start it on several hosts.
+The same command continues a run. Exit codes: 0 when the run is complete, 1 after an error (one
+line), 130 after Ctrl-C and 143 after SIGTERM. Both signals save the state first, if there were any
+steps. docs/scaling.md shows how to start it on several hosts.
 """
 
 import os
@@ -19,11 +19,11 @@ from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
     None,
-    "Experiment, such as configs/sadnet_small.py or configs/sadnet_color_awgn.py:30. Fields are "
-    "overridden as --config.batch_size=8.",
+    "Experiment, such as configs/sadnet_small.py or configs/sadnet_color_awgn.py:30. "
+    "--config.batch_size=8 overrides a field.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run. Used again, it continues the run it holds."
+    "workdir", None, "Working directory of the run. If it holds a run, that run continues."
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "START:STOP writes a profiler trace of these steps to WORKDIR/profile."
@@ -31,19 +31,19 @@ _PROFILE = flags.DEFINE_string(
 _REPLAY = flags.DEFINE_integer(
     "replay",
     None,
-    "Instead of training, makes this step of the run in the working directory once more and "
-    "writes its batch, pictures and what was not finite to WORKDIR/replay.",
+    "Instead of training, repeat this step of the run in the working directory and write its "
+    "batch, pictures and the names of arrays that are not finite to WORKDIR/replay.",
     lower_bound=1,
 )
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     "auto",
     ["auto", "on", "off"],
-    "Whether to join the processes on other hosts: auto where SLURM's srun, mpirun or GKE has "
-    "started several; on also asks JAX about TPU pods and Kubernetes.",
+    "Whether to join the processes on other hosts. auto: if SLURM's srun, mpirun or GKE has started "
+    "several. on: also if JAX finds a TPU pod or Kubernetes.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, where no launcher says it."
+    "coordinator", None, "HOST:PORT of process 0, if no launcher provides it."
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
 _PROCESS_INDEX = flags.DEFINE_integer(
@@ -52,7 +52,7 @@ _PROCESS_INDEX = flags.DEFINE_integer(
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
-    "On GPUs, only algorithms that give the same bits each time; slower. CPUs do so anyway.",
+    "On GPUs, use only deterministic algorithms, which are slower. CPUs are always deterministic.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 flags.mark_flags_as_mutual_exclusive(["profile", "replay"])
