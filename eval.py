@@ -39,7 +39,9 @@ _CHECKPOINT = flags.DEFINE_string(
     "pretrained weights.",
 )
 _STEP = flags.DEFINE_integer("step", None, "Step to load. Default: the newest.")
-_RAW = flags.DEFINE_boolean("raw", False, "Use the parameters without averaging, even if the checkpoint has an EMA.")
+_RAW = flags.DEFINE_boolean(
+    "raw", False, "Use the parameters without averaging, even if the checkpoint has an EMA."
+)
 _DATA = flags.DEFINE_list(
     "data",
     None,

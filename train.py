@@ -39,8 +39,8 @@ _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     "auto",
     ["auto", "on", "off"],
-    "Whether to join the processes on other hosts. auto: if SLURM's srun, mpirun or GKE has started "
-    "several. on: also if JAX finds a TPU pod or Kubernetes.",
+    "Whether to join the processes on other hosts. auto: if SLURM's srun, mpirun or GKE has "
+    "started several. on: also if JAX finds a TPU pod or Kubernetes.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, if no launcher provides it."
