@@ -49,6 +49,7 @@ test-rest: install
 
 test-all: install
 	$(PYTEST)
+	LCDNET_JAX_SLOW_TESTS=1 $(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

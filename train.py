@@ -104,7 +104,10 @@ def main(argv: list[str]) -> None:
         print(preempted, flush=True)
         sys.exit(preempted.exit_code)
     except KeyboardInterrupt:  # before the first step, or a second time
-        print("interrupted at once; the newest checkpoint, if any, is what is saved", flush=True)
+        print(
+            "interrupted before the state was saved; the newest checkpoint, if any, stays",
+            flush=True,
+        )
         sys.exit(130)
 
 

@@ -118,7 +118,9 @@ def _parse_source(text: str, default: Mapping[str, Any]) -> dict[str, Any]:
     if text == "photos":
         return {"source": "photos", "split": "test"}
     if colon and kind == "photos":
-        raise ValueError(f"--data {text}: photos are in no folder; say 'photos'")
+        raise ValueError(
+            f"--data {text}: the photographs of scikit-image have no folder; use 'photos'"
+        )
     if colon and kind in data_sets.DATA_SETS:
         return {**default, "source": kind, "path": path}
     return {"source": "folder", "path": text}

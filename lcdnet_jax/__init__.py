@@ -33,7 +33,6 @@ if TYPE_CHECKING:
         weights,
     )
     from lcdnet_jax.inference import Restorer
-    from lcdnet_jax.metrics import lpips, registration
 
 _SUBMODULES = (
     "checkpoints",

@@ -57,35 +57,48 @@ class Target:
 
 # The only place with paths of sources.
 _GOLDEN = "tests/networks/test_golden.py"
-_BY_HAND = "tests/test_sfm_networks.py"
-_SR = "tests/test_sr_networks.py"
 TARGETS = {
     "deform_conv": Target(
         "lcdnet_jax/ops/deform_conv.py",
-        ("tests/ops/test_golden_deform_conv.py", "tests/test_deform_conv.py"),
+        ("tests/ops/test_golden_deform_conv.py", "tests/ops/test_deform_conv.py"),
     ),
-    "dct": Target("lcdnet_jax/ops/dct.py", ("tests/test_golden_sfm.py", "tests/test_dct.py")),
+    "dct": Target("lcdnet_jax/ops/dct.py", ("tests/test_golden_sfm.py", "tests/ops/test_dct.py")),
     "sfm": Target("lcdnet_jax/sfm.py", ("tests/test_golden_sfm.py", "tests/test_sfm.py")),
     "losses": Target("lcdnet_jax/losses.py", ("tests/test_losses.py",)),
     "dncnn": Target(
-        "lcdnet_jax/networks/dncnn.py", (_GOLDEN, _BY_HAND, "-k", "dncnn and not buifd")
+        "lcdnet_jax/networks/dncnn.py",
+        (_GOLDEN, "tests/networks/test_dncnn.py", "-k", "dncnn and not buifd"),
     ),
     "sadnet": Target(
-        "lcdnet_jax/networks/sadnet.py", (_GOLDEN, "tests/test_sadnet.py", "-k", "sadnet")
+        "lcdnet_jax/networks/sadnet.py", (_GOLDEN, "tests/networks/test_sadnet.py", "-k", "sadnet")
     ),
-    "blocks": Target("lcdnet_jax/networks/_blocks.py", (_GOLDEN, _BY_HAND, _SR)),
-    "memnet": Target("lcdnet_jax/networks/memnet.py", (_GOLDEN, _BY_HAND, "-k", "memnet")),
-    "ridnet": Target("lcdnet_jax/networks/ridnet.py", (_GOLDEN, _BY_HAND, "-k", "ridnet")),
-    "buifd": Target("lcdnet_jax/networks/buifd.py", (_GOLDEN, _BY_HAND, "-k", "buifd")),
-    "unet_n2n": Target("lcdnet_jax/networks/unet_n2n.py", (_GOLDEN, _BY_HAND, "-k", "unet")),
-    "rcan": Target("lcdnet_jax/networks/rcan.py", (_GOLDEN, _SR, "-k", "rcan")),
-    "rrdb": Target("lcdnet_jax/networks/rrdb.py", (_GOLDEN, _SR, "-k", "rrdb")),
-    "kmsr": Target("lcdnet_jax/networks/kmsr.py", (_SR, "-k", "kmsr")),
-    "ikc": Target(
-        "lcdnet_jax/networks/ikc.py", (_SR, "-k", "ikc or sft or predictor or corrector")
+    "blocks": Target(
+        "lcdnet_jax/networks/_blocks.py",
+        (_GOLDEN, "tests/networks/test_blocks.py", "tests/networks/test_rcan.py"),
     ),
-    "n3net": Target("lcdnet_jax/networks/n3net.py", (_BY_HAND, "-k", "n3 or neighbour")),
-    "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/test_lcdnet.py",)),
+    "memnet": Target(
+        "lcdnet_jax/networks/memnet.py", (_GOLDEN, "tests/networks/test_memnet.py", "-k", "memnet")
+    ),
+    "ridnet": Target(
+        "lcdnet_jax/networks/ridnet.py", (_GOLDEN, "tests/networks/test_ridnet.py", "-k", "ridnet")
+    ),
+    "buifd": Target(
+        "lcdnet_jax/networks/buifd.py", (_GOLDEN, "tests/networks/test_buifd.py", "-k", "buifd")
+    ),
+    "unet_n2n": Target(
+        "lcdnet_jax/networks/unet_n2n.py",
+        (_GOLDEN, "tests/networks/test_unet_n2n.py", "-k", "unet"),
+    ),
+    "rcan": Target(
+        "lcdnet_jax/networks/rcan.py", (_GOLDEN, "tests/networks/test_rcan.py", "-k", "rcan")
+    ),
+    "rrdb": Target(
+        "lcdnet_jax/networks/rrdb.py", (_GOLDEN, "tests/networks/test_rrdb.py", "-k", "rrdb")
+    ),
+    "kmsr": Target("lcdnet_jax/networks/kmsr.py", ("tests/networks/test_kmsr.py",)),
+    "ikc": Target("lcdnet_jax/networks/ikc.py", ("tests/networks/test_ikc.py",)),
+    "n3net": Target("lcdnet_jax/networks/n3net.py", ("tests/networks/test_n3net.py",)),
+    "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/networks/test_lcdnet.py",)),
 }
 
 # --- Operators --------------------------------------------------------------------------------

@@ -129,8 +129,8 @@ class TestEval:
     def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
         real, shapes = restorer_lib.pad_to_bucket, set()
 
-        def spy(batch, *limits):
-            padded = real(batch, *limits)
+        def spy(batch, *limits, **tiles):
+            padded = real(batch, *limits, **tiles)
             shapes.add((batch.shape[1:3], padded.shape[1:3]))
             return padded
 

@@ -107,7 +107,7 @@ def sweep(
         for setting in dataset.settings:
             protocol = setting.protocol
             if protocol not in evaluators:
-                step = steps[protocol.degradation] if protocol.degradation else None
+                step = steps.get(protocol.degradation) if protocol.degradation else None
                 evaluators[protocol] = Evaluator(protocol, degradation=step, bucket=bucket)
             for mode, restorer in restorers.items():
                 if protocol.multiple > 1:

@@ -52,7 +52,6 @@ class EvalHook:
                 name = "_".join([image.name, *self._case_name(case)])
                 self._writer.write_panel(step, name, _draw_panel(image))
 
-        rows = []
         begin = time.perf_counter()
         for row in sweep(
             [self._dataset],
@@ -62,9 +61,9 @@ class EvalHook:
             on_image=draw,
         ):
             self._report(step, row, seconds=time.perf_counter() - begin)
-            rows.append(_to_json(step, row))
+            # After each row: a damaged image later on must not lose the scores before it.
+            self._writer.write_scores([_to_json(step, row)])
             begin = time.perf_counter()
-        self._writer.write_scores(rows)
 
     def _report(self, step: int, row: Row, *, seconds: float) -> None:
         summary = row.summary

@@ -102,11 +102,11 @@ def train_and_evaluate(
             writer.print_line(line)
         if start_step % config.steps_per_call:
             raise config_lib.ConfigError(
-                f"the run stands after step {start_step}, which is no multiple of "
+                f"the run continues after step {start_step}, which is not a multiple of "
                 f"config.steps_per_call ({config.steps_per_call}); choose a divisor"
             )
         if start_step >= config.steps:
-            writer.print_line(f"nothing to do: {start_step} of {config.steps} steps are made")
+            writer.print_line(f"nothing to do: the run has {start_step} of {config.steps} steps")
             return state
         loop = _Loop(config, partitioner, checkpoints, writer)
         if jax.process_index() != 0:
@@ -263,13 +263,11 @@ class _Loop:
         what = f"step {step}: loss {float(row['loss'])}, gradient norm {float(row['grad_norm'])}"
         look = f"look at its batch by adding --replay={step} to the same command"
         if self._skipped_in_a_row <= self._config.skip_nonfinite:
-            self._writer.print_line(
-                f"{what}; passed over, the parameters stay as they are ({look})"
-            )
+            self._writer.print_line(f"{what}; skipped, the parameters are unchanged ({look})")
             return
         raise NonFiniteLossError(
-            f"{what}; {self._checkpoints.saved()}. Pass over such steps (config.skip_nonfinite); "
-            "begin another run from there (config.init_from, another --workdir) with a lower "
+            f"{what}; {self._checkpoints.saved()}. Skip such steps (config.skip_nonfinite); "
+            "start another run from there (config.init_from, another --workdir) with a lower "
             f"config.optimizer.learning_rate or a config.optimizer.clip_norm; or {look}"
         )
 

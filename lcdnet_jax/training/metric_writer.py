@@ -107,8 +107,8 @@ def _remove_lines_after(path: pathlib.Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (json.JSONDecodeError, KeyError):
-            continue  # an incomplete line of a killed process
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue  # an incomplete line of a killed process, or a damaged one
     new = "".join(f"{line}\n" for line in kept)
     if new != old:
         atomic_io.write(path, new.encode(), force=True)

@@ -47,7 +47,7 @@ def load(
     if kind == "directory":
         if network is not None:
             raise ValueError(
-                f"{path} is a directory, which says itself what network it holds; give a PyTorch "
+                f"{path} is a directory, which names its network; give a PyTorch "
                 "file, or leave network off"
             )
         return directory.load(path, ema=ema, step=step)
@@ -59,7 +59,7 @@ def load(
     if header is None:
         return torch_file.load(path, tensors, network, network_kwargs)
     if network is not None:
-        raise ValueError(f"{path} says itself what network it holds; leave network off")
+        raise ValueError(f"{path} names its network; leave network off")
     return safetensors_file.load(path, tensors, header)
 
 

@@ -37,7 +37,7 @@ def save_directory(
     Args:
         source: Weights, or a path that :func:`load` reads.
         output: The directory to write.
-        licence: Licence of the weights for the card; None keeps that of the source's card.
+        licence: License of the weights for the card; None keeps that of the source's card.
         notes: Notes for the card; None keeps those of the source's card.
         metrics: Scores for the card, see :class:`Card` and :func:`read_results`; None keeps those
             of the source's card.

@@ -11,9 +11,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from lcdnet_jax import atomic_io
 from lcdnet_jax.weights import card as card_lib
-from lcdnet_jax.weights.card import Card, CardError
+from lcdnet_jax.weights.card import Card
 
 FILE = "scores.jsonl"
 
@@ -33,10 +35,8 @@ def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
     """The rows of the newest evaluation up to a step.
 
-    Working directories of versions before ``scores.jsonl`` have none.
-
-    Raises:
-        CardError: If the file cannot be read or holds other content.
+    Working directories of versions before ``scores.jsonl`` have none. A damaged line is skipped
+    with a warning, since the weights are good without their scores.
     """
     path = workdir / FILE
     try:
@@ -44,20 +44,23 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise CardError(f"cannot read {path} ({error}); delete it or restore it") from error
-    rows = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+        logging.warning("cannot read the scores in %s: %s", path, error)
+        return []
+    parsed = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+    rows = [row for row in parsed if row is not None]
     newest = max((row["step"] for row in rows if row["step"] <= step), default=None)
     return [row for row in rows if row["step"] == newest]
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: str, where: str) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
+        row: Any = json.loads(line)
     except (ValueError, RecursionError):
         row = None
     if not card_lib.are_scores([row]) or not isinstance(row.get("step"), int):
-        raise CardError(f"{where} holds no scores; delete the line or restore the file")
-    return row
+        logging.warning("%s holds no scores and is skipped", where)
+        return None
+    return dict(row)
 
 
 def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:

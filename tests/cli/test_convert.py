@@ -317,7 +317,7 @@ class TestMistakes:
         message = error_of("convert", "dncnn", path, "-o", tmp_path / "out")
         assert f"cannot read {path}: No such file or directory; give a .pth or .pt" in message
         message = error_of("convert", "dncnn", tmp_path, "-o", tmp_path / "out")
-        assert f"{tmp_path} is a directory, which says itself what network it holds" in message
+        assert f"{tmp_path} is a directory, which names its network" in message
 
     def test_empty_file(self, pth, tmp_path):
         pth.write_bytes(b"")

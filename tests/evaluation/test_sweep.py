@@ -86,7 +86,7 @@ def test_degradations_by_kind(examples, restorers):
     (row,) = rows
     assert (row.protocol.name, row.sigma) == ("x-8bit", None)
     np.testing.assert_allclose(row.summary.psnr, row.summary.input_psnr, rtol=1e-6)
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match=r"has the degradation 'half', but the function given is"):
         list(sweep(datasets, restorers))
 
 
@@ -94,8 +94,8 @@ def test_a_protocol_that_cuts_sides_pads_nothing(examples, restorers, monkeypatc
     """In each mode, whatever the restorer does else; its weights are placed once."""
     real, shapes = restorer_lib.pad_to_bucket, []
 
-    def spy(batch, *limits):
-        padded = real(batch, *limits)
+    def spy(batch, *limits, **tiles):
+        padded = real(batch, *limits, **tiles)
         shapes.append(padded.shape[1:3])
         return padded
 

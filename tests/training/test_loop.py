@@ -239,7 +239,7 @@ def test_init_from_takes_parameters_and_starts_at_zero(config, tmp_path, trained
 def test_finished_run_is_left_alone(config, trained, capsys):
     workdir, state = trained
     again = run(config, workdir)
-    assert "nothing to do: 8 of 8 steps" in capsys.readouterr().out
+    assert "nothing to do: the run has 8 of 8 steps" in capsys.readouterr().out
     assert_equal_trees(again, state)
 
 

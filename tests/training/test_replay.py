@@ -216,7 +216,7 @@ class TestRun:
         assert_equal_trees(resumed, state)
         assert rows[6]["train/loss"] == rows_of(tmp_path)[5]["train/loss"]
         out = capsys.readouterr().out
-        assert "step 3: loss nan, gradient norm nan; passed over, the parameters stay" in out
+        assert "step 3: loss nan, gradient norm nan; skipped, the parameters are unchanged" in out
         assert "adding --replay=3 to the same command" in out
 
     @pytest.mark.extended

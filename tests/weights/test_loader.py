@@ -40,7 +40,7 @@ class TestLoad:
         path = tmp_path / "a.safetensors"
         weights_lib.save_safetensors(weights, path)
         for source in (exported, path):
-            with pytest.raises(ValueError, match=r"says itself what network it holds"):
+            with pytest.raises(ValueError, match=r"names its network"):
                 weights_lib.load(source, network="dncnn")
         for read in (weights_lib.load, weights_lib.load_card):
             with pytest.raises(ValueError, match="holds the weights of one step; leave step 3 off"):

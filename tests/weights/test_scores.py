@@ -9,7 +9,6 @@ import pytest
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import scores
-from lcdnet_jax.weights.card import CardError
 
 
 def row_of(step, **fields):
@@ -39,6 +38,16 @@ def test_a_full_disk_leaves_the_scores(tmp_path, monkeypatch):
     assert scores.read_newest(tmp_path, 9) == [row_of(4)]
 
 
+@pytest.fixture
+def warnings(monkeypatch):
+    """Messages of warnings in the log."""
+    found = []
+    monkeypatch.setattr(
+        scores.logging, "warning", lambda text, *values: found.append(text % values)
+    )
+    return found
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -51,16 +60,16 @@ def test_a_full_disk_leaves_the_scores(tmp_path, monkeypatch):
         json.dumps(row_of(4, psnr="x")),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path, line):
+def test_a_damaged_line_is_skipped_with_a_warning(tmp_path, line, warnings):
     (tmp_path / scores.FILE).write_text(f"{json.dumps(row_of(4))}\n{line}\n")
-    with pytest.raises(CardError, match=r"^line 2 of .*scores\.jsonl holds no scores; delete"):
-        scores.read_newest(tmp_path, 9)
+    assert scores.read_newest(tmp_path, 9) == [row_of(4)]
+    assert warnings == [f"line 2 of {tmp_path / scores.FILE} holds no scores and is skipped"]
 
 
-def test_a_file_that_cannot_be_read(tmp_path):
+def test_a_file_that_cannot_be_read(tmp_path, warnings):
     (tmp_path / scores.FILE).write_bytes(b"\xff")
-    with pytest.raises(CardError, match=r"cannot read .*scores\.jsonl .*delete it or restore it"):
-        scores.read_newest(tmp_path, 9)
+    assert scores.read_newest(tmp_path, 9) == []
+    assert warnings[0].startswith(f"cannot read the scores in {tmp_path / scores.FILE}: ")
 
 
 @pytest.mark.extended

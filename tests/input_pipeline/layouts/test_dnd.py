@@ -270,6 +270,6 @@ def test_eval_mistakes(tmp_path, root, restorer):
     assert "two data sets are called dnd" in error_of(*command, f"dnd:{root},dnd:{root}")
     assert "no protocol 'x'" in error_of(*command, f"dnd:{root}", "--protocols", "x")
     assert "DND is of one mode" in error_of(*command, f"dnd:{root}", "--modes=full,tiled")
-    assert "photos are in no folder" in error_of(*command, "photos:train")
+    assert "the photographs of scikit-image have no folder" in error_of(*command, "photos:train")
     assert "--data.path: " in error_of(*command, f"sidd:{tmp_path}/nowhere")
     assert not list((tmp_path / "run" / "eval").iterdir())
