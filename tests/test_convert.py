@@ -46,6 +46,7 @@ class TestNames:
         assert state_dict["enc1.msfm.in_.weight"].shape == (32, 32, 1, 1)
         assert state_dict["down0.weight"].shape == (32, 16, 2, 2)
 
+    @pytest.mark.extended
     def test_a_block_is_missing(self):
         state_dict = convert.to_torch("lcdnet", drawn("lcdnet", **TINY["lcdnet"]), **TINY["lcdnet"])
         del state_dict["enc1.blocks.1.gamma"]

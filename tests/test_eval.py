@@ -126,6 +126,7 @@ class TestEval:
         assert image_io.read(tmp_path / "pairs_sadnet-pairs" / "p0.png").shape == (24, 16, 3)
         assert "sides cut to multiples of 8" in capsys.readouterr().out
 
+    @pytest.mark.extended
     def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
         real, shapes = restorer_lib.pad_to_bucket, set()
 

@@ -112,6 +112,7 @@ def train_here(path, workdir, where):
     return losses(workdir)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("strategy", "where", "begun"),
     [

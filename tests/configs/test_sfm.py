@@ -53,6 +53,7 @@ def data(tmp_path_factory):
     return root
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "variant"),
     [

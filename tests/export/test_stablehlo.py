@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 class TestEveryNetwork:
+    @pytest.mark.extended
     @pytest.mark.parametrize(
         "name",
         [

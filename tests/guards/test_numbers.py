@@ -67,6 +67,7 @@ def test_every_network_is_guarded():
     assert sorted(NETWORKS) == sorted(guarded.networks.available())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", quick_and_slow(NETWORKS))
 def test_network(name):
     """Parameters for key 0, and the output with these slightly changed."""
@@ -105,6 +106,7 @@ def test_pytorch(name):
     check("pytorch", name, found, {})
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", quick_and_slow(TRAININGS))
 def test_training(name, tmp_path):
     """The loss of each of ten steps, and the state after them."""

@@ -138,6 +138,7 @@ def takes_any_multiple(module, stride):
     return True
 
 
+@pytest.mark.extended
 @EACH
 def test_stride_is_what_programs_of_any_size_need(name):
     """And no more; windows of tiled restoration start at multiples of it."""

@@ -99,6 +99,7 @@ class TestDiscriminator:
         assert (logits.shape, logits.dtype) == ((4,), jnp.float32)
 
 
+@pytest.mark.extended
 def test_initialization():
     module = networks.Discriminator(size=32, features=4)
     variables = quick_jit(module.init)(jax.random.key(0), image(1, 32, 32, 1))

@@ -20,6 +20,7 @@ def test_small_rcan():
     assert networks.create("rcan", preset="base") == networks.create("rcan")
 
 
+@pytest.mark.extended
 def test_initialization():
     module = networks.create("rcan", groups=1, blocks=2, features=32, scale=2)
     x = image(1, 4, 4, 1)

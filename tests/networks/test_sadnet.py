@@ -115,6 +115,7 @@ def test_images_of_a_batch_do_not_mix(tiny):
     np.testing.assert_allclose(apply(variables, x)[:1], apply(variables, x[:1]), atol=1e-6)
 
 
+@pytest.mark.extended
 def test_constant_and_black_images_stay_finite(tiny):
     _, variables, apply = tiny
     for value in (0.0, 0.5, 1.0):
@@ -141,6 +142,7 @@ def test_bfloat16_is_near_float32(tiny):
     assert np.abs(np.asarray(rough) - np.asarray(apply(variables, x))).max() > 0
 
 
+@pytest.mark.extended
 def test_low_memory_gives_the_same(tiny, rng):
     module, variables, apply = tiny
     x = jnp.asarray(rng.uniform(size=(2, 16, 24, 3)), jnp.float32)

@@ -142,6 +142,7 @@ class TestPrepare:
         again = (degraded("float,8bit", 4) == degraded("float", 4)).all(axis=(1, 2, 3))
         assert (again != same[0]).any()
 
+    @pytest.mark.extended
     def test_masked_before_it_is_degraded(self, rng):
         batch = self.batch(rng)
         # A path of length 0 leaves the image as it is: what is left is the mask.

@@ -144,6 +144,7 @@ def assert_same(one, other, tolerance=1e-5):
         np.testing.assert_allclose(one.metrics[key], other.metrics[key], rtol=1e-5)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "network",
     ["norm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("fourier", "sadnet"))],

@@ -472,6 +472,7 @@ def test_masking_of_pairs_takes_from_the_small_image(data, rng):
     assert abs(masked["degraded"] - low).max() > 0.01
 
 
+@pytest.mark.extended
 def test_two_kernels_of_one_name(workdir, data, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder / "kernels").mkdir(parents=True)
