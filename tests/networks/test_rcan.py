@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from lcdnet_jax import networks
 from tests.networks.by_hand import (
