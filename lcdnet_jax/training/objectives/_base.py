@@ -125,6 +125,22 @@ class Objective:
     ] = _no_extra_gradients
 
 
+def make_gradient_objective(make_inputs: MakeInputs, make_loss: MakeLoss) -> Objective:
+    """Makes an objective that trains one network by one loss, see :func:`make_gradient_step`."""
+
+    def make_step(
+        module: nn.Module,
+        tx: optax.GradientTransformation,
+        config: ConfigDict,
+        *,
+        axis_name: str | None = None,
+    ) -> StepFunction:
+        loss_function = make_loss(module, config, axis_name=axis_name)
+        return make_gradient_step(loss_function, tx, config, axis_name=axis_name)
+
+    return Objective(make_inputs=make_inputs, make_loss=make_loss, make_step=make_step)
+
+
 def make_gradient_step(
     loss_function: LossFunction,
     tx: optax.GradientTransformation,

@@ -9,7 +9,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax.training.objectives import supervised
-from lcdnet_jax.training.objectives._base import Objective
+from lcdnet_jax.training.objectives._base import make_gradient_objective
 from lcdnet_jax.training.objectives._inputs import (
     add_noise,
     mask_frequencies,
@@ -32,6 +32,4 @@ def make_inputs(batch: Batch, config: ConfigDict, *, keys: Array, step: Array) -
     return {**batch, "degraded": source, "clean": target}
 
 
-OBJECTIVE = Objective(
-    make_inputs=make_inputs, make_loss=supervised.make_loss, make_step=supervised.make_step
-)
+OBJECTIVE = make_gradient_objective(make_inputs, supervised.make_loss)

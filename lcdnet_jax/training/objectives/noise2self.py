@@ -9,17 +9,14 @@ The inputs include "scored" ``[B, H, W, 1]`` bool, which is True at hidden pixel
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax.training.objectives._base import (
     LossFunction,
     LossOutput,
-    Objective,
-    StepFunction,
     apply_network,
-    make_gradient_step,
+    make_gradient_objective,
     mean_psnr,
 )
 from lcdnet_jax.training.objectives._inputs import (
@@ -88,16 +85,4 @@ def make_loss(
     return loss_function
 
 
-def make_step(
-    module: nn.Module,
-    tx: optax.GradientTransformation,
-    config: ConfigDict,
-    *,
-    axis_name: str | None = None,
-) -> StepFunction:
-    """See :class:`MakeStep`."""
-    loss_function = make_loss(module, config, axis_name=axis_name)
-    return make_gradient_step(loss_function, tx, config, axis_name=axis_name)
-
-
-OBJECTIVE = Objective(make_inputs=make_inputs, make_loss=make_loss, make_step=make_step)
+OBJECTIVE = make_gradient_objective(make_inputs, make_loss)

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable
 
 import flax.linen as nn
-import optax
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -16,10 +15,8 @@ from lcdnet_jax import degradations, losses
 from lcdnet_jax.training.objectives._base import (
     LossFunction,
     LossOutput,
-    Objective,
-    StepFunction,
     apply_network,
-    make_gradient_step,
+    make_gradient_objective,
     mean_psnr,
 )
 from lcdnet_jax.training.objectives._inputs import (
@@ -119,16 +116,4 @@ def make_image_loss(config: ConfigDict) -> Callable[[PyTree, Array, Batch], Arra
     return image_loss
 
 
-def make_step(
-    module: nn.Module,
-    tx: optax.GradientTransformation,
-    config: ConfigDict,
-    *,
-    axis_name: str | None = None,
-) -> StepFunction:
-    """See :class:`MakeStep`."""
-    loss_function = make_loss(module, config, axis_name=axis_name)
-    return make_gradient_step(loss_function, tx, config, axis_name=axis_name)
-
-
-OBJECTIVE = Objective(make_inputs=make_inputs, make_loss=make_loss, make_step=make_step)
+OBJECTIVE = make_gradient_objective(make_inputs, make_loss)
