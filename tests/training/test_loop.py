@@ -8,14 +8,12 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, checkpoints, image_io, networks
+from lcdnet_jax import Restorer, checkpoints, image_io
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.config import ConfigError
@@ -25,6 +23,7 @@ from lcdnet_jax.training import (
     train_and_evaluate,
 )
 from tests.registered import registered
+from tests.training.conv_net import ConvNet
 
 
 class Noise:
@@ -54,24 +53,6 @@ def images(n=2):
         {"name": f"image{i}", "clean": rng.uniform(size=(17 + i, 23, 3)).astype(np.float32)}
         for i in range(n)
     ]
-
-
-class ConvNet(networks.RestorationNetwork):
-    """Small enough to compile in no time, with batch statistics to carry along."""
-
-    channels: int = 3
-    features: int = 4
-    norm: bool = True
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        y = nn.Conv(self.features, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
-        if self.norm:
-            norm = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)
-            y = norm(y.astype(jnp.float32)).astype(self.dtype)
-        y = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(nn.relu(y))
-        return x + y.astype(x.dtype)
 
 
 @pytest.fixture(scope="module", autouse=True)
