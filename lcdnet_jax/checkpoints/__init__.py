@@ -1,12 +1,11 @@
 """Checkpoints of training state: Orbax directories and their checksums."""
 
+from lcdnet_jax.checkpoints.arrays import Tree, silence_orbax
 from lcdnet_jax.checkpoints.manager import (
     CheckpointError,
     Checkpoints,
     DamagedCheckpointError,
-    Tree,
     restore_variables,
-    silence_orbax,
 )
 
 __all__ = [

@@ -33,28 +33,23 @@ barrier times out (20 minutes), or when JAX ends them because a process is missi
 
 import concurrent.futures
 import functools
-import logging as standard_logging
 import os
 import pathlib
 import re
 import shutil
-import sys
 import weakref
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax import multihost
-from lcdnet_jax.checkpoints import manifest
+from lcdnet_jax.checkpoints import arrays, manifest
+from lcdnet_jax.checkpoints.arrays import Tree
 
-Tree = Any
 T = TypeVar("T")
-
-# All items that a checkpoint may hold. The run decides which of them exist.
-_ITEMS = ("params", "opt_state", "ema", "batch_stats", "critic")
 
 _TRASH = "trash"
 
@@ -78,23 +73,6 @@ class DamagedCheckpointError(CheckpointError):
         self.problem = problem
 
 
-def silence_orbax() -> None:
-    """Keeps Orbax from printing hundreds of tracebacks for one failed save; for programs.
-
-    :class:`CheckpointError` says what failed. Orbax logs it too, asyncio logs each array that was
-    not written, and the writing threads report a closed event loop to ``sys.unraisablehook``.
-    """
-    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
-    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
-    show = sys.unraisablehook
-
-    def unraisablehook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            show(unraisable)
-
-    sys.unraisablehook = unraisablehook
-
-
 class Checkpoints:
     """The checkpoints of one working directory.
 
@@ -109,8 +87,8 @@ class Checkpoints:
         self._keep = keep
         self._unlock: Callable[[], object] = lambda: None
         _in_first(self._open)
-        self._saver = ocp.AsyncCheckpointer(_handler())
-        self._reader = ocp.Checkpointer(_handler())
+        self._saver = ocp.AsyncCheckpointer(arrays.make_handler())
+        self._reader = ocp.Checkpointer(arrays.make_handler())
         self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
 
@@ -217,7 +195,7 @@ class Checkpoints:
             self.finish(self._pending[0])
         if _in_first(lambda: step in self.steps()):
             return
-        items = jax.tree.map(_one_copy, dict(items))
+        items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
         self._guard(step, lambda: self._saver.save(self._saving(step), args=args))
         self._pending = step, self._background.submit(self._complete, step)
@@ -323,7 +301,7 @@ class Checkpoints:
         """
         where = self.directory / str(step)
         try:
-            return {name: _metadata(where, name) for name in self._names(step)}
+            return {name: arrays.read_metadata(where, name) for name in self._names(step)}
         except CheckpointError:
             raise
         except Exception as error:  # any kind, for damaged files
@@ -357,8 +335,8 @@ class Checkpoints:
     ) -> dict[str, Tree]:
         problems: list[str] = []
         for name, tree in items.items():
-            stored = _metadata(where, name) if name in names else None
-            problems += _mismatches(name, stored, tree)
+            stored = arrays.read_metadata(where, name) if name in names else None
+            problems += arrays.list_mismatches(name, stored, tree)
         if problems:
             shown = "\n  ".join(problems[:20])
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -483,7 +461,7 @@ def restore_variables(
         CheckpointError: If there is no usable checkpoint, or it holds other variables.
     """
     checkpoints = Checkpoints(workdir)
-    expected = jax.tree.map(_placed, dict(expected))
+    expected = jax.tree.map(arrays.add_sharding, dict(expected))
 
     def read(step: int) -> dict[str, Tree]:
         averaged = ema and "ema" in checkpoints._names(step)
@@ -499,34 +477,6 @@ def restore_variables(
     return {"params" if name == "ema" else name: tree for name, tree in restored.items()}, step
 
 
-def _one_copy(leaf: Any) -> Any:
-    """One device's copy of an array that all devices of this process hold whole.
-
-    Orbax would let each device write a part of such arrays, with a compiled program for each
-    shape. The first save of a few megabytes would then take seconds.
-    """
-    copied = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated
-    return leaf.addressable_data(0) if copied else leaf
-
-
-def _placed(leaf: Any) -> Any:
-    """Adds a sharding to shapes without one. Orbax would need the devices that saved them."""
-    if not isinstance(leaf, jax.ShapeDtypeStruct) or leaf.sharding is not None:
-        return leaf
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
-
-
-def _handler() -> ocp.CompositeCheckpointHandler:
-    return ocp.CompositeCheckpointHandler(
-        **{name: ocp.StandardCheckpointHandler() for name in _ITEMS}
-    )
-
-
-def _metadata(where: pathlib.Path, name: str) -> Tree:
-    return ocp.StandardCheckpointHandler().metadata(where / name)
-
-
 def _unused(path: pathlib.Path) -> pathlib.Path:
     """The path, with -2, -3, ... added if it exists."""
     number, free = 1, path
@@ -540,40 +490,9 @@ def _in_first(action: Callable[[], T]) -> T:
     return multihost.run_on_first_process(action, CheckpointError, DamagedCheckpointError)
 
 
-def _mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
-    if stored is None:
-        return [f"{name}: not in the checkpoint"]
-    old, new = _shapes(stored), _shapes(wanted)
-    problems = [f"{name}{key}: missing in the checkpoint" for key in sorted(set(new) - set(old))]
-    problems += [f"{name}{key}: unknown to this run" for key in sorted(set(old) - set(new))]
-    problems += [
-        f"{name}{key}: shape {old[key]} there, {new[key]} needed"
-        for key in sorted(set(old) & set(new))
-        if old[key] != new[key]
-    ]
-    return problems
-
-
-def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """Shapes by path, written alike for live trees and for Orbax's metadata."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
-
-
-def _path(path: Any) -> str:
-    parts = []
-    for entry in path:
-        for attribute in ("key", "name", "idx"):
-            if hasattr(entry, attribute):
-                parts.append(str(getattr(entry, attribute)))
-                break
-    return "".join(f"/{part}" for part in parts)
-
-
 __all__ = [
     "CheckpointError",
     "Checkpoints",
     "DamagedCheckpointError",
     "restore_variables",
-    "silence_orbax",
 ]
