@@ -168,7 +168,7 @@ class _Life:
     def hit(self) -> str:
         """What it was doing when the signal came."""
         if not self.steps:  # what is on disk is from an earlier life
-            began = "; continuing after" in self.output or "; starting afresh" in self.output
+            began = "; continuing after" in self.output or "; starting from scratch" in self.output
             return "compiling" if began else "starting or restoring"
         killed = self.exit_code == -signal.SIGKILL
         return (self.after if killed else self.at_signal).stage or "steps"

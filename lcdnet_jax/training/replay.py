@@ -22,7 +22,7 @@ from lcdnet_jax.training.program import compile_program, draw_batch, open_inputs
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import prepare
-from lcdnet_jax.training.workdir import check_same_run, load_or_create_state
+from lcdnet_jax.training.workdir import load_or_create_state, load_run_config
 from lcdnet_jax.typing import Batch, PyTree
 
 Arrays = dict[str, np.ndarray]
@@ -83,14 +83,13 @@ def replay(
         )
     config_lib.validate_once(config)
     workdir = pathlib.Path(workdir)
-    check_same_run(config, workdir)
+    stored = load_run_config(config, workdir)
     if not 1 <= step <= config.steps:
         raise config_lib.ConfigError(
             f"the run has no step {step}: config.steps is {config.steps}, and steps count from 1"
         )
-    stored = config_lib.load(workdir / "config.json", training=True)
     config = config.copy_and_resolve_references()
-    # These fields may differ from those of the run, see check_same_run.
+    # These fields may differ from those of the run, see load_run_config.
     config.resume, config.init_from = stored.resume, stored.init_from
     config.skip_nonfinite = stored.skip_nonfinite
     # With these, each step can be reached, and a batch is one array over all devices.

@@ -27,15 +27,14 @@ def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
 def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
     stored = workdir / "config.json"
     folder = workdir / "checkpoints"
-    begun = folder.is_dir() and any(folder.iterdir())
+    has_checkpoints = folder.is_dir() and any(folder.iterdir())
     to_store = config
     if stored.exists():
-        check_same_run(config, workdir, begun=begun)
+        before = load_run_config(config, workdir, has_checkpoints=has_checkpoints)
         # Keep the origin of the run. A command that continues it need not repeat the origin.
-        before = config_lib.load(stored, training=True)
         to_store = config.copy_and_resolve_references()
         to_store.resume, to_store.init_from = before.resume, before.init_from
-    elif begun:
+    elif has_checkpoints:
         raise config_lib.ConfigError(
             f"{workdir} holds checkpoints but no config.json; restore that file or use another "
             "--workdir"
@@ -50,17 +49,27 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
         ) from error
 
 
-def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = True) -> None:
-    """Refuses a working directory whose run has another configuration.
+def load_run_config(
+    config: ConfigDict, workdir: pathlib.Path, *, has_checkpoints: bool = True
+) -> ConfigDict:
+    """Loads the configuration of a run, and checks that a command may continue the run.
 
     Args:
-        config: Configuration of this run.
-        workdir: Directory whose config.json is compared.
-        begun: Whether its run has saved a checkpoint. If not, both must have the same origin.
+        config: Configuration of the command.
+        workdir: Directory of the run.
+        has_checkpoints: Whether the run has saved a checkpoint. If not, ``resume`` and
+            ``init_from`` must be the same in both.
+
+    Returns:
+        The configuration of the run.
+
+    Raises:
+        ConfigError: If config.json cannot be read, or if the configurations differ in fields that
+            must not change.
     """
     stored = config_lib.load(workdir / "config.json", training=True)
     changed = config_lib.differences(stored, config)
-    if not begun:
+    if not has_checkpoints:
         changed += [
             f"config.{name}: {stored[name]!r} there, {config[name]!r} given"
             for name in ("resume", "init_from")
@@ -72,6 +81,7 @@ def check_same_run(config: ConfigDict, workdir: pathlib.Path, *, begun: bool = T
             + "\n  ".join(changed)
             + "\nUse another working directory, or set these fields back to continue that run."
         )
+    return stored
 
 
 def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
@@ -119,7 +129,7 @@ def load_or_create_state(
     if config.resume:
         state = _restore_other_run(config, abstract, partitioner)
         return state, f"continuing after step {int(state.step)} of {config.resume}"
-    variables, origin = None, f"starting afresh with seed {config.seed}"
+    variables, origin = None, f"starting from scratch with seed {config.seed}"
     if config.init_from:
         wanted = {"params": abstract.params}
         if abstract.batch_stats:
@@ -142,7 +152,7 @@ def _restore_other_run(
     config: ConfigDict, abstract: TrainState, partitioner: Partitioner
 ) -> TrainState:
     """The newest state of the run in ``config.resume``."""
-    check_same_run(config, pathlib.Path(config.resume))
+    load_run_config(config, pathlib.Path(config.resume))
     source = checkpoints_lib.Checkpoints(config.resume)
     try:
         if not source.has_any():

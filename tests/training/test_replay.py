@@ -366,7 +366,7 @@ class TestReplay:
         assert arrays["restored"].shape == (8, 8, 8, 3)
         assert ("scored" in arrays) == (config.objective == "noise2self")
         out = capsys.readouterr().out
-        assert "starting afresh with seed 0; steps to make before step 1: 0" in out
+        assert "starting from scratch with seed 0; steps to make before step 1: 0" in out
         assert "not finite" not in out
 
     @pytest.mark.extended
