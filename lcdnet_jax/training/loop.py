@@ -22,7 +22,14 @@ from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.preemption import Preempted, handle_preemption
 from lcdnet_jax.training.profile import Profile
-from lcdnet_jax.training.program import DeviceData, HostData, compile_program, open_inputs
+from lcdnet_jax.training.program import (
+    CountsReplacements,
+    Describable,
+    DeviceData,
+    HostData,
+    compile_program,
+    open_inputs,
+)
 from lcdnet_jax.training.progress import (
     AverageMeter,
     CompilationCounter,
@@ -68,6 +75,8 @@ def train_and_evaluate(
             :class:`~lcdnet_jax.training.program.HostData`, or a
             :class:`~lcdnet_jax.training.program.DeviceData` with ``config.data.where`` "device".
             "eval" is an iterable of mappings with "name", "clean" and, for pairs, "degraded".
+            Both may be :class:`~lcdnet_jax.training.program.Describable`, and "train" may be
+            :class:`~lcdnet_jax.training.program.CountsReplacements`.
         devices: Devices to use. None: all devices of all hosts.
         profile: First and last step of a profiler trace, which is written to ``workdir``/profile.
 
@@ -274,7 +283,7 @@ class _Loop:
     def _report(self, step: int, progress: Progress, data: HostData | DeviceData) -> None:
         averages = self._averages.pop()
         line, numbers = progress.report(step, averages)
-        replaced = getattr(data, "replaced", 0)
+        replaced = data.replaced if isinstance(data, CountsReplacements) else 0
         self._writer.print_line(
             line + (f"  {replaced} damaged images replaced" if replaced else "")
         )
@@ -305,7 +314,7 @@ def _describe_data(datasets: Mapping[str, Any]) -> list[str]:
     return [
         f"{split}: {datasets[split].describe()}"
         for split in ("train", "eval")
-        if hasattr(datasets[split], "describe")
+        if isinstance(datasets[split], Describable)
     ]
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -33,6 +33,8 @@ class HostData(Protocol):
         A batch holds "clean" ``[b, H, W, C]`` float32 in [0, 1], "mask" ``[b]`` and, unless the
         device degrades, "degraded". If the host masks frequencies before the device adds noise,
         "to_degrade" holds the masked images. With the target "masked" they are "clean" instead.
+
+        An iterator that is :class:`Closeable` is closed after the last batch.
         """
 
 
@@ -44,6 +46,33 @@ class DeviceData(Protocol):
     """
 
     resident: ResidentImages
+
+
+@runtime_checkable
+class Describable(Protocol):
+    """Data of a split that describes itself. Other data has no line in the log."""
+
+    def describe(self) -> str:
+        """Describes the data in one line."""
+
+
+@runtime_checkable
+class CountsReplacements(Protocol):
+    """Training data that replaces damaged images. Other data has none to report.
+
+    Attributes:
+        replaced: Number of examples so far that replace one of a damaged image.
+    """
+
+    replaced: int
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """An iterator that holds threads or files until it is closed, such as a generator."""
+
+    def close(self) -> None:
+        """Stops threads and closes files."""
 
 
 def compile_program(
@@ -134,5 +163,5 @@ def open_inputs(
         calls = iter(lambda: list(itertools.islice(batches, config.steps_per_call)), [])
         yield map(partitioner.put_batches, calls)
     finally:
-        if hasattr(batches, "close"):  # stops prefetch threads
+        if isinstance(batches, Closeable):
             batches.close()

@@ -157,9 +157,26 @@ def test_progress_is_shown(config, tmp_path, capsys):
     run(config, tmp_path)
     out = capsys.readouterr().out
     assert "Total: 231" in out  # parameter overview
+    assert "train: " not in out
+    assert "damaged" not in out
     assert "step 2/2  loss 0." in out
     assert "images/s  ETA 0:00" in out
     assert "unclipped float noise; output clipped to [0, 1]" in out
+
+
+def test_data_may_describe_itself_and_count_replaced_images(config, tmp_path, capsys):
+    class Described(Noise):
+        replaced = 3
+
+        def describe(self):
+            return "smooth noise"
+
+    config.steps = 1
+    train_and_evaluate(config, tmp_path, datasets={"train": Described(), "eval": images()})
+    out = capsys.readouterr().out
+    assert "train: smooth noise\n" in out
+    assert "eval: " not in out
+    assert "  3 damaged images replaced\n" in out
 
 
 @pytest.mark.parametrize("change", [{}, {"accumulate": 1, "ema_decay": 0.0}])
