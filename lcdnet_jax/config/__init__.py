@@ -19,7 +19,7 @@ An entry point calls :func:`parse_flags`, which validates. Library functions cal
 from lcdnet_jax.config.build import check_kernels, degradation, network, scale
 from lcdnet_jax.config.checks import validate, validate_once
 from lcdnet_jax.config.flags import define_config, parse_flags
-from lcdnet_jax.config.network_fields import fields_of, resolve_stored, summarize
+from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
 from lcdnet_jax.config.objectives import (
     COMPARED_WITH_CLEAN,
     KERNEL_CORRECTION,
@@ -41,6 +41,7 @@ __all__ = [
     "Field",
     "Objective",
     "Rule",
+    "as_json",
     "check_kernels",
     "define_config",
     "degradation",

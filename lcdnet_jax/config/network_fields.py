@@ -128,7 +128,7 @@ def type_hints(name: str) -> dict[str, Any]:
 
 
 def as_json(value: Any) -> Any:
-    """A value as it is after writing and reading JSON: tuples as lists, mappings as dicts."""
+    """Copies a value to the types of JSON: tuples become lists, mappings become dicts."""
     if isinstance(value, Mapping):
         return {key: as_json(inner) for key, inner in value.items()}
     return [as_json(inner) for inner in value] if isinstance(value, (tuple, list)) else value

@@ -7,7 +7,6 @@ from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoin
 
 import contextlib
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -106,8 +105,8 @@ def _has_network_alone(config: ConfigDict) -> bool:
 
 def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
     card = card_lib.read(directory)
-    described = json.loads(json.dumps(config.to_dict()))
-    if described != json.loads(json.dumps(card_lib.network_config(card).to_dict())):
+    described = config_lib.as_json(card_lib.network_config(card).to_dict())
+    if config_lib.as_json(config.to_dict()) != described:
         raise CardError(
             f"{directory / card_lib.NAME} describes another network than config.json beside it; "
             "restore both from a copy"

@@ -1,6 +1,5 @@
 """Saving weights in each format, all or nothing."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcdnet_jax import atomic_io, convert
+from lcdnet_jax import config as config_lib
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torch_file
@@ -146,7 +146,7 @@ def _prepare(
         module, variables, card = loader.load(source, **load_options)
     stored = {**variables, "params": _cast(variables["params"], dtype)}
     card = Card(**{**card, "storage": dtype})
-    card["kwargs"] = json.loads(json.dumps(card_lib.network_fields(card)))  # lists for tuples
+    card["kwargs"] = config_lib.as_json(card_lib.network_fields(card))
     card["training"] = _without_folders(card["training"])
     if licence is not None:
         card["licence"] = licence
@@ -161,7 +161,7 @@ def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     """A configuration with file names in place of paths, which are valid on one machine only."""
     if training is None:
         return None
-    stored = json.loads(json.dumps(training))
+    stored = config_lib.as_json(training)
     data = stored.get("data")
     for split in data.values() if isinstance(data, dict) else ():
         if isinstance(split, dict) and {"source", "path"} <= set(split):
