@@ -51,13 +51,9 @@ def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: For an unknown network or preset.
     """
-    given, preset = dict(kwargs), kwargs.get("preset")
-    presets = networks.get(name).PRESETS
-    if preset is not None and preset not in presets:
-        known = ", ".join(presets) or "none"
-        raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
-    given.pop("preset", None)
-    return {**_defaults(name), **(presets[preset] if preset else {}), **given}
+    given = dict(kwargs)
+    preset = networks.get_preset(name, given.pop("preset", None))
+    return {**_defaults(name), **preset, **given}
 
 
 def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ by their classes: :class:`Discriminator` of ESRGAN, and :class:`Predictor`, :cla
 perceptual losses.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -117,6 +118,28 @@ def get(name: str) -> type[RestorationNetwork]:
     return _REGISTRY[name]
 
 
+def get_preset(name: str, preset: str | None) -> Mapping[str, Any]:
+    """Finds the fields of a preset.
+
+    Args:
+        name: One of :func:`available`.
+        preset: A named size of that network (see its class), or None.
+
+    Returns:
+        Values by field. Empty for None.
+
+    Raises:
+        ValueError: For an unknown name or preset. The message lists the known ones.
+    """
+    presets = get(name).PRESETS
+    if preset is None:
+        return {}
+    if preset not in presets:
+        known = ", ".join(presets) or "none"
+        raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
+    return presets[preset]
+
+
 def create(name: str, *, preset: str | None = None, **kwargs: Any) -> RestorationNetwork:
     """Creates a network.
 
@@ -132,11 +155,7 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
         ValueError: For an unknown name, preset or field (the message lists the known ones), and
             for values that the network refuses.
     """
-    cls = get(name)
-    presets = cls.PRESETS
-    if preset is not None and preset not in presets:
-        known = ", ".join(presets) or "none"
-        raise ValueError(f"network {name!r} has no preset {preset!r}; its presets: {known}")
+    cls, preset_fields = get(name), get_preset(name, preset)
     fields = field_names(cls)
     unknown = sorted(set(kwargs) - fields)
     if unknown:
@@ -146,7 +165,7 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
         )
     # A module is a static argument of jit, so its fields must be hashable. Lists are not.
     kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
-    return cls(**{**(presets[preset] if preset else {}), **kwargs})
+    return cls(**{**preset_fields, **kwargs})
 
 
 def abstract_variables(module: nn.Module) -> dict[str, Any]:
@@ -189,5 +208,6 @@ __all__ = [
     "create",
     "field_names",
     "get",
+    "get_preset",
     "register",
 ]
