@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,23 @@ from lcdnet_jax.weights import scores
 
 class MetricWriterError(RuntimeError):
     """A log or a picture could not be written."""
+
+
+@contextlib.contextmanager
+def convert_disk_errors(
+    make_error: Callable[[str], Exception] = MetricWriterError,
+) -> Iterator[None]:
+    """Converts an ``OSError`` or ``ImageError`` of the block.
+
+    Args:
+        make_error: Maps the reason, such as "No space left on device", to the error to raise.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise make_error(error.strerror or str(error)) from error
+    except image_io.ImageError as error:
+        raise make_error(str(error)) from error
 
 
 class MetricWriter:
@@ -40,7 +57,7 @@ class MetricWriter:
         if not active:
             return
         self._jsonl = workdir / "metrics.jsonl"
-        with _convert_disk_errors():
+        with convert_disk_errors():
             _remove_lines_after(self._jsonl, start_step)
             _remove_lines_after(workdir / scores.FILE, start_step)
         try:
@@ -51,7 +68,7 @@ class MetricWriter:
             return
         with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
             tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve all GPU memory
-        with _convert_disk_errors():
+        with convert_disk_errors():
             self._events = metric_writers.SummaryWriter(str(workdir))
 
     def print_line(self, text: str) -> None:
@@ -65,7 +82,7 @@ class MetricWriter:
         if not self._active:
             return
         scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        with _convert_disk_errors(), self._jsonl.open("a") as file:
+        with convert_disk_errors(), self._jsonl.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         if self._events is not None:
             with _convert_tensorflow_errors():
@@ -74,7 +91,7 @@ class MetricWriter:
     def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
         if self._active:
-            with _convert_disk_errors():
+            with convert_disk_errors():
                 scores.append(self._workdir, rows)
 
     def write_panel(self, step: int, name: str, panel: np.ndarray) -> None:
@@ -82,7 +99,7 @@ class MetricWriter:
         if not self._active:
             return
         folder = self._workdir / "panels"
-        with _convert_disk_errors():
+        with convert_disk_errors():
             folder.mkdir(exist_ok=True)
             image_io.write(folder / f"{step:07d}_{name}.png", panel)
         if self._events is not None:
@@ -112,16 +129,6 @@ def _remove_lines_after(path: pathlib.Path, step: int) -> None:
     new = "".join(f"{line}\n" for line in kept)
     if new != old:
         atomic_io.write(path, new.encode(), force=True)
-
-
-@contextlib.contextmanager
-def _convert_disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MetricWriterError(error.strerror or str(error)) from error
-    except image_io.ImageError as error:
-        raise MetricWriterError(str(error)) from error
 
 
 @contextlib.contextmanager

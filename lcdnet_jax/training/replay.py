@@ -1,6 +1,5 @@
 """Replay: repeats one step of a run, to find the cause of an error in it."""
 
-import contextlib
 import math
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, visualization
 from lcdnet_jax.training import objectives
+from lcdnet_jax.training.metric_writer import convert_disk_errors
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import compile_program, draw_batch, open_inputs
 from lcdnet_jax.training.sharding import Partitioner
@@ -113,7 +113,13 @@ def replay(
             f"{config.resume}; use --workdir={config.resume}"
         )
     folder = workdir / "replay" / str(step)
-    with _convert_disk_errors(folder):
+
+    def make_error(reason: str) -> checkpoints_lib.CheckpointError:
+        return checkpoints_lib.CheckpointError(
+            f"cannot write to {folder}: {reason}; free disk space or check permissions"
+        )
+
+    with convert_disk_errors(make_error):
         folder.mkdir(parents=True, exist_ok=True)
     print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
 
@@ -128,23 +134,12 @@ def replay(
     state = jax.device_get(state)
     for line in _describe_step(step, config, state, replayed):
         print(line)
-    with _convert_disk_errors(folder):
+    with convert_disk_errors(make_error):
         arrays: dict[str, Any] = {**replayed.inputs, "restored": replayed.restored}
         np.savez(folder / "batch.npz", **arrays)
         image_io.write(folder / "batch.png", _draw_images(replayed))
     print(f"written to {folder}: batch.npz, batch.png", flush=True)
     return folder
-
-
-@contextlib.contextmanager
-def _convert_disk_errors(folder: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, image_io.ImageError) as error:
-        raise checkpoints_lib.CheckpointError(
-            f"cannot write to {folder}: {getattr(error, 'strerror', None) or error}; free disk "
-            "space or check permissions"
-        ) from error
 
 
 def _replay_step(
