@@ -106,8 +106,12 @@ class Restorer:
         if local_pool is not None:
             if "local_pool" not in networks.field_names(module):
                 raise ValueError(
-                    f"{type(module).__name__} has no local_pool; leave it None, or use tile to "
-                    "show the network smaller windows"
+                    f"{type(module).__name__} has no local_pool; leave it None"
+                    + (
+                        ", or use tile to show the network smaller windows"
+                        if module.global_means
+                        else ", as the network has no means over the image"
+                    )
                 )
             module = module.clone(local_pool=local_pool)
         if dtype is not None:

@@ -42,7 +42,8 @@ class RestorationNetwork(nn.Module):
         two_views: Whether ``channels=6`` means the two views of a dual-pixel camera, left RGB and
             right RGB, restored to one RGB image.
         global_means: Whether each output pixel depends on the whole image, for example through
-            means over it. Tiles then differ from the whole image at any overlap.
+            means over it. Tiles then differ from the whole image at any overlap, and windows
+            (``local_pool``) or tiles may give better results.
         has_scales: Whether ``__call__`` has an argument ``all_scales``. With True it returns a
             tuple: the result, then images of 1/2, 1/4, ... of its size, for multi-scale losses.
         PRESETS: Preset name -> fields, for ``networks.create(name, preset="small")``.

@@ -434,8 +434,10 @@ def test_mode(lcdnet):
 
 
 def test_networks_without_local_means(lcdnet):
-    with pytest.raises(ValueError, match="Filter has no local_pool; leave it None, or use tile"):
+    with pytest.raises(ValueError, match="Filter has no local_pool; leave it None, as the network"):
         Restorer(Filter(), {}, local_pool=96)
+    with pytest.raises(ValueError, match="RCAN has no local_pool; leave it None, or use tile to s"):
+        Restorer(networks.create("rcan"), {}, local_pool=96)
     with pytest.raises(ValueError, match="local_pool must be an integer of at least 1, got 0"):
         Restorer(*lcdnet, local_pool=0)
 
