@@ -29,7 +29,7 @@ from lcdnet_jax.config.objectives import (
 )
 from lcdnet_jax.config.rules import Rule
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
-from lcdnet_jax.config.storage import differences, load, save, upgrade
+from lcdnet_jax.config.storage import describes_network_alone, differences, load, save, upgrade
 
 __all__ = [
     "COMPARED_WITH_CLEAN",
@@ -45,6 +45,7 @@ __all__ = [
     "check_kernels",
     "define_config",
     "degradation",
+    "describes_network_alone",
     "differences",
     "fields_of",
     "load",

@@ -14,7 +14,7 @@ from lcdnet_jax.config.network_fields import as_json
 from lcdnet_jax.config.schema import FIELDS, REQUIRED, ConfigError, flatten
 
 # The only fields in the configuration of converted weights.
-_NETWORK_ALONE = ("network.name", "network.kwargs", "network.dtype", "data.channels")
+_NETWORK_FIELDS = ("network.name", "network.kwargs", "network.dtype", "data.channels")
 
 # Sections whose fields are all newer than the format. A file may lack such a section.
 _LATER_SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {
@@ -66,14 +66,14 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     except (ValueError, RecursionError) as error:  # not JSON, or not even text
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
-    alone = isinstance(stored, dict) and set(flatten(stored)) == set(_NETWORK_ALONE)
+    alone = isinstance(stored, dict) and describes_network_alone(stored)
     if isinstance(stored, dict) and not alone:
         stored = _with_later_fields(stored)
     sections = {"network", "data"} if alone else {n.partition(".")[0] for n in FIELDS if "." in n}
     if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
         raise ConfigError(f"{path} is no configuration of train.py; restore it from a copy")
     flat = flatten(stored)
-    for name in _NETWORK_ALONE:
+    for name in _NETWORK_FIELDS:
         if wanted := FIELDS[name].rule(flat.get(name)):
             raise ConfigError(f"{path}: {name} must be {wanted}, got {flat.get(name)!r}")
     if alone and training:
@@ -82,6 +82,18 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
             "from; set config.init_from to it and train in another working directory"
         )
     return ConfigDict(_with_network_fields(stored))
+
+
+def describes_network_alone(config: Mapping[str, Any] | ConfigDict) -> bool:
+    """Distinguishes the configuration of converted weights from that of a training.
+
+    Args:
+        config: A configuration, or the content of its file.
+
+    Returns:
+        Whether it holds the fields of a network and no others.
+    """
+    return set(flatten(config)) == set(_NETWORK_FIELDS)
 
 
 def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:

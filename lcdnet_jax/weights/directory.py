@@ -2,7 +2,8 @@
 
 A parameters-only directory holds ``config.json`` with the network alone, ``checkpoints/<step>/``
 with ``params`` and ``batch_stats``, and ``card.json``. The card of a working directory is made
-from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoint.
+from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoint. The content of
+``config.json`` decides which of the two a directory is.
 """
 
 import contextlib
@@ -35,18 +36,24 @@ def is_workdir(path: pathlib.Path) -> bool:
     """Distinguishes the working directory of a training run from exported weights.
 
     Args:
-        path: A path, which need not exist.
+        path: A path that :func:`lcdnet_jax.weights.load` reads.
 
     Returns:
-        Whether it is a directory without a card, such as a working directory.
+        Whether it is a directory whose ``config.json`` describes a training. A ``card.json`` beside
+        it does not matter.
+
+    Raises:
+        ConfigError: For a directory without a readable ``config.json``.
     """
-    return path.is_dir() and not (path / card_lib.NAME).exists()
+    if not path.is_dir():
+        return False
+    return not config_lib.describes_network_alone(config_lib.load(path / "config.json"))
 
 
 def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
     """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
     config = config_lib.load(directory / "config.json")
-    card = _read_card(config, directory) if _has_network_alone(config) else None
+    card = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
     module = config_lib.network(config)
     variables, step = checkpoints.restore_variables(
         directory, networks.abstract_variables(module), ema=ema, step=step
@@ -59,7 +66,7 @@ def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
 def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
     """The card of a directory, see :func:`lcdnet_jax.weights.load_card`."""
     config = config_lib.load(directory / "config.json")
-    if _has_network_alone(config):
+    if config_lib.describes_network_alone(config):
         card = _read_card(config, directory)
         if step not in (None, card["step"]):
             raise CheckpointError(
@@ -97,10 +104,6 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str
     with contextlib.closing(checkpoints.Checkpoints(directory, keep=1)) as writer:
         writer.save(step, jax.tree.map(jnp.asarray, variables))
         writer.finish(step)
-
-
-def _has_network_alone(config: ConfigDict) -> bool:
-    return "steps" not in config
 
 
 def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:

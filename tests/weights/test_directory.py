@@ -1,6 +1,7 @@
 """Working directories and parameters-only directories."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import pytest
@@ -62,6 +63,18 @@ class TestExport:
         card = weights_lib.save_directory(workdir, tmp_path / "ema", step=4)
         assert [row["psnr"] for row in card["metrics"]] == [20.0]
         assert_same(weights_lib.load(tmp_path / "ema").variables["params"], saved[4]["ema"])
+
+    def test_a_card_beside_a_training_does_not_matter(self, run, exported, tmp_path):
+        workdir, _ = run
+        assert weights_lib.is_workdir(workdir)
+        assert not weights_lib.is_workdir(exported)
+        assert not weights_lib.is_workdir(exported / "card.json")
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        shutil.copy(exported / "card.json", copy)
+        assert weights_lib.is_workdir(copy)
+        assert weights_lib.load_card(copy) == weights_lib.load_card(workdir)
+        with pytest.raises(ConfigError, match=r"config.json does not exist"):
+            weights_lib.is_workdir(tmp_path)
 
     def test_damaged_sources(self, run, tmp_path):
         workdir, _ = run
