@@ -83,19 +83,19 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     source = open_source(config.data[split], field=field)
     channels = channels_on_disk(config)
     source.check_channels(channels, field=field)
-    kind = config.degradation.kind
+    kind, objective = config.degradation.kind, config_lib.OBJECTIVES[config.objective]
     if source.is_paired and kind != "none":
         raise ValueError(
             f"{field} ({source.name}) holds pairs, which bring their own degradation, but "
             f'config.degradation.kind is "{kind}"; set it to "none", or point {field}.path at a '
             "folder of clean images, such as its target/"
         )
-    degraded_only = kind == "none" and config.objective == "noise2self"
+    degraded_only = kind == "none" and objective.compares_with_input
     if not source.is_paired and degraded_only and split == "eval":
         raise ValueError(
             f"{field} ({source.name}) holds no pairs, but scores need clean images beside the "
-            "degraded ones; config.objective 'noise2self' does without them in config.data.train "
-            "only"
+            f"degraded ones; config.objective {config.objective!r} does without them in "
+            "config.data.train only"
         )
     if not source.is_paired and kind == "none" and not degraded_only:
         raise ValueError(

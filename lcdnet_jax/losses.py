@@ -254,6 +254,9 @@ _LOSSES: dict[str, Loss] = {
 }
 NAMES = tuple(_LOSSES)
 
+# Losses that also compare smaller outputs of the network, and take ``fft_weight``.
+MULTI_SCALE = ("l1_fft",)
+
 
 def get(name: str) -> Loss:
     """Returns the loss of a name.

@@ -20,21 +20,13 @@ from lcdnet_jax.config.build import check_kernels, degradation, network, scale
 from lcdnet_jax.config.checks import validate, validate_once
 from lcdnet_jax.config.flags import define_config, parse_flags
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
-from lcdnet_jax.config.objectives import (
-    COMPARED_WITH_CLEAN,
-    KERNEL_CORRECTION,
-    NO_VGG,
-    OBJECTIVES,
-    Objective,
-)
+from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Objective
 from lcdnet_jax.config.rules import Rule
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
 from lcdnet_jax.config.storage import describes_network_alone, differences, load, save, upgrade
 
 __all__ = [
-    "COMPARED_WITH_CLEAN",
     "FIELDS",
-    "KERNEL_CORRECTION",
     "NO_VGG",
     "OBJECTIVES",
     "ConfigError",

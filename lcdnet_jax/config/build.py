@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, networks
+from lcdnet_jax.config.objectives import OBJECTIVES
 from lcdnet_jax.config.schema import ConfigError
 
 
@@ -78,7 +79,8 @@ def check_kernels(config: ConfigDict) -> None:
         config: The configuration.
 
     Raises:
-        ConfigError: If the kernels cannot be read, or do not fit into the crop or the network IKC.
+        ConfigError: If the kernels cannot be read, or do not fit into the crop or a network that
+            estimates them.
     """
     low = config.degradation.options.to_dict().get("low_resolution")
     if config.degradation.kind == "none" or not isinstance(low, Mapping):
@@ -94,19 +96,19 @@ def check_kernels(config: ConfigDict) -> None:
         jax.eval_shape(degrade, keys, image)
     except ValueError as error:
         raise ConfigError(f"config.degradation.options.low_resolution.pool: {error}") from error
-    if config.network.name == "ikc":
+    if OBJECTIVES[config.objective].needs_kernels:
         problems = kernel_size_problems(config, kernels.shape[-1])
         if problems:
             raise ConfigError(problems[0])
 
 
 def kernel_size_problems(config: ConfigDict, size: int) -> list[str]:
-    """Lists problems of the network "ikc" with kernels of ``size`` x ``size`` pixels."""
+    """Finds problems of a network that estimates kernels with ``size`` x ``size`` pixels."""
     expected = network(config).kernel_size
     if size == expected:
         return []
     return [
         f"config.degradation.options.low_resolution gives kernels of {size}x{size} pixels, but "
-        f"config.network.name 'ikc' encodes {expected}x{expected}; set the size of "
-        "low_resolution, or config.network.kwargs.kernel_size"
+        f"config.network.name {config.network.name!r} encodes {expected}x{expected}; set the size "
+        "of low_resolution, or config.network.kwargs.kernel_size"
     ]

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import networks
 from lcdnet_jax.config import degradation_checks
-from lcdnet_jax.config.objectives import KERNEL_CORRECTION, NO_VGG, OBJECTIVES, Allowed, Objective
+from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Allowed, Objective
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
@@ -32,13 +32,14 @@ def problems(config: ConfigDict, enlarges: int) -> list[str]:
 
 def _of_network(config: ConfigDict, row: Objective) -> list[str]:
     name = config.network.name
-    reserved = {other.network for other in OBJECTIVES.values()} - {None}
-    if name == row.network or (row.network is None and name not in reserved):
+    reserved = row.network or name
+    objectives = [repr(key) for key, other in OBJECTIVES.items() if other.network == reserved]
+    if name == row.network or (row.network is None and not objectives):
         return []
     return [
         f"config.objective {config.objective!r} and config.network.name {name!r} do not go "
-        f"together: {', '.join(map(repr, KERNEL_CORRECTION))} train the network 'ikc', in turn, "
-        "and no other; change one"
+        f"together: {', '.join(objectives)} train the network {reserved!r}, in turn, and no other; "
+        "change one"
     ]
 
 

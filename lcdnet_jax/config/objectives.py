@@ -32,7 +32,8 @@ class Objective:
     Attributes:
         compares_with_clean: The target is the clean image, which is masked before it is degraded.
             Any degradation is possible. If False, the target is noisy.
-        compares_with_input: The target is the network's input, so the network must not enlarge.
+        compares_with_input: The target is the network's input. The network must not enlarge, and
+            training needs no clean images.
         needs_kernels: The step needs the blur kernels of the images.
         has_critic: A critic is trained together with the network.
         network: The only network that the objective trains. No other objective trains it. None:
@@ -116,12 +117,6 @@ OBJECTIVES: Mapping[str, Objective] = {
     "ikc_predictor": _KERNEL_CORRECTION,
     "ikc_corrector": _KERNEL_CORRECTION,
 }
-
-# Objectives that compare with the clean image or with its blur kernel.
-COMPARED_WITH_CLEAN = tuple(name for name, row in OBJECTIVES.items() if row.compares_with_clean)
-
-# Objectives that each train a part of the network "ikc".
-KERNEL_CORRECTION = tuple(name for name, row in OBJECTIVES.items() if row.needs_kernels)
 
 # Advice for messages if weights of VGG19 are missing.
 NO_VGG = (

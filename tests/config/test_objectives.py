@@ -5,13 +5,7 @@ from ml_collections import ConfigDict
 
 from configs import sr_ikc, tiny
 from lcdnet_jax import losses, networks
-from lcdnet_jax.config import (
-    COMPARED_WITH_CLEAN,
-    KERNEL_CORRECTION,
-    OBJECTIVES,
-    ConfigError,
-    validate,
-)
+from lcdnet_jax.config import OBJECTIVES, ConfigError, validate
 
 
 def problems(config) -> list[str]:
@@ -25,8 +19,11 @@ def test_rows():
         "supervised", "noise2noise", "noise2self", "gan",
         "ikc_sftmd", "ikc_predictor", "ikc_corrector",
     }  # fmt: skip
-    assert KERNEL_CORRECTION == ("ikc_sftmd", "ikc_predictor", "ikc_corrector")
-    assert ("supervised", "gan", *KERNEL_CORRECTION) == COMPARED_WITH_CLEAN
+    correction = ["ikc_sftmd", "ikc_predictor", "ikc_corrector"]
+    assert [name for name, row in OBJECTIVES.items() if row.needs_kernels] == correction
+    assert [name for name, row in OBJECTIVES.items() if row.network == "ikc"] == correction
+    compared = [name for name, row in OBJECTIVES.items() if row.compares_with_clean]
+    assert compared == ["supervised", "gan", *correction]
     for row in OBJECTIVES.values():
         assert row.network is None or row.network in networks.available()
         assert row.losses is None or set(row.losses.values) <= set(losses.NAMES)
@@ -109,6 +106,8 @@ def test_a_network_of_its_own_objectives():
     config.objective = "supervised"
     (found,) = problems(config)
     assert "'supervised' and config.network.name 'ikc' do not go together" in found
+    names = "'ikc_sftmd', 'ikc_predictor', 'ikc_corrector'"
+    assert f": {names} train the network 'ikc', in turn, and no other" in found
     config = sr_ikc.get_config()
     config.degradation.options = ConfigDict({"low_resolution": {"scale": 4}})
     (found,) = problems(config)

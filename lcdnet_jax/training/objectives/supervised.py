@@ -83,7 +83,7 @@ def make_loss(
     """``config.loss`` and the DCT loss. See :class:`MakeLoss`."""
     image_loss = make_image_loss(config)
     # A loss that compares several scales asks the network for them.
-    has_scales = config.loss == "l1_fft" and module.has_scales
+    has_scales = config.loss in losses.MULTI_SCALE and module.has_scales
     options = {"all_scales": True} if has_scales else {}
 
     def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
@@ -103,7 +103,7 @@ def make_image_loss(config: ConfigDict) -> Callable[[PyTree, Array, Batch], Arra
     ``outputs`` is the restored image, or several scales of it, of which ``restored`` is the finest.
     """
     compare = losses.get(config.loss)
-    if config.loss == "l1_fft":
+    if config.loss in losses.MULTI_SCALE:
         compare = functools.partial(compare, fft_weight=config.fft_weight)
 
     def image_loss(outputs: PyTree, restored: Array, batch: Batch) -> Array:
