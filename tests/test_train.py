@@ -57,9 +57,9 @@ class TestTrain:
     def test_validates_once(self, data, tmp_path, monkeypatch):
         """Not again in each library function that the script calls."""
         checked = []
-        problems = checks.problems
+        problems = checks.find_problems
         monkeypatch.setattr(
-            checks, "problems", lambda config: checked.append(config) or problems(config)
+            checks, "find_problems", lambda config: checked.append(config) or problems(config)
         )
         assert run(*train(tmp_path, data, "--config.steps=1")) is None
         assert len(checked) == 1

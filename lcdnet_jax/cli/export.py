@@ -103,12 +103,12 @@ def run(arguments: argparse.Namespace) -> None:
     suffix = os.path.splitext(output)[1].lower()
     program = suffix == ".jaxprog" or arguments.saved_model
     for_weights = ("license", "notes", "scores", "dtype")
-    made_for = {
+    options_by_kind = {
         "a program": ("size", "platforms") if not program else (),
         "weights": for_weights if program else (),
         "a directory or .safetensors": for_weights if suffix in (".pth", ".pt") else (),
     }
-    for kind, options in made_for.items():
+    for kind, options in options_by_kind.items():
         for option in options:
             if getattr(arguments, option) is not None:
                 raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")

@@ -97,12 +97,12 @@ def check_kernels(config: ConfigDict) -> None:
     except ValueError as error:
         raise ConfigError(f"config.degradation.options.low_resolution.pool: {error}") from error
     if OBJECTIVES[config.objective].needs_kernels:
-        problems = kernel_size_problems(config, kernels.shape[-1])
+        problems = find_kernel_size_problems(config, kernels.shape[-1])
         if problems:
             raise ConfigError(problems[0])
 
 
-def kernel_size_problems(config: ConfigDict, size: int) -> list[str]:
+def find_kernel_size_problems(config: ConfigDict, size: int) -> list[str]:
     """Finds problems of a network that estimates kernels with ``size`` x ``size`` pixels."""
     expected = network(config).kernel_size
     if size == expected:

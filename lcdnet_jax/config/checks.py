@@ -24,7 +24,7 @@ def validate(config: ConfigDict) -> None:
             each.
     """
     global _valid
-    if found := problems(config):
+    if found := find_problems(config):
         raise ConfigError("\n".join(found))
     _valid = _content(config)
 
@@ -49,8 +49,8 @@ def _content(config: ConfigDict) -> str:
     return repr(config.to_dict())
 
 
-def problems(config: ConfigDict) -> list[str]:
-    """Lists the problems of a configuration, one line each."""
+def find_problems(config: ConfigDict) -> list[str]:
+    """Finds the problems of a configuration, one line each."""
     flat = flatten(config)
     found = [suggestions.unknown_field(name) for name in sorted(set(flat) - set(FIELDS))]
     for name in sorted(set(FIELDS) - set(flat)):
@@ -59,28 +59,28 @@ def problems(config: ConfigDict) -> list[str]:
         wanted = FIELDS[name].rule(flat[name])
         if wanted:
             found.append(f"config.{name} must be {wanted}, got {flat[name]!r}")
-    return found or _between_fields(config)
+    return found or _check_between_fields(config)
 
 
-def _between_fields(config: ConfigDict) -> list[str]:
+def _check_between_fields(config: ConfigDict) -> list[str]:
     wrong_network, enlarges = [], 1
     try:
         enlarges = build.network(config).scale
     except ValueError as error:
         wrong_network.append(f"config.network.kwargs: {error}")
     return [
-        *_of_crops(config),
-        *_of_noise(config),
-        *degradation_checks.problems(config, enlarges),
-        *objective_checks.problems(config, enlarges),
-        *_of_steps(config),
-        *_of_device_data(config),
-        *_of_start(config),
+        *_check_crops(config),
+        *_check_noise(config),
+        *degradation_checks.find_problems(config, enlarges),
+        *objective_checks.find_problems(config, enlarges),
+        *_check_steps(config),
+        *_check_device_data(config),
+        *_check_start(config),
         *wrong_network,
     ]
 
 
-def _of_crops(config: ConfigDict) -> list[str]:
+def _check_crops(config: ConfigDict) -> list[str]:
     data, found = config.data, []
     if data.tile and not data.crop <= data.tile:
         found.append(
@@ -100,7 +100,7 @@ def _of_crops(config: ConfigDict) -> list[str]:
     return found
 
 
-def _of_noise(config: ConfigDict) -> list[str]:
+def _check_noise(config: ConfigDict) -> list[str]:
     noise, found = config.degradation, []
     if noise.sigma_min > noise.sigma_max:
         found.append(
@@ -125,7 +125,7 @@ def _of_noise(config: ConfigDict) -> list[str]:
     return found
 
 
-def _of_steps(config: ConfigDict) -> list[str]:
+def _check_steps(config: ConfigDict) -> list[str]:
     calls, found = config.steps_per_call, []
     if config.batch_size % config.accumulate:
         found.append(
@@ -147,7 +147,7 @@ def _of_steps(config: ConfigDict) -> list[str]:
     return found
 
 
-def _of_device_data(config: ConfigDict) -> list[str]:
+def _check_device_data(config: ConfigDict) -> list[str]:
     if config.data.where != "device":
         return []
     degraded_by_host = config.degradation.kind != "none" and config.degradation.where == "host"
@@ -166,7 +166,7 @@ def _of_device_data(config: ConfigDict) -> list[str]:
     return found
 
 
-def _of_start(config: ConfigDict) -> list[str]:
+def _check_start(config: ConfigDict) -> list[str]:
     if not (config.resume and config.init_from):
         return []
     return [

@@ -17,17 +17,17 @@ from lcdnet_jax.config import build
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
-def problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """Lists problems of the degradation. ``enlarges`` is the scale of the network."""
+def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
+    """Finds problems of the degradation. ``enlarges`` is the scale of the network."""
     kind = config.degradation.kind
     if kind == "none":
-        return _of_small_inputs(config, enlarges) if enlarges > 1 else []
+        return _check_small_inputs(config, enlarges) if enlarges > 1 else []
     if kind == "awgn":
-        return _of_noise(config, enlarges)
-    return _of_device(config) + _of_traced(config, enlarges)
+        return _check_noise(config, enlarges)
+    return _check_device(config) + _check_shapes(config, enlarges)
 
 
-def _of_noise(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_noise(config: ConfigDict, enlarges: int) -> list[str]:
     kind, options = config.degradation.kind, config.degradation.options
     found = []
     if options:
@@ -44,7 +44,7 @@ def _of_noise(config: ConfigDict, enlarges: int) -> list[str]:
     return found
 
 
-def _of_device(config: ConfigDict) -> list[str]:
+def _check_device(config: ConfigDict) -> list[str]:
     if config.degradation.where != "host":
         return []
     return [
@@ -53,7 +53,7 @@ def _of_device(config: ConfigDict) -> list[str]:
     ]
 
 
-def _of_traced(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_shapes(config: ConfigDict, enlarges: int) -> list[str]:
     """Shapes of a degraded training crop."""
     kind, options = config.degradation.kind, config.degradation.options.to_dict()
     crop, channels, low = config.data.crop, config.data.channels, options.get("low_resolution")
@@ -64,11 +64,11 @@ def _of_traced(config: ConfigDict, enlarges: int) -> list[str]:
         ]
     factor = low.get("scale") if isinstance(low, Mapping) else None
     if isinstance(factor, int) and factor > 1 and crop % factor:
-        return [_not_divided("data.crop", crop, factor)]
+        return [_describe_remainder("data.crop", crop, factor)]
     image = jax.ShapeDtypeStruct((1, crop, crop, clean_channels(channels)), jnp.float32)
     try:
-        degrade = degradations.from_kind(kind, _without_folder(options))
-        _, side, _, given = jax.eval_shape(degrade, _keys(), image).shape
+        degrade = degradations.from_kind(kind, _replace_folder(options))
+        _, side, _, given = jax.eval_shape(degrade, _make_abstract_keys(), image).shape
         json.dumps(options)
     except (ValueError, TypeError) as error:
         return [f"config.degradation.options: {error}"]
@@ -98,11 +98,11 @@ def _of_traced(config: ConfigDict, enlarges: int) -> list[str]:
     return found
 
 
-def _of_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
     """Problems of pairs whose degraded image is smaller."""
     data = config.data
     found = [
-        _not_divided(f"data.{field}", data[field], enlarges)
+        _describe_remainder(f"data.{field}", data[field], enlarges)
         for field in ("crop", "tile", "tile_stride")
         if data[field] % enlarges
     ]
@@ -114,8 +114,8 @@ def _of_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
     return found
 
 
-def kernel_problems(config: ConfigDict) -> list[str]:
-    """Lists problems of the kernels for an objective that estimates them."""
+def find_kernel_problems(config: ConfigDict) -> list[str]:
+    """Finds problems of the kernels for an objective that estimates them."""
     low = config.degradation.options.to_dict().get("low_resolution")
     if not isinstance(low, Mapping) or low.get("kernel") is None:
         return [
@@ -128,17 +128,17 @@ def kernel_problems(config: ConfigDict) -> list[str]:
     options = {option: low[option] for option in ("width", "size", "pool") if option in low}
     draw = functools.partial(degradations.random_kernels, kind=low["kernel"], **options)
     try:
-        size = jax.eval_shape(draw, _keys()).shape[-1]
-        return build.kernel_size_problems(config, size)
+        size = jax.eval_shape(draw, _make_abstract_keys()).shape[-1]
+        return build.find_kernel_size_problems(config, size)
     except (ValueError, TypeError):
         return []  # reported for the whole degradation
 
 
-def _keys() -> Any:
+def _make_abstract_keys() -> Any:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
 
 
-def _without_folder(options: dict[str, Any]) -> dict[str, Any]:
+def _replace_folder(options: dict[str, Any]) -> dict[str, Any]:
     """Options with one kernel in place of a folder of kernels, which is not read here."""
     low = options.get("low_resolution")
     if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):
@@ -146,7 +146,7 @@ def _without_folder(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "low_resolution": {**low, "pool": [[[1.0]]]}}
 
 
-def _not_divided(field: str, value: int, scale: int) -> str:
+def _describe_remainder(field: str, value: int, scale: int) -> str:
     return (
         f"config.{field} ({value}), pixels of the large images, is not a multiple of the scale "
         f"{scale}; use {value - value % scale or scale}"

@@ -8,15 +8,15 @@ from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Allowed, Objective
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
-def problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """Lists problems of the objective. ``enlarges`` is the scale of the network."""
+def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
+    """Finds problems of the objective. ``enlarges`` is the scale of the network."""
     row = OBJECTIVES[config.objective]
-    found = _of_network(config, row)
+    found = _check_network(config, row)
     if not found:
-        found += _of_loss(config, row)
-        found += _of_batch(config, row)
-        found += _of_degradation(config, row)
-        found += _of_critic(config, row)
+        found += _check_loss(config, row)
+        found += _check_batch(config, row)
+        found += _check_degradation(config, row)
+        found += _check_critic(config, row)
     if row.compares_with_input and enlarges > 1 and config.degradation.kind == "none":
         found.append(
             f"config.objective {config.objective!r} compares the output with the input, but "
@@ -24,13 +24,13 @@ def problems(config: ConfigDict, enlarges: int) -> list[str]:
             "'supervised'"
         )
     if config.data.channels == TWO_VIEW_CHANNELS:
-        found += _of_two_views(config, row)
+        found += _check_two_views(config, row)
     if config.sfm.rate > 0:
-        found += _of_masking(config, row)
+        found += _check_masking(config, row)
     return found
 
 
-def _of_network(config: ConfigDict, row: Objective) -> list[str]:
+def _check_network(config: ConfigDict, row: Objective) -> list[str]:
     name = config.network.name
     reserved = row.network or name
     objectives = [repr(key) for key, other in OBJECTIVES.items() if other.network == reserved]
@@ -43,8 +43,8 @@ def _of_network(config: ConfigDict, row: Objective) -> list[str]:
     ]
 
 
-def _of_loss(config: ConfigDict, row: Objective) -> list[str]:
-    found = _of_allowed(config, row.losses, config.loss)
+def _check_loss(config: ConfigDict, row: Objective) -> list[str]:
+    found = _check_allowed(config, row.losses, config.loss)
     if config.dct_loss_weight and not row.uses_dct_loss:
         found.append(
             f"config.dct_loss_weight ({config.dct_loss_weight}) is not used by config.objective "
@@ -53,7 +53,7 @@ def _of_loss(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _of_batch(config: ConfigDict, row: Objective) -> list[str]:
+def _check_batch(config: ConfigDict, row: Objective) -> list[str]:
     crop, multiple, found = config.data.crop, row.crop_multiple, []
     if crop % multiple:
         found.append(
@@ -69,8 +69,8 @@ def _of_batch(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _of_degradation(config: ConfigDict, row: Objective) -> list[str]:
-    found = _of_allowed(config, row.kinds, config.degradation.kind)
+def _check_degradation(config: ConfigDict, row: Objective) -> list[str]:
+    found = _check_allowed(config, row.kinds, config.degradation.kind)
     if found:
         return found
     if row.makes_noise and config.degradation.where == "host":
@@ -78,16 +78,16 @@ def _of_degradation(config: ConfigDict, row: Objective) -> list[str]:
             f"config.objective {config.objective!r} makes {row.makes_noise} on the device; set "
             "config.degradation.where to 'device'"
         ]
-    return degradation_checks.kernel_problems(config) if row.needs_kernels else []
+    return degradation_checks.find_kernel_problems(config) if row.needs_kernels else []
 
 
-def _of_allowed(config: ConfigDict, allowed: Allowed | None, value: str) -> list[str]:
+def _check_allowed(config: ConfigDict, allowed: Allowed | None, value: str) -> list[str]:
     if allowed is None or value in allowed.values:
         return []
     return [allowed.message.format(value=value, objective=config.objective)]
 
 
-def _of_critic(config: ConfigDict, row: Objective) -> list[str]:
+def _check_critic(config: ConfigDict, row: Objective) -> list[str]:
     if not row.has_critic:
         return []
     found = []
@@ -104,7 +104,7 @@ def _of_critic(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _of_two_views(config: ConfigDict, row: Objective) -> list[str]:
+def _check_two_views(config: ConfigDict, row: Objective) -> list[str]:
     field = (
         f"config.data.channels {TWO_VIEW_CHANNELS} (the two views of a dual-pixel camera, restored "
         "to 3 channels)"
@@ -129,7 +129,7 @@ def _of_two_views(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _of_masking(config: ConfigDict, row: Objective) -> list[str]:
+def _check_masking(config: ConfigDict, row: Objective) -> list[str]:
     masking, degradation, found = config.sfm, config.degradation, []
     if not row.compares_with_clean:
         if masking.where == "host":

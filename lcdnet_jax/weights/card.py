@@ -184,7 +184,7 @@ def parse(text: str | bytes, where: str) -> Card:
     try:
         stored = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CardError(f"{where} is not valid JSON ({error}); restore it from a copy") from None
+        raise CardError(f"{where} is not valid JSON ({error}); restore it from a backup") from None
     return check(stored, where)
 
 
@@ -215,12 +215,12 @@ def check(stored: Any, where: str) -> Card:
     problems = [f"{field} is missing" for field in _RULES if field not in stored]
     problems += [f"{field!r} is unknown" for field in stored if field not in _RULES]
     problems += [
-        f"{field} must be {wanted}, got {_shown(stored[field])}"
+        f"{field} must be {wanted}, got {_shorten(stored[field])}"
         for field, (good, wanted) in _RULES.items()
         if field in stored and not good(stored[field])
     ]
     if problems:
-        raise CardError(f"{where}: {'; '.join(problems)}; mend it or write it again")
+        raise CardError(f"{where}: {'; '.join(problems)}; fix it or write it again")
     return cast(Card, stored)
 
 
@@ -299,76 +299,76 @@ def folder_names(source: str, path: str) -> str:
 
 def are_scores(rows: Any) -> bool:
     """Whether a value is valid as ``metrics`` of a card."""
-    return isinstance(rows, list) and all(map(_scores, rows))
+    return isinstance(rows, list) and all(map(_is_score_row, rows))
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _count(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether a value is a finite number. Integers of JSON may exceed the range of floats."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
     return good and abs(value) <= sys.float_info.max
 
 
-def _text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _kwargs(value: Any) -> bool:
+def _are_kwargs(value: Any) -> bool:
     return isinstance(value, dict) and value.keys().isdisjoint(("name", "channels", "dtype"))
 
 
-def _range(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
-def _scores(row: Any) -> bool:
+def _is_score_row(row: Any) -> bool:
     """Whether a value holds the scores of one evaluation."""
     if not isinstance(row, dict) or not {"protocol", "data", "sigma"} <= set(row):
         return False
     return all(
-        _text(value) if field in ("protocol", "data")
-        else _number(value) or (field == "sigma" and value is None)
+        _is_text(value) if field in ("protocol", "data")
+        else _is_number(value) or (field == "sigma" and value is None)
         for field, value in row.items()
     )  # fmt: skip
 
 
-def _file(entry: Any) -> bool:
+def _is_file_entry(entry: Any) -> bool:
     return (
         isinstance(entry, dict)
         and set(entry) == {"file", "sha256"}
-        and all(map(_text, entry.values()))
+        and all(map(_is_text, entry.values()))
     )
 
 
-def _list_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _make_list_rule(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(good, value))
 
 
 # For each field: whether a value is valid, and the description of valid values.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format": (_count, "a whole number"),
-    "lcdnet_jax": (_text, "a string"),
-    "network": (_text, "a string"),
-    "kwargs": (_kwargs, "an object without name, channels and dtype, which stand beside it"),
-    "channels": (_count, "a whole number"),
-    "dtype": (_text, "a string"),
-    "parameters": (_count, "a whole number"),
-    "step": (_count, "a whole number"),
+    "format": (_is_count, "a whole number"),
+    "lcdnet_jax": (_is_text, "a string"),
+    "network": (_is_text, "a string"),
+    "kwargs": (_are_kwargs, "an object without name, channels and dtype, which stand beside it"),
+    "channels": (_is_count, "a whole number"),
+    "dtype": (_is_text, "a string"),
+    "parameters": (_is_count, "a whole number"),
+    "step": (_is_count, "a whole number"),
     "averaged": (lambda value: isinstance(value, bool), "true or false"),
-    "storage": (_text, "a string"),
-    "input_range": (_range, "a list of two numbers"),
+    "storage": (_is_text, "a string"),
+    "input_range": (_is_range, "a list of two numbers"),
     "training": (lambda value: value is None or isinstance(value, dict), "an object or null"),
     "metrics": (are_scores, "a list of scores with protocol, data and sigma"),
-    "licence": (_text, "a string"),
-    "notes": (_text, "a string"),
-    "origin": (_list_of(_file), "a list of objects with file and sha256"),
-    "dropped": (_list_of(_text), "a list of strings"),
+    "licence": (_is_text, "a string"),
+    "notes": (_is_text, "a string"),
+    "origin": (_make_list_rule(_is_file_entry), "a list of objects with file and sha256"),
+    "dropped": (_make_list_rule(_is_text), "a list of strings"),
 }

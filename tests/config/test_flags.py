@@ -179,7 +179,7 @@ def test_is_validated(parsed, error, monkeypatch):
         "--config=configs/tiny.py", "--config.steps=0"
     )
     config = parsed("--config=configs/tiny.py")
-    monkeypatch.setattr(checks, "problems", lambda config: ["checked again"])
+    monkeypatch.setattr(checks, "find_problems", lambda config: ["checked again"])
     checks.validate_once(config)
     with pytest.raises(ConfigError, match="checked again"):
         validate(config)
