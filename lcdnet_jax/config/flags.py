@@ -11,6 +11,7 @@ import inspect
 import pathlib
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,9 +19,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from lcdnet_jax import degradations, networks
+from lcdnet_jax import degradations
 from lcdnet_jax.config import checks, network_fields
-from lcdnet_jax.config.schema import FIELDS, MAPPINGS, ConfigError
+from lcdnet_jax.config.schema import FIELDS, MAPPINGS, ConfigError, flatten
 from lcdnet_jax.config.suggestions import closest, unknown_field
 
 flags.disclaim_key_flags()  # so that --help lists the flag among those of the script
@@ -83,8 +84,6 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except (flags.Error, OSError) as error:  # the last line has the cause
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
-    except (AttributeError, KeyError) as error:  # a field that the config file lacks
-        sys.exit(f"error: no such field: {error.args[0]}; see configs/default.py")
 
 
 class _Parser(flags.ArgumentParser):
@@ -105,14 +104,21 @@ class _Parser(flags.ArgumentParser):
         _check_names(sys.argv)
         if isinstance(path, str):
             _check_file(pathlib.Path(path.partition(":")[0]))
-        config = self._reader.parse(path)
-        if isinstance(config, ConfigDict):
-            with config.unlocked():
-                _add_placeholders(config, sys.argv)
+        try:
+            config = self._reader.parse(path)
+            # ml_collections keeps an OSError of the file and raises it at the first access.
+            hasattr(config, "lock")
+        except Exception as error:  # the file may run any code
+            raise _Mistake(_describe_file_error(path, error)) from error
+        if not isinstance(config, ConfigDict):
+            raise _Mistake(f"{path}: get_config() must return a ConfigDict, got {config!r}")
+        _check_fields(config, path, sys.argv)
+        with config.unlocked():
+            _add_placeholders(config, sys.argv)
         return config
 
 
-def _overridden(argv: Sequence[str]) -> list[str]:
+def _list_overrides(argv: Sequence[str]) -> list[str]:
     """Fields that a command line sets, without "config."."""
     return [match[1] for argument in argv[1:] if (match := _OVERRIDE.match(argument))]
 
@@ -120,7 +126,7 @@ def _overridden(argv: Sequence[str]) -> list[str]:
 def _check_names(argv: Sequence[str]) -> None:
     problems = [
         unknown_field(name)
-        for name in _overridden(argv)
+        for name in _list_overrides(argv)
         if name not in FIELDS and not name.startswith(tuple(f"{field}." for field in MAPPINGS))
     ]
     if problems:
@@ -143,9 +149,37 @@ def _check_file(path: pathlib.Path) -> None:
     raise _Mistake(f"{path} does not exist; {hint}{folder} holds {', '.join(found)}")
 
 
+def _describe_file_error(path: str, error: BaseException) -> str:
+    """The line of a config file at which an error arose, and the error."""
+    file = pathlib.Path(path.partition(":")[0]).resolve()
+    chain: BaseException | None = error
+    lines: list[int | None] = []
+    while chain is not None:  # ml_collections replaces some errors by others
+        frames = traceback.extract_tb(chain.__traceback__)
+        lines = [frame.lineno for frame in frames if pathlib.Path(frame.filename).resolve() == file]
+        if lines:
+            break
+        chain = chain.__cause__ or chain.__context__
+    shown = error if chain is None else chain
+    place = f"{path}, line {lines[-1]}" if lines else path
+    return f"{place}: {type(shown).__name__}: {' '.join(str(shown).split())}"
+
+
+def _check_fields(config: ConfigDict, path: str, argv: Sequence[str]) -> None:
+    """Checks that a config file has the fields that a command line sets."""
+    fields = flatten(config)
+    for name in _list_overrides(argv):
+        known = next((field for field in MAPPINGS if name.startswith(f"{field}.")), name)
+        if known not in fields:
+            raise _Mistake(
+                f"{path} has no field config.{known}, which the command line sets; start the file "
+                "from configs/default.py"
+            )
+
+
 def _add_placeholders(config: ConfigDict, argv: Sequence[str]) -> None:
     """Adds typed placeholders for fields that a command line sets and ``config`` lacks."""
-    for name in _overridden(argv):
+    for name in _list_overrides(argv):
         if name.startswith("network.kwargs."):
             _add_network_field(config, name, argv)
         elif name.startswith("degradation.options."):
@@ -154,16 +188,19 @@ def _add_placeholders(config: ConfigDict, argv: Sequence[str]) -> None:
 
 def _remove_placeholders(config: ConfigDict) -> None:
     """Replaces placeholders by plain values."""
+    fields = flatten(config)
     with config.unlocked():
-        config.network.kwargs = ConfigDict(config.network.kwargs.to_dict())
-        config.degradation.options = ConfigDict(config.degradation.options.to_dict())
+        for name in MAPPINGS:
+            if isinstance(fields.get(name), ConfigDict):
+                section, _, key = name.partition(".")
+                config[section][key] = ConfigDict(fields[name].to_dict())
 
 
 def _add_network_field(config: ConfigDict, name: str, argv: Sequence[str]) -> None:
     field = name.removeprefix("network.kwargs.")
-    network = _value(argv, "network.name") or config.network.name
-    if network not in networks.available():
-        return  # checks.validate reports it
+    network = _find_value(argv, "network.name") or config.network.name
+    if wanted := FIELDS["network.name"].rule(network):
+        raise _Mistake(f"config.network.name must be {wanted}, got {network!r}")
     _add(config.network.kwargs, name, field, network_fields.type_hints(network), network)
 
 
@@ -171,7 +208,9 @@ def _add_degradation_option(config: ConfigDict, name: str) -> None:
     kind, _, option = name.removeprefix("degradation.options.").partition(".")
     options = config.degradation.options
     if kind not in degradations.KINDS:
-        raise _Mistake(_no_such(name, kind, degradations.KINDS, "degradations with options are"))
+        raise _Mistake(
+            _describe_unknown(name, kind, degradations.KINDS, "degradations with options are")
+        )
     if options.get(kind) is None:
         options[kind] = ConfigDict()
     if option:
@@ -185,12 +224,12 @@ def _add_degradation_option(config: ConfigDict, name: str) -> None:
 
 def _add(holder: ConfigDict, name: str, field: str, known: Mapping[str, Any], owner: str) -> None:
     if field not in known:
-        raise _Mistake(_no_such(name, field, known, f"{owner!r} has the fields"))
+        raise _Mistake(_describe_unknown(name, field, known, f"{owner!r} has the fields"))
     if holder.get(field) is None:
         holder[field] = config_dict.placeholder(_flag_type(known[field]))
 
 
-def _no_such(name: str, part: str, known: Mapping[str, Any], introduction: str) -> str:
+def _describe_unknown(name: str, part: str, known: Mapping[str, Any], introduction: str) -> str:
     close = closest(part, known)
     hint = f"did you mean {close}? " if close else ""
     return f"unknown field config.{name}; {hint}{introduction} {', '.join(sorted(known))}"
@@ -203,7 +242,7 @@ def _flag_type(hint: Any) -> type:
     return tuple if typing.get_origin(hint) is tuple else object
 
 
-def _value(argv: Sequence[str], field: str) -> str | None:
+def _find_value(argv: Sequence[str], field: str) -> str | None:
     """The value that a command line gives a field, the last one of several."""
     found = None
     for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):

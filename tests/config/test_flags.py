@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from lcdnet_jax.config import ConfigError, checks, define_config, parse_flags, validate
-from lcdnet_jax.config.flags import _overridden
+from lcdnet_jax.config.flags import _list_overrides
 
 # ml_collections loads config files in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -188,6 +188,52 @@ def test_is_validated(parsed, error, monkeypatch):
         checks.validate_once(config)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{}['learning_rate']", "line 5: KeyError: 'learning_rate'"),
+        ("[].learning_rate", "line 5: AttributeError: 'list' object has no attribute 'learning_r"),
+        ("int('many')", "line 5: ValueError: invalid literal for int() with base 10: 'many'"),
+        ("open('no such file')", "line 5: FileNotFoundError: [Errno 2] No such file or directory"),
+        ("undefined", "line 5: NameError: name 'undefined' is not defined"),
+        ("config.stepz += 3", "line 5: AttributeError: "),
+        ("helper()", "line 9: RuntimeError: of the helper"),
+        ("1 +", ": SyntaxError: invalid syntax (broken.py, line 5)"),
+        ("config = {}", "py: get_config() must return a ConfigDict, got {}"),
+    ],
+)
+def test_errors_of_the_config_file(error, tmp_path, line, message):
+    file = tmp_path / "broken.py"
+    file.write_text(
+        f"from configs import default\n\ndef get_config():\n    config = default.get_config()\n"
+        f"    {line}\n    return config\n\ndef helper():\n    raise RuntimeError('of the helper')\n"
+    )
+    for override in ((), ("--config.steps=3",)):
+        found = error(f"--config={file}", *override)
+        assert found.startswith(str(file))
+        assert message in found
+        assert "\n" not in found
+        assert "no such field" not in found
+
+
+def test_fields_that_the_file_lacks(error, tmp_path):
+    file = tmp_path / "short.py"
+    file.write_text("from ml_collections import ConfigDict\nget_config = ConfigDict\n")
+    assert "missing field config.network.kwargs" in error(f"--config={file}")
+    for name in ("steps", "network.kwargs", "data.train.path"):
+        found = error(f"--config={file}", f"--config.{name}=3")
+        assert found == (
+            f"{file} has no field config.{name}, which the command line sets; start the file from "
+            "configs/default.py"
+        )
+    assert "has no field config.network.kwargs, which" in error(
+        f"--config={file}", *kwargs(width=2)
+    )
+    message = "config.network.name must be one of 'buifd', "
+    options = ("--config=configs/tiny.py", "--config.network.name=sadnett", *kwargs(width=2))
+    assert error(*options).startswith(message)
+
+
 def test_names_of_overrides():
     argv = ["a", "--config=x", "--config.a.b=1", "-config.c", "2", "--noconfig.d", "--configs.e"]
-    assert _overridden(argv) == ["a.b", "c", "d"]
+    assert _list_overrides(argv) == ["a.b", "c", "d"]
