@@ -65,13 +65,13 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     except (ValueError, RecursionError) as error:  # not JSON, or not even text
-        raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a copy") from None
+        raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a backup") from None
     alone = isinstance(stored, dict) and describes_network_alone(stored)
     if isinstance(stored, dict) and not alone:
         stored = _with_later_fields(stored)
     sections = {"network", "data"} if alone else {n.partition(".")[0] for n in FIELDS if "." in n}
     if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
-        raise ConfigError(f"{path} is no configuration of train.py; restore it from a copy")
+        raise ConfigError(f"{path} is no configuration of train.py; restore it from a backup")
     flat = flatten(stored)
     for name in _NETWORK_FIELDS:
         if wanted := FIELDS[name].rule(flat.get(name)):

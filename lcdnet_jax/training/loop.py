@@ -244,7 +244,7 @@ class _Loop:
         if self._compilations.count > self._compiled:
             self._compiled = self._compilations.count
             logging.warning(
-                "step %d was compiled anew (programs so far: %d), because its input has another "
+                "step %d was compiled again (programs so far: %d), because its input has another "
                 "shape, type or placement than before; often, this makes training slow",
                 step,
                 self._compiled,

@@ -112,7 +112,7 @@ def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
     if config_lib.as_json(config.to_dict()) != described:
         raise CardError(
             f"{directory / card_lib.NAME} describes another network than config.json beside it; "
-            "restore both from a copy"
+            "restore both from a backup"
         )
     return card
 

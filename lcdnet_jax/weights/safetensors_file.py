@@ -57,7 +57,7 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
         ) from error
     except Exception as error:  # various types, such as for dtypes that NumPy lacks
         raise CheckpointError(
-            f"{path} is no safetensors file, or is damaged ({error}); bring it back from a copy"
+            f"{path} is no safetensors file, or is damaged ({error}); restore it from a backup"
         ) from error
     if _ENTRY not in metadata:
         return tensors, None
@@ -66,7 +66,7 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
         entry = json.loads(metadata[_ENTRY])
         stored, sha256 = entry["card"], str(entry["sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CardError(f"{where} is damaged; bring the file back from a copy") from error
+        raise CardError(f"{where} is damaged; restore the file from a backup") from error
     return tensors, Header(card_lib.check(stored, where), sha256)
 
 
@@ -78,8 +78,8 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
     """
     if digest(tensors) != header.sha256:
         raise CheckpointError(
-            f"{path} is damaged: its arrays are not as they were saved (SHA-256 differs); bring it "
-            "back from a copy"
+            f"{path} is damaged: its arrays are not as they were saved (SHA-256 differs); restore "
+            "it from a backup"
         )
     name = header.card["network"]
     try:

@@ -16,7 +16,7 @@ def presets():
 
 
 def test_frozen_presets_never_change():
-    """Files of users mean them. Do not mend this number: undo the change of the table."""
+    """Files of users mean them. Do not change this number: undo the change of the table."""
     text = json.dumps(FROZEN_PRESETS, sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest() == (
         "15e467a76a15b3bfd840debcc4e8ec824c7e4d07dcb7483c76d5b3ebe3279c3b"

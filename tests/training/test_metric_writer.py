@@ -132,7 +132,7 @@ class TestRun:
     def test_another_shape_is_compiled_with_a_warning(self, tmp_path, caplog):
         assert int(run(tmp_path, Images(larger_from=5)).step) == 8
         (warning,) = warnings_of(caplog)
-        assert warning.startswith("step 5 was compiled anew (programs so far: 2), because its inp")
+        assert warning.startswith("step 5 was compiled again (programs so far: 2), because its in")
 
 
 def test_a_log_that_cannot_be_cut_stays_as_it_was(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ class TestSafetensors:
 
     @pytest.mark.parametrize("entry", [[], "x", {"card": {}}, {"sha256": "0"}], ids=str)
     def test_damaged_header(self, rewritten, entry):
-        with pytest.raises(CardError, match=r"the header of .* is damaged; bring the file back"):
+        with pytest.raises(CardError, match=r"the header of .* is damaged; restore the file"):
             weights_lib.load(rewritten(lambda _: entry))
 
     def test_arrays_of_another_network(self, rewritten):
