@@ -34,6 +34,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lcdnet_jax import networks
 from lcdnet_jax.networks import vgg
+from lcdnet_jax.typing import Fields, PyTree, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ _LEAF_NAMES = {
 
 def from_torch(
     name: str, state_dict: Mapping[str, np.ndarray], **network_kwargs: Any
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Converts a PyTorch state dict into Flax variables.
 
     Keys that official checkpoints hold but never use are dropped with a warning.
@@ -149,8 +150,8 @@ def from_torch(
 
 
 def convert_state_dict(
-    name: str, state_dict: Mapping[str, np.ndarray], network_kwargs: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+    name: str, state_dict: Mapping[str, np.ndarray], network_kwargs: Fields
+) -> tuple[dict[str, PyTree], list[str]]:
     """Converts as :func:`from_torch`, and returns the unused keys instead of logging them.
 
     Args:
@@ -197,9 +198,7 @@ def convert_state_dict(
     return unflatten_dict(found), dead
 
 
-def to_torch(
-    name: str, variables: Mapping[str, Any], **network_kwargs: Any
-) -> dict[str, np.ndarray]:
+def to_torch(name: str, variables: Variables, **network_kwargs: Any) -> dict[str, np.ndarray]:
     """Converts Flax variables into a PyTorch state dict, the inverse of :func:`from_torch`.
 
     Keys that official files hold but never use are left out. These are ``num_batches_tracked``,
@@ -235,9 +234,7 @@ def to_torch(
     return state_dict
 
 
-def check_variables(
-    name: str, variables: Mapping[str, Any], network_kwargs: Mapping[str, Any]
-) -> None:
+def check_variables(name: str, variables: Variables, network_kwargs: Fields) -> None:
     """Checks that the names and shapes of variables fit a network.
 
     Args:
@@ -255,7 +252,9 @@ def check_variables(
 
 
 def _check_variables(
-    given: Mapping[tuple[str, ...], Any], wanted: Mapping[tuple[str, ...], Any], described: str
+    given: Mapping[tuple[str, ...], PyTree],
+    wanted: Mapping[tuple[str, ...], PyTree],
+    described: str,
 ) -> None:
     misshaped = [
         f"{'/'.join(path)} is {np.shape(given[path])}, the network needs {leaf.shape}"
@@ -270,14 +269,14 @@ def _check_variables(
 
 
 def _layout_and_leaves(
-    name: str, network_kwargs: Mapping[str, Any]
-) -> tuple[_Layout, dict[tuple[str, ...], Any]]:
+    name: str, network_kwargs: Fields
+) -> tuple[_Layout, dict[tuple[str, ...], PyTree]]:
     """Returns the layout of a network and the shape of each of its variables."""
     return _LAYOUTS.get(name, _Layout()), _leaves(networks.create(name, **network_kwargs))
 
 
 @functools.lru_cache(maxsize=8)  # tracing LCDNet takes seconds
-def _leaves(module: nn.Module) -> dict[tuple[str, ...], Any]:
+def _leaves(module: nn.Module) -> dict[tuple[str, ...], PyTree]:
     return flatten_dict(networks.abstract_variables(module))
 
 

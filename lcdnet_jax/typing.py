@@ -11,6 +11,13 @@ PyTree: TypeAlias = Any
 # What ``module.apply`` takes first: "params" and, if the network has them, "batch_stats".
 Variables: TypeAlias = Mapping[str, PyTree]
 
+# What JSON holds: None, bool, int, float, str, and lists and dicts of such values.
+Json: TypeAlias = Any
+JsonObject: TypeAlias = dict[str, Json]
+
+# Arguments of a network's class, or of another function, by name.
+Fields: TypeAlias = Mapping[str, Any]
+
 # Arrays of one training batch by name, such as "clean" ``[B, H, W, C]`` and "mask" ``[B]``.
 Batch: TypeAlias = Mapping[str, Array]
 

@@ -134,7 +134,7 @@ def find_kernel_problems(config: ConfigDict) -> list[str]:
         return []  # reported for the whole degradation
 
 
-def _make_abstract_keys() -> Any:
+def _make_abstract_keys() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
 
 

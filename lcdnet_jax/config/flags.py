@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -23,6 +23,7 @@ from lcdnet_jax import degradations
 from lcdnet_jax.config import checks, network_fields
 from lcdnet_jax.config.schema import FIELDS, MAPPINGS, ConfigError, flatten
 from lcdnet_jax.config.suggestions import closest, unknown_field
+from lcdnet_jax.typing import Fields
 
 flags.disclaim_key_flags()  # so that --help lists the flag among those of the script
 
@@ -100,7 +101,7 @@ class _Parser(flags.ArgumentParser):
     def flag_type(self) -> str:
         return self._reader.flag_type()
 
-    def parse(self, path: Any) -> Any:
+    def parse(self, path: Any) -> ConfigDict:
         _check_names(sys.argv)
         if isinstance(path, str):
             _check_file(pathlib.Path(path.partition(":")[0]))
@@ -222,20 +223,20 @@ def _add_degradation_option(config: ConfigDict, name: str) -> None:
         _add(options[kind], name, option, known, kind)
 
 
-def _add(holder: ConfigDict, name: str, field: str, known: Mapping[str, Any], owner: str) -> None:
+def _add(holder: ConfigDict, name: str, field: str, known: Fields, owner: str) -> None:
     if field not in known:
         raise _Mistake(_describe_unknown(name, field, known, f"{owner!r} has the fields"))
     if holder.get(field) is None:
         holder[field] = config_dict.placeholder(_flag_type(known[field]))
 
 
-def _describe_unknown(name: str, part: str, known: Mapping[str, Any], introduction: str) -> str:
+def _describe_unknown(name: str, part: str, known: Fields, introduction: str) -> str:
     close = closest(part, known)
     hint = f"did you mean {close}? " if close else ""
     return f"unknown field config.{name}; {hint}{introduction} {', '.join(sorted(known))}"
 
 
-def _flag_type(hint: Any) -> type:
+def _flag_type(hint: object) -> type:
     """The type by which ml_collections parses a value; ``object`` stands for any literal."""
     if hint in _SIMPLE:
         return typing.cast(type, hint)

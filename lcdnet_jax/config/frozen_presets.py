@@ -6,9 +6,10 @@ newer files hold every field of the network and no preset.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-FROZEN_PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+from lcdnet_jax.typing import Fields
+
+FROZEN_PRESETS: Mapping[str, Mapping[str, Fields]] = {
     "ikc": {
         "base": {"features": 64, "blocks": 16, "iterations": 7},
         "small": {"features": 32, "blocks": 4, "iterations": 4},

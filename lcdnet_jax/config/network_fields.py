@@ -16,6 +16,7 @@ import flax.linen as nn
 
 from lcdnet_jax import networks
 from lcdnet_jax.config.frozen_presets import FROZEN_PRESETS
+from lcdnet_jax.typing import Fields, Json
 
 # Fields that Flax adds, and fields that the configuration and cards keep elsewhere.
 _ELSEWHERE = ("parent", "name", "channels", "dtype")
@@ -37,7 +38,7 @@ def fields_of(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(name: str, kwargs: Fields) -> dict[str, Any]:
     """Resolves the fields of a network that a user describes, by the current presets.
 
     Args:
@@ -56,7 +57,7 @@ def resolve(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {**_defaults(name), **preset, **given}
 
 
-def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_stored(name: str, kwargs: Fields) -> dict[str, Any]:
     """Resolves the fields of a stored network, by the presets of the file's version.
 
     Args:
@@ -70,7 +71,7 @@ def resolve_stored(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(kwargs)
     if name not in networks.available():
         return given
-    preset: Mapping[str, Any] = {}
+    preset: Fields = {}
     if "preset" in given:
         presets = FROZEN_PRESETS.get(name, {})
         if given["preset"] not in tuple(presets):
@@ -90,7 +91,7 @@ def _defaults(name: str) -> dict[str, Any]:
     }
 
 
-def summarize(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(name: str, kwargs: Fields) -> dict[str, Any]:
     """Describes stored fields briefly, as a user would write them.
 
     Args:
@@ -123,8 +124,15 @@ def type_hints(name: str) -> dict[str, Any]:
     return {"preset": str, **{field: hints[field] for field in _defaults(name)}}
 
 
-def as_json(value: Any) -> Any:
-    """Copies a value to the types of JSON: tuples become lists, mappings become dicts."""
+def as_json(value: object) -> Json:
+    """Copies a value to the types of JSON.
+
+    Args:
+        value: Nested mappings, tuples and lists of values that JSON holds.
+
+    Returns:
+        The copy, as it would be after writing and reading: dicts and lists.
+    """
     if isinstance(value, Mapping):
         return {key: as_json(inner) for key, inner in value.items()}
     return [as_json(inner) for inner in value] if isinstance(value, (tuple, list)) else value

@@ -6,19 +6,19 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations
+from lcdnet_jax.typing import Json
 
-Rule = Callable[[Any], str | None]
+Rule = Callable[[object], str | None]
 
 
 def integer(low: int, high: float = math.inf) -> Rule:
     """An integer from ``low`` to ``high``, both included."""
 
-    def rule(value: Any) -> str | None:
+    def rule(value: object) -> str | None:
         good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         return None if good else f"an integer {_bounds(low, high)}"
 
@@ -28,7 +28,7 @@ def integer(low: int, high: float = math.inf) -> Rule:
 def number(low: float, high: float = math.inf) -> Rule:
     """A finite number from ``low`` to ``high``, both included."""
 
-    def rule(value: Any) -> str | None:
+    def rule(value: Json) -> str | None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
         good = good and abs(value) <= sys.float_info.max and low <= value <= high
         return None if good else f"a number {_bounds(low, high)}"
@@ -39,7 +39,7 @@ def number(low: float, high: float = math.inf) -> Rule:
 def number_below(low: float, high: float) -> Rule:
     """A number from ``low`` up to, but not including, ``high``."""
 
-    def rule(value: Any) -> str | None:
+    def rule(value: Json) -> str | None:
         good = number(low, high)(value) is None and value < high
         return None if good else f"a number of at least {low} and below {high}"
 
@@ -50,39 +50,39 @@ def _bounds(low: float, high: float) -> str:
     return f"of at least {low}" if high == math.inf else f"from {low} up to {high}"
 
 
-def choice(*values: Any) -> Rule:
+def choice(*values: object) -> Rule:
     """One of several values. A value of another type does not equal any of them."""
 
-    def rule(value: Any) -> str | None:
+    def rule(value: object) -> str | None:
         good = any(type(value) is type(known) and value == known for known in values)
         return None if good else "one of " + ", ".join(map(repr, values))
 
     return rule
 
 
-def text(value: Any) -> str | None:
+def text(value: object) -> str | None:
     """A string."""
     return None if isinstance(value, str) else "a string"
 
 
-def boolean(value: Any) -> str | None:
+def boolean(value: object) -> str | None:
     """True or False."""
     return None if isinstance(value, bool) else "True or False"
 
 
-def mapping(value: Any) -> str | None:
+def mapping(value: object) -> str | None:
     """A mapping of any content."""
     return None if isinstance(value, Mapping | ConfigDict) else "a ConfigDict"
 
 
-def noise_levels(value: Any) -> str | None:
+def noise_levels(value: Json) -> str | None:
     """Noise levels, at least one."""
     good = isinstance(value, (tuple, list)) and len(value) > 0
     good = good and all(number(0)(v) is None for v in value)
     return None if good else "a tuple of one or more noise levels, each at least 0"
 
 
-def scales(value: Any) -> str | None:
+def scales(value: Json) -> str | None:
     """Scales of training images, at least one."""
     good = isinstance(value, (tuple, list)) and len(value) > 0
     good = good and all(number(0, 1)(v) is None and v > 0 for v in value)
@@ -93,7 +93,7 @@ def scales(value: Any) -> str | None:
 def names_with_commas(*names: str) -> Rule:
     """One name, or several joined by commas."""
 
-    def rule(value: Any) -> str | None:
+    def rule(value: object) -> str | None:
         good = isinstance(value, str) and all(part.strip() in names for part in value.split(","))
         wanted = f"one of {', '.join(map(repr, names))}, or several of these joined by commas"
         return None if good else wanted
@@ -101,7 +101,7 @@ def names_with_commas(*names: str) -> Rule:
     return rule
 
 
-def degradation_kind(value: Any) -> str | None:
+def degradation_kind(value: object) -> str | None:
     """Noise, nothing, or degradations joined by "+"."""
     kinds = value.split("+") if isinstance(value, str) else []
     if value in ("awgn", "none") or (kinds and all(kind in degradations.KINDS for kind in kinds)):
@@ -112,7 +112,7 @@ def degradation_kind(value: Any) -> str | None:
     )
 
 
-def protocols(value: Any) -> str | None:
+def protocols(value: object) -> str | None:
     """Noise protocols joined by commas, each once."""
     names = value.split(",") if isinstance(value, str) else []
     good = (
@@ -122,7 +122,7 @@ def protocols(value: Any) -> str | None:
     return None if good else f"one of {known}, or several of these, each once, as in 'float,8bit'"
 
 
-def network_kwargs(value: Any) -> str | None:
+def network_kwargs(value: Json) -> str | None:
     """Fields of a network, without those that other fields of the configuration set."""
     good = isinstance(value, Mapping | ConfigDict)
     good = good and not {"name", "channels", "dtype"} & set(value)

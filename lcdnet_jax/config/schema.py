@@ -76,7 +76,7 @@ def _source(may_change: Callable[[ConfigDict], bool]) -> dict[str, Field]:
 
 
 # Networks may be registered later.
-def _network_name(value: Any) -> str | None:
+def _network_name(value: object) -> str | None:
     return rules.choice(*networks.available())(value)
 
 
@@ -153,7 +153,7 @@ FIELDS: Mapping[str, Field] = {
 MAPPINGS = ("network.kwargs", "degradation.options")
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Flattens a ConfigDict or nested dicts to values by dotted names, such as "data.crop"."""
     flat: dict[str, Any] = {}
     for key, value in config.items():

@@ -3,8 +3,7 @@
 import copy
 import json
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -12,6 +11,7 @@ from lcdnet_jax import atomic_io
 from lcdnet_jax.config import network_fields
 from lcdnet_jax.config.network_fields import as_json
 from lcdnet_jax.config.schema import FIELDS, REQUIRED, ConfigError, flatten
+from lcdnet_jax.typing import Fields, Json, JsonObject
 
 # The only fields in the configuration of converted weights.
 _NETWORK_FIELDS = ("network.name", "network.kwargs", "network.dtype", "data.channels")
@@ -84,7 +84,7 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
     return ConfigDict(_with_network_fields(stored))
 
 
-def describes_network_alone(config: Mapping[str, Any] | ConfigDict) -> bool:
+def describes_network_alone(config: Mapping[str, Json] | ConfigDict) -> bool:
     """Distinguishes the configuration of converted weights from that of a training.
 
     Args:
@@ -96,7 +96,7 @@ def describes_network_alone(config: Mapping[str, Any] | ConfigDict) -> bool:
     return set(flatten(config)) == set(_NETWORK_FIELDS)
 
 
-def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(stored: Mapping[str, Json]) -> JsonObject:
     """Converts a stored configuration of any version to the current format.
 
     Args:
@@ -110,7 +110,7 @@ def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
     return _with_network_fields(_with_later_fields(_with_tuples(dict(stored))))
 
 
-def _with_later_fields(stored: dict[str, Any]) -> dict[str, Any]:
+def _with_later_fields(stored: JsonObject) -> JsonObject:
     """Renames and adds fields in place."""
     optimizer = stored.get("optimizer")
     if isinstance(optimizer, dict) and "halve_every" in optimizer:  # its first name
@@ -129,7 +129,7 @@ def _with_later_fields(stored: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _with_network_fields(stored: dict[str, Any]) -> dict[str, Any]:
+def _with_network_fields(stored: JsonObject) -> JsonObject:
     network = stored.get("network")
     if not isinstance(network, dict) or not isinstance(network.get("kwargs"), dict):
         return stored
@@ -164,7 +164,7 @@ def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
     ]
 
 
-def _comparable(config: ConfigDict, resolve: Any) -> dict[str, Any]:
+def _comparable(config: ConfigDict, resolve: Callable[[str, Fields], Fields]) -> JsonObject:
     """Values by dotted name, in the form of JSON, with every field of the network."""
     flat = flatten(config.to_dict())
     kwargs = resolve(flat["network.name"], flat.pop("network.kwargs"))
@@ -172,7 +172,7 @@ def _comparable(config: ConfigDict, resolve: Any) -> dict[str, Any]:
     return {name: as_json(value) for name, value in flat.items()}
 
 
-def _with_tuples(value: Any) -> Any:
+def _with_tuples(value: Json) -> Json:
     """Replaces lists by tuples, because a network's fields must be hashable."""
     if isinstance(value, dict):
         return {k: _with_tuples(v) for k, v in value.items()}

@@ -13,6 +13,7 @@ from lcdnet_jax.degradations.kernels import read_kernels
 from lcdnet_jax.degradations.motion import motion_blur
 from lcdnet_jax.degradations.rain import rain
 from lcdnet_jax.degradations.super_resolution import random_low_resolution
+from lcdnet_jax.typing import Fields
 
 KINDS: Mapping[str, Callable[..., Any]] = {
     "camera": camera_noise,
@@ -25,7 +26,7 @@ KINDS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
+def from_kind(kind: str, options: Mapping[str, Fields]) -> Step:
     """Makes a degradation from its name.
 
     Args:
@@ -62,7 +63,7 @@ def from_kind(kind: str, options: Mapping[str, Mapping[str, Any]]) -> Step:
     return compose(*(_step(name, options.get(name, {})) for name in names))
 
 
-def _step(name: str, options: Mapping[str, Any]) -> Step:
+def _step(name: str, options: Fields) -> Step:
     pool = options.get("pool")
     if not isinstance(pool, str | os.PathLike):
         return functools.partial(KINDS[name], **options)

@@ -13,6 +13,7 @@ import numpy as np
 
 from lcdnet_jax import networks
 from lcdnet_jax._version import __version__
+from lcdnet_jax.typing import Json, JsonObject, Variables
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -42,18 +43,18 @@ class Network(NamedTuple):
     """
 
     module: nn.Module
-    variables: Mapping[str, Any]
+    variables: Variables
     apply: Callable[[Any], Any]
-    card: dict[str, Any]
+    card: JsonObject
     device: jax.Device
 
 
 def prepare(
     module: nn.Module,
-    variables: Mapping[str, Any],
+    variables: Variables,
     sizes: Sizes | None,
     platforms: Sequence[str],
-    about: Mapping[str, Any] | None,
+    about: Mapping[str, Json] | None,
 ) -> Network:
     """Checks a network; arguments and errors are those of ``export_program``."""
     device = _choose_device(platforms)
@@ -95,7 +96,7 @@ def prepare(
     return Network(module, variables, apply, card, device)
 
 
-def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
+def _check_any_size(apply: Callable[[Any], Any], card: JsonObject) -> None:
     """Raises ExportError if the network needs sides as numbers, not only as multiples."""
     try:
         jax.eval_shape(apply, symbolic_images(card, None))
@@ -107,14 +108,14 @@ def _check_any_size(apply: Callable[[Any], Any], card: dict[str, Any]) -> None:
         ) from error
 
 
-def symbolic_images(card: dict[str, Any], size: Sequence[int] | None) -> jax.ShapeDtypeStruct:
+def symbolic_images(card: JsonObject, size: Sequence[int] | None) -> jax.ShapeDtypeStruct:
     """Makes symbolic images of one size, or of any size for None."""
     shape, constraints = symbolic_shape(card, size)
     sides = jax.export.symbolic_shape(shape, constraints=constraints)
     return jax.ShapeDtypeStruct(sides, np.float32)
 
 
-def symbolic_shape(card: dict[str, Any], size: Sequence[int] | None) -> tuple[str, tuple[str, ...]]:
+def symbolic_shape(card: JsonObject, size: Sequence[int] | None) -> tuple[str, tuple[str, ...]]:
     """Shape of images in the notation of ``jax.export``, and constraints of its symbols."""
     if size is not None:
         return f"b, {size[0]}, {size[1]}, {card['channels']}", ()

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.export
@@ -10,6 +9,7 @@ import numpy as np
 
 from lcdnet_jax.export._prepare import ExportError, Network
 from lcdnet_jax.messages import is_out_of_memory
+from lcdnet_jax.typing import JsonObject
 
 # Largest difference from the live network, relative to the larger of 1 and its largest value.
 _TOLERANCE = {"float32": 1e-5, "float64": 1e-5}
@@ -19,7 +19,7 @@ _COARSE_TOLERANCE = 2e-2
 
 def verify(
     restore: Callable[[np.ndarray], np.ndarray], network: Network, *, pads: bool = True
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Compares an exported network with the network itself.
 
     Args:
@@ -68,7 +68,7 @@ def verify(
 
 
 def _compare(
-    restored: np.ndarray, expected: np.ndarray, card: dict[str, Any], case: dict[str, Any]
+    restored: np.ndarray, expected: np.ndarray, card: JsonObject, case: JsonObject
 ) -> dict[str, float]:
     """Computes the largest difference; raises ExportError if it exceeds the tolerance."""
     relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)

@@ -19,6 +19,7 @@ from lcdnet_jax.export._prepare import (
     without_tracebacks,
 )
 from lcdnet_jax.export._verify import verify
+from lcdnet_jax.typing import Json, JsonObject, Variables
 
 _KIND = atomic_io.DirectoryKind(
     name="export",
@@ -30,13 +31,13 @@ _KIND = atomic_io.DirectoryKind(
 def write_saved_model(
     path: str | os.PathLike[str],
     module: nn.Module,
-    variables: Mapping[str, Any],
+    variables: Variables,
     *,
     sizes: Sizes | None = None,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
     force: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Writes a SavedModel of TensorFlow, completely or not at all.
 
     ``tf.saved_model.load(path)(images)`` restores ``[N, H, W, C]`` float32 in [0, 1]. A model for

@@ -10,7 +10,6 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,15 +24,16 @@ from lcdnet_jax.export._prepare import (
     without_tracebacks,
 )
 from lcdnet_jax.export._verify import verify
+from lcdnet_jax.typing import Json, JsonObject, Variables
 
 
 def export_program(
     module: nn.Module,
-    variables: Mapping[str, Any],
+    variables: Variables,
     *,
     sizes: Sizes | None = None,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
 ) -> bytes:
     """Exports a network as the content of a program file.
 
@@ -86,13 +86,13 @@ def export_program(
 def write(
     path: str | os.PathLike[str],
     module: nn.Module,
-    variables: Mapping[str, Any],
+    variables: Variables,
     *,
     sizes: Sizes | None = None,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Json] | None = None,
     force: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Writes a program file, completely or not at all; see :func:`export_program`.
 
     Args:
@@ -130,7 +130,7 @@ def _check_flatbuffers() -> None:
         ) from error
 
 
-def _archive(card: dict[str, Any], programs: Mapping[str, bytes]) -> bytes:
+def _archive(card: JsonObject, programs: Mapping[str, bytes]) -> bytes:
     """Makes a zip file that depends only on its content, not on the time."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
@@ -140,6 +140,6 @@ def _archive(card: dict[str, Any], programs: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _read_card(data: bytes) -> dict[str, Any]:
+def _read_card(data: bytes) -> JsonObject:
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         return json.loads(file.read("card.json"))

@@ -19,7 +19,6 @@ by their classes: :class:`Discriminator` of ESRGAN, and :class:`Predictor`, :cla
 perceptual losses.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -45,6 +44,7 @@ from lcdnet_jax.networks.ridnet import RIDNet
 from lcdnet_jax.networks.rrdb import RRDB
 from lcdnet_jax.networks.sadnet import SADNet
 from lcdnet_jax.networks.unet_n2n import UnetN2N
+from lcdnet_jax.typing import Fields, PyTree
 
 _REGISTRY: dict[str, type[RestorationNetwork]] = {
     "buifd": BUIFD,
@@ -118,7 +118,7 @@ def get(name: str) -> type[RestorationNetwork]:
     return _REGISTRY[name]
 
 
-def get_preset(name: str, preset: str | None) -> Mapping[str, Any]:
+def get_preset(name: str, preset: str | None) -> Fields:
     """Finds the fields of a preset.
 
     Args:
@@ -168,7 +168,7 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
     return cls(**{**preset_fields, **kwargs})
 
 
-def abstract_variables(module: nn.Module) -> dict[str, Any]:
+def abstract_variables(module: nn.Module) -> dict[str, PyTree]:
     """Determines shapes and types of a network's variables, without computing them.
 
     Args:
@@ -178,7 +178,7 @@ def abstract_variables(module: nn.Module) -> dict[str, Any]:
         Trees of ``jax.ShapeDtypeStruct``: "params", and "batch_stats" if the network has any.
     """
 
-    def init() -> Any:
+    def init() -> PyTree:
         return module.init(jax.random.key(0), jnp.zeros((1, 8, 8, module.channels)))
 
     return dict(jax.eval_shape(init))

@@ -9,12 +9,13 @@ fields are stored with weights.
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 
 from lcdnet_jax.networks._blocks import is_integer, is_range
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
+from lcdnet_jax.typing import Fields
 
 
 class RestorationNetwork(nn.Module):
@@ -56,7 +57,7 @@ class RestorationNetwork(nn.Module):
     two_views = False
     global_means = False
     has_scales = False
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    PRESETS: ClassVar[Mapping[str, Fields]] = {}
 
     @property
     def takes_two_views(self) -> bool:
@@ -119,7 +120,7 @@ def check_contract(cls: type) -> None:
             "lcdnet_jax.networks.RestorationNetwork"
         )
     name = cls.__name__
-    examples = {"channels": "channels: int = 3", "dtype": "dtype: Any = jnp.float32"}
+    examples = {"channels": "channels: int = 3", "dtype": "dtype: DTypeLike = jnp.float32"}
     for required, example in examples.items():
         if required not in field_names(cls):
             raise ValueError(f"{name} has no field {required!r}; add {example!r} to the class")

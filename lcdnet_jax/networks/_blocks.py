@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,8 +13,9 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.typing import Json
 
-Initializer = Callable[..., Any]
+Initializer = Callable[..., Array]
 
 # PyTorch's kaiming_normal_ (JAX's he_normal is truncated), and its default initialization.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -28,7 +28,7 @@ _REDUCTION = 16
 _SHUFFLES = {2: (2,), 3: (3,), 4: (2, 2)}
 
 
-def clipped_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def clipped_normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """Initial BatchNorm scales of the SFM code: N(0, 2 / (9 * 64)) clipped to +-0.025."""
     return jnp.clip((2 / 9 / 64) ** 0.5 * jax.random.normal(key, shape, dtype), -0.025, 0.025)
 
@@ -56,12 +56,12 @@ def check_lists(module: nn.Module, count: int, *fields: str) -> None:
             )
 
 
-def is_integer(value: Any, least: int) -> bool:
+def is_integer(value: object, least: int) -> bool:
     """Whether a value is an integer of at least ``least``. A boolean does not count as one."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def is_range(value: Any) -> bool:
+def is_range(value: Json) -> bool:
     """Whether a value is a tuple of two finite numbers, the lower one first."""
     good = isinstance(value, tuple) and len(value) == 2
     good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in value)
@@ -188,7 +188,7 @@ def _torch_bias(fan_in: int) -> Initializer:
     """PyTorch's default initialization of biases: U(-s, s), s = 1 / sqrt(fan_in)."""
     limit = fan_in**-0.5
 
-    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def init(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
     return init

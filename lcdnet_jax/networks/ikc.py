@@ -38,6 +38,7 @@ from lcdnet_jax.networks._blocks import (
 )
 from lcdnet_jax.ops import encode_kernels, fit_kernel_code, gaussian_kernels
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.typing import Fields
 
 _MODULATION = 32
 
@@ -87,7 +88,7 @@ class IKC(RestorationNetwork):
     has_scales = False
 
     # "base" is the published network. "small" is ours, for CPUs and quick trials.
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    PRESETS: ClassVar[Mapping[str, Fields]] = {
         "base": {"features": 64, "blocks": 16, "iterations": 7},
         "small": {"features": 32, "blocks": 4, "iterations": 4},
     }

@@ -6,7 +6,7 @@ Attention Networks", ECCV 2018 (arXiv 1807.02758), as in the code of stochastic 
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from lcdnet_jax.networks._blocks import (
     torch_conv,
     upsample,
 )
+from lcdnet_jax.typing import Fields
 
 
 class RCAN(RestorationNetwork):
@@ -59,7 +60,7 @@ class RCAN(RestorationNetwork):
     has_scales = False
 
     # "base" is the published network. "small" is ours, for CPUs and quick trials.
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    PRESETS: ClassVar[Mapping[str, Fields]] = {
         "base": {"groups": 10, "blocks": 20, "features": 64},
         "small": {"groups": 2, "blocks": 4, "features": 32},
     }

@@ -10,7 +10,7 @@ predicted, not the offsets themselves (equation 5).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.typing import Fields, Variables
 
 _TAPS = 9
 _xavier = nn.initializers.xavier_uniform()
@@ -88,7 +89,7 @@ class SADNet(RestorationNetwork):
 
     # "base" is the published network. "small" is ours, for CPUs and quick trials: few offset groups
     # make it fast, see the measurement in docs/architecture.md.
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    PRESETS: ClassVar[Mapping[str, Fields]] = {
         "base": {"width": 32, "offset_width": 32, "groups": 8},
         "small": {"width": 8, "offset_width": 16, "groups": 2},
     }
@@ -164,7 +165,7 @@ class SADNet(RestorationNetwork):
         return restored[:, :height, :width]
 
     @nn.nowrap
-    def sampling(self, variables: Mapping[str, Any], x: Array) -> dict[int, Sampling]:
+    def sampling(self, variables: Variables, x: Array) -> dict[int, Sampling]:
         """The learned sampling of every output pixel, group and tap (paper figure 4).
 
         Position = pixel + tap of the regular 3x3 grid + learned offset. It may lie outside the
@@ -332,7 +333,7 @@ def _conv(
     *,
     dtype: DTypeLike,
     name: str,
-    kernel_init: Callable[..., Any] = _xavier,
+    kernel_init: Callable[..., Array] = _xavier,
 ) -> Conv:
     """Zero-padded convolution with bias, Xavier initialization as in the official code."""
     return Conv(features, size, dilation, kernel_init=kernel_init, dtype=dtype, name=name)
@@ -342,7 +343,7 @@ def _row(bias: Array, dtype: DTypeLike) -> Array:
     return bias.astype(dtype)[None, None, None]
 
 
-def _fan_in_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def _fan_in_uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """U(-s, s), s = 1/sqrt(taps * input channels), as in the official deformable kernel."""
     kh, kw, channels, _ = shape
     limit = (kh * kw * channels) ** -0.5

@@ -4,7 +4,6 @@ import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -13,9 +12,10 @@ from ml_collections import ConfigDict
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import protocols, visualization
 from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, sweep
+from lcdnet_jax.evaluation.evaluator import Example
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.training.metric_writer import MetricWriter
-from lcdnet_jax.typing import Variables
+from lcdnet_jax.typing import JsonObject, Variables
 from lcdnet_jax.weights.card import folder_names
 
 
@@ -23,7 +23,11 @@ class EvalHook:
     """Scores the evaluation images with the weights of a run. Averaged weights take precedence."""
 
     def __init__(
-        self, config: ConfigDict, module: nn.Module, examples: Iterable[Any], writer: MetricWriter
+        self,
+        config: ConfigDict,
+        module: nn.Module,
+        examples: Iterable[Example],
+        writer: MetricWriter,
     ):
         self._config = config
         self._writer = writer
@@ -88,11 +92,11 @@ class EvalHook:
 class _FirstExamples:
     """The first ``count`` examples, or all for 0. It can be iterated repeatedly."""
 
-    def __init__(self, examples: Iterable[Any], count: int):
+    def __init__(self, examples: Iterable[Example], count: int):
         self._examples = examples
         self._count = count
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Example]:
         return itertools.islice(self._examples, self._count or None)
 
 
@@ -102,7 +106,7 @@ def _data_name(config: ConfigDict) -> str:
     return f"{evaluated.source} {folder_names(evaluated.source, evaluated.path)}".strip()
 
 
-def _to_json(step: int, row: Row) -> dict[str, Any]:
+def _to_json(step: int, row: Row) -> JsonObject:
     """A row of scores.jsonl, without scores that are not finite, which JSON cannot hold."""
     scores = {"psnr": row.summary.psnr, "ssim": row.summary.ssim, **row.summary.extra}
     return {

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import scores
 
 
@@ -88,7 +89,7 @@ class MetricWriter:
             with _convert_tensorflow_errors():
                 self._events.write_scalars(step, scalars)
 
-    def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write_scores(self, rows: Sequence[Mapping[str, Json]]) -> None:
         """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
         if self._active:
             with convert_disk_errors():

@@ -5,7 +5,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax._version import __version__
+from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 
 NAME = "card.json"
 
@@ -56,7 +57,7 @@ class Card(TypedDict):
     format: int
     lcdnet_jax: str
     network: str
-    kwargs: dict[str, Any]
+    kwargs: JsonObject
     channels: int
     dtype: str
     parameters: int
@@ -64,8 +65,8 @@ class Card(TypedDict):
     averaged: bool
     storage: str
     input_range: list[float]
-    training: dict[str, Any] | None
-    metrics: list[dict[str, Any]]
+    training: JsonObject | None
+    metrics: list[JsonObject]
     licence: str
     notes: str
     origin: list[dict[str, str]]
@@ -75,12 +76,12 @@ class Card(TypedDict):
 def create(
     name: str,
     module: nn.Module,
-    params: Any,
+    params: PyTree,
     *,
     step: int = 0,
     averaged: bool = False,
-    training: Mapping[str, Any] | None = None,
-    metrics: Sequence[Mapping[str, Any]] = (),
+    training: Fields | None = None,
+    metrics: Sequence[Fields] = (),
     origin: Sequence[Mapping[str, str]] = (),
     dropped: Sequence[str] = (),
 ) -> Card:
@@ -188,7 +189,7 @@ def parse(text: str | bytes, where: str) -> Card:
     return check(stored, where)
 
 
-def check(stored: Any, where: str) -> Card:
+def check(stored: Json, where: str) -> Card:
     """Checks that a value is a card.
 
     Args:
@@ -273,7 +274,7 @@ def network_config(card: Card) -> ConfigDict:
     return ConfigDict({"network": network, "data": {"channels": card["channels"]}})
 
 
-def network_fields(card: Card) -> dict[str, Any]:
+def network_fields(card: Card) -> dict[str, Json]:
     """All fields of the network; cards of older versions may name a preset instead."""
     return config_lib.resolve_stored(card["network"], card["kwargs"])
 
@@ -297,39 +298,39 @@ def folder_names(source: str, path: str) -> str:
     )
 
 
-def are_scores(rows: Any) -> bool:
+def are_scores(rows: object) -> bool:
     """Whether a value is valid as ``metrics`` of a card."""
     return isinstance(rows, list) and all(map(_is_score_row, rows))
 
 
-def _shorten(value: Any) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Json) -> bool:
     """Whether a value is a finite number. Integers of JSON may exceed the range of floats."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
     return good and abs(value) <= sys.float_info.max
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _are_kwargs(value: Any) -> bool:
+def _are_kwargs(value: object) -> bool:
     return isinstance(value, dict) and value.keys().isdisjoint(("name", "channels", "dtype"))
 
 
-def _is_range(value: Any) -> bool:
+def _is_range(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
-def _is_score_row(row: Any) -> bool:
+def _is_score_row(row: object) -> bool:
     """Whether a value holds the scores of one evaluation."""
     if not isinstance(row, dict) or not {"protocol", "data", "sigma"} <= set(row):
         return False
@@ -340,7 +341,7 @@ def _is_score_row(row: Any) -> bool:
     )  # fmt: skip
 
 
-def _is_file_entry(entry: Any) -> bool:
+def _is_file_entry(entry: object) -> bool:
     return (
         isinstance(entry, dict)
         and set(entry) == {"file", "sha256"}
@@ -348,12 +349,12 @@ def _is_file_entry(entry: Any) -> bool:
     )
 
 
-def _make_list_rule(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _make_list_rule(good: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(map(good, value))
 
 
 # For each field: whether a value is valid, and the description of valid values.
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "format": (_is_count, "a whole number"),
     "lcdnet_jax": (_is_text, "a string"),
     "network": (_is_text, "a string"),

@@ -9,8 +9,6 @@ from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoin
 import contextlib
 import hashlib
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import atomic_io, checkpoints, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.typing import PyTree, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import scores
 from lcdnet_jax.weights.card import Card, CardError
@@ -82,7 +81,7 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
     return _make_card(directory, config, params, ema=ema, step=step)
 
 
-def write(output: pathlib.Path, variables: Mapping[str, Any], card: Card, *, force: bool) -> None:
+def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool) -> None:
     """Writes a parameters-only directory, all or nothing."""
     with atomic_io.replacing_directory(output, force=force) as made:
         made.mkdir()
@@ -100,7 +99,7 @@ def write(output: pathlib.Path, variables: Mapping[str, Any], card: Card, *, for
         atomic_io.check_directory(output, KIND, force=force)
 
 
-def _write_checkpoint(directory: pathlib.Path, step: int, variables: Mapping[str, Any]) -> None:
+def _write_checkpoint(directory: pathlib.Path, step: int, variables: Variables) -> None:
     with contextlib.closing(checkpoints.Checkpoints(directory, keep=1)) as writer:
         writer.save(step, jax.tree.map(jnp.asarray, variables))
         writer.finish(step)
@@ -118,7 +117,7 @@ def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
 
 
 def _make_card(
-    directory: pathlib.Path, config: ConfigDict, params: Any, *, ema: bool, step: int
+    directory: pathlib.Path, config: ConfigDict, params: PyTree, *, ema: bool, step: int
 ) -> Card:
     with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
         has_ema = "ema" in reader.items(step)

@@ -1,11 +1,10 @@
 """Loading weights of any format."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 from lcdnet_jax import convert
 from lcdnet_jax.atomic_io import Path
+from lcdnet_jax.typing import Fields
 from lcdnet_jax.weights import directory, safetensors_file, torch_file
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights
@@ -15,7 +14,7 @@ def load(
     path: Path,
     *,
     network: str | None = None,
-    network_kwargs: Mapping[str, Any] | None = None,
+    network_kwargs: Fields | None = None,
     ema: bool = True,
     step: int | None = None,
 ) -> Weights:

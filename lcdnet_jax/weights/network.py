@@ -1,6 +1,5 @@
 """A network with its weights and their card."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, networks
+from lcdnet_jax.typing import Fields, PyTree, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
 
@@ -22,11 +22,11 @@ class Weights(NamedTuple):
     """
 
     module: nn.Module
-    variables: dict[str, Any]
+    variables: dict[str, PyTree]
     card: Card
 
 
-def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> Weights:
+def describe(name: str, variables: Variables, **network_kwargs: Any) -> Weights:
     """Adds a network and a card to variables, to save them.
 
     Args:
@@ -46,7 +46,7 @@ def describe(name: str, variables: Mapping[str, Any], **network_kwargs: Any) -> 
     return Weights(module, dict(variables), card)
 
 
-def create_network(name: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def create_network(name: str, kwargs: Fields) -> nn.Module:
     """Creates a network. Raises ValueError if a configuration could not describe it."""
     try:
         module = networks.create(name, **kwargs)

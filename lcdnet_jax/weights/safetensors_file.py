@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lcdnet_jax import convert
 from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights, create_network, network_arguments
@@ -95,7 +96,7 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
     return Weights(module, variables, header.card)
 
 
-def encode(variables: Mapping[str, Any], card: Card) -> bytes:
+def encode(variables: Variables, card: Card) -> bytes:
     """The content of a file. The same weights give the same bytes."""
     flat = flatten_dict(variables, sep="/")
     tensors = {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}

@@ -12,6 +12,7 @@ import numpy as np
 from lcdnet_jax import atomic_io, convert
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.atomic_io import Path
+from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torch_file
 from lcdnet_jax.weights.card import Card
@@ -27,7 +28,7 @@ def save_directory(
     *,
     licence: str | None = None,
     notes: str | None = None,
-    metrics: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
     force: bool = False,
     **load_options: Any,
@@ -67,7 +68,7 @@ def save_safetensors(
     *,
     licence: str | None = None,
     notes: str | None = None,
-    metrics: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
     force: bool = False,
     **load_options: Any,
@@ -127,10 +128,10 @@ def save_torch(
 
 def _prepare(
     source: Path | Weights,
-    load_options: Mapping[str, Any],
+    load_options: Fields,
     licence: str | None = None,
     notes: str | None = None,
-    metrics: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
 ) -> Weights:
     """Loads the source, converts the type of its parameters, and updates its card."""
@@ -157,7 +158,7 @@ def _prepare(
     return Weights(module, stored, card_lib.check(card, "the card to write"))
 
 
-def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _without_folders(training: Mapping[str, Json] | None) -> JsonObject | None:
     """A configuration with file names in place of paths, which are valid on one machine only."""
     if training is None:
         return None
@@ -180,7 +181,7 @@ def _without_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     return stored
 
 
-def _cast(params: Any, dtype: str) -> Any:
+def _cast(params: PyTree, dtype: str) -> PyTree:
     """Converts to NumPy arrays of another type. Raises ValueError for numbers beyond its range."""
 
     def cast(path: Any, leaf: Any) -> np.ndarray:

@@ -9,18 +9,18 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from absl import logging
 
 from lcdnet_jax import atomic_io
+from lcdnet_jax.typing import Json, JsonObject
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
 
 FILE = "scores.jsonl"
 
 
-def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Json]]) -> None:
     """Adds the rows of one evaluation to ``scores.jsonl``, all or nothing.
 
     Raises:
@@ -32,7 +32,7 @@ def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     atomic_io.write(path, written + added.encode(), force=True)
 
 
-def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
+def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
     """The rows of the newest evaluation up to a step.
 
     Working directories of versions before ``scores.jsonl`` have none. A damaged line is skipped
@@ -52,9 +52,9 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[dict[str, Any]]:
     return [row for row in rows if row["step"] == newest]
 
 
-def _parse(line: str, where: str) -> dict[str, Any] | None:
+def _parse(line: str, where: str) -> JsonObject | None:
     try:
-        row: Any = json.loads(line)
+        row: Json = json.loads(line)
     except (ValueError, RecursionError):
         row = None
     if not card_lib.are_scores([row]) or not isinstance(row.get("step"), int):
@@ -63,7 +63,7 @@ def _parse(line: str, where: str) -> dict[str, Any] | None:
     return dict(row)
 
 
-def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_results(results: str | os.PathLike[str]) -> list[JsonObject]:
     """Reads the results of ``eval.py`` as ``metrics`` of a card.
 
     "weights" in each row names the weights. Saving compares it with the weights and removes it.
@@ -94,7 +94,7 @@ def read_results(results: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return metrics
 
 
-def check_weights(card: Card, row: Mapping[str, Any]) -> dict[str, Any]:
+def check_weights(card: Card, row: Mapping[str, Json]) -> JsonObject:
     """Removes "weights" from scores. It must name the weights of the card.
 
     Results of older versions have no "weights".
@@ -111,11 +111,11 @@ def check_weights(card: Card, row: Mapping[str, Any]) -> dict[str, Any]:
     return _without_weights(row)
 
 
-def _without_weights(row: Mapping[str, Any]) -> dict[str, Any]:
+def _without_weights(row: Mapping[str, Json]) -> JsonObject:
     return {field: value for field, value in row.items() if field != "weights"}
 
 
-def _from_result(row: Mapping[str, Any]) -> dict[str, Any]:
+def _from_result(row: Mapping[str, Json]) -> JsonObject:
     named = ("dataset", "protocol", "mode", "sigma")
     mode = "" if row["mode"] == "full" else f", {row['mode']}"
     described = {"data": row["dataset"], "protocol": row["protocol"] + mode, "sigma": row["sigma"]}

@@ -4,11 +4,11 @@ import hashlib
 import io
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from lcdnet_jax import convert
+from lcdnet_jax.typing import Fields, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
 from lcdnet_jax.weights.network import Weights, create_network, network_arguments
@@ -20,7 +20,7 @@ def load(
     path: pathlib.Path,
     state_dict: Mapping[str, np.ndarray],
     network: str | None,
-    network_kwargs: Mapping[str, Any] | None,
+    network_kwargs: Fields | None,
 ) -> Weights:
     """Converts the state dict of a file to weights, see :func:`lcdnet_jax.weights.load`."""
     if network is None:
@@ -38,7 +38,7 @@ def load(
     return Weights(module, variables, card)
 
 
-def encode(variables: Mapping[str, Any], card: Card) -> bytes:
+def encode(variables: Variables, card: Card) -> bytes:
     """The content of a file, float32, which ``torch.load`` reads with ``weights_only=True``."""
     torch = convert.import_torch("writing")
     state_dict = convert.to_torch(card["network"], variables, **network_arguments(card))

@@ -239,7 +239,8 @@ def test_fields_without_default():
 
 
 @pytest.mark.parametrize(
-    ("field", "fix"), [("channels", "channels: int = 3"), ("dtype", "dtype: Any = jnp.float32")]
+    ("field", "fix"),
+    [("channels", "channels: int = 3"), ("dtype", "dtype: DTypeLike = jnp.float32")],
 )
 def test_missing_fields(field, fix):
     annotations = {name: Any for name in ("channels", "dtype") if name != field}
