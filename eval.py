@@ -9,22 +9,16 @@ Prints a table and writes results.json and results.csv. The noise, blur or rain 
 only on its name, so two runs agree exactly.
 """
 
-import functools
-import os
-import pathlib
 import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict
 
-import input_pipeline
 from configs import default
-from input_pipeline.layouts import dnd
-from lcdnet_jax import checkpoints, data_sets, degradations, evaluation, messages, protocols
+from input_pipeline.eval_run import evaluate
+from lcdnet_jax import checkpoints, degradations, messages
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.evaluation import results, settings
+from lcdnet_jax.evaluation.settings import Request
 
 _CONFIG = config_lib.define_config(
     None,
@@ -104,13 +98,37 @@ _SAVE = flags.DEFINE_boolean("save_images", False, "Write the restored images as
 
 
 def main(argv: list[str]) -> None:
-    """Reads flags, loads the network, scores, writes."""
+    """Reads flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
     checkpoints.silence_orbax()
+    request = Request(
+        protocols=_PROTOCOLS.value or (),
+        sigmas=_SIGMAS.value or (),
+        spectrum=_SPECTRUM.value,
+        spread=_SPREAD.value,
+        kernels=_KERNELS.value or (),
+        border=_BORDER.value,
+        luma=_LUMA.value,
+        modes=_MODES.value,
+        tile=_TILE.value,
+        overlap=_OVERLAP.value,
+        local_pool=_LOCAL_POOL.value,
+    )
     try:
-        evaluate()
+        evaluate(
+            request,
+            workdir=_WORKDIR.value,
+            checkpoint=_CHECKPOINT.value,
+            config=_CONFIG.value,
+            defaults=default.get_config(),
+            data=_DATA.value or (),
+            output=_OUTPUT.value,
+            step=_STEP.value,
+            raw=_RAW.value,
+            save_images=_SAVE.value,
+        )
     except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
         sys.exit(f"error: {error}")
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -120,105 +138,6 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-def evaluate() -> None:
-    """Opens the data sets that the flags name, scores them, and writes the results."""
-    checkpoint = _find_checkpoint()
-    weights = weights_lib.load(checkpoint, ema=not _RAW.value, step=_STEP.value)
-    if _RAW.value and weights.card["averaged"]:
-        raise ValueError(f"{checkpoint} holds averaged parameters only; leave --raw off")
-    trained = _trained_config(checkpoint, weights.card)
-    config = trained if _CONFIG.value is None else _CONFIG.value
-    request = settings.Request(
-        protocols=_PROTOCOLS.value or (),
-        sigmas=_SIGMAS.value or (),
-        spectrum=_SPECTRUM.value,
-        spread=_SPREAD.value,
-        kernels=_KERNELS.value or (),
-        border=_BORDER.value,
-        luma=_LUMA.value,
-    )
-    synthetic = settings.choose_degradations(request, trained)
-    restorers = settings.create_restorers(
-        weights.module,
-        weights.variables,
-        _MODES.value,
-        tile=_TILE.value,
-        overlap=_OVERLAP.value,
-        local_pool=_LOCAL_POOL.value,
-        crop=trained.data.crop,
-        bucket=config.eval.bucket,
-    )
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else checkpoint / "eval"
-    output.mkdir(parents=True, exist_ok=True)
-    for name in request.protocols:
-        protocols.get(name)  # also where only DND is asked for
-
-    # All data sets are opened first: a mistake in the last must not cost the scores of the others.
-    datasets, submissions = [], {}
-    for name, source in input_pipeline.parse_sources(_DATA.value or (), config.data.eval).items():
-        if source["source"] == "dnd":
-            if len(restorers) > 1:
-                raise ValueError("a submission to DND is of one mode; give one as --modes")
-            submissions[name] = dnd.DND(source["path"])
-            continue
-        examples = input_pipeline.open_for_network(source, trained, field="--data")
-        chosen = settings.choose_settings(
-            request,
-            source["source"],
-            is_paired=examples.source.is_paired,
-            trained=trained,
-            sigmas=config.eval.sigmas,
-            synthetic=synthetic,
-        )
-        datasets.append(evaluation.DataSet(name, examples, chosen))
-
-    table = results.Results(output, datasets, weights=weights_lib.identify(weights.card))
-    for row in evaluation.sweep(
-        datasets,
-        restorers,
-        degradations={one.kind: one.step for one in synthetic},
-        bucket=config.eval.bucket,
-        on_image=functools.partial(results.save_image, output) if _SAVE.value else None,
-    ):
-        table.add(row)
-    table.close()
-    for name, benchmark in submissions.items():
-        (restorer,) = restorers.values()
-        dnd.submit(restorer, benchmark, output / name)
-
-
-def _find_checkpoint() -> pathlib.Path:
-    if bool(_WORKDIR.value) == bool(_CHECKPOINT.value):
-        raise ValueError("give one directory, as --workdir or as --checkpoint")
-    if _WORKDIR.value and os.path.exists(_WORKDIR.value):
-        checkpoint = pathlib.Path(_WORKDIR.value)  # even if pretrained weights have the same name
-    else:
-        checkpoint = weights_lib.pretrained.find(_WORKDIR.value or _CHECKPOINT.value or "")
-    if not checkpoint.is_dir() and not _OUTPUT.value:
-        raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
-    return checkpoint
-
-
-def _trained_config(checkpoint: pathlib.Path, card: weights_lib.Card) -> ConfigDict:
-    """The configuration of the training, completed: converted weights have the network alone."""
-    if weights_lib.is_workdir(checkpoint):
-        stored = ConfigDict(config_lib.upgrade(card["training"] or {}))
-    else:
-        stored = weights_lib.training_config(card, str(checkpoint))
-        source = stored.data.get("eval", {}).get("source", "photos")
-        in_folder = any(row.is_folder for row in data_sets.rows(source))
-        if not _DATA.value and _CONFIG.value is None and in_folder:
-            raise ValueError(
-                f"{checkpoint} was evaluated in training on a folder that its card only names "
-                f"({stored.data.eval.path}); give --data"
-            )
-    config = default.get_config()
-    with config.ignore_type():
-        config.update(stored)
-        config.network = stored.network  # not mixed with the default network's fields
-    return config
 
 
 if __name__ == "__main__":

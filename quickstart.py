@@ -10,24 +10,21 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict
-from skimage.restoration import denoise_nl_means
 
 import input_pipeline
 from lcdnet_jax import Restorer, atomic_io, image_io, protocols, training, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
-from lcdnet_jax.evaluation import Evaluator, Example, summarize
+from lcdnet_jax.evaluation import Evaluator, non_local_means
 
 _CONFIG = config_lib.define_config("configs/sadnet_quickstart.py", "Experiment.")
 _OUTPUT = flags.DEFINE_string("output", "quickstart", "Folder of the results.")
-
-_STRENGTHS = (0.4, 0.6, 0.8, 1.0)  # h of non-local means, in units of sigma
 
 
 def main(argv: list[str]) -> None:
@@ -73,13 +70,13 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     training_photos = input_pipeline.create_eval_dataset(
         config.data.train, config.data.channels, field="config.data.train"
     )
-    strength = _tune_strength(training_photos, evaluator, sigma)
+    strength = non_local_means.tune_strength(training_photos, evaluator, sigma=sigma)
     print(f"non-local means: h = {strength} sigma, best on the training photographs", flush=True)
     restorer = Restorer.from_checkpoint(output, bucket=config.eval.bucket)
 
     rows, strips = [], []
     for scored in evaluator.score_images(restorer, datasets["eval"], sigma=sigma):
-        classical = _non_local_means(scored.degraded, sigma, strength)
+        classical = non_local_means.denoise(scored.degraded, sigma=sigma, strength=strength)
         row = {
             "name": scored.name,
             "noisy_psnr": scored.input_psnr,
@@ -99,16 +96,13 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             file = output / version / f"{scored.name}.png"
             file.parent.mkdir(exist_ok=True)
             image_io.write(file, image_io.to_uint8(versions[version]))
-        strip = visualization.draw_panel(
-            [
-                (f"{scored.name}: clean", scored.clean),
-                (f"noisy, sigma {sigma:g}: {row['noisy_psnr']:.2f} dB", scored.degraded),
-                (f"non-local means: {row['classical_psnr']:.2f} dB", classical),
-                (f"SADNet small: {row['restored_psnr']:.2f} dB", scored.restored),
-            ],
-            clean=scored.clean,
-        )
-        strips.append(strip)
+        panels = [
+            (f"{scored.name}: clean", scored.clean),
+            (f"noisy, sigma {sigma:g}: {row['noisy_psnr']:.2f} dB", scored.degraded),
+            (f"non-local means: {row['classical_psnr']:.2f} dB", classical),
+            (f"SADNet small: {row['restored_psnr']:.2f} dB", scored.restored),
+        ]
+        strips.append(visualization.draw_panel(panels, clean=scored.clean))
         print(_format_row(row), flush=True)
     mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "name"}
     result = {"images": rows, "mean": mean, "train_seconds": seconds}
@@ -142,37 +136,6 @@ def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]
         with contextlib.suppress(OSError):  # on a full disk the training reports a better error
             atomic_io.write(clock, f"{seconds:.1f}\n".encode(), force=True)
     return seconds
-
-
-def _non_local_means(noisy: np.ndarray, sigma: float, strength: float) -> np.ndarray:
-    """Runs the fast mode of scikit-image; ``strength`` is h in units of sigma."""
-    return denoise_nl_means(
-        noisy,
-        patch_size=5,
-        patch_distance=9,
-        h=strength * sigma / 255,
-        sigma=sigma / 255,
-        fast_mode=True,
-        channel_axis=-1,
-    )
-
-
-def _tune_strength(examples: Iterable[Example], evaluator: Evaluator, sigma: float) -> float:
-    """Finds the strength with the best mean PSNR on the centers of the training photographs."""
-    centers = [{**e, "clean": _crop_center(e["clean"], 256)} for e in examples]
-
-    def score(strength: float) -> float:
-        def restore(noisy: np.ndarray) -> np.ndarray:
-            return _non_local_means(noisy, sigma, strength)
-
-        return summarize(evaluator.score_images(restore, centers, sigma=sigma)).psnr
-
-    return max(_STRENGTHS, key=score)
-
-
-def _crop_center(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
-    return image[top : top + side, left : left + side]
 
 
 def _format_row(row: Mapping[str, Any]) -> str:

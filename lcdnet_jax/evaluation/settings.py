@@ -51,6 +51,10 @@ class Request:
         kernels: Kernels of super-resolution as text. Empty: the kernels of the training.
         border: Pixels cut off each side before scoring.
         luma: Whether to score the Y channel.
+        modes: Names among "full", "local" and "tiled".
+        tile: Side of tiles, pixels. None: 384.
+        overlap: Overlap of tiles, pixels. None: the default of the network.
+        local_pool: Window of means in the mode "local", pixels. None: 1.5 times the training crop.
     """
 
     protocols: Sequence[str] = ()
@@ -60,6 +64,10 @@ class Request:
     kernels: Sequence[str] = ()
     border: int = 0
     luma: bool = False
+    modes: Sequence[str] = ("full",)
+    tile: int | None = None
+    overlap: int | None = None
+    local_pool: int | None = None
 
 
 def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradation]:
@@ -136,7 +144,7 @@ def choose_settings(
     is_paired: bool,
     trained: ConfigDict,
     sigmas: Sequence[float],
-    synthetic: Sequence[Degradation],
+    degradations: Sequence[Degradation],
 ) -> list[Setting]:
     """Chooses protocols and noise levels for one data set.
 
@@ -146,7 +154,7 @@ def choose_settings(
         is_paired: Whether degraded images come from disk.
         trained: The configuration of the training.
         sigmas: Noise levels, 8-bit units, if the flags name none.
-        synthetic: The result of :func:`choose_degradations`.
+        degradations: The result of :func:`choose_degradations`.
 
     Returns:
         The settings, in the order of the table.
@@ -183,16 +191,16 @@ def choose_settings(
             "--sigmas, --spectrum and --spread are for noise that is added to clean images, but "
             "this network is for super-resolution; leave them off"
         )
-    if synthetic and not request.sigmas:
+    if degradations and not request.sigmas:
         if request.spectrum or request.spread:
             raise ValueError(
                 f"--spectrum and --spread are for noise, but clean images are degraded by "
-                f"{', '.join(one.kind for one in synthetic)}, as in the training; add --sigmas, "
+                f"{', '.join(one.kind for one in degradations)}, as in the training; add --sigmas, "
                 "or leave them off"
             )
         return [
             setting(protocol.with_degradation(one.kind, label=one.label))
-            for one in synthetic
+            for one in degradations
             for protocol in chosen
         ]
     if scale > 1:
@@ -221,25 +229,19 @@ def _parse_sigmas(texts: Sequence[str] | Sequence[float], spread: float) -> list
 
 
 def create_restorers(
+    request: Request,
     module: nn.Module,
     variables: Mapping[str, Any],
-    modes: Sequence[str],
     *,
-    tile: int | None,
-    overlap: int | None,
-    local_pool: int | None,
     crop: int,
     bucket: int,
 ) -> dict[str, Restorer]:
     """Creates the restorers of --modes.
 
     Args:
+        request: The flags.
         module: The network.
         variables: Its variables.
-        modes: Names among "full", "local" and "tiled".
-        tile: Side of tiles, pixels; None for 384.
-        overlap: Overlap of tiles, pixels; None for the default of the network.
-        local_pool: Window of means in the mode "local", pixels; None for 1.5 times ``crop``.
         crop: Side of the crops of the training, pixels.
         bucket: See :class:`Restorer`.
 
@@ -251,14 +253,16 @@ def create_restorers(
     """
     options: dict[str, dict[str, Any]] = {
         "full": {"max_pixels": None},
-        "local": {"local_pool": local_pool or round(1.5 * crop), "max_pixels": None},
-        "tiled": {"tile": tile or _TILE, "overlap": overlap},
+        "local": {"local_pool": request.local_pool or round(1.5 * crop), "max_pixels": None},
+        "tiled": {"tile": request.tile or _TILE, "overlap": request.overlap},
     }
-    for mode in modes:
+    for mode in request.modes:
         if mode not in options:
             raise ValueError(f"no mode {mode!r}; --modes are full, local and tiled")
-    if "tiled" not in modes and (tile or overlap is not None):
+    if "tiled" not in request.modes and (request.tile or request.overlap is not None):
         raise ValueError("--tile and --overlap are for --modes tiled; add it, or leave them off")
-    if "local" not in modes and local_pool:
+    if "local" not in request.modes and request.local_pool:
         raise ValueError("--local_pool is for --modes local; add it, or leave it off")
-    return {mode: Restorer(module, variables, bucket=bucket, **options[mode]) for mode in modes}
+    return {
+        mode: Restorer(module, variables, bucket=bucket, **options[mode]) for mode in request.modes
+    }
