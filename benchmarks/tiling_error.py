@@ -1,4 +1,4 @@
-"""How far restoration in windows is from restoration of the whole frame, by tile and overlap.
+"""How far restoration in tiles is from restoration of the whole frame, by tile and overlap.
 
     python -m benchmarks.tiling_error --weights DIR --checkpoint runs/small
     python -m benchmarks.tiling_error --networks dncnn --tiles 512/64 --weights DIR

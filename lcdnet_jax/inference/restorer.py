@@ -1,6 +1,6 @@
 """Restorer: restores images of any size with a trained network."""
 
-import itertools
+import copy
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -14,7 +14,7 @@ from PIL import Image
 
 from lcdnet_jax import image_io, networks
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.inference import tiling
+from lcdnet_jax.inference import self_ensemble, tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.weights import pretrained
 
@@ -23,8 +23,6 @@ from lcdnet_jax.weights import pretrained
 # per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
 
-# Whether rows are flipped, whether columns are, and whether the result is transposed.
-_Orientation = tuple[bool, bool, bool]
 _Transform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -195,9 +193,7 @@ class Restorer:
         Returns:
             A new restorer; this one is not changed.
         """
-        other = object.__new__(Restorer)
-        other.__dict__.update(self.__dict__, variables=variables, _device_variables=None)
-        return other
+        return self._copy(variables=variables, _device_variables=None)
 
     def with_bucket(self, bucket: int | None) -> "Restorer":
         """Makes a restorer with other padding that shares the compiled programs.
@@ -212,8 +208,12 @@ class Restorer:
             ValueError: If ``bucket`` is neither None nor an integer of at least 1.
         """
         _check_integer("bucket", bucket, 1)
-        other = object.__new__(Restorer)
-        other.__dict__.update(self.__dict__, bucket=bucket)
+        return self._copy(bucket=bucket)
+
+    def _copy(self, **changes: Any) -> "Restorer":
+        """Copies this restorer with its compiled programs and changes attributes of the copy."""
+        other = copy.copy(self)
+        vars(other).update(changes)
         return other
 
     @overload
@@ -269,7 +269,7 @@ class Restorer:
         planes = image.reshape(height, width, -1)
         pixels = planes[..., :colors]
         if image.dtype.kind not in "iu" and not _is_finite(image):
-            raise image_io.ImageError("the image holds NaN or infinite pixels; mend them first")
+            raise image_io.ImageError("the image holds NaN or infinite pixels; replace them first")
         if self._is_whole(height, width):
             restored = _convert_dtype(self._predict(pixels[None], self.bucket)[0], image.dtype)
         else:
@@ -301,43 +301,50 @@ class Restorer:
             return x.swapaxes(-3, -2) if wide else x
 
         pixels = transpose(pixels)
-        (length, breadth), scale = pixels.shape[:2], self._scale
-        (tops, downs), (lefts, acrosses) = (
-            tiling.place_windows(
+        (height, width), scale = pixels.shape[:2], self._scale
+        (tops, row_weights), (lefts, column_weights) = (
+            tiling.place_tiles(
                 side, tile=self.tile or tiling.TILE, overlap=self.overlap, bucket=self.bucket
             )
-            for side in (length, breadth)
+            for side in (height, width)
         )
-        rows = _reflect_indices(length, tops[-1] + downs.shape[1])
-        columns = _reflect_indices(breadth, lefts[-1] + acrosses.shape[1])
-        downs, acrosses = (weights.repeat(scale, axis=1) for weights in (downs, acrosses))
+        tile_height, tile_width = row_weights.shape[1], column_weights.shape[1]
+        rows = _reflect_indices(height, tops[-1] + tile_height)
+        columns = _reflect_indices(width, lefts[-1] + tile_width)
+        row_weights = row_weights.repeat(scale, axis=1)
+        column_weights = column_weights.repeat(scale, axis=1)
         result = total = np.empty(0)
-        for k, (top, down) in enumerate(zip(tops, downs, strict=True)):
-            band = pixels[np.ix_(rows[top : top + down.size // scale], columns)]
-            windows = self._restore_windows(band, lefts, acrosses.shape[1] // scale, transpose)
-            for left, across, window in zip(lefts, acrosses, windows, strict=True):
+        for k, top in enumerate(tops):
+            band = pixels[np.ix_(rows[top : top + tile_height], columns)]
+            tiles = self._restore_tiles(band, lefts, tile_width, transpose)
+            for left, weights, tile in zip(lefts, column_weights, tiles, strict=True):
                 if not result.size:  # the number of channels is known only now
-                    channels = window.shape[-1]
-                    result = np.empty((length * scale, breadth * scale, channels), pixels.dtype)
-                    total = np.zeros((down.size, columns.size * scale, channels), np.float32)
-                weights = np.multiply.outer(down, across)[..., None]
-                total[:, left * scale : left * scale + across.size] += window * weights
+                    channels = tile.shape[-1]
+                    result = np.empty((height * scale, width * scale, channels), pixels.dtype)
+                    total = np.zeros(
+                        (tile_height * scale, columns.size * scale, channels), np.float32
+                    )
+                blend = np.multiply.outer(row_weights[k], weights)[..., None]
+                total[:, left * scale : (left + tile_width) * scale] += tile * blend
             # The rows before the next band are complete.
-            done = (tops[k + 1] - top) * scale if k + 1 < len(tops) else down.size
-            part = result[top * scale : top * scale + done]
-            part[...] = _convert_dtype(total[: len(part), : breadth * scale], pixels.dtype)
-            total[:-done] = total[done:]
-            total[-done:] = 0
+            complete = (tops[k + 1] - top if k + 1 < len(tops) else tile_height) * scale
+            part = result[top * scale : top * scale + complete]
+            part[...] = _convert_dtype(total[: len(part), : width * scale], pixels.dtype)
+            total[:-complete] = total[complete:]
+            total[-complete:] = 0
         return np.ascontiguousarray(transpose(result))
 
-    def _restore_windows(
-        self, band: np.ndarray, lefts: Sequence[int], size: int, transpose: _Transform
+    def _restore_tiles(
+        self, band: np.ndarray, lefts: Sequence[int], tile_width: int, transpose: _Transform
     ) -> Iterator[np.ndarray]:
         """Restores the tiles of a band."""
         for k in range(0, len(lefts), self.tile_batch):
-            cuts = [transpose(band[:, at : at + size]) for at in lefts[k : k + self.tile_batch]]
-            filled = cuts + cuts[-1:] * (self.tile_batch - len(cuts))  # for one program
-            yield from map(transpose, self._predict(np.stack(filled), bucket=1)[: len(cuts)])
+            tiles = [
+                transpose(band[:, left : left + tile_width])
+                for left in lefts[k : k + self.tile_batch]
+            ]
+            batch = tiles + tiles[-1:] * (self.tile_batch - len(tiles))  # for one program
+            yield from map(transpose, self._predict(np.stack(batch), bucket=1)[: len(tiles)])
 
     def _predict(self, pixels: np.ndarray, bucket: int | None) -> np.ndarray:
         """Runs the network on ``[N, H, W, C]`` of any type and channels; returns float32."""
@@ -358,15 +365,15 @@ class Restorer:
             self._device_variables = jax.device_put(self.variables, self._device)
         two_views = self.module.takes_two_views
         total: Any = 0
-        orientations = _orientations(two_views) if self.ensemble else [(False, False, False)]
-        for orientation in orientations:
-            seen = _orient(x, orientation, two_views)
-            height, width = (side * self._scale for side in seen.shape[1:3])
-            padded = pad_to_bucket(seen, bucket, tile=self.tile, overlap=self.overlap)
+        orientations = self_ensemble.orientations(two_views=two_views)
+        for orientation in orientations if self.ensemble else orientations[:1]:
+            oriented = self_ensemble.orient(x, orientation, two_views=two_views)
+            height, width = (side * self._scale for side in oriented.shape[1:3])
+            padded = pad_to_bucket(oriented, bucket, tile=self.tile, overlap=self.overlap)
             placed = jax.device_put(padded, self._device)
             restored = np.asarray(self._apply(self._device_variables, placed), np.float32)
-            total = total + _undo_orientation(restored[:, :height, :width], orientation)
-        return total / len(orientations)
+            total = total + self_ensemble.revert(restored[:, :height, :width], orientation)
+        return total / (len(orientations) if self.ensemble else 1)
 
 
 def pad_to_bucket(
@@ -472,29 +479,6 @@ def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype == np.uint16:
         return image_io.to_uint16(restored)
     return restored.astype(dtype)
-
-
-def _orientations(two_views: bool) -> list[_Orientation]:
-    """Lists all eight orientations; four for two views, which must not be transposed."""
-    return list(
-        itertools.product((False, True), (False, True), (False,) if two_views else (False, True))
-    )
-
-
-def _orient(x: np.ndarray, orientation: _Orientation, two_views: bool) -> np.ndarray:
-    """Orients ``[N, H, W, C]`` as ``input_pipeline.tf_ops.orient``; flipped columns swap views."""
-    rows, columns, transposed = orientation
-    if columns and two_views:
-        x = np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
-    x = x[:, :: -1 if rows else 1, :: -1 if columns else 1]
-    return x.swapaxes(1, 2) if transposed else x
-
-
-def _undo_orientation(x: np.ndarray, orientation: _Orientation) -> np.ndarray:
-    """Reverts :func:`_orient`."""
-    rows, columns, transposed = orientation
-    x = x.swapaxes(1, 2) if transposed else x
-    return x[:, :: -1 if rows else 1, :: -1 if columns else 1]
 
 
 def _find_device(device: jax.Device | str | None) -> jax.Device | None:

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-# Pixels over which a window blends into the next. If the receptive field of a network exceeds the
-# overlap, the results of two windows differ by an offset that varies slowly. Over 16 pixels, a
+# Pixels over which a tile blends into the next. If the receptive field of a network exceeds the
+# overlap, the results of two tiles differ by an offset that varies slowly. Over 16 pixels, a
 # difference of 4/255 becomes steps of 1/255 every fourth pixel, which are invisible. With a power
 # of two, weights are multiples of 1/32 and add up to 1 without rounding.
 RAMP = 16
@@ -18,8 +18,8 @@ RAMP = 16
 TILE = 512
 
 # The largest total stride of the networks of this library: the U-Net halves the image five times. A
-# window gives the same result as the whole image only if it starts at a multiple of the network's
-# stride. No window is smaller than this.
+# tile gives the same result as the whole image only if it starts at a multiple of the network's
+# stride. No tile is smaller than this.
 STRIDE = 32
 
 
@@ -36,7 +36,7 @@ def check(tile: int, overlap: int) -> None:
     if tile <= 2 * overlap + RAMP:
         raise ValueError(
             f"tile {tile} is used up by overlap {overlap} on both sides and the {RAMP} pixels over "
-            f"which windows blend; use a tile of at least {2 * overlap + RAMP + 1} or a smaller "
+            f"which tiles blend; use a tile of at least {2 * overlap + RAMP + 1} or a smaller "
             "overlap"
         )
 
@@ -68,40 +68,40 @@ def padded_size(side: int, bucket: int | None, *, tile: int | None = None, overl
     return min(end, max(tile, seen + -seen % STRIDE))
 
 
-def place_windows(
+def place_tiles(
     side: int, *, tile: int, overlap: int, bucket: int | None
 ) -> tuple[tuple[int, ...], np.ndarray]:
-    """Places windows along a side that is padded at its end.
+    """Places tiles along a side that is padded at its end.
 
-    A side of at most ``tile`` pixels is one window with all its padding. Otherwise as few windows
-    as possible are spread evenly, and the last one ends with the padding. Windows start at
+    A side of at most ``tile`` pixels is one tile with all its padding. Otherwise as few tiles
+    as possible are spread evenly, and the last one ends with the padding. Tiles start at
     multiples of ``STRIDE`` if ``tile`` and ``bucket`` are multiples of it. Otherwise, or if
     ``tile`` is hardly larger than its overlaps, they start at multiples of a common divisor.
 
     Args:
         side: Pixels before padding.
-        tile: Pixels of a window, as :func:`check` allows.
-        overlap: Pixels next to an edge of a window inside the image that get no weight.
+        tile: Pixels of a tile, as :func:`check` allows.
+        overlap: Pixels next to an edge of a tile inside the image that get no weight.
         bucket: As for :func:`padded_size`.
 
     Returns:
-        The first pixel of each window, and the weights of the pixels of each window ``[windows,
-        tile]`` float32. The weights of all windows at one pixel add up to 1. For one window the
-        second axis has the padded side.
+        The first pixel of each tile, and the weights of the pixels of each tile ``[tiles, tile]``
+        float32. The weights of all tiles at one pixel add up to 1. For one tile the second axis
+        has the padded side.
     """
     end = padded_size(side, bucket, tile=tile, overlap=overlap)
     if side <= tile:
-        return (0,), _weights((0,), end)
+        return (0,), _blend_weights((0,), end)
     room = tile - 2 * overlap - RAMP
     grid = math.gcd(STRIDE, tile, end)
     if room < grid:
         grid = math.gcd(grid, room)
     count = -(-(end - tile) // (room - room % grid))
     starts = tuple(i * ((end - tile) // grid) // count * grid for i in range(count + 1))
-    return starts, _weights(starts, tile)
+    return starts, _blend_weights(starts, tile)
 
 
-def _weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
+def _blend_weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
     """Computes weights: a ramp up in the middle of each overlap, minus the next tile's ramp.
 
     Unlike products of a ramp up and a ramp down, these differences add up to 1 even if tiles are so

@@ -334,7 +334,7 @@ def test_the_ensemble_is_the_mean_over_eight(rng, colour):
     )
 
 
-def test_the_ensemble_in_windows(rng, colour):
+def test_the_ensemble_in_tiles(rng, colour):
     """Where padding plays no part, as of the whole frame."""
     image = rng.random((80, 48, 3), np.float32)
     options = {"bucket": BUCKET, "ensemble": True}
@@ -462,7 +462,7 @@ def quickly_compiled():
 @pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network(rng, name):
-    """Whole, in windows and as an ensemble, all by one program on frames of 32 x 32 pixels."""
+    """Whole, in tiles and as an ensemble, all by one program on frames of 32 x 32 pixels."""
     module = networks.create(name, **_TINY.get(name, {}))
     shapes = networks.abstract_variables(module)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f"), shapes)

@@ -1,4 +1,4 @@
-"""Windows along a side by their definition; tiled images against whole ones; local means."""
+"""Tiles along a side by their definition; tiled images against whole ones; local means."""
 
 import functools
 import itertools
@@ -35,12 +35,12 @@ def test_padded_sides():
 @pytest.mark.parametrize(
     ("tile", "overlap"), [(32, 0), (32, 7), (33, 8), (64, 23), (145, 64), (200, 10), (256, 64)]
 )
-def test_windows(tile, overlap, bucket):
+def test_places(tile, overlap, bucket):
     tiling.check(tile, overlap)
     room = tile - 2 * overlap - tiling.RAMP
     for side in (1, tile - 1, tile, tile + 1, tile + room, tile + room + 1, 2 * tile, 5 * tile + 3):
         padded = tiling.padded_size(side, bucket)
-        starts, weights = tiling.place_windows(side, tile=tile, overlap=overlap, bucket=bucket)
+        starts, weights = tiling.place_tiles(side, tile=tile, overlap=overlap, bucket=bucket)
         if side <= tile:
             assert starts == (0,)
             assert padded >= weights.shape[1] >= min(padded, max(tile, side + overlap))
@@ -58,7 +58,7 @@ def test_windows(tile, overlap, bucket):
         assert not (steps % grid).any()
         assert np.ptp(steps) <= grid
         assert len(steps) == math.ceil((end - tile) / (room // grid * grid))
-        # Every pixel: weights of 1 in all, from windows that saw its surroundings.
+        # Every pixel: weights of 1 in all, from tiles that saw its surroundings.
         assert weights.shape == (len(starts), tile)
         assert weights.dtype == np.float32
         total = np.zeros(end, np.float32)
@@ -72,22 +72,22 @@ def test_windows(tile, overlap, bucket):
 
 
 def test_weights_by_hand():
-    """Two windows that share just the pixels of the ramp beside the overlap, and one more."""
-    starts, weights = tiling.place_windows(72, tile=52, overlap=8, bucket=4)
+    """Two tiles that share just the pixels of the ramp beside the overlap, and one more."""
+    starts, weights = tiling.place_tiles(72, tile=52, overlap=8, bucket=4)
     assert starts == (0, 20)
     ramp = np.arange(1, 32, 2) / 32
     np.testing.assert_array_equal(weights[1], [0] * 8 + [*ramp] + [1] * 28)
     np.testing.assert_array_equal(weights[0], weights[1][::-1])
     # Closer than need be: the ramp stays in the middle, far from both edges.
-    starts, weights = tiling.place_windows(60, tile=52, overlap=8, bucket=4)
+    starts, weights = tiling.place_tiles(60, tile=52, overlap=8, bucket=4)
     assert starts == (0, 8)
     np.testing.assert_array_equal(weights[1], [0] * 14 + [*ramp] + [1] * 22)
 
 
-def test_windows_start_on_the_stride_of_networks():
+def test_tiles_start_on_the_stride_of_networks():
     """With the defaults and round tiles, on multiples of 32, the stride of the U-Net."""
     for tile, side, bucket in itertools.product((192, 256, 512), (600, 1111, 4000), (None, 64)):
-        starts, _ = tiling.place_windows(side, tile=tile, overlap=64, bucket=bucket)
+        starts, _ = tiling.place_tiles(side, tile=tile, overlap=64, bucket=bucket)
         assert len(starts) > 1
         assert not np.any(np.mod(starts, 32))
 
@@ -166,17 +166,17 @@ def test_a_network_that_sees_no_further_than_the_overlap(rng, size):
 def test_a_network_that_sees_one_pixel_further(rng):
     """Windows 8 pixels apart, the most that is allowed, so that not a pixel is spare."""
     image = rng.random((72, 72, 3), np.float32)
-    starts, _ = tiling.place_windows(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    starts, _ = tiling.place_tiles(72, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
     assert starts == (0, 8, 16, 24, 32, 40)
     whole, tiled = pair(reach=OVERLAP + 1)
     difference = np.abs(tiled(image) - whole(image))
     assert difference.max() > 1e-4
-    assert difference[:12, :12].max() < 1e-6  # nothing but the first window
+    assert difference[:12, :12].max() < 1e-6  # nothing but the first tile
 
 
 @pytest.mark.parametrize("size", [(65, 129), (96, 191), (193, 70), (130, 66)], ids=str)
 def test_both_ways_see_the_same_beyond_the_border(rng, size):
-    """Of what is mirrored at the end of a side, windows see as much as counts."""
+    """Of what is mirrored at the end of a side, tiles see as much as counts."""
     image = rng.random((*size, 3), np.float32)
     module, variables = pair()[0].module, pair()[0].variables
     whole = Restorer(module, variables)
@@ -241,7 +241,7 @@ def test_a_network_of_the_registry(rng):
 
 
 def test_networks_that_pair_pixels(rng):
-    """The cells of a window are those of the whole image."""
+    """The cells of a tile are those of the whole image."""
     image = rng.random((100, 350), np.float32)
     for bucket in (32, None):
         whole = Restorer(Blocks(), {}, bucket=bucket)(image)
@@ -250,20 +250,20 @@ def test_networks_that_pair_pixels(rng):
 
 
 def test_a_network_that_sees_the_whole_image():
-    """Its windows differ, and blend without a seam."""
+    """Its tiles differ, and blend without a seam."""
     image = np.zeros((32, 64), np.float32)
     image[:, 32:] = 1
     np.testing.assert_array_equal(Restorer(Mean(), {}, bucket=BUCKET)(image), 0.5)
     restorer = Restorer(Mean(), {}, bucket=BUCKET, tile=TILE, overlap=OVERLAP)
     tiled = restorer(image)
     # Windows of 32 columns at these places.
-    starts, weights = tiling.place_windows(64, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
+    starts, weights = tiling.place_tiles(64, tile=TILE, overlap=OVERLAP, bucket=BUCKET)
     assert starts == (0, 8, 16, 24, 32)
     expected = np.zeros(64)
     for start, row in zip(starts, weights, strict=True):
         expected[start : start + 32] += row * image[0, start : start + 32].mean()
     np.testing.assert_allclose(tiled, np.tile(expected, (32, 1)), rtol=0, atol=1e-6)
-    # One window is 1/4 brighter than the last, and a pixel lies in two ramps.
+    # One tile is 1/4 brighter than the last, and a pixel lies in two ramps.
     assert np.diff(tiled, axis=1).max() <= 2 * (1 / 4) / tiling.RAMP + 1e-6
     assert tiled.min() == 0
     assert tiled.max() == 1
@@ -279,7 +279,7 @@ def test_the_network_sees_one_window_at_a_time(rng):
 
 
 @pytest.mark.parametrize("size", [(50, 41), (41, 50), (20, 75)], ids=str)
-def test_batches_of_windows(rng, size):
+def test_batches_of_tiles(rng, size):
     """As one by one; the last batch of a band is filled up, for one program."""
     image = rng.random((*size, 3), np.float32)
     whole, _ = pair()
@@ -328,7 +328,7 @@ def test_a_network_that_enlarges(rng):
 
 
 def test_alpha_of_a_network_that_enlarges(rng):
-    """By bicubic interpolation, within its own range, whole and in windows alike."""
+    """By bicubic interpolation, within its own range, whole and in tiles alike."""
 
     class Double(networks.RestorationNetwork):
         channels: int = 3
