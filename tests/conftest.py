@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import image_io, ops
-from lcdnet_jax.networks import lcdnet
+from lcdnet_jax.networks import _lcdnet_blocks
 
 SLOW_TESTS = "LCDNET_JAX_SLOW_TESTS" in os.environ
 
@@ -73,9 +73,10 @@ def quickly_compiled():
 
 @pytest.fixture
 def traced_once(monkeypatch):
-    """LCDNet's depthwise convolutions, which are long sums, not traced anew in each block."""
+    """LCDNet's depthwise convolutions, which are long sums, traced once for all blocks."""
     monkeypatch.setattr(ops, "depthwise_conv2d", jax.jit(ops.depthwise_conv2d))
-    monkeypatch.setattr(lcdnet, "shifted_products", jax.jit(lcdnet.shifted_products))
+    shifted_products = jax.jit(_lcdnet_blocks.shifted_products)
+    monkeypatch.setattr(_lcdnet_blocks, "shifted_products", shifted_products)
 
 
 @pytest.fixture

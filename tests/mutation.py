@@ -99,6 +99,9 @@ TARGETS = {
     "ikc": Target("lcdnet_jax/networks/ikc.py", ("tests/networks/test_ikc.py",)),
     "n3net": Target("lcdnet_jax/networks/n3net.py", ("tests/networks/test_n3net.py",)),
     "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/networks/test_lcdnet.py",)),
+    "lcdnet_blocks": Target(
+        "lcdnet_jax/networks/_lcdnet_blocks.py", ("tests/networks/test_lcdnet.py",)
+    ),
 }
 
 # --- Operators --------------------------------------------------------------------------------

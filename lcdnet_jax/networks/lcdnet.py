@@ -6,10 +6,10 @@ code was released, and the texts available to us name the parts but not all of t
 sizes. docs/lcdnet.md lists, for each choice, whether it comes from the paper, from related papers
 or from us. Choices with alternatives are fields. Do not expect the authors' numbers.
 
-Read :class:`LCDNet` first, then its blocks in the order of use.
+Read :class:`LCDNet` and its stage :class:`HSFSBlock` first, then the blocks in
+``_lcdnet_blocks.py``.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,15 +21,20 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
-from lcdnet_jax.networks._blocks import (
-    Conv,
-    check_fields,
-    check_image,
-    check_lists,
-    pixel_shuffle,
+from lcdnet_jax.networks._blocks import check_fields, check_image, check_lists
+from lcdnet_jax.networks._lcdnet_blocks import (
+    MSFM,
+    SCAM,
+    SFE,
+    SFF,
+    Down,
+    MSSFBlock,
+    NAFBlock,
+    RowAttention,
+    Shared,
+    Up,
+    make_conv,
 )
-from lcdnet_jax.ops import conv2x2_down
-from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
 
 _CHOICES = {
@@ -156,7 +161,7 @@ class LCDNet(RestorationNetwork):
         height, width = x.shape[1:3]
         images = self._pyramid(ops.pad_to_multiple(x, self.stride))
         widths = [self.width * 2**scale for scale in range(_SCALES + 1)]
-        shared = _Shared(
+        shared = Shared(
             self.dtype, self.norm_eps, self.layer_scale_init, self.global_branch, self.block
         )
 
@@ -174,13 +179,13 @@ class LCDNet(RestorationNetwork):
             )(feature)
 
         # Encoder: from the second scale on, features of the smaller image are merged in.
-        feature = _conv(widths[0], 3, self.dtype, "stem")(images[0].astype(self.dtype))
+        feature = make_conv(widths[0], 3, self.dtype, "stem")(images[0].astype(self.dtype))
         skips = []
         for scale in range(_SCALES):
             if scale:
                 shallow = SFE(widths[scale], self.sfe_type, shared, name=f"sfe{scale}")
                 joined = jnp.concatenate([shallow(images[scale]), feature], axis=-1)
-                feature = _conv(widths[scale], 1, self.dtype, f"merge{scale}")(joined)
+                feature = make_conv(widths[scale], 1, self.dtype, f"merge{scale}")(joined)
             feature = stage(feature, self.enc_blocks[scale], scale, f"enc{scale}")
             skips.append(feature)
             feature = Down(self.dtype, name=f"down{scale}")(feature)
@@ -200,10 +205,10 @@ class LCDNet(RestorationNetwork):
             elif self.scam_type == "cross":
                 gated, feature = RowAttention(shared, name=f"scam{scale}")(gated, feature)
             joined = jnp.concatenate([feature, gated], axis=-1)
-            feature = _conv(channels, 1, self.dtype, f"skip{scale}")(joined)
+            feature = make_conv(channels, 1, self.dtype, f"skip{scale}")(joined)
             feature = stage(feature, self.dec_blocks[scale], scale, f"dec{scale}")
             if scale == 0 or all_scales or self.is_initializing():
-                head = _conv(self.channels_out, 3, self.dtype, f"head{scale}")
+                head = make_conv(self.channels_out, 3, self.dtype, f"head{scale}")
                 base = self._base(images[scale])
                 outputs.append((base + head(feature).astype(base.dtype)).astype(x.dtype))
         outputs = [outputs.pop()[:, :height, :width], *reversed(outputs)]
@@ -232,17 +237,6 @@ class LCDNet(RestorationNetwork):
         return None if self.local_pool is None else max(1, self.local_pool // 2**scale)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Shared:
-    """Fields that all blocks share, see :class:`LCDNet`."""
-
-    dtype: DTypeLike
-    norm_eps: float
-    layer_scale_init: float | None
-    global_branch: str
-    block: str
-
-
 class HSFSBlock(nn.Module):
     """A stage: y = ``blocks`` MSSF blocks of x, then y + MSFM(y).
 
@@ -257,7 +251,7 @@ class HSFSBlock(nn.Module):
     msfm_softmax: str
     window: int | None
     remat: bool
-    shared: _Shared
+    shared: Shared
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -298,455 +292,10 @@ def _stacked(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[None], params)
 
 
-class MSSFBlock(nn.Module):
-    """Multi-scale spatial and frequency block: local and global branch, then two kernel sizes.
-
-    All factors 0 make it the identity.
-    """
-
-    window: int | None
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels, dtype = x.shape[-1], self.shared.dtype
-        normed = _layer_norm(self.shared, "norm1")(x)
-        local = _gated(normed, dtype, "local")
-        local = _attend(local, self.window, dtype, "local_sca")
-        total = x + _scaled(_conv(channels, 1, dtype, "local_out")(local), self, "beta_local")
-        if self.shared.global_branch == "fourier_unit":
-            branch = FourierUnit(self.window, self.shared, name="global")(normed)
-            total += _scaled(branch, self, "beta_global")
-        elif self.shared.global_branch == "literal_chain":
-            branch = LiteralChain(self.shared, name="global")(normed)
-            total += _scaled(branch, self, "beta_global")
-
-        # Depthwise 3x3 and 5x5, gated and mixed, twice.
-        y = _conv(2 * channels, 1, dtype, "expand", bias=False)(
-            _layer_norm(self.shared, "norm2")(total)
-        )
-        small, large = (
-            _gate(Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}")(y)) for k in (3, 5)
-        )
-        (small1, small2), (large1, large2) = (
-            jnp.split(part, 2, axis=-1) for part in (small, large)
-        )
-        small = jnp.concatenate([small1, large1], axis=-1)
-        large = jnp.concatenate([small2, large2], axis=-1)
-        small, large = (
-            _gate(Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}")(part))
-            for part, k in ((small, 3), (large, 5))
-        )
-        y = _conv(channels, 1, dtype, "reduce", bias=False)(
-            jnp.concatenate([small, large], axis=-1)
-        )
-        return total + _scaled(y, self, "gamma")
-
-
-class FourierUnit(nn.Module):
-    """The global branch: a gate on spectra, so that every pixel depends on the whole image.
-
-    The product of spectra makes the mixing depend on the image. A 1x1 convolution alone would be
-    linear. Modeled on the Fourier unit of FDTANet.
-    """
-
-    window: int | None
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels, dtype = x.shape[-1], self.shared.dtype
-        exact = at_least_float32(dtype)
-        y = jnp.moveaxis(_gated(x, dtype, "spatial"), 3, 1)
-        spectrum = ops.rfft2_planes(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
-        spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
-        spectrum = _gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
-        y = ops.irfft2_planes(spectrum.astype(exact), x.shape[2]).astype(dtype)
-        y = jnp.moveaxis(y, 1, 3)
-        return _conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
-
-
-class _PlanesConv(nn.Module):
-    """1x1 convolution of ``[N, C, H, W]``, with the parameters of ``Conv``."""
-
-    features: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (1, 1, x.shape[1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        y = jnp.einsum("nchw,co->nohw", x, kernel[0, 0].astype(self.dtype))
-        return y + bias.astype(self.dtype)[None, :, None, None]
-
-
-class LiteralChain(nn.Module):
-    """The global branch in the most literal reading: the local branch's steps on the spectrum.
-
-    1x1 convolution, depthwise 3x3 over the frequency plane, gate, channel attention, 1x1.
-    """
-
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        dtype = self.shared.dtype
-        spectrum = ops.rfft2(x.astype(at_least_float32(dtype))).astype(dtype)
-        spectrum = _attend(_gated(spectrum, dtype, "spectral"), None, dtype, "sca")
-        spectrum = _conv(2 * x.shape[-1], 1, dtype, "out")(spectrum)
-        return ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
-
-
-class NAFBlock(nn.Module):
-    """NAFNet's block (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022)."""
-
-    window: int | None
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels, dtype = x.shape[-1], self.shared.dtype
-        y = _gated(_layer_norm(self.shared, "norm1")(x), dtype, "spatial")
-        y = _conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
-        x = x + _scaled(y, self, "beta")
-        y = _conv(2 * channels, 1, dtype, "expand")(_layer_norm(self.shared, "norm2")(x))
-        return x + _scaled(_conv(channels, 1, dtype, "reduce")(_gate(y)), self, "gamma")
-
-
-class MSFM(nn.Module):
-    """Multi-scale selective frequency module: low and high frequencies, weighted per channel.
-
-    A small filter splits half of the channels into two bands, a large one the other half. Filters
-    are predicted from the image's mean, one per group of channels. Their taps are positive and sum
-    to 1. Filters and bands are stored in the collection "intermediates" if it is mutable.
-    """
-
-    kernels: tuple[int, ...]
-    groups: int
-    fusion: str
-    softmax: str
-    window: int | None
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels, dtype = x.shape[-1], self.shared.dtype
-        halves = jnp.split(_conv(channels, 1, dtype, "in")(x), 2, axis=-1)
-        branches = [
-            self._branch(half, kernel, f"{kernel}x{kernel}")
-            for half, kernel in zip(halves, self.kernels, strict=True)
-        ]
-        return _conv(channels, 1, dtype, "out")(jnp.concatenate(branches, axis=-1))
-
-    def _branch(self, y: Array, size: int, name: str) -> Array:
-        dtype, channels = self.shared.dtype, y.shape[-1]
-        filters = self._filters(y, size, name)
-        self.sow("intermediates", f"filters_{name}", filters)
-        low = low_pass(y, filters)
-        high = y - low
-        self.sow("intermediates", f"bands_{name}", jnp.stack([low, high]))
-        if self.fusion == "cross":
-            low, high = RowAttention(self.shared, name=f"fuse_{name}")(low, high)
-            y = low + high
-        else:
-            z = _dense(max(channels // 2, 32), dtype, f"squeeze_{name}")(_mean(y, self.window))
-            weight_high, weight_low = _pair_of_weights(z, channels, self.softmax, dtype, True, name)
-            y = weight_high * high + weight_low * low
-        return _conv(channels, 1, dtype, f"out_{name}")(y)
-
-    def _filters(self, y: Array, size: int, name: str) -> Array:
-        """``[N, groups, size**2]`` float32, from means over the whole image, never over windows."""
-        taps = size**2
-        init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        dense = _dense(
-            self.groups * taps, self.shared.dtype, f"filter_{name}", bias=False, init=init
-        )
-        logits = _layer_norm(self.shared, f"filter_norm_{name}")(dense(_mean(y, None)))
-        logits = logits.astype(at_least_float32(self.shared.dtype))
-        return jax.nn.softmax(logits.reshape(y.shape[0], self.groups, taps), axis=-1)
-
-
-def low_pass(y: Array, filters: Array) -> Array:
-    """Filters each group of consecutive channels with its own kernel; borders are mirrored.
-
-    Args:
-        y: ``[N, H, W, C]``.
-        filters: ``[N, groups, taps]``, square kernels in row-major order.
-
-    Returns:
-        ``[N, H, W, C]``.
-    """
-    images, channels = y.shape[0], y.shape[-1]
-    groups, taps = filters.shape[1:]
-    size = round(taps**0.5)
-    reach = size // 2
-    padded = jnp.pad(y, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    kernels = filters.astype(y.dtype).reshape(images, groups, size, size).transpose(0, 2, 3, 1)
-    return shifted_products(padded, jnp.repeat(kernels, channels // groups, axis=-1))
-
-
-class SCAM(nn.Module):
-    """Gate of a skip connection: encoder and decoder features, weighted per channel and added.
-
-    Its equations are ours: no available text has the paper's (docs/lcdnet.md). The weights are
-    stored in the collection "intermediates" if it is mutable.
-    """
-
-    softmax: str
-    window: int | None
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, encoder: Array, decoder: Array) -> Array:
-        channels = encoder.shape[-1]
-        squeezed = _dense(max(channels // 8, 4), self.dtype, "squeeze", bias=False)
-        t = _gate(squeezed(_mean(encoder + decoder, self.window)))
-        weights = _pair_of_weights(t, channels, self.softmax, self.dtype, False, "gate")
-        self.sow("intermediates", "gates", weights)
-        return weights[0] * encoder + weights[1] * decoder
-
-
-class SFF(nn.Module):
-    """All skip connections as in MSFSNet (``scam_type`` "sff").
-
-    Each scale's features are mixed from all scales, gated together with a context, and mixed from
-    all scales again. The context comes from the middle stage and passes from coarse to fine. The
-    softmax runs over the channels of one branch, so weights are about 1 / channels.
-    """
-
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, skips: list[Array], middle: Array) -> list[Array]:
-        dtype = self.shared.dtype
-        features = self._mix(skips, "before")
-        context = middle
-        gated: list[Array] = []
-        for scale in reversed(range(len(skips))):
-            context = Up(dtype, name=f"context{scale}")(context)
-            feature = features[scale]
-            channels = feature.shape[-1]
-            squeeze = _dense(max(channels // 8, 4), dtype, f"squeeze{scale}", bias=False)
-            t = _gate(squeeze(_mean(feature + context, None)))
-            of_feature, of_context = (
-                _softmax(_dense(channels, dtype, f"{name}{scale}", bias=False)(t), -1)
-                for name in ("feature", "gate")
-            )
-            context = context * of_context + context
-            gated.insert(0, feature * of_feature + feature + context)
-        return self._mix(gated, "after")
-
-    def _mix(self, features: list[Array], name: str) -> list[Array]:
-        """Resamples all scales to each scale and merges them by a 1x1 convolution."""
-        mixed = []
-        for to, feature in enumerate(features):
-            channels, resampled = feature.shape[-1], []
-            for source, other in enumerate(features):
-                label = f"{name}_{source}_to_{to}"
-                factor = 2 ** abs(to - source)
-                if source < to:
-                    other = _conv(channels, 1, self.shared.dtype, label)(
-                        other[:, ::factor, ::factor]
-                    )
-                elif source > to:
-                    wide = _conv(channels * factor**2, 1, self.shared.dtype, label, bias=False)
-                    other = pixel_shuffle(wide(other), factor)
-                resampled.append(other)
-            merge = _conv(channels, 1, self.shared.dtype, f"{name}_{to}")
-            mixed.append(merge(jnp.concatenate(resampled, axis=-1)))
-        return mixed
-
-
-class RowAttention(nn.Module):
-    """Cross-attention of two feature maps ``[N, H, W, C]`` along rows, in both directions.
-
-    As between stereo views in NAFSSR (Chu, Chen and Yu, CVPRW 2022). Factors of 0 leave both maps
-    unchanged.
-    """
-
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, one: Array, other: Array) -> tuple[Array, Array]:
-        channels, dtype = one.shape[-1], self.shared.dtype
-        exact = at_least_float32(dtype)
-
-        def project(x: Array, name: str) -> Array:
-            return _conv(channels, 1, dtype, name)(x).astype(exact)
-
-        query = project(_layer_norm(self.shared, "norm_one")(one), "query_one")
-        key = project(_layer_norm(self.shared, "norm_other")(other), "query_other")
-        scores = jnp.einsum("nhqc,nhkc->nhqk", query, key, precision="highest") / channels**0.5
-        of_other = jnp.einsum(
-            "nhqk,nhkc->nhqc", _softmax(scores, -1), project(other, "value_other")
-        )
-        of_one = jnp.einsum("nhqk,nhqc->nhkc", _softmax(scores, -2), project(one, "value_one"))
-        one = one + _scaled(of_other.astype(dtype), self, "beta")
-        return one, other + _scaled(of_one.astype(dtype), self, "gamma")
-
-
-class SFE(nn.Module):
-    """Shallow features ``[N, h, w, features]`` of a smaller image ``[N, h, w, C]``."""
-
-    features: int
-    kind: str
-    shared: _Shared
-
-    @nn.compact
-    def __call__(self, image: Array) -> Array:
-        c, dtype = self.features, self.shared.dtype
-        y = image.astype(dtype)
-        if self.kind == "naf":
-            return NAFBlock(None, self.shared, name="block")(_conv(c, 3, dtype, "conv")(y))
-        y = nn.gelu(_conv(c // 4, 3, dtype, "conv1")(y), approximate=False)
-        y = nn.gelu(_conv(c // 2, 1, dtype, "conv2")(y), approximate=False)
-        y = nn.gelu(_conv(c // 2, 3, dtype, "conv3")(y), approximate=False)
-        y = _conv(c, 1, dtype, "conv4")(y)
-        # Instance normalization: over the pixels of each channel and image.
-        norm = nn.GroupNorm(
-            num_groups=None, group_size=1, epsilon=1e-5, dtype=at_least_float32(dtype), name="norm"
-        )
-        return norm(y.astype(at_least_float32(dtype))).astype(dtype)
-
-
-class Depthwise(nn.Module):
-    """Depthwise convolution: ``[N, H, W, C]`` -> ``[N, H, W, multiplier * C]``."""
-
-    size: int
-    multiplier: int = 1
-    bias: bool = True
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        out = self.multiplier * x.shape[-1]
-        shape = (self.size, self.size, 1, out)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        y = ops.depthwise_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (out,))
-            y += bias.astype(self.dtype)[None, None, None]
-        return y
-
-
-class Down(nn.Module):
-    """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, 2 C]``."""
-
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels = x.shape[-1]
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (2, 2, channels, 2 * channels)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (2 * channels,))
-        y = conv2x2_down(x, kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)[None, None, None]
-
-
-class Up(nn.Module):
-    """1x1 convolution, then pixel shuffle: ``[N, H, W, C]`` -> ``[N, 2 H, 2 W, C/2]``."""
-
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        conv = _conv(2 * x.shape[-1], 1, self.dtype, "conv", bias=False)
-        return pixel_shuffle(conv(x), 2)
-
-
 def _mean_of_cells(x: Array, factor: int) -> Array:
     n, height, width, channels = x.shape
     cells = x.reshape(n, height // factor, factor, width // factor, factor, channels)
     return cells.mean(axis=(2, 4))
-
-
-def _conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bool = True) -> Conv:
-    return Conv(features, size, use_bias=bias, dtype=dtype, name=name)
-
-
-def _dense(
-    features: int, dtype: DTypeLike, name: str, *, bias: bool = True, init: Any = None
-) -> nn.Dense:
-    """Dense layer on channels, for means."""
-    init = init or nn.initializers.lecun_normal()
-    return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
-
-
-def _gate(x: Array, axis: int = -1) -> Array:
-    """SimpleGate: the product of the two halves of the channels."""
-    one, other = jnp.split(x, 2, axis=axis)
-    return one * other
-
-
-def _gated(x: Array, dtype: DTypeLike, name: str) -> Array:
-    """1x1 convolution to 2 C, depthwise 3x3, gate: the head of NAFNet's block."""
-    channels = 2 * x.shape[-1]
-    y = _conv(channels, 1, dtype, f"{name}_expand")(x)
-    return _gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
-
-
-def _attend(x: Array, window: int | None, dtype: DTypeLike, name: str) -> Array:
-    """Simplified channel attention (SCA): x * dense(mean of x)."""
-    return x * _dense(x.shape[-1], dtype, name)(_mean(x, window))
-
-
-def _mean(x: Array, window: int | None) -> Array:
-    """Mean over the image, ``[N, 1, 1, C]``, or over a window around each pixel, ``[N, H, W, C]``.
-
-    Windows are shifted inward at the borders.
-    """
-    exact = x.astype(at_least_float32(x.dtype))
-    height, width = x.shape[1:3]
-    if window is None or window >= max(height, width):
-        return exact.mean(axis=(1, 2), keepdims=True).astype(x.dtype)
-    for axis, side in ((1, height), (2, width)):
-        size = min(window, side)
-        window_shape = [1, 1, 1, 1]
-        window_shape[axis] = size
-        zero = jnp.zeros((), exact.dtype)
-        sums = jax.lax.reduce_window(exact, zero, jax.lax.add, window_shape, (1, 1, 1, 1), "VALID")
-        before = (size - 1) // 2
-        edges = [(0, 0)] * 4
-        edges[axis] = (before, size - 1 - before)
-        exact = jnp.pad(sums / size, edges, mode="edge")
-    return exact.astype(x.dtype)
-
-
-def _pair_of_weights(
-    z: Array, channels: int, softmax: str, dtype: DTypeLike, bias: bool, name: str
-) -> tuple[Array, Array]:
-    """Two weights for each channel, in ``dtype``, softmax as in ``LCDNet.msfm_softmax``."""
-    one, other = (_dense(channels, dtype, f"{name}_{i}", bias=bias)(z) for i in (0, 1))
-    if softmax == "branch":
-        weights = _softmax(jnp.stack([one, other]), 0)
-        return weights[0], weights[1]
-    weights = _softmax(jnp.concatenate([one, other], axis=-1), -1)
-    return weights[..., :channels], weights[..., channels:]
-
-
-def _softmax(x: Array, axis: int) -> Array:
-    return jax.nn.softmax(x.astype(at_least_float32(x.dtype)), axis=axis).astype(x.dtype)
-
-
-def _layer_norm(shared: _Shared, name: str, axis: int = -1) -> Any:
-    """Layer normalization over the channels of each pixel, in float32."""
-    exact = at_least_float32(shared.dtype)
-    layer = nn.LayerNorm(
-        epsilon=shared.norm_eps, dtype=exact, reduction_axes=axis, feature_axes=axis, name=name
-    )
-    return lambda x: layer(x.astype(exact)).astype(shared.dtype)
-
-
-def _scaled(branch: Array, block: Any, name: str) -> Array:
-    """A branch times its learned factor per channel, if ``layer_scale_init`` is set."""
-    init = block.shared.layer_scale_init
-    if init is None:
-        return branch
-    factors = block.param(name, nn.initializers.constant(init), (branch.shape[-1],))
-    return branch * factors.astype(branch.dtype)[None, None, None]
 
 
 def _check(network: LCDNet) -> None:

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import ndimage, special
 
 from lcdnet_jax import networks
+from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.networks import lcdnet
 
 # Compiled without LLVM's optimisation: these programs run once.
@@ -44,7 +45,7 @@ def image(*shape):
 
 def shared(**fields):
     options = {"dtype": jnp.float32, "norm_eps": 1e-6, "layer_scale_init": 0.0}
-    return lcdnet._Shared(**options | {"global_branch": "fourier_unit", "block": "mssf"} | fields)
+    return blocks.Shared(**options | {"global_branch": "fourier_unit", "block": "mssf"} | fields)
 
 
 # --- The layers by hand, in float64 ---------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_shapes_and_parameters(fields, size, count, traced_once):
 
 
 def test_a_block_with_factors_of_zero_changes_nothing():
-    block = lcdnet.MSSFBlock(None, shared())
+    block = blocks.MSSFBlock(None, shared())
     x = image(2, 7, 9, 16)
     result, _ = quick_jit(block.init_with_output)(jax.random.key(0), x)
     np.testing.assert_array_equal(result, x)
@@ -273,7 +274,7 @@ def test_a_block_with_factors_of_zero_changes_nothing():
 
 def test_plain_sums_are_factors_of_one():
     x = image(2, 6, 9, 16)
-    plain, scaled = (lcdnet.MSSFBlock(None, shared(layer_scale_init=s)) for s in (None, 1.0))
+    plain, scaled = (blocks.MSSFBlock(None, shared(layer_scale_init=s)) for s in (None, 1.0))
     variables = drawn(plain, x.shape)
     names = ("beta_local", "beta_global", "gamma")
     ones = {"params": variables["params"] | {name: jnp.ones(16) for name in names}}
@@ -286,7 +287,7 @@ def test_low_pass(size):
     rng = np.random.default_rng(0)
     y = rng.standard_normal((2, 7, 6, 8)).astype(np.float32)
     filters = softmax(rng.standard_normal((2, 4, size * size)), -1).astype(np.float32)
-    actual = lcdnet.low_pass(jnp.asarray(y), jnp.asarray(filters))
+    actual = blocks.low_pass(jnp.asarray(y), jnp.asarray(filters))
     padded = np.pad(y.astype(np.float64), ((0, 0), *[(size // 2,) * 2] * 2, (0, 0)), mode="reflect")
     for n, row, column, channel in np.ndindex(y.shape):
         patch = padded[n, row : row + size, column : column + size, channel]
@@ -304,11 +305,11 @@ def test_gradients_of_low_pass(size):
         filters, step_filters = (
             jnp.asarray(rng.standard_normal((2, 4, size**2))) for _ in range(2)
         )
-        _, pull = jax.vjp(lcdnet.low_pass, y, filters)
+        _, pull = jax.vjp(blocks.low_pass, y, filters)
         of_y, of_filters = pull(incoming)
         assert of_y.dtype == of_filters.dtype == jnp.float64
-        along_y = (lcdnet.low_pass(step_y, filters) * incoming).sum()
-        along_filters = (lcdnet.low_pass(y, step_filters) * incoming).sum()
+        along_y = (blocks.low_pass(step_y, filters) * incoming).sum()
+        along_filters = (blocks.low_pass(y, step_filters) * incoming).sum()
         np.testing.assert_allclose((of_y * step_y).sum(), along_y, rtol=1e-10)
         np.testing.assert_allclose((of_filters * step_filters).sum(), along_filters, rtol=1e-10)
 
@@ -317,7 +318,7 @@ def test_gradients_of_low_pass(size):
 @pytest.mark.parametrize("softmax", ["branch", "joint"])
 def test_weights_of_low_and_high(softmax):
     """Constant images have no high frequencies; filters and weights add up to one."""
-    module = lcdnet.MSFM((3, 5), 4, "sk", softmax, None, shared())
+    module = blocks.MSFM((3, 5), 4, "sk", softmax, None, shared())
     x = np.broadcast_to(image(2, 1, 1, 16), (2, 6, 9, 16))
     variables = drawn(module, x.shape)
     _, seen = module.apply(variables, x, mutable=["intermediates"])
@@ -328,9 +329,9 @@ def test_weights_of_low_and_high(softmax):
         np.testing.assert_allclose(filters.sum(-1), 1, rtol=1e-5)
         assert (filters > 0).all()
     y = jnp.asarray(np.broadcast_to(image(2, 1, 1, 8), (2, 6, 9, 8)))
-    np.testing.assert_allclose(lcdnet.low_pass(y, filters), y, atol=1e-6)
+    np.testing.assert_allclose(blocks.low_pass(y, filters), y, atol=1e-6)
 
-    gates = lcdnet.SCAM(softmax, None, jnp.float32)
+    gates = blocks.SCAM(softmax, None, jnp.float32)
     one, other = image(2, 6, 9, 16), image(2, 6, 9, 16)[::-1]
     variables = drawn(gates, one.shape, other.shape)
     _, seen = gates.apply(variables, one, other, mutable=["intermediates"])
@@ -340,7 +341,7 @@ def test_weights_of_low_and_high(softmax):
 
 
 def test_row_attention():
-    module = lcdnet.RowAttention(shared())
+    module = blocks.RowAttention(shared())
     a, b = image(2, 3, 5, 8), image(2, 3, 5, 8)[::-1] * 2
     variables = drawn(module, a.shape, b.shape)
     p = jax.tree.map(np.asarray, variables["params"])
@@ -360,7 +361,7 @@ def test_row_attention():
 
 
 def test_literal_chain():
-    module = lcdnet.LiteralChain(shared())
+    module = blocks.LiteralChain(shared())
     x = image(2, 5, 7, 4)
     variables = drawn(module, x.shape)
     p = variables["params"]
@@ -372,7 +373,7 @@ def test_literal_chain():
 
 
 def test_naf_block():
-    module = lcdnet.NAFBlock(None, shared(block="naf"))
+    module = blocks.NAFBlock(None, shared(block="naf"))
     x = image(2, 5, 7, 6)
     variables = drawn(module, x.shape)
     p = jax.tree.map(np.asarray, variables["params"])
@@ -386,7 +387,7 @@ class TestLocalPooling:
     @pytest.mark.parametrize("window", [3, 4, 7])
     def test_means_of_windows_moved_inwards(self, window):
         x = image(2, 9, 6, 2)
-        actual = lcdnet._mean(jnp.asarray(x), window)
+        actual = blocks._mean(jnp.asarray(x), window)
         tall, wide = min(window, 9), min(window, 6)
         for row, column in np.ndindex(9, 6):
             top = np.clip(row - (tall - 1) // 2, 0, 9 - tall)
@@ -397,9 +398,9 @@ class TestLocalPooling:
     def test_large_windows_are_the_whole_image_and_constants_stay(self):
         x = jnp.asarray(image(2, 9, 6, 2))
         for window in (9, 100):
-            np.testing.assert_array_equal(lcdnet._mean(x, window), lcdnet._mean(x, None))
+            np.testing.assert_array_equal(blocks._mean(x, window), blocks._mean(x, None))
         constant = jnp.full((1, 9, 6, 2), 0.3)
-        np.testing.assert_allclose(lcdnet._mean(constant, 4), constant, rtol=1e-6)
+        np.testing.assert_allclose(blocks._mean(constant, 4), constant, rtol=1e-6)
 
     @pytest.mark.extended
     def test_in_a_stage(self):

@@ -15,7 +15,7 @@ from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.networks import lcdnet
+from lcdnet_jax.networks import _lcdnet_blocks, lcdnet
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Partitioner
@@ -51,7 +51,7 @@ class FourierNet(networks.RestorationNetwork):
 
     @nn.compact
     def __call__(self, x, *, train=False, axis_name=None):
-        shared = lcdnet._Shared(
+        shared = _lcdnet_blocks.Shared(
             dtype=self.dtype,
             norm_eps=1e-6,
             layer_scale_init=1.0,  # else the block starts as the identity
