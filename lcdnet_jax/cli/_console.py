@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lcdnet_jax.messages import format_duration
@@ -78,6 +78,23 @@ class Progress:
         line += f"  {self._names[self._count][-30:]}"
         width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
         print(line[:width], end="", file=sys.stderr, flush=True)
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    *,
+    help: str,
+    description: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    """Adds and returns the parser of a command; its default ``run`` is the function."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=description, epilog=epilog, formatter_class=Formatter
+    )
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

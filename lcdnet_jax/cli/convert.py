@@ -7,25 +7,23 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, format_network, print_line
+from lcdnet_jax.cli._console import add_command, format_network, print_line
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``convert``.
 
     Args:
         commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
-
-    Returns:
-        The parser of the command. Its default ``run`` is :func:`run`.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_command(
+        commands,
         "convert",
+        run,
         help="convert an official PyTorch file to a checkpoint",
         description="Converts an official PyTorch file to a checkpoint directory for eval.py, "
         "Restorer.from_checkpoint and config.init_from of train.py. No code in the file is "
         'executed. Needs PyTorch: pip install "lcdnet-jax[torch]"',
-        formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax convert dncnn dncnn_gray.pth -o weights/dncnn
   lcdnet-jax convert sadnet sadnet_color.pth -o weights/sadnet --channels 3 --set preset=base
@@ -51,8 +49,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="replace DIR and all its content if it is an earlier conversion",
     )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,25 +5,23 @@ import os
 import re
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, add_checkpoint, print_line
+from lcdnet_jax.cli._console import add_checkpoint, add_command, print_line
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``export``.
 
     Args:
         commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
-
-    Returns:
-        The parser of the command. Its default ``run`` is :func:`run`.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_command(
+        commands,
         "export",
+        run,
         help="write a checkpoint's weights, or the network as a program",
         description="Writes the weights of a checkpoint, or the network with its weights as a "
         "program that runs with JAX or TensorFlow, without this library. The suffix of OUT selects "
         "the form.",
-        formatter_class=Formatter,
         epilog="""OUT:
   NAME              directory with the weights and card.json, which all commands accept
   NAME.safetensors  the same in one file
@@ -73,8 +71,6 @@ examples:
         help="comma-separated list of cpu, cuda, rocm, tpu (default: cpu,cuda,tpu)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -7,36 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from lcdnet_jax.cli._console import (
-    Formatter,
     add_checkpoint,
+    add_command,
     format_fields,
     format_network,
     print_line,
 )
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``info``.
 
     Args:
         commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
-
-    Returns:
-        The parser of the command. Its default ``run`` is :func:`run`.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_command(
+        commands,
         "info",
+        run,
         help="describe a checkpoint",
         description="Shows the network of a checkpoint, how it was trained, its scores and its "
         "origin. The weights are neither read nor verified.",
-        formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax info quickstart
   lcdnet-jax info sadnet-photo""",
     )
     add_checkpoint(parser)
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (restore, models, info, convert, export):
-        command_parser = command.add_parser(commands)
+        command.add_parser(commands)
+    for command_parser in commands.choices.values():
         command_parser.add_argument("--debug", action="store_true", help="show where errors arise")
     arguments = parser.parse_args(argv)
 

@@ -4,34 +4,30 @@ import argparse
 import textwrap
 from typing import Any
 
-from lcdnet_jax.cli._console import Formatter, format_network, print_line
+from lcdnet_jax.cli._console import add_command, format_network, print_line
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``models``.
 
     Args:
         commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
-
-    Returns:
-        The parser of the command. Its default ``run`` is :func:`run`.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_command(
+        commands,
         "models",
+        run,
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
         "per megapixel). With --pretrained, lists the weights that are installed with the library; "
         "'lcdnet-jax info NAME' says more about each.",
-        formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax models
   lcdnet-jax models --pretrained
   lcdnet-jax info sadnet-photo""",
     )
     parser.add_argument("--pretrained", action="store_true", help="list the pretrained weights")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -8,26 +8,24 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from lcdnet_jax.cli._console import Formatter, Progress, print_line
+from lcdnet_jax.cli._console import Progress, add_command, print_line
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``restore``.
 
     Args:
         commands: The subparsers of the program, as ``ArgumentParser.add_subparsers`` returns them.
-
-    Returns:
-        The parser of the command. Its default ``run`` is :func:`run`.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser = add_command(
+        commands,
         "restore",
+        run,
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
         "alpha, color profile and EXIF data. Rotated images are stored upright. Existing files are "
         "overwritten only with --force, and a file is written whole or not at all. A file that "
         "cannot be restored does not stop the others; the exit status is then 1.",
-        formatter_class=Formatter,
         epilog="""examples:
   lcdnet-jax restore photo.jpg -o restored.jpg
   lcdnet-jax restore holiday/ 'more/*.png' -o restored/
@@ -104,8 +102,6 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default=95,
         help="quality of JPEG files, 1 to 100 (default: 95)",
     )
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _parse_quality(text: str) -> int:
