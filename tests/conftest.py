@@ -122,3 +122,33 @@ def noise_photos(tmp_path_factory):
         return folder
 
     return make
+
+
+# --- For test_train.py, test_eval.py and test_quickstart.py: scripts as a user starts them --------
+
+
+@pytest.fixture(scope="module")
+def sadnet_stand_in():
+    """Makes "sadnet" the name of a network that compiles in no time."""
+    from tests import scripts  # defines flags of absl
+
+    with scripts.stand_in():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folders of small blocky images: train/, kodim/ and pairs/."""
+    from tests import scripts
+
+    return scripts.write_images(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, data, sadnet_stand_in):
+    """A finished run of train.py."""
+    from tests import scripts
+
+    workdir = tmp_path_factory.mktemp("run") / "new" / "folder"
+    assert scripts.run(*scripts.train(workdir, data)) is None
+    return workdir

@@ -13,33 +13,15 @@ from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
 from lcdnet_jax.weights import pretrained
-from tests import scripts
 from tests.registered import registered
 from tests.scripts import TINY, error_of, results, run, train
 
 pytest.importorskip("tensorflow")
-# ml_collections loads config files in an old way.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stand_in():
-    with scripts.stand_in():
-        yield
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Folders of small blocky images: train/, kodim/ and pairs/."""
-    return scripts.write_images(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory, data):
-    """A finished run of train.py."""
-    workdir = tmp_path_factory.mktemp("run") / "new" / "folder"
-    assert run(*train(workdir, data)) is None
-    return workdir
+pytestmark = [
+    pytest.mark.usefixtures("sadnet_stand_in"),
+    # ml_collections loads config files in an old way.
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+]
 
 
 @pytest.fixture
@@ -52,7 +34,7 @@ def quick_compiler():
 
 
 @pytest.fixture
-def sadnet_itself(stand_in):
+def sadnet_itself(sadnet_stand_in):
     with registered("sadnet", networks.SADNet):
         yield
 

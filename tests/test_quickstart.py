@@ -6,28 +6,18 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import image_io, visualization
-from tests import scripts
 from tests.scripts import TINY, error_of, images_of, run
 
 pytest.importorskip("tensorflow")
-# ml_collections loads config files in an old way.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stand_in():
-    with scripts.stand_in():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("sadnet_stand_in"),
+    # ml_collections loads config files in an old way.
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Folders of small blocky images: train/, kodim/ and pairs/."""
-    return scripts.write_images(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def output(tmp_path_factory, data):
+def output(tmp_path_factory, data, sadnet_stand_in):
     """What quickstart.py leaves after two steps."""
     output = tmp_path_factory.mktemp("quickstart")
     assert run("quickstart.py", "--config", TINY, "--output", output, *images_of(data),

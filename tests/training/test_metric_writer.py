@@ -6,26 +6,15 @@ import os
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import networks
 from lcdnet_jax.training import loop, train_and_evaluate
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 from tests.registered import registered
-
-
-class ConvNet(networks.RestorationNetwork):
-    channels: int = 3
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        return x + nn.Conv(self.channels, (3, 3))(x)
+from tests.training.conv_net import ConvNet
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +44,7 @@ class Images:
 
 def run(workdir, data, *, profile=None, **fields):
     config = tiny.get_config()
-    config.network.name, config.network.kwargs = "conv", ConfigDict()
+    config.network.name, config.network.kwargs = "conv", ConfigDict({"norm": False})
     config.data.crop = 8
     config.update(fields)
     return train_and_evaluate(

@@ -29,21 +29,9 @@ from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.step import prepare
 from tests.registered import registered
+from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
-
-class ConvNet(networks.RestorationNetwork):
-    channels: int = 3
-    norm: bool = True
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        y = nn.Conv(4, (3, 3))(x)
-        if self.norm:
-            y = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(y)
-        return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
 
 
 class TwoViews(networks.RestorationNetwork):

@@ -8,32 +8,17 @@ benchmarks/soak_resume.py.
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import tiny
-from lcdnet_jax import networks
 from lcdnet_jax.training import loop, train_and_evaluate
 from tests.registered import registered
+from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
-
-class ConvNet(networks.RestorationNetwork):
-    """With batch statistics to carry along."""
-
-    channels: int = 3
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        y = nn.Conv(48, (3, 3))(x)  # large enough to be divided
-        y = nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(y)
-        return x + nn.Conv(self.channels, (3, 3))(nn.relu(y))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +44,8 @@ def photos(noise_photos):
 
 def config_for(photos, **fields):
     config = tiny.get_config()
-    config.network = ConfigDict({"name": "conv", "kwargs": {}, "dtype": "float32"})
+    kwargs = {"features": 48}  # large enough to be divided
+    config.network = ConfigDict({"name": "conv", "kwargs": kwargs, "dtype": "float32"})
     for split in ("train", "eval"):
         config.data[split].source, config.data[split].path = "folder", str(photos)
     config.steps, config.log_every, config.eval_every, config.checkpoint_every = 6, 1, 0, 0
