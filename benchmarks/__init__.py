@@ -5,7 +5,7 @@ at least ``benchmark``, ``case`` and either ``value`` and ``unit`` or ``error``;
 measured with other code, also ``peer`` (what it is), ``peer_value`` and ``ratio``, our time
 divided by the peer's: below 1 ours is faster. So it is ``value / peer_value`` for times and
 ``peer_value / value`` for rates, such as patches a second. Every script takes ``--quick``; those
-that know PyTorch modules of the same maths take ``--peer torch``.
+that know PyTorch modules of the same math take ``--peer torch``.
 """
 
 import json
@@ -25,8 +25,8 @@ def run_cases(benchmark: str, cases: Iterable[tuple[str, Callable[[], Result]]])
     The others are still measured: one broken case should not cost the numbers of all.
 
     Args:
-      benchmark: name of the script, without ``bench_``.
-      cases: names, and functions that return ``value``, ``unit`` and whatever explains them.
+        benchmark: Name of the script, without ``bench_``.
+        cases: Names, and functions that return ``value``, ``unit`` and further fields.
     """
     results = [run_case(benchmark, case, measure) for case, measure in cases]
     if any("error" in result for result in results):
@@ -53,19 +53,25 @@ def run_case(benchmark: str, case: str, measure: Callable[[], Result]) -> Result
     return result
 
 
-def against(value: float, peer: str, peer_value: float, *, is_rate: bool = False) -> Result:
-    """The fields of a comparison; ``is_rate`` for numbers of which the higher is better."""
+def compare_with_peer(
+    value: float, peer: str, peer_value: float, *, is_rate: bool = False
+) -> Result:
+    """Returns the fields of a comparison; for a rate the higher number is better."""
     ratio = peer_value / value if is_rate else value / peer_value
-    return {"peer": peer, "peer_value": significant(peer_value), "ratio": significant(ratio)}
+    return {
+        "peer": peer,
+        "peer_value": round_significant(peer_value),
+        "ratio": round_significant(ratio),
+    }
 
 
-def significant(number: float) -> float:
-    """Four digits, and all of those before the point."""
+def round_significant(number: float) -> float:
+    """Rounds to four significant digits, and never before the decimal point."""
     return float(f"{number:.4g}") if abs(number) < 1000 else round(number)
 
 
-def table(results: Sequence[Result]) -> str:
-    """Case, value, unit, and the comparison where there is one."""
+def format_table(results: Sequence[Result]) -> str:
+    """Formats case, value, unit and, if there is a peer, the ratio."""
     rows = [("case", "value", "unit", "ours / peer")]
     for result in results:
         case = f"{result['benchmark']}: {result['case']}"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks import table
+from benchmarks import format_table
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _WITH_TORCH = ("deform_conv", "networks", "pipeline")
@@ -30,7 +30,7 @@ def main() -> None:
     if unknown := set(chosen) - set(names):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     results = [result for name in chosen for result in _run(name)]
-    print("\n" + table(results))
+    print("\n" + format_table(results))
     failed = [f"{r['benchmark']}: {r['case']}" for r in results if "error" in r]
     if failed:
         sys.exit(f"{len(failed)} failed: {', '.join(failed)}")

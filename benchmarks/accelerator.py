@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from benchmarks import Result, bench_deform_conv, bench_networks, run_case, table, timing
+from benchmarks import Result, bench_deform_conv, bench_networks, format_table, run_case, timing
 
 # Milliseconds that an H200 needs at least in bfloat16: the sum over operators, each taken as one
 # fused pass, of the longer of its arithmetic (790 TFLOP/s) and its bytes (4.3 TB/s), the columns of
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, help="folder for a profile of a training step")
     options = parser.parse_args()
     end = time.monotonic() + options.budget
-    timing.begin()
+    timing.use_one_core()
     options.set = options.set or ("tiny" if timing.on_cpu() else "accelerator")
     cases: list[Case] = [*bench_networks.SETS[options.set], *bench_deform_conv.SETS[options.set]]
     sys.exit(run(sorted(cases, key=lambda case: case.rank), options, end))
@@ -64,7 +64,7 @@ def run(cases: Sequence[Case], options: argparse.Namespace, end: float) -> int:
     def report() -> int:
         for case in cases[len(results) :]:
             results.append(_skip(case, "the budget was spent"))
-        print("\n" + table(results), flush=True)
+        print("\n" + format_table(results), flush=True)
         return int(any("error" in result for result in results))
 
     # What runs in another thread, compiling say, cannot be stopped; the process can.
@@ -78,7 +78,9 @@ def run(cases: Sequence[Case], options: argparse.Namespace, end: float) -> int:
             results.append(_skip(case, f"{left:.0f} seconds were left"))
             continue
         trace = options.out if case is traced else None
-        results.append(run_case(_benchmark(case), case.name, _measurer(case, options, trace)))
+        results.append(
+            run_case(_benchmark(case), case.name, _make_measurement(case, options, trace))
+        )
     timer.cancel()
     return report()
 
@@ -87,7 +89,7 @@ def _benchmark(case: Case) -> str:
     return "networks" if isinstance(case, bench_networks.Case) else "deform_conv"
 
 
-def _measurer(
+def _make_measurement(
     case: Case, options: argparse.Namespace, trace: pathlib.Path | None
 ) -> Callable[[], Result]:
     if isinstance(case, bench_deform_conv.Case):
@@ -102,10 +104,10 @@ def _measurer(
         compiled=options.compile,
         trace=trace,
     )
-    return lambda: _with_share(case, measure())
+    return lambda: _add_share(case, measure())
 
 
-def _with_share(case: bench_networks.Case, result: Result) -> Result:
+def _add_share(case: bench_networks.Case, result: Result) -> Result:
     """Adds the floor and which part of the time it is."""
     floor = FLOORS_H200.get(case.name.removesuffix(" bfloat16"))
     if floor is None or "H200" not in jax.devices()[0].device_kind:

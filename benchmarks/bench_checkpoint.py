@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import against, run_cases
+from benchmarks import compare_with_peer, run_cases
 from configs import default
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
@@ -44,19 +44,19 @@ def main() -> None:
     if options.quick:
         options.every, options.rounds = 10, 1
     silence_orbax()
-    measured = functools.cache(lambda: _measure(options))
+    measure = functools.cache(lambda: _measure(options))
     run_cases(
         "checkpoint",
         [
-            ("steps alone", lambda: _alone(measured())),
-            (f"steps, a save every {options.every}", lambda: _with_saves(measured())),
-            ("one save", lambda: _one_save(measured())),
+            ("steps alone", lambda: _report_steps(measure())),
+            (f"steps, a save every {options.every}", lambda: _report_steps_with_saves(measure())),
+            ("one save", lambda: _report_save(measure())),
         ],
     )
 
 
 @dataclasses.dataclass
-class _Kind:
+class _Times:
     """Seconds: of all steps and saves; of each step, of those during a save, of each save."""
 
     total: float = 0.0
@@ -72,34 +72,34 @@ class _Kind:
 
 
 @dataclasses.dataclass
-class _Measured:
+class _Measurement:
     """Steps without saves, with saves in the background, and with saves that are waited for."""
 
-    alone: _Kind
-    background: _Kind
-    waiting: _Kind
+    alone: _Times
+    background: _Times
+    waiting: _Times
     megabytes: float
     megabytes_on_disk: float
 
 
-def _alone(measured: _Measured) -> Mapping[str, Any]:
+def _report_steps(measured: _Measurement) -> Mapping[str, Any]:
     return {
         "value": round(measured.alone.mean, 2),
         "unit": "ms/step",
-        "median_ms": _milliseconds(measured.alone.steps),
+        "median_ms": _median_ms(measured.alone.steps),
         "device": jax.devices()[0].device_kind,
     }
 
 
-def _with_saves(measured: _Measured) -> Mapping[str, Any]:
+def _report_steps_with_saves(measured: _Measurement) -> Mapping[str, Any]:
     ours, peer, alone = measured.background, measured.waiting, measured.alone
     saves = len(ours.returned)
     return {
         "value": round(ours.mean, 2),
         "unit": "ms/step",
-        **against(ours.mean, "waiting for each save", peer.mean),
-        "median_ms": _milliseconds(ours.steps),
-        "median_during_a_save_ms": _milliseconds(ours.during),
+        **compare_with_peer(ours.mean, "waiting for each save", peer.mean),
+        "median_ms": _median_ms(ours.steps),
+        "median_during_a_save_ms": _median_ms(ours.during),
         "throughput_of_steps_alone": round(alone.mean / ours.mean, 3),
         "peer_throughput_of_steps_alone": round(alone.mean / peer.mean, 3),
         "lost_per_save_ms": round(1e3 * (ours.total - alone.total) / saves, 1),
@@ -108,26 +108,26 @@ def _with_saves(measured: _Measured) -> Mapping[str, Any]:
     }
 
 
-def _one_save(measured: _Measured) -> Mapping[str, Any]:
+def _report_save(measured: _Measurement) -> Mapping[str, Any]:
     ours, peer = measured.background, measured.waiting
-    returned, complete = _milliseconds(ours.returned), _milliseconds(peer.complete)
+    returned, complete = _median_ms(ours.returned), _median_ms(peer.complete)
     return {
         "value": returned,
         "unit": "ms until it returns",
-        **against(returned, "until it is complete, nothing else running", complete),
-        "complete_beside_steps_ms": _milliseconds(ours.complete),
+        **compare_with_peer(returned, "until it is complete, nothing else running", complete),
+        "complete_beside_steps_ms": _median_ms(ours.complete),
         "megabytes": round(measured.megabytes, 1),
         "megabytes_on_disk": round(measured.megabytes_on_disk, 1),
     }
 
 
-def _milliseconds(seconds: list[float]) -> float:
+def _median_ms(seconds: list[float]) -> float:
     return round(1e3 * statistics.median(seconds), 2)
 
 
-def _measure(options: argparse.Namespace) -> _Measured:
-    state, step = _step_of(0.01 if options.quick else 0.1, _state(small=options.quick))
-    alone, background, waiting = _Kind(), _Kind(), _Kind()
+def _measure(options: argparse.Namespace) -> _Measurement:
+    state, step = _create_step(0.01 if options.quick else 0.1, _create_state(small=options.quick))
+    alone, background, waiting = _Times(), _Times(), _Times()
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(folder, keep=1)
         checkpoints.save(0, state.items())  # the first one is slower
@@ -138,11 +138,11 @@ def _measure(options: argparse.Namespace) -> _Measured:
         checkpoints.close()
         on_disk = sum(x.stat().st_size for x in pathlib.Path(folder).rglob("*") if x.is_file())
     size = sum(x.nbytes for x in jax.tree.leaves(state.items()))
-    return _Measured(alone, background, waiting, size / 1e6, on_disk / 1e6)
+    return _Measurement(alone, background, waiting, size / 1e6, on_disk / 1e6)
 
 
 def _round(
-    kind: _Kind,
+    kind: _Times,
     state: TrainState,
     step: Callable[[TrainState], TrainState],
     count: int,
@@ -176,7 +176,7 @@ def _round(
     return state
 
 
-def _state(*, small: bool) -> TrainState:
+def _create_state(*, small: bool) -> TrainState:
     """Random arrays in the shapes of a training of configs/default.py, which compiles nothing."""
     config = default.get_config()
     if small:
@@ -186,7 +186,7 @@ def _state(*, small: bool) -> TrainState:
     return jax.tree.map(lambda x: jnp.asarray(1e-3 * rng.standard_normal(x.shape), x.dtype), shapes)
 
 
-def _step_of(
+def _create_step(
     seconds: float, state: TrainState
 ) -> tuple[TrainState, Callable[[TrainState], TrainState]]:
     """A state, and a step that computes for so long and then changes all arrays."""

@@ -8,7 +8,7 @@ The textbook version fetches the four corners of each sample by four ``jnp.take_
 PyTorch's are ``torchvision.ops.deform_conv2d``, where that is installed, and ``grid_sample``, of
 which the faster counts. All compute the same (checked before timing); in bfloat16 only features
 are, as in the network. "gradient" is the output and its gradients with respect to all five inputs.
-What counts is processor time on a CPU, in one thread, and time on the wall elsewhere, see
+Times are processor time on a CPU, in one thread, and wall time elsewhere, see
 benchmarks/timing.py. Sizes on a CPU are those of 64x64 images: batches of 4 through the preset
 "small", single images through "base"; on an accelerator 16 of 128x128 through "base".
 """
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks import Result, run_cases, significant, timing
+from benchmarks import Result, round_significant, run_cases, timing
 from lcdnet_jax.networks.sadnet import SADNet
 from lcdnet_jax.ops import deform_conv2d
 
@@ -42,18 +42,18 @@ Timed = Callable[[Arrays, Array], Arrays]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """A case to measure.
 
     Attributes:
-        preset: Of SADNet.
-        batch: Images.
-        side: Their pixels, vertically and horizontally, at that scale.
-        channels: Into and out of the convolution.
-        groups: Of offsets.
-        gradient: Gradients, too.
-        dtype: Of features.
+        preset: Preset of SADNet.
+        batch: Number of images.
+        side: Height and width of the images at this scale, pixels.
+        channels: Channels of input and output.
+        groups: Groups of offsets.
+        gradient: Whether gradients are computed, too.
+        dtype: Type of the features.
         variant: One of :data:`VARIANTS`.
-        rank: Importance where time is short, 1 before 2.
+        rank: Order of measurement in limited time, 1 first.
     """
 
     preset: str
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of the JSON line."""
+        """Name of the case in the JSON line."""
         size = f"{self.batch}x{self.side}x{self.side}x{self.channels}"
         kind = "gradient" if self.gradient else "forward"
         return f"{self.preset} {size} {kind} {self.dtype} {self.variant}".rstrip()
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="time per case")
     parser.add_argument("--quick", action="store_true", help="one second per case")
     options = parser.parse_args()
-    timing.begin()
+    timing.use_one_core()
     cases = SETS[options.set or timing.default_set()]
     if options.dtype:
         cases = [dataclasses.replace(case, dtype=options.dtype) for case in cases]
@@ -124,11 +124,11 @@ def measure(case: Case, seconds: float, *, peer: str | None = None) -> Result:
     Raises:
         ValueError: The peer computes something else.
     """
-    arrays, cotangent = _inputs(case)
+    arrays, cotangent = _draw_inputs(case)
     x, *others = map(jnp.asarray, arrays)
     arguments = ((x.astype(case.dtype), *others), jnp.asarray(cotangent, case.dtype))
     wrap = _gradient if case.gradient else _forward
-    ours = _jitted(wrap(functools.partial(deform_conv2d, **VARIANTS[case.variant])), *arguments)
+    ours = _compile(wrap(functools.partial(deform_conv2d, **VARIANTS[case.variant])), *arguments)
     makers: Mapping[str, Callable[[], timing.Peer]]
     if peer:
         from benchmarks import torch_steps
@@ -137,15 +137,15 @@ def measure(case: Case, seconds: float, *, peer: str | None = None) -> Result:
             arrays, cotangent if case.gradient else None, dtype=case.dtype
         )
     else:
-        makers = {"take_along_axis": lambda: _jitted(wrap(textbook), *arguments)}
+        makers = {"take_along_axis": lambda: _compile(wrap(textbook), *arguments)}
     assert ours.memory is not None
     return {
         **timing.compare(
             ours.call, makers, functools.partial(_agree, case.dtype, ours.values), seconds
         ),
-        "memory_mib": significant(ours.memory / 2**20),
+        "memory_mib": round_significant(ours.memory / 2**20),
         "groups": case.groups,
-        **timing.described(),
+        **timing.describe_device(),
     }
 
 
@@ -176,7 +176,7 @@ def textbook(x: Array, offset: Array, mask: Array, kernel: Array, bias: Array) -
     return samples.astype(x.dtype) @ matrix + bias.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
-def _inputs(case: Case) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def _draw_inputs(case: Case) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Random values; offsets reach over a few pixels, near the border also outside.
 
     Samples keep away from pixels, where the gradient of an offset jumps.
@@ -197,10 +197,10 @@ def _inputs(case: Case) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     return tuple(a.astype(np.float32) for a in arrays), cotangent.astype(np.float32)
 
 
-def _jitted(function: Timed, inputs: Arrays, cotangent: Array) -> timing.Peer:
+def _compile(function: Timed, inputs: Arrays, cotangent: Array) -> timing.Peer:
     """A version in JAX, compiled."""
     program = jax.jit(function)
-    memory = timing.planned_memory(program.lower(inputs, cotangent).compile())
+    memory = timing.count_planned_bytes(program.lower(inputs, cotangent).compile())
     call = timing.Call(lambda: program(inputs, cotangent))
     values = tuple(np.asarray(a, np.float32) for a in call())
     return timing.Peer(call, values, memory)

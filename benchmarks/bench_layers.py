@@ -1,11 +1,11 @@
-"""Layers in the forms that the networks use, against the form that comes first to mind.
+"""Layers in the forms that the networks use, against the usual form of each.
 
     python -m benchmarks.bench_layers
     python -m benchmarks.bench_layers --quick
 
 Both forms compute the same (checked before timing), jitted and warm, taking turns in one process.
-"gradient" is that of the sum of squares with respect to all inputs. What counts is processor time
-on a CPU, in one thread, and time on the wall elsewhere, see benchmarks/timing.py. The deformable
+"gradient" is that of the sum of squares with respect to all inputs. Times are processor time
+on a CPU, in one thread, and wall time elsewhere, see benchmarks/timing.py. The deformable
 convolution has a script of its own.
 """
 
@@ -35,11 +35,11 @@ class Layer:
     """A layer of two arguments, an image and a kernel.
 
     Attributes:
-        ours: As it is used.
-        peer: The same in the other form.
-        peer_name: What that is.
-        image: Shape.
-        kernel: Shape.
+        ours: The form that networks use.
+        peer: The usual form.
+        peer_name: Name of the usual form.
+        image: Shape of the image.
+        kernel: Shape of the kernel.
     """
 
     ours: Function
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="time per case")
     parser.add_argument("--quick", action="store_true", help="half a second per case")
     options = parser.parse_args()
-    timing.begin()
+    timing.use_one_core()
     seconds = 0.5 if options.quick else options.seconds
     cases = [
         (f"{name} {'x'.join(map(str, layer.image))} {what}", layer, what == "gradient")
@@ -84,19 +84,19 @@ def measure(layer: Layer, gradient: bool, seconds: float) -> Result:
     image = jnp.asarray(rng.normal(size=layer.image), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=layer.kernel) / fan_in**0.5, jnp.float32)
 
-    def made(function: Function) -> timing.Peer:
+    def make_peer(function: Function) -> timing.Peer:
         program = jax.jit(_gradient(function) if gradient else function)
         call = timing.Call(lambda: program(image, kernel))
         return timing.Peer(call, jax.tree.map(np.asarray, call()))
 
-    ours = made(layer.ours)
+    ours = make_peer(layer.ours)
 
     def agree(values: Any) -> None:
         for one, other in zip(jax.tree.leaves(ours.values), jax.tree.leaves(values), strict=True):
             timing.check_close("the result", one, other, _TOLERANCE)
 
-    makers = {layer.peer_name: lambda: made(layer.peer)}
-    return {**timing.compare(ours.call, makers, agree, seconds), **timing.described()}
+    makers = {layer.peer_name: lambda: make_peer(layer.peer)}
+    return {**timing.compare(ours.call, makers, agree, seconds), **timing.describe_device()}
 
 
 def _gradient(function: Function) -> Callable[[Array, Array], tuple[Array, Array]]:
@@ -120,7 +120,7 @@ def _lax_up(x: Array, kernel: Array) -> Array:
     )
 
 
-def _looped(function: Function) -> Function:
+def _loop(function: Function) -> Function:
     """Blocks with stacked kernels, as ``nn.scan`` makes them."""
 
     def blocks(x: Array, kernels: Array) -> Array:
@@ -147,7 +147,7 @@ LAYERS = {
     "conv 3x3 to offsets": Layer(ops.conv2d, _lax_conv, "XLA", (1, 64, 64, 32), (3, 3, 32, 216)),
     "conv 1x1": Layer(ops.conv2d, _lax_conv, "XLA", (4, 64, 64, 32), (1, 1, 32, 64)),
     f"{_LOOP} convs 3x3 in a loop": Layer(
-        _looped(ops.conv2d), _looped(_lax_conv), "XLA", (1, 64, 64, 32), (_LOOP, 3, 3, 32, 32)
+        _loop(ops.conv2d), _loop(_lax_conv), "XLA", (1, 64, 64, 32), (_LOOP, 3, 3, 32, 32)
     ),
     "conv 2x2 down": Layer(
         ops.conv2x2_down,

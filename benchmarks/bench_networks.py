@@ -1,14 +1,14 @@
 """Networks, forward and in training: time, memory, compilation; one JSON line per case.
 
-    python -m benchmarks.bench_networks --peer torch     # beside PyTorch modules of the same maths
+    python -m benchmarks.bench_networks --peer torch     # beside PyTorch modules of the same math
     python -m benchmarks.bench_networks --only "sadnet base" --dtype bfloat16
     python -m benchmarks.bench_networks --quick
 
 Sizes are those of the images that a network is given. A training step is the gradient of the mean
 squared error and an update of Adam, of a donated state; the peer makes the same, and outputs, or
 the losses of the first steps, are compared before anything is timed. Times are those of a step: of
-a call that makes several, its part. What counts is processor time on a CPU, in one thread, and time
-on the wall elsewhere, see benchmarks/timing.py.
+a call that makes several, its part. Times are processor time on a CPU, in one thread, and
+wall time elsewhere, see benchmarks/timing.py.
 Compilation is measured once without anything cached, and once more, until the first result, with
 the program in JAX's persistent cache. Neither TensorFlow nor the trainer is needed.
 """
@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from benchmarks import Result, run_cases, significant, timing
+from benchmarks import Result, round_significant, run_cases, timing
 from lcdnet_jax import networks
 
 _LEARNING_RATE = 1e-3
@@ -41,17 +41,17 @@ _LOSS_TOLERANCES = {"float32": 0.05, "TF32": 0.1, "bfloat16": 0.3}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """A case to measure.
 
     Attributes:
         network: Name of the network.
-        preset: Its size, or "" where it has but one.
-        shape: Of the images that the network is given, ``[N, H, W, C]``.
-        train: A training step rather than a forward pass.
+        preset: Its size, or "" for the only one.
+        shape: Shape of the input images, ``[N, H, W, C]``.
+        train: Whether it is a training step or a forward pass.
         dtype: Compute type.
         steps: Training steps of a call.
         fields: Other fields of the network.
-        rank: Importance where time is short, 1 before 2.
+        rank: Order of measurement in limited time, 1 first.
     """
 
     network: str
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of the JSON line."""
+        """Name of the case in the JSON line."""
         words = [
             self.network,
             self.preset,
@@ -87,7 +87,9 @@ class Case:
         )
 
 
-def _both(network: str, preset: str, shape: tuple[int, int, int, int], **more: Any) -> list[Case]:
+def _train_and_forward(
+    network: str, preset: str, shape: tuple[int, int, int, int], **more: Any
+) -> list[Case]:
     return [Case(network, preset, shape, train, **more) for train in (True, False)]
 
 
@@ -95,29 +97,29 @@ _LOW_MEMORY = (("low_memory", True),)
 
 SETS: Mapping[str, list[Case]] = {
     "cpu": [
-        *_both("sadnet", "base", (1, 64, 64, 3)),
+        *_train_and_forward("sadnet", "base", (1, 64, 64, 3)),
         Case("sadnet", "base", (1, 64, 64, 3), True, fields=_LOW_MEMORY, rank=2),
-        *_both("sadnet", "small", (4, 64, 64, 3)),
+        *_train_and_forward("sadnet", "small", (4, 64, 64, 3)),
         Case("sadnet", "small", (4, 64, 64, 3), train=True, steps=2),
-        *_both("dncnn", "", (1, 64, 64, 1)),
-        *_both("lcdnet", "tiny", (1, 64, 64, 3)),
-        *_both("rcan", "small", (1, 64, 64, 1), fields=(("scale", 2),)),
-        *_both("rcan", "small", (1, 64, 64, 1), fields=(("scale", 4),)),
+        *_train_and_forward("dncnn", "", (1, 64, 64, 1)),
+        *_train_and_forward("lcdnet", "tiny", (1, 64, 64, 3)),
+        *_train_and_forward("rcan", "small", (1, 64, 64, 1), fields=(("scale", 2),)),
+        *_train_and_forward("rcan", "small", (1, 64, 64, 1), fields=(("scale", 4),)),
     ],
     "accelerator": [
-        *_both("sadnet", "base", (16, 128, 128, 3), dtype="bfloat16"),
-        *_both("sadnet", "base", (256, 128, 128, 3), dtype="bfloat16"),
-        *_both("sadnet", "base", (16, 128, 128, 3), rank=2),
+        *_train_and_forward("sadnet", "base", (16, 128, 128, 3), dtype="bfloat16"),
+        *_train_and_forward("sadnet", "base", (256, 128, 128, 3), dtype="bfloat16"),
+        *_train_and_forward("sadnet", "base", (16, 128, 128, 3), rank=2),
         Case("sadnet", "base", (1, 320, 480, 3), rank=2),
         Case("sadnet", "base", (1, 1080, 1920, 3), dtype="bfloat16", rank=2),
         Case("sadnet", "base", (1, 320, 480, 3), dtype="bfloat16", rank=3),
         Case("sadnet", "base", (16, 128, 128, 3), True, "bfloat16", steps=8, rank=3),
         Case("sadnet", "base", (16, 128, 128, 3), True, "bfloat16", fields=_LOW_MEMORY, rank=3),
-        *_both("lcdnet", "base", (8, 256, 256, 3), dtype="bfloat16", rank=4),
-        *_both("sadnet", "base", (256, 128, 128, 3), rank=5),
+        *_train_and_forward("lcdnet", "base", (8, 256, 256, 3), dtype="bfloat16", rank=4),
+        *_train_and_forward("sadnet", "base", (256, 128, 128, 3), rank=5),
     ],
     "tiny": [
-        *_both("sadnet", "small", (2, 16, 16, 3)),
+        *_train_and_forward("sadnet", "small", (2, 16, 16, 3)),
         Case("dncnn", "", (2, 16, 16, 1), train=True, steps=2, fields=(("depth", 5),)),
     ],
 }
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="time per case")
     parser.add_argument("--quick", action="store_true", help="two seconds per case, and fewer")
     options = parser.parse_args()
-    timing.begin()
+    timing.use_one_core()
     cases = SETS[options.set or timing.default_set()]
     if options.dtype:
         cases = [dataclasses.replace(case, dtype=options.dtype) for case in cases]
@@ -152,7 +154,7 @@ def main() -> None:
 
 
 def _is_slow(case: Case) -> bool:
-    """To compile."""
+    """Whether compilation takes long."""
     training = case.train and case.network == "lcdnet"
     return case.steps > 1 or case.fields == _LOW_MEMORY or training
 
@@ -168,8 +170,8 @@ def measure(
     """Measures one case.
 
     Args:
-        case: What.
-        seconds: How long.
+        case: The case.
+        seconds: Time to measure for.
         peer: "torch" or None.
         compiled: Whether the peer is also tried compiled.
         trace: Folder for a profile of some calls.
@@ -192,11 +194,11 @@ def measure(
     call = timing.Call(run, steps=case.steps)
     with timing.fresh_compilation_cache():
         numbers, first = _compile(program, arguments, call)
-    with timing.compilations() as again:
+    with timing.record_compilations() as again:
         values = _losses(first, call) if case.train else first
         timed = timing.compare(
             call,
-            _peers(case, module, variables, images, target, compiled) if peer else {},
+            _make_peers(case, module, variables, images, target, compiled) if peer else {},
             functools.partial(_agree, case, values, images),
             seconds,
         )
@@ -206,11 +208,11 @@ def measure(
                 call()
     return {
         **timed,
-        "images_per_s": significant(1e3 * case.shape[0] / timed["value"]),
+        "images_per_s": round_significant(1e3 * case.shape[0] / timed["value"]),
         **numbers,
         **_memory_ratio(numbers, timed),
         "recompiles": len(again),
-        **timing.described(),
+        **timing.describe_device(),
     }
 
 
@@ -287,14 +289,14 @@ def _compile(
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Times it cold and cached; returns what the first call gives."""
     start = timing.clock()
-    memory = timing.planned_memory(program.lower(*arguments).compile())
+    memory = timing.count_planned_bytes(program.lower(*arguments).compile())
     cold = timing.clock() - start
     jax.clear_caches()
     start = timing.clock()
     first = np.asarray(call())
     cached = timing.clock() - start
     numbers = {
-        "memory_mib": significant(memory / 2**20),
+        "memory_mib": round_significant(memory / 2**20),
         "compile_s": round(cold, 2),
         "compile_cached_s": round(cached, 2),
     }
@@ -308,7 +310,7 @@ def _losses(first: np.ndarray, call: timing.Call) -> np.ndarray:
     return np.concatenate(losses)[:_FIRST_LOSSES]
 
 
-def _peers(
+def _make_peers(
     case: Case,
     module: nn.Module,
     variables: Any,
@@ -343,7 +345,7 @@ def _agree(case: Case, ours: np.ndarray, images: np.ndarray, peer: np.ndarray) -
 def _memory_ratio(numbers: Mapping[str, Any], timed: Result) -> dict[str, float]:
     if "peer_memory_mib" not in timed:
         return {}
-    return {"memory_ratio": significant(numbers["memory_mib"] / timed["peer_memory_mib"])}
+    return {"memory_ratio": round_significant(numbers["memory_mib"] / timed["peer_memory_mib"])}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ images that lie on the device, where jitted draws of patches are timed, one batc
 
 The peer of those in memory is a DataLoader over the same images, which crops, turns and adds noise
 where ours does, without workers and with one for each core; the faster counts. All cores may be
-used, so what counts is time on the wall.
+used, so wall time is measured.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from benchmarks import Result, against, run_cases, significant
+from benchmarks import Result, compare_with_peer, round_significant, run_cases
 from configs import default
 from lcdnet_jax import image_io, resident_images
 
@@ -50,10 +50,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or scratch
         if not options.folder:
-            _generate(pathlib.Path(scratch), options.images)
+            _write_images(pathlib.Path(scratch), options.images)
         on_host = {"degradation.where": "host"}
         masked = {**on_host, "sfm.where": "host", "sfm.rate": 0.5}
-        peer = functools.cache(functools.partial(_loader, folder, options))
+        peer = functools.cache(functools.partial(_measure_peer, folder, options))
         run_cases(
             "pipeline",
             [
@@ -73,8 +73,8 @@ def main() -> None:
         )
 
 
-def _generate(folder: pathlib.Path, count: int) -> None:
-    """Smooth colour noise, whose JPEG files are about as large as those of photographs."""
+def _write_images(folder: pathlib.Path, count: int) -> None:
+    """Smooth color noise, whose JPEG files are about as large as those of photographs."""
     rng = np.random.default_rng(0)
     for k in range(count):
         image = cv2.resize(rng.integers(0, 256, (50, 75, 3), np.uint8), (480, 320))
@@ -99,19 +99,19 @@ def _measure(
     dataset = input_pipeline.create_dataset(config, "train")
     created = time.perf_counter() - start
     if isinstance(dataset, input_pipeline.DeviceDataset):
-        rate = _drawn_per_second(dataset.resident, options)
+        rate = _measure_draws(dataset.resident, options)
     else:
         assert isinstance(dataset, input_pipeline.TrainDataset)
         batches = dataset.batches()
-        rate = _rate_of(batches, options)
+        rate = _measure_batches(batches, options)
         batches.close()  # stops reading ahead, which would slow the next case
     compared: dict[str, Any] = {}
     if options.peer and cache_gb and not config.sfm.rate:
         on_host = config.degradation.where == "host"
         theirs = peer(config.degradation.sigma_max if on_host else None)
         best = max(theirs, key=theirs.__getitem__)
-        compared = dict(against(rate, best, theirs[best], is_rate=True))
-        compared["peer_trials"] = {name: significant(trial) for name, trial in theirs.items()}
+        compared = dict(compare_with_peer(rate, best, theirs[best], is_rate=True))
+        compared["peer_trials"] = {name: round_significant(trial) for name, trial in theirs.items()}
     return {
         "value": round(rate, 1),
         "unit": "patches/s",
@@ -123,7 +123,9 @@ def _measure(
     }
 
 
-def _loader(folder: str, options: argparse.Namespace, sigma: float | None) -> Mapping[str, float]:
+def _measure_peer(
+    folder: str, options: argparse.Namespace, sigma: float | None
+) -> Mapping[str, float]:
     """Patches a second of PyTorch's loader, by its name, without and with workers."""
     from benchmarks import torch_loader
 
@@ -141,13 +143,11 @@ def _loader(folder: str, options: argparse.Namespace, sigma: float | None) -> Ma
             images, crop=options.crop, batch=options.batch, sigma=sigma, workers=workers
         )
         with contextlib.closing(batches):
-            rates[f"torch DataLoader, {workers} workers"] = _rate_of(batches, options)
+            rates[f"torch DataLoader, {workers} workers"] = _measure_batches(batches, options)
     return rates
 
 
-def _drawn_per_second(
-    resident: resident_images.ResidentImages, options: argparse.Namespace
-) -> float:
+def _measure_draws(resident: resident_images.ResidentImages, options: argparse.Namespace) -> float:
     draw = jax.jit(
         functools.partial(
             resident_images.draw, seed=0, crop=options.crop, augment=True, batch_size=options.batch
@@ -157,7 +157,7 @@ def _drawn_per_second(
     return _patches_per_second(lambda step: jax.block_until_ready(draw(images, step)), options)
 
 
-def _rate_of(batches: Iterator[Mapping[str, Any]], options: argparse.Namespace) -> float:
+def _measure_batches(batches: Iterator[Mapping[str, Any]], options: argparse.Namespace) -> float:
     return _patches_per_second(lambda step: next(batches), options)
 
 

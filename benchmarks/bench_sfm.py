@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import fft
 
-from benchmarks import against, run_cases
+from benchmarks import compare_with_peer, run_cases
 from configs import sadnet_small
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import sfm
@@ -38,40 +38,46 @@ def main() -> None:
     seconds = 2.0 if options.quick else options.seconds
     shape = (options.batch, options.crop, options.crop, 3)
     clean = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    theirs = functools.cache(lambda: _seconds(lambda: _one_by_one(clean), seconds))
+    peer_seconds = functools.cache(
+        lambda: _median_seconds(lambda: _mask_one_by_one(clean), seconds)
+    )
     cases = {
-        "on the device": functools.partial(_alone, _on_device, clean, theirs, seconds),
-        "on the host": functools.partial(_alone, _on_host, clean, theirs, seconds),
-        "training step": functools.partial(_in_a_step, clean, seconds),
+        "on the device": functools.partial(
+            _measure_masking, _prepare_on_device, clean, peer_seconds, seconds
+        ),
+        "on the host": functools.partial(
+            _measure_masking, _prepare_on_host, clean, peer_seconds, seconds
+        ),
+        "training step": functools.partial(_measure_share_of_step, clean, seconds),
     }
     run_cases("sfm", list(cases.items()))
 
 
-def _alone(
-    prepared: Callable[[np.ndarray], Callable[[], object]],
+def _measure_masking(
+    prepare: Callable[[np.ndarray], Callable[[], object]],
     clean: np.ndarray,
-    theirs: Callable[[], float],
+    peer_seconds: Callable[[], float],
     seconds: float,
 ) -> Mapping[str, Any]:
     """Patches masked a second."""
     count = len(clean)
-    ours = count / _seconds(prepared(clean), seconds)
-    peer = count / theirs()
+    ours = count / _median_seconds(prepare(clean), seconds)
+    peer = count / peer_seconds()
     return {
         "value": round(ours, 1),
         "unit": "patches/s",
-        **against(ours, "scipy.fft, one by one", peer, is_rate=True),
+        **compare_with_peer(ours, "scipy.fft, one by one", peer, is_rate=True),
         "patch": list(clean.shape[1:]),
     }
 
 
-def _on_device(clean: np.ndarray) -> Callable[[], object]:
+def _prepare_on_device(clean: np.ndarray) -> Callable[[], object]:
     mask = jax.jit(functools.partial(sfm.stochastic_frequency_mask, rate=1.0))
     key, images = jax.random.key(0), jnp.asarray(clean)
     return lambda: jax.block_until_ready(mask(key, images))
 
 
-def _on_host(clean: np.ndarray) -> Callable[[], object]:
+def _prepare_on_host(clean: np.ndarray) -> Callable[[], object]:
     """As in training: a stage of tf.data that maps over single images, in parallel."""
     from input_pipeline import tf_ops  # with TensorFlow, which the other cases do without
     from input_pipeline.tensorflow_cpu import tf
@@ -88,7 +94,7 @@ def _on_host(clean: np.ndarray) -> Callable[[], object]:
     return lambda: next(batches)
 
 
-def _one_by_one(clean: np.ndarray) -> None:
+def _mask_one_by_one(clean: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     _, height, width, channels = clean.shape
     radius, limit = sfm.radii(height, width), sfm.max_radius(height, width)
@@ -99,7 +105,7 @@ def _one_by_one(clean: np.ndarray) -> None:
             fft.idctn(fft.dctn(image[..., channel], norm="ortho") * mask, norm="ortho")
 
 
-def _in_a_step(clean: np.ndarray, seconds: float) -> Mapping[str, Any]:
+def _measure_share_of_step(clean: np.ndarray, seconds: float) -> Mapping[str, Any]:
     """Time of masking alone as a share of a training step with it.
 
     The difference of steps with and without masking would be lost between two compilations.
@@ -111,16 +117,16 @@ def _in_a_step(clean: np.ndarray, seconds: float) -> Mapping[str, Any]:
     state = create_state(jax.random.key(0), module, tx, ema=True)
     step = jax.jit(make_train_step(module, tx, config))
     batch = {"clean": jnp.asarray(clean), "mask": jnp.ones(len(clean))}
-    whole = _seconds(lambda: jax.block_until_ready(step(state, batch)), seconds)
+    whole = _median_seconds(lambda: jax.block_until_ready(step(state, batch)), seconds)
     return {
-        "value": round(100 * _seconds(_on_device(clean), seconds) / whole, 2),
+        "value": round(100 * _median_seconds(_prepare_on_device(clean), seconds) / whole, 2),
         "unit": "% of a step",
         "step_in_ms": round(1e3 * whole, 1),
         "device": jax.devices()[0].device_kind,
     }
 
 
-def _seconds(run: Callable[[], object], seconds: float) -> float:
+def _median_seconds(run: Callable[[], object], seconds: float) -> float:
     """Median time of a warm call."""
     run()
     times: list[float] = []

@@ -4,7 +4,7 @@
     python -m benchmarks.bench_table7 --size 1920x1080 --only sadnet
     python -m benchmarks.bench_table7 --quick
 
-One colour image in float32, jitted and warm, each call waited for, on all cores; the median of the
+One color image in float32, jitted and warm, each call waited for, on all cores; the median of the
 time on the wall is reported. The paper's times are those of an NVIDIA GTX 1080 Ti, so only the
 first two columns compare, and these at 480x320 only. What the paper calls FLOPs are
 multiply-accumulates; docs/sadnet.md explains why its two numbers for SADNet are larger.
@@ -83,7 +83,7 @@ def _measure(
     start = time.perf_counter()
     call()
     first = time.perf_counter() - start
-    (times,) = timing.medians([call], seconds)
+    (times,) = timing.measure_medians([call], seconds)
     return {
         "value": round(times.wall, 1),
         "unit": "ms",
@@ -92,14 +92,14 @@ def _measure(
         "gmacs": round(count_macs(module, shape) / 1e9, 2),
         "first_call_in_seconds": round(first, 1),
         "rounds": times.rounds,
-        **timing.described(),
+        **timing.describe_device(),
     }
 
 
 def _table(rows: list[tuple[str, Mapping[str, Any]]], size: str) -> str:
     """Ours, then at its size the paper's."""
     line = "{:<14} {:>12} {:>8} {:>10} {:>16} {:>12} {:>12}".format
-    lines = [line(f"{size} colour", "parameters", "GMAC", "ms here", "paper: k params", "GFLOPs",
+    lines = [line(f"{size} color", "parameters", "GMAC", "ms here", "paper: k params", "GFLOPs",
                   "ms 1080Ti")]  # fmt: skip
     for case, result in rows:
         paper = result.get("paper", ("", "", ""))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.check_parallel sadnet lcdnet
 
-The devices are fake ones on the CPU, the optimiser is SGD (Adam would hide a wrong scale of the
+The devices are fake ones on the CPU, the optimizer is SGD (Adam would hide a wrong scale of the
 gradients), the noise levels differ by image. One JSON line for each network and strategy: the
 largest difference from one device of any parameter (all but "one"), and what the compiled program
 exchanges ("jit"): how many numbers are summed over devices, beside the number of parameters, and

@@ -1,13 +1,13 @@
 """Scores of BM3D, the classical denoiser, on the noisy images that ``eval.py`` gives a network.
 
-    pip install bm3d PyWavelets     # its licence allows non-commercial use only
+    pip install bm3d PyWavelets     # its license allows non-commercial use only
     python -m benchmarks.score_bm3d --data kodak24 --sigmas 25,50 --output bm3d.jsonl
     python -m benchmarks.score_bm3d --data polyu,cc --output bm3d.jsonl
 
 For clean images BM3D is told the true noise level, which a blind network is not. Of pairs it is
 estimated: ``estimate_sigma`` of scikit-image, the mean over channels. The package is that of the
-authors (Makinen, Azzari and Foi, IEEE TIP 2020) with its defaults, ``bm3d_rgb`` for colour and
-``bm3d`` for grey. A megapixel in colour takes minutes of processor time, so the score of every
+authors (Makinen, Azzari and Foi, IEEE TIP 2020) with its defaults, ``bm3d_rgb`` for color and
+``bm3d`` for gray. A megapixel in color takes minutes of processor time, so the score of every
 image is written at once, and a run that is begun again leaves out what is there.
 """
 
@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folders, of clean images or of pairs")
     parser.add_argument("--sigmas", default="50", help="noise levels, for clean images")
     parser.add_argument("--protocols", default="float,8bit", help="for clean images")
-    parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1 for grey")
+    parser.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1 for gray")
     parser.add_argument("--max-images", type=int, help="of each folder, the first by name")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="lines of JSON")
     options = parser.parse_args()
     output: pathlib.Path = options.output
-    done = {tuple(row[field] for field in _KEY): row for row in _earlier(output)}
+    done = {tuple(row[field] for field in _KEY): row for row in _read_earlier(output)}
     for folder in options.data.split(","):
         spec = {"source": "folder", "path": folder, "split": "", "feature": ""}
         data = create_eval_dataset(spec, options.channels, field="--data")
@@ -66,7 +66,7 @@ def main() -> None:
             _print_mean(rows)
 
 
-def _earlier(output: pathlib.Path) -> list[dict[str, Any]]:
+def _read_earlier(output: pathlib.Path) -> list[dict[str, Any]]:
     """What earlier runs have scored, without a line that was cut off when one was killed."""
     text = output.read_text() if output.exists() else ""
     whole, _, cut = text.rpartition("\n")

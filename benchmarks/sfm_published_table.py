@@ -3,18 +3,18 @@
     python -m benchmarks.sfm_published_table --weights DIR --images DIR
     python -m benchmarks.sfm_published_table ... --models dncnn,dncnn-sfm --sigmas 25,50
 
-Denoises BSD68 (grey) by DnCNN, MemNet and the Noise2Noise U-Net of El Helou, Zhou and Süsstrunk
+Denoises BSD68 (gray) by DnCNN, MemNet and the Noise2Noise U-Net of El Helou, Zhou and Süsstrunk
 (ECCV 2020), each trained with and without masking, and prints mean PSNR beside what they
 published. Some 80 minutes of CPU time for everything; each score is written to --cache when it is
 known and not computed again, so the program can be stopped, and several can share the work by
 --models. Needs PyTorch to read the weights.
 
-Protocol: noise is added to the full grey image and clipped to [0, 1], the output is clipped, PSNR
+Protocol: noise is added to the full gray image and clipped to [0, 1], the output is clipped, PSNR
 with data range 1, mean over the images. The U-Net halves its input five times, so its authors
 leave out the first row and the first column where their number is odd, and so does this.
 
 --weights holds the .pth and psnr_bsd68_*.csv files of the authors' repository (majedelhelou/SFM),
-named as below. --images holds the 68 colour images of CBSD68 (the grey ones follow from them).
+named as below. --images holds the 68 color images of CBSD68 (the gray ones follow from them).
 """
 
 import argparse
@@ -34,9 +34,9 @@ _ALL = tuple(range(5, 101, 5))
 _COUNT = 68  # images
 _TOLERANCE = 0.05  # dB, of a mean
 
-# Red, green, blue: rounded, they give BSD68's grey files from CBSD68's colour files, pixel for
+# Red, green, blue: rounded, they give BSD68's gray files from CBSD68's color files, pixel for
 # pixel. image_io.convert_channels differs by one level here and there.
-_GREY = (0.2989360213, 0.5870430745, 0.1140209043)
+_GRAY = (0.2989360213, 0.5870430745, 0.1140209043)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ Scores = dict[tuple[str, int], float]
 
 def main() -> None:
     """Scores what is not in the cache, prints the table; status 1 if a mean is off."""
-    options = _options()
+    options = _parse_options()
     try:
         _compare(options)
     except (ValueError, OSError, ImportError) as error:
@@ -94,7 +94,7 @@ def _compare(options: argparse.Namespace) -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     off = []
     for name in options.models:
-        published = _published(_MODELS[name], options.weights)
+        published = _read_published(_MODELS[name], options.weights)
         if not set(options.sigmas or published) <= set(published):
             sys.exit(f"error: of {name} only sigma {', '.join(map(str, published))} was published")
         sigmas = options.sigmas or list(published)
@@ -111,7 +111,7 @@ def _compare(options: argparse.Namespace) -> None:
     print(f"\nall means are within {_TOLERANCE} dB of the published ones")
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     def names(text: str) -> list[str]:
         chosen = text.split(",")
         if unknown := set(chosen) - set(_MODELS):
@@ -137,7 +137,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _published(model: _Model, folder: pathlib.Path) -> dict[int, float]:
+def _read_published(model: _Model, folder: pathlib.Path) -> dict[int, float]:
     """Published means by sigma."""
     if not isinstance(model.published, str):
         return dict(zip(_ALL[1::2], model.published, strict=True))
@@ -153,7 +153,7 @@ def _scores(
     weights = options.weights / model.weights
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
     file = options.cache / f"{name}-{digest}.csv"
-    scores = dict(_cached(file))
+    scores = dict(_read_cache(file))
     missing = [(p, s) for p in images for s in sigmas if (p.stem, s) not in scores]
     if not missing:
         return scores
@@ -165,7 +165,7 @@ def _scores(
         out.write("\n")  # after a row that a kill may have cut off
         writer = csv.writer(out)
         for i, (path, sigma) in enumerate(missing, 1):
-            clean = _grey(path)
+            clean = _read_gray(path)
             if model.network == "unet_n2n":
                 clean = clean[clean.shape[0] % 2 :, clean.shape[1] % 2 :]
             noisy = evaluator.degrade(clean, path.stem, sigma=sigma)
@@ -177,7 +177,7 @@ def _scores(
     return scores
 
 
-def _cached(file: pathlib.Path) -> Iterator[tuple[tuple[str, int], float]]:
+def _read_cache(file: pathlib.Path) -> Iterator[tuple[tuple[str, int], float]]:
     if file.exists():
         with file.open(newline="") as rows:
             for row in csv.reader(rows):
@@ -185,10 +185,10 @@ def _cached(file: pathlib.Path) -> Iterator[tuple[tuple[str, int], float]]:
                     yield (row[0], int(row[1])), float(row[2])
 
 
-def _grey(path: pathlib.Path) -> np.ndarray:
-    """The grey image, ``[H, W, 1]`` float32 in [0, 1]."""
-    grey = np.round(image_io.read(path) @ np.array(_GREY))
-    return (grey[..., None] / 255).astype(np.float32)
+def _read_gray(path: pathlib.Path) -> np.ndarray:
+    """The gray image, ``[H, W, 1]`` float32 in [0, 1]."""
+    gray = np.round(image_io.read(path) @ np.array(_GRAY))
+    return (gray[..., None] / 255).astype(np.float32)
 
 
 if __name__ == "__main__":

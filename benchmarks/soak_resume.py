@@ -11,7 +11,7 @@ checkpoint, just before and just after its manifest, and at the deletion of an o
 same command is given again. A run that has reached its end is compared, and a new one started.
 
 It must end with the same state as the uninterrupted run, bit by bit (parameters, state of the
-optimiser, averages, step), and with the same loss, PSNR, gradient norm and learning rate in
+optimizer, averages, step), and with the same loss, PSNR, gradient norm and learning rate in
 metrics.jsonl, each step once. After SIGTERM the exit code must be 143 and no step be lost. If not,
 the exit status is 1. The last line is JSON:
 
@@ -121,8 +121,8 @@ class _Disk:
     leftovers: tuple[str, ...]
 
     @classmethod
-    def look(cls, directory: pathlib.Path, before: int = 0) -> "_Disk":
-        """Now; ``before`` is the newest step when the process began."""
+    def read(cls, directory: pathlib.Path, before: int = 0) -> "_Disk":
+        """Reads a directory; ``before`` is the newest step when the process began."""
         try:
             names = sorted(os.listdir(directory))
         except FileNotFoundError:
@@ -144,7 +144,7 @@ class _Disk:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Life:
+class _Process:
     """One process of a run: how it ended, what it printed, the disk at the signal and after."""
 
     exit_code: int
@@ -167,7 +167,7 @@ class _Life:
     @property
     def hit(self) -> str:
         """What it was doing when the signal came."""
-        if not self.steps:  # what is on disk is from an earlier life
+        if not self.steps:  # what is on disk is from an earlier process
             began = "; continuing after" in self.output or "; starting from scratch" in self.output
             return "compiling" if began else "starting or restoring"
         killed = self.exit_code == -signal.SIGKILL
@@ -202,16 +202,18 @@ class _Soak:
         uninterrupted = self._workdir / "uninterrupted"
         self._hidden.mkdir(parents=True)
         (self._hidden / "tensorflow.py").write_text("raise ImportError('hidden by soak_resume')\n")
-        life = self._live(uninterrupted, 0, None)
-        _check_end(life, uninterrupted)
+        process = self._run_process(uninterrupted, 0, None)
+        _check_end(process, uninterrupted)
         wanted = read_state(uninterrupted)
-        print(f"uninterrupted run of {self._options.steps} steps: {life.seconds:.0f} s", flush=True)
+        print(
+            f"uninterrupted run of {self._options.steps} steps: {process.seconds:.0f} s", flush=True
+        )
         self._start = time.perf_counter()
-        aims = self._aims()
+        aims = self._draw_aims()
         while self._hits.total() < self._options.kills:
             self._runs += 1
             directory = self._workdir / f"run-{self._runs}"
-            self._live_and_die(directory, aims)
+            self._run_with_kills(directory, aims)
             problems = state_differences(wanted, read_state(directory))
             problems += metrics_differences(uninterrupted, directory)
             if problems:
@@ -236,32 +238,33 @@ class _Soak:
             "seconds": round(time.perf_counter() - self._start, 1),
         }
 
-    def _live_and_die(self, directory: pathlib.Path, aims: Iterator[tuple[str, float]]) -> None:
+    def _run_with_kills(self, directory: pathlib.Path, aims: Iterator[tuple[str, float]]) -> None:
         """One run to its end, killed as long as kills are left."""
         for number in itertools.count():
             killed = self._hits.total()
             aim = next(aims) if killed < self._options.kills else None
-            life = self._live(directory, number, aim)
+            process = self._run_process(directory, number, aim)
             self._restarts += number > 0
-            self._leftovers += bool(life.before.leftovers)
-            self._made += len(life.steps)
-            self._lost += life.lost
-            if life.exit_code == 0:
-                return _check_end(life, directory)
-            self._check_kill(life)
-            self._hits[life.hit] += 1
+            self._leftovers += bool(process.before.leftovers)
+            self._made += len(process.steps)
+            self._lost += process.lost
+            if process.exit_code == 0:
+                return _check_end(process, directory)
+            self._check_kill(process)
+            self._hits[process.hit] += 1
             killed += 1
             assert aim is not None
             eta = (time.perf_counter() - self._start) / killed * (self._options.kills - killed)
             print(
-                f"kill {killed}/{self._options.kills}, run {self._runs}, after {life.seconds:.1f} "
-                f"s, aimed at {aim[0]}: hit {life.hit}; newest checkpoint {life.before.newest} -> "
-                f"{life.after.newest}, {life.lost} steps lost, leftovers: "
-                f"{', '.join(life.after.leftovers) or 'none'}; ETA {eta / 60:.1f} min",
+                f"kill {killed}/{self._options.kills}, run {self._runs}, after "
+                f"{process.seconds:.1f} s, aimed at {aim[0]}: hit {process.hit}; newest checkpoint "
+                f"{process.before.newest} -> {process.after.newest}, {process.lost} steps lost, "
+                f"leftovers: "
+                f"{', '.join(process.after.leftovers) or 'none'}; ETA {eta / 60:.1f} min",
                 flush=True,
             )
 
-    def _aims(self) -> Iterator[tuple[str, float]]:
+    def _draw_aims(self) -> Iterator[tuple[str, float]]:
         """What to wait for, and how many seconds after it the signal comes."""
         if self._options.signal == "TERM":
             while True:
@@ -271,11 +274,13 @@ class _Soak:
             reach = statistics.median(self._reach[-5:] or [10.0])
             yield "any moment", self._random.uniform(0.0, 1.3 * reach)
 
-    def _live(self, directory: pathlib.Path, number: int, aim: tuple[str, float] | None) -> _Life:
+    def _run_process(
+        self, directory: pathlib.Path, number: int, aim: tuple[str, float] | None
+    ) -> _Process:
         """Runs train.py until it ends or is killed."""
         config, checkpoints = directory / "config.json", directory / "checkpoints"
-        before = disk = _Disk.look(checkpoints)
-        configured = _written(config)
+        before = disk = _Disk.read(checkpoints)
+        configured = _modification_time(config)
         wait_for = self._random.choice([0, _EVERY])  # steps to save before an aimed kill
         output = directory.with_name(f"{directory.name}.{number:02}.log")
         begin = time.perf_counter()
@@ -292,14 +297,14 @@ class _Soak:
         try:
             while process.poll() is None:
                 now = time.perf_counter()
-                disk = _Disk.look(checkpoints, before.newest)
+                disk = _Disk.read(checkpoints, before.newest)
                 stepping = stepping or "\nstep " in output.read_text()
                 if aim and not reached and disk.newest > before.newest:
                     reached = True
                     self._reach.append(now - begin)
                 if aim and due == float("inf"):
                     begun = {"any moment"}
-                    if _written(config) != configured:
+                    if _modification_time(config) != configured:
                         begun.add("restoring")
                     if stepping:
                         begun.add("steps")
@@ -320,13 +325,13 @@ class _Soak:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        return _Life(
+        return _Process(
             exit_code=process.returncode,
             seconds=time.perf_counter() - begin,
             output=output.read_text(),
             before=before,
             at_signal=disk,
-            after=_Disk.look(checkpoints, before.newest),
+            after=_Disk.read(checkpoints, before.newest),
         )
 
     def _command(self, directory: pathlib.Path) -> list[str]:
@@ -347,28 +352,30 @@ class _Soak:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
 
-    def _check_kill(self, life: _Life) -> None:
+    def _check_kill(self, process: _Process) -> None:
         if self._options.signal == "KILL":
-            if life.exit_code != -signal.SIGKILL:
-                raise SoakError(f"exit code {life.exit_code}:\n{life.output[-3000:]}")
-        elif life.exit_code != 143 or life.lost or life.after.leftovers:
+            if process.exit_code != -signal.SIGKILL:
+                raise SoakError(f"exit code {process.exit_code}:\n{process.output[-3000:]}")
+        elif process.exit_code != 143 or process.lost or process.after.leftovers:
             raise SoakError(
-                f"after SIGTERM the exit code is {life.exit_code}, not 143; {life.lost} steps are "
-                f"lost; leftovers: {', '.join(life.after.leftovers) or 'none'}\n"
-                + life.output[-3000:]
+                f"after SIGTERM the exit code is {process.exit_code}, not 143; {process.lost} "
+                f"steps are lost; leftovers: {', '.join(process.after.leftovers) or 'none'}\n"
+                + process.output[-3000:]
             )
 
 
-def _written(path: pathlib.Path) -> int | None:
+def _modification_time(path: pathlib.Path) -> int | None:
     """When a file was last written; train.py writes config.json just before it restores."""
     return path.stat().st_mtime_ns if path.exists() else None
 
 
-def _check_end(life: _Life, directory: pathlib.Path) -> None:
-    if life.exit_code != 0:
-        raise SoakError(f"exit code {life.exit_code}:\n{life.output[-3000:]}")
-    if life.after.leftovers:  # one complete checkpoint too many stays until the next save
-        raise SoakError(f"{directory} has leftovers at its end: {', '.join(life.after.leftovers)}")
+def _check_end(process: _Process, directory: pathlib.Path) -> None:
+    if process.exit_code != 0:
+        raise SoakError(f"exit code {process.exit_code}:\n{process.output[-3000:]}")
+    if process.after.leftovers:  # one complete checkpoint too many stays until the next save
+        raise SoakError(
+            f"{directory} has leftovers at its end: {', '.join(process.after.leftovers)}"
+        )
 
 
 def read_state(workdir: pathlib.Path) -> dict[str, Any]:

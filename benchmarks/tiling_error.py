@@ -62,7 +62,7 @@ def main() -> None:
         tiles = [tuple(map(int, pair.split("/"))) for pair in options.tiles.split(",")]
     try:
         for name in names:
-            loader = _loader(name, options)
+            loader = _find_loader(name, options)
             if loader is None:
                 print(f"left out: {name}, without weights", file=sys.stderr, flush=True)
                 continue
@@ -77,7 +77,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """One result for each tile and overlap, on an image of ``width`` pixels."""
     module, variables, weights = loaded
-    clean, degraded, plain = _images(width, module.channels, module.scale)
+    clean, degraded, plain = _make_images(width, module.channels, module.scale)
     whole = Restorer(module, variables, max_pixels=None)(degraded)
     for tile, overlap in tiles:
         begin = time.perf_counter()
@@ -99,7 +99,9 @@ def measure(
         }
 
 
-def _images(width: int, channels: int, scale: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _make_images(
+    width: int, channels: int, scale: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The photograph, what is restored, ``[2/3 width, width, channels]``, and that enlarged."""
     height = round(width * 2 / 3)
     photo = image_io.convert_channels(image_io.to_float(skimage.data.coffee()), channels)
@@ -118,30 +120,30 @@ def _psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((restored.clip(0, 1) - clean) ** 2)))
 
 
-def _loader(name: str, options: argparse.Namespace) -> Callable[[], Loaded] | None:
+def _find_loader(name: str, options: argparse.Namespace) -> Callable[[], Loaded] | None:
     """What loads the network; None where it has no weights."""
     if name in _RANDOM:
-        return lambda: _random(name)
+        return lambda: _load_random(name)
     if name == "checkpoint" and options.checkpoint:
         return lambda: (
             *weights_lib.load(options.checkpoint)[:2],
             f"trained, {options.checkpoint.name}",
         )
     if name in _PUBLISHED and options.weights:
-        return lambda: _published(name, options.weights / _PUBLISHED[name])
+        return lambda: _load_published(name, options.weights / _PUBLISHED[name])
     if name not in _NETWORKS:
         raise ValueError(f"no network {name!r}; there are {', '.join(_NETWORKS)}")
     return None
 
 
-def _random(name: str) -> Loaded:
+def _load_random(name: str) -> Loaded:
     network, kwargs = _RANDOM[name]
     module = networks.create(network, **kwargs)
     shape = (1, 16, 16, module.channels)
     return module, jax.jit(module.init)(jax.random.key(0), jnp.zeros(shape)), "random"
 
 
-def _published(name: str, path: pathlib.Path) -> Loaded:
+def _load_published(name: str, path: pathlib.Path) -> Loaded:
     variables = convert.from_torch(name, convert.read_state_dict(path))
     return networks.create(name), variables, f"published, {path.name}"
 

@@ -1,11 +1,11 @@
 """Clocks, compilation, memory and agreement, measured alike for JAX and for its peers.
 
-    timing.begin()
-    ours, peer = timing.medians([call, peer_call], seconds=2.0)
+    timing.use_one_core()
+    ours, peer = timing.measure_medians([call, peer_call], seconds=2.0)
 
-On a CPU what counts is processor time, of all threads, in a process that keeps to one core: other
+On a CPU the processor time of all threads is measured, in a process that keeps to one core. Other
 work of the machine hardly changes it, and no framework waits for threads of another. Calls take
-turns. On an accelerator it is the time on the wall of many calls that are waited for once, so
+turns. On an accelerator the wall time of many calls is measured, with one wait at their end, so
 that launches overlap as in training.
 """
 
@@ -24,14 +24,14 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from benchmarks import Result, against, significant
+from benchmarks import Result, compare_with_peer, round_significant
 
-_ROUND_SECONDS = 0.05  # of an accelerator's calls that are waited for once
+_ROUND_SECONDS = 0.05  # of calls on an accelerator, with one wait at their end
 _TRIAL_SECONDS = 0.3
 
 
-def begin() -> None:
-    """Keeps the process to one core, unless JAX has an accelerator. To be called first.
+def use_one_core() -> None:
+    """Keeps the process to one core, unless JAX has an accelerator. Call it first.
 
     Threads have the cores of the one that starts them, and JAX starts as many as it finds cores.
     """
@@ -62,17 +62,17 @@ def on_cpu() -> bool:
 
 
 def clock() -> float:
-    """The clock that counts here."""
+    """Reads processor time on a CPU, wall time elsewhere, in seconds."""
     return time.process_time() if on_cpu() else time.perf_counter()
 
 
 def default_set() -> str:
-    """Name of the cases for where JAX runs."""
+    """Names the set of cases for the device of JAX."""
     return "cpu" if on_cpu() else "accelerator"
 
 
-def described() -> Result:
-    """Where JAX runs, for the JSON line."""
+def describe_device() -> Result:
+    """Describes the device of JAX for the JSON line."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     return {
         "device": jax.devices()[0].device_kind,
@@ -83,12 +83,12 @@ def described() -> Result:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is timed.
+    """A computation to time.
 
     Attributes:
-        run: Starts the work and returns something of its result.
-        wait: Waits until that is there.
-        steps: How many steps it makes; times are those of one.
+        run: Starts the computation and returns a part of its result.
+        wait: Waits until that part is computed.
+        steps: Number of steps in it. Times are per step.
     """
 
     run: Callable[[], Any]
@@ -107,9 +107,9 @@ class Peer:
     """Other code that does the same.
 
     Attributes:
-        call: To be timed.
-        values: What it computes, to be compared with ours.
-        memory: Most bytes on its device, where that can be known.
+        call: The computation.
+        values: Its result, to be compared with ours.
+        memory: Peak memory on its device in bytes; None if unknown.
     """
 
     call: Call
@@ -119,13 +119,13 @@ class Peer:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Milliseconds of a step, medians over rounds.
+    """Times of a step, medians over rounds.
 
     Attributes:
-        wall: On the wall.
-        processor: Of all threads of the process.
-        spread: Distance of the quartiles of what counts, as a part of its median.
-        rounds: Their number.
+        wall: Wall time, milliseconds.
+        processor: Processor time of all threads, milliseconds.
+        spread: Interquartile range of :attr:`value` over its median.
+        rounds: Number of rounds.
     """
 
     wall: float
@@ -135,32 +135,32 @@ class Times:
 
     @property
     def value(self) -> float:
-        """What counts here."""
+        """Processor time on a CPU, wall time elsewhere, milliseconds."""
         return self.processor if on_cpu() else self.wall
 
 
-def medians(calls: Sequence[Call], seconds: float) -> list[Times]:
-    """Times of calls that take turns for so long, each at least three times, after warming up."""
-    repeats = [_repeats(call) for call in calls]
+def measure_medians(calls: Sequence[Call], seconds: float) -> list[Times]:
+    """Times calls in turns for ``seconds``, each at least three times, after a warm-up."""
+    repeats = [_choose_repeats(call) for call in calls]
     rounds: list[list[tuple[float, float]]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rounds[0]) < 3:
         for call, count, record in zip(calls, repeats, rounds, strict=True):
-            record.append(_round(call, count))
-    return [_summary(record) for record in rounds]
+            record.append(_time_round(call, count))
+    return [_summarize(record) for record in rounds]
 
 
-def _repeats(call: Call) -> int:
-    """How often it runs before it is waited for; also warms up."""
+def _choose_repeats(call: Call) -> int:
+    """Chooses the number of calls in a round; also warms up."""
     call()
     if on_cpu():
         return 1
-    once = _round(call, 1)[0] * call.steps / 1e3
+    once = _time_round(call, 1)[0] * call.steps / 1e3
     return int(np.clip(_ROUND_SECONDS / once, 1, 100))
 
 
-def _round(call: Call, count: int) -> tuple[float, float]:
-    """Milliseconds of a step: on the wall, and of the processor."""
+def _time_round(call: Call, count: int) -> tuple[float, float]:
+    """Measures wall time and processor time of a step, milliseconds."""
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(count):
         result = call.run()
@@ -169,7 +169,7 @@ def _round(call: Call, count: int) -> tuple[float, float]:
     return factor * (time.perf_counter() - wall), factor * (time.process_time() - processor)
 
 
-def _summary(rounds: Sequence[tuple[float, float]]) -> Times:
+def _summarize(rounds: Sequence[tuple[float, float]]) -> Times:
     walls, processors = zip(*rounds, strict=True)
     counts = processors if on_cpu() else walls
     low, middle, high = statistics.quantiles(counts, n=4)
@@ -202,33 +202,33 @@ def compare(
     for name, make in peers.items():
         made[name] = make()
         agree(made[name].values)
-        (trial,) = medians([made[name].call], _TRIAL_SECONDS)
+        (trial,) = measure_medians([made[name].call], _TRIAL_SECONDS)
         trials[name] = trial.value
     best = min(trials, key=trials.__getitem__, default=None)
-    times = medians([ours, *([made[best].call] if best else [])], seconds)
+    times = measure_medians([ours, *([made[best].call] if best else [])], seconds)
     value = times[0].value
     fields: dict[str, Any] = {
-        "value": significant(value),
+        "value": round_significant(value),
         "unit": "ms",
         "clock": "processor" if on_cpu() else "wall",
-        "wall_ms": significant(times[0].wall),
+        "wall_ms": round_significant(times[0].wall),
         "spread": round(times[0].spread, 3),
         "rounds": times[0].rounds,
     }
     if best:
-        fields |= against(value, best, times[1].value)
+        fields |= compare_with_peer(value, best, times[1].value)
         fields |= {
-            "peer_wall_ms": significant(times[1].wall),
+            "peer_wall_ms": round_significant(times[1].wall),
             "peer_spread": round(times[1].spread, 3),
-            "peer_trials_ms": {name: significant(trial) for name, trial in trials.items()},
+            "peer_trials_ms": {name: round_significant(trial) for name, trial in trials.items()},
         }
         if memory := made[best].memory:
-            fields["peer_memory_mib"] = significant(memory / 2**20)
+            fields["peer_memory_mib"] = round_significant(memory / 2**20)
     return fields
 
 
-def planned_memory(compiled: Any) -> int:
-    """Bytes on the device that a compiled program needs: arguments, results and what is between."""
+def count_planned_bytes(compiled: Any) -> int:
+    """Counts the bytes of a compiled program: arguments, results and temporary arrays."""
     plan = compiled.memory_analysis()
     return (
         plan.argument_size_in_bytes
@@ -240,7 +240,7 @@ def planned_memory(compiled: Any) -> int:
 
 @contextlib.contextmanager
 def fresh_compilation_cache() -> Iterator[None]:
-    """JAX's persistent cache in an empty folder, which takes all programs."""
+    """Uses an empty folder as JAX's persistent compilation cache."""
     settings = {
         "jax_compilation_cache_dir": None,
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -260,7 +260,7 @@ def fresh_compilation_cache() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def compilations() -> Iterator[list[str]]:
+def record_compilations() -> Iterator[list[str]]:
     """Collects the programs that are compiled, or found in a cache, within."""
     found: list[str] = []
 

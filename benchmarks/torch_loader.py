@@ -45,7 +45,7 @@ class Crops(Dataset[dict[str, Tensor]]):
 
 
 class Epochs(Sampler[int]):
-    """All images in random order, again and again, so that workers never start anew."""
+    """All images in random order, again and again, so that workers never restart."""
 
     def __init__(self, count: int) -> None:
         self.count = count

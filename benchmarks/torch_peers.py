@@ -1,4 +1,4 @@
-"""Our networks in PyTorch: the same maths with the same weights, as a fair peer in speed.
+"""Our networks in PyTorch: the same math with the same weights, as a fair peer in speed.
 
     peer = network("sadnet", module, variables).to(memory_format=torch.channels_last).eval()
     with torch.inference_mode():
@@ -6,7 +6,7 @@
 
 Written as one writes PyTorch: eager, whole-tensor operations, for either memory format. For
 bfloat16 run the module, whose parameters are float32, under ``torch.autocast``: as in the Flax
-module, positions, transforms, normalisation and softmax then stay in float32, and what passes
+module, positions, transforms, normalization and softmax then stay in float32, and what passes
 between layers is bfloat16.
 
 Names of parameters are those of :func:`lcdnet_jax.convert.to_torch`. Networks are dictionaries of

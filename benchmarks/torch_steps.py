@@ -35,7 +35,7 @@ def device() -> torch.device:
     """
     backend = jax.default_backend()
     if backend == "cpu":
-        torch.set_num_threads(1)  # as many as cores, see timing.begin
+        torch.set_num_threads(1)  # as many as cores, see timing.use_one_core
         return torch.device("cpu")
     if backend != "gpu" or not torch.cuda.is_available():
         raise RuntimeError(
@@ -109,7 +109,7 @@ def _network_peer(
     dtype: str,
     mode: str | None,
 ) -> Peer:
-    before = _allocated()
+    before = _allocated_bytes()
     form = _FORMATS[memory_format]
     x, y = (
         None if array is None else torch.from_numpy(array.transpose(0, 3, 1, 2).copy()).to(device())
@@ -128,7 +128,7 @@ def _network_peer(
     else:
         call = _training(net.train(), run, x, y.to(memory_format=form), autocast)
         values = np.array([call().item() for _ in range(FIRST_LOSSES)])
-    return Peer(call, values, _peak(call, before))
+    return Peer(call, values, _measure_peak(call, before))
 
 
 def _forward(
@@ -185,7 +185,7 @@ def deform_makers(
 def _deform_peer(
     form: str, inputs: tuple[np.ndarray, ...], cotangent: np.ndarray | None, dtype: str
 ) -> Peer:
-    before = _allocated()
+    before = _allocated_bytes()
     tensors = [t.to(device()) for t in torch_peers.deform_inputs_from_jax(*inputs) if t is not None]
     tensors[0] = tensors[0].to(getattr(torch, dtype))
 
@@ -195,7 +195,7 @@ def _deform_peer(
 
     if cotangent is None:
         call = Call(forward, _wait)
-        return Peer(call, (_last(call()),), _peak(call, before))
+        return Peer(call, (_to_channels_last(call()),), _measure_peak(call, before))
     for tensor in tensors:
         tensor.requires_grad_()
     pull = torch.from_numpy(cotangent.transpose(0, 3, 1, 2).copy())
@@ -209,17 +209,17 @@ def _deform_peer(
     y, x, offset, mask, kernel, bias = call()
     n, height, width, groups, taps = inputs[2].shape
     values = (
-        _last(y),
-        _last(x),
-        _last(offset).reshape(n, height, width, groups, taps, 2),
-        _last(mask).reshape(n, height, width, groups, taps),
+        _to_channels_last(y),
+        _to_channels_last(x),
+        _to_channels_last(offset).reshape(n, height, width, groups, taps, 2),
+        _to_channels_last(mask).reshape(n, height, width, groups, taps),
         kernel.permute(2, 3, 1, 0).cpu().numpy(),
         bias.cpu().numpy(),
     )
-    return Peer(call, values, _peak(call, before))
+    return Peer(call, values, _measure_peak(call, before))
 
 
-def _last(x: Tensor) -> np.ndarray:
+def _to_channels_last(x: Tensor) -> np.ndarray:
     """``[N, C, H, W]`` with the channels last, in NumPy."""
     return x.float().permute(0, 2, 3, 1).cpu().numpy()
 
@@ -229,11 +229,11 @@ def _wait(result: Any) -> None:
         torch.cuda.synchronize()
 
 
-def _allocated() -> int:
+def _allocated_bytes() -> int:
     return torch.cuda.memory_allocated() if device().type == "cuda" else 0
 
 
-def _peak(call: Call, before: int) -> int | None:
+def _measure_peak(call: Call, before: int) -> int | None:
     """Most memory of another run beyond what was taken before; None on a CPU."""
     if device().type != "cuda":
         return None

@@ -14,7 +14,7 @@ from lcdnet_jax import image_io, metrics
 
 @pytest.fixture
 def levels(monkeypatch):
-    """Stands in for the package: halves the distance to grey, and notes the levels it was told."""
+    """Stands in for the package: halves the distance to gray, and notes the levels it was told."""
     told = []
 
     def restore(noisy, level):
@@ -82,7 +82,7 @@ class TestBM3D:
         seen, wanted = (image_io.to_float(x)[None] for x in (noisy, clean))
         assert row["input_psnr"] == pytest.approx(float(metrics.psnr(seen, wanted)[0]), abs=1e-3)
 
-    def test_grey(self, levels, monkeypatch, tmp_path, rng):
+    def test_gray(self, levels, monkeypatch, tmp_path, rng):
         write(tmp_path / "set/a.png", rng.integers(0, 256, (12, 14), np.uint8))
         options = ["--data", str(tmp_path / "set"), "--channels", "1", "--protocols", "8bit"]
         (row,) = score(monkeypatch, tmp_path / "s.jsonl", *options)

@@ -264,15 +264,15 @@ class TestTilingError:
 
 
 def test_ratio_is_our_time_by_the_peers():
-    assert benchmarks.against(2.0, "it", 4.0)["ratio"] == 0.5
-    assert benchmarks.against(2.0, "it", 4.0, is_rate=True)["ratio"] == 2.0
+    assert benchmarks.compare_with_peer(2.0, "it", 4.0)["ratio"] == 0.5
+    assert benchmarks.compare_with_peer(2.0, "it", 4.0, is_rate=True)["ratio"] == 2.0
     case = {"benchmark": "b", "case": "c"}
     rows = [
-        {**case, "value": 2.0, "unit": "ms", **benchmarks.against(2.0, "it", 4.0)},
+        {**case, "value": 2.0, "unit": "ms", **benchmarks.compare_with_peer(2.0, "it", 4.0)},
         {**case, "skipped": "no time"},
         {**case, "error": "wrong"},
     ]
-    head, row, skipped, failed = benchmarks.table(rows).splitlines()
+    head, row, skipped, failed = benchmarks.format_table(rows).splitlines()
     assert head.split() == ["case", "value", "unit", "ours", "/", "peer"]
     assert row.split() == ["b:", "c", "2.00", "ms", "0.50", "(it)"]
     assert (skipped.split()[-1], failed.split()[-1]) == ("skipped", "failed")
@@ -294,8 +294,8 @@ class TestTiming:
         monkeypatch.setattr(timing, "_may_have_accelerator", lambda: may_have)
         before = os.sched_getaffinity(0)
         try:
-            timing.begin()
-            assert timing.described()["cores"] == len(os.sched_getaffinity(0)) == 1
+            timing.use_one_core()
+            assert timing.describe_device()["cores"] == len(os.sched_getaffinity(0)) == 1
             if may_have:  # threads that JAX had started
                 threads = map(int, os.listdir("/proc/self/task"))
                 assert all(len(os.sched_getaffinity(thread)) == 1 for thread in threads)
@@ -308,25 +308,25 @@ class TestTiming:
         monkeypatch.setattr(timing, "_may_have_accelerator", lambda: True)
         monkeypatch.setattr(timing, "on_cpu", lambda: False)
         before = os.sched_getaffinity(0)
-        timing.begin()
+        timing.use_one_core()
         assert os.sched_getaffinity(0) == before
 
     def test_processor_time_is_what_counts_on_a_cpu(self):
-        (times,) = timing.medians([sleeping(10)], seconds=0.0)
+        (times,) = timing.measure_medians([sleeping(10)], seconds=0.0)
         assert times.wall >= 10
         assert times.value == times.processor < 5
         assert times.rounds == 3
 
     def test_of_several_steps_a_call_each(self):
         call = timing.Call(lambda: time.sleep(0.02), wait=lambda _: None, steps=4)
-        (times,) = timing.medians([call], seconds=0.0)
+        (times,) = timing.measure_medians([call], seconds=0.0)
         assert 5 <= times.wall < 20
 
     def test_accelerators_are_waited_for_once_a_round(self, monkeypatch):
         monkeypatch.setattr(timing, "on_cpu", lambda: False)
         waits = []
         call = timing.Call(lambda: time.sleep(1e-3), waits.append)
-        (times,) = timing.medians([call], seconds=0.0)
+        (times,) = timing.measure_medians([call], seconds=0.0)
         assert times.value == times.wall >= 1
         assert len(waits) == 1 + 1 + 3  # warm up, one alone, three rounds
 
@@ -334,7 +334,7 @@ class TestTiming:
         def call(milliseconds):
             return timing.Call(lambda: milliseconds, wait=lambda _: None)
 
-        monkeypatch.setattr(timing, "_round", lambda call, count: (9 * call.run(), call.run()))
+        monkeypatch.setattr(timing, "_time_round", lambda call, count: (9 * call.run(), call.run()))
         agreed = []
         peers = {
             "slow": lambda: timing.Peer(call(9.0), "of slow"),
@@ -361,7 +361,7 @@ class TestTiming:
         double = jax.jit(lambda x: x * 2.5)
         arguments = jax.device_put(np.ones(3, "f")), jax.device_put(np.ones(4, "f"))
         for argument, count in zip((*arguments, *arguments), (1, 1, 0, 0), strict=True):
-            with timing.compilations() as found:
+            with timing.record_compilations() as found:
                 double(argument).block_until_ready()
             assert len(found) == count
 
@@ -455,7 +455,7 @@ class TestNetworks:
             bench_networks._agree(tiny_network(), ours, images, ours[:, ::-1])
 
     def test_the_program(self, monkeypatch, capsys):
-        monkeypatch.setattr(timing, "begin", lambda: None)
+        monkeypatch.setattr(timing, "use_one_core", lambda: None)
         monkeypatch.setitem(bench_networks.SETS, "tiny", [tiny_network(), tiny_network(train=True)])
         command = ["bench_networks", "--set=tiny", "--only=forward", "--dtype=bfloat16"]
         monkeypatch.setattr("sys.argv", [*command, "--seconds=0"])
@@ -500,7 +500,7 @@ class TestAccelerator:
 
     @pytest.mark.extended
     def test_the_program(self, monkeypatch, capsys, tmp_path):
-        monkeypatch.setattr(timing, "begin", lambda: None)
+        monkeypatch.setattr(timing, "use_one_core", lambda: None)
         monkeypatch.setitem(bench_networks.SETS, "tiny", [tiny_network(train=True, rank=3)])
         monkeypatch.setitem(bench_deform_conv.SETS, "tiny", [tiny_operation(gradient=False)])
         command = ["accelerator", "--set=tiny", "--seconds=0", f"--out={tmp_path}"]
@@ -543,10 +543,10 @@ class TestAccelerator:
         monkeypatch.setattr(jax, "devices", lambda: [device])
         result = {"value": 2.82}
         train = "sadnet base 16x128x128 train"
-        assert accelerator._with_share(networks[f"{train} bfloat16"], result)["share"] == 0.5
-        assert "share" not in accelerator._with_share(networks[f"{train} float32"], result)
+        assert accelerator._add_share(networks[f"{train} bfloat16"], result)["share"] == 0.5
+        assert "share" not in accelerator._add_share(networks[f"{train} float32"], result)
         device.device_kind = "cpu"
-        assert accelerator._with_share(networks[f"{train} bfloat16"], result) == result
+        assert accelerator._add_share(networks[f"{train} bfloat16"], result) == result
 
 
 @pytest.mark.extended
@@ -587,7 +587,7 @@ def test_table7_at_another_size(monkeypatch, capsys):
     line = json.loads(out[0])
     assert line["parameters"] == 9 * (3 * 4 + 4 * 4 + 4 * 3) + 2 * 4
     assert line["value"] > 0
-    assert out[2].startswith("12x8 colour")
+    assert out[2].startswith("12x8 color")
     assert len(out) == 4
 
 

@@ -9,7 +9,7 @@ from benchmarks import sfm_published_table as table
 from lcdnet_jax import convert, image_io
 
 NAMES = ("a", "b")
-INPUT_PSNR = 20 * np.log10(255 / 25)  # of grey images far from black and white
+INPUT_PSNR = 20 * np.log10(255 / 25)  # of gray images far from black and white
 
 
 @pytest.fixture
@@ -79,11 +79,11 @@ def test_mistakes(folders, monkeypatch, arguments, message):
         run(monkeypatch, folders, *arguments)
 
 
-def test_grey_images_are_those_of_bsd68(shared_data):
+def test_gray_images_are_those_of_bsd68(shared_data):
     """Where decoded by Pillow, as the data's description has it."""
     from PIL import Image
 
     path = shared_data("denoise/cbsd68") / "101085.jpg"
     red, green, blue = np.moveaxis(np.asarray(Image.open(path), np.float64), -1, 0)
     expected = np.round(0.2989360213 * red + 0.5870430745 * green + 0.1140209043 * blue)
-    np.testing.assert_array_equal(table._grey(path)[..., 0] * 255, expected)
+    np.testing.assert_array_equal(table._read_gray(path)[..., 0] * 255, expected)
