@@ -54,7 +54,7 @@ class DirectoryKind(NamedTuple):
 
 
 def check_directory(path: Path, kind: DirectoryKind, *, force: bool) -> None:
-    """Checks that :func:`replacing_directory` can write, before the content is computed.
+    """Checks that :func:`replace_directory` can write, before the content is computed.
 
     Args:
         path: A path that does not exist or an empty directory. With ``force`` it may also be an
@@ -175,7 +175,7 @@ def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
+def replace_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
     """Yields a temporary path that becomes the directory ``path`` if no exception is raised.
 
     Args:

@@ -83,7 +83,7 @@ def test_check_file(tmp_path):
 
 class TestDirectories:
     def make(self, path, meanwhile=lambda: None, *, force):
-        with atomic_io.replacing_directory(path, force=force) as made:
+        with atomic_io.replace_directory(path, force=force) as made:
             made.mkdir()
             (made / "new").touch()
             meanwhile()

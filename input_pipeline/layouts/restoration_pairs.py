@@ -197,9 +197,8 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     names, partners = sorted(blurred[0]), sorted(sharp)
     if len(names) != len(partners):
         raise ImageError(
-            f"{root}: {sources[0]}/ has {len(names)} pictures and {target}/ {len(partners)}; the "
-            "pictures of a scene are told by their order, so copy what is missing or remove the "
-            "rest"
+            f"{root}: {sources[0]}/ has {len(names)} pictures and {target}/ {len(partners)}; "
+            "they are matched by their order, so copy what is missing or remove the rest"
         )
     for name, partner in zip(names, partners, strict=True):
         if not _are_neighbors(name, partner):
@@ -211,7 +210,7 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     if place and not all(re.fullmatch(r"1P0A\d{4}", name) for name in names):
         raise layout_error(
             root / sources[0],
-            "names as published, such as 1P0A0917, which tell indoor from outdoor scenes",
+            "names as published, such as 1P0A0917, which identify indoor and outdoor scenes",
             'set the split to "test" for all of them',
         )
     files: _Files = {

@@ -157,7 +157,7 @@ class Evaluator:
                 height, width = clean.shape[:2]
                 degraded = np.asarray(degraded)[: height // ratio, : width // ratio]
                 if not np.isfinite(clean).all():
-                    raise ValueError("the clean image holds NaN or infinite pixels; mend them")
+                    raise ValueError("the clean image holds NaN or infinite pixels; replace them")
                 restored = restore(degraded)
                 if degraded.shape[-1] == TWO_VIEW_CHANNELS:
                     degraded = mean_of_views(degraded)

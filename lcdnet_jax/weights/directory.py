@@ -83,7 +83,7 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
 
 def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool) -> None:
     """Writes a parameters-only directory, all or nothing."""
-    with atomic_io.replacing_directory(output, force=force) as made:
+    with atomic_io.replace_directory(output, force=force) as made:
         made.mkdir()
         config_lib.save(card_lib.network_config(card), made / "config.json")
         card_lib.write(card, made)

@@ -267,7 +267,7 @@ def test_dpdd_refusals(root, tree):
     refuses("dpdd", root, "train", "looked for train_c/source/, found test_c/; give the folder dd_")
     target = root / "test_c/target"
     (target / "1P0A0916.png").unlink()
-    refuses("dpdd", root, "test", "test_c/source/ has 4 pictures and test_c/target/ 3; the pict")
+    refuses("dpdd", root, "test", "test_c/source/ has 4 pictures and test_c/target/ 3; they ")
     (root / "test_c/source/1P0A1983.png").unlink()  # as many again, but of other scenes
     refuses("dpdd", root, "test", "by their order 1P0A0917 in test_c/source/ and 1P0A0985 in test")
     tree("test_c/target/1P0A0916.png")
