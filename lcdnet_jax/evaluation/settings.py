@@ -169,21 +169,21 @@ def choose_settings(
         )
     scale = config_lib.scale(trained)
     default = protocols.for_source(source) if is_paired else trained.degradation.protocol
-    asked = request.protocols or default.split(",")
+    requested = request.protocols or default.split(",")
     # Names that fit only the other kind of data set apply to other data sets in --data.
-    names = [name for name in asked if (protocols.get(name).noise is None) == is_paired]
+    names = [name for name in requested if (protocols.get(name).noise is None) == is_paired]
 
     def setting(protocol: protocols.Protocol, sigma: float | None = None) -> Setting:
         return Setting(protocol.with_cut(border=request.border, luma=request.luma), sigma)
 
     if is_paired:
         if not names:  # all are for clean images
-            names = list(dict.fromkeys(protocols.for_pairs(name, default) for name in asked))
+            names = list(dict.fromkeys(protocols.for_pairs(name, default) for name in requested))
         return [setting(protocols.get(name).with_scale(scale)) for name in names]
     if not names:
         raise ValueError(
-            f"--protocols {','.join(asked)} needs degraded images from disk, but --data ({source}) "
-            "has clean ones; use float, clipped or 8bit"
+            f"--protocols {','.join(requested)} needs degraded images from disk, but --data "
+            f"({source}) has clean ones; use float, clipped or 8bit"
         )
     chosen = [protocols.get(name).with_scale(scale) for name in names]
     if scale > 1 and (request.sigmas or request.spectrum or request.spread):

@@ -87,7 +87,7 @@ def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, floa
         ImageError: If the sizes or the numbers of colors differ.
     """
     a, b = (_without_alpha(image_io.to_float(image)) for image in (restored, reference))
-    _check_alike(a.shape, b.shape, "the reference")
+    _check_same_shape(a.shape, b.shape, "the reference")
     return metrics.psnr_and_ssim(a, b)
 
 
@@ -99,7 +99,7 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
     if job.reference is not None:
         reference, _ = image_io.read_with_metadata(job.reference)
         expected = _written_shape(image, job.target, restorer.module.scale)
-        _check_alike(expected, _without_alpha(reference).shape, str(job.reference))
+        _check_same_shape(expected, _without_alpha(reference).shape, str(job.reference))
     try:
         atomic_io.make_folder(job.target)
     except OSError as error:
@@ -135,13 +135,11 @@ def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple
     return height * scale, width * scale, 3 if webp else colors
 
 
-def _check_alike(ours: tuple[int, ...], theirs: tuple[int, ...], name: str) -> None:
-    """Raises ImageError unless a result and its reference have one shape ``[H, W, C]``."""
-    if ours != theirs:
-        result, reference = ("{1}x{0} with {2} channels".format(*shape) for shape in (ours, theirs))
-        raise ImageError(
-            f"{name}: it is {reference}, the restored image {result}; give an image that matches"
-        )
+def _check_same_shape(restored: tuple[int, ...], reference: tuple[int, ...], name: str) -> None:
+    """Raises ImageError unless a result and its reference have the same shape ``[H, W, C]``."""
+    if restored != reference:
+        a, b = ("{1}x{0} with {2} channels".format(*shape) for shape in (reference, restored))
+        raise ImageError(f"{name}: it is {a}, the restored image {b}; give an image that matches")
 
 
 def _check_target(job: Job, force: bool) -> None:
