@@ -3,9 +3,13 @@
 import logging as standard_logging
 import pathlib
 import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -30,6 +34,42 @@ def silence_orbax() -> None:
             show(unraisable)
 
     sys.unraisablehook = unraisablehook
+
+
+def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[], object]]:
+    """Makes a path of a directory that Orbax takes literally.
+
+    Orbax lists what its processes wrote with a pattern that begins with the whole path, so it
+    finds nothing in ``runs [v2]`` and leaves a checkpoint that cannot be read.
+
+    Args:
+        directory: An existing directory.
+
+    Returns:
+        The directory itself, or a symbolic link to it if its path contains ``*``, ``?`` or ``[``.
+        And a function that removes the link.
+
+    Raises:
+        OSError: If a link is needed and cannot be made.
+    """
+    if not _is_pattern(directory):
+        return directory, lambda: None
+    if jax.process_count() > 1:
+        raise OSError("several processes need a path without *, ? and [")
+    folder = tempfile.TemporaryDirectory(prefix="lcdnet_jax-")
+    link = pathlib.Path(folder.name, "checkpoints")
+    try:
+        if _is_pattern(link):
+            raise OSError(f"the path of temporary files, {folder.name}, contains *, ? or [, too")
+        link.symlink_to(directory, target_is_directory=True)
+    except OSError:
+        folder.cleanup()
+        raise
+    return link, folder.cleanup
+
+
+def _is_pattern(path: pathlib.Path) -> bool:
+    return any(character in str(path) for character in "*?[")
 
 
 def make_handler() -> ocp.CompositeCheckpointHandler:
@@ -60,6 +100,54 @@ def add_sharding(leaf: Any) -> Any:
         return leaf
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+
+def compute_checksums(items: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Computes what :func:`read_back` compares.
+
+    Args:
+        items: Trees of arrays by name.
+
+    Returns:
+        For each array its shape, its dtype, and its CRC-32. The last is None for an array that is
+        spread over several hosts.
+    """
+    return {name: jax.tree.map(_Checksum, tree) for name, tree in items.items()}
+
+
+class _Checksum:
+    """Shape, dtype and CRC-32 of an array. A leaf for ``jax.tree``."""
+
+    def __init__(self, array: Any):
+        self.shape, self.dtype = array.shape, array.dtype
+        whole = not isinstance(array, jax.Array) or array.is_fully_addressable
+        self.crc = _compute_crc(np.asarray(array)) if whole else None
+
+
+def _compute_crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def read_back(where: pathlib.Path, checksums: Mapping[str, Tree]) -> None:
+    """Reads a checkpoint that was just written and compares it with what it should hold.
+
+    Args:
+        where: Directory of the checkpoint.
+        checksums: From :func:`compute_checksums`.
+
+    Raises:
+        Exception: Of many types if the checkpoint cannot be read; ValueError if it holds other
+            arrays.
+    """
+    handler = ocp.StandardCheckpointHandler()
+    for name, tree in checksums.items():  # one by one, which bounds the memory
+        wanted = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), tree)
+        found = handler.restore(where / name, args=ocp.args.StandardRestore(wanted))
+        for (path, expected), array in zip(
+            jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(found), strict=True
+        ):
+            if expected.crc not in (None, _compute_crc(array)):
+                raise ValueError(f"{name}{_path(path)} is not as it was saved")
 
 
 def list_mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:

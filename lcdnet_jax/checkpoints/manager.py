@@ -19,7 +19,8 @@ checkpoints intact, and incomplete files that the next training run in the direc
 
 1. Orbax writes ``saving-<step>.orbax-checkpoint-tmp`` (if killed: incomplete).
 2. Orbax renames it to ``saving-<step>`` (if killed: incomplete).
-3. The manifest is written into it, from the files as they are on disk (if killed: incomplete).
+3. It is read back and compared with what was to be saved, and the manifest is written into it,
+   from the files as they are on disk (if killed: incomplete).
 4. It is renamed to ``<step>`` (if killed: complete, with one checkpoint too many until the next
    save).
 5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (if killed:
@@ -87,6 +88,13 @@ class Checkpoints:
         self._keep = keep
         self._unlock: Callable[[], object] = lambda: None
         _in_first(self._open)
+        try:
+            self._literal, self._remove_link = arrays.make_literal_path(self.directory)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot use {self.directory}: Orbax takes its path for a pattern, and a link to "
+                f"it is not possible ({error}); use a path without *, ? and ["
+            ) from error
         self._saver = ocp.AsyncCheckpointer(arrays.make_handler())
         self._reader = ocp.Checkpointer(arrays.make_handler())
         self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
@@ -197,8 +205,9 @@ class Checkpoints:
             return
         items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
-        self._guard(step, lambda: self._saver.save(self._saving(step), args=args))
-        self._pending = step, self._background.submit(self._complete, step)
+        checksums = arrays.compute_checksums(items)
+        self._guard(step, lambda: self._saver.save(self._literal / f"saving-{step}", args=args))
+        self._pending = step, self._background.submit(self._complete, step, checksums)
 
     def finish(self, step: int) -> None:
         """Waits until a save is on disk.
@@ -220,6 +229,7 @@ class Checkpoints:
             logging.warning("the newest checkpoint was not completed: %s", error)
         self._background.shutdown()
         self._reader.close()
+        self._remove_link()
         self._unlock()
 
     def restore(self, step: int, items: Mapping[str, Tree]) -> dict[str, Tree]:
@@ -241,9 +251,14 @@ class Checkpoints:
         """
         names, verified = _in_first(lambda: self._verify(step, items))
         where = self.directory / str(step)
+        if not verified and (missing := sorted(set(items) - set(names))):
+            raise DamagedCheckpointError(
+                f"the checkpoint {where} has no {', '.join(missing)}, and no manifest that says "
+                "whether it had"
+            )
         failure: Exception | None = None
         try:
-            restored = self._read(where, items, names)
+            restored = self._read(step, items, names)
         except Exception as error:  # Orbax raises bare Exceptions for damaged files
             failure = error
         if multihost.all_succeeded(failure is None):
@@ -256,14 +271,16 @@ class Checkpoints:
             return restored
         if isinstance(failure, CheckpointError):
             raise failure
-        reason = failure or "another process of this run cannot read it, see its output"
+        reason = "another process of this run cannot read it, see its output"
+        if failure is not None:
+            reason = self._explain(failure)
         if verified:
             raise CheckpointError(
                 f"cannot read the checkpoint {where}, whose files are as they were saved: {reason}"
             ) from failure
         raise DamagedCheckpointError(
             f"cannot read the checkpoint {where}, which has no manifest to verify it: "
-            + " ".join(str(reason).split())
+            + " ".join(reason.split())
         ) from failure
 
     def restore_latest(
@@ -285,7 +302,7 @@ class Checkpoints:
             DamagedCheckpointError: If all are damaged. Then none is renamed.
             CheckpointError: If there is none, or as :meth:`restore`. Then none is skipped.
         """
-        return self._newest(lambda step: self.restore(step, items), before=before)
+        return self.read_newest(lambda step: self.restore(step, items), before=before)
 
     def items(self, step: int) -> dict[str, Tree]:
         """Reads the metadata of a checkpoint, without its arrays.
@@ -299,13 +316,15 @@ class Checkpoints:
         Raises:
             CheckpointError: If the step does not exist or cannot be read.
         """
-        where = self.directory / str(step)
+        where, literal = self.directory / str(step), self._literal / str(step)
         try:
-            return {name: arrays.read_metadata(where, name) for name in self._names(step)}
+            return {name: arrays.read_metadata(literal, name) for name in self._names(step)}
         except CheckpointError:
             raise
         except Exception as error:  # any kind, for damaged files
-            raise CheckpointError(f"cannot read the checkpoint {where}: {error}") from error
+            raise CheckpointError(
+                f"cannot read the checkpoint {where}: {self._explain(error)}"
+            ) from error
 
     def _names(self, step: int) -> list[str]:
         """Names of the items, whose files are not verified."""
@@ -320,6 +339,10 @@ class Checkpoints:
         try:
             files = manifest.read(where, step)
             if files is None:
+                if self._has_manifests():
+                    raise manifest.DamageError(
+                        f"{manifest.NAME} is missing, which other checkpoints have"
+                    )
                 return [path.name for path in where.iterdir() if path.is_dir()], False
             manifest.verify(where, files, wanted)
         except manifest.DamageError as error:
@@ -330,9 +353,13 @@ class Checkpoints:
             ) from error
         return manifest.items(files), True
 
+    def _has_manifests(self) -> bool:
+        return any((self.directory / str(s) / manifest.NAME).exists() for s in self.steps())
+
     def _read(
-        self, where: pathlib.Path, items: Mapping[str, Tree], names: Collection[str]
+        self, step: int, items: Mapping[str, Tree], names: Collection[str]
     ) -> dict[str, Tree]:
+        where = self._literal / str(step)
         problems: list[str] = []
         for name, tree in items.items():
             stored = arrays.read_metadata(where, name) if name in names else None
@@ -341,33 +368,58 @@ class Checkpoints:
             shown = "\n  ".join(problems[:20])
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
             raise CheckpointError(
-                f"the checkpoint {where} belongs to another network or optimizer:\n  "
-                f"{shown}{more}\n"
+                f"the checkpoint {self.directory / str(step)} belongs to another network or "
+                f"optimizer:\n  {shown}{more}\n"
                 "Use the configuration it was trained with, or another working directory."
             )
         args = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
         return dict(self._reader.restore(where, args=ocp.args.Composite(**args)).items())
 
-    def _newest(self, read: Callable[[int], T], *, before: int | None = None) -> tuple[int, T]:
-        """The newest step that ``read`` does not find damaged, and the result of ``read``."""
-        steps = [s for s in _in_first(self.steps) if before is None or s < before]
+    def read_newest(self, read: Callable[[int], T], *, before: int | None = None) -> tuple[int, T]:
+        """Calls a function with the newest step that it does not find damaged.
+
+        A training in the directory may delete a step while it is read. If the directory was opened
+        to read only, the function is then called with the newest step again.
+
+        Args:
+            read: A function of a step that raises :class:`DamagedCheckpointError` for a damaged
+                one. It may be called with several.
+            before: Use only smaller steps. None uses all.
+
+        Returns:
+            The step, and the result of the function.
+
+        Raises:
+            DamagedCheckpointError: If all are damaged. Then none is renamed.
+            CheckpointError: If there is none, or as ``read`` raises.
+        """
+        steps = self._list_before(before)
         if not steps:
             which = "" if before is None else f" of fewer than {before} steps"
             raise CheckpointError(
                 f"{self.directory} holds no complete checkpoint{which}; train first"
             )
         passed: dict[int, str] = {}
-        for step in reversed(steps):
+        while steps:
+            step = steps.pop()
             try:
                 found = read(step)
-            except DamagedCheckpointError as error:
-                passed[step] = error.problem
+            except CheckpointError as error:
+                if self._keep is None and step not in (now := self._list_before(before)) and now:
+                    steps = [s for s in now if s not in passed]
+                elif isinstance(error, DamagedCheckpointError):
+                    passed[step] = error.problem
+                else:
+                    raise
                 continue
             _in_first(functools.partial(self._pass_over, passed, step))
             return step, found
         raise DamagedCheckpointError(
             f"no checkpoint in {self.directory} is usable:\n  " + "\n  ".join(passed.values())
         )
+
+    def _list_before(self, step: int | None) -> list[int]:
+        return [s for s in _in_first(self.steps) if step is None or s < step]
 
     def _pass_over(self, passed: Mapping[int, str], used: int) -> None:
         for step, problem in passed.items():
@@ -384,16 +436,17 @@ class Checkpoints:
                 moved = f" and it is moved to {aside.name}"
             logging.error("%s; step %d is used instead%s", problem, used, moved)
 
-    def _saving(self, step: int) -> pathlib.Path:
-        return self.directory / f"saving-{step}"
-
-    def _complete(self, step: int) -> None:
+    def _complete(self, step: int, checksums: Mapping[str, Tree]) -> None:
         """Completes a save in the background, after the copy to the host."""
         self._saver.wait_until_finished()
         if jax.process_index() != 0:
             return
         assert self._keep is not None
-        saving = self._saving(step)
+        saving = self.directory / f"saving-{step}"
+        try:
+            arrays.read_back(self._literal / saving.name, checksums)
+        except Exception as error:  # of many types
+            raise CheckpointError(f"it cannot be read back ({error})") from error
         manifest.write(saving, step)
         saving.rename(self.directory / str(step))
         trash = self.directory / _TRASH
@@ -423,12 +476,18 @@ class Checkpoints:
             return
         if jax.process_index() == 0 and failure is not None:  # else it may still be written
             self._remove(f"saving-{step}*")
-        reason = failure or "another process of this run failed, see its output"
+        reason = "another process of this run failed, see its output"
+        if failure is not None:
+            reason = self._explain(failure)
         raise CheckpointError(
             f"cannot write the checkpoint of step {step} to {self.directory}: {reason}\n"
             f"Nothing saved before is lost: {self.saved()}. Free disk space or check "
             "permissions, then run the same command again."
         ) from failure
+
+    def _explain(self, error: Exception) -> str:
+        """The message, with the path that users know."""
+        return str(error).replace(str(self._literal), str(self.directory))
 
     def _remove(self, *patterns: str) -> None:
         """Deletes incomplete files. Those that cannot be deleted never count as checkpoints."""
@@ -469,7 +528,7 @@ def restore_variables(
         return checkpoints.restore(step, names)
 
     try:
-        step, restored = checkpoints._newest(read) if step is None else (step, read(step))
+        step, restored = checkpoints.read_newest(read) if step is None else (step, read(step))
     finally:
         checkpoints.close()
     averaged = " (EMA)" if "ema" in restored else ""

@@ -1,6 +1,10 @@
-"""Configurations in files: writing, reading, upgrading, and comparing a run with a command."""
+"""Configurations in files: writing, reading, upgrading, and comparing a run with a command.
+
+``config.json`` holds the SHA-256 of its fields in "sha256". Files of older versions have none.
+"""
 
 import copy
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -37,6 +41,7 @@ def save(config: ConfigDict, path: pathlib.Path) -> None:
     stored = config.to_dict()
     network = stored["network"]
     network["kwargs"] = network_fields.resolve(network["name"], network["kwargs"])
+    stored["sha256"] = _compute_checksum(stored)
     text = json.dumps(stored, indent=2, sort_keys=True) + "\n"
     atomic_io.write(path, text.encode(), force=True)
 
@@ -53,19 +58,13 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
         The configuration. ``network.kwargs`` holds every field of the network and no preset.
 
     Raises:
-        ConfigError: If the file does not exist or is not a configuration.
+        ConfigError: If the file does not exist, is not a configuration, or is not as it was
+            written.
     """
-    try:
-        stored = _with_tuples(json.loads(path.read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(
-            f"{path} does not exist; give a working directory of train.py (it holds config.json "
-            "and checkpoints/)"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
-    except (ValueError, RecursionError) as error:  # not JSON, or not even text
-        raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a backup") from None
+    stored = _with_tuples(_read(path))
+    if isinstance(stored, dict):
+        _check_checksum(path, stored)
+        stored.pop("sha256", None)
     alone = isinstance(stored, dict) and describes_network_alone(stored)
     if isinstance(stored, dict) and not alone:
         stored = _with_later_fields(stored)
@@ -94,6 +93,40 @@ def describes_network_alone(config: Mapping[str, Json] | ConfigDict) -> bool:
         Whether it holds the fields of a network and no others.
     """
     return set(flatten(config)) == set(_NETWORK_FIELDS)
+
+
+def _read(path: pathlib.Path) -> Json:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"{path} does not exist; give a working directory of train.py (it holds config.json "
+            "and checkpoints/)"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
+        raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a backup") from None
+
+
+def _compute_checksum(stored: Mapping[str, Json]) -> str:
+    fields = {name: value for name, value in stored.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _check_checksum(path: pathlib.Path, stored: Mapping[str, Json]) -> None:
+    if "sha256" in stored:
+        if stored["sha256"] != _compute_checksum(stored):
+            raise ConfigError(
+                f"{path} is not as it was written (its SHA-256 differs); restore it from a backup. "
+                'If you changed it on purpose, delete its line "sha256"'
+            )
+    # A damaged name of the checksum must not look like a file without one.
+    elif unknown := set(stored) - {name.partition(".")[0] for name in FIELDS}:
+        raise ConfigError(
+            f"{path} has unknown fields ({', '.join(sorted(map(repr, unknown)))}) and no "
+            '"sha256"; restore it from a backup'
+        )
 
 
 def upgrade(stored: Mapping[str, Json]) -> JsonObject:

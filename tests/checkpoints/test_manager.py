@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 
 import jax
@@ -15,7 +16,13 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcdnet_jax import checkpoints
-from lcdnet_jax.checkpoints import CheckpointError, Checkpoints, DamagedCheckpointError, manifest
+from lcdnet_jax.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    DamagedCheckpointError,
+    arrays,
+    manifest,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -329,6 +336,134 @@ class TestDamage:
             run.restore_latest(state(0))
         assert not isinstance(error.value, DamagedCheckpointError)
         assert entries(workdir) == ["4", "8"]
+
+
+class TestAbsence:
+    """What is missing is damage, not an older version, where other checkpoints have a manifest."""
+
+    def lose(self, workdir, *names):
+        for name in names:
+            path = workdir / "checkpoints" / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @pytest.mark.parametrize("names", [["8/manifest.json"], ["8/manifest.json", "8/ema"]])
+    def test_of_the_manifest(self, workdir, opened, caplog, names):
+        self.lose(workdir, *names)
+        variables, step = checkpoints.restore_variables(workdir, {"params": state(0)["params"]})
+        assert step == 4
+        assert_equal_trees(variables["params"], state(4)["ema"])
+        with pytest.raises(DamagedCheckpointError, match=r"manifest.json is missing, which other"):
+            checkpoints.restore_variables(workdir, {"params": state(0)["params"]}, step=8)
+        assert opened(workdir, keep=9).restore_latest(state(0))[0] == 4
+        assert entries(workdir) == ["4", "damaged-8"]
+        assert [r.levelname for r in caplog.records] == ["ERROR", "ERROR"]
+
+    def test_of_everything(self, workdir, opened):
+        (workdir / "checkpoints" / "5000").mkdir()
+        wanted = {"params": state(0)["params"]}
+        assert checkpoints.restore_variables(workdir, wanted)[1] == 8
+        assert opened(workdir, keep=9).restore_latest(state(0))[0] == 8
+        assert entries(workdir) == ["4", "8", "damaged-5000"]
+
+    def test_of_everything_in_the_only_one(self, tmp_path, opened):
+        (tmp_path / "checkpoints" / "5000").mkdir(parents=True)
+        with pytest.raises(DamagedCheckpointError, match="has no ema, opt_state, params, and no"):
+            opened(tmp_path).restore(5000, state(0))
+
+
+class TestReadingWhileTraining:
+    def test_a_step_that_is_deleted_meanwhile(self, workdir, opened):
+        """One checkpoint is kept, and a newer one is complete in the middle of reading."""
+        reader, read = opened(workdir), []
+
+        save(workdir / "made", 9, 10)
+        for step in (9, 10):
+            shutil.move(workdir / "made" / "checkpoints" / str(step), workdir / f"new-{step}")
+        shutil.rmtree(workdir / "checkpoints" / "4")
+
+        def replace(step):
+            read.append(step)
+            if step < 10:
+                shutil.move(workdir / f"new-{step + 1}", workdir / "checkpoints" / str(step + 1))
+                shutil.rmtree(workdir / "checkpoints" / str(step))
+            return reader.restore(step, state(0))["params"]
+
+        step, params = reader.read_newest(replace)
+        assert step == 10
+        assert read == [8, 9, 10]
+        assert_equal_trees(params, state(10)["params"])
+
+    def test_the_last_step_is_deleted(self, workdir, opened):
+        reader = opened(workdir)
+
+        def lose(step):
+            shutil.rmtree(workdir / "checkpoints")
+            (workdir / "checkpoints").mkdir()
+            return reader.restore(step, state(0))
+
+        with pytest.raises(CheckpointError, match="has no step 8; there are: none"):
+            reader.read_newest(lose)
+
+
+class TestPath:
+    """Orbax takes a path for a pattern."""
+
+    @pytest.mark.parametrize("name", ["runs [v2]", "a*b", "what?"])
+    def test_is_literal(self, tmp_path, opened, name):
+        workdir = tmp_path / name / "run"
+        (tmp_path / "runs v").mkdir()  # what the first of the patterns matches
+        save(workdir, 4, 8)
+        assert entries(workdir) == ["4", "8"]
+        assert_equal_trees(opened(workdir).restore(8, state(0)), state(8))
+        assert opened(workdir).items(8).keys() == state(0).keys()
+        with pytest.raises(CheckpointError) as error:
+            opened(workdir).restore(8, {"params": {"other": np.zeros(3)}})
+        assert str(workdir / "checkpoints" / "8") in str(error.value)
+
+    def test_leaves_no_link(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        (tmp_path / "temporary").mkdir()
+        save(tmp_path / "[v2]", 4)
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+    def test_that_no_link_can_stand_for(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[temporary]"))
+        (tmp_path / "[temporary]").mkdir()
+        with pytest.raises(CheckpointError, match=r"takes its path for a pattern.*use a path with"):
+            Checkpoints(tmp_path / "[v2]", keep=1)
+
+
+class TestReadBack:
+    def test_arrays_that_are_not_on_disk(self, tmp_path, opened, monkeypatch):
+        """The save reports success, but what is written cannot be read."""
+        run = opened(tmp_path, keep=9)
+        run.save(4, state(4))
+        run.finish(4)
+
+        def lose(where, checksums):
+            shutil.rmtree(where / "params")
+            read_back(where, checksums)
+
+        read_back = arrays.read_back
+        monkeypatch.setattr(arrays, "read_back", lose)
+        run.save(8, state(8))
+        with pytest.raises(CheckpointError, match=r"cannot be read back.*\n.*step 4 is saved"):
+            run.finish(8)
+        assert entries(tmp_path) == ["4"]
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+    @pytest.mark.parametrize("shape", [(), (3, 5)])
+    def test_values(self, tmp_path, opened, monkeypatch, dtype, shape):
+        run = opened(tmp_path, keep=9)
+        tree = {"x": jnp.ones(shape, dtype), "y": jnp.ones(3)}
+        run.save(4, {"params": tree})
+        run.finish(4)
+        where = tmp_path / "checkpoints" / "4"
+        arrays.read_back(where, arrays.compute_checksums({"params": tree}))
+        other = {**tree, "x": jnp.zeros(shape, dtype)}
+        checksums = arrays.compute_checksums({"params": other})
+        with pytest.raises(ValueError, match="params/x is not as it was saved"):
+            arrays.read_back(where, checksums)
 
 
 class TestWithoutManifest:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -174,6 +175,42 @@ class TestFile:
     def test_lists_make_a_hashable_network_too(self):
         module = networks.create("sadnet", dilations=[1, 2, 4, 8])
         assert hash(module) == hash(networks.create("sadnet", dilations=(1, 2, 4, 8)))
+
+
+class TestChecksum:
+    @pytest.fixture(params=[False, True], ids=["training", "network alone"])
+    def path(self, config, tmp_path, request):
+        if request.param:
+            alone = {"name": "dncnn", "kwargs": {"depth": 3}, "dtype": "float32"}
+            config = ConfigDict({"network": alone, "data": {"channels": 1}})
+        config_lib.save(config, tmp_path / "config.json")
+        return tmp_path / "config.json"
+
+    def test_every_bit(self, path):
+        """A flipped bit is an error, or changes nothing that is read."""
+        content, intact = path.read_bytes(), config_lib.load(path).to_dict()
+        assert "sha256" not in intact
+        accepted = []
+        for i in range(0, 8 * len(content), 89):
+            changed = bytearray(content)
+            changed[i // 8] ^= 1 << (i % 8)
+            path.write_bytes(changed)
+            with contextlib.suppress(ConfigError):
+                accepted.append(config_lib.load(path).to_dict())
+        assert all(read == intact for read in accepted)
+        assert len(accepted) < len(content) / 89
+
+    def test_change_on_purpose(self, path):
+        stored = json.loads(path.read_text())
+        stored["data"]["channels"] = 6
+        path.write_text(json.dumps(stored))
+        with pytest.raises(
+            ConfigError, match=r'is not as it was written.*delete its line "sha256"'
+        ):
+            config_lib.load(path)
+        del stored["sha256"]
+        path.write_text(json.dumps(stored))
+        assert config_lib.load(path).data.channels == 6
 
 
 class TestDifferences:
