@@ -35,6 +35,12 @@ _REPLAY = flags.DEFINE_integer(
     "batch, pictures and the names of arrays that are not finite to WORKDIR/replay.",
     lower_bound=1,
 )
+_ACCEPT_CHANGED_DATA = flags.DEFINE_bool(
+    "accept_changed_data",
+    False,
+    "Continue a run although its training images have changed. The steps that follow are then not "
+    "those that the run would have made.",
+)
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     "auto",
@@ -64,7 +70,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}; options begin with --")
     logging.set_verbosity(logging.WARNING)
     silence_orbax()
-    config, workdir = _CONFIG.value, _WORKDIR.value
+    config, workdir, accept = _CONFIG.value, _WORKDIR.value, _ACCEPT_CHANGED_DATA.value
     assert workdir is not None  # a required flag
     if _DETERMINISTIC.value:  # read when JAX first looks for devices
         flag = "--xla_gpu_deterministic_ops=true"
@@ -81,10 +87,14 @@ def main(argv: list[str]) -> None:
             print(joined, flush=True)
         if _REPLAY.value is not None:
             data = input_pipeline.create_dataset(config, "train")
-            training.replay(config, workdir, _REPLAY.value, datasets={"train": data})
+            training.replay(
+                config, workdir, _REPLAY.value, datasets={"train": data}, accept_changed_data=accept
+            )
         else:
             datasets = input_pipeline.create_datasets(config)
-            training.train_and_evaluate(config, workdir, datasets=datasets, profile=profile)
+            training.train_and_evaluate(
+                config, workdir, datasets=datasets, profile=profile, accept_changed_data=accept
+            )
     except (
         ValueError,
         CheckpointError,

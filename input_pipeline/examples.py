@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import dataclasses
+import functools
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -27,6 +29,7 @@ class Picture:
     label: str  # name in errors: the path, or the place in a TFDS split
     header: Header
     decode: Callable[[], np.ndarray]
+    size: int | None = None  # bytes of the encoded image, if it is one file or string
 
     def read(self, channels: int) -> np.ndarray:
         """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
@@ -51,6 +54,12 @@ class Picture:
             return image_io.convert_channels(image, channels)
         except ImageError as error:
             raise ImageError(f"{self.label}: {error}") from None
+
+    def describe(self) -> str:
+        """What is known without decoding, such as "512x768, 3 channels, 8 bits, 3210 bytes"."""
+        header = self.header
+        described = f"{_size(header)}, {header.channels} channels, {header.bits} bits"
+        return described if self.size is None else f"{described}, {self.size} bytes"
 
     def check_alpha(self) -> None:
         """Raises the error of ``read`` for an alpha channel, without decoding the image."""
@@ -84,7 +93,7 @@ class Picture:
             return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
         header = dataclasses.replace(self.header, height=height, width=width)
-        return Picture(f"{self.label} at scale {scale}", header, decode)
+        return Picture(f"{self.label} at scale {scale}", header, decode, self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +217,13 @@ class Source:
         examples.sort(key=lambda example: example.name)
         return Source(f"{self.name} at scales {', '.join(map(str, scales))}", tuple(examples))
 
+    def list_images(self) -> dict[str, str]:
+        """Describes the pictures of each example by its name, see ``Picture.describe``."""
+        return {
+            example.name: "; ".join(picture.describe() for picture in example.pictures)
+            for example in self.examples
+        }
+
     def describe(self) -> str:
         """One line: name, number of images and their sizes."""
         headers = [example.clean.header for example in self.examples]
@@ -255,10 +271,10 @@ def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
     """
     with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system
         headers = list(pool.map(image_io.read_header, paths))
+        sizes = list(pool.map(os.path.getsize, paths))
     return [
-        # The default argument binds the path of this iteration.
-        Picture(str(path), header, lambda path=path: image_io.read(path))  # type: ignore[misc]
-        for path, header in zip(paths, headers, strict=True)
+        Picture(str(path), header, functools.partial(image_io.read, path), size)
+        for path, header, size in zip(paths, headers, sizes, strict=True)
     ]
 
 
@@ -269,7 +285,7 @@ def picture_from_bytes(data: bytes, label: str) -> Picture:
         ImageError: The header cannot be read.
     """
     header = image_io.decode_header(data, name=label)
-    return Picture(label, header, lambda: image_io.decode(data, name=label))
+    return Picture(label, header, lambda: image_io.decode(data, name=label), len(data))
 
 
 def join_views(views: Sequence[Picture]) -> Picture:
@@ -294,6 +310,7 @@ def join_views(views: Sequence[Picture]) -> Picture:
         f"{left.label} and {right.label}",
         dataclasses.replace(left.header, channels=TWO_VIEW_CHANNELS),
         lambda: np.concatenate([left.read(3), right.read(3)], axis=-1),
+        None if left.size is None or right.size is None else left.size + right.size,
     )
 
 

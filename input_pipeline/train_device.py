@@ -66,10 +66,15 @@ class DeviceDataset:
         if not decoded.is_complete:
             described.append(f"{len(decoded) - self._count} damaged and replaced")
         self._description = ", ".join(described)
+        self._images = source.list_images()
 
     def __len__(self) -> int:
         """Number of images that could be decoded."""
         return self._count
+
+    def list_images(self) -> dict[str, str]:
+        """Describes each image by its name, for the record of a run."""
+        return self._images
 
     def describe(self) -> str:
         """One line for the log."""

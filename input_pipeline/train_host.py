@@ -113,6 +113,10 @@ class TrainDataset:
         """``batches()``."""
         return self.batches()
 
+    def list_images(self) -> dict[str, str]:
+        """Describes each image by its name, for the record of a run."""
+        return self._source.list_images()
+
     def describe(self) -> str:
         """One line for the log."""
         tiles = f"{self._tile_count} tiles, " if self._tile_count > len(self) else ""

@@ -1,6 +1,6 @@
 """Checkpoints of training state: Orbax directories and their checksums."""
 
-from lcdnet_jax.checkpoints.arrays import Tree, silence_orbax
+from lcdnet_jax.checkpoints.arrays import Tree, list_nonfinite, silence_orbax
 from lcdnet_jax.checkpoints.manager import (
     CheckpointError,
     Checkpoints,
@@ -13,6 +13,7 @@ __all__ = [
     "Checkpoints",
     "DamagedCheckpointError",
     "Tree",
+    "list_nonfinite",
     "restore_variables",
     "silence_orbax",
 ]

@@ -150,6 +150,28 @@ def read_back(where: pathlib.Path, checksums: Mapping[str, Tree]) -> None:
                 raise ValueError(f"{name}{_path(path)} is not as it was saved")
 
 
+def list_nonfinite(items: Mapping[str, Tree]) -> list[str]:
+    """Lists arrays with a NaN or an infinity, of those parts that this process holds.
+
+    Args:
+        items: Trees of arrays by name.
+
+    Returns:
+        Their paths, such as "params/conv/kernel".
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(dict(items))
+    return [_path(path).lstrip("/") for path, leaf in leaves if not _is_finite(leaf)]
+
+
+def _is_finite(array: Any) -> bool:
+    array = take_one_copy(array)
+    if not isinstance(array, jax.Array):
+        parts = [array]
+    else:
+        parts = [shard.data for shard in array.addressable_shards]
+    return all(np.isfinite(np.asarray(part)).all() for part in parts)
+
+
 def list_mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
     """Lists arrays that are missing, unknown or of another shape.
 

@@ -87,6 +87,7 @@ class Checkpoints:
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._unlock: Callable[[], object] = lambda: None
+        self._place: tuple[int, int] | None = None  # of the directory, on process 0
         _in_first(self._open)
         try:
             self._literal, self._remove_link = arrays.make_literal_path(self.directory)
@@ -114,6 +115,7 @@ class Checkpoints:
                 f"cannot use {self.directory}: {error.strerror or error}; use a writable --workdir"
             ) from error
         self._lock()
+        self._place = self._find_place()
         self._remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
 
     def _lock(self) -> None:
@@ -133,6 +135,24 @@ class Checkpoints:
             ) from error
         except OSError as error:  # some network file systems have no such locks
             logging.debug("%s is not locked: %s", self.directory, error)
+
+    def _find_place(self) -> tuple[int, int]:
+        """Device and inode of the directory, which stay the same when it is moved."""
+        status = self.directory.stat()
+        return status.st_dev, status.st_ino
+
+    def _check_place(self) -> None:
+        """Notices a directory that was moved, deleted or unmounted since it was opened."""
+        try:
+            good = self._find_place() == self._place
+        except OSError:
+            good = False
+        if not good:
+            raise CheckpointError(
+                f"{self.directory} is not the directory any more that this run has opened: it was "
+                "moved, deleted or unmounted, so nothing is saved there. Put it back, then run the "
+                "same command again; it continues after the last step that was saved"
+            )
 
     def steps(self) -> list[int]:
         """Lists the complete checkpoints.
@@ -194,13 +214,15 @@ class Checkpoints:
             items: Trees of arrays by name: "params", "opt_state", "ema", "batch_stats", "critic".
 
         Raises:
-            CheckpointError: If writing fails. Earlier checkpoints are untouched.
+            CheckpointError: If writing fails, or if the directory was moved, deleted or unmounted.
+                Earlier checkpoints are untouched.
             ValueError: If the directory was opened to read only.
         """
         if self._keep is None:
             raise ValueError(f"{self.directory} was opened to read only; give keep")
         if self._pending is not None:
             self.finish(self._pending[0])
+        _in_first(self._check_place)
         if _in_first(lambda: step in self.steps()):
             return
         items = jax.tree.map(arrays.take_one_copy, dict(items))
@@ -442,6 +464,7 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         assert self._keep is not None
+        self._check_place()
         saving = self.directory / f"saving-{step}"
         try:
             arrays.read_back(self._literal / saving.name, checksums)

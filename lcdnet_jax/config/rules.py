@@ -4,13 +4,16 @@
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations
 from lcdnet_jax.typing import Json
+
+# The largest number of float32, in which training computes.
+_LARGEST = float(np.finfo(np.float32).max)
 
 Rule = Callable[[object], str | None]
 
@@ -26,12 +29,12 @@ def integer(low: int, high: float = math.inf) -> Rule:
 
 
 def number(low: float, high: float = math.inf) -> Rule:
-    """A finite number from ``low`` to ``high``, both included."""
+    """A number from ``low`` to ``high``, both included, that float32 can hold."""
 
     def rule(value: Json) -> str | None:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        good = good and abs(value) <= sys.float_info.max and low <= value <= high
-        return None if good else f"a number {_bounds(low, high)}"
+        good = good and abs(value) <= _LARGEST and low <= value <= high
+        return None if good else f"a number {_bounds(low, high)}, in float32"
 
     return rule
 
@@ -40,7 +43,7 @@ def number_below(low: float, high: float) -> Rule:
     """A number from ``low`` up to, but not including, ``high``."""
 
     def rule(value: Json) -> str | None:
-        good = number(low, high)(value) is None and value < high
+        good = number(low, high)(value) is None and np.float32(value) < high
         return None if good else f"a number of at least {low} and below {high}"
 
     return rule

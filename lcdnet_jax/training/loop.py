@@ -50,7 +50,7 @@ _MAX_UNREAD = 1000
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite."""
+    """The loss, its gradient or the state became NaN or infinite."""
 
 
 def train_and_evaluate(
@@ -60,6 +60,7 @@ def train_and_evaluate(
     datasets: Mapping[str, Any],
     devices: Sequence[jax.Device] | None = None,
     profile: tuple[int, int] | None = None,
+    accept_changed_data: bool = False,
 ) -> TrainState:
     """Trains a network, evaluates it and saves checkpoints as the configuration says.
 
@@ -79,12 +80,15 @@ def train_and_evaluate(
             :class:`~lcdnet_jax.training.program.CountsReplacements`.
         devices: Devices to use. None: all devices of all hosts.
         profile: First and last step of a profiler trace, which is written to ``workdir``/profile.
+        accept_changed_data: Continue a run with training images that are not those before. Without
+            it they are refused, because the steps would not be those of the run.
 
     Returns:
         The final state.
 
     Raises:
-        ConfigError: If the configuration breaks a rule or differs from that of ``workdir``.
+        ConfigError: If the configuration breaks a rule, or the configuration or the training images
+            are not those of the run in ``workdir``.
         CheckpointError: If checkpoints do not fit, or cannot be read or written.
         NonFiniteLossError: Names the first step that is not finite. The last checkpoint is older.
         Preempted: After a signal. A ``KeyboardInterrupt``.
@@ -96,10 +100,16 @@ def train_and_evaluate(
     config_lib.check_kernels(config)
     features = objectives.get(config).read_features(config)
     workdir = pathlib.Path(workdir)
-    open_workdir(config, workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
     writer = None
     try:
+        data_line = open_workdir(
+            config,
+            workdir,
+            checkpoints,
+            datasets["train"],
+            accept_changed_data=accept_changed_data,
+        )
         module = config_lib.network(config)
         state, origin = load_or_create_state(config, module, checkpoints, partitioner)
         state = state.with_features(features, partitioner.get_state_sharding)
@@ -107,8 +117,9 @@ def train_and_evaluate(
         writer = MetricWriter(workdir, start_step=start_step, active=jax.process_index() == 0)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         run = _describe_run(config, partitioner, start_step, origin)
-        for line in (overview, *_describe_data(datasets), run):
-            writer.print_line(line)
+        for line in (overview, *_describe_data(datasets), data_line, run):
+            if line:
+                writer.print_line(line)
         if start_step % config.steps_per_call:
             raise config_lib.ConfigError(
                 f"the run continues after step {start_step}, which is not a multiple of "
@@ -292,7 +303,16 @@ class _Loop:
         self._writer.write_scalars(step, scalars | measure_device_memory())
 
     def _save(self, step: int, state: TrainState) -> None:
-        self._checkpoints.save(step, self._partitioner.to_checkpoint_sharding(state.items()))
+        items = self._partitioner.to_checkpoint_sharding(state.items())
+        bad = checkpoints_lib.list_nonfinite(items)
+        if not multihost.all_succeeded(not bad):
+            where = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+            raise NonFiniteLossError(
+                f"the state after step {step} is not finite ({where or 'on another host'}) and is "
+                f"not saved; {self._checkpoints.saved()}. Start another run from there "
+                "(config.init_from, another --workdir) with a lower config.optimizer.learning_rate"
+            )
+        self._checkpoints.save(step, items)
 
     def _evaluate(self, evaluate: EvalHook, step: int, state: TrainState) -> None:
         variables = self._partitioner.fetch(state.variables())

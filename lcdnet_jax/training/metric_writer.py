@@ -59,8 +59,10 @@ class MetricWriter:
             return
         self._jsonl = workdir / "metrics.jsonl"
         with convert_disk_errors():
-            _remove_lines_after(self._jsonl, start_step)
-            _remove_lines_after(workdir / scores.FILE, start_step)
+            for path in (self._jsonl, workdir / scores.FILE):
+                aside = _remove_lines_after(path, start_step)
+                if aside:
+                    self.print_line(f"{path.name} is damaged; it is kept as {aside.name}")
         try:
             import tensorflow as tf
             from clu import metric_writers
@@ -116,20 +118,30 @@ class MetricWriter:
                 logging.warning("TensorBoard events are incomplete: %s", error)
 
 
-def _remove_lines_after(path: pathlib.Path, step: int) -> None:
+def _remove_lines_after(path: pathlib.Path, step: int) -> pathlib.Path | None:
+    """Removes lines of later steps. Keeps a damaged file under another name, which it returns.
+
+    The last line may be incomplete without damage, because a process was killed.
+    """
     if not path.exists():
-        return
-    old = path.read_text()
-    kept = []
-    for line in old.splitlines():
+        return None
+    old = path.read_bytes()
+    lines = old.split(b"\n")
+    kept, damaged = [], False
+    for number, line in enumerate(lines, 1):
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # an incomplete line of a killed process, or a damaged one
-    new = "".join(f"{line}\n" for line in kept)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            damaged |= number < len(lines)
+    new = b"".join(line + b"\n" for line in kept)
+    aside = None
+    if damaged:
+        aside = path.with_name(f"damaged-{path.name}")
+        atomic_io.write(aside, old, force=True)
     if new != old:
-        atomic_io.write(path, new.encode(), force=True)
+        atomic_io.write(path, new, force=True)
+    return aside
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from lcdnet_jax.training.program import compile_program, draw_batch, open_inputs
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import prepare
-from lcdnet_jax.training.workdir import load_or_create_state, load_run_config
+from lcdnet_jax.training.workdir import check_data, load_or_create_state, load_run_config
 from lcdnet_jax.typing import Batch, PyTree
 
 Arrays = dict[str, np.ndarray]
@@ -49,7 +49,12 @@ class _ReplayedStep:
 
 
 def replay(
-    config: ConfigDict, workdir: str | pathlib.Path, step: int, *, datasets: Mapping[str, Any]
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    step: int,
+    *,
+    datasets: Mapping[str, Any],
+    accept_changed_data: bool = False,
 ) -> pathlib.Path:
     """Repeats one step of a run and writes its inputs and outputs.
 
@@ -66,6 +71,7 @@ def replay(
         workdir: Its working directory.
         step: Number of the step in the messages of the run, from 1.
         datasets: As for :func:`train_and_evaluate`. Only "train" is used.
+        accept_changed_data: Use training images that are not those of the run.
 
     Returns:
         The directory ``workdir``/replay/<step>. batch.npz holds the inputs of the step (those of
@@ -88,6 +94,11 @@ def replay(
         raise config_lib.ConfigError(
             f"the run has no step {step}: config.steps is {config.steps}, and steps count from 1"
         )
+    line = check_data(
+        config, stored, workdir, datasets["train"], accept_changed_data=accept_changed_data
+    )
+    if line:
+        print(line, flush=True)
     config = config.copy_and_resolve_references()
     # These fields may differ from those of the run, see load_run_config.
     config.resume, config.init_from = stored.resume, stored.init_from

@@ -12,25 +12,67 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
-from lcdnet_jax.training import objectives
+from lcdnet_jax.training import data_record, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import DeviceData, HostData
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState, abstract_state, create_state
 
 
-def open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Creates the directory, or checks that its run has the same configuration."""
-    multihost.run_on_first_process(lambda: _open_workdir(config, workdir), config_lib.ConfigError)
+def open_workdir(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    checkpoints: checkpoints_lib.Checkpoints,
+    data: HostData | DeviceData,
+    *,
+    accept_changed_data: bool,
+) -> str | None:
+    """Starts a run in a working directory, or checks that a command may continue its run.
+
+    Args:
+        config: Configuration of the command.
+        workdir: The directory.
+        checkpoints: Its checkpoints, which hold the lock. Nothing is written without it.
+        data: Training data of the command.
+        accept_changed_data: Continue with training images that are not those of the run.
+
+    Returns:
+        A line for the log about the training images, if there is something to say.
+
+    Raises:
+        ConfigError: If the configuration or the training images are not those of the run, or if
+            the directory cannot be written to.
+    """
+    return multihost.run_on_first_process(
+        lambda: _open_workdir(config, workdir, checkpoints, data, accept_changed_data),
+        config_lib.ConfigError,
+    )
 
 
-def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+def _open_workdir(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    checkpoints: checkpoints_lib.Checkpoints,
+    data: HostData | DeviceData,
+    accept_changed_data: bool,
+) -> str | None:
     stored = workdir / "config.json"
-    folder = workdir / "checkpoints"
-    has_checkpoints = folder.is_dir() and any(folder.iterdir())
-    to_store = config
+    has_checkpoints = any(checkpoints.directory.iterdir())
+    to_store, line = config, None
+    if config.resume and not has_checkpoints:
+        line = check_data(
+            config,
+            load_run_config(config, pathlib.Path(config.resume)),
+            pathlib.Path(config.resume),
+            data,
+            accept_changed_data=accept_changed_data,
+        )
     if stored.exists():
         before = load_run_config(config, workdir, has_checkpoints=has_checkpoints)
+        if has_checkpoints:
+            line = check_data(
+                config, before, workdir, data, accept_changed_data=accept_changed_data
+            )
         # Keep the origin of the run. A command that continues it need not repeat the origin.
         to_store = config.copy_and_resolve_references()
         to_store.resume, to_store.init_from = before.resume, before.init_from
@@ -40,13 +82,53 @@ def _open_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
             "--workdir"
         )
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        data_record.write(workdir, data)
         config_lib.save(to_store, stored)
     except OSError as error:
         raise config_lib.ConfigError(
             f"cannot write to the working directory {workdir}: {error.strerror or error}; choose a "
             "writable --workdir on a disk with free space"
         ) from error
+    return line
+
+
+def check_data(
+    config: ConfigDict,
+    before: ConfigDict,
+    workdir: pathlib.Path,
+    data: HostData | DeviceData,
+    *,
+    accept_changed_data: bool,
+) -> str | None:
+    """Checks that training images are those of a run, wherever they are now.
+
+    Args:
+        config: Configuration of the command.
+        before: Configuration of the run.
+        workdir: Directory of the run.
+        data: Training data of the command.
+        accept_changed_data: Accept other images.
+
+    Returns:
+        A line for the log, if there is something to say.
+
+    Raises:
+        ConfigError: If the images differ, or if they are at another path and the run has no record
+            of its images.
+    """
+    try:
+        line = data_record.check(workdir, data)
+    except config_lib.ConfigError as error:
+        if not accept_changed_data:
+            raise
+        return str(error).rpartition("\n")[0].replace("\n", "") + "; they are accepted"
+    old, new = before.data.train.path, config.data.train.path
+    if line is not None and old != new and not accept_changed_data:
+        raise config_lib.ConfigError(
+            f"{line}; config.data.train.path is {old!r} there and {new!r} here. If the images are "
+            "the same, continue by --accept_changed_data"
+        )
+    return line
 
 
 def load_run_config(
@@ -87,6 +169,7 @@ def load_run_config(
 def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
     """Refuses processes whose configuration or images differ from those of process 0."""
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    mine.update(data_record.compute_fingerprint(data).encode())
     if config.data.where == "device":
         mine.update(np.asarray(data.resident.table).tobytes())  # type: ignore[union-attr]
     first = multihost.run_on_first_process(mine.hexdigest)
@@ -151,8 +234,7 @@ def load_or_create_state(
 def _restore_other_run(
     config: ConfigDict, abstract: TrainState, partitioner: Partitioner
 ) -> TrainState:
-    """The newest state of the run in ``config.resume``."""
-    load_run_config(config, pathlib.Path(config.resume))
+    """The newest state of the run in ``config.resume``, see :func:`open_workdir`."""
     source = checkpoints_lib.Checkpoints(config.resume)
     try:
         if not source.has_any():

@@ -239,11 +239,11 @@ class TestDifferences:
     def test_what_may_not_change(self, config):
         other = tiny.get_config()
         other.seed = 1
-        other.data.train.path = "elsewhere"
+        other.data.train.split = "elsewhere"
         other.network.kwargs.width = 4
         other.ema_decay = 0.5
         assert config_lib.differences(config, other) == [
-            "config.data.train.path: '' there, 'elsewhere' given",
+            "config.data.train.split: 'train' there, 'elsewhere' given",
             "config.ema_decay: 0.9 there, 0.5 given",
             "config.network.kwargs.width: 2 there, 4 given",
             "config.seed: 0 there, 1 given",

@@ -394,7 +394,7 @@ class TestFailures:
     def test_unwritable_workdir(self, config, tmp_path):
         blocked = tmp_path / "file"
         blocked.write_text("")
-        with pytest.raises(ConfigError, match="choose a writable --workdir"):
+        with pytest.raises(CheckpointError, match="use a writable --workdir"):
             run(config, blocked / "run")
 
     @pytest.mark.extended
