@@ -125,7 +125,7 @@ class _Checksum:
 
 
 def _compute_crc(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def read_back(where: pathlib.Path, checksums: Mapping[str, Tree]) -> None:

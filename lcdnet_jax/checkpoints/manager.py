@@ -326,6 +326,31 @@ class Checkpoints:
         """
         return self.read_newest(lambda step: self.restore(step, items), before=before)
 
+    def restore_variables(
+        self, step: int, expected: Mapping[str, Tree], *, ema: bool = True
+    ) -> dict[str, Tree]:
+        """Verifies and reads the variables of a network, see :func:`restore_variables`.
+
+        Args:
+            step: One of :meth:`steps`.
+            expected: "params", and "batch_stats" where the network has any.
+            ema: Use averaged parameters where the checkpoint has them.
+
+        Returns:
+            The variables. Averaged parameters are named "params", too.
+
+        Raises:
+            CheckpointError: As :meth:`restore`.
+        """
+        expected = jax.tree.map(arrays.add_sharding, dict(expected))
+        name = "ema" if ema and "ema" in self.names(step) else "params"
+        restored = self.restore(
+            step, {name if k == "params" else k: tree for k, tree in expected.items()}
+        )
+        averaged = " (EMA)" if name == "ema" else ""
+        logging.info("weights of step %d%s from %s", step, averaged, self.directory.parent)
+        return {"params" if k == name else k: tree for k, tree in restored.items()}
+
     def items(self, step: int) -> dict[str, Tree]:
         """Reads the metadata of a checkpoint, without its arrays.
 
@@ -340,7 +365,7 @@ class Checkpoints:
         """
         where, literal = self.directory / str(step), self._literal / str(step)
         try:
-            return {name: arrays.read_metadata(literal, name) for name in self._names(step)}
+            return {name: arrays.read_metadata(literal, name) for name in self.names(step)}
         except CheckpointError:
             raise
         except Exception as error:  # any kind, for damaged files
@@ -348,8 +373,18 @@ class Checkpoints:
                 f"cannot read the checkpoint {where}: {self._explain(error)}"
             ) from error
 
-    def _names(self, step: int) -> list[str]:
-        """Names of the items, whose files are not verified."""
+    def names(self, step: int) -> list[str]:
+        """Lists the items of a checkpoint, whose files are not verified.
+
+        Args:
+            step: One of :meth:`steps`.
+
+        Returns:
+            Their names.
+
+        Raises:
+            CheckpointError: If the step does not exist, or its manifest is damaged.
+        """
         return _in_first(lambda: self._verify(step, ()))[0]
 
     def _verify(self, step: int, wanted: Collection[str]) -> tuple[list[str], bool]:
@@ -543,20 +578,15 @@ def restore_variables(
         CheckpointError: If there is no usable checkpoint, or it holds other variables.
     """
     checkpoints = Checkpoints(workdir)
-    expected = jax.tree.map(arrays.add_sharding, dict(expected))
 
     def read(step: int) -> dict[str, Tree]:
-        averaged = ema and "ema" in checkpoints._names(step)
-        names = {"ema" if averaged and k == "params" else k: v for k, v in expected.items()}
-        return checkpoints.restore(step, names)
+        return checkpoints.restore_variables(step, expected, ema=ema)
 
     try:
-        step, restored = checkpoints.read_newest(read) if step is None else (step, read(step))
+        step, variables = checkpoints.read_newest(read) if step is None else (step, read(step))
     finally:
         checkpoints.close()
-    averaged = " (EMA)" if "ema" in restored else ""
-    logging.info("weights of step %d%s from %s", step, averaged, workdir)
-    return {"params" if name == "ema" else name: tree for name, tree in restored.items()}, step
+    return variables, step
 
 
 def _unused(path: pathlib.Path) -> pathlib.Path:

@@ -52,13 +52,16 @@ def is_workdir(path: pathlib.Path) -> bool:
 def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
     """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
     config = config_lib.load(directory / "config.json")
-    card = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
+    stored = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
     module = config_lib.network(config)
-    variables, step = checkpoints.restore_variables(
-        directory, networks.abstract_variables(module), ema=ema, step=step
-    )
-    if card is None:
-        card = _make_card(directory, config, variables["params"], ema=ema, step=step)
+    expected = networks.abstract_variables(module)
+    with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
+
+        def read(step: int) -> tuple[dict[str, PyTree], Card]:
+            variables = reader.restore_variables(step, expected, ema=ema)
+            return variables, stored or _make_card(reader, config, expected, ema=ema, step=step)
+
+        variables, card = reader.read_newest(read)[1] if step is None else read(step)
     return Weights(module, variables, card)
 
 
@@ -72,13 +75,13 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
                 f"{directory} has no step {step}, only {card['step']}; leave the step off"
             )
         return card
-    if step is None:
-        with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
-            step = reader.latest_step()
-    if step is None:
-        raise CheckpointError(f"{directory} holds no complete checkpoint; train first")
-    params = networks.abstract_variables(config_lib.network(config))["params"]
-    return _make_card(directory, config, params, ema=ema, step=step)
+    expected = networks.abstract_variables(config_lib.network(config))
+    with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
+
+        def read(step: int) -> Card:
+            return _make_card(reader, config, expected, ema=ema, step=step)
+
+        return reader.read_newest(read)[1] if step is None else read(step)
 
 
 def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool) -> None:
@@ -117,19 +120,25 @@ def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
 
 
 def _make_card(
-    directory: pathlib.Path, config: ConfigDict, params: PyTree, *, ema: bool, step: int
+    reader: checkpoints.Checkpoints,
+    config: ConfigDict,
+    variables: Variables,
+    *,
+    ema: bool,
+    step: int,
 ) -> Card:
-    with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
-        has_ema = "ema" in reader.items(step)
+    """Makes the card of a working directory. Only the shapes of the variables are used."""
+    directory = reader.directory.parent
     manifest = pathlib.Path("checkpoints", str(step), "manifest.json")
     origin = []
     with contextlib.suppress(FileNotFoundError):  # checkpoints of older versions have none
         digest = hashlib.sha256((directory / manifest).read_bytes()).hexdigest()
         origin.append({"file": manifest.as_posix(), "sha256": digest})
+    has_ema = "ema" in reader.names(step)  # raises if a training has deleted the step meanwhile
     return card_lib.create(
         config.network.name,
         config_lib.network(config),
-        params,
+        variables["params"],
         step=step,
         averaged=has_ema and ema,
         training=config.to_dict(),
