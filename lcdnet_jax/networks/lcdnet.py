@@ -72,7 +72,8 @@ class LCDNet(RestorationNetwork):
         msfm_kernels: Sizes of the two low-pass filters of MSFM, odd, in pixels.
         msfm_groups: Number of filters per image in each half of the channels.
         msfm_fusion: How MSFM joins low and high frequencies: "sk", by channel weights, or "cross",
-            by attention along rows.
+            by attention along rows. For "cross" MSFSNet returns the attended values alone; here
+            they are added to low + high, which is ours.
         msfm_softmax: Over the two weights of each channel ("branch"), or over all weights of both
             branches ("joint").
         scam_type: Gate of the skip connections: "sk", by channel weights; "sff", as in MSFSNet;

@@ -340,6 +340,27 @@ def test_weights_of_low_and_high(softmax):
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
+def test_cross_fusion_adds_attention_to_the_whole():
+    """With factors of 0 the result is that of low + high, unlike MSFSNet's: docs/lcdnet.md."""
+    module = lcdnet.MSFM((3, 5), 4, "cross", "branch", None, shared())
+    x = image(2, 6, 9, 16)
+    params = drawn(module, x.shape)["params"]
+    for name in ("3x3", "5x5"):
+        for factors in ("beta", "gamma"):
+            fuse = params[f"fuse_{name}"]
+            fuse[factors] = np.zeros_like(fuse[factors])
+
+    def linear(x, layer):
+        return x @ params[layer]["kernel"][0, 0] + params[layer]["bias"]
+
+    halves = np.split(linear(x, "in"), 2, axis=-1)
+    joined = [
+        linear(half, f"out_{name}") for half, name in zip(halves, ("3x3", "5x5"), strict=True)
+    ]
+    expected = linear(np.concatenate(joined, axis=-1), "out")
+    np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=1e-5)
+
+
 def test_row_attention():
     module = blocks.RowAttention(shared())
     a, b = image(2, 3, 5, 8), image(2, 3, 5, 8)[::-1] * 2
