@@ -267,6 +267,7 @@ def get_config() -> ConfigDict:
     # Number of images that are written as PNG panels (degraded, restored, clean, with a zoomed
     # crop).
     config.eval.panels = 2
-    # Image sides are padded to multiples of this, so that few shapes are compiled.
+    # Image sides are padded to multiples of this, so that few shapes are compiled. A network that
+    # uses the whole image (global_means) gets images padded to its stride instead.
     config.eval.bucket = 64
     return config

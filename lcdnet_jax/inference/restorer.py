@@ -31,7 +31,8 @@ class Restorer:
 
     A whole image is padded by reflection at the bottom and right to one of a few sizes (see
     ``bucket``) and the result is cropped, so that images of many sizes share a few compiled
-    programs. At the top and left the network uses its own padding (most often zeros). At the bottom
+    programs. A network with ``global_means`` would see the padding in every pixel. Its whole images
+    are padded to its stride only, and each padded size is compiled. At the top and left the network uses its own padding (most often zeros). At the bottom
     and right it sees the reflected image, unless the size needs no padding.
 
     All tiles share one compiled program, and device memory does not grow with the image. The host
@@ -56,7 +57,7 @@ class Restorer:
             image is restored whole if ``tile`` is None. None means no limit.
         bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,
             128, 192, 256, 384, 512, 768, ..., which needs fewer programs but more computation than
-            64.
+            64. Not for whole images of a network with ``global_means``.
         tile_batch: Tiles per call of the network, at least 1. The last batch is filled up.
         ensemble: Whether to return the self-ensemble: the mean of the results for all eight
             orientations of the image (four for networks of two views, see
@@ -271,7 +272,8 @@ class Restorer:
         if image.dtype.kind not in "iu" and not _is_finite(image):
             raise image_io.ImageError("the image holds NaN or infinite pixels; replace them first")
         if self._is_whole(height, width):
-            restored = _convert_dtype(self._predict(pixels[None], self.bucket)[0], image.dtype)
+            restored = self._predict(pixels[None], self._whole_bucket)[0]
+            restored = _convert_dtype(restored, image.dtype)
         else:
             restored = self._restore_tiled(pixels)
         if planes.shape[2] > colors:
@@ -283,10 +285,16 @@ class Restorer:
     def _scale(self) -> int:
         return self.module.scale
 
+    @property
+    def _whole_bucket(self) -> int | None:
+        """The bucket of whole images."""
+        return self.module.stride if self.module.global_means else self.bucket
+
     def _is_whole(self, height: int, width: int) -> bool:
         if self.tile is not None:
             return max(height, width) <= self.tile
-        frame = tiling.padded_size(height, self.bucket) * tiling.padded_size(width, self.bucket)
+        bucket = self._whole_bucket
+        frame = tiling.padded_size(height, bucket) * tiling.padded_size(width, bucket)
         return self.max_pixels is None or frame * self._scale**2 <= self.max_pixels
 
     def _restore_tiled(self, pixels: np.ndarray) -> np.ndarray:

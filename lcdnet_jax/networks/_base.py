@@ -43,8 +43,9 @@ class RestorationNetwork(nn.Module):
         two_views: Whether ``channels=6`` means the two views of a dual-pixel camera, left RGB and
             right RGB, restored to one RGB image.
         global_means: Whether each output pixel depends on the whole image, for example through
-            means over it. Tiles then differ from the whole image at any overlap, and windows
-            (``local_pool``) or tiles may give better results.
+            means over it. Tiles then differ from the whole image at any overlap, windows
+            (``local_pool``) or tiles may give better results, and whole images are padded to the
+            stride only.
         has_scales: Whether ``__call__`` has an argument ``all_scales``. With True it returns a
             tuple: the result, then images of 1/2, 1/4, ... of its size, for multi-scale losses.
         PRESETS: Preset name -> fields, for ``networks.create(name, preset="small")``.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import Restorer, image_io, inference, networks
+from lcdnet_jax import Restorer, image_io, inference, networks, ops
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
@@ -274,6 +274,38 @@ def test_programs_are_shared(rng, caplog):
     assert compiled(restorer, (49, 50)) == 1
 
 
+class Whole(networks.RestorationNetwork):
+    """Adds the image's mean and the size of its padding; pads to its stride itself."""
+
+    channels: int = 3
+    stride = 4
+    global_means = True
+
+    @nn.compact
+    def __call__(self, x):
+        y = ops.pad_to_multiple(x, self.stride)
+        y = y + y.mean((1, 2), keepdims=True) + y.shape[1] * y.shape[2]
+        return y[:, : x.shape[1], : x.shape[2]]
+
+
+@pytest.mark.parametrize("options", [{}, {"bucket": 64}, {"tile": 64, "overlap": 8}], ids=str)
+@pytest.mark.parametrize("size", [(9, 50), (8, 12), (1, 3)])
+def test_networks_with_global_means_see_the_image_alone(rng, options, size):
+    """Padded to their stride, as they do themselves; whatever the bucket."""
+    image = rng.random((*size, 3), np.float32)
+    restorer = Restorer(Whole(), {}, **options)
+    np.testing.assert_allclose(restorer(image), Whole().apply({}, image[None])[0], rtol=1e-6)
+    ensemble = Restorer(Whole(), {}, ensemble=True, **options)
+    np.testing.assert_allclose(ensemble(image), restorer(image), atol=0.2)  # of 4 * 52 and more
+
+
+def test_what_is_whole_follows_the_stride(rng):
+    """9x50 pixels are 12x52 for a stride of 4, and would be 64x64 for the default bucket."""
+    image = rng.random((9, 50, 3), np.float32)
+    restorer = Restorer(Whole(), {}, max_pixels=12 * 52)
+    np.testing.assert_allclose(restorer(image), Whole().apply({}, image[None])[0], rtol=1e-6)
+
+
 @pytest.fixture
 def shapes(colour, monkeypatch):
     """The shapes that one restorer with the default bucket gives its network, each once."""
@@ -462,7 +494,10 @@ def quickly_compiled():
 @pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network(rng, name):
-    """Whole, in tiles and as an ensemble, all by one program on frames of 32 x 32 pixels."""
+    """Whole, in tiles and as an ensemble, all by one program on frames of 32 x 32 pixels.
+
+    Those with means over the image see whole images on frames of their own.
+    """
     module = networks.create(name, **_TINY.get(name, {}))
     shapes = networks.abstract_variables(module)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, "f"), shapes)
@@ -480,8 +515,10 @@ def test_every_network(rng, name):
     ensemble = Restorer(module, variables, bucket=32, ensemble=True)
     ensemble._apply = restorer._apply
     assert np.isfinite(ensemble(small)).all()
-    assert restorer._apply._cache_size() == 1
-    padded = inference.pad_to_bucket(small[None, ..., None], 32)
+    bucket = module.stride if module.global_means else 32
+    padded = inference.pad_to_bucket(small[None, ..., None], bucket)
+    frame = padded.shape[1:3]
+    assert restorer._apply._cache_size() == len({(32, 32), frame, frame[::-1]})
     expected = restorer._apply(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
 
