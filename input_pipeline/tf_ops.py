@@ -114,7 +114,7 @@ def mask_frequencies(
         image: ``[H, W, C]`` float32 in [0, 1]; H and W are known when the function is traced.
         seed: Int64 ``[2]``; equal seeds give equal masks.
         rate: Probability that the image is masked.
-        mode: "targeted", "uniform" or "random", see ``lcdnet_jax.sfm``.
+        mode: One of ``lcdnet_jax.sfm.MODES``.
         center: Center of targeted bands as a fraction of the largest radius.
         sigma: Spread of targeted bands as a fraction of the largest radius.
         unselected: Whether an image that is not masked stays as it is ("keep") or becomes black

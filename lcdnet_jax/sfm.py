@@ -12,7 +12,7 @@ mean (the coefficient 0, 0), also for images that are not square. Masks are draw
 * ``targeted`` (for denoising): a band from ``center - sigma * |n1|`` to ``center + sigma * |n2|``,
   where n1 and n2 are standard normal. If the lower end is negative, the mean is masked, too.
 * ``uniform`` (for super-resolution): a band between two numbers that are uniform in [0, 1]. The
-  mean is never masked.
+  mean is never masked. The paper calls it central mode, and ``central`` is another name of it.
 * ``random``: each coefficient, the mean included, is masked with probability 1/2.
 
 Each image has its own key, as in ``degradations``.
@@ -29,7 +29,7 @@ from jax.typing import ArrayLike
 from lcdnet_jax.ops import dct_2d, idct_2d
 from lcdnet_jax.ops.precision import at_least_float32
 
-MODES = ("targeted", "uniform", "random")
+MODES = ("targeted", "uniform", "random", "central")
 UNSELECTED = ("keep", "zero")
 
 
@@ -50,7 +50,8 @@ def stochastic_frequency_mask(
         key: One random key.
         images: Images ``[N, H, W, C]``, floating point in [0, 1].
         rate: Probability that an image is masked, in [0, 1].
-        mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
+        mode: How masks are drawn: "targeted", "uniform" (or "central") or "random"; see the
+            module.
         center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
         sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0. 0 masks nothing.
 
@@ -84,7 +85,8 @@ def mask_images(
         keys: Random keys ``[N]``, one for each image.
         images: Images ``[N, H, W, C]``, floating point in [0, 1].
         rate: Probability that an image is masked, in [0, 1].
-        mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
+        mode: How masks are drawn: "targeted", "uniform" (or "central") or "random"; see the
+            module.
         center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
         sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0. 0 masks nothing.
         unselected: What happens to images that are not selected: "keep" leaves them unchanged,
@@ -132,7 +134,8 @@ def draw_mask(
         key: One random key.
         height: Rows of the image, at least 1.
         width: Columns of the image, at least 1.
-        mode: How masks are drawn: "targeted", "uniform" or "random"; see the module.
+        mode: How masks are drawn: "targeted", "uniform" (or "central") or "random"; see the
+            module.
         center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
         sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0.
 
@@ -167,7 +170,7 @@ def draw_band(
         key: One random key.
         height: Rows of the image, at least 1.
         width: Columns of the image, at least 1.
-        mode: How masks are drawn: "targeted" or "uniform"; see the module.
+        mode: How masks are drawn: "targeted" or "uniform" (or "central"); see the module.
         center: Center of targeted bands, as a share of ``max_radius``, in [0, 1].
         sigma: Spread of targeted bands, as a share of ``max_radius``, at least 0.
 
@@ -183,7 +186,7 @@ def draw_band(
     if mode == "targeted":
         below, above = jnp.abs(jax.random.normal(key, (2,), jnp.float32))
         return limit * (center - sigma * below), limit * (center + sigma * above)
-    if mode == "uniform":
+    if mode in ("uniform", "central"):
         one, other = limit * jax.random.uniform(key, (2,), jnp.float32)
         return jnp.minimum(one, other), jnp.maximum(one, other)
     raise ValueError("mode 'random' has no band; use draw_mask")

@@ -229,6 +229,16 @@ def test_targeted_law_gives_the_published_shares():
     assert targeted_law(0, 0.15, 0.15) == pytest.approx(0.32, abs=0.005)  # the mean
 
 
+def test_central_is_another_name_of_uniform(images):
+    key = jax.random.key(3)
+    one, other = (
+        sfm.stochastic_frequency_mask(key, images, rate=1.0, mode=mode)
+        for mode in ("central", "uniform")
+    )
+    np.testing.assert_array_equal(one, other)
+    assert (np.asarray(one) != images).any()
+
+
 def test_uniform_law():
     inner, outer = bands("uniform")
     assert inner.min() >= 0  # so the mean stays
@@ -450,7 +460,7 @@ def test_sharded_batch_needs_no_exchange(images):
         ({"center": -0.2, "mode": "uniform"}, r"center -0\.2"),
         ({"sigma": -0.15}, r"sigma -0\.15 is not a spread"),
         ({"sigma": float("inf")}, "sigma inf"),
-        ({"mode": "central"}, "no mode 'central'; use one of targeted, uniform, random"),
+        ({"mode": "middle"}, "no mode 'middle'; use one of targeted, uniform, random, central"),
     ],
 )
 def test_bad_options(images, wrap, options, message):

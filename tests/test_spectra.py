@@ -315,7 +315,7 @@ def test_unusable_coverage():
         spectra.mask_coverage(key, 8, 8, count=0)
     with pytest.raises(ValueError, match="0x8 pixels is empty"):
         spectra.mask_coverage(key, 0, 8)
-    with pytest.raises(ValueError, match="no mode 'central'"):
-        spectra.mask_coverage(key, 8, 8, mode="central")
+    with pytest.raises(ValueError, match="no mode 'middle'"):
+        spectra.mask_coverage(key, 8, 8, mode="middle")
     with pytest.raises(ValueError, match="center 2 is not a share"):
         spectra.mask_coverage(key, 8, 8, center=2)

@@ -66,7 +66,7 @@ class TestRules:
             ),
             ("degradation.protocol", "float,", "one of 'float', 'clipped', '8bit', or several"),
             ("sfm.rate", 1.5, "a number from 0 up to 1"),
-            ("sfm.mode", "central", "one of 'targeted', 'uniform', 'random'"),
+            ("sfm.mode", "middle", "one of 'targeted', 'uniform', 'random', 'central'"),
             ("sfm.center", -0.1, "a number from 0 up to 1"),
             ("sfm.sigma", float("inf"), "a number of at least 0"),
             ("sfm.where", "gpu", "one of 'device', 'host'"),

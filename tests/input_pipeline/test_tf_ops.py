@@ -196,6 +196,7 @@ def test_laws_of_masks(mode):
     law = {
         "targeted": 2 * stats.norm.sf(np.abs(share - center) / sigma),
         "uniform": 2 * share * (1 - share),
+        "central": 2 * share * (1 - share),
         "random": np.full(shape, 0.5),
     }[mode]
     bound = np.sqrt(np.log(2 * share.size / FAILURE) / (2 * count))  # Hoeffding, all at once
@@ -242,7 +243,7 @@ def test_masking_is_not_clipped_and_channels_share_a_mask():
     ("options", "message"),
     [
         ({"rate": 1.5}, r"rate 1\.5 is not a probability; use 0 to 1"),
-        ({"rate": 0.5, "mode": "central"}, "no mode 'central'; use one of targeted"),
+        ({"rate": 0.5, "mode": "middle"}, "no mode 'middle'; use one of targeted"),
         ({"rate": 0.5, "unselected": "black"}, "no unselected 'black'; use one of keep, zero"),
     ],
 )
