@@ -247,7 +247,8 @@ def get_config() -> ConfigDict:
     # The state comes from the first of these that exists: a checkpoint in the working directory;
     # the checkpoint of `resume`, another working directory, which is continued exactly and not
     # changed; the parameters of `init_from`, which start a new run at step 0 (fine-tuning); a
-    # random initialization.
+    # random initialization. `init_from` is a working directory, what `lcdnet-jax convert` or
+    # `export` wrote, or a name of pretrained weights ("sadnet-photo").
     config.resume = ""
     config.init_from = ""
 

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.training import data_record, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import DeviceData, HostData
@@ -217,7 +220,7 @@ def load_or_create_state(
         wanted = {"params": abstract.params}
         if abstract.batch_stats:
             wanted["batch_stats"] = abstract.batch_stats
-        variables, step = checkpoints_lib.restore_variables(config.init_from, wanted)
+        variables, step = _load_initial_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
     state = create_state(
         jax.random.key(config.seed),
@@ -229,6 +232,29 @@ def load_or_create_state(
         variables=variables,
     )
     return state, origin
+
+
+def _load_initial_variables(name: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The variables of ``config.init_from``, a path or the name of pretrained weights; the step."""
+    try:
+        path = weights_lib.pretrained.find(name)
+    except weights_lib.pretrained.PretrainedError as error:
+        raise config_lib.ConfigError(f"config.init_from: {error}") from None
+    if path.is_dir():
+        return checkpoints_lib.restore_variables(path, wanted)
+    loaded = weights_lib.load(path)
+    found, needed = (
+        {"/".join(key): leaf.shape for key, leaf in traverse_util.flatten_dict(tree).items()}
+        for tree in (loaded.variables, wanted)
+    )
+    different = sorted(dict(found.items() ^ needed.items()))
+    if different:
+        raise config_lib.ConfigError(
+            f"config.init_from: {name} holds another network ({len(different)} arrays are missing "
+            f"or have another shape, such as {different[0]}); set config.network and "
+            f"config.data.channels as `lcdnet-jax info {name}` shows"
+        )
+    return jax.device_get(loaded.variables), loaded.card["step"]
 
 
 def _restore_other_run(

@@ -1,5 +1,6 @@
 """The trainer as a whole, on a tiny network and generated images."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax import Restorer, checkpoints, image_io
+from lcdnet_jax import Restorer, checkpoints, image_io, weights
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.config import ConfigError
@@ -232,6 +233,30 @@ def test_init_from_takes_parameters_and_starts_at_zero(config, tmp_path, trained
     tuned = run(config, tmp_path)
     assert int(tuned.step) == 1
     assert_equal_trees(tuned.params, state.ema)  # averaged weights are what is tuned
+
+
+def test_init_from_takes_a_file_and_a_name(config, tmp_path, trained, monkeypatch, capsys):
+    """Pretrained weights by their name, and safetensors files, as ``Restorer`` does."""
+    workdir, state = trained
+    file = tmp_path / "small.safetensors"
+    weights.save_safetensors(workdir, file)
+    monkeypatch.setattr(weights.pretrained, "_FOLDER", tmp_path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  small.safetensors\n")
+    config.steps = 1
+    config.optimizer.learning_rate = 0.0
+    for name in ("small", str(file)):
+        config.init_from = name
+        tuned = run(config, tmp_path / f"by_{name.endswith('s')}")
+        assert f"starting from the parameters of step 8 of {name}" in capsys.readouterr().out
+        assert int(tuned.step) == 1
+        assert_equal_trees(tuned.params, state.ema)
+    config.network.kwargs.features = 5
+    with pytest.raises(ConfigError, match=r"init_from: .* holds another network \(7 arrays are"):
+        run(config, tmp_path / "other")
+    config.init_from = "smal"
+    with pytest.raises(ConfigError, match=r"config\.init_from: .*there are small; did you mean"):
+        run(config, tmp_path / "other")
 
 
 def test_finished_run_is_left_alone(config, trained, capsys):
