@@ -44,6 +44,12 @@ _DATA = flags.DEFINE_list(
     "another value of config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' "
     "restores the crops of DND and writes a submission, without scores. Default: config.data.eval.",
 )
+_SPLIT = flags.DEFINE_string(
+    "split",
+    None,
+    "Split of the data sets of --data that have splits. 'test' of rain13k scores its five test "
+    "sets and their mean. Default: config.data.eval.split.",
+)
 _SIGMAS = flags.DEFINE_list(
     "sigmas",
     None,
@@ -124,6 +130,7 @@ def main(argv: list[str]) -> None:
             config=_CONFIG.value,
             defaults=default.get_config(),
             data=_DATA.value or (),
+            split=_SPLIT.value,
             output=_OUTPUT.value,
             step=_STEP.value,
             raw=_RAW.value,

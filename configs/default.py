@@ -142,8 +142,8 @@ def get_config() -> ConfigDict:
     # Probability that an image is masked; 0.5 in the paper. 0 = no masking.
     config.sfm.rate = 0.0
     # How bands are drawn: "targeted" (for denoising in the paper), "uniform" or "central", its name
-    # in the paper (for super-resolution), or "random" (each coefficient independently). `center` and `sigma` of targeted bands are
-    # shares of the largest frequency.
+    # in the paper (for super-resolution), or "random" (each coefficient independently). `center`
+    # and `sigma` of targeted bands are shares of the largest frequency.
     config.sfm.mode = "targeted"
     config.sfm.center = 0.85
     config.sfm.sigma = 0.15

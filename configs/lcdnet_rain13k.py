@@ -5,7 +5,8 @@ The recipe of lcdnet_gopro.py. Scores are computed on the Y channel, as usual fo
 Command: python train.py --config configs/lcdnet_rain13k.py --workdir runs/rain13k
          python eval.py --workdir runs/rain13k --modes full,local,tiled
 Rain13K is expected in data/Rain13K: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Other test sets: --config configs/lcdnet_rain13k.py --config.data.eval.split=Rain100H for eval.py.
+         python eval.py --workdir runs/rain13k --split test     # five test sets and their mean
+Other test sets: --split Rain100H for eval.py.
 Time and score: not yet run; it needs several accelerators.
 """
 

@@ -22,6 +22,7 @@ from input_pipeline.eval_images import (
     create_eval_dataset,
     open_for_network,
     parse_sources,
+    split_groups,
 )
 from input_pipeline.examples import channels_on_disk
 from input_pipeline.sources import open_source
@@ -40,6 +41,7 @@ __all__ = [
     "create_eval_dataset",
     "open_for_network",
     "parse_sources",
+    "split_groups",
 ]
 
 

@@ -38,6 +38,12 @@ class EvalDataset:
                 item[key] = _contiguous_float(image)
             yield item
 
+    @property
+    def shows_gray_as_color(self) -> bool:
+        """Whether all images are gray and their one channel is repeated for a color network."""
+        pictures = [picture for one in self.source.examples for picture in one.pictures]
+        return self.channels == 3 and all(picture.header.channels == 1 for picture in pictures)
+
     def describe(self) -> str:
         """One line for the log."""
         return f"{self.source.describe()}, {self.channels} channels"
@@ -89,20 +95,25 @@ def open_for_network(source: Mapping[str, Any], trained: ConfigDict, *, field: s
     return create_eval_dataset(source, channels, field=field, scale=scale)
 
 
-def parse_sources(texts: Sequence[str], default: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Reads ``--data`` of eval.py.
+def parse_sources(
+    texts: Sequence[str], default: Mapping[str, Any], *, split: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Reads ``--data`` and ``--split`` of eval.py.
 
     Args:
         texts: Folders, "photos" or KIND:FOLDER each; empty for ``default`` alone.
         default: ``config.data.eval``, which also completes KIND:FOLDER.
+        split: Split of the data sets that have splits. None for that of ``default``.
 
     Returns:
         Mappings like ``config.data.eval`` by the names of the data sets in results. The source of
         DND is "dnd".
 
     Raises:
-        ValueError: An invalid text, or two data sets of one name.
+        ValueError: An invalid text, two data sets of one name, or a split that no data set has.
     """
+    if split is not None:
+        default = {**default, "split": split}
     sources = [_parse_source(text, default) for text in texts] or [dict(default)]
     named: dict[str, dict[str, Any]] = {}
     for source in sources:
@@ -110,7 +121,38 @@ def parse_sources(texts: Sequence[str], default: Mapping[str, Any]) -> dict[str,
         if name in named:
             raise ValueError(f"two data sets are called {name}; rename a folder")
         named[name] = source
+    kinds = [row for source in sources for row in data_sets.rows(source["source"])]
+    if split is not None and not any(row.splits or row.name == "tfds" for row in kinds):
+        raise ValueError(
+            "--split is for data sets that have splits, and --data has none; leave it off"
+        )
     return named
+
+
+def split_groups(
+    sources: Mapping[str, dict[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, ...]]]:
+    """Replaces groups of test sets whose scores papers average by their sets.
+
+    Args:
+        sources: As :func:`parse_sources` returns them.
+
+    Returns:
+        The sources; five instead of the split "test" of Rain13K, with the split at the end of their
+        names. And the names of the sets of each group, by the name of the group.
+    """
+    single: dict[str, dict[str, Any]] = {}
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, source in sources.items():
+        kinds = data_sets.rows(source["source"])
+        splits = kinds[0].groups.get(source.get("split", ""), ())
+        if len(kinds) > 1 or not kinds[0].averages_sets or not splits:
+            single[name] = source
+            continue
+        sets = {f"{name}_{split}": {**source, "split": split} for split in splits}
+        single |= sets
+        groups[name] = tuple(sets)
+    return single, groups
 
 
 def _parse_source(text: str, default: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from input_pipeline.eval_images import open_for_network, parse_sources
+from input_pipeline.eval_images import open_for_network, parse_sources, split_groups
 from input_pipeline.layouts import dnd
 from lcdnet_jax import evaluation, protocols
 from lcdnet_jax import weights as weights_lib
@@ -23,6 +23,7 @@ def evaluate(
     defaults: ConfigDict,
     data: Sequence[str],
     output: str | None,
+    split: str | None = None,
     step: int | None = None,
     raw: bool = False,
     save_images: bool = False,
@@ -37,6 +38,7 @@ def evaluate(
         defaults: Configuration with all fields, for those that the checkpoint does not store.
         data: Data sets as for :func:`~input_pipeline.eval_images.parse_sources`.
         output: Folder of the results; None for ``eval/`` in the checkpoint directory.
+        split: Split of the data sets that have splits; None for that of ``config``.
         step: Step to load; None for the newest.
         raw: Whether parameters are used without averaging.
         save_images: Whether restored images are written.
@@ -71,13 +73,16 @@ def evaluate(
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
     datasets, submissions = [], {}
-    for name, source in parse_sources(data, config.data.eval).items():
+    sources, groups = split_groups(parse_sources(data, config.data.eval, split=split))
+    for name, source in sources.items():
         if source["source"] == "dnd":
             if len(restorers) > 1:
                 raise ValueError("a submission to DND is of one mode; give one as --modes")
             submissions[name] = dnd.DND(source["path"])
             continue
         examples = open_for_network(source, trained, field="--data")
+        if examples.shows_gray_as_color:
+            print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
         chosen = settings.choose_settings(
             request,
             source["source"],
@@ -89,13 +94,14 @@ def evaluate(
         datasets.append(evaluation.DataSet(name, examples, chosen))
 
     table = results.Results(folder, datasets, weights=weights_lib.identify(weights.card))
-    for row in evaluation.sweep(
+    rows = evaluation.sweep(
         datasets,
         restorers,
         degradations={one.kind: one.step for one in degradations},
         bucket=config.eval.bucket,
         on_image=functools.partial(results.save_image, folder) if save_images else None,
-    ):
+    )
+    for row in evaluation.add_means(rows, groups):
         table.add(row)
     table.close()
     for name, benchmark in submissions.items():

@@ -31,6 +31,8 @@ class DataSet:
             None if that number is not checked. Empty if ``split`` is not used or, for TFDS, if
             the files decide.
         groups: Splits that consist of other splits. Papers also score those separately.
+        averages_sets: Whether papers average the scores of the splits of a group, each with the
+            same weight, instead of those of all its images.
         bits: Bits of a pixel value as published.
         is_folder: Whether ``config.data.*.path`` is a folder.
         needs_tensorflow: Whether reading needs TensorFlow and TensorFlow Datasets, also for
@@ -46,6 +48,7 @@ class DataSet:
     protocol: str = "pairs"
     splits: Mapping[str, int | None] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    averages_sets: bool = False
     bits: int = 8
     is_folder: bool = True
     needs_tensorflow: bool = False
@@ -179,6 +182,7 @@ DATA_SETS: dict[str, DataSet] = {
             protocol="rain",
             splits={"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
             groups={"test": tuple(_RAIN_TESTS)},
+            averages_sets=True,
         ),
         DataSet(
             "realsr",

@@ -94,6 +94,35 @@ class TestEval:
                 tmp_path / "second" / name
             ).read_bytes()
 
+    def test_the_sets_of_rain13k_and_their_mean(self, workdir, tmp_path, rng, capsys):
+        counts = {"Test100": 1, "Rain100H": 2, "Rain100L": 1, "Test2800": 1, "Test1200": 1}
+        for name, count in counts.items():
+            for half in ("input", "target"):
+                folder = tmp_path / "R" / "test" / name / half
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    image = rng.integers(0, 256, (16, 24), np.uint8)
+                    image_io.write(folder / f"{i}.png", image)
+        assert run("eval.py", "--workdir", workdir, "--data", f"rain13k:{tmp_path / 'R'}",
+                   "--split", "test", "--output", tmp_path / "out") is None  # fmt: skip
+        *sets, average = results(tmp_path / "out")
+        assert [row["dataset"] for row in sets] == [f"rain13k_R_{name}" for name in counts]
+        assert [row["n"] for row in sets] == list(counts.values())
+        assert (average["dataset"], average["protocol"], average["n"]) == (
+            "rain13k_R_mean",
+            "rain",
+            6,
+        )
+        for score in ("psnr", "ssim", "input_psnr"):
+            expected = np.mean([row[score] for row in sets])
+            np.testing.assert_allclose(average[score], expected, rtol=1e-12)
+        out = capsys.readouterr().out
+        assert "\nrain13k_R_mean " in out
+        gray = (
+            "rain13k_R_Test100: gray images; the network is for color, and scores are of 3 channels"
+        )
+        assert gray in out
+
     @pytest.mark.extended
     def test_the_evaluation_of_the_paper(self, workdir, data, tmp_path, capsys):
         assert run("eval.py", "--workdir", workdir, "--data", f"{data / 'kodim'},{data / 'pairs'}",

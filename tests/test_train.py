@@ -84,7 +84,10 @@ class TestTrain:
             ("--config.data.train.path=nowhere", "config.data.train.path: nowhere: does not exist"),
             ("--config.data.train.path=", "config.data.train.path is ''; config.data.train.source"),
             ("--config.batch_size=12", "config.batch_size / config.accumulate (12 / 1) is not"),
-            ("--config.init_from=sadnet-foto", "a name of pretrained weights: there are sadnet-col"),
+            (
+                "--config.init_from=sadnet-foto",
+                "a name of pretrained weights: there are sadnet-col",
+            ),
             ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
             ("--config=nowhere.py", "nowhere.py does not exist; configs holds default.py, "),
             ("--profile=bad", "--profile=bad is no range of steps; use START:STOP with 1 <= START"),

@@ -8,7 +8,7 @@ from lcdnet_jax.evaluation.evaluator import (
     mean,
     summarize,
 )
-from lcdnet_jax.evaluation.sweep import Case, DataSet, Row, Setting, sweep
+from lcdnet_jax.evaluation.sweep import Case, DataSet, Row, Setting, add_means, sweep
 
 __all__ = [
     "Case",
@@ -19,6 +19,7 @@ __all__ = [
     "ScoredImage",
     "Setting",
     "Summary",
+    "add_means",
     "mean",
     "summarize",
     "sweep",

@@ -18,15 +18,18 @@ class Results:
 
     Args:
         folder: Existing folder for the files.
-        datasets: The data sets of the sweep. The names of their protocols set a column's width.
+        datasets: The data sets of the sweep. Their names and those of their protocols set the
+            width of columns.
         weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.identify`.
     """
 
     def __init__(self, folder: pathlib.Path, datasets: Iterable[DataSet], *, weights: str):
         self._folder = folder
         self._weights = weights
+        datasets = list(datasets)
         names = [setting.protocol.name for one in datasets for setting in one.settings]
         self._width = max([12, *map(len, names)])
+        self._name_width = max([20, *(len(one.name) for one in datasets)])
         self._rows: list[dict[str, Any]] = []
         self._descriptions: dict[str, None] = {}
 
@@ -63,7 +66,8 @@ class Results:
 
     def _print_header(self) -> None:
         print(
-            f"{'data set':<20} {'sigma':>5}  {'protocol':<{self._width}} {'mode':<14} "
+            f"{'data set':<{self._name_width}} {'sigma':>5}  "
+            f"{'protocol':<{self._width}} {'mode':<14} "
             f"{'input':>6} {'PSNR':>6} {'SSIM':>7} {'images':>6}"
         )
 
@@ -73,7 +77,8 @@ class Results:
             f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
         )
         print(
-            f"{row['dataset']:<20} {sigma:>5}  {row['protocol']:<{self._width}} {row['mode']:<14} "
+            f"{row['dataset']:<{self._name_width}} {sigma:>5}  "
+            f"{row['protocol']:<{self._width}} {row['mode']:<14} "
             f"{row['input_psnr']:6.2f} {row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}"
             f"{further}",
             flush=True,

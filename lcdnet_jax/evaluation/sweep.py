@@ -8,11 +8,19 @@
         print(row.mode, row.sigma, row.summary.psnr)
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lcdnet_jax.degradations import Step
-from lcdnet_jax.evaluation.evaluator import Evaluator, Example, ScoredImage, Summary, summarize
+from lcdnet_jax.evaluation.evaluator import (
+    Evaluator,
+    Example,
+    ScoredImage,
+    Summary,
+    mean,
+    summarize,
+)
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.protocols import Protocol
 
@@ -119,6 +127,43 @@ def sweep(
                 )
                 summary = summarize(_report(images, case, on_image))
                 yield Row(dataset.name, protocol, setting.sigma, mode, restorer.mode, summary)
+
+
+def add_means(rows: Iterable[Row], groups: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Adds the mean scores of groups of data sets, each data set with the same weight.
+
+    Args:
+        rows: Rows as :func:`sweep` yields them.
+        groups: Names of the data sets of each group, by its name.
+
+    Yields:
+        The rows. After the last row of a group, its means: a row for each protocol, noise level and
+        mode, named "GROUP_mean". It counts all images.
+    """
+    seen: dict[tuple[str, Protocol, float | None, str], list[Row]] = {}
+    for row in rows:
+        yield row
+        for group, names in groups.items():
+            if row.dataset not in names:
+                continue
+            key = (group, row.protocol, row.sigma, row.mode)
+            seen.setdefault(key, []).append(row)
+            if row.dataset == names[-1]:
+                summary = _average([one.summary for one in seen[key]])
+                yield dataclasses.replace(row, dataset=f"{group}_mean", summary=summary)
+
+
+def _average(summaries: Sequence[Summary]) -> Summary:
+    extra = {
+        name: sum(one.extra[name] for one in summaries) / len(summaries)
+        for name in summaries[0].extra
+    }
+    psnr, input_psnr = (
+        sum(values) / len(summaries)
+        for values in zip(*((one.psnr, one.input_psnr) for one in summaries), strict=True)
+    )
+    ssim = mean(one.ssim for one in summaries)
+    return Summary(psnr, ssim, input_psnr, sum(one.n for one in summaries), extra)
 
 
 def _report(

@@ -31,9 +31,10 @@ class Restorer:
 
     A whole image is padded by reflection at the bottom and right to one of a few sizes (see
     ``bucket``) and the result is cropped, so that images of many sizes share a few compiled
-    programs. A network with ``global_means`` would see the padding in every pixel. Its whole images
-    are padded to its stride only, and each padded size is compiled. At the top and left the network uses its own padding (most often zeros). At the bottom
-    and right it sees the reflected image, unless the size needs no padding.
+    programs. At the top and left the network uses its own padding (most often zeros). At the bottom
+    and right it sees the reflected image, unless the size needs no padding. A network with
+    ``global_means`` would see the padding in every pixel. Its whole images are padded to its stride
+    only, and each padded size is compiled.
 
     All tiles share one compiled program, and device memory does not grow with the image. The host
     holds the image, the result and a band of ``tile`` rows (columns, for a wide image) in float32.

@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 
 from lcdnet_jax import networks, protocols
-from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, summarize, sweep
+from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, add_means, summarize, sweep
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.inference import restorer as restorer_lib
 
@@ -121,3 +121,27 @@ def test_rows_before_a_failure_stay(examples, restorers):
         next(rows)
     with pytest.raises(ValueError, match="no image to score"):
         list(sweep([DataSet("empty", [], settings("float", 25.0))], restorers))
+
+
+def test_means_of_groups(examples, restorers):
+    """Each data set has the same weight, however many images it has."""
+    chosen = settings("float", 25.0, 50.0)
+    names = ("all", "first", "alone", "second")
+    sets = (examples, examples[:1], examples[1:], examples[1:])
+    datasets = [DataSet(name, one, chosen) for name, one in zip(names, sets, strict=True)]
+    rows = list(add_means(sweep(datasets, restorers), {"both": ("all", "first", "second")}))
+    assert [row.dataset for row in rows[-8:]] == ["second", "both_mean"] * 4
+    assert [row.dataset for row in rows[:-8]] == ["all"] * 4 + ["first"] * 4 + ["alone"] * 4
+    for row in rows[-7::2]:
+        case = (row.protocol, row.sigma, row.mode)
+        members = [
+            one.summary
+            for one in rows
+            if (one.protocol, one.sigma, one.mode) == case
+            and one.dataset in ("all", "first", "second")
+        ]
+        assert len(members) == 3
+        assert row.summary.n == 4
+        for score in ("psnr", "ssim", "input_psnr"):
+            expected = np.mean([getattr(one, score) for one in members])
+            np.testing.assert_allclose(getattr(row.summary, score), expected, rtol=1e-12)
