@@ -97,18 +97,15 @@ def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
-    data, degradation, optimizer = config["data"], config["degradation"], config["optimizer"]
-    low, high = degradation["sigma_min"], degradation["sigma_max"]
-    sigma = {"sigma": f"{low:g}" if low == high else f"{low:g} to {high:g}"}
-    how = {**(sigma if "awgn" in degradation["kind"] else {}), **degradation["options"]}
-    masked = config["sfm"]["rate"]
+    from lcdnet_jax import config as config_lib
+
+    data, optimizer = config["data"], config["optimizer"]
     return {
         "trained": f"{config['steps']:,} steps of {config['batch_size']} crops of {data['crop']} "
         f"pixels, {config['objective']}, seed {config['seed']}",
         "data": f"{data['train']['source']} {data['train']['path']}".strip(),
-        "degradation": format_fields({degradation["kind"]: None, **how}, " ")
-        + (f", protocol {degradation['protocol']}" if degradation["kind"] != "none" else "")
-        + (f", frequencies masked at rate {masked:g}" if masked else ""),
+        "degradation": config_lib.describe_degradation(config),
+        "masking": config_lib.describe_masking(config),
         "loss": config["loss"],
         "optimizer": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
         + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),

@@ -10,6 +10,7 @@ read these files in order:
   between a run and a command that continues it (:func:`differences`).
 * ``network_fields``: fields of networks as files store them, without presets.
 * ``build``: the network and the degradation that a configuration describes.
+* ``description``: degradation and masking in words.
 * ``flags``: ``--config`` on the command line.
 
 An entry point calls :func:`parse_flags`, which validates. Library functions call
@@ -18,6 +19,7 @@ An entry point calls :func:`parse_flags`, which validates. Library functions cal
 
 from lcdnet_jax.config.build import check_kernels, degradation, network, scale
 from lcdnet_jax.config.checks import validate, validate_once
+from lcdnet_jax.config.description import describe_degradation, describe_masking
 from lcdnet_jax.config.flags import define_config, parse_flags
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
 from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Objective
@@ -37,6 +39,8 @@ __all__ = [
     "check_kernels",
     "define_config",
     "degradation",
+    "describe_degradation",
+    "describe_masking",
     "describes_network_alone",
     "differences",
     "fields_of",

@@ -117,9 +117,14 @@ def train_and_evaluate(
         writer = MetricWriter(workdir, start_step=start_step, active=jax.process_index() == 0)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         run = _describe_run(config, partitioner, start_step, origin)
-        for line in (overview, *_describe_data(datasets), data_line, run):
+        images = [
+            f"degradation: {config_lib.describe_degradation(config)}",
+            f"frequency masking: {config_lib.describe_masking(config)}",
+        ]
+        for line in (overview, *_describe_data(datasets), data_line, *images, run):
             if line:
                 writer.print_line(line)
+        writer.write_text(start_step, "images", "\n\n".join(images))  # Markdown
         if start_step % config.steps_per_call:
             raise config_lib.ConfigError(
                 f"the run continues after step {start_step}, which is not a multiple of "

@@ -91,6 +91,12 @@ class MetricWriter:
             with _convert_tensorflow_errors():
                 self._events.write_scalars(step, scalars)
 
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """Adds text (Markdown) to TensorBoard."""
+        if self._active and self._events is not None:
+            with _convert_tensorflow_errors():
+                self._events.write_texts(step, {name: text})
+
     def write_scores(self, rows: Sequence[Mapping[str, Json]]) -> None:
         """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
         if self._active:

@@ -51,7 +51,7 @@ class TestOldCards:
         found = rows(stored)
         assert found["trained"].startswith("8 steps of ")
         assert ", supervised, seed 0" in found["trained"]
-        assert "masked" not in found["degradation"]
+        assert found["masking"] == "none"
 
     @pytest.mark.parametrize(
         "training",
@@ -102,8 +102,9 @@ class TestInfo:
                 "steps": 3200, "batch_size": 4, "objective": "supervised", "seed": 0,
                 "data": {"crop": 64, "train": {"source": "folder", "path": "photos"}},
                 "degradation": {"kind": "awgn", "sigma_min": 0.0, "sigma_max": 50.0,
-                                "protocol": "8bit", "options": {}},
-                "sfm": {"rate": 0.5}, "loss": "l1", "ema_decay": 0.99,
+                                "spectrum": "white", "protocol": "8bit", "options": {}},
+                "sfm": {"rate": 0.5, "mode": "uniform", "unselected": "keep", "target": "clean"},
+                "loss": "l1", "ema_decay": 0.99,
                 "optimizer": {"learning_rate": 3e-3, "schedule": "cosine"},
             },
             "metrics": [
@@ -127,7 +128,8 @@ class TestInfo:
             "step         1,600, averaged weights (EMA)",
             "trained      3,200 steps of 4 crops of 64 pixels, supervised, seed 0",
             "data         folder photos",
-            "degradation  awgn, sigma 0 to 50, protocol 8bit, frequencies masked at rate 0.5",
+            "degradation  awgn, sigma 0 to 50, protocol 8bit",
+            "masking      uniform at rate 0.5",
             "loss         l1",
             "optimizer    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
             "scores       psnr 27.84, ssim 0.7812 on photos, sigma 50, 8bit: rounded",

@@ -124,6 +124,10 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
     events = EventAccumulator(str(workdir))
     events.Reload()
     assert {"train/loss", "eval/sigma50/psnr", "image0_sigma50"} <= set(events.Tags()["tensors"])
+    (text,) = events.Tensors("images")
+    described = text.tensor_proto.string_val[0].decode()
+    assert "degradation: awgn, sigma 50, protocol float" in described
+    assert "frequency masking: none" in described
 
 
 @pytest.mark.extended
