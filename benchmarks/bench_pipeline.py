@@ -2,12 +2,16 @@
 
     python -m benchmarks.bench_pipeline                  # generated JPEG files of 480x320
     python -m benchmarks.bench_pipeline --folder DIR     # your images
+    python -m benchmarks.bench_pipeline --pairs          # generated PNG pairs as large as GoPro's
     python -m benchmarks.bench_pipeline --peer torch     # beside torch.utils.data
     python -m benchmarks.bench_pipeline --quick
 
 The cases: images decoded once and kept in memory, or decoded for every patch; noise left to the
 device, or added on the host, also after stochastic frequency masking of half of the patches. And
 images that lie on the device, where jitted draws of patches are timed, one batch after another.
+With --pairs: pairs of 1280x720 pixels of which none fit into ``config.data.cache_gb``, about a
+third of them (as of GoPro at 4 GB), or all; and all in a temporary file
+(``config.data.cache_dir``).
 
 The peer of those in memory is a DataLoader over the same images, which crops, turns and adds noise
 where ours does, without workers and with one for each core; the faster counts. All cores may be
@@ -39,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--peer", choices=["torch"], help="what to compare with")
     parser.add_argument("--folder", help="clean images; default: generated")
+    parser.add_argument("--pairs", action="store_true", help="pairs of PNG files of 1280x720")
     parser.add_argument("--images", type=int, default=100, help="number to generate")
     parser.add_argument("--crop", type=int, default=128, help="side of a patch")
     parser.add_argument("--batch", type=int, default=16, help="patches a batch")
@@ -47,6 +52,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.images, options.seconds = 40, 2.0
+    if options.pairs:
+        _run_pairs(options)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or scratch
         if not options.folder:
@@ -73,12 +81,55 @@ def main() -> None:
         )
 
 
-def _write_images(folder: pathlib.Path, count: int) -> None:
+def _run_pairs(options: argparse.Namespace) -> None:
+    """Crops of pairs, decoded for each crop, partly in memory, in a temporary file, in memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, cache = pathlib.Path(scratch, "pairs"), pathlib.Path(scratch, "cache")
+        cache.mkdir()
+        count = max(options.images // 4, 3)
+        for half in ("input", "target"):
+            (folder / half).mkdir(parents=True)
+            _write_images(folder / half, count, width=1280, height=720, suffix="png")
+        whole = 2 * count * 1280 * 720 * 3 / 1e9
+        run_cases(
+            "pipeline",
+            [
+                (
+                    f"pairs, {images}",
+                    functools.partial(
+                        _measure,
+                        str(folder),
+                        share * whole,
+                        {"degradation.kind": "none", **fields},
+                        options,
+                        None,
+                    ),
+                )
+                for images, share, fields in (
+                    ("decoded per patch", 0.0, {}),
+                    ("a third in memory", 0.35, {}),
+                    ("in a temporary file", 0.0, {"data.cache_dir": str(cache)}),
+                    ("in memory", 1.0, {}),
+                )
+            ],
+        )
+
+
+def _write_images(
+    folder: pathlib.Path,
+    count: int,
+    *,
+    width: int = 480,
+    height: int = 320,
+    suffix: str = "jpg",
+) -> None:
     """Smooth color noise, whose JPEG files are about as large as those of photographs."""
     rng = np.random.default_rng(0)
     for k in range(count):
-        image = cv2.resize(rng.integers(0, 256, (50, 75, 3), np.uint8), (480, 320))
-        image_io.write(folder / f"{k:04d}.jpg", image, quality=90)
+        coarse = rng.integers(0, 256, (height * 5 // 32, width * 5 // 32, 3), np.uint8)
+        image = cv2.resize(coarse, (width, height))
+        options = {"quality": 90} if suffix == "jpg" else {}
+        image_io.write(folder / f"{k:04d}.{suffix}", image, **options)
 
 
 def _measure(
@@ -86,7 +137,7 @@ def _measure(
     cache_gb: float,
     fields: Mapping[str, Any],
     options: argparse.Namespace,
-    peer: Callable[[float | None], Mapping[str, float]],
+    peer: Callable[[float | None], Mapping[str, float]] | None,
 ) -> Result:
     config = default.get_config()
     config.data.train.source = "folder"
@@ -106,7 +157,7 @@ def _measure(
         rate = _measure_batches(batches, options)
         batches.close()  # stops reading ahead, which would slow the next case
     compared: dict[str, Any] = {}
-    if options.peer and cache_gb and not config.sfm.rate:
+    if options.peer and peer and cache_gb and not config.sfm.rate:
         on_host = config.degradation.where == "host"
         theirs = peer(config.degradation.sigma_max if on_host else None)
         best = max(theirs, key=theirs.__getitem__)

@@ -88,6 +88,10 @@ def get_config() -> ConfigDict:
     # Memory for decoded training images, gigabytes. Images beyond it are decoded each time they are
     # drawn. (TFDS images are kept in encoded form, too, whatever the value.)
     config.data.cache_gb = 4.0
+    # Folder on a fast local disk for a temporary file with all decoded images, used if they do not
+    # fit into `cache_gb` (`data.where` "host" only). Without it ("") images that do not fit are
+    # decoded for every crop. The file is removed when the training ends.
+    config.data.cache_dir = ""
     # What to do if an image fails to decode during training: "stop", or "replace" it by another
     # image (a pure function of seed, example and attempt), which is counted and reported.
     config.data.on_bad_image = "stop"

@@ -6,9 +6,9 @@ and RENOIR, whose clean image is the mean of its two low-noise ones.
 
 Command: python train.py --config configs/sadnet_real.py --workdir runs/real
 The three data sets are expected in data/ in their original layout, or elsewhere with
---config.data.train.path=SIDD,RENOIR --config.data.eval.path=SIDD_VALIDATION. Raise
---config.data.cache_gb as far as the memory allows: the decoded pairs take tens of gigabytes, and
-decoding a large PNG for each crop is slow.
+--config.data.train.path=SIDD,RENOIR --config.data.eval.path=SIDD_VALIDATION. The decoded pairs take
+tens of gigabytes, and decoding a large PNG for each crop is slow: set --config.data.cache_dir=DIR,
+a folder on a fast local disk, or raise --config.data.cache_gb.
 Time and score: not yet run. The paper reports 39.46 dB on the SIDD validation blocks.
 """
 

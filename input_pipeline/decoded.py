@@ -1,7 +1,12 @@
-"""Decoded training images in one array, filled by several threads."""
+"""Decoded training images in one array, in memory or in a file, filled by several threads."""
 
 import concurrent.futures
+import contextlib
+import os
+import tempfile
 import threading
+from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from absl import logging
@@ -34,7 +39,7 @@ class DecodedImages:
         starts: Int64 ``[images]``, index in ``pixels`` at which an image begins.
         ends: Int64 ``[images]``, index in ``pixels`` at which the next image begins.
         is_kept: Bool ``[images]``, whether an image is in ``pixels``.
-        pixels: Kept images, row by row, on one axis.
+        pixels: Kept images, row by row, on one axis. May be mapped from a file.
     """
 
     def __init__(self, source: Source, *, channels: int, replace: bool, row: int = 1):
@@ -43,6 +48,7 @@ class DecodedImages:
         self._replace = replace
         self._problems: dict[int, str] = {}  # why an image cannot be decoded
         self._lock = threading.Lock()
+        self._place = "memory"
 
         self.scale = source.scale
         clean_depth = clean_channels(channels) * self.scale**2
@@ -67,21 +73,45 @@ class DecodedImages:
         """Whether every image is kept, so that no file is read again."""
         return bool(self.is_kept.all())
 
-    def keep(self, budget: float) -> None:
-        """Decodes as many images as fit into ``budget`` bytes, in order of their names.
+    def keep(self, budget: float, folder: str = "") -> None:
+        """Decodes as many images as fit into ``budget`` bytes of memory, in order of their names.
+
+        Args:
+            budget: Bytes.
+            folder: If not all images fit, all are kept in a temporary file in this folder, whose
+                pages the system keeps in memory as far as it can. The file is gone when the process
+                ends, however it ends. "" for none.
 
         Raises:
             ImageError: A file cannot be decoded; with ``replace``, no file can.
+            ValueError: The temporary file cannot be written.
         """
-        self.is_kept = self.ends * self.dtype.itemsize <= budget
-        self.pixels = _allocate_aligned(int(self.ends[self.is_kept].max(initial=0)), self.dtype)
+        if not folder or self.ends[-1] * self.dtype.itemsize <= budget:
+            self.is_kept = self.ends * self.dtype.itemsize <= budget
+            self.pixels = _allocate_aligned(int(self.ends[self.is_kept].max(initial=0)), self.dtype)
+            self._fill(None)
+            return
+        self._place = f"a file in {folder}"
+        self.is_kept[:] = True
+        with _explain_disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+            self._fill(file)
+            file.truncate(int(self.ends[-1]) * self.dtype.itemsize)  # the last may be damaged
+            self.pixels = np.memmap(file, self.dtype, "r+", shape=(int(self.ends[-1]),))
+
+    def _fill(self, file: IO[bytes] | None) -> None:
+        """Decodes the images of ``is_kept`` into ``pixels``, or into a file."""
 
         def fill(index: int) -> bool:
             image = self.decode(index)
-            if image is not None:
-                start = self.starts[index]
+            if image is None:
+                return False
+            start = self.starts[index]
+            if file is None:
                 self.pixels[start : start + image.size] = image.reshape(-1)
-            return image is not None
+            else:
+                # Not through a mapping: a full disk would end the process without a message.
+                _write(file, np.ascontiguousarray(image), int(start) * self.dtype.itemsize)
+            return True
 
         indices = np.flatnonzero(self.is_kept).tolist()
         pool = concurrent.futures.ThreadPoolExecutor()  # the decoders release Python's lock
@@ -118,7 +148,8 @@ class DecodedImages:
 
     def describe(self) -> str:
         """How many images are kept, and their size, in words."""
-        return f"{self.is_kept.sum()} decoded in memory ({self.pixels.nbytes / 1e6:.1f} MB)"
+        kept, size = self.is_kept.sum(), self.pixels.nbytes / 1e6
+        return f"{kept} decoded in {self._place} ({size:.1f} MB)"
 
     def make_error(self, index: int) -> ImageError:
         """The error for an image that cannot be decoded; with ``replace``, for none that can."""
@@ -184,6 +215,26 @@ def _fold(image: np.ndarray, scale: int) -> np.ndarray:
     height, width, channels = image.shape
     blocks = image.reshape(height // scale, scale, width // scale, scale, channels)
     return blocks.swapaxes(1, 2).reshape(height // scale, width // scale, -1)
+
+
+def _write(file: IO[bytes], image: np.ndarray, offset: int) -> None:
+    """Writes all bytes of an image at an offset. Several threads may do so at once."""
+    view = memoryview(image).cast("B")
+    while view.nbytes:
+        written = os.pwrite(file.fileno(), view, offset)
+        view, offset = view[written:], offset + written
+
+
+@contextlib.contextmanager
+def _explain_disk_errors(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"config.data.cache_dir: decoded images cannot be kept in {folder} ({error.strerror}); "
+            "choose an existing folder on a disk with more space, or '' to decode images again "
+            "each time"
+        ) from error
 
 
 def _allocate_aligned(count: int, dtype: np.dtype) -> np.ndarray:

@@ -93,7 +93,11 @@ class TrainDataset:
                 "unselected": masking.unselected,
             }
         self._reader = CropReader(
-            source, channels=self._channels, budget=data.cache_gb * 1e9, replace=self._replace
+            source,
+            channels=self._channels,
+            budget=data.cache_gb * 1e9,
+            folder=data.cache_dir,
+            replace=self._replace,
         )
         tiles = self._reader.list_tiles(data.tile // source.scale, data.tile_stride // source.scale)
         self._tile_count = len(tiles)
@@ -267,15 +271,16 @@ class CropReader(DecodedImages):
         source: The images.
         channels: 1 or 3, or 6 for pairs with two views.
         budget: Bytes of decoded pixels to keep, see ``DecodedImages.keep``.
+        folder: For a temporary file, see ``DecodedImages.keep``.
         replace: Whether a file that cannot be decoded is logged and skipped instead of raised.
 
     Raises:
         ImageError: A file cannot be decoded; with ``replace``, no file can.
     """
 
-    def __init__(self, source: Source, *, channels: int, budget: float, replace: bool):
+    def __init__(self, source: Source, *, channels: int, budget: float, folder: str, replace: bool):
         super().__init__(source, channels=channels, replace=replace)
-        self.keep(budget)
+        self.keep(budget, folder)
         self.smallest_side = int(np.min(self.sides))
         # Made once: the graphs of all iterators capture these tensors and copy none.
         self._kept_tensor = tf.constant(self.is_kept)

@@ -158,6 +158,11 @@ def _check_device_data(config: ConfigDict) -> list[str]:
         for name, on_host in (("degradation", degraded_by_host), ("sfm", masked_by_host))
         if on_host
     ]
+    if config.data.cache_dir:
+        found.append(
+            f"config.data.cache_dir ({config.data.cache_dir}) is for batches of the host, but "
+            "config.data.where is 'device'; set config.data.cache_dir to ''"
+        )
     if config.steps * config.batch_size >= 2**31:
         found.append(
             f"config.steps * config.batch_size ({config.steps * config.batch_size}) reaches 2^31, "

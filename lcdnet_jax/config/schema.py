@@ -96,6 +96,7 @@ FIELDS: Mapping[str, Field] = {
     "data.scales": Field(rules.scales, absent=(1.0,)),
     "data.augment": Field(rules.boolean),
     "data.cache_gb": Field(rules.number(0), may_change=_always),
+    "data.cache_dir": Field(rules.text, absent="", may_change=_always),
     "data.on_bad_image": Field(rules.choice("stop", "replace"), may_change=_always),
     "data.where": Field(rules.choice("host", "device"), absent="host"),
     "degradation.kind": Field(rules.degradation_kind),

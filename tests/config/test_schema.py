@@ -39,7 +39,13 @@ def test_what_may_change_on_resume():
         *("eval.sigmas", "eval.max_images", "eval.panels", "eval.bucket"),
         "data.train.path",  # the images are compared instead
         *("data.eval.source", "data.eval.path", "data.eval.split", "data.eval.feature"),
-        *("data.cache_gb", "data.on_bad_image", "parallel.strategy", "parallel.state_shards"),
+        *(
+            "data.cache_gb",
+            "data.cache_dir",
+            "data.on_bad_image",
+            "parallel.strategy",
+            "parallel.state_shards",
+        ),
     }
     config.optimizer.schedule = "cosine"
     assert not FIELDS["steps"].may_change(config)

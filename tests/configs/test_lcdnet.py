@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from lcdnet_jax import Restorer
+from lcdnet_jax import Restorer, data_sets
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.image_io import ImageError
@@ -238,6 +238,12 @@ def error_of(name, variant, **fields):
     with pytest.raises(ConfigError) as caught:
         config_lib.validate(config)
     return str(caught.value)
+
+
+def test_gopro_fits_into_its_cache():
+    config = importlib.import_module("configs.lcdnet_gopro").get_config()
+    pairs = data_sets.DATA_SETS["gopro"].splits["train"]
+    assert pairs * 2 * 1280 * 720 * 3 <= config.data.cache_gb * 1e9
 
 
 def test_networks_that_do_not_exist():

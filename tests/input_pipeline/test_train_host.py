@@ -1,6 +1,8 @@
 """Batches: what is in them, and that they are a function of (seed, step) alone."""
 
+import errno
 import itertools
+import os
 import pathlib
 import re
 import subprocess
@@ -286,6 +288,31 @@ def test_the_cache_changes_nothing(noisy, cache_gb, kept):
         assert_equal(a, b)
 
 
+def test_images_in_a_temporary_file(noisy, tmp_path):
+    """All of them, with the batches of those in memory; nothing is left in the folder."""
+    folder = tmp_path / "cache"
+    fields = {"data.cache_gb": 3.3e-6, "data.cache_dir": str(folder)}
+    with pytest.raises(ValueError, match=r"config\.data\.cache_dir: .*No such file or directory"):
+        create(noisy, **fields)
+    folder.mkdir()
+    mapped, whole = create(noisy, **fields), create(noisy)
+    assert f"7 decoded in a file in {folder} (" in mapped.describe()
+    assert not list(folder.iterdir())
+    for a, b in zip(take(mapped.batches(), 4), take(whole.batches(), 4), strict=True):
+        assert_equal(a, b)
+    small = create(noisy, **fields | {"data.cache_gb": 1.0})  # all fit into memory
+    assert "7 decoded in memory" in small.describe()
+
+
+def test_a_full_disk_is_an_error(noisy, tmp_path, monkeypatch):
+    def pwrite(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(ValueError, match=r"config\.data\.cache_dir: .*No space left on device"):
+        create(noisy, **{"data.cache_gb": 0.0, "data.cache_dir": str(tmp_path)})
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 def test_every_epoch_shows_each_image_once(tmp_path, config, write_numbered_images, count):
     write_numbered_images(tmp_path, count)
@@ -363,7 +390,9 @@ def test_stopping_keeps_the_batches_before(config, jpegs):
 
 @pytest.mark.extended
 @pytest.mark.parametrize("cache_gb", [1.0, 0.0])
-def test_a_damaged_file_is_replaced_counted_and_reported(config, jpegs, cache_gb, monkeypatch):
+def test_a_damaged_file_is_replaced_counted_and_reported(
+    config, jpegs, cache_gb, monkeypatch, tmp_path
+):
     warnings = []
     monkeypatch.setattr(
         logging, "warning", lambda message, *values: warnings.append(message % values)
@@ -383,6 +412,8 @@ def test_a_damaged_file_is_replaced_counted_and_reported(config, jpegs, cache_gb
     for a, b in zip(take(other.batches(3), 5), batches[3:], strict=True):
         assert_equal(a, b)
     assert other.replaced == 5
+    mapped = create(config, **{"data.cache_gb": 0.0, "data.cache_dir": str(tmp_path)})
+    assert_equal(take(mapped.batches(7), 1)[0], batches[7])
 
 
 def test_files_that_change_after_the_start(config, tmp_path, write_numbered_images):

@@ -251,6 +251,7 @@ def test_batches_that_the_devices_cannot_share(fields, message):
         ({"steps_per_call": 4}, r"config.log_every \(2\) is not a multiple"),
         ({"data.where": "device", "degradation.where": "host"}, "never see the host"),
         ({"data.where": "device", "steps": 2**28}, r"reaches 2\^31"),
+        ({"data.where": "device", "data.cache_dir": "x"}, r"cache_dir \(x\) is for batches of the"),
     ],
 )
 def test_fields_that_do_not_go_together(fields, message):
