@@ -128,8 +128,7 @@ def _write_images(
     for k in range(count):
         coarse = rng.integers(0, 256, (height * 5 // 32, width * 5 // 32, 3), np.uint8)
         image = cv2.resize(coarse, (width, height))
-        options = {"quality": 90} if suffix == "jpg" else {}
-        image_io.write(folder / f"{k:04d}.{suffix}", image, **options)
+        image_io.write(folder / f"{k:04d}.{suffix}", image, quality=90)
 
 
 def _measure(

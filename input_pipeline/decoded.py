@@ -110,7 +110,7 @@ class DecodedImages:
                 self.pixels[start : start + image.size] = image.reshape(-1)
             else:
                 # Not through a mapping: a full disk would end the process without a message.
-                _write(file, np.ascontiguousarray(image), int(start) * self.dtype.itemsize)
+                _write(file, image, int(start) * self.dtype.itemsize)
             return True
 
         indices = np.flatnonzero(self.is_kept).tolist()
@@ -219,7 +219,7 @@ def _fold(image: np.ndarray, scale: int) -> np.ndarray:
 
 def _write(file: IO[bytes], image: np.ndarray, offset: int) -> None:
     """Writes all bytes of an image at an offset. Several threads may do so at once."""
-    view = memoryview(image).cast("B")
+    view = memoryview(image.tobytes())
     while view.nbytes:
         written = os.pwrite(file.fileno(), view, offset)
         view, offset = view[written:], offset + written
