@@ -6,7 +6,7 @@ images are never transposed, and a horizontal flip exchanges the views.
 Command: python train.py --config configs/lcdnet_dpdd_dual.py --workdir runs/dpdd_dual
          python eval.py --workdir runs/dpdd_dual --modes full,local,tiled
 DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Test scenes: --config configs/lcdnet_dpdd_dual.py --config.data.eval.split=test for eval.py.
+Test scenes: --split test for eval.py.
 Time and score: not yet run; it needs several accelerators.
 """
 

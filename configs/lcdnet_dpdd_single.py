@@ -5,9 +5,8 @@ The recipe of lcdnet_gopro.py with half of its steps, because there are few scen
 Command: python train.py --config configs/lcdnet_dpdd_single.py --workdir runs/dpdd
          python eval.py --workdir runs/dpdd --modes full,local,tiled
 DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Training scores the validation scenes. To score the test scenes use --config
-configs/lcdnet_dpdd_single.py and --config.data.eval.split=test, test_indoor or test_outdoor for
-eval.py. Time and score: not yet run; it needs several accelerators.
+Training scores the validation scenes. To score the test scenes use --split test, test_indoor or
+test_outdoor for eval.py. Time and score: not yet run; it needs several accelerators.
 """
 
 from ml_collections import ConfigDict

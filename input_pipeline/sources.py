@@ -317,8 +317,6 @@ def _require_split(spec: Mapping[str, Any], field: str) -> str:
     name, split = spec["source"], _require_value(spec, field, "split")
     splits = DATA_SETS[name].splits
     if split not in splits:
-        # A flag of eval.py sets only the source and the path.
-        flag = field.startswith("--")
-        place = "config.data.eval.split" if flag else f"{field}.split"
+        place = "--split" if field.startswith("--") else f"{field}.split"  # flags of eval.py
         raise ValueError(f'{place} is "{split}"; {name} has the splits {", ".join(splits)}')
     return split

@@ -328,6 +328,10 @@ class TestEval:
             (["--workdir", "{run}", "--step", "5"], "has no step 5; there are: "),
             (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
+            (
+                ["--workdir", "{run}", "--split", "test"],
+                "--split is for data sets that have splits",
+            ),
         ],
         ids=str,
     )

@@ -37,6 +37,30 @@ def test_create_eval_dataset_takes_any_mapping(tmp_path, fill):
         input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 4)
 
 
+def test_gray_images_of_a_color_network(tmp_path, config, fill):
+    """Said only if all images are gray and the network takes three channels."""
+    config.data.eval.path = str(tmp_path)
+    fill(tmp_path, {"a.png": (8, 8, 1), "b.png": (8, 9, 1)})
+    config.data.channels = 1
+    assert not create(config, "eval").shows_gray_as_color
+    config.data.channels = 3
+    assert create(config, "eval").shows_gray_as_color
+    fill(tmp_path, {"c.png": (8, 9, 3)})
+    assert not create(config, "eval").shows_gray_as_color
+
+
+def test_groups_whose_scores_papers_average():
+    rain = {"source": "rain13k", "path": "R", "split": "test"}
+    sources = {"a": rain, "b": {**rain, "split": "Rain100H"}, "c": {"source": "folder"},
+               "d": {"source": "dpdd", "path": "D", "split": "test"}}  # fmt: skip
+    single, groups = input_pipeline.split_groups(sources)
+    names = ("a_Test100", "a_Rain100H", "a_Rain100L", "a_Test2800", "a_Test1200")
+    assert groups == {"a": names}
+    assert list(single) == [*names, "b", "c", "d"]
+    assert single["a_Rain100H"] == {**rain, "split": "Rain100H"}
+    assert all(single[name] == sources[name] for name in "bcd")
+
+
 def test_two_views_keep_16_bits(scenes, config):
     dataset = create(config, "eval")
     assert "2 pairs (published: 76), 9x8, 6 channels" in dataset.describe()
