@@ -84,6 +84,8 @@ def _open_workdir(
             f"{workdir} holds checkpoints but no config.json; restore that file or use another "
             "--workdir"
         )
+    elif config.init_from:
+        _find_weights(config.init_from)  # a wrong name leaves no directory
     try:
         data_record.write(workdir, data)
         config_lib.save(to_store, stored)
@@ -234,12 +236,17 @@ def load_or_create_state(
     return state, origin
 
 
-def _load_initial_variables(name: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """The variables of ``config.init_from``, a path or the name of pretrained weights; the step."""
+def _find_weights(name: str) -> pathlib.Path:
+    """The path of ``config.init_from``, a path or the name of pretrained weights."""
     try:
-        path = weights_lib.pretrained.find(name)
+        return weights_lib.pretrained.find(name)
     except weights_lib.pretrained.PretrainedError as error:
         raise config_lib.ConfigError(f"config.init_from: {error}") from None
+
+
+def _load_initial_variables(name: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The variables of ``config.init_from`` and their step."""
+    path = _find_weights(name)
     if path.is_dir():
         return checkpoints_lib.restore_variables(path, wanted)
     loaded = weights_lib.load(path)

@@ -260,7 +260,8 @@ def test_init_from_takes_a_file_and_a_name(config, tmp_path, trained, monkeypatc
         run(config, tmp_path / "other")
     config.init_from = "smal"
     with pytest.raises(ConfigError, match=r"config\.init_from: .*there are small; did you mean"):
-        run(config, tmp_path / "other")
+        run(config, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_finished_run_is_left_alone(config, trained, capsys):
