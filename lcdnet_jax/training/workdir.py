@@ -85,7 +85,7 @@ def _open_workdir(
             "--workdir"
         )
     elif config.init_from:
-        _find_weights(config.init_from)  # a wrong name leaves no directory
+        _find_weights(config.init_from)  # before config.json binds the run to a wrong name
     try:
         data_record.write(workdir, data)
         config_lib.save(to_store, stored)

@@ -261,7 +261,7 @@ def test_init_from_takes_a_file_and_a_name(config, tmp_path, trained, monkeypatc
     config.init_from = "smal"
     with pytest.raises(ConfigError, match=r"config\.init_from: .*there are small; did you mean"):
         run(config, tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none" / "config.json").exists()
 
 
 def test_finished_run_is_left_alone(config, trained, capsys):
