@@ -22,6 +22,7 @@ import keyword
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -113,6 +114,9 @@ _LAYOUTS = {
         dead=r"(res[2-4]|dres[1-4])\.conv0\..*|offset4\.offset_conv2\..*",
     ),
 }
+# Largest factor, and bytes beyond it, by which the content of a file may exceed the file.
+_EXPANSION = 8
+_SLACK = 2**20
 # Batch counters of BatchNorm. load_state_dict works without them.
 _ALWAYS_DEAD = r".*\.num_batches_tracked"
 _LEAF_NAMES = {
@@ -165,7 +169,7 @@ def convert_state_dict(
     Raises:
         ValueError: If a key is missing, unknown or of another shape. The message lists all of them.
     """
-    layout, wanted = _layout_and_leaves(name, network_kwargs)
+    layout, wanted = _layout_and_leaves(name, network_kwargs, len(state_dict))
     given = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
 
     found, missing, misshaped = {}, [], []
@@ -218,8 +222,8 @@ def to_torch(name: str, variables: Variables, **network_kwargs: Any) -> dict[str
         ValueError: If a variable is missing, unknown or of another shape. The message lists all of
             them.
     """
-    layout, wanted = _layout_and_leaves(name, network_kwargs)
     given = flatten_dict(dict(variables))
+    layout, wanted = _layout_and_leaves(name, network_kwargs, len(given))
     _check_variables(given, wanted, f"{name} with {network_kwargs}")
     state_dict = {}
     for path in wanted:
@@ -246,9 +250,24 @@ def check_variables(name: str, variables: Variables, network_kwargs: Fields) -> 
         ValueError: If a variable is missing, unknown or of another shape; the message lists all of
             them. Also if the network or one of its arguments is unknown.
     """
-    _, wanted = _layout_and_leaves(name, network_kwargs)
-    given = flatten_dict(dict(variables))
-    _check_variables(given, wanted, f"{name} with {dict(network_kwargs)}")
+    check_arrays(name, flatten_dict(dict(variables)), network_kwargs)
+
+
+def check_arrays(
+    name: str, arrays: Mapping[tuple[str, ...], Any], network_kwargs: Mapping[str, Any]
+) -> None:
+    """Checks that variables fit a network, as :func:`check_variables`, by their paths.
+
+    Args:
+        name: Network name, as for :func:`lcdnet_jax.networks.create`.
+        arrays: Arrays by path, such as ("params", "out", "kernel").
+        network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
+
+    Raises:
+        ValueError: As :func:`check_variables`.
+    """
+    _, wanted = _layout_and_leaves(name, network_kwargs, len(arrays))
+    _check_variables(arrays, wanted, f"{name} with {dict(network_kwargs)}")
 
 
 def _check_variables(
@@ -269,15 +288,18 @@ def _check_variables(
 
 
 def _layout_and_leaves(
-    name: str, network_kwargs: Fields
+    name: str, network_kwargs: Fields, count: int
 ) -> tuple[_Layout, dict[tuple[str, ...], PyTree]]:
-    """Returns the layout of a network and the shape of each of its variables."""
-    return _LAYOUTS.get(name, _Layout()), _leaves(networks.create(name, **network_kwargs))
+    """Returns the layout of a network and the shape of each of its variables.
+
+    Raises ValueError if the network has far more variables than ``count``.
+    """
+    return _LAYOUTS.get(name, _Layout()), _leaves(networks.create(name, **network_kwargs), count)
 
 
 @functools.lru_cache(maxsize=8)  # tracing LCDNet takes seconds
-def _leaves(module: nn.Module) -> dict[tuple[str, ...], PyTree]:
-    return flatten_dict(networks.abstract_variables(module))
+def _leaves(module: nn.Module, count: int | None = None) -> dict[tuple[str, ...], PyTree]:
+    return flatten_dict(networks.abstract_variables(module, count=count))
 
 
 def _raise_mismatch(
@@ -377,6 +399,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise OSError(f"cannot read {path}: {error.strerror}; give a .pth or .pt file") from error
     if empty:
         raise ValueError(f"{path} is empty; download it again")
+    size = os.path.getsize(path)
+    _check_archive(path, size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warns about pickles that it then rejects
@@ -405,8 +429,37 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"{path} holds no state dict (names and tensors) but {_describe(loaded)}; save "
             "model.state_dict()"
         )
-    tensors = {k: v.detach() for k, v in loaded.items()}
-    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}
+    try:
+        # Tensors may share memory and repeat it, so that a small file describes huge ones.
+        if sum(v.nbytes for v in loaded.values()) > _EXPANSION * size + _SLACK:
+            raise ValueError(f"{path} describes tensors far larger than the file; it is damaged")
+        tensors = {k: v.detach() for k, v in loaded.items()}
+        return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}
+    except ValueError:
+        raise
+    except Exception as error:  # of several types, for tensors that are sparse or quantized
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} holds tensors that are no plain arrays ({reason}); save a dense state dict"
+        ) from error
+
+
+def _check_archive(path: str | os.PathLike[str], size: int) -> None:
+    """Raises ValueError for a zip archive that grows far beyond its size; torch.save's do not."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(member.file_size for member in file.infolist())
+    except Exception as error:  # zipfile raises several types for damaged archives
+        raise ValueError(
+            f"{path} was not written by torch.save, or is damaged; give a .pth or .pt file"
+        ) from error
+    if unpacked > _EXPANSION * size + _SLACK:
+        raise ValueError(
+            f"{path} has {size} bytes and would unpack to {unpacked}, far more than weights do; it "
+            "was not written by torch.save, or is damaged"
+        )
 
 
 def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:

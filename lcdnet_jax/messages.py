@@ -1,4 +1,4 @@
-"""Helpers for messages of several commands: durations and out-of-memory errors."""
+"""Helpers for messages of several commands: durations, safe text, out-of-memory errors."""
 
 import math
 
@@ -15,6 +15,25 @@ def format_duration(seconds: float) -> str:
     minutes, second = divmod(math.ceil(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def escape(text: str) -> str:
+    """Makes text from files safe to print.
+
+    Names, cards and error messages may hold control characters, with which a terminal can be
+    made to hide or forge lines.
+
+    Args:
+        text: Any text, of one line or several.
+
+    Returns:
+        The same text, where each character that is not printable, such as an escape, a direction
+        mark or a byte of a name that is no UTF-8, is a backslash sequence. Line breaks stay.
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -25,3 +25,18 @@ def test_is_out_of_memory():
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     )
     assert not messages.is_out_of_memory(jax.errors.JaxRuntimeError("INTERNAL"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("café 北京 😀\nline", "café 北京 😀\nline"),
+        ("\x1b[2J\x07\r\t", "\\x1b[2J\\x07\\r\\t"),
+        ("\x9b31m\x7f", "\\x9b31m\\x7f"),  # control characters of one byte
+        ("gnp.\u202eabc\u2028", "gnp.\\u202eabc\\u2028"),  # right to left; a line separator
+        ("caf\udce9.png", "caf\\udce9.png"),  # a byte of Latin-1 in a name
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_escape(text, shown):
+    assert messages.escape(text) == shown

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lcdnet_jax import strict_json
+
 NAME = "manifest.json"
 
 # Relative path to {"bytes": size, "sha256": hexadecimal digest}.
@@ -50,7 +52,7 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
     except FileNotFoundError:
         return None
     try:
-        manifest = json.loads(content)
+        manifest = strict_json.parse(content)
         # Every byte must match: a changed path would hide a file from verification.
         intact = content == _rendered(manifest["step"], manifest["files"])
     except (ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lcdnet_jax.messages import format_duration
+from lcdnet_jax.messages import escape, format_duration
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -21,12 +21,15 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def print_line(line: str) -> None:
-    """Prints a line in the encoding of standard output; work goes on if that cannot be written."""
+    """Prints a line in the encoding of standard output; work goes on if that cannot be written.
+
+    The line is escaped, so it may hold text from files.
+    """
     if sys.stdout is None:  # standard output was closed at the start
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(escape(line).encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader has closed the pipe, as head does
             print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
@@ -75,7 +78,7 @@ class Progress:
         if self._count:
             eta = format_duration(seconds / self._count * (total - self._count))
             line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {eta}"
-        line += f"  {self._names[self._count][-30:]}"
+        line += f"  {escape(self._names[self._count])[-30:]}"
         width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
         print(line[:width], end="", file=sys.stderr, flush=True)
 

@@ -15,13 +15,17 @@ from typing import Any, NoReturn
 
 from lcdnet_jax.cli import convert, export, info, models, restore
 from lcdnet_jax.cli._console import Formatter
+from lcdnet_jax.messages import escape
+
+# Longest error message, in characters. A message may quote a hostile file.
+_LONGEST = 4000
 
 
 class _Parser(argparse.ArgumentParser):
     """Ends with one line and status 1 for wrong arguments, as for all other errors."""
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {' '.join(message.split())} ({self.prog} --help explains)")
+        sys.exit(f"error: {escape(' '.join(message.split()))} ({self.prog} --help explains)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -102,6 +106,7 @@ def _describe(error: Exception) -> str:
         lines.append(line)
     text = " ".join(" ".join(lines).split())
     is_ours = type(error).__module__.startswith("lcdnet_jax.")
+    text = escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
     if is_ours or isinstance(error, ValueError | OSError | ImportError):
         return text
     name = type(error).__name__

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from lcdnet_jax.cli._console import Progress, add_command, print_line
+from lcdnet_jax.messages import escape
 
 
 def add_parser(commands: Any) -> None:
@@ -158,7 +159,7 @@ def run(arguments: argparse.Namespace) -> None:
                 if isinstance(outcome, Exception):
                     if arguments.debug:
                         raise outcome
-                    failures.append(" ".join(str(outcome).split()))
+                    failures.append(escape(" ".join(str(outcome).split())))
                     if len(jobs) > 1:
                         progress.done(f"failed {job.source}")
                 else:

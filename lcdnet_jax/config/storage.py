@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, strict_json
 from lcdnet_jax.config import network_fields
 from lcdnet_jax.config.network_fields import as_json
 from lcdnet_jax.config.schema import FIELDS, REQUIRED, ConfigError, flatten
@@ -80,7 +80,13 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
             f"{path.parent} holds converted weights, which have no optimizer state to continue "
             "from; set config.init_from to it and train in another working directory"
         )
-    return ConfigDict(_with_network_fields(stored))
+    try:
+        return ConfigDict(_with_network_fields(stored))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # names such as "__class__"
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{path} has names that a configuration cannot have ({reason}); restore it from a backup"
+        ) from None
 
 
 def describes_network_alone(config: Mapping[str, Json] | ConfigDict) -> bool:
@@ -97,7 +103,7 @@ def describes_network_alone(config: Mapping[str, Json] | ConfigDict) -> bool:
 
 def _read(path: pathlib.Path) -> Json:
     try:
-        return json.loads(path.read_text())
+        return strict_json.read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{path} does not exist; give a working directory of train.py (it holds config.json "
@@ -105,7 +111,7 @@ def _read(path: pathlib.Path) -> Json:
         ) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; check its permissions") from None
-    except (ValueError, RecursionError) as error:  # not JSON, or not even text
+    except strict_json.JSONError as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); restore it from a backup") from None
 
 

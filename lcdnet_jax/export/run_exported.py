@@ -24,6 +24,8 @@ import jax
 import numpy as np
 
 FORMAT = "lcdnet_jax program 1"
+_MAX_CARD = 2**24  # bytes
+_MAX_SIDE = 16_000  # pixels, that of lcdnet_jax.export
 
 
 class ProgramError(ValueError):
@@ -117,6 +119,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
     """
     try:
         with zipfile.ZipFile(path) as file:
+            _check_archive(file)
             card = json.loads(file.read("card.json"))
             _check_card(card)
             programs = [file.read(name) for name in card["programs"]]
@@ -137,6 +140,22 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
     return Program(card, programs, device)
 
 
+def _check_archive(file: zipfile.ZipFile) -> None:
+    """Raises an error if the archive would unpack to more than its own size."""
+    members = {member.filename: member for member in file.infolist()}
+    unpacked = sum(member.file_size for member in file.infolist())
+    end = file.fp.seek(0, os.SEEK_END) if file.fp else 0
+    if len(members) != len(file.infolist()) or unpacked > end:
+        raise ValueError("its members are repeated or compressed, which this program never does")
+    if members["card.json"].file_size > _MAX_CARD:
+        raise ValueError("its card is too large")
+
+
+def _escape(text: str) -> str:
+    """Shows control characters, which may come from the file, as backslash sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _check_card(card: dict[str, Any]) -> None:
     """Raises an error, which may be of any type, unless the card is complete."""
     if card["format"] != FORMAT:
@@ -148,9 +167,12 @@ def _check_card(card: dict[str, Any]) -> None:
     if missing := [name for name in fields if name not in card]:
         raise ValueError(f"its card has no {', '.join(missing)}")
     sizes, programs = card["sizes"], card["programs"]
+    if len(set(programs)) != len(programs):
+        raise ValueError("its card names a program twice")
     counts = ["channels", "scale", *(("stride", "max_side") if sizes is None else ())]
     numbers = [card[name] for name in counts] + [side for size in sizes or () for side in size]
-    if not all(type(number) is int and number >= 1 for number in numbers):
+    # No larger: images are padded to these sizes.
+    if not all(type(number) is int and 1 <= number <= _MAX_SIDE for number in numbers):
         raise ValueError(f"{', '.join(counts)} or sizes in its card are no numbers of pixels")
     if not all(isinstance(text, str) for text in (card["jax"], *card["platforms"], *programs)):
         raise ValueError("jax, platforms or programs in its card are no names")
@@ -195,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _restore_file(arguments.model, arguments.input, arguments.output, arguments.force)
     except Exception as error:  # also of JAX, for an image that does not fit into memory
-        sys.exit(f"error: {' '.join(str(error).split()) or repr(error)}")
+        sys.exit(f"error: {_escape(' '.join(str(error).split()) or repr(error))}")
 
 
 def _restore_file(model: str, source: str, target: str, force: bool) -> None:
@@ -233,7 +255,7 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
         restored = restore(color[None])[0]
         restored = restored.mean(axis=-1, keepdims=True) if gray else restored
     image = np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)
-    temporary = output.with_name(f".{os.getpid()}-{output.name}")
+    temporary = output.with_name(f".{os.getpid()}{output.suffix}")
     try:
         Image.fromarray(image[..., 0] if gray else image).save(temporary)
         os.replace(temporary, output)

@@ -19,6 +19,7 @@ by their classes: :class:`Discriminator` of ESRGAN, and :class:`Predictor`, :cla
 perceptual losses.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 
 from lcdnet_jax.networks._base import (
     RestorationNetwork,
+    check_bounds,
     check_contract,
     check_module,
     field_names,
@@ -153,7 +155,8 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
 
     Raises:
         ValueError: For an unknown name, preset or field (the message lists the known ones), and
-            for values that the network refuses.
+            for values that the network refuses, or that no real network has (see
+            :attr:`RestorationNetwork.LARGEST`).
     """
     cls, preset_fields = get(name), get_preset(name, preset)
     fields = field_names(cls)
@@ -163,25 +166,60 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
             f"network {name!r} has no field {', '.join(map(repr, unknown))}; "
             f"its fields: {', '.join(sorted(fields))}"
         )
+    check_bounds(cls, kwargs)
     # A module is a static argument of jit, so its fields must be hashable. Lists are not.
     kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
     return cls(**{**preset_fields, **kwargs})
 
 
-def abstract_variables(module: nn.Module) -> dict[str, PyTree]:
+def abstract_variables(module: nn.Module, *, count: int | None = None) -> dict[str, PyTree]:
     """Determines shapes and types of a network's variables, without computing them.
 
     Args:
         module: The network.
+        count: Number of arrays in the file that describes the network. Fields of a small file may
+            describe a network that takes hours to trace, so tracing ends soon after this number.
+            None sets no limit.
 
     Returns:
         Trees of ``jax.ShapeDtypeStruct``: "params", and "batch_stats" if the network has any.
+
+    Raises:
+        ValueError: If the network has more than about twice ``count`` arrays.
     """
 
     def init() -> PyTree:
         return module.init(jax.random.key(0), jnp.zeros((1, 8, 8, module.channels)))
 
-    return dict(jax.eval_shape(init))
+    if count is None:
+        return dict(jax.eval_shape(init))
+    # A few too many give a better message later, which lists their names.
+    most_arrays = 2 * count + 200
+    most_calls = 5 * most_arrays  # the networks of this library call fewer than 3 layers per array
+    calls, arrays = 0, {}
+
+    def count_arrays(
+        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        nonlocal calls
+        result = call(*args, **kwargs)
+        layer = context.module
+        calls += 1
+        if layer.scope is not None:
+            arrays[layer.scope.path] = sum(
+                not isinstance(entry, Mapping)
+                for collection in layer.variables.values()
+                for entry in collection.values()
+            )
+        if calls > most_calls or sum(arrays.values()) > most_arrays:
+            raise ValueError(
+                f"{type(module).__name__} with these fields has far more arrays or layers than the "
+                f"{count} arrays of the file; the fields are wrong, or the file is damaged"
+            )
+        return result
+
+    with nn.intercept_methods(count_arrays):
+        return dict(jax.eval_shape(init))
 
 
 __all__ = [

@@ -8,14 +8,19 @@ fields are stored with weights.
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
-from typing import ClassVar
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
 from lcdnet_jax.networks._blocks import is_integer, is_range
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 from lcdnet_jax.typing import Fields
+
+# Largest integer in a field, and most entries of a list in a field.
+LARGEST_FIELD = 2**16
+MOST_ENTRIES = 64
 
 
 class RestorationNetwork(nn.Module):
@@ -49,6 +54,9 @@ class RestorationNetwork(nn.Module):
         has_scales: Whether ``__call__`` has an argument ``all_scales``. With True it returns a
             tuple: the result, then images of 1/2, 1/4, ... of its size, for multi-scale losses.
         PRESETS: Preset name -> fields, for ``networks.create(name, preset="small")``.
+        LARGEST: Field -> largest value that ``networks.create`` accepts, for integer fields that
+            cost time or memory but add no parameters. Other integers are at most
+            :data:`LARGEST_FIELD`. A file cannot describe a network that never ends.
     """
 
     scale = 1
@@ -59,6 +67,7 @@ class RestorationNetwork(nn.Module):
     global_means = False
     has_scales = False
     PRESETS: ClassVar[Mapping[str, Fields]] = {}
+    LARGEST: ClassVar[Mapping[str, int]] = {}
 
     @property
     def takes_two_views(self) -> bool:
@@ -89,6 +98,50 @@ def field_names(network: type[nn.Module] | nn.Module) -> set[str]:
         Their names.
     """
     return {field.name for field in dataclasses.fields(network)} - {"name", "parent"}
+
+
+def check_bounds(network: type[RestorationNetwork], fields: Mapping[str, Any]) -> None:
+    """Checks that values for fields of a network are those of a real network.
+
+    Args:
+        network: The class.
+        fields: Values by name of the field.
+
+    Raises:
+        ValueError: For an integer beyond the largest value of its field, a list of many entries,
+            and a mapping. The message names the field.
+    """
+    for field, value in fields.items():
+        entries = list(itertools.islice(_list_entries(value), MOST_ENTRIES + 1))
+        if len(entries) > MOST_ENTRIES:
+            raise ValueError(
+                f"{network.__name__} {field} has many entries; give at most {MOST_ENTRIES}"
+            )
+        largest = network.LARGEST.get(field, LARGEST_FIELD)
+        for entry in entries:
+            if isinstance(entry, int) and abs(entry) > largest:
+                raise ValueError(
+                    f"{network.__name__} {field} is {_shorten(entry)}; give at most {largest}"
+                )
+            if isinstance(entry, Mapping):
+                raise ValueError(f"{network.__name__} {field} is a mapping; give numbers or texts")
+
+
+def _list_entries(value: Any) -> Iterator[Any]:
+    """The entries of lists and tuples inside each other."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _list_entries(entry)
+    else:
+        yield value
+
+
+def _shorten(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a huge integer"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_module(module: nn.Module) -> None:
@@ -141,6 +194,9 @@ def check_contract(cls: type) -> None:
         value = getattr(module, attribute)
         if not good(value):
             raise ValueError(f"{name}.{attribute} must be {description}, got {value!r}")
+    for field in module.LARGEST:
+        if field not in field_names(cls):
+            raise ValueError(f"{name}.LARGEST has {field!r}, which is no field of {name}")
     for preset, fields in module.PRESETS.items():
         unknown = sorted(set(fields) - field_names(cls))
         if unknown:
@@ -162,4 +218,5 @@ _RULES = {
     "global_means": _CLAIM,
     "has_scales": _CLAIM,
     "PRESETS": (lambda value: isinstance(value, Mapping), "a mapping from names to fields"),
+    "LARGEST": (lambda value: isinstance(value, Mapping), "a mapping from fields to numbers"),
 }

@@ -86,6 +86,7 @@ class IKC(RestorationNetwork):
     two_views = False
     global_means = True  # one kernel code for the whole image
     has_scales = False
+    LARGEST: ClassVar[Mapping[str, int]] = {"iterations": 100, "kernel_size": 99}
 
     # "base" is the published network. "small" is ours, for CPUs and quick trials.
     PRESETS: ClassVar[Mapping[str, Fields]] = {

@@ -5,7 +5,8 @@ sizes of the authors' denoising code. The code of stochastic frequency masking (
 arXiv 2003.07119) keeps these sizes. Read :class:`N3Net` first, then :class:`N3Block`.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -68,6 +69,12 @@ class N3Net(RestorationNetwork):
     two_views = False
     global_means = False
     has_scales = False
+    LARGEST: ClassVar[Mapping[str, int]] = {
+        "neighbours": 64,
+        "patch": 32,
+        "stride": 32,
+        "window": 31,
+    }
 
     def __post_init__(self) -> None:
         sizes = ("channels", "width", "features", "neighbours", "patch", "stride")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import strict_json
 from lcdnet_jax._version import __version__
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 
@@ -144,7 +145,7 @@ def read(directory: str | pathlib.Path) -> Card:
     """
     path = pathlib.Path(directory) / NAME
     try:
-        text = path.read_bytes()
+        text = strict_json.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         raise CardError(
             f"{path} does not exist; give a directory that lcdnet-jax convert or export "
@@ -152,6 +153,8 @@ def read(directory: str | pathlib.Path) -> Card:
         ) from None
     except OSError as error:
         raise CardError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    except strict_json.JSONError as error:
+        raise CardError(f"{path} is not valid JSON ({error}); restore it from a backup") from None
     return parse(text, str(path))
 
 
@@ -183,8 +186,8 @@ def parse(text: str | bytes, where: str) -> Card:
         CardError: If it is not JSON, or as :func:`check`.
     """
     try:
-        stored = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        stored = strict_json.parse(text)
+    except strict_json.JSONError as error:
         raise CardError(f"{where} is not valid JSON ({error}); restore it from a backup") from None
     return check(stored, where)
 
@@ -271,7 +274,11 @@ def network_config(card: Card) -> ConfigDict:
     """The part of a training's configuration that describes the network."""
     kwargs = network_fields(card)
     network = {"name": card["network"], "kwargs": kwargs, "dtype": card["dtype"]}
-    return ConfigDict({"network": network, "data": {"channels": card["channels"]}})
+    try:
+        return ConfigDict({"network": network, "data": {"channels": card["channels"]}})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # names as "__class__"
+        reason = " ".join(str(error).split())
+        raise CardError(f"kwargs in the card cannot be fields of a network ({reason})") from None
 
 
 def network_fields(card: Card) -> dict[str, Json]:

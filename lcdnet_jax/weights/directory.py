@@ -9,7 +9,9 @@ from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoin
 import contextlib
 import hashlib
 import pathlib
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -29,6 +31,10 @@ KIND = atomic_io.DirectoryKind(
     required=(card_lib.NAME,),
     optional=("config.json", "checkpoints", "eval"),
 )
+
+
+# Number of arrays that a checkpoint is taken to have if its metadata cannot be read.
+_UNREADABLE = 1000
 
 
 def is_workdir(path: pathlib.Path) -> bool:
@@ -54,10 +60,10 @@ def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
     config = config_lib.load(directory / "config.json")
     stored = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
     module = config_lib.network(config)
-    expected = networks.abstract_variables(module)
     with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
 
         def read(step: int) -> tuple[dict[str, PyTree], Card]:
+            expected = _list_variables(reader, module, step)
             variables = reader.restore_variables(step, expected, ema=ema)
             return variables, stored or _make_card(reader, config, expected, ema=ema, step=step)
 
@@ -75,13 +81,37 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
                 f"{directory} has no step {step}, only {card['step']}; leave the step off"
             )
         return card
-    expected = networks.abstract_variables(config_lib.network(config))
+    module = config_lib.network(config)
     with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:
 
         def read(step: int) -> Card:
+            expected = _list_variables(reader, module, step)
             return _make_card(reader, config, expected, ema=ema, step=step)
 
         return reader.read_newest(read)[1] if step is None else read(step)
+
+
+def _list_variables(
+    reader: checkpoints.Checkpoints, module: nn.Module, step: int
+) -> dict[str, PyTree]:
+    """Shapes of a network's variables, if the network is about as large as the checkpoint."""
+    try:
+        items = reader.items(step)
+        variables = [items[name] for name in ("params", "batch_stats") if name in items]
+        count = sum(map(_is_array, jax.tree.leaves(variables, is_leaf=_is_array)))
+    except CheckpointError:  # reading the arrays will say why
+        count = _UNREADABLE
+    try:
+        return networks.abstract_variables(module, count=count)
+    except ValueError as error:
+        raise CheckpointError(
+            f"config.json does not describe step {step} of {reader.directory}: {error}"
+        ) from error
+
+
+def _is_array(leaf: Any) -> bool:
+    """Whether a leaf of Orbax's metadata describes an array."""
+    return hasattr(leaf, "shape")
 
 
 def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool) -> None:

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lcdnet_jax import convert
+from lcdnet_jax import convert, strict_json
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import card as card_lib
@@ -64,9 +64,9 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
         return tensors, None
     where = f"the header of {path}"
     try:
-        entry = json.loads(metadata[_ENTRY])
+        entry = strict_json.parse(metadata[_ENTRY])
         stored, sha256 = entry["card"], str(entry["sha256"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CardError(f"{where} is damaged; restore the file from a backup") from error
     return tensors, Header(card_lib.check(stored, where), sha256)
 
@@ -87,8 +87,8 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
         kwargs = network_arguments(header.card)
         module = create_network(name, kwargs)
         flat = {tuple(key.split("/")): jnp.asarray(v, jnp.float32) for key, v in tensors.items()}
+        convert.check_arrays(name, flat, kwargs)  # before names become levels of a dict
         variables = unflatten_dict(flat)
-        convert.check_variables(name, variables, kwargs)
     except (ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} does not hold what its card says: {' '.join(str(error).split())}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import logging
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, strict_json
 from lcdnet_jax.typing import Json, JsonObject
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
@@ -40,10 +40,10 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
     """
     path = workdir / FILE
     try:
-        lines = path.read_text().splitlines()
+        lines = strict_json.read_bytes(path).decode().splitlines()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         logging.warning("cannot read the scores in %s: %s", path, error)
         return []
     parsed = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
@@ -54,8 +54,8 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
 
 def _parse(line: str, where: str) -> JsonObject | None:
     try:
-        row: Json = json.loads(line)
-    except (ValueError, RecursionError):
+        row: Json = strict_json.parse(line)
+    except strict_json.JSONError:
         row = None
     if not card_lib.are_scores([row]) or not isinstance(row.get("step"), int):
         logging.warning("%s holds no scores and is skipped", where)
@@ -79,15 +79,15 @@ def read_results(results: str | os.PathLike[str]) -> list[JsonObject]:
         OSError: If it cannot be read.
     """
     try:
-        text = pathlib.Path(results).read_bytes()
+        text = strict_json.read_bytes(results)
     except OSError as error:
         raise OSError(
             f"cannot read {results}: {error.strerror}; give the results.json of eval.py"
         ) from error
     try:
-        metrics = [_from_result(row) for row in json.loads(text)]
+        metrics = [_from_result(row) for row in strict_json.parse(text)]
         good = bool(metrics) and card_lib.are_scores([_without_weights(row) for row in metrics])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         good = False
     if not good:
         raise ValueError(f"{results} holds no scores; give the results.json of eval.py")

@@ -21,6 +21,7 @@ class Tensor:
 
     def __init__(self, array):
         self.array = np.asarray(array)
+        self.nbytes = self.array.nbytes
 
     def detach(self):
         return Tensor(self.array)

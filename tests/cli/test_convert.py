@@ -331,6 +331,31 @@ class TestMistakes:
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
         assert f"{pth} was not written by torch.save, or is damaged" in message
 
+    def test_archive_that_grows(self, pth, tmp_path):
+        """A small file that would unpack to gigabytes is not unpacked."""
+        with zipfile.ZipFile(pth, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("data.pkl", bytes(2**24))
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert "would unpack to 16777216, far more than weights do" in message
+        pth.write_bytes(pth.read_bytes()[:-30] + b"PK\5\6" + bytes(26))
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert message.startswith(f"{pth} ")
+
+    def test_tensors_that_repeat_memory(self, torch, pth, tmp_path):
+        """As ``torch.zeros(1).expand(10**12)``, which takes four bytes in a file."""
+        huge = {"a": np.broadcast_to(np.float32(0), (10**6, 10**6))}
+        torch.read = lambda path: huge
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert "describes tensors far larger than the file" in message
+
+    def test_tensors_that_are_no_arrays(self, torch, pth, tmp_path, monkeypatch):
+        def fail(self):
+            raise TypeError("can't convert sparse_coo tensor to numpy")
+
+        monkeypatch.setattr(torch.Tensor, "numpy", fail)
+        message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
+        assert "holds tensors that are no plain arrays (can't convert sparse_coo" in message
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -597,6 +622,18 @@ class TestRealTorch:
         with pytest.raises(ValueError, match=r"was not written by torch.save, or is dam"):
             convert.read_state_dict(path)
         assert not (tmp_path / "made").exists()
+
+    @pytest.mark.parametrize("kind", ["repeats", "sparse", "meta", "shared"])
+    def test_strange_tensors(self, torch, save, kind):
+        whole = torch.zeros(1000)
+        state = {
+            "repeats": {"a": torch.zeros(1).expand(10**6, 10**5)},
+            "sparse": {"a": torch.zeros(3, 3).to_sparse()},
+            "meta": {"a": torch.zeros(3, device="meta")},
+            "shared": {f"{i}": whole for i in range(10**4)},
+        }[kind]
+        with pytest.raises(ValueError, match=r"tensors (far larger|that are no plain)|is damaged"):
+            convert.read_state_dict(save(state))
 
     @pytest.mark.parametrize("content", [[1], {"a": 1}, 3])
     def test_no_state_dict(self, save, content):

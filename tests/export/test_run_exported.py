@@ -1,11 +1,13 @@
 """The runner of program files, which works copied alone."""
 
+import copy
 import io
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -156,6 +158,8 @@ class TestRunner:
             ({"scale": 1.5}, "are no numbers of pixels"),
             ({"channels": True}, "are no numbers of pixels"),
             ({"max_side": "9"}, "are no numbers of pixels"),
+            ({"stride": 2**30, "max_side": 2**31}, "are no numbers of pixels"),
+            ({"sizes": [[8, 8], [9, 9]], "programs": ["any.bin", "any.bin"]}, "names a program tw"),
             ({"sizes": [[8, 0]]}, "are no numbers of pixels"),
             ({"sizes": 3}, "'int' object is not iterable"),
             ({"sizes": []}, "sizes and programs in its card do not fit together"),
@@ -170,6 +174,43 @@ class TestRunner:
     def test_bad_cards(self, dncnn, change, message):
         with pytest.raises(run_exported.ProgramError, match=rf"a damaged one \(.*{message}"):
             load(with_card(dncnn[2], change))
+
+    @pytest.mark.parametrize("kind", ["compressed", "repeated", "overlapping"])
+    def test_archives_that_grow(self, dncnn, kind):
+        """A small file that would unpack to gigabytes is not unpacked."""
+        stream = io.BytesIO()
+        with warnings.catch_warnings(), zipfile.ZipFile(stream, "w") as file:
+            warnings.simplefilter("ignore")  # about the name twice
+            file.writestr("card.json", zipfile.ZipFile(io.BytesIO(dncnn[2])).read("card.json"))
+            if kind == "compressed":
+                file.writestr("any.bin", bytes(2**22), zipfile.ZIP_DEFLATED)
+            else:
+                file.writestr("any.bin", bytes(2**12))
+            if kind == "repeated":
+                file.writestr("any.bin", bytes(2**12))
+            if kind == "overlapping":  # many names of the same bytes
+                for number in range(9):
+                    other = copy.copy(file.infolist()[-1])
+                    other.filename = f"{number}.bin"
+                    file.filelist.append(other)
+        with pytest.raises(run_exported.ProgramError, match="members are repeated or compressed"):
+            load(stream.getvalue())
+
+    def test_errors_are_safe_to_print(self, dncnn, tmp_path):
+        model = tmp_path / "m.jaxprog"
+        model.write_bytes(with_card(dncnn[2], {"platforms": ["\x1b[2J"]}))
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
+        with pytest.raises(SystemExit, match=r"the program is for \\x1b\[2J, the device is cpu"):
+            run_exported.main([str(model), str(tmp_path / "in.png"), str(tmp_path / "out.png")])
+
+    @pytest.mark.parametrize("card", [b"[" * 200_000, b"9" * 10_000_000, b"[]", b'{"format": NaN}'])
+    def test_hostile_cards(self, card):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as file:
+            file.writestr("card.json", card)
+        with pytest.raises(run_exported.ProgramError) as error:
+            load(stream.getvalue())
+        assert len(str(error.value)) < 1000
 
     def test_flatbuffers(self, dncnn, monkeypatch):
         monkeypatch.setitem(sys.modules, "jax._src.export.serialization", None)

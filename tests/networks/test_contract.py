@@ -263,3 +263,62 @@ def test_missing_fields(field, fix):
 def test_missing_arguments(attributes, message):
     with pytest.raises(TypeError, match=message):
         check_contract(derived(**attributes))
+
+
+# Bounds of fields, which files may set
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("dncnn", {"depth": 10**7}, "DnCNN depth is 10000000; give at most 65536"),
+        ("dncnn", {"depth": 10**5000}, "DnCNN depth is a huge integer; give at most 65536"),
+        ("dncnn", {"features": -(10**30)}, "DnCNN features is -1000"),
+        ("lcdnet", {"enc_blocks": [1] * 65}, "enc_blocks has many entries; give at most 64"),
+        ("lcdnet", {"enc_blocks": [1, 1, 1, 2**40]}, "enc_blocks is 1099511627776; give at most"),
+        ("lcdnet", {"enc_blocks": [[1], [2**40]]}, "enc_blocks is 1099511627776; give at most"),
+        ("lcdnet", {"enc_blocks": {"a": 1}}, "enc_blocks is a mapping; give numbers or texts"),
+        ("n3net", {"neighbours": 65}, "N3Net neighbours is 65; give at most 64"),
+        ("n3net", {"window": 999}, "N3Net window is 999; give at most 31"),
+        ("ikc", {"iterations": 101}, "IKC iterations is 101; give at most 100"),
+        ("ikc", {"kernel_size": 101}, "IKC kernel_size is 101; give at most 99"),
+    ],
+    ids=range(11),
+)
+def test_bounds_of_fields(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        networks.create(name, **fields)
+
+
+def test_bounds_name_fields():
+    with pytest.raises(ValueError, match=r"Bad\.LARGEST has 'width', which is no field of Bad"):
+        check_contract(derived(LARGEST={"width": 3}))
+
+
+class Deep(Good):
+    """Many layers, with parameters or without."""
+
+    depth: int = 3
+    is_shared: bool = False
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        layer = nn.Conv(self.channels, (1, 1))
+        for _ in range(self.depth):
+            x = layer(x) if self.is_shared else nn.Conv(self.channels, (1, 1))(x)
+        return x
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_tracing_ends_soon(is_shared):
+    """A file of 6 arrays cannot hold a network of 60,000 layers."""
+    with pytest.raises(ValueError, match=r"^Deep with these fields has far more arrays or layers"):
+        networks.abstract_variables(Deep(depth=60_000, is_shared=is_shared), count=6)
+
+
+@pytest.mark.parametrize("depth", [3, 60])
+def test_tracing_of_what_fits(depth):
+    """The count of a file with a few arrays too few, which a later message lists."""
+    shapes = networks.abstract_variables(Deep(depth=depth), count=6)
+    assert len(shapes["params"]) == depth
+    assert shapes == networks.abstract_variables(Deep(depth=depth))

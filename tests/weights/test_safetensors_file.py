@@ -146,6 +146,20 @@ class TestSafetensors:
         with pytest.raises(CheckpointError, match=r"says: these are not variables .* unknown: x"):
             weights_lib.load(rewritten(tensors={"x": np.ones(3, np.float32)}))
 
+    @pytest.mark.parametrize(
+        "names", [["params/" + "a/" * 100_000 + "b"], ["a", "a/b"], ["", "/", "//"]], ids=range(3)
+    )
+    def test_strange_names(self, rewritten, names):
+        """Names become levels of a dict only if they are those of the network."""
+        with pytest.raises(CheckpointError, match=r"says: these are not variables .* unknown: "):
+            weights_lib.load(rewritten(tensors={name: np.ones(3, np.float32) for name in names}))
+
+    @pytest.mark.parametrize("depth", [10**7, 60_000, 2**62])
+    def test_a_network_that_the_file_cannot_hold(self, rewritten, depth):
+        path = rewritten(lambda e: e | {"card": e["card"] | {"kwargs": {"depth": depth}}})
+        with pytest.raises(CheckpointError, match=r"says: DnCNN (depth is|with these fields has)"):
+            weights_lib.load(path)
+
     def test_of_pytorch(self, weights, file, tmp_path):
         """A state dict without a card, as others keep it."""
         state_dict = convert.to_torch("dncnn", weights.variables, **SMALL)
