@@ -193,11 +193,11 @@ def replace_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}-", dir=path.parent) as scratch:
             made = pathlib.Path(scratch) / "new"
             yield made
             # Not in the scratch directory, which is deleted even after an error.
-            old = path.with_name(f".{path.name}-{secrets.token_hex(8)}.old")
+            old = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.old")
             try:
                 if force and path.exists():
                     path.rename(old)

@@ -3,7 +3,7 @@
 import pathlib
 
 from input_pipeline.examples import list_first
-from lcdnet_jax import image_io
+from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import ImageError
 
 
@@ -34,19 +34,20 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Image files of a folder by name without suffix.
+    """Image files of a folder by name without suffix, in one form of Unicode.
 
     Raises:
         ImageError: There is no folder or no image in it, or two images have equal names.
     """
     found: dict[str, pathlib.Path] = {}
     for path in image_io.find_images(folder):
-        if path.stem in found:
+        stem = file_names.normalize(path.stem)
+        if stem in found:
             raise ImageError(
-                f"{folder}: {found[path.stem].name} and {path.name} have equal names, so their "
+                f"{folder}: {found[stem].name} and {path.name} have equal names, so their "
                 "partner is not clear; remove or rename one"
             )
-        found[path.stem] = path
+        found[stem] = path
     return found
 
 
@@ -56,7 +57,9 @@ def match_by_stem(
     *,
     allow_unmatched_clean: bool = False,
 ) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-    """Degraded and clean file of two folders by their common name. Suffixes may differ.
+    """Degraded and clean file of two folders by their common name.
+
+    Suffixes and forms of Unicode may differ. The name is that of the degraded file.
 
     Args:
         degraded_folder: Folder of the degraded files, below the parent of ``clean_folder``.
@@ -77,7 +80,8 @@ def match_by_stem(
             f"files in {degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the "
             "suffix may differ)"
         )
-    return {stem: (path, clean[stem]) for stem, path in degraded.items()}
+    # By the name as it is on disk, which orders the examples.
+    return {path.stem: (path, clean[stem]) for stem, path in degraded.items()}
 
 
 def layout_error(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:

@@ -22,6 +22,7 @@ from input_pipeline.examples import (
     pictures_from_files,
 )
 from input_pipeline.layouts.folders import layout_error, list_entries, list_images
+from lcdnet_jax import file_names
 from lcdnet_jax.image_io import Header, ImageError
 
 
@@ -262,7 +263,9 @@ def _match_files(
     """
     halves: dict[str, dict[str, pathlib.Path]] = {noisy: {}, clean: {}}
     for path in paths:
-        found = re.fullmatch(rf"(?:(.*)_)?({noisy}|{clean})(_.*)?", path.stem, re.IGNORECASE)
+        found = re.fullmatch(
+            rf"(?:(.*)_)?({noisy}|{clean})(_.*)?", file_names.normalize(path.stem), re.IGNORECASE
+        )
         if not found:
             continue
         half = halves[found[2].lower()]

@@ -13,6 +13,7 @@ import pathlib
 
 from input_pipeline.examples import Example, list_first, pairs_from_files
 from input_pipeline.layouts.folders import layout_error, list_entries, list_images
+from lcdnet_jax import file_names
 from lcdnet_jax.image_io import ImageError
 
 _CAMERAS = ("Canon", "Nikon")
@@ -43,7 +44,7 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
             raise layout_error(camera, wanted, "give the folder that holds Canon/ and Nikon/")
         large, small = (
             {
-                path.stem.removesuffix(suffix): path
+                file_names.normalize(path.stem).removesuffix(suffix): path
                 for path in list_images(folder)
                 if path.stem.endswith(suffix)
             }

@@ -187,7 +187,9 @@ class Evaluator:
         if self.protocol.noise is None:
             raise ValueError(f"protocol {self.protocol.name!r} degrades nothing")
         height, width = clean.shape[:2]
-        key = jax.random.fold_in(jax.random.key(self._seed), zlib.crc32(name.encode()))
+        # The bytes of the name, which need not be UTF-8.
+        name_hash = zlib.crc32(name.encode(errors="surrogateescape"))
+        key = jax.random.fold_in(jax.random.key(self._seed), name_hash)
         if self._degradation is not None:
             if sigma is not None:
                 raise ValueError(f"protocol {self.protocol.name!r} adds no noise; leave sigma None")

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax import atomic_io, file_names, image_io
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
 
@@ -99,7 +99,8 @@ def write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
     writer.writerows(rows)
     texts = {"results.json": json.dumps(finite, indent=2) + "\n", "results.csv": table.getvalue()}
     for name, text in texts.items():
-        atomic_io.write(folder / name, text.encode(), force=True)
+        data = text.encode(errors="surrogateescape")  # names of data sets may hold any bytes
+        atomic_io.write(folder / name, data, force=True)
 
 
 def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage) -> None:
@@ -109,6 +110,8 @@ def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage
     """
     level = "" if case.sigma is None else f"_sigma{case.sigma:g}"
     mode = "" if case.mode == "full" else f"_{case.mode}"
-    folder = output / f"{case.dataset}_{case.protocol.name}{level}{mode}"
+    name = file_names.fit(case.dataset, f"_{case.protocol.name}{level}{mode}")
+    folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
-    image_io.write(folder / f"{image.name}.png", image_io.to_uint8(image.restored))
+    file = folder / file_names.fit(image.name, ".png")
+    image_io.write(file, image_io.to_uint8(image.restored))

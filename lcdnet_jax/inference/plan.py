@@ -10,7 +10,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from lcdnet_jax import image_io
+from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import ImageError
 
 _Image = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the output
@@ -194,7 +194,11 @@ class _References:
                 raise ValueError(f"{given} does not exist; give the reference of the image")
             return given
         exact = given / name
-        found = exact if exact.is_file() else self._stems(exact.parent).get(exact.stem)
+        found = (
+            exact
+            if exact.is_file()
+            else self._stems(exact.parent).get(file_names.normalize(exact.stem))
+        )
         if found is None:
             raise ValueError(
                 f"{given} has no reference called {name} or with another suffix; add it"
@@ -209,4 +213,4 @@ def _index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     except ImageError:  # no folder, or none in it
         return {}
     found.sort(key=lambda path: image_io.IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
-    return {path.stem: path for path in found}
+    return {file_names.normalize(path.stem): path for path in found}

@@ -53,8 +53,8 @@ class EvalHook:
 
         def draw(case: Case, number: int, image: ScoredImage) -> None:
             if number < self._config.eval.panels:
-                name = "_".join([image.name, *self._case_name(case)])
-                self._writer.write_panel(step, name, _draw_panel(image))
+                ending = "".join(f"_{part}" for part in self._case_name(case))
+                self._writer.write_panel(step, image.name, ending, _draw_panel(image))
 
         begin = time.perf_counter()
         for row in sweep(

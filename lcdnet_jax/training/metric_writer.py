@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from lcdnet_jax import atomic_io, image_io
+from lcdnet_jax import atomic_io, file_names, image_io
+from lcdnet_jax.messages import escape
 from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import scores
 
@@ -75,10 +76,10 @@ class MetricWriter:
             self._events = metric_writers.SummaryWriter(str(workdir))
 
     def print_line(self, text: str) -> None:
-        """Prints a line at once. Does nothing if the output is closed."""
+        """Prints a line, escaped, at once. Does nothing if the output is closed."""
         if self._active:
             with contextlib.suppress(OSError):
-                print(text, flush=True)
+                print(escape(text), flush=True)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds finite numbers to both logs. JSON cannot hold other numbers."""
@@ -103,17 +104,22 @@ class MetricWriter:
             with convert_disk_errors():
                 scores.append(self._workdir, rows)
 
-    def write_panel(self, step: int, name: str, panel: np.ndarray) -> None:
-        """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<name>.png and to TensorBoard."""
+    def write_panel(self, step: int, image: str, ending: str, panel: np.ndarray) -> None:
+        """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<image><ending>.png.
+
+        Also writes it to TensorBoard. The name of the image is shortened for the file if it is too
+        long. TensorBoard's names are UTF-8, so other bytes are escaped there.
+        """
         if not self._active:
             return
         folder = self._workdir / "panels"
         with convert_disk_errors():
             folder.mkdir(exist_ok=True)
-            image_io.write(folder / f"{step:07d}_{name}.png", panel)
+            name = file_names.fit(f"{step:07d}_{image}", f"{ending}.png")
+            image_io.write(folder / name, panel)
         if self._events is not None:
             with _convert_tensorflow_errors():
-                self._events.write_images(step, {name: panel[None]})
+                self._events.write_images(step, {escape(f"{image}{ending}"): panel[None]})
 
     def close(self) -> None:
         """Flushes the logs. A log that cannot be written only gives a warning here."""

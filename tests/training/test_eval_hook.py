@@ -61,8 +61,8 @@ class Writer:
     def write_scores(self, rows):
         scores.append(self.workdir, rows)
 
-    def write_panel(self, step, name, image):
-        self.panels.append(name)
+    def write_panel(self, step, name, ending, image):
+        self.panels.append(name + ending)
 
     def print_line(self, line):
         pass
