@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 import input_pipeline
-from lcdnet_jax import Restorer, atomic_io, image_io, protocols, training, visualization
+from lcdnet_jax import Restorer, atomic_io, image_io, multihost, protocols, training, visualization
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, non_local_means
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     silence_orbax()
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
     try:
+        multihost.check_devices()
         run(config, output)
     except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
         sys.exit(f"error: {error}")

@@ -85,6 +85,7 @@ def main(argv: list[str]) -> None:
         )
         if joined:
             print(joined, flush=True)
+        multihost.check_devices()
         if _REPLAY.value is not None:
             data = input_pipeline.create_dataset(config, "train")
             training.replay(
@@ -101,7 +102,7 @@ def main(argv: list[str]) -> None:
         multihost.DistributedError,
         training.NonFiniteLossError,
     ) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {messages.escape(str(error))}")
     except jax.errors.JaxRuntimeError as error:
         if not messages.is_out_of_memory(error):
             raise

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import secrets
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -130,7 +131,8 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
     Args:
         path: The file. Its folder must exist.
         data: The content of the file.
-        force: Whether an existing file is replaced. A link is replaced, not followed.
+        force: Whether an existing file is replaced. Its permissions are kept. A link is replaced,
+            not followed.
 
     Raises:
         TargetError: If the target exists without ``force``, even if it has just appeared.
@@ -143,6 +145,7 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # some file systems report a full disk only now
+        _copy_mode(path, temporary)
         if force:
             os.replace(temporary, path)
         else:
@@ -152,6 +155,14 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _copy_mode(old: pathlib.Path, new: pathlib.Path) -> None:
+    """Gives the permissions of what is replaced to what replaces it. New files have the umask's."""
+    with contextlib.suppress(OSError):  # there is none; or a file system without permissions
+        mode = old.stat(follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            new.chmod(stat.S_IMODE(mode))
 
 
 def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
@@ -180,7 +191,8 @@ def replace_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
 
     Args:
         path: The directory. Missing parents are made.
-        force: Whether an existing directory is replaced. An empty one is always replaced.
+        force: Whether an existing directory is replaced. An empty one is always replaced. The
+            permissions of the directory are kept.
 
     Yields:
         A path in the same file system that does not exist yet. The caller makes a directory there.
@@ -199,6 +211,8 @@ def replace_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
             # Not in the scratch directory, which is deleted even after an error.
             old = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.old")
             try:
+                if path.exists():
+                    _copy_mode(path, made)
                 if force and path.exists():
                     path.rename(old)
                 _rename_directory(made, path)

@@ -151,3 +151,25 @@ def all_succeeded(here: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.process_allgather(np.asarray(here)).all())
+
+
+class DeviceError(ValueError):
+    """JAX finds no device; the message names the cause and the fix."""
+
+
+def check_devices() -> None:
+    """Starts JAX's devices, if that has not happened yet.
+
+    Raises:
+        DeviceError: If JAX cannot use the platforms that ``JAX_PLATFORMS`` names, or none.
+    """
+    try:
+        jax.local_devices()
+    except (AssertionError, RuntimeError) as error:  # JAX asserts where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = " ".join(str(error).split()) or "it finds no such device"
+        raise DeviceError(
+            f"JAX cannot compute with JAX_PLATFORMS={asked!r} ({reason}); unset JAX_PLATFORMS to "
+            "use the devices of this machine, or install their driver and JAX's plugin, such as "
+            "lcdnet-jax[cuda]"
+        ) from error

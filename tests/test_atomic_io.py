@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import stat
 import threading
 
 import pytest
@@ -68,6 +69,28 @@ def test_a_failed_rename_leaves_no_empty_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions(tmp_path, umask):
+    """New files have those of the umask, replaced ones keep theirs."""
+    before = os.umask(umask)
+    try:
+        atomic_io.write(tmp_path / "new", b"1", force=False)
+        assert mode_of(tmp_path / "new") == 0o666 & ~umask
+        for mode in (0o600, 0o640, 0o664, 0o755, 0o444):
+            (tmp_path / "new").chmod(mode)
+            atomic_io.write(tmp_path / "new", b"2", force=True)
+            assert mode_of(tmp_path / "new") == mode
+        (tmp_path / "link").symlink_to("new")
+        atomic_io.write(tmp_path / "link", b"3", force=True)
+        assert mode_of(tmp_path / "link") == 0o666 & ~umask
+    finally:
+        os.umask(before)
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
+
+
 def test_check_file(tmp_path):
     (tmp_path / "a").touch()
     atomic_io.check_file(tmp_path / "new" / "er" / "b", force=False)
@@ -92,6 +115,20 @@ class TestDirectories:
     def nothing_is_left(self, tmp_path):
         yield
         assert not list(tmp_path.rglob(".*"))
+
+    def test_permissions(self, tmp_path):
+        for name, mode in (("empty", 0o2750), ("full", 0o700)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name).chmod(mode)
+            (tmp_path / "full" / "old").touch() if name == "full" else None
+            self.make(tmp_path / name, force=name == "full")
+            assert (mode_of(tmp_path / name), os.listdir(tmp_path / name)) == (mode, ["new"])
+
+    @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127])
+    def test_long_names(self, tmp_path, name):
+        for force in (False, True):
+            self.make(tmp_path / name, force=force)
+            assert os.listdir(tmp_path / name) == ["new"]
 
     def test_new_and_empty_ones(self, tmp_path):
         (tmp_path / "empty").mkdir()

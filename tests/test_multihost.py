@@ -207,3 +207,66 @@ def test_one_process_joins_nothing(monkeypatch):
 )
 def test_launchers(environment, found):
     assert multihost.find_launcher(environment) == found
+
+
+class TestDevices:
+    """A process that is told to use a GPU where there is none ends with one clear line."""
+
+    def test_there_are_some(self):
+        multihost.check_devices()
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (AssertionError(), "it finds no such device"),
+            (
+                RuntimeError("Unable to initialize backend 'tpu':\n no file"),
+                "Unable to .*: no file",
+            ),
+        ],
+        ids=repr,
+    )
+    def test_there_are_none(self, monkeypatch, error, reason):
+        def fail():
+            raise error
+
+        monkeypatch.setattr(jax, "local_devices", fail)
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+        message = (
+            rf"^JAX cannot compute with JAX_PLATFORMS='cuda' \({reason}\); unset JAX_PLATFORMS"
+        )
+        with pytest.raises(multihost.DeviceError, match=message) as found:
+            multihost.check_devices()
+        assert "\n" not in str(found.value)
+
+    @pytest.mark.extended
+    @pytest.mark.skipif(
+        any(path.startswith("nvidia") for path in os.listdir("/dev")), reason="there is a GPU"
+    )
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("train.py", "--config", "configs/tiny.py", "--workdir", "FOLDER"),
+            ("eval.py", "--checkpoint", "sadnet-photo", "--data", "photos", "--output", "FOLDER"),
+            ("quickstart.py", "--output", "FOLDER"),
+            ("-m", "lcdnet_jax.cli.main", "restore", "docs/lcdnet.jpg", "-o", "FOLDER/"),
+            ("-m", "lcdnet_jax.cli.main", "export", "sadnet-photo", "-o", "FOLDER"),
+        ],
+        ids=lambda command: " ".join(command)[:30],
+    )
+    def test_commands(self, tmp_path, command):
+        code = "import runpy, sys; from lcdnet_jax.cli.main import main; main(sys.argv[1:])"
+        words = [word.replace("FOLDER", str(tmp_path / "out")) for word in command]
+        words = ["-c", code, *words[2:]] if words[0] == "-m" else words
+        ended = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cuda"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert ended.returncode == 1
+        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+        assert line.startswith("error: JAX cannot compute with JAX_PLATFORMS='cuda' (")
+        assert "Traceback" not in ended.stderr

@@ -130,7 +130,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
             f"this is no exported network, or a damaged one ({str(error)[:200]}); bring it back "
             "from a copy, or export it again"
         ) from error
-    device = device or jax.local_devices()[0]
+    device = device or _first_device()
     names = {"cuda", "rocm"} if device.platform == "gpu" else {device.platform}
     if names.isdisjoint(card["platforms"]):
         raise ProgramError(
@@ -138,6 +138,17 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
             "export it for that platform"
         )
     return Program(card, programs, device)
+
+
+def _first_device() -> Any:
+    try:
+        return jax.local_devices()[0]
+    except (AssertionError, RuntimeError) as error:  # JAX asserts where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ProgramError(
+            f"JAX finds no device with JAX_PLATFORMS={asked!r}; unset JAX_PLATFORMS, or install "
+            "JAX's plugin for it"
+        ) from error
 
 
 def _check_archive(file: zipfile.ZipFile) -> None:

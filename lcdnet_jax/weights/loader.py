@@ -2,7 +2,7 @@
 
 import pathlib
 
-from lcdnet_jax import convert
+from lcdnet_jax import convert, multihost
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields
 from lcdnet_jax.weights import directory, safetensors_file, torch_file
@@ -37,10 +37,12 @@ def load(
     Raises:
         CheckpointError: For damaged files, and for files of another format.
         ValueError: For a card (``CardError``) or configuration (``ConfigError``) that cannot be
-            used, and for arguments or state dicts that do not fit.
+            used, where JAX finds no device (``DeviceError``), and for arguments or state dicts that
+            do not fit.
         OSError: For a file that cannot be opened.
         ImportError: For a PyTorch file where PyTorch is not installed.
     """
+    multihost.check_devices()
     path = pathlib.Path(path)
     kind = _kind(path)
     if kind == "directory":

@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import logging
+import os
 import re
 import zlib
 
@@ -12,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from lcdnet_jax import degradations, protocols
 from lcdnet_jax.evaluation import Evaluator, ScoredImage, Summary, summarize
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.inference import pad_to_bucket
 from lcdnet_jax.metrics import lpips, registration
 
 
@@ -72,6 +74,15 @@ class TestNoise:
         noise = evaluator.degrade(clean, "a", sigma=50) - clean
         assert (noise != evaluator.degrade(clean, "b", sigma=50) - clean).all()
         assert (noise != other.degrade(clean, "a", sigma=50) - clean).all()
+
+    @pytest.mark.parametrize("name", [b"caf\xc3\xa9", b"caf\xe9", b"a" * 255, "北京".encode()])
+    def test_depends_on_the_bytes_of_the_name(self, examples, name):
+        clean = examples[0]["clean"]
+        noisy = Evaluator(protocols.get("float")).degrade(clean, os.fsdecode(name), sigma=50)
+        key = jax.random.fold_in(jax.random.key(0), zlib.crc32(name))
+        padded = pad_to_bucket(clean[None], 64)
+        expected = degradations.awgn(key[None], padded, sigma=np.float32(50), protocol="float")
+        np.testing.assert_allclose(noisy, expected[0, : len(clean), : clean.shape[1]], atol=1e-6)
 
     def test_filtered_noise_is_that_of_the_images_own_size(self, examples):
         """Not of a padded one: what is a low frequency depends on the size."""

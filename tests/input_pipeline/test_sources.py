@@ -73,6 +73,21 @@ def test_real_photographs(config, shared_data, tmp_path):
     assert 0.05 < batch["clean"].std() < 0.5
 
 
+def test_pairs_match_in_any_form_of_unicode(tmp_path, config, fill):
+    """A Mac writes an accent as a character of its own. The name is that of the degraded file."""
+    shapes = {"cafe\u0301.png": (8, 8, 3), "caf\udce9.png": (9, 9, 3)}
+    fill(tmp_path / "input", shapes)
+    fill(tmp_path / "target", {"caf\u00e9.png": (8, 8, 3), "caf\udce9.png": (9, 9, 3)})
+    config.data.eval.path = str(tmp_path)
+    config.degradation.kind = "none"
+    items = list(create(config, "eval"))
+    assert [item["name"] for item in items] == ["cafe\u0301", "caf\udce9"]
+    assert [item["clean"].shape for item in items] == [(8, 8, 3), (9, 9, 3)]
+    fill(tmp_path / "input", {"caf\u00e9.bmp": (8, 8, 3)})
+    with pytest.raises(ImageError, match="have equal names, so their partner is not clear"):
+        create(config, "eval")
+
+
 def test_real_pairs(config, shared_data, tmp_path):
     for name, half in (("noisy", "input"), ("clean", "target")):
         (tmp_path / half).mkdir()

@@ -1,6 +1,7 @@
 """Evaluation during a training: its protocols, and the scores that it leaves for cards."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 
 from configs import tiny
 from lcdnet_jax import networks
+from lcdnet_jax.evaluation import results
 from lcdnet_jax.training.eval_hook import EvalHook
+from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import scores
 
@@ -106,6 +109,33 @@ def test_scores_under_several_protocols(tmp_path, network, examples):
     again = scores.read_newest(tmp_path, 9)
     assert again == [row | {"step": 9} for row in rows]
     assert scores.read_newest(tmp_path, 8) == rows
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a" * 251, "ü".encode() * 120, b"\x1b[2J"])
+def test_any_name_of_a_file(tmp_path, network, name):
+    """Panels have shortened names, and TensorBoard, whose names are UTF-8, escaped ones."""
+    config = tiny.get_config()
+    config.eval.sigmas, config.eval.panels = (50.0,), 2
+    names = [os.fsdecode(name), os.fsdecode(name[:-1] + b"b")]
+    images = [{"name": one, "clean": np.full((16, 16, 3), 0.5, np.float32)} for one in names]
+    writer = MetricWriter(tmp_path, start_step=0, active=True)
+    module, variables = network
+    EvalHook(config, module, images, writer)(7, variables)
+    writer.close()
+    panels = os.listdir(tmp_path / "panels")
+    assert len(panels) == len(names)
+    assert {one[:8] + one[-12:] for one in panels} == {"0000007__sigma50.png"}
+    assert len(scores.read_newest(tmp_path, 7)) == 1
+
+
+def test_folders_with_any_name(tmp_path, network, examples):
+    config = tiny.get_config()
+    config.data.eval.source, config.data.eval.path = "folder", "../f\udce9"
+    module, variables = network
+    EvalHook(config, module, examples, Writer(tmp_path))(7, variables)
+    assert {row["data"] for row in scores.read_newest(tmp_path, 7)} == {"folder f\udce9"}
+    results.write([{"dataset": "f\udce9"}], tmp_path)
+    assert (tmp_path / "results.csv").read_bytes() == b"dataset\r\nf\xe9\r\n"
 
 
 def test_folders_stay_out_of_scores(tmp_path, network, examples):
