@@ -31,6 +31,7 @@ def add_parser(commands: Any) -> None:
   lcdnet-jax restore photo.jpg -o restored.jpg
   lcdnet-jax restore holiday/ 'more/*.png' -o restored/
   find . -name '*.tiff' | lcdnet-jax restore - -o restored/
+  lcdnet-jax restore holiday/ -o restored/ --skip-existing
   lcdnet-jax restore huge.tif -o out.tif --tile 512
   lcdnet-jax restore scan.png -o clean.png --checkpoint sadnet-color-blind
   lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/""",
@@ -97,6 +98,11 @@ def add_parser(commands: Any) -> None:
         "--force", action="store_true", help="overwrite existing files, even the inputs"
     )
     parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out images whose results exist, to continue an earlier run",
+    )
+    parser.add_argument(
         "--quality",
         metavar="N",
         type=_parse_quality,
@@ -130,6 +136,15 @@ def run(arguments: argparse.Namespace) -> None:
     jobs = plan.plan_jobs(
         arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
     )
+    if arguments.skip_existing:
+        if arguments.force:
+            raise ValueError("--force replaces what --skip-existing keeps; give one of them")
+        count = len(jobs)
+        jobs = plan.skip_existing(jobs)
+        if count > len(jobs):
+            print_line(f"{count - len(jobs)} of {count} images skipped, whose results exist")
+        if not jobs:
+            return
     options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
     checkpoint = (
         pretrained.path(pretrained.DEFAULT)

@@ -59,6 +59,15 @@ _MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBA": "RGBA"}
 
 _PNG_MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
+# Most bytes of a file for each pixel, and beyond that, for metadata and previews.
+_EXPANSION = 64
+_SLACK = 2**28
+
+_LARGEST_WEBP = 2**30  # bytes
+_MOST_JUNK = 2**16  # bytes between the segments of a JPEG
+# Markers of frames, with the size of the image, and of the first scan.
+_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDA} - {0xC4, 0xC8, 0xCC}
+
 _EXIF_LIMIT = 65533  # bytes, of JPEG
 
 
@@ -137,7 +146,7 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
         ImageError: As for ``read``.
     """
     data, name = _read_bytes(path), os.fspath(path)
-    tags = tiff.read_float_tags(data)
+    tags = tiff.read_float_tags(io.BytesIO(data))
     if tags is None:
         return _decode(data, name, with_metadata=True)
     try:
@@ -321,11 +330,24 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Reads a file after a look at its header, so that no other file is read whole."""
+    name = os.fspath(path)
     try:
         with _open(path) as stream:
+            if tiff.read_float_tags(stream) is None:
+                stream.seek(0)
+                with _identify(stream, name) as (image, _):
+                    width, height = image.size
+                size = stream.seek(0, os.SEEK_END)
+                if size > _EXPANSION * width * height + _SLACK:
+                    raise ImageError(
+                        f"{name}: has {size} bytes, far more than an image of {width}x{height} "
+                        "pixels needs; save the image again, or remove it"
+                    )
+            stream.seek(0)
             return stream.read()
     except OSError as error:
-        raise _read_error(os.fspath(path), error) from error
+        raise _read_error(name, error) from error
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -344,6 +366,22 @@ def _read_header(stream: BinaryIO, name: str) -> Header:
 @contextlib.contextmanager
 def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Header, str]]:
     """Yields Pillow's undecoded image, its header and the mode of the result (L, LA, RGB, RGBA)."""
+    with _identify(stream, name) as (image, chunks):
+        try:
+            header, mode = _describe(image, chunks, stream, name)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(
+                f"{name}: the {image.format} header is damaged ({error}); copy the file again or "
+                "remove it"
+            ) from error
+        yield image, header, mode
+
+
+@contextlib.contextmanager
+def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.PngHeader | None]]:
+    """Yields Pillow's undecoded image, and the chunks of a PNG."""
     start = stream.read(16)
     if not start:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy it again or remove it")
@@ -354,6 +392,7 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
             "convert it to one of these or remove it"
         )
     chunks = png.read_chunks(stream, name) if kind == "PNG" else None
+    _check_length(stream, kind, name)
     try:
         stream.seek(0)
         image = Image.open(stream, formats=[kind])
@@ -366,15 +405,31 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
             "8 or 16 bits a channel, or remove it"
         ) from error
     with image:
-        try:
-            header, mode = _describe(image, chunks, stream, name)
-        except ImageError:
-            raise
-        except Exception as error:
-            raise ImageError(
-                f"{name}: the {kind} header is damaged ({error}); copy the file again or remove it"
-            ) from error
-        yield image, header, mode
+        yield image, chunks
+
+
+def _check_length(stream: BinaryIO, kind: str, name: str) -> None:
+    """Raises ImageError for files of which Pillow would read gigabytes to find the header."""
+    if kind == "WEBP" and stream.seek(0, os.SEEK_END) > _LARGEST_WEBP:
+        raise ImageError(f"{name}: is larger than a WebP image can be; save it again or remove it")
+    if kind != "JPEG":
+        return
+    stream.seek(2)
+    junk = 0
+    while junk < _MOST_JUNK and (byte := stream.read(1)):
+        marker = stream.read(1) if byte == b"\xff" else b"\0"
+        if marker == b"\xff":  # a fill byte
+            stream.seek(-1, os.SEEK_CUR)
+        if marker < b"\xc0" or marker == b"\xff":
+            junk += 1
+        elif marker[0] in _JPEG_FRAMES:
+            return
+        else:
+            length = int.from_bytes(stream.read(2), "big")
+            stream.seek(max(length - 2, 0), os.SEEK_CUR)
+    raise ImageError(
+        f"{name}: the JPEG header is damaged or cut short; copy the file again or remove it"
+    )
 
 
 def _describe(

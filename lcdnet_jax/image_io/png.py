@@ -33,6 +33,8 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
             raise ImageError(f"{name}: the image has zero size ({width}x{height}); remove it")
         while len(chunk := stream.read(8)) == 8:
             length, kind = struct.unpack(">I4s", chunk)
+            if not kind.isalpha():  # such as the zeros of a sparse file
+                break
             if kind == b"IEND":
                 return PngHeader(bits, color_type, color_key, metadata)
             text = stream.read(min(length, 16)) if kind in (b"iTXt", b"tEXt", b"zTXt") else b""

@@ -61,13 +61,13 @@ def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
             )
 
 
-def read_float_tags(data: bytes) -> Mapping[int, Any] | None:
+def read_float_tags(stream: BinaryIO) -> Mapping[int, Any] | None:
     """Reads the tags of a TIFF file of 32-bit floating-point numbers; None for other files."""
-    if not data.startswith((b"II*\0", b"MM\0*")):
+    start = stream.read(8)
+    if not start.startswith((b"II*\0", b"MM\0*")):
         return None
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(start)
         stream.seek(tags.next)
         tags.load(stream)
         kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))

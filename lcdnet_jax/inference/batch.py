@@ -152,7 +152,8 @@ def _check_target(job: Job, force: bool) -> None:
     try:
         atomic_io.check_file(job.target, force=force)
     except atomic_io.TargetError as error:
-        raise ImageError(str(error)) from error
+        hint = "" if job.target.is_dir() else ", or --skip-existing to keep it"
+        raise ImageError(f"{error}{hint}") from error
     except OSError as error:
         raise _write_error(error) from error
 

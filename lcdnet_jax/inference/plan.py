@@ -4,11 +4,13 @@ The plan is complete before any image is read or written.
 """
 
 import dataclasses
+import fnmatch
 import functools
 import glob
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
 
 from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import ImageError
@@ -42,9 +44,12 @@ def plan_jobs(
 
     Args:
         inputs: Files, folders, glob patterns, and "-" for ``listed``. A folder means all files in
-            it and its subfolders with the suffix of an image, except hidden files, pipes, devices
-            and files in ``output``. A pattern means the files with such a suffix and the folders
-            that match it. A file that occurs twice is used once, at its first place.
+            it and its subfolders with the suffix of an image, except hidden files, pipes, devices,
+            files in ``output`` and what links to folders lead to. A path that names no existing
+            file may be a pattern; its leading folders that exist are literal. It means the files
+            with such a suffix and the folders that match it, with the same exceptions. Links to
+            folders count where a part other than "**" matches them, unless they lead to a folder
+            above. A file that occurs twice is used once, at its first place.
         output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
             suffix, or if there are several images. Results keep their names, and those from a
             folder also keep its subfolders. For a single image that is given as a file it may be a
@@ -89,8 +94,21 @@ def plan_jobs(
     return jobs
 
 
-def _is_pattern(argument: str) -> bool:
-    return glob.has_magic(argument) and not os.path.lexists(argument)
+def skip_existing(jobs: Sequence[Job]) -> list[Job]:
+    """Selects the jobs whose results do not exist, to continue an earlier run.
+
+    Args:
+        jobs: The jobs, as from :func:`plan_jobs`.
+
+    Returns:
+        Those without a result. A job whose result would be its input stays, which is an error when
+        it runs.
+    """
+    return [
+        job
+        for job in jobs
+        if not job.target.is_file() or (job.source.exists() and job.target.samefile(job.source))
+    ]
 
 
 def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> list[_Image]:
@@ -101,7 +119,7 @@ def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> 
     if not _is_pattern(argument):
         return _find_images_at(pathlib.Path(argument), output)
     found: list[_Image] = []
-    for path in map(pathlib.Path, sorted(glob.glob(argument, recursive=True))):
+    for path in sorted(_match(argument, output)):
         if path.is_dir():
             found += _walk_folder(path, output)
         elif _is_image(path):
@@ -109,6 +127,59 @@ def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> 
     if not found:
         raise ValueError(f"no image matches {argument}; check the pattern")
     return found
+
+
+def _is_pattern(argument: str) -> bool:
+    """Whether an argument names no file and has a pattern after its existing folders."""
+    return not os.path.lexists(argument) and any(map(glob.has_magic, _split_pattern(argument)[1]))
+
+
+def _split_pattern(argument: str) -> tuple[pathlib.Path, list[str]]:
+    """The leading folders that exist, whatever characters are in their names, and other parts."""
+    path, *parts = map(pathlib.Path, pathlib.Path(argument).parts)
+    if not os.path.lexists(path):
+        return pathlib.Path(), [str(path), *map(str, parts)]
+    while parts and os.path.lexists(path / parts[0]):
+        path /= parts.pop(0)
+    return path, [str(part) for part in parts]
+
+
+def _match(argument: str, output: pathlib.Path) -> set[pathlib.Path]:
+    """The files and folders that match a pattern, by the rules of :func:`_walk_folder`."""
+    start, parts = _split_pattern(argument)
+    found = {start}
+    for part in parts:
+        found = {entry for path in found for entry in _match_part(path, part, output)}
+    if argument.endswith(os.sep):
+        found = {path for path in found if path.is_dir()}
+    return found
+
+
+def _match_part(folder: pathlib.Path, part: str, output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The entries of a folder that match one part of a pattern; "**" is the folders in it."""
+    if not folder.is_dir():
+        return
+    if part == "**":
+        for place, folders, _ in os.walk(folder, onerror=_raise_listing_error):
+            _remove_hidden(pathlib.Path(place), folders, output)
+            yield pathlib.Path(place)
+        return
+    if not glob.has_magic(part):
+        if os.path.lexists(folder / part):
+            yield folder / part
+        return
+    results, here = os.path.realpath(output), pathlib.Path(os.path.realpath(folder))
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        _raise_listing_error(error)
+    for name in fnmatch.filter(names, part):
+        real = os.path.realpath(folder / name)
+        hidden = name.startswith(".") and not part.startswith(".")
+        # A link to a folder above would give every file again.
+        loops = os.path.islink(folder / name) and here.is_relative_to(real)
+        if not hidden and not loops and real != results:
+            yield folder / name
 
 
 def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
@@ -124,17 +195,22 @@ def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
 
 
 def _walk_folder(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Image]:
-    results = os.path.realpath(output)  # unlike Path.resolve, it accepts a loop of links
     for folder, folders, names in os.walk(path, onerror=_raise_listing_error):
         here = pathlib.Path(folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(here / name) != results
-        )
+        _remove_hidden(here, folders, output)
         for name in sorted(names):
             if _is_image(here / name) and not name.startswith("."):
                 yield here / name, (here / name).relative_to(path)
+
+
+def _remove_hidden(here: pathlib.Path, folders: list[str], output: pathlib.Path) -> None:
+    """Removes hidden folders and that of the results from the folders that a walk enters next."""
+    results = os.path.realpath(output)  # unlike Path.resolve, it accepts a loop of links
+    folders[:] = sorted(
+        name
+        for name in folders
+        if not name.startswith(".") and os.path.realpath(here / name) != results
+    )
 
 
 def _is_image(path: pathlib.Path) -> bool:
@@ -143,7 +219,7 @@ def _is_image(path: pathlib.Path) -> bool:
     return path.name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
 
 
-def _raise_listing_error(error: OSError) -> None:
+def _raise_listing_error(error: OSError) -> NoReturn:
     raise ImageError(f"{error.filename}: cannot be listed ({error.strerror}); check permissions")
 
 

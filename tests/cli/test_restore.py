@@ -124,6 +124,81 @@ class TestNames:
             with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
                 plan.plan_jobs([pattern], "out")
 
+    def test_patterns_below_folders_with_brackets(self, place):
+        """Leading folders that exist are literal, whatever their names."""
+        first, second = (f"photos [2024]/a [v2]/{name}.png" for name in ("[c]", "b"))
+        for name in (first, second, "photos 2/d.png"):
+            put(place / name)
+        for pattern, found in (
+            ("photos [2024]/*/*.png", [first, second]),
+            ("photos [2024]/a [v2]/[c].png", [first]),
+            ("photos [2024]/a [v2]/[[]*", [first]),
+            ("photos [2024]/**/b*", [second]),
+            ("photos [0-9]/*", ["photos 2/d.png"]),
+            (f"{place}/photos [2024]/*/b.png", [f"{place}/{second}"]),
+        ):
+            jobs = plan.plan_jobs([pattern], "out")
+            assert [str(job.source) for job in jobs] == found, pattern
+
+    def test_links_below_a_pattern(self, place):
+        """Links to folders above give no image twice; others count, except for "**"."""
+        put(place / "g" / "x.png")
+        put(place / "other" / "y.png")
+        for name, target in (("l1", "."), ("l2", "."), ("l3", ".."), ("set", "../other")):
+            (place / "g" / name).symlink_to(target)
+        (place / "g" / "self").symlink_to("self")
+        for pattern, found in (
+            ("g/**/*.png", ["g/x.png"]),
+            ("g/**", ["g/x.png"]),
+            ("g/*/*.png", ["g/set/y.png"]),
+            ("g/*", ["g/set/y.png", "g/x.png"]),
+            ("g/*/../g/*.png", ["g/set/../g/x.png"]),
+            ("g/l*/*.png", []),
+            ("*/l1/*.png", ["g/l1/x.png"]),  # named
+        ):
+            if found:
+                jobs = plan.plan_jobs([pattern], "out")
+                assert [str(job.source) for job in jobs] == found, pattern
+            else:
+                with pytest.raises(ValueError, match="no image matches"):
+                    plan.plan_jobs([pattern], "out")
+
+    def test_the_output_below_a_pattern(self, place, run, error_of):
+        """A second run does what is left, and does not restore its own results."""
+        for name in ("x.png", "sub/y.png"):
+            put(place / "p" / name)
+        assert "2 of 2 images restored" in run("p/**/*.png", "-o", "p/restored")
+        put(place / "p" / "sub" / "z.png")
+        found = error_of("p/**/*.png", "-o", "p/restored")
+        assert found.startswith("2 of 3 images failed:\n  p/restored/y.png exists")
+        (place / "p" / "restored" / "z.png").unlink()
+        for pattern in ("p/**", "p/*"):
+            jobs = plan.plan_jobs([pattern], "p/restored")
+            assert not any("restored" in job.source.parts for job in jobs)
+        for pattern in ("p/**/*.png", "p/*/*.png"):
+            out = run(pattern, "p/x.png", "-o", "p/restored", "--skip-existing")
+            assert sorted(os.listdir(place / "p" / "restored")) == ["x.png", "y.png", "z.png"]
+            assert "images skipped, whose results exist" in out
+            (place / "p" / "restored" / "z.png").unlink()
+
+    def test_skip_existing(self, place, run, error_of, monkeypatch):
+        for name in ("a.png", "b.png", "c.png"):
+            put(place / "in" / name)
+        put(place / "out" / "b.png", noise(seed=9))
+        before = (place / "out" / "b.png").read_bytes()
+        out = run("in", "-o", "out", "--skip-existing")
+        assert out.startswith("1 of 3 images skipped, whose results exist\n")
+        assert "\n2 of 2 images restored in" in out
+        assert (place / "out" / "b.png").read_bytes() == before
+        monkeypatch.setattr(weights_lib, "load", None)  # is not needed
+        out = run("in", "-o", "out", "--skip-existing")
+        assert out == "3 of 3 images skipped, whose results exist\n"
+        assert error_of("in", "-o", "out", "--skip-existing", "--force").startswith("--force repl")
+
+    def test_skip_existing_is_no_way_to_keep_the_input(self, place, error_of):
+        put(place / "a.png")
+        assert "a.png is the input itself" in error_of("a.png", "-o", "a.png", "--skip-existing")
+
     @pytest.mark.parametrize("output", ["out/", "out", "out.png", "made/", "made", "new/er/a.png"])
     def test_one_file(self, place, run, output):
         put(place / "a.png")
@@ -163,7 +238,11 @@ class TestNames:
             (["a.png"], "x", "x/a.png is a directory; give a file"),
             (["a.png"], "a.png", "a.png is the input itself; choose another output, or --force"),
             (["a.png"], "./", "a.png is the input itself"),
-            (["a.png"], "x/b.png", "x/b.png exists; choose another name, or --force"),
+            (
+                ["a.png"],
+                "x/b.png",
+                "x/b.png exists; choose another name, or --force, or --skip-ex",
+            ),
         ],
         ids=str,
     )
@@ -201,7 +280,8 @@ class TestNames:
             put(place / name)
         message = error_of("in", "-o", "out")
         assert message == (
-            "1 of 2 images failed:\n  out/a.png exists; choose another name, or --force"
+            "1 of 2 images failed:\n  out/a.png exists; choose another name, or --force, or "
+            "--skip-existing to keep it"
         )
         same(place / "out" / "a.png", noise())
         same(place / "out" / "b.png", halved(noise()))

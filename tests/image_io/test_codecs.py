@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import pathlib
+import resource
 import struct
 import zlib
 
@@ -524,3 +525,48 @@ def test_real_images(shared_data, name):
         gray = image_io.convert_channels(image, 1)
         assert gray.shape == (*image.shape[:2], 1)
         np.testing.assert_array_equal(image_io.convert_channels(image, 1), gray)
+
+
+class TestLargeFiles:
+    """Whose content is no image: their header is read, not the whole file."""
+
+    @pytest.fixture(autouse=True)
+    def no_memory(self):
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+        yield
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"\x89PNG\r\n\x1a\n",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\5\0\0\0\5\x08\0\0\0\0",
+            b"\xff\xd8\xff",
+            b"RIFF\0\0\0\0WEBP",
+            b"BM",
+            b"II*\0",
+            b"II*\0\x08\0\0\0",
+            b"MM\0+",
+            b"text",
+            b"",
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("reader", [image_io.read, image_io.read_with_metadata])
+    def test_header_alone(self, tmp_path, start, reader):
+        with open(tmp_path / "a.png", "wb") as file:
+            file.write(start)
+            file.truncate(3 * 2**30)
+        with pytest.raises(ImageError, match=r"a\.png: "):
+            reader(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+    def test_image_with_a_long_end(self, tmp_path, suffix):
+        path = tmp_path / f"a{suffix}"
+        image_io.write(path, np.zeros((5, 5, 3), np.uint8))
+        with open(path, "r+b") as file:
+            file.truncate(3 * 2**30)
+        with pytest.raises(ImageError, match="far more than an image of 5x5|larger than a WebP"):
+            image_io.read(path)

@@ -115,7 +115,7 @@ def test_scores_under_several_protocols(tmp_path, network, examples):
 def test_any_name_of_a_file(tmp_path, network, name):
     """Panels have shortened names, and TensorBoard, whose names are UTF-8, escaped ones."""
     config = tiny.get_config()
-    config.eval.sigmas, config.eval.panels = (50.0,), 2
+    config.eval.sigmas, config.eval.panels, config.eval.max_images = (50.0,), 2, 2
     names = [os.fsdecode(name), os.fsdecode(name[:-1] + b"b")]
     images = [{"name": one, "clean": np.full((16, 16, 3), 0.5, np.float32)} for one in names]
     writer = MetricWriter(tmp_path, start_step=0, active=True)
