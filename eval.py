@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from configs import default
 from input_pipeline.eval_run import evaluate
-from lcdnet_jax import checkpoints, degradations, messages
+from lcdnet_jax import checkpoints, data_sets, degradations, file_names, messages
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.evaluation.settings import Request
 
@@ -36,10 +36,11 @@ _STEP = flags.DEFINE_integer("step", None, "Step to load. Default: the newest.")
 _RAW = flags.DEFINE_boolean(
     "raw", False, "Use the parameters without averaging, even if the checkpoint has an EMA."
 )
-_DATA = flags.DEFINE_list(
+_DATA = flags.DEFINE_string(
     "data",
     None,
-    "Data sets, separated by commas: a folder (of clean images, or with input/ and target/), "
+    "Data sets, separated by commas (a path that exists may hold commas): a folder (of clean "
+    "images, or with input/ and target/), "
     "'photos', 'tfds:NAME' with the split and feature of config.data.eval, or SOURCE:FOLDER for "
     "another value of config.data.eval.source, such as 'sidd_validation:/data/SIDD'. 'dnd:FOLDER' "
     "restores the crops of DND and writes a submission, without scores. Default: config.data.eval.",
@@ -88,7 +89,7 @@ _SPECTRUM = flags.DEFINE_enum(
 _SPREAD = flags.DEFINE_float(
     "spread", 0.0, "Noise levels rise over the columns, from sigma - spread to sigma + spread.", 0
 )
-_KERNELS = flags.DEFINE_list(
+_KERNELS = flags.DEFINE_string(
     "kernels",
     None,
     "For super-resolution: kernels that blur clean images before downsampling, instead of those of "
@@ -114,7 +115,7 @@ def main(argv: list[str]) -> None:
         sigmas=_SIGMAS.value or (),
         spectrum=_SPECTRUM.value,
         spread=_SPREAD.value,
-        kernels=_KERNELS.value or (),
+        kernels=file_names.split_list(_KERNELS.value or "", prefixes=("pool",)),
         border=_BORDER.value,
         luma=_LUMA.value,
         modes=_MODES.value,
@@ -129,7 +130,7 @@ def main(argv: list[str]) -> None:
             checkpoint=_CHECKPOINT.value,
             config=_CONFIG.value,
             defaults=default.get_config(),
-            data=_DATA.value or (),
+            data=file_names.split_list(_DATA.value or "", prefixes=data_sets.DATA_SETS),
             split=_SPLIT.value,
             output=_OUTPUT.value,
             step=_STEP.value,
@@ -137,7 +138,7 @@ def main(argv: list[str]) -> None:
             save_images=_SAVE.value,
         )
     except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {messages.escape(str(error))}")
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not messages.is_out_of_memory(error):
             raise

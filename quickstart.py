@@ -18,7 +18,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 import input_pipeline
-from lcdnet_jax import Restorer, atomic_io, image_io, multihost, protocols, training, visualization
+from lcdnet_jax import (
+    Restorer,
+    atomic_io,
+    image_io,
+    messages,
+    multihost,
+    protocols,
+    training,
+    visualization,
+)
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, non_local_means
@@ -38,7 +47,7 @@ def main(argv: list[str]) -> None:
         multihost.check_devices()
         run(config, output)
     except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {messages.escape(str(error))}")
     except training.Preempted as preempted:
         print(preempted, flush=True)
         sys.exit(preempted.exit_code)

@@ -38,6 +38,7 @@ from input_pipeline.examples import describe_count, list_tiles
 from input_pipeline.layouts import LAYOUTS
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import to_uint16
+from lcdnet_jax.messages import escape
 
 TILE, STRIDE = 300, 150
 
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             download_config=tfds.download.DownloadConfig(manual_dir=options.manual_dir)
         )
     except (ValueError, OSError, AssertionError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {escape(str(error))}")
     published = {} if builders[name] in noise else DATA_SETS[name].splits
     for split, info in builder.info.splits.items():
         count = describe_count(info.num_examples, published.get(split))

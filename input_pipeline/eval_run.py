@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.eval_images import open_for_network, parse_sources, split_groups
 from input_pipeline.layouts import dnd
-from lcdnet_jax import evaluation, protocols
+from lcdnet_jax import atomic_io, evaluation, protocols
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import checkpoint as checkpoint_lib
 from lcdnet_jax.evaluation import results, settings
@@ -51,6 +51,8 @@ def evaluate(
     path = checkpoint_lib.find_checkpoint(workdir, checkpoint)
     if not path.is_dir() and not output:
         raise ValueError(f"{path} is a file; give --output, a folder for the results")
+    folder = pathlib.Path(output) if output else path / "eval"
+    _make_folder(folder)
     weights = weights_lib.load(path, ema=not raw, step=step)
     if raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
@@ -66,8 +68,6 @@ def evaluate(
         crop=trained.data.crop,
         bucket=config.eval.bucket,
     )
-    folder = pathlib.Path(output) if output else path / "eval"
-    folder.mkdir(parents=True, exist_ok=True)
     for name in request.protocols:
         protocols.get(name)  # also where only DND is asked for
 
@@ -107,3 +107,15 @@ def evaluate(
     for name, benchmark in submissions.items():
         (restorer,) = restorers.values()
         dnd.submit(restorer, benchmark, folder / name)
+
+
+def _make_folder(folder: pathlib.Path) -> None:
+    """Makes the folder of the results. Raises OSError if it cannot be written to."""
+    try:
+        atomic_io.make_folder(folder / "results.json")
+    except OSError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) else error
+        raise OSError(
+            f"cannot write results to {folder}: {reason}; give another folder as --output"
+        ) from error

@@ -26,7 +26,7 @@ from input_pipeline.examples import (
 )
 from input_pipeline.layouts import LAYOUTS, fmd
 from input_pipeline.layouts.folders import match_by_stem
-from lcdnet_jax import image_io
+from lcdnet_jax import file_names, image_io
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
 
@@ -70,7 +70,7 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
     if len(kinds) == 1:
         source = READERS[kinds[0]]({**spec, "source": kinds[0]}, field)
     else:
-        paths = [path.strip() for path in str(spec.get("path") or "").split(",")]
+        paths = file_names.split_list(str(spec.get("path") or "")) or [""]
         if len(paths) != len(kinds):
             raise ValueError(
                 f"{field}.source names {len(kinds)} sources, but {field}.path {len(paths)} folders "

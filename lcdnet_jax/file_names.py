@@ -1,4 +1,4 @@
-"""Names of files: names that are made of others, and names that look the same.
+"""Names of files: made of others, looking the same, or several joined by commas.
 
 A name is bytes. Python holds bytes that are no UTF-8 as surrogates (``surrogateescape``).
 """
@@ -6,6 +6,7 @@ A name is bytes. Python holds bytes that are no UTF-8 as surrogates (``surrogate
 import hashlib
 import os
 import unicodedata
+from collections.abc import Collection
 
 # Longest name of a file or folder, in bytes. Most file systems have this limit.
 LONGEST = 255
@@ -42,3 +43,33 @@ def normalize(name: str) -> str:
         The name in the form NFC.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def split_list(text: str, *, prefixes: Collection[str] = ()) -> list[str]:
+    """Splits a list of paths at commas, except at those in names of files that exist.
+
+    Args:
+        text: Names and paths joined by commas, perhaps as PREFIX:PATH. Spaces around a comma that
+            separates do not count.
+        prefixes: Known values of PREFIX. Any other text before a colon belongs to the path.
+
+    Returns:
+        The parts, in order; no parts for an empty text. Of several ways to split, the first part
+        that exists and is longest is taken.
+    """
+    pieces = text.split(",") if text else []
+    parts = []
+    while pieces:
+        count = next(
+            (n for n in range(len(pieces), 1, -1) if _exists(",".join(pieces[:n]), prefixes)), 1
+        )
+        parts.append(",".join(pieces[:count]).strip())
+        del pieces[:count]
+    return parts
+
+
+def _exists(text: str, prefixes: Collection[str]) -> bool:
+    prefix, colon, path = text.strip().partition(":")
+    if colon and prefix in prefixes:
+        text = path
+    return os.path.lexists(os.path.expanduser(text.strip()))

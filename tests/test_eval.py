@@ -1,7 +1,10 @@
 """eval.py as a user starts it."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -162,6 +165,26 @@ class TestEval:
         assert [p.name for p in images] == ["k0.png", "k1.png", "k2.png"]
         assert image_io.read(images[2]).shape == (20, 32, 3)
         assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}      3\n" in capsys.readouterr().out
+
+    def test_a_directory_that_is_read_only(self, workdir, monkeypatch, tmp_path):
+        """Found before the weights are loaded."""
+
+        def refuse(**options):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+        monkeypatch.setattr(weights_lib, "load", None)
+        assert error_of("eval.py", "--workdir", workdir) == (
+            f"cannot write results to {workdir}/eval: Read-only file system; give another "
+            "folder as --output"
+        )
+
+    def test_data_with_commas_and_brackets(self, workdir, data, tmp_path):
+        for name in ("my, data", "a [v2]"):
+            shutil.copytree(data / "kodim", tmp_path / name)
+        both = f"{tmp_path / 'my, data'},{tmp_path / 'a [v2]'}"
+        run("eval.py", "--workdir", workdir, "--data", both, "--output", tmp_path / "out [1]")
+        assert [row["dataset"] for row in results(tmp_path / "out [1]")] == ["my, data", "a [v2]"]
 
     @pytest.mark.extended
     def test_exported_weights(self, workdir, data, tmp_path, monkeypatch):

@@ -35,3 +35,28 @@ def test_cut_names_differ():
 def test_normalize():
     assert file_names.normalize("cafe\u0301") == file_names.normalize("caf\u00e9") == "caf\u00e9"
     assert file_names.normalize("caf\udce9") == "caf\udce9"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        (" a , photos,c ", ["a", "photos", "c"]),
+        ("my, data", ["my, data"]),
+        ("my, data,photos,x", ["my, data", "photos", "x"]),
+        ("photos,my, data", ["photos", "my, data"]),
+        ("gopro:my, data,tfds:a/b", ["gopro:my, data", "tfds:a/b"]),
+        ("other:my, data", ["other:my", "data"]),
+        ("gopro: my, data", ["gopro: my, data"]),
+        ("1,2", ["1,2"]),
+        ("my", ["my"]),
+        ("no, data", ["no", "data"]),
+    ],
+)
+def test_split_list(tmp_path, monkeypatch, text, parts):
+    monkeypatch.chdir(tmp_path)
+    for name in ("my, data", "my", "1,2"):
+        (tmp_path / name).mkdir()
+    assert file_names.split_list(text, prefixes=("gopro", "tfds")) == parts

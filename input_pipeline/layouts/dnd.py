@@ -15,6 +15,7 @@ import scipy.io
 from input_pipeline.examples import list_first
 from lcdnet_jax import atomic_io
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.messages import escape
 
 SERVER = "https://noise.visinf.tu-darmstadt.de"
 
@@ -133,7 +134,7 @@ def submit(
     check_folder(folder)
     for i in range(len(benchmark)):
         path = write(folder, i, [restore(crop) for crop in benchmark.crops(i)])
-        print(f"DND: image {i + 1} of {len(benchmark)}, {path.name}", flush=True)
+        print(f"DND: image {i + 1} of {len(benchmark)}, {escape(path.name)}", flush=True)
     print(f"written: {folder}; DND's server scores these files, {SERVER}", flush=True)
 
 

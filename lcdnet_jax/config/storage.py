@@ -85,7 +85,7 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # names such as "__class__"
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{path} has names that a configuration cannot have ({reason}); restore it from a backup"
+            f"{path} has names that no configuration has ({reason}); restore it from a backup"
         ) from None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lcdnet_jax import atomic_io, file_names, image_io
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
+from lcdnet_jax.messages import escape
 
 
 class Results:
@@ -62,7 +63,7 @@ class Results:
         """Prints descriptions of the protocols and the paths of the files, if there are rows."""
         if self._rows:
             print("\n".join(self._descriptions), flush=True)
-            print(f"written: {self._folder}/results.json and results.csv", flush=True)
+            print(escape(f"written: {self._folder}/results.json and results.csv"), flush=True)
 
     def _print_header(self) -> None:
         print(
@@ -76,8 +77,9 @@ class Results:
         further = "".join(
             f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
         )
+        name = escape(row["dataset"])
         print(
-            f"{row['dataset']:<{self._name_width}} {sigma:>5}  "
+            f"{name:<{self._name_width}} {sigma:>5}  "
             f"{row['protocol']:<{self._width}} {row['mode']:<14} "
             f"{row['input_psnr']:6.2f} {row['psnr']:6.2f} {row['ssim']:7.4f} {row['n']:6d}"
             f"{further}",

@@ -1,6 +1,5 @@
 """Restorer: restores images of any size with a trained network."""
 
-import copy
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -42,6 +41,9 @@ class Restorer:
     multiples of ``tiling.STRIDE``, tiles give the same result as the whole image. A network with
     means over the image gives another result, which may be better or worse. Tiles and
     ``local_pool`` are closer to the crops that the network was trained on.
+
+    A restorer can be pickled, for example for a pool of processes. It then holds its variables as
+    NumPy arrays and compiles again where it is used.
 
     Args:
         module: A network of ``lcdnet_jax.networks``.
@@ -214,9 +216,23 @@ class Restorer:
 
     def _copy(self, **changes: Any) -> "Restorer":
         """Copies this restorer with its compiled programs and changes attributes of the copy."""
-        other = copy.copy(self)
-        vars(other).update(changes)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
         return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: compiled programs and arrays on devices stay here."""
+        state = {**self.__dict__, "variables": jax.tree.map(np.asarray, self.variables)}
+        del state["_apply"], state["_device_variables"]
+        if self._device is not None:  # by its place among the devices of its kind
+            platform = self._device.platform
+            number = jax.local_devices(backend=platform).index(self._device)
+            state["_device"] = f"{platform}:{number}"
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _device=_find_device(state["_device"]), _device_variables=None)
+        self._apply = jax.jit(self.module.apply)
 
     @overload
     def __call__(self, image: np.ndarray) -> np.ndarray: ...

@@ -194,9 +194,9 @@ def check_contract(cls: type) -> None:
         value = getattr(module, attribute)
         if not good(value):
             raise ValueError(f"{name}.{attribute} must be {description}, got {value!r}")
-    for field in module.LARGEST:
-        if field not in field_names(cls):
-            raise ValueError(f"{name}.LARGEST has {field!r}, which is no field of {name}")
+    for limited in module.LARGEST:
+        if limited not in field_names(cls):
+            raise ValueError(f"{name}.LARGEST has {limited!r}, which is no field of {name}")
     for preset, fields in module.PRESETS.items():
         unknown = sorted(set(fields) - field_names(cls))
         if unknown:

@@ -1,4 +1,7 @@
+import copy
 import logging
+import multiprocessing
+import pickle
 import re
 
 import jax
@@ -521,6 +524,37 @@ def test_every_network(rng, name):
     assert restorer._apply._cache_size() == len({(32, 32), frame, frame[::-1]})
     expected = restorer._apply(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
+
+
+def restore_elsewhere(restorer, image):
+    return restorer(image), restorer.mode
+
+
+class TestPickling:
+    @pytest.mark.extended
+    def test_in_another_process(self, rng, colour):
+        image = rng.integers(0, 256, (21, 13, 3), np.uint8)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            restored, mode = pool.apply(restore_elsewhere, (colour, image))
+        np.testing.assert_array_equal(restored, colour(image))
+        assert mode == colour.mode
+
+    def test_round_trip(self, rng, colour):
+        image = rng.integers(0, 256, (21, 13, 3), np.uint8)
+        colour(image)  # with programs and arrays on the device
+        options = {"tile": 64, "overlap": 8, "ensemble": True, "bucket": 32, "device": "cpu"}
+        for one in (colour, Restorer(colour.module, colour.variables, **options)):
+            other = pickle.loads(pickle.dumps(one))
+            assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(other.variables))
+            same = ("module", "tile", "overlap", "max_pixels", "tile_batch", "ensemble", "bucket")
+            assert all(getattr(other, name) == getattr(one, name) for name in (*same, "_device"))
+            np.testing.assert_array_equal(other(image), one(image))
+
+    def test_copies(self, rng, colour):
+        image = rng.random((9, 9, 3), np.float32)
+        for one in (copy.copy(colour), copy.deepcopy(colour)):
+            np.testing.assert_array_equal(one(image), colour(image))
+        assert colour.with_bucket(32)._apply is colour._apply  # shares compiled programs
 
 
 def test_with_variables_leaves_the_original(rng, colour):

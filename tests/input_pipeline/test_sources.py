@@ -73,6 +73,17 @@ def test_real_photographs(config, shared_data, tmp_path):
     assert 0.05 < batch["clean"].std() < 0.5
 
 
+@pytest.mark.parametrize("name", ["a [v2]", "my, data", "a*b", "caf\udce9", "~x"])
+def test_folders_of_any_name(tmp_path, config, fill, name):
+    """A path is a path, not a pattern or a list."""
+    fill(tmp_path / name, {"a.png": (8, 8, 3)})
+    config.data.eval.path = str(tmp_path / name)
+    assert [item["name"] for item in create(config, "eval")] == ["a"]
+    config.data.eval.source = "folder,folder"
+    config.data.eval.path = f"{tmp_path / name}, {tmp_path / name}"
+    assert [item["name"] for item in create(config, "eval")] == ["folder1_a", "folder2_a"]
+
+
 def test_pairs_match_in_any_form_of_unicode(tmp_path, config, fill):
     """A Mac writes an accent as a character of its own. The name is that of the degraded file."""
     shapes = {"cafe\u0301.png": (8, 8, 3), "caf\udce9.png": (9, 9, 3)}
