@@ -52,7 +52,7 @@ def evaluate(
     if not path.is_dir() and not output:
         raise ValueError(f"{path} is a file; give --output, a folder for the results")
     folder = pathlib.Path(output) if output else path / "eval"
-    _make_folder(folder)
+    _check_folder(folder)
     weights = weights_lib.load(path, ema=not raw, step=step)
     if raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
@@ -68,6 +68,7 @@ def evaluate(
         crop=trained.data.crop,
         bucket=config.eval.bucket,
     )
+    folder.mkdir(parents=True, exist_ok=True)
     for name in request.protocols:
         protocols.get(name)  # also where only DND is asked for
 
@@ -109,10 +110,10 @@ def evaluate(
         dnd.submit(restorer, benchmark, folder / name)
 
 
-def _make_folder(folder: pathlib.Path) -> None:
-    """Makes the folder of the results. Raises OSError if it cannot be written to."""
+def _check_folder(folder: pathlib.Path) -> None:
+    """Raises OSError if the results cannot be written, before anything is computed."""
     try:
-        atomic_io.make_folder(folder / "results.json")
+        atomic_io.check_folder(folder / "results.json")
     except OSError as error:
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) else error

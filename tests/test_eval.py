@@ -349,7 +349,10 @@ class TestEval:
             (["--workdir", "{run}", "--overlap=0"], "--tile and --overlap are for --modes tiled"),
             (["--workdir", "{run}", "--local_pool=9"], "--local_pool is for --modes local; add it"),
             (["--workdir", "{run}", "--step", "5"], "has no step 5; there are: "),
-            (["--workdir", "{run}", "--output", "{run}/config.json"], "File exists"),
+            (
+                ["--workdir", "{run}", "--output", "{run}/config.json"],
+                "Not a directory; give anoth",
+            ),
             (["--workdir", "{run}", "--config", TINY, "--config.eval.bucket=0"], "eval.bucket"),
             (
                 ["--workdir", "{run}", "--split", "test"],
