@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+from jax import Array
 
 from lcdnet_jax.networks._blocks import is_integer, is_range
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
-from lcdnet_jax.typing import Fields
+from lcdnet_jax.typing import Fields, PyTree
 
 # Largest integer in a field, and most entries of a list in a field.
 LARGEST_FIELD = 2**16
@@ -86,6 +87,19 @@ class RestorationNetwork(nn.Module):
         A network that supports windows has a field of this name.
         """
         return None
+
+    @nn.nowrap
+    def measure(self, intermediates: PyTree) -> Mapping[str, Array]:
+        """Computes metrics of the network itself, which training logs beside the loss.
+
+        Args:
+            intermediates: What one call has stored in this collection by ``sow``.
+
+        Returns:
+            Scalars by name, such as "offset/8". None by default.
+        """
+        del intermediates
+        return {}
 
 
 def field_names(network: type[nn.Module] | nn.Module) -> set[str]:

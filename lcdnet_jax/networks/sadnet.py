@@ -23,7 +23,7 @@ from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
 from lcdnet_jax.ops.precision import at_least_float32
-from lcdnet_jax.typing import Fields, Variables
+from lcdnet_jax.typing import Fields, PyTree, Variables
 
 _TAPS = 9
 _xavier = nn.initializers.xavier_uniform()
@@ -191,14 +191,34 @@ class SADNet(RestorationNetwork):
         tap = np.stack(np.divmod(np.arange(_TAPS), 3), axis=-1) - 1
         found = {}
         for scale in (1, 2, 3, 4):
-            block = state["intermediates"][f"dres{scale}"]["dcnpack"]
-            offset, modulation = block["sampling"][-1]
+            offset, modulation = _get_sampling(state["intermediates"], scale)
             size = 2 ** (scale - 1)
             h, w = -(-x.shape[1] // size), -(-x.shape[2] // size)
             pixel = jnp.moveaxis(jnp.indices((h, w), offset.dtype), 0, -1)[None, :, :, None, None]
             grid = pixel + jnp.asarray(tap, offset.dtype)[None, None, None, None]
             found[size] = Sampling(grid + offset[:, :h, :w], modulation[:, :h, :w])
         return found
+
+    @nn.nowrap
+    def measure(self, intermediates: PyTree) -> dict[str, Array]:
+        """Computes the mean absolute offset of each scale, in pixels of the image.
+
+        The names are "offset/1" for the finest scale, then "offset/2", "offset/4" and "offset/8".
+        Where offsets are larger than the image, all samples lie outside and have no gradient.
+        """
+        if not self.use_rsab:
+            return {}
+        sizes = {2 ** (scale - 1): scale for scale in (1, 2, 3, 4)}
+        return {
+            f"offset/{size}": size * jnp.abs(_get_sampling(intermediates, scale)[0]).mean()
+            for size, scale in sizes.items()
+        }
+
+
+def _get_sampling(intermediates: PyTree, scale: int) -> tuple[Array, Array]:
+    """Offsets and modulation of a scale in one call, see :class:`DeformConv`."""
+    offset, modulation = intermediates[f"dres{scale}"]["dcnpack"]["sampling"][-1]
+    return offset, modulation
 
 
 class ResBlock(nn.Module):

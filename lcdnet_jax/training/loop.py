@@ -168,6 +168,7 @@ class _Loop:
         self._unread: list[PyTree] = []  # metrics of one call each, on the devices
         self._averages = AverageMeter()  # of metrics that were fetched but not reported
         self._skipped_in_a_row = 0
+        self._warned_of: set[str] = set()  # offsets
         self._compilations = CompilationCounter()
 
     def run(
@@ -299,6 +300,7 @@ class _Loop:
     def _report(self, step: int, progress: Progress, data: HostData | DeviceData) -> None:
         averages = self._averages.pop()
         line, numbers = progress.report(step, averages)
+        self._warn_of_large_offsets(step, averages)
         replaced = data.replaced if isinstance(data, CountsReplacements) else 0
         self._writer.print_line(
             line + (f"  {replaced} damaged images replaced" if replaced else "")
@@ -306,6 +308,23 @@ class _Loop:
         scalars = {f"train/{name}": value for name, value in averages.items()}
         scalars |= {"images_seen": step * self._config.batch_size, **numbers}
         self._writer.write_scalars(step, scalars | measure_device_memory())
+
+    def _warn_of_large_offsets(self, step: int, averages: Mapping[str, float]) -> None:
+        """Warns, once for each scale, of a network that samples outside its images."""
+        for name, offset in averages.items():
+            crop = self._config.data.crop
+            if name.startswith("offset/") and offset > crop and name not in self._warned_of:
+                self._warned_of.add(name)
+                logging.warning(
+                    "step %d: the offsets of scale 1/%s are %.3g pixels on average, more than the "
+                    "crop of %d. Samples outside the image are zero and have no gradient, so the "
+                    "deformable convolutions of this scale may be lost. Start another run with a "
+                    "lower config.optimizer.learning_rate or config.optimizer.beta2=0.99",
+                    step,
+                    name.removeprefix("offset/"),
+                    offset,
+                    crop,
+                )
 
     def _save(self, step: int, state: TrainState) -> None:
         items = self._partitioner.to_checkpoint_sharding(state.items())

@@ -17,6 +17,11 @@ RECORDED = records.read(FILE)
 INITIAL, OUTPUT, TRAINED = 1e-6, 1e-5, 1e-3
 
 
+# Trainings that enlarge rounding at every step: the two networks of an adversarial training answer
+# each other. On another processor only the losses of the first steps are compared.
+CHAOTIC = {"gan": 3}
+
+
 # Not the marker "slow" alone, which comes with other XLA flags and so without SHA-256.
 ALL = records.RECORD or {"LCDNET_JAX_ALL_GUARDS", "LCDNET_JAX_SLOW_TESTS"} & set(os.environ)
 
@@ -45,6 +50,12 @@ def check(part, name, found, tolerances):
         return
     recorded = RECORDED[part][name]
     assert sorted(found) == sorted(recorded)
+    if name in CHAOTIC and RECORDED["environment"] != records.environment():
+        steps = CHAOTIC[name]
+        for loss, numbers in found["losses"].items():
+            expected = recorded["losses"][loss]
+            np.testing.assert_allclose(numbers[:steps], expected[:steps], rtol=5e-3, err_msg=loss)
+        return
     for what, value in found.items():
         if what in tolerances:
             records.assert_same(

@@ -12,6 +12,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import metrics
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.optimizer import make_schedule
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.typing import Batch, Metrics, PyTree
@@ -193,6 +194,20 @@ def make_gradient_step(
     return step
 
 
+class Applied(NamedTuple):
+    """Results of a network in training mode.
+
+    Attributes:
+        output: The images; several with ``all_scales``.
+        batch_stats: Running statistics of batch normalization after this batch.
+        metrics: Those of the network itself, see ``RestorationNetwork.measure``.
+    """
+
+    output: PyTree
+    batch_stats: PyTree
+    metrics: Metrics
+
+
 def apply_network(
     module: nn.Module,
     params: PyTree,
@@ -201,17 +216,20 @@ def apply_network(
     *,
     axis_name: str | None = None,
     **options: Any,
-) -> tuple[PyTree, PyTree]:
-    """Applies a network in training mode. Returns the output and the new batch statistics."""
+) -> Applied:
+    """Applies a network in training mode."""
     output, updates = module.apply(
         {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})},
         images,
         train=True,
         axis_name=axis_name,
-        mutable=["batch_stats"],
+        mutable=["batch_stats", "intermediates"],
         **options,
     )
-    return output, updates.get("batch_stats", batch_stats)
+    measured = {}
+    if isinstance(module, RestorationNetwork):
+        measured = dict(module.measure(updates.get("intermediates", {})))
+    return Applied(output, updates.get("batch_stats", batch_stats), measured)
 
 
 def apply_gradients(

@@ -158,7 +158,7 @@ def make_loss(
 
     def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
         clean, mask, critic = batch["clean"], batch["mask"], state.critic
-        restored, batch_stats = apply_network(
+        restored, batch_stats, measured = apply_network(
             module, params, state.batch_stats, batch["degraded"], axis_name=axis_name
         )
         terms = {"pixel_loss": pixel_loss(restored, clean, weights=mask)}
@@ -171,7 +171,7 @@ def make_loss(
         clean_logits, restored_logits = (
             apply_network(
                 critic_module, critic.params, critic.batch_stats, images, axis_name=axis_name
-            )[0]
+            ).output
             for images in (clean, restored)
         )
         terms["adversarial_loss"] = losses.relativistic(
@@ -179,7 +179,7 @@ def make_loss(
         )
         loss = sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
         psnr = mean_psnr(restored, batch)
-        return loss, LossOutput({"psnr": psnr, **terms}, batch_stats, restored)
+        return loss, LossOutput({"psnr": psnr, **terms, **measured}, batch_stats, restored)
 
     return loss_function
 
@@ -193,10 +193,10 @@ def make_critic_loss(
     def loss_function(
         params: PyTree, batch_stats: PyTree, batch: Batch, restored: Array
     ) -> tuple[Array, PyTree]:
-        clean_logits, batch_stats = apply_network(
+        clean_logits, batch_stats, _ = apply_network(
             module, params, batch_stats, batch["clean"], axis_name=axis_name
         )
-        restored_logits, batch_stats = apply_network(
+        restored_logits, batch_stats, _ = apply_network(
             module, params, batch_stats, restored, axis_name=axis_name
         )
         loss = losses.relativistic(

@@ -74,13 +74,14 @@ def make_loss(
     image_loss = make_image_loss(config)
 
     def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
-        restored, batch_stats = apply_network(
+        restored, batch_stats, measured = apply_network(
             module, params, state.batch_stats, batch["degraded"], axis_name=axis_name
         )
         # All other pixels equal the target, so that they have no error and no gradient.
         compared = jnp.where(batch["scored"], restored, batch["clean"])
         loss = image_loss(compared, compared, batch)
-        return loss, LossOutput({"psnr": mean_psnr(restored, batch)}, batch_stats, restored)
+        measured = {"psnr": mean_psnr(restored, batch), **measured}
+        return loss, LossOutput(measured, batch_stats, restored)
 
     return loss_function
 

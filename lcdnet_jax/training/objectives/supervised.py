@@ -87,12 +87,13 @@ def make_loss(
     options = {"all_scales": True} if has_scales else {}
 
     def loss_function(params: PyTree, state: TrainState, batch: Batch) -> tuple[Array, LossOutput]:
-        outputs, batch_stats = apply_network(
+        outputs, batch_stats, measured = apply_network(
             module, params, state.batch_stats, batch["degraded"], axis_name=axis_name, **options
         )
         restored = outputs[0] if has_scales else outputs
         loss = image_loss(outputs, restored, batch)
-        return loss, LossOutput({"psnr": mean_psnr(restored, batch)}, batch_stats, restored)
+        measured = {"psnr": mean_psnr(restored, batch), **measured}
+        return loss, LossOutput(measured, batch_stats, restored)
 
     return loss_function
 
