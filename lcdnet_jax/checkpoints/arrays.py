@@ -1,6 +1,7 @@
 """Trees of arrays in Orbax directories: what they hold, and how they are compared."""
 
 import logging as standard_logging
+import os
 import pathlib
 import sys
 import tempfile
@@ -37,30 +38,31 @@ def silence_orbax() -> None:
 
 
 def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[], object]]:
-    """Makes a path of a directory that Orbax takes literally.
+    r"""Makes a path of a directory that Orbax takes literally.
 
     Orbax lists what its processes wrote with a pattern that begins with the whole path, so it
-    finds nothing in ``runs [v2]`` and leaves a checkpoint that cannot be read.
+    finds nothing in ``runs [v2]`` and leaves a checkpoint that cannot be read. TensorStore takes a
+    backslash for a separator.
 
     Args:
         directory: An existing directory.
 
     Returns:
-        The directory itself, or a symbolic link to it if its path contains ``*``, ``?`` or ``[``.
-        And a function that removes the link.
+        The directory itself, or a symbolic link to it if its path contains one of ``*?[\``. And a
+        function that removes the link.
 
     Raises:
         OSError: If a link is needed and cannot be made.
     """
-    if not _is_pattern(directory):
+    if _is_literal(directory):
         return directory, lambda: None
     if jax.process_count() > 1:
-        raise OSError("several processes need a path without *, ? and [")
+        raise OSError("several processes need a path without them")
     folder = tempfile.TemporaryDirectory(prefix="lcdnet_jax-")
     link = pathlib.Path(folder.name, "checkpoints")
     try:
-        if _is_pattern(link):
-            raise OSError(f"the path of temporary files, {folder.name}, contains *, ? or [, too")
+        if not _is_literal(link):
+            raise OSError(f"the path of temporary files, {folder.name}, contains them, too")
         link.symlink_to(directory, target_is_directory=True)
     except OSError:
         folder.cleanup()
@@ -68,8 +70,9 @@ def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[
     return link, folder.cleanup
 
 
-def _is_pattern(path: pathlib.Path) -> bool:
-    return any(character in str(path) for character in "*?[")
+def _is_literal(path: pathlib.Path) -> bool:
+    special = "*?[" if os.name == "nt" else "*?[\\"
+    return not any(character in str(path) for character in special)
 
 
 def make_handler() -> ocp.CompositeCheckpointHandler:

@@ -93,8 +93,8 @@ class Checkpoints:
             self._literal, self._remove_link = arrays.make_literal_path(self.directory)
         except OSError as error:
             raise CheckpointError(
-                f"cannot use {self.directory}: Orbax takes its path for a pattern, and a link to "
-                f"it is not possible ({error}); use a path without *, ? and ["
+                f"cannot use {self.directory}: Orbax does not take *, ?, [ and \\ literally, and a "
+                f"link to it is not possible ({error}); use a path without these"
             ) from error
         self._saver = ocp.AsyncCheckpointer(arrays.make_handler())
         self._reader = ocp.Checkpointer(arrays.make_handler())

@@ -408,7 +408,7 @@ class TestReadingWhileTraining:
 class TestPath:
     """Orbax takes a path for a pattern."""
 
-    @pytest.mark.parametrize("name", ["runs [v2]", "a*b", "what?"])
+    @pytest.mark.parametrize("name", ["runs [v2]", "a*b", "what?", "a\\b"])
     def test_is_literal(self, tmp_path, opened, name):
         workdir = tmp_path / name / "run"
         (tmp_path / "runs v").mkdir()  # what the first of the patterns matches
@@ -429,7 +429,7 @@ class TestPath:
     def test_that_no_link_can_stand_for(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "[temporary]"))
         (tmp_path / "[temporary]").mkdir()
-        with pytest.raises(CheckpointError, match=r"takes its path for a pattern.*use a path with"):
+        with pytest.raises(CheckpointError, match=r"literally, and a link.*use a path without"):
             Checkpoints(tmp_path / "[v2]", keep=1)
 
 

@@ -290,6 +290,25 @@ class TestSampling:
                 np.testing.assert_array_equal(part, everything[:, :h, :w])
             assert np.abs(whole[size].modulation - 0.5).max() > 1e-3
 
+    def test_mean_offset_of_each_scale(self, tiny):
+        """In pixels of the image, by hand from the positions."""
+        module, variables, _ = tiny
+        x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+
+        @quick_jit
+        def measure(variables, x):
+            _, state = module.apply(variables, x, mutable=["intermediates"])
+            return module.measure(state["intermediates"]), module.sampling(variables, x)
+
+        measured, whole = measure(variables, x)
+        assert sorted(measured) == ["offset/1", "offset/2", "offset/4", "offset/8"]
+        for size, sampling in whole.items():
+            grid = regular_grid(16 // size, 16 // size)
+            offset = np.asarray(sampling.positions, np.float64) - grid[None, :, :, None]
+            wanted = size * np.abs(offset).mean()
+            np.testing.assert_allclose(measured[f"offset/{size}"], wanted, rtol=1e-4)
+        assert networks.create("sadnet", use_rsab=False, **TINY).measure({}) == {}
+
     @pytest.mark.extended
     def test_leaves_the_network_alone(self, tiny):
         """The network is the same program whether it is asked for its sampling or not."""

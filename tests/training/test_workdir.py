@@ -5,6 +5,7 @@ import shutil
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -220,6 +221,24 @@ class TestState:
         with pytest.raises(ConfigError, match=r"learning_rate.*in float32"):
             run(tmp_path / "run", **{"optimizer.learning_rate": value})
         assert not (tmp_path / "run").exists()
+
+
+class TestMetricsOfTheNetwork:
+    def test_large_offsets(self, tmp_path, caplog):
+        """They are logged at every report, and the warning comes once for each scale."""
+
+        class Sampler(ConvNet):
+            def measure(self, intermediates):
+                return {"offset/1": jnp.float32(8), "offset/8": jnp.float32(8.5)}
+
+        with registered("sampler", Sampler):
+            run(tmp_path, steps=4, log_every=1, **{"network.name": "sampler"})
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        reports = [row for row in rows if "train/loss" in row]
+        assert [row["train/offset/8"] for row in reports] == [8.5] * 4
+        (record,) = [r for r in caplog.records if "offsets" in r.getMessage()]
+        assert "step 1: the offsets of scale 1/8 are 8.5 pixels on average" in record.getMessage()
+        assert "more than the crop of 8" in record.getMessage()
 
 
 class TestDirectory:
