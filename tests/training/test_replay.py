@@ -409,7 +409,7 @@ class TestReplay:
             replay(config_of(), tmp_path, 1, datasets={})
         config_lib.save(config_of(), tmp_path / "config.json")
         with pytest.raises(CheckpointError, match="does not exist; give a working directory"):
-            replay(config_of(), tmp_path, 1, datasets={})
+            replay(config_of(), tmp_path, 1, datasets={"train": None})
 
     def test_several_processes(self, died, monkeypatch):
         monkeypatch.setattr(jax, "process_count", lambda: 2)
