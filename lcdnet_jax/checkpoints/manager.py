@@ -68,7 +68,7 @@ class DamagedCheckpointError(CheckpointError):
 
     def __init__(self, problem: str):
         super().__init__(
-            f"{problem}\nBring the damaged files back from a copy, or use another step or working "
+            f"{problem}\nRestore the damaged files from a backup, or use another step or working "
             "directory."
         )
         self.problem = problem

@@ -128,7 +128,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
     except Exception as error:  # of many types, from zipfile, zlib, json and the card's fields
         raise ProgramError(
             f"this is no exported network, or a damaged one ({str(error)[:200]}); bring it back "
-            "from a copy, or export it again"
+            "from a backup, or export it again"
         ) from error
     device = device or _first_device()
     names = {"cuda", "rocm"} if device.platform == "gpu" else {device.platform}
@@ -250,7 +250,7 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
         raise
     except Exception as error:  # of many types, from Pillow's readers of damaged files
         raise ProgramError(
-            f"{source} cannot be read ({error}); bring it back from a copy"
+            f"{source} cannot be read ({error}); restore it from a backup"
         ) from error
     if mode not in ("L", "RGB"):
         raise ProgramError(

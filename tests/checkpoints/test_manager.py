@@ -227,7 +227,7 @@ class TestDamage:
             with pytest.raises(DamagedCheckpointError) as error:
                 reader.restore(8, wanted)
             assert f"{directory} is damaged: {name} " in str(error.value)
-            assert "Bring the damaged files back from a copy" in str(error.value)
+            assert "Restore the damaged files from a backup" in str(error.value)
             if "/" in name:
                 other = "ema" if item == "params" else "params"
                 reader.restore(8, {other: state(0)[other]})
@@ -310,7 +310,7 @@ class TestDamage:
         assert first == f"no checkpoint in {workdir}/checkpoints is usable:"
         assert [f"checkpoints/{step} is damaged: params/" in line
                 for step, line in zip(("8", "4"), listed, strict=True)] == [True, True]  # fmt: skip
-        assert "from a copy" in fix
+        assert "from a backup" in fix
         assert entries(workdir) == ["4", "8"]
 
     def test_another_network_is_no_damage(self, workdir, opened, caplog):

@@ -91,7 +91,7 @@ class TestRunner:
         )
         first, second, *rest = source.read_bytes().split(b"IDAT", 2)
         source.write_bytes(b"".join([first, b"IDAT", second, b"ID\0T", *rest]))
-        with pytest.raises(SystemExit, match=r"^error: .*in\.png cannot be read \(.*from a copy$"):
+        with pytest.raises(SystemExit, match=r"^error: .*in\.png cannot be read \(.*from a backup$"):
             run_exported.main([str(model), str(source), str(tmp_path / "out.png")])
 
     def test_other_failures(self, dncnn, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ class TestRunner:
         """Which name another compression, a known one and an unknown one."""
         data = bytearray(dncnn[2])
         data[data.rindex(b"PK\x01\x02") + 10] = method
-        with pytest.raises(run_exported.ProgramError, match=r"a damaged one \(.*from a copy"):
+        with pytest.raises(run_exported.ProgramError, match=r"a damaged one \(.*from a backup"):
             load(bytes(data))
 
     @pytest.mark.parametrize(
