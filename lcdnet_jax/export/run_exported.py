@@ -127,7 +127,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
         raise
     except Exception as error:  # of many types, from zipfile, zlib, json and the card's fields
         raise ProgramError(
-            f"this is no exported network, or a damaged one ({str(error)[:200]}); bring it back "
+            f"this is no exported network, or a damaged one ({str(error)[:200]}); restore it "
             "from a backup, or export it again"
         ) from error
     device = device or _first_device()

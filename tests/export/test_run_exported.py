@@ -91,7 +91,9 @@ class TestRunner:
         )
         first, second, *rest = source.read_bytes().split(b"IDAT", 2)
         source.write_bytes(b"".join([first, b"IDAT", second, b"ID\0T", *rest]))
-        with pytest.raises(SystemExit, match=r"^error: .*in\.png cannot be read \(.*from a backup$"):
+        with pytest.raises(
+            SystemExit, match=r"^error: .*in\.png cannot be read \(.*from a backup$"
+        ):
             run_exported.main([str(model), str(source), str(tmp_path / "out.png")])
 
     def test_other_failures(self, dncnn, tmp_path, monkeypatch):
