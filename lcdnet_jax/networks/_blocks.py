@@ -11,9 +11,10 @@ from jax import Array
 from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
+from lcdnet_jax import ops
 from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.precision import at_least_float32
-from lcdnet_jax.typing import Json
+from lcdnet_jax.typing import Json, PyTree
 
 Initializer = Callable[..., Array]
 
@@ -142,7 +143,7 @@ def conv(
         dilation,
         use_bias=bias,
         kernel_init=kernel_init,
-        bias_init=_torch_bias(size * size * x.shape[-1]),
+        bias_init=torch_bias(size * size * x.shape[-1]),
         dtype=dtype,
         name=name,
     )
@@ -168,7 +169,7 @@ def conv_down(
         padding=(size - 1) // 2,
         use_bias=bias,
         kernel_init=torch_default,
-        bias_init=_torch_bias(size * size * x.shape[-1]),
+        bias_init=torch_bias(size * size * x.shape[-1]),
         dtype=dtype,
         name=name,
     )
@@ -177,14 +178,14 @@ def conv_down(
 
 def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Array:
     """Dense layer with PyTorch's default initialization."""
-    bias_init = _torch_bias(x.shape[-1])
+    bias_init = torch_bias(x.shape[-1])
     layer = nn.Dense(
         features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name
     )
     return layer(x)
 
 
-def _torch_bias(fan_in: int) -> Initializer:
+def torch_bias(fan_in: int) -> Initializer:
     """PyTorch's default initialization of biases: U(-s, s), s = 1 / sqrt(fan_in)."""
     limit = fan_in**-0.5
 
@@ -197,6 +198,66 @@ def _torch_bias(fan_in: int) -> Initializer:
 def lrelu(x: Array) -> Array:
     """Leaky ReLU of slope 0.2."""
     return nn.leaky_relu(x, negative_slope=0.2)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization over the channels of each pixel, in float32.
+
+    Without bias the mean is not subtracted either, but the variance is still that around the mean.
+    """
+
+    epsilon: float
+    bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = x.astype(at_least_float32(self.dtype))
+        centered = y - y.mean(axis=-1, keepdims=True)
+        deviation = jnp.sqrt((centered**2).mean(axis=-1, keepdims=True) + self.epsilon)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        y = (centered if self.bias else y) / deviation * scale[None, None, None]
+        if self.bias:
+            y += self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
+        return y.astype(self.dtype)
+
+
+class Depthwise(nn.Module):
+    """Depthwise convolution: ``[N, H, W, C]`` -> ``[N, H, W, multiplier * C]``."""
+
+    size: int
+    multiplier: int = 1
+    bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        out = self.multiplier * x.shape[-1]
+        shape = (self.size, self.size, 1, out)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = ops.depthwise_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.bias:
+            bias = self.param("bias", self.bias_init, (out,))
+            y += bias.astype(self.dtype)[None, None, None]
+        return y
+
+
+class Down(nn.Module):
+    """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, 2 C]``."""
+
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (2, 2, channels, 2 * channels))
+        bias = self.param("bias", self.bias_init, (2 * channels,))
+        y = ops.conv2x2_down(x, kernel.astype(self.dtype))
+        return y + bias.astype(self.dtype)[None, None, None]
 
 
 class ChannelAttention(nn.Module):
@@ -227,6 +288,36 @@ class ChannelAttention(nn.Module):
         return x * y.astype(x.dtype)
 
 
+def gate(x: Array, axis: int = -1) -> Array:
+    """NAFNet's SimpleGate: the product of the two halves of the channels."""
+    one, other = jnp.split(x, 2, axis=axis)
+    return one * other
+
+
+def windowed_mean(x: Array, window: int | None) -> Array:
+    """Mean over the image, ``[N, 1, 1, C]``, or over a window around each pixel, ``[N, H, W, C]``.
+
+    Windows are shifted inward at the borders.
+    """
+    exact = x.astype(at_least_float32(x.dtype))
+    height, width = x.shape[1:3]
+    if window is None or window >= max(height, width):
+        return exact.mean(axis=(1, 2), keepdims=True).astype(x.dtype)
+    # Differences of running sums: a sum per window would take as long as a convolution with it.
+    for axis, side in ((1, height), (2, width)):
+        size = min(window, side)
+        start = [(0, 0)] * 4
+        start[axis] = (1, 0)
+        running = jnp.pad(exact.cumsum(axis), start)
+        ends = jax.lax.slice_in_dim(running, size, side + 1, axis=axis)
+        sums = ends - jax.lax.slice_in_dim(running, 0, side + 1 - size, axis=axis)
+        before = (size - 1) // 2
+        edges = [(0, 0)] * 4
+        edges[axis] = (before, size - 1 - before)
+        exact = jnp.pad(sums / size, edges, mode="edge")
+    return exact.astype(x.dtype)
+
+
 def repeat(block: nn.Module, x: Array, times: int, *inputs: Array) -> Array:
     """Applies ``x = block(x, *inputs)`` ``times`` times, each time with its own parameters.
 
@@ -241,6 +332,48 @@ def repeat(block: nn.Module, x: Array, times: int, *inputs: Array) -> Array:
     )
     y, _ = loop(block, x, *inputs)
     return y
+
+
+def stack_blocks(block: nn.Module, x: Array, times: int, *, remat: bool = False) -> Array:
+    """Applies ``x = block(x)`` ``times`` times, with parameters stacked along a leading axis.
+
+    Unlike :func:`repeat`, it makes no loop of a single block. Such a loop takes four times as long
+    on CPU, forward and backward. The parameters of a single block have the leading axis, too.
+
+    Args:
+        block: The block.
+        x: Features.
+        times: Number of blocks, at least 1.
+        remat: Whether blocks are computed again in the backward pass, to save memory.
+
+    Returns:
+        Features.
+    """
+
+    def once(block: nn.Module, carry: Array) -> Array:
+        return block(carry)
+
+    if remat:
+        once = nn.remat(once)
+    if times == 1:
+        starts = block.is_initializing()
+        return nn.map_variables(once, "params", _first, _stacked, init=starts)(block, x)
+    loop = nn.scan(
+        lambda block, carry, _: (once(block, carry), None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=times,
+    )
+    y, _ = loop(block, x, None)
+    return y
+
+
+def _first(stacked: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[0], stacked)
+
+
+def _stacked(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[None], params)
 
 
 def upsample(
@@ -264,6 +397,14 @@ def pixel_shuffle(x: Array, factor: int) -> Array:
     channels //= factor**2
     x = x.reshape(n, height, width, channels, factor, factor).transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(n, factor * height, factor * width, channels)
+
+
+def pixel_unshuffle(x: Array, factor: int) -> Array:
+    """The inverse of :func:`pixel_shuffle`: ``[N, f H, f W, C]`` -> ``[N, H, W, C f f]``."""
+    n, height, width, channels = x.shape
+    height, width = height // factor, width // factor
+    x = x.reshape(n, height, factor, width, factor, channels).transpose(0, 1, 3, 5, 2, 4)
+    return x.reshape(n, height, width, channels * factor**2)
 
 
 def batch_norm(

@@ -10,8 +10,13 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._blocks import Conv, pixel_shuffle
-from lcdnet_jax.ops import conv2x2_down
+from lcdnet_jax.networks._blocks import (
+    Conv,
+    Depthwise,
+    gate,
+    pixel_shuffle,
+    windowed_mean,
+)
 from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -55,7 +60,7 @@ class MSSFBlock(nn.Module):
             _layer_norm(self.shared, "norm2")(total)
         )
         small, large = (
-            _gate(Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}")(y)) for k in (3, 5)
+            gate(Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}")(y)) for k in (3, 5)
         )
         (small1, small2), (large1, large2) = (
             jnp.split(part, 2, axis=-1) for part in (small, large)
@@ -63,7 +68,7 @@ class MSSFBlock(nn.Module):
         small = jnp.concatenate([small1, large1], axis=-1)
         large = jnp.concatenate([small2, large2], axis=-1)
         small, large = (
-            _gate(Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}")(part))
+            gate(Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}")(part))
             for part, k in ((small, 3), (large, 5))
         )
         y = make_conv(channels, 1, dtype, "reduce", bias=False)(
@@ -89,7 +94,7 @@ class FourierUnit(nn.Module):
         y = jnp.moveaxis(_gated(x, dtype, "spatial"), 3, 1)
         spectrum = ops.rfft2_planes(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
         spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
-        spectrum = _gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
+        spectrum = gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
         y = ops.irfft2_planes(spectrum.astype(exact), x.shape[2]).astype(dtype)
         y = jnp.moveaxis(y, 1, 3)
         return make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
@@ -140,7 +145,7 @@ class NAFBlock(nn.Module):
         y = make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
         x = x + _scaled(y, self, "beta")
         y = make_conv(2 * channels, 1, dtype, "expand")(_layer_norm(self.shared, "norm2")(x))
-        return x + _scaled(make_conv(channels, 1, dtype, "reduce")(_gate(y)), self, "gamma")
+        return x + _scaled(make_conv(channels, 1, dtype, "reduce")(gate(y)), self, "gamma")
 
 
 class MSFM(nn.Module):
@@ -179,7 +184,9 @@ class MSFM(nn.Module):
             low, high = RowAttention(self.shared, name=f"fuse_{name}")(low, high)
             y = low + high
         else:
-            z = _dense(max(channels // 2, 32), dtype, f"squeeze_{name}")(_mean(y, self.window))
+            z = _dense(max(channels // 2, 32), dtype, f"squeeze_{name}")(
+                windowed_mean(y, self.window)
+            )
             weight_high, weight_low = _pair_of_weights(z, channels, self.softmax, dtype, True, name)
             y = weight_high * high + weight_low * low
         return make_conv(channels, 1, dtype, f"out_{name}")(y)
@@ -191,7 +198,7 @@ class MSFM(nn.Module):
         dense = _dense(
             self.groups * taps, self.shared.dtype, f"filter_{name}", bias=False, init=init
         )
-        logits = _layer_norm(self.shared, f"filter_norm_{name}")(dense(_mean(y, None)))
+        logits = _layer_norm(self.shared, f"filter_norm_{name}")(dense(windowed_mean(y, None)))
         logits = logits.astype(at_least_float32(self.shared.dtype))
         return jax.nn.softmax(logits.reshape(y.shape[0], self.groups, taps), axis=-1)
 
@@ -230,7 +237,7 @@ class SCAM(nn.Module):
     def __call__(self, encoder: Array, decoder: Array) -> Array:
         channels = encoder.shape[-1]
         squeezed = _dense(max(channels // 8, 4), self.dtype, "squeeze", bias=False)
-        t = _gate(squeezed(_mean(encoder + decoder, self.window)))
+        t = gate(squeezed(windowed_mean(encoder + decoder, self.window)))
         weights = _pair_of_weights(t, channels, self.softmax, self.dtype, False, "gate")
         self.sow("intermediates", "gates", weights)
         return weights[0] * encoder + weights[1] * decoder
@@ -257,7 +264,7 @@ class SFF(nn.Module):
             feature = features[scale]
             channels = feature.shape[-1]
             squeeze = _dense(max(channels // 8, 4), dtype, f"squeeze{scale}", bias=False)
-            t = _gate(squeeze(_mean(feature + context, None)))
+            t = gate(squeeze(windowed_mean(feature + context, None)))
             of_feature, of_context = (
                 _softmax(_dense(channels, dtype, f"{name}{scale}", bias=False)(t), -1)
                 for name in ("feature", "gate")
@@ -339,42 +346,6 @@ class SFE(nn.Module):
         return norm(y.astype(at_least_float32(dtype))).astype(dtype)
 
 
-class Depthwise(nn.Module):
-    """Depthwise convolution: ``[N, H, W, C]`` -> ``[N, H, W, multiplier * C]``."""
-
-    size: int
-    multiplier: int = 1
-    bias: bool = True
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        out = self.multiplier * x.shape[-1]
-        shape = (self.size, self.size, 1, out)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        y = ops.depthwise_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (out,))
-            y += bias.astype(self.dtype)[None, None, None]
-        return y
-
-
-class Down(nn.Module):
-    """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, 2 C]``."""
-
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        channels = x.shape[-1]
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (2, 2, channels, 2 * channels)
-        )
-        bias = self.param("bias", nn.initializers.zeros, (2 * channels,))
-        y = conv2x2_down(x, kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)[None, None, None]
-
-
 class Up(nn.Module):
     """1x1 convolution, then pixel shuffle: ``[N, H, W, C]`` -> ``[N, 2 H, 2 W, C/2]``."""
 
@@ -399,44 +370,16 @@ def _dense(
     return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
 
 
-def _gate(x: Array, axis: int = -1) -> Array:
-    """SimpleGate: the product of the two halves of the channels."""
-    one, other = jnp.split(x, 2, axis=axis)
-    return one * other
-
-
 def _gated(x: Array, dtype: DTypeLike, name: str) -> Array:
     """1x1 convolution to 2 C, depthwise 3x3, gate: the head of NAFNet's block."""
     channels = 2 * x.shape[-1]
     y = make_conv(channels, 1, dtype, f"{name}_expand")(x)
-    return _gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
+    return gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
 
 
 def _attend(x: Array, window: int | None, dtype: DTypeLike, name: str) -> Array:
     """Simplified channel attention (SCA): x * dense(mean of x)."""
-    return x * _dense(x.shape[-1], dtype, name)(_mean(x, window))
-
-
-def _mean(x: Array, window: int | None) -> Array:
-    """Mean over the image, ``[N, 1, 1, C]``, or over a window around each pixel, ``[N, H, W, C]``.
-
-    Windows are shifted inward at the borders.
-    """
-    exact = x.astype(at_least_float32(x.dtype))
-    height, width = x.shape[1:3]
-    if window is None or window >= max(height, width):
-        return exact.mean(axis=(1, 2), keepdims=True).astype(x.dtype)
-    for axis, side in ((1, height), (2, width)):
-        size = min(window, side)
-        window_shape = [1, 1, 1, 1]
-        window_shape[axis] = size
-        zero = jnp.zeros((), exact.dtype)
-        sums = jax.lax.reduce_window(exact, zero, jax.lax.add, window_shape, (1, 1, 1, 1), "VALID")
-        before = (size - 1) // 2
-        edges = [(0, 0)] * 4
-        edges[axis] = (before, size - 1 - before)
-        exact = jnp.pad(sums / size, edges, mode="edge")
-    return exact.astype(x.dtype)
+    return x * _dense(x.shape[-1], dtype, name)(windowed_mean(x, window))
 
 
 def _pair_of_weights(

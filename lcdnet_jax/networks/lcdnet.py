@@ -14,20 +14,24 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
-from lcdnet_jax.networks._blocks import check_fields, check_image, check_lists
+from lcdnet_jax.networks._blocks import (
+    Down,
+    check_fields,
+    check_image,
+    check_lists,
+    stack_blocks,
+)
 from lcdnet_jax.networks._lcdnet_blocks import (
     MSFM,
     SCAM,
     SFE,
     SFF,
-    Down,
     MSSFBlock,
     NAFBlock,
     RowAttention,
@@ -189,7 +193,7 @@ class LCDNet(RestorationNetwork):
                 feature = make_conv(widths[scale], 1, self.dtype, f"merge{scale}")(joined)
             feature = stage(feature, self.enc_blocks[scale], scale, f"enc{scale}")
             skips.append(feature)
-            feature = Down(self.dtype, name=f"down{scale}")(feature)
+            feature = Down(dtype=self.dtype, name=f"down{scale}")(feature)
         feature = stage(feature, self.mid_blocks, _SCALES, "mid")
 
         # Decoder: coarse to fine, concatenated with gated encoder features.
@@ -239,11 +243,7 @@ class LCDNet(RestorationNetwork):
 
 
 class HSFSBlock(nn.Module):
-    """A stage: y = ``blocks`` MSSF blocks of x, then y + MSFM(y).
-
-    Equal blocks are one loop over stacked parameters (``nn.scan``), so a block is compiled once.
-    The parameters of a single block have the leading axis, too.
-    """
+    """A stage: y = ``blocks`` MSSF blocks of x, then y + MSFM(y)."""
 
     blocks: int
     msfm_kernels: tuple[int, ...]
@@ -259,23 +259,7 @@ class HSFSBlock(nn.Module):
         kind = MSSFBlock if self.shared.block == "mssf" else NAFBlock
         block = kind(self.window, self.shared, name="blocks")
 
-        def once(block: nn.Module, carry: Array) -> Array:
-            return block(carry)
-
-        if self.remat:
-            once = nn.remat(once)
-        if self.blocks == 1:
-            # A loop of one block takes four times as long on CPU, forward and backward.
-            starts = self.is_initializing()
-            x = nn.map_variables(once, "params", _first, _stacked, init=starts)(block, x)
-        else:
-            loop = nn.scan(
-                lambda block, carry, _: (once(block, carry), None),
-                variable_axes={"params": 0},
-                split_rngs={"params": True},
-                length=self.blocks,
-            )
-            x, _ = loop(block, x, None)
+        x = stack_blocks(block, x, self.blocks, remat=self.remat)
         if not self.msfm_kernels:
             return x
         msfm = MSFM(
@@ -283,14 +267,6 @@ class HSFSBlock(nn.Module):
             self.shared, name="msfm",
         )  # fmt: skip
         return x + msfm(x)
-
-
-def _first(stacked: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], stacked)
-
-
-def _stacked(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[None], params)
 
 
 def _mean_of_cells(x: Array, factor: int) -> Array:

@@ -4,16 +4,17 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def pad_to_multiple(x: Array, multiple: int) -> Array:
+def pad_to_multiple(x: Array, multiple: int, *, mode: str = "reflect") -> Array:
     """Pads images at the bottom and right so that ``multiple`` divides height and width.
 
-    The padding is a reflection that does not repeat the edge pixel. It is reflected again where the
-    image is smaller than the padding. A side of one pixel is repeated. Crop the network's output
-    with ``[:, :H, :W]``.
+    A reflection does not repeat the edge pixel. It is reflected again where the image is smaller
+    than the padding. A side of one pixel is repeated. Crop the network's output with
+    ``[:, :H, :W]``.
 
     Args:
         x: Images ``[N, H, W, C]``.
         multiple: Divisor of the new height and width, at least 1.
+        mode: "reflect", or "constant" for zeros.
 
     Returns:
         ``[N, H', W', C]`` with the smallest possible H' and W'; ``x`` itself if it fits already.
@@ -22,4 +23,4 @@ def pad_to_multiple(x: Array, multiple: int) -> Array:
     below, right = -height % multiple, -width % multiple
     if not below and not right:
         return x
-    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode="reflect")
+    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode=mode)

@@ -13,7 +13,7 @@ from flax import linen as nn
 from lcdnet_jax import Restorer, degradations, inference, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import tiling
-from lcdnet_jax.networks import _lcdnet_blocks
+from lcdnet_jax.networks import _blocks
 
 OVERLAP, TILE, BUCKET = 4, 32, 8
 
@@ -389,7 +389,7 @@ class LocalMean(networks.RestorationNetwork):
     local_pool: int | None = None
 
     def __call__(self, x):
-        return jnp.zeros_like(x) + _lcdnet_blocks._mean(x, self.local_pool)
+        return jnp.zeros_like(x) + _blocks.windowed_mean(x, self.local_pool)
 
 
 def test_local_means(rng):

@@ -50,6 +50,35 @@ def test_pixel_shuffle(factor):
     np.testing.assert_array_equal(y, shuffle(x, factor))
 
 
+def test_pixel_unshuffle_is_the_inverse():
+    x = image(2, 6, 8, 3)
+    y = _blocks.pixel_unshuffle(jnp.asarray(x), 2)
+    assert y.shape == (2, 3, 4, 12)
+    np.testing.assert_array_equal(shuffle(np.asarray(y), 2), x)
+
+
+@pytest.mark.parametrize("window", [3, 4, 7])
+def test_means_of_windows_moved_inwards(window):
+    x = image(2, 9, 6, 2)
+    actual = _blocks.windowed_mean(jnp.asarray(x), window)
+    tall, wide = min(window, 9), min(window, 6)
+    for row, column in np.ndindex(9, 6):
+        top = np.clip(row - (tall - 1) // 2, 0, 9 - tall)
+        left = np.clip(column - (wide - 1) // 2, 0, 6 - wide)
+        expected = x[:, top : top + tall, left : left + wide].mean((1, 2))
+        np.testing.assert_allclose(actual[:, row, column], expected, atol=1e-6)
+
+
+def test_large_windows_are_the_whole_image_and_constants_stay():
+    x = jnp.asarray(image(2, 9, 6, 2))
+    for window in (9, 100):
+        np.testing.assert_array_equal(
+            _blocks.windowed_mean(x, window), _blocks.windowed_mean(x, None)
+        )
+    constant = jnp.full((1, 9, 6, 2), 0.3)
+    np.testing.assert_allclose(_blocks.windowed_mean(constant, 4), constant, rtol=1e-6)
+
+
 def test_channel_attention_by_hand():
     layer = _blocks.ChannelAttention(_blocks.torch_conv, ("conv_du_0", "conv_du_2"))
     x = image(2, 3, 4, 32)

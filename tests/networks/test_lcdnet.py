@@ -405,24 +405,6 @@ def test_naf_block():
 
 
 class TestLocalPooling:
-    @pytest.mark.parametrize("window", [3, 4, 7])
-    def test_means_of_windows_moved_inwards(self, window):
-        x = image(2, 9, 6, 2)
-        actual = blocks._mean(jnp.asarray(x), window)
-        tall, wide = min(window, 9), min(window, 6)
-        for row, column in np.ndindex(9, 6):
-            top = np.clip(row - (tall - 1) // 2, 0, 9 - tall)
-            left = np.clip(column - (wide - 1) // 2, 0, 6 - wide)
-            expected = x[:, top : top + tall, left : left + wide].mean((1, 2))
-            np.testing.assert_allclose(actual[:, row, column], expected, atol=1e-6)
-
-    def test_large_windows_are_the_whole_image_and_constants_stay(self):
-        x = jnp.asarray(image(2, 9, 6, 2))
-        for window in (9, 100):
-            np.testing.assert_array_equal(blocks._mean(x, window), blocks._mean(x, None))
-        constant = jnp.full((1, 9, 6, 2), 0.3)
-        np.testing.assert_allclose(blocks._mean(constant, 4), constant, rtol=1e-6)
-
     @pytest.mark.extended
     def test_in_a_stage(self):
         """Windows that hold the image change nothing; smaller ones do."""
