@@ -76,6 +76,13 @@ def _buifd_name(path: str) -> str:
     return _sequential_name(path)
 
 
+def _restormer_name(path: str) -> str:
+    """Names the layers that the official code wraps in modules of their own."""
+    path = re.sub(r"\bnorm[12]$", r"\g<0>.body", path)
+    path = re.sub(r"^(down|up)\d_\d$", r"\g<0>.body.0", path)
+    return "patch_embed.proj" if path == "patch_embed" else path
+
+
 def _attribute_name(path: str) -> str:
     """Makes names that are valid as ``self.NAME``: global -> global_."""
     return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in path.split("."))
@@ -96,10 +103,14 @@ _LAYOUTS = {
             "distance_bn", "n3aggregation.aggregation.nnn.bn"
         ),
     ),
+    "nafnet": _Layout(stacked=r"((en|de)coders_\d|middle_blks)\b", rename=_list_name),
     # One list holds a group's blocks and the convolution after them.
     "rcan": _Layout(
         stacked=r"body_\d+\.blocks\b",
         rename=lambda path: _list_name(path).replace(".blocks.", ".body."),
+    ),
+    "restormer": _Layout(
+        stacked=r"((en|de)coder_level\d|latent|refinement)\b", rename=_restormer_name
     ),
     "ridnet": _Layout(
         rename=lambda path: re.sub(r"\b(head|c[12])$", r"\1.body.0", _list_name(path))
@@ -117,6 +128,8 @@ _LAYOUTS = {
 # Largest factor, and bytes beyond it, by which the content of a file may exceed the file.
 _EXPANSION = 8
 _SLACK = 2**20
+# Entries of a file that may hold the state dict. "params_ema" are averaged weights.
+_WRAPPERS = ("state_dict", "params_ema", "params")
 # Batch counters of BatchNorm. load_state_dict works without them.
 _ALWAYS_DEAD = r".*\.num_batches_tracked"
 _LEAF_NAMES = {
@@ -125,6 +138,7 @@ _LEAF_NAMES = {
     "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
+    "temperature": "temperature",
 }
 
 
@@ -138,14 +152,17 @@ def from_torch(
     Args:
         name: Network name, as for :func:`lcdnet_jax.networks.create`.
         state_dict: Arrays by PyTorch name; a leading ``module.`` is accepted. Names are those of
-            the official code, or of :func:`to_torch` for a network without official code.
+            the official code, or of :func:`to_torch` for a network without official code. It may be
+            an entry of a dict, as for :func:`read_state_dict`.
         **network_kwargs: Arguments of :func:`lcdnet_jax.networks.create`.
 
     Returns:
         Flax variables, float32: ``{"params": ...}``, and "batch_stats" if the network has any.
 
     Raises:
-        ValueError: If a key is missing, unknown or of another shape. The message lists all of them.
+        ValueError: If a key is missing, unknown or of another shape. The message lists all of them,
+            and names the presets of the network that fit. Also if there is no state dict, as in a
+            checkpoint that holds only the state of an optimizer.
     """
     variables, dropped = convert_state_dict(name, state_dict, network_kwargs)
     if dropped:
@@ -167,10 +184,12 @@ def convert_state_dict(
         Flax variables, and the sorted keys that the network does not use.
 
     Raises:
-        ValueError: If a key is missing, unknown or of another shape. The message lists all of them.
+        ValueError: As :func:`from_torch`.
     """
-    layout, wanted = _layout_and_leaves(name, network_kwargs, len(state_dict))
-    given = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
+    opened = _open_state_dict(state_dict, "the argument", lambda value: hasattr(value, "shape"))
+    layout, wanted = _layout_and_leaves(name, network_kwargs, len(opened))
+    given = {key.removeprefix("module."): np.asarray(v) for key, v in opened.items()}
+    shapes = {key: value.shape for key, value in given.items()}
 
     found, missing, misshaped = {}, [], []
     for path, leaf in wanted.items():
@@ -197,9 +216,31 @@ def convert_state_dict(
 
     dead = sorted(k for k in given if re.fullmatch(f"{_ALWAYS_DEAD}|{layout.dead}", k))
     extra = sorted(set(given) - set(dead))
-    _raise_mismatch(f"these are not the weights of {name} with {dict(network_kwargs)}",
-            missing, extra, misshaped)  # fmt: skip
+    if missing or extra or misshaped:
+        title = f"these are not the weights of {name} with {dict(network_kwargs)}"
+        fitting = _fitting_presets(name, shapes, network_kwargs)
+        fix = "They fit " + " or ".join(f"preset={preset!r}" for preset in fitting) + "; give it."
+        _raise_mismatch(title, missing, extra, misshaped, fix if fitting else _CHECK_FIELDS)
     return unflatten_dict(found), dead
+
+
+def _fitting_presets(
+    name: str, shapes: Mapping[str, tuple[int, ...]], network_kwargs: Fields
+) -> list[str]:
+    """Presets of a network whose PyTorch arrays have these names and shapes."""
+    fitting = []
+    for preset, fields in networks.get(name).PRESETS.items():
+        channels = {k: v for k, v in network_kwargs.items() if k == "channels" and k not in fields}
+        layout, wanted = _layout_and_leaves(name, {"preset": preset, **channels})
+        expected = {}
+        for path, leaf in wanted.items():
+            shape = leaf.shape[1:] if _is_stacked(path, layout) else leaf.shape
+            for key in _torch_keys(path, leaf.shape, layout):
+                expected[key] = _torch_axes(path, shape, layout)[1]
+        dead = f"{_ALWAYS_DEAD}|{layout.dead}"
+        if expected == {k: v for k, v in shapes.items() if not re.fullmatch(dead, k)}:
+            fitting.append(preset)
+    return fitting
 
 
 def to_torch(name: str, variables: Variables, **network_kwargs: Any) -> dict[str, np.ndarray]:
@@ -302,8 +343,15 @@ def _leaves(module: nn.Module, count: int | None = None) -> dict[tuple[str, ...]
     return flatten_dict(networks.abstract_variables(module, count=count))
 
 
+_CHECK_FIELDS = "Check the network's fields (channels, sizes, preset), or the file."
+
+
 def _raise_mismatch(
-    title: str, missing: list[str], unknown: list[str], misshaped: list[str]
+    title: str,
+    missing: list[str],
+    unknown: list[str],
+    misshaped: list[str],
+    fix: str = _CHECK_FIELDS,
 ) -> None:
     problems = [
         f"{kind}: {'; '.join(keys)}"
@@ -311,11 +359,7 @@ def _raise_mismatch(
         if keys
     ]
     if problems:
-        raise ValueError(
-            f"{title}\n  "
-            + "\n  ".join(problems)
-            + "\nCheck the network's fields (channels, sizes, preset), or the file."
-        )
+        raise ValueError("\n  ".join([title, *problems]) + f"\n{fix}")
 
 
 def _is_stacked(path: tuple[str, ...], layout: _Layout) -> bool:
@@ -417,23 +461,12 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{path} was not written by torch.save, or is damaged; give a .pth or .pt file"
         ) from error
-    for wrapper in ("state_dict", "params_ema", "params"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-            break
-    named = isinstance(loaded, Mapping) and all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()
-    )
-    if not named or not loaded:
-        raise ValueError(
-            f"{path} holds no state dict (names and tensors) but {_describe(loaded)}; save "
-            "model.state_dict()"
-        )
+    opened = _open_state_dict(loaded, str(path), lambda value: isinstance(value, torch.Tensor))
     try:
         # Tensors may share memory and repeat it, so that a small file describes huge ones.
-        if sum(v.nbytes for v in loaded.values()) > _EXPANSION * size + _SLACK:
+        if sum(v.nbytes for v in opened.values()) > _EXPANSION * size + _SLACK:
             raise ValueError(f"{path} describes tensors far larger than the file; it is damaged")
-        tensors = {k: v.detach() for k, v in loaded.items()}
+        tensors = {k: v.detach() for k, v in opened.items()}
         return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}
     except ValueError:
         raise
@@ -442,6 +475,28 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(
             f"{path} holds tensors that are no plain arrays ({reason}); save a dense state dict"
         ) from error
+
+
+def _open_state_dict(
+    loaded: Any, where: str, is_tensor: Callable[[Any], bool]
+) -> Mapping[str, Any]:
+    """Finds the state dict in the content of a file. Raises ValueError if there is none."""
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+            break
+    named = isinstance(loaded, Mapping) and all(
+        isinstance(key, str) and is_tensor(value) for key, value in loaded.items()
+    )
+    if named and loaded:
+        return loaded
+    found = f"holds no state dict (names and tensors) but {_describe(loaded)}"
+    if isinstance(loaded, Mapping) and any("optim" in str(key) for key in loaded):
+        raise ValueError(
+            f"{where} {found}: it is a checkpoint with the state of an optimizer. Give the file of "
+            f"the weights, or save them alone or as {', '.join(map(repr, _WRAPPERS))}"
+        )
+    raise ValueError(f"{where} {found}; save model.state_dict()")
 
 
 def _check_archive(path: str | os.PathLike[str], size: int) -> None:

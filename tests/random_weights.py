@@ -14,7 +14,12 @@ TINY = {
     "lcdnet": {"width": 16, "enc_blocks": (1, 2, 1, 1)},
     "memnet": {"features": 4, "blocks": 2, "units": 2},
     "n3net": {"width": 2, "features": 4, "depth": 3, "patch": 4, "stride": 2, "window": 3},
+    "nafnet": {"width": 4, "enc_blocks": (1, 2, 1, 1)},
     "rcan": {"scale": 2, "groups": 2, "blocks": 2, "features": 16},
+    "restormer": {
+        **{"width": 4, "blocks": (1, 2, 1, 1)},
+        **{"refinement_blocks": 1, "heads": (1, 2, 2, 4)},
+    },
     "ridnet": {"features": 16, "blocks": 1},
     "rrdb": {"scale": 4, "blocks": 2, "features": 4, "growth": 2},
     "sadnet": {"width": 4, "offset_width": 4, "groups": 2},

@@ -120,3 +120,39 @@ class TestNames:
             assert part in str(error.value)
         with pytest.raises(ValueError, match="not variables of dncnn"):
             weights_lib.describe("dncnn", variables, **SMALL)
+
+
+class TestFormsOfStateDicts:
+    """What training code wraps around a state dict."""
+
+    STATE = convert.to_torch("dncnn", drawn("dncnn", **SMALL), **SMALL)
+
+    @pytest.mark.parametrize("level", ["state_dict", "params_ema", "params"])
+    def test_an_entry_is_opened(self, level):
+        content = {"params": {"x": np.ones(1)}, "epoch": 3, "optimizer": {}} | {level: self.STATE}
+        if level == "params_ema":
+            content["params"] = {}
+        found = convert.from_torch("dncnn", content, **SMALL)
+        assert_same(found, convert.from_torch("dncnn", self.STATE, **SMALL))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"epoch": 1, "iter": 9, "optimizers": [{"state": {}}], "schedulers": []},
+            {"model": {"a": np.ones(1)}, "optimizer": {"state": {}, "param_groups": []}},
+        ],
+    )
+    def test_the_state_of_an_optimizer(self, content):
+        with pytest.raises(
+            ValueError,
+            match=r"holds no state dict .* a dict of .*: it is a checkpoint with the state of an "
+            "optimizer. Give the file of the weights, or save them alone or as 'state_dict', ",
+        ):
+            convert.from_torch("dncnn", content, **SMALL)
+
+    @pytest.mark.parametrize("content", [{}, {"a": 3}, {"weights": {"a": np.ones(1)}}])
+    def test_no_state_dict(self, content):
+        with pytest.raises(
+            ValueError, match=r"the argument holds no state dict .*; save model\.st"
+        ):
+            convert.from_torch("dncnn", content, **SMALL)

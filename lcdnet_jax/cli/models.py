@@ -75,8 +75,9 @@ def _print_networks() -> None:
 
     rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
     for name in networks.available():
-        channels = str(networks.create(name).channels)
+        default, presets = networks.create(name).channels, networks.get(name).PRESETS
         for preset, (parameters, macs) in COSTS[name].items():
+            channels = str(presets.get(preset, {}).get("channels", default))
             rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
     for name, preset, *numbers in rows:
-        print_line(f"{name:9} {preset:7}" + "".join(f"{number:>12}" for number in numbers))
+        print_line(f"{name:9} {preset:17}" + "".join(f"{number:>12}" for number in numbers))

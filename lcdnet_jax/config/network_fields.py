@@ -54,7 +54,8 @@ def resolve(name: str, kwargs: Fields) -> dict[str, Any]:
     """
     given = dict(kwargs)
     preset = networks.get_preset(name, given.pop("preset", None))
-    return {**_defaults(name), **preset, **given}
+    kept = {field: value for field, value in preset.items() if field not in _ELSEWHERE}
+    return {**_defaults(name), **kept, **given}
 
 
 def resolve_stored(name: str, kwargs: Fields) -> dict[str, Any]:
@@ -99,17 +100,22 @@ def summarize(name: str, kwargs: Fields) -> dict[str, Any]:
         kwargs: Its stored fields.
 
     Returns:
-        The preset that the fields match, if there is one, and the fields that differ from it or,
-        without a preset, from the defaults of the network's class.
+        The preset that the fields match, if there is exactly one, and the fields that differ from
+        it or, without a preset, from the defaults of the network's class. Presets of the same
+        fields are named after what they were trained for, which fields do not tell.
     """
     fields = resolve_stored(name, kwargs)
     if name not in networks.available() or "preset" in fields:
         return fields
     expected, described = _defaults(name), {}
-    for preset, values in networks.get(name).PRESETS.items():
-        if all(as_json(fields[field]) == as_json(value) for field, value in values.items()):
-            expected, described = {**expected, **values}, {"preset": preset}
-            break
+    matching = {
+        preset: values
+        for preset, values in networks.get(name).PRESETS.items()
+        if all(as_json(fields.get(k)) == as_json(v) for k, v in values.items() if k in expected)
+    }
+    if len(matching) == 1:
+        ((preset, values),) = matching.items()
+        expected, described = {**expected, **values}, {"preset": preset}
     missing = object()
     return described | {
         field: value

@@ -41,7 +41,9 @@ from lcdnet_jax.networks.kmsr import KMSR
 from lcdnet_jax.networks.lcdnet import LCDNet
 from lcdnet_jax.networks.memnet import MemNet
 from lcdnet_jax.networks.n3net import N3Net
+from lcdnet_jax.networks.nafnet import NAFNet
 from lcdnet_jax.networks.rcan import RCAN
+from lcdnet_jax.networks.restormer import Restormer
 from lcdnet_jax.networks.ridnet import RIDNet
 from lcdnet_jax.networks.rrdb import RRDB
 from lcdnet_jax.networks.sadnet import SADNet
@@ -56,7 +58,9 @@ _REGISTRY: dict[str, type[RestorationNetwork]] = {
     "lcdnet": LCDNet,
     "memnet": MemNet,
     "n3net": N3Net,
+    "nafnet": NAFNet,
     "rcan": RCAN,
+    "restormer": Restormer,
     "ridnet": RIDNet,
     "rrdb": RRDB,
     "sadnet": SADNet,
@@ -235,9 +239,11 @@ __all__ = [
     "LCDNet",
     "MemNet",
     "N3Net",
+    "NAFNet",
     "Predictor",
     "RIDNet",
     "RestorationNetwork",
+    "Restormer",
     "SADNet",
     "UnetN2N",
     "abstract_variables",

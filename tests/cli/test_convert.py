@@ -238,7 +238,7 @@ class TestMistakes:
             (
                 ["convert", "resnet", "{pth}", "-o", "{out}"],
                 "no network 'resnet'; known networks: buifd, dncnn, ikc, kmsr, lcdnet, memnet, "
-                "n3net, rcan, ridnet, rrdb, sadnet, unet_n2n",
+                "n3net, nafnet, rcan, restormer, ridnet, rrdb, sadnet, unet_n2n",
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "dept=3"],

@@ -17,7 +17,7 @@ class TestModels:
         main.main(["models"])
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
-        assert "dncnn                       1     556,032       554.1" in lines
+        assert "dncnn                                 1     556,032       554.1" in lines
         assert {line.split()[0] for line in lines[1:]} == set(networks.available())
         document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
         assert "\n".join(["```", *lines, "```"]) in document.read_text()

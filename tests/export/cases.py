@@ -25,7 +25,12 @@ TINY = {
         **{"width": 2, "features": 4, "depth": 2},
         **{"neighbours": 1, "patch": 4, "stride": 4, "window": 2},
     },
+    "nafnet": {"width": 4, "enc_blocks": (1, 1, 1, 1)},
     "rcan": {"scale": 2, "groups": 1, "blocks": 1, "features": 16},
+    "restormer": {
+        **{"width": 4, "blocks": (1, 1, 1, 1)},
+        **{"refinement_blocks": 1, "heads": (1, 2, 2, 4)},
+    },
     "ridnet": {"features": 16, "blocks": 1},
     "rrdb": {"scale": 3, "blocks": 1, "features": 4, "growth": 2},
     "sadnet": {"width": 2, "offset_width": 2, "groups": 1, "use_context": False},

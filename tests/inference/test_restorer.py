@@ -479,7 +479,12 @@ _TINY = {
     },
     "memnet": {"features": 4, "blocks": 1, "units": 1},
     "n3net": {"features": 4, "depth": 3, "neighbours": 2},
+    "nafnet": {"channels": 1, "width": 4, "enc_blocks": (1, 1, 1, 1)},
     "rcan": {"scale": 2, "groups": 1, "blocks": 1, "features": 16},
+    "restormer": {
+        "channels": 1, "width": 4, "blocks": (1, 1, 1, 1), "refinement_blocks": 1,
+        "heads": (1, 1, 1, 1),
+    },
     "ridnet": {"features": 16, "blocks": 1},
     "rrdb": {"scale": 3, "blocks": 1, "features": 4, "growth": 2},
     "sadnet": {"channels": 1, "width": 4, "offset_width": 2, "groups": 2},

@@ -10,6 +10,11 @@ TINY = {
     },
     "ridnet": {"features": 48, "blocks": 1},
     "unet_n2n": {},
+    "nafnet": {"channels": 1, "width": 4, "enc_blocks": (1, 2, 1, 1)},
+    "restormer": {
+        **{"channels": 1, "width": 4, "blocks": (1, 2, 1, 1)},
+        **{"refinement_blocks": 1, "heads": (1, 2, 2, 4)},
+    },
     "kmsr": {"channels": 1, "features": 4, "blocks": 2},
     "rcan": {"scale": 2, "groups": 2, "blocks": 2, "features": 48},
     "rrdb": {"scale": 3, "blocks": 2, "features": 4, "growth": 3},

@@ -19,6 +19,7 @@ from tests.networks.every_network import TINY
 
 DENOISERS = ("buifd", "dncnn", "memnet", "n3net", "ridnet", "unet_n2n")
 SUPER_RESOLUTION = ("kmsr", "rcan", "rrdb")
+PEERS = ("nafnet", "restormer")
 NORMALIZED = ("buifd", "dncnn", "memnet", "n3net")
 
 
@@ -28,7 +29,7 @@ def denoiser(request):
     return module, variables_of(module), quick_jit(module.apply)
 
 
-@pytest.fixture(scope="module", params=SUPER_RESOLUTION)
+@pytest.fixture(scope="module", params=SUPER_RESOLUTION + PEERS)
 def tiny(request):
     module = networks.create(request.param, **TINY[request.param])
     return module, drawn(module, image(1, 8, 8, 1)), quick_jit(module.apply)
@@ -176,6 +177,18 @@ def test_bad_inputs_are_explained_of_denoisers(denoiser):
         ("ikc", {}, 430_730 + 649_930 + 4_234_691 + 441 * 10),
         ("kmsr", {}, 1_185_152),
         ("kmsr", {"channels": 1}, 1_185_152 - 2 * 2 * 9 * 64),
+        ("nafnet", {"preset": "gopro_width32"}, 17_111_907),
+        ("nafnet", {"preset": "gopro_width64"}, 67_888_835),
+        ("nafnet", {"preset": "reds_width64"}, 67_888_835),
+        ("nafnet", {"preset": "sidd_width32"}, 29_159_715),
+        ("nafnet", {"preset": "sidd_width64"}, 115_982_915),
+        ("restormer", {"preset": "motion_deblurring"}, 26_126_644),
+        ("restormer", {"preset": "defocus_single"}, 26_126_644),
+        ("restormer", {"preset": "deraining"}, 26_126_644),
+        ("restormer", {"preset": "gaussian_color"}, 26_111_668),
+        ("restormer", {"preset": "real_denoising"}, 26_111_668),
+        ("restormer", {"preset": "gaussian_gray"}, 26_109_076),
+        ("restormer", {"preset": "defocus_dual"}, 26_132_548),
     ],
 )
 def test_parameter_counts(name, kwargs, expected):
@@ -183,7 +196,7 @@ def test_parameter_counts(name, kwargs, expected):
     x = jnp.zeros((1, 7, 8, module.channels))
     y, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
     scale = module.scale
-    assert y.shape == (1, 7 * scale, 8 * scale, module.channels)
+    assert y.shape == (1, 7 * scale, 8 * scale, module.channels_out)
     assert set(variables) == {"params"}
     assert size_of(variables) == expected
     assert name in networks.available()
@@ -235,6 +248,8 @@ def test_equal_blocks_are_one_loop():
     assert loops(networks.create("rcan", groups=3)) == [20, 20, 20]
     assert loops(networks.create("rrdb")) == [23]
     assert loops(networks.create("kmsr")) == [16]
+    assert loops(networks.create("nafnet", preset="gopro_width32")) == [28]
+    assert loops(networks.create("restormer")) == [4, 6, 6, 8, 6, 6, 4, 4]
 
 
 @pytest.mark.parametrize(("name", "preset"), [("rcan", "small"), ("kmsr", "")])
@@ -254,11 +269,13 @@ def test_training_reaches_every_variable(tiny):
         return (module.apply(variables, x, train=True) ** 2).mean()
 
     grad = quick_jit(jax.grad(loss))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(grad(variables, image(2, 5, 6, 1))):
+    # Queries and keys have no gradient where the coarsest scale has one pixel.
+    size = (5, 6) if module.stride == 1 else (3 * module.stride - 3, 2 * module.stride)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grad(variables, image(2, *size, 1))):
         assert np.isfinite(leaf).all(), path
         each = np.abs(leaf).max(axis=(1, 2, 3, 4)) if leaf.ndim == 5 else np.abs(leaf).max()
         assert np.all(each > 0), path  # in every one of equal blocks
-    for leaf in jax.tree.leaves(grad(variables, np.zeros((2, 5, 6, 1), np.float32))):
+    for leaf in jax.tree.leaves(grad(variables, np.zeros((2, *size, 1), np.float32))):
         assert np.isfinite(leaf).all()
 
 
@@ -290,6 +307,17 @@ def test_bfloat16_is_near_float32(tiny):
         ("kmsr", {"blocks": 0}, "KMSR blocks must be an integer of at least 1, got 0"),
         ("kmsr", {"channels": 0}, "KMSR channels must be an integer of at least 1, got 0"),
         ("kmsr", {"scale": 4}, "network 'kmsr' has no field 'scale'"),
+        ("nafnet", {"width": 0}, "NAFNet width must be an integer of at least 1, got 0"),
+        ("nafnet", {"enc_blocks": (1, 1, 1)}, "NAFNet enc_blocks must be 4 integers of at least"),
+        ("nafnet", {"dec_blocks": (1, 1, 1, 0)}, "NAFNet dec_blocks must be 4 integers of at"),
+        ("nafnet", {"mid_blocks": 0}, "NAFNet mid_blocks must be an integer of at least 1, got 0"),
+        ("nafnet", {"local_pool": 0}, "NAFNet local_pool must be an integer of at least 1, got 0"),
+        ("restormer", {"channels": 2}, "Restormer channels must be 1, 3, or 6 for two views, got"),
+        ("restormer", {"width": 9}, "Restormer width must be even, got 9"),
+        ("restormer", {"blocks": (4, 6, 6)}, "Restormer blocks must be 4 integers of at least 1"),
+        ("restormer", {"heads": (5, 2, 4, 8)}, "heads 5 do not divide the 48 channels of scale 1;"),
+        ("restormer", {"heads": (1, 2, 4, 9)}, "heads 9 do not divide the 384 channels of scale 4"),
+        ("restormer", {"norm_bias": 1}, "Restormer norm_bias must be True or False, got 1"),
         ("sftmd", {}, "no network 'sftmd'; known networks: "),
     ],
 )

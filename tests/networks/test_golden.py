@@ -14,12 +14,24 @@ from tests.legacy_pth import read_pth
 from tests.networks.by_hand import quick_jit
 
 SADNET = {"width": 8, "offset_width": 8, "groups": 8}
+NAFNET = {
+    "width": 16,
+    "enc_blocks": (1, 1, 1, 2),
+    "mid_blocks": 1,
+    "dec_blocks": (1, 1, 1, 1),
+}
+RESTORMER = {"width": 16, "blocks": (1, 1, 1, 2), "refinement_blocks": 1, "heads": (1, 2, 4, 8)}
 # File, our network, its fields.
 CASES = {
     "buifd": ("buifd", {}),
     "dncnn_rl": ("dncnn", {}),
     "memnet": ("memnet", {}),
+    "nafnet": ("nafnet", NAFNET),
+    "nafnet_local_train32": ("nafnet", {**NAFNET, "local_pool": 48}),
     "rcan_x2_small": ("rcan", {"scale": 2, "groups": 2, "blocks": 2, "features": 32}),
+    "restormer_biasfree_gray": ("restormer", {**RESTORMER, "channels": 1, "norm_bias": False}),
+    "restormer_withbias_color": ("restormer", RESTORMER),
+    "restormer_withbias_dual": ("restormer", {**RESTORMER, "channels": 6}),
     "ridnet": ("ridnet", {}),
     "rrdb_x4_small": ("rrdb", {"scale": 4, "blocks": 2, "features": 16, "growth": 8}),
     "sadnet_color": ("sadnet", SADNET),
