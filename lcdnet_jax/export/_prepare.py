@@ -85,6 +85,7 @@ def prepare(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "sizes": None if sizes is None else [list(size) for size in sizes],
         "stride": module.stride if sizes is None else None,
+        "padding": module.padding if sizes is None else None,
         "max_side": MAX_SIDE if sizes is None else None,
         "platforms": list(platforms),
         "jax": jax.__version__,

@@ -49,7 +49,8 @@ class Program:
         """Restores a batch.
 
         An image is mirrored at the bottom and right up to a size that the program takes, and the
-        result is cropped. JAX compiles once for each such size and number of images.
+        result is cropped. For a network that pads with zeros ("padding" in the card is "constant"),
+        zeros are appended instead. JAX compiles once for each such size and number of images.
 
         Args:
             images: ``[N, H, W, C]``, floating point in [0, 1].
@@ -73,7 +74,8 @@ class Program:
         height, width = images.shape[1:3]
         number, (full_height, full_width) = self._choose_program(height, width)
         margin = ((0, 0), (0, full_height - height), (0, full_width - width), (0, 0))
-        padded = np.pad(images.astype(np.float32), margin, mode="reflect")
+        mode: Any = self.card.get("padding") or "reflect"  # older cards have none
+        padded = np.pad(images.astype(np.float32), margin, mode=mode)
         restored = np.asarray(self._functions[number](jax.device_put(padded, self._device)))
         scale = self.card["scale"]
         if restored.shape[1:3] != (full_height * scale, full_width * scale):
@@ -185,6 +187,8 @@ def _check_card(card: dict[str, Any]) -> None:
     # No larger: images are padded to these sizes.
     if not all(type(number) is int and 1 <= number <= _MAX_SIDE for number in numbers):
         raise ValueError(f"{', '.join(counts)} or sizes in its card are no numbers of pixels")
+    if card.get("padding") not in (None, "reflect", "constant"):
+        raise ValueError("padding in its card is neither 'reflect' nor 'constant'")
     if not all(isinstance(text, str) for text in (card["jax"], *card["platforms"], *programs)):
         raise ValueError("jax, platforms or programs in its card are no names")
     if len(programs) != (1 if sizes is None else len(sizes)) or not all(

@@ -115,7 +115,7 @@ def _write_model(tf: Any, jax2tf: Any, directory: pathlib.Path, network: Network
             return converted(images)
         height, width = tf.unstack(tf.shape(images)[1:3])
         margin = [[0, 0], [0, -height % stride], [0, -width % stride], [0, 0]]
-        restored = converted(tf.pad(images, margin, "REFLECT"))
+        restored = converted(tf.pad(images, margin, card["padding"].upper()))
         return restored[:, : height * scale, : width * scale]
 
     model = tf.Module()

@@ -33,7 +33,7 @@ class Restorer:
     programs. At the top and left the network uses its own padding (most often zeros). At the bottom
     and right it sees the reflected image, unless the size needs no padding. A network with
     ``global_means`` would see the padding in every pixel. Its whole images are padded to its stride
-    only, and each padded size is compiled.
+    only, with zeros if the network pads so, and each padded size is compiled.
 
     All tiles share one compiled program, and device memory does not grow with the image. The host
     holds the image, the result and a band of ``tile`` rows (columns, for a wide image) in float32.
@@ -305,7 +305,10 @@ class Restorer:
     @property
     def _whole_bucket(self) -> int | None:
         """The bucket of whole images."""
-        return self.module.stride if self.module.global_means else self.bucket
+        if not self.module.global_means:
+            return self.bucket
+        # Mirrored pixels in the place of the network's own zeros would change all means.
+        return self.module.stride if self.module.padding == "reflect" else 1
 
     def _is_whole(self, height: int, width: int) -> bool:
         if self.tile is not None:

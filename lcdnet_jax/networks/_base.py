@@ -43,6 +43,8 @@ class RestorationNetwork(nn.Module):
         stride: Total stride, in input pixels. The network pads sides to multiples of it. A tile
             can equal the whole image's result only if the tile starts at a multiple of it. An
             exported program takes sides that are multiples of it.
+        padding: How the network pads to the stride: "reflect", or "constant" for zeros. Exported
+            programs pad in the same way.
         input_range: Values of black and white that the weights expect, (low, high). The network
             converts from and to [0, 1] itself.
         tile_overlap: Input pixels discarded at each inner edge of a tile, by default.
@@ -62,6 +64,7 @@ class RestorationNetwork(nn.Module):
 
     scale = 1
     stride = 1
+    padding = "reflect"
     input_range = (0.0, 1.0)
     tile_overlap = 64
     two_views = False
@@ -222,10 +225,12 @@ def check_contract(cls: type) -> None:
 
 _POSITIVE = (lambda value: is_integer(value, 1), "an integer of at least 1")
 _CLAIM = (lambda value: isinstance(value, bool), "True or False")
+_PADDING = (lambda value: value in ("reflect", "constant"), "'reflect' or 'constant'")
 _RULES = {
     "channels": _POSITIVE,
     "scale": _POSITIVE,
     "stride": _POSITIVE,
+    "padding": _PADDING,
     "input_range": (is_range, "a tuple of two numbers, the lower one first"),
     "tile_overlap": (lambda value: is_integer(value, 0), "an integer of at least 0"),
     "two_views": _CLAIM,

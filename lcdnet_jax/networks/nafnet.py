@@ -87,6 +87,7 @@ class NAFNet(RestorationNetwork):
     # The contract, see RestorationNetwork.
     scale = 1
     stride = 16
+    padding = "constant"
     input_range = (0.0, 1.0)
     tile_overlap = 64
     two_views = False
@@ -115,7 +116,7 @@ class NAFNet(RestorationNetwork):
         del train, axis_name
         check_image(x, "NAFNet", self.channels)
         height, width = x.shape[1:3]
-        image = ops.pad_to_multiple(x, self.stride, mode="constant")
+        image = ops.pad_to_multiple(x, self.stride, mode=self.padding)
 
         feature = torch_conv(image, self.width, dtype=self.dtype, name="intro")
         skips = []

@@ -157,6 +157,7 @@ class TestRunner:
             ({"scale": None}, "its card has no scale"),
             ({"stride": None, "jax": None}, "its card has no stride, jax"),
             ({"stride": 0}, "are no numbers of pixels"),
+            ({"padding": "zeros"}, "padding in its card is neither 'reflect' nor 'constant'"),
             ({"scale": 1.5}, "are no numbers of pixels"),
             ({"channels": True}, "are no numbers of pixels"),
             ({"max_side": "9"}, "are no numbers of pixels"),

@@ -16,7 +16,7 @@ from tests.export.cases import TINY, Spectrum, drawn, image, load, tiny
 
 pytest.importorskip("flatbuffers")
 
-STRIDES = {"sadnet": 8, "unet_n2n": 32}
+STRIDES = {"sadnet": 8, "unet_n2n": 32, "nafnet": 16, "restormer": 8}
 
 SLOW = ("lcdnet", "n3net", "unet_n2n", "memnet")  # to compile
 

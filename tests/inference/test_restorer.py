@@ -524,6 +524,8 @@ def test_every_network(rng, name):
     ensemble._apply = restorer._apply
     assert np.isfinite(ensemble(small)).all()
     bucket = module.stride if module.global_means else 32
+    if module.padding != "reflect":  # the network pads by itself
+        bucket = 1
     padded = inference.pad_to_bucket(small[None, ..., None], bucket)
     frame = padded.shape[1:3]
     assert restorer._apply._cache_size() == len({(32, 32), frame, frame[::-1]})
