@@ -19,6 +19,7 @@ Reading a .pth file needs PyTorch. :func:`from_torch` itself takes a state dict 
 import dataclasses
 import functools
 import keyword
+import math
 import os
 import re
 import warnings
@@ -35,6 +36,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lcdnet_jax import networks
 from lcdnet_jax.networks import vgg
+from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
 
@@ -228,8 +230,12 @@ def _fitting_presets(
     name: str, shapes: Mapping[str, tuple[int, ...]], network_kwargs: Fields
 ) -> list[str]:
     """Presets of a network whose PyTorch arrays have these names and shapes."""
+    size = sum(math.prod(shape) for shape in shapes.values())
     fitting = []
     for preset, fields in networks.get(name).PRESETS.items():
+        parameters, _ = COSTS.get(name, {}).get(preset, (size, 0))
+        if not 0.98 < size / parameters < 1.02:  # as shapes take seconds to compute
+            continue
         channels = {k: v for k, v in network_kwargs.items() if k == "channels" and k not in fields}
         layout, wanted = _layout_and_leaves(name, {"preset": preset, **channels})
         expected = {}
