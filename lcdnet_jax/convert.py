@@ -230,6 +230,7 @@ def _fitting_presets(
     name: str, shapes: Mapping[str, tuple[int, ...]], network_kwargs: Fields
 ) -> list[str]:
     """Presets of a network whose PyTorch arrays have these names and shapes."""
+    layout = _LAYOUTS.get(name, _Layout())
     size = sum(math.prod(shape) for shape in shapes.values())
     fitting = []
     for preset, fields in networks.get(name).PRESETS.items():
@@ -237,9 +238,8 @@ def _fitting_presets(
         if not 0.98 < size / parameters < 1.02:  # as shapes take seconds to compute
             continue
         channels = {k: v for k, v in network_kwargs.items() if k == "channels" and k not in fields}
-        layout, wanted = _layout_and_leaves(name, {"preset": preset, **channels})
         expected = {}
-        for path, leaf in wanted.items():
+        for path, leaf in _leaves(networks.create(name, preset=preset, **channels)).items():
             shape = leaf.shape[1:] if _is_stacked(path, layout) else leaf.shape
             for key in _torch_keys(path, leaf.shape, layout):
                 expected[key] = _torch_axes(path, shape, layout)[1]
