@@ -89,6 +89,14 @@ TARGETS = {
         "lcdnet_jax/networks/unet_n2n.py",
         (_GOLDEN, "tests/networks/test_unet_n2n.py", "-k", "unet"),
     ),
+    "nafnet": Target(
+        "lcdnet_jax/networks/nafnet.py",
+        (_GOLDEN, "tests/networks/test_nafnet.py", "-k", "nafnet"),
+    ),
+    "restormer": Target(
+        "lcdnet_jax/networks/restormer.py",
+        (_GOLDEN, "tests/networks/test_restormer.py", "-k", "restormer"),
+    ),
     "rcan": Target(
         "lcdnet_jax/networks/rcan.py", (_GOLDEN, "tests/networks/test_rcan.py", "-k", "rcan")
     ),

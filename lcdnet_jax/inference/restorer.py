@@ -66,8 +66,7 @@ class Restorer:
             orientations of the image (four for networks of two views, see
             ``input_pipeline.tf_ops.orient``). It takes eight times the computation.
         local_pool: Side of windows in pixels. Means over the image become means over such windows,
-            in networks with this field (:class:`~lcdnet_jax.networks.lcdnet.LCDNet`). None keeps
-            the module's value.
+            in networks with this field (LCDNet, NAFNet). None keeps the module's value.
         dtype: Compute type, float32 or bfloat16. None keeps the module's value.
         device: A JAX device, or a name such as "cpu" or "gpu:1". None means JAX's default.
 

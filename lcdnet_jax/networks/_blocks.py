@@ -215,10 +215,11 @@ class LayerNorm(nn.Module):
         y = x.astype(at_least_float32(self.dtype))
         centered = y - y.mean(axis=-1, keepdims=True)
         deviation = jnp.sqrt((centered**2).mean(axis=-1, keepdims=True) + self.epsilon)
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         y = (centered if self.bias else y) / deviation * scale[None, None, None]
         if self.bias:
-            y += self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
+            bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+            y += bias[None, None, None]
         return y.astype(self.dtype)
 
 
@@ -236,10 +237,10 @@ class Depthwise(nn.Module):
     def __call__(self, x: Array) -> Array:
         out = self.multiplier * x.shape[-1]
         shape = (self.size, self.size, 1, out)
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = ops.depthwise_conv2d(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.bias:
-            bias = self.param("bias", self.bias_init, (out,))
+            bias = self.param("bias", self.bias_init, (out,), jnp.float32)
             y += bias.astype(self.dtype)[None, None, None]
         return y
 
@@ -254,8 +255,9 @@ class Down(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (2, 2, channels, 2 * channels))
-        bias = self.param("bias", self.bias_init, (2 * channels,))
+        shape = (2, 2, channels, 2 * channels)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (2 * channels,), jnp.float32)
         y = ops.conv2x2_down(x, kernel.astype(self.dtype))
         return y + bias.astype(self.dtype)[None, None, None]
 

@@ -181,5 +181,5 @@ class Block(nn.Module):
 
     def _scaled(self, branch: Array, name: str) -> Array:
         """A branch times its learned factor per channel."""
-        factors = self.param(name, nn.initializers.zeros, (branch.shape[-1],))
+        factors = self.param(name, nn.initializers.zeros, (branch.shape[-1],), jnp.float32)
         return branch * factors.astype(self.dtype)[None, None, None]

@@ -192,7 +192,9 @@ class Attention(nn.Module):
         exact = at_least_float32(self.dtype)
         query, key = (_normalize(y.astype(exact)) for y in (query, key))
         scores = jnp.einsum("nphc,nphd->nhcd", query, key, precision="highest")
-        temperature = self.param("temperature", nn.initializers.ones, (self.heads, 1, 1))
+        temperature = self.param(
+            "temperature", nn.initializers.ones, (self.heads, 1, 1), jnp.float32
+        )
         weights = jax.nn.softmax(scores * temperature[None], axis=-1).astype(self.dtype)
         y = jnp.einsum("nhcd,nphd->nphc", weights, value).reshape(x.shape)
         return _conv(y, channels, 1, self.dtype, "project_out")
