@@ -62,8 +62,8 @@ _PROTOCOLS = flags.DEFINE_list(
     None,
     "Protocols. For clean images: float, clipped, 8bit, sadnet (the evaluation of that paper's "
     "code) and sr (Y channel, without a border as wide as the scale). Default: that of the "
-    "training. For pairs: pairs, gopro, realblur, dpdd, rain, sadnet-pairs and sr-pairs. Default: "
-    "that of the benchmark. Each data set uses the protocols that fit it.",
+    "training. For pairs: pairs, gopro, realblur, dpdd, rain, sidd, sadnet-pairs and sr-pairs. "
+    "Default: that of the benchmark. Each data set uses the protocols that fit it.",
 )
 _MODES = flags.DEFINE_list(
     "modes",

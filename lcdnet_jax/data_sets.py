@@ -113,6 +113,7 @@ DATA_SETS: dict[str, DataSet] = {
             "sidd_validation",
             "SIDD validation (Abdelhamed, Lin and Brown, CVPR 2018): 1280 blocks of 256x256 pixels",
             pairs="noise",
+            protocol="sidd",
         ),
         DataSet(
             "fmd",

@@ -295,6 +295,9 @@ PROTOCOLS = {
         # GoPro, HIDE, REDS: MATLAB's psnr and ssim of saved PNG files (MPRNet, Restormer), and the
         # SSIM of NAFNet's code.
         Protocol("gopro", noise=None, rounded=True, ssim="3d"),
+        # Validation blocks of SIDD: MATLAB's psnr and ssim of blocks that were not rounded (MPRNet,
+        # Restormer).
+        Protocol("sidd", noise=None, ssim="3d"),
         # Rain100, Test100 and so on: MATLAB's rgb2ycbcr of saved PNG files (MPRNet, Restormer).
         Protocol("rain", noise=None, rounded=True, luma=True, luma_rounded=True),
         # Super-resolution: 8-bit files, Y without rounding as in BasicSR, a border as wide as the

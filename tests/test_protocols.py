@@ -222,7 +222,7 @@ def test_names():
         "sadnet-pairs": None,
         "sr": "8bit",
         "sr-pairs": None,
-        **dict.fromkeys(("gopro", "rain", "dpdd", "realblur")),
+        **dict.fromkeys(("gopro", "sidd", "rain", "dpdd", "realblur")),
     }
     assert {name: p.noise for name, p in protocols.PROTOCOLS.items()} == noises
     for name, protocol in protocols.PROTOCOLS.items():

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from lcdnet_jax.cli import convert, export, info, models, restore
+from lcdnet_jax.cli import convert, export, info, models, restore, score
 from lcdnet_jax.cli._console import Formatter
 from lcdnet_jax.messages import escape
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   lcdnet-jax restore --help""",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (restore, models, info, convert, export):
+    for command in (restore, score, models, info, convert, export):
         command.add_parser(commands)
     for command_parser in commands.choices.values():
         command_parser.add_argument("--debug", action="store_true", help="show where errors arise")

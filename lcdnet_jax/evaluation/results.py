@@ -87,8 +87,8 @@ class Results:
         )
 
 
-def write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
-    """Writes ``results.json`` and ``results.csv``, each all or nothing."""
+def write(rows: list[dict[str, Any]], folder: pathlib.Path, name: str = "results") -> None:
+    """Writes ``NAME.json`` and ``NAME.csv``, each all or nothing."""
     # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
     finite = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
@@ -99,10 +99,10 @@ def write(rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
     writer = csv.DictWriter(table, fieldnames=[*columns])
     writer.writeheader()
     writer.writerows(rows)
-    texts = {"results.json": json.dumps(finite, indent=2) + "\n", "results.csv": table.getvalue()}
-    for name, text in texts.items():
+    texts = {"json": json.dumps(finite, indent=2) + "\n", "csv": table.getvalue()}
+    for suffix, text in texts.items():
         data = text.encode(errors="surrogateescape")  # names of data sets may hold any bytes
-        atomic_io.write(folder / name, data, force=True)
+        atomic_io.write(folder / f"{name}.{suffix}", data, force=True)
 
 
 def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage) -> None:

@@ -238,7 +238,7 @@ def test_eval_of_other_kinds_beside_dnd(tmp_path, root, restorer, capsys, rng):
     rows = json.loads((output / "results.json").read_text())
     assert [(row["dataset"], row["protocol"], row["n"]) for row in rows] == [
         ("nam_nam", "pairs", 1),
-        (f"sidd_validation_{tmp_path.name}", "pairs", 2),
+        (f"sidd_validation_{tmp_path.name}", "sidd", 2),
     ]
     errors = np.mean((halves["Noisy"].astype(float) - halves["Gt"]) ** 2, axis=(2, 3, 4))
     psnr = np.mean(10 * np.log10(255**2 / errors))
