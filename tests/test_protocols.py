@@ -231,7 +231,7 @@ def test_names():
         rounded = ("8bit", "gopro", "rain", "realblur", "sr", "sr-pairs")
         assert protocol.rounded == (name in rounded)
         assert (protocol.multiple == 8) == name.startswith("sadnet")
-        assert (protocol.ssim == "3d") == (name in ("sadnet", "sadnet-pairs", "gopro"))
+        assert (protocol.ssim == "3d") == (name in ("sadnet", "sadnet-pairs", "gopro", "sidd"))
     with pytest.raises(ValueError, match="'16bit'; known protocols: float, clipped, 8bit, pairs"):
         protocols.get("16bit")
 
