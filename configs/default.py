@@ -165,6 +165,12 @@ def get_config() -> ConfigDict:
     # Optimizer steps; images per step over all devices and hosts together.
     config.steps = 900_000
     config.batch_size = 16
+    # Progressive training: the side of the crops and the batch change during the run. The three
+    # tuples have an entry for each stage; () = one stage of `data.crop` and `batch_size`. The last
+    # stage goes on to the end of the run. `data.crop` and `batch_size` must be the largest of the
+    # stages. Each stage is compiled once. Borders between stages must be multiples of
+    # `steps_per_call`.
+    config.stages = ConfigDict({"steps": (), "crops": (), "batch_sizes": ()})
     # Gradient accumulation: a step runs as this many sequential parts, to save memory. The result
     # is the same, except that batch normalization then uses the statistics of a part.
     config.accumulate = 1
@@ -190,7 +196,8 @@ def get_config() -> ConfigDict:
     #                 size that the network encodes
     config.objective = "supervised"
     # "l1", "l2" or "charbonnier": mean over all elements. "sse": half the sum of squares of an
-    # image, mean over images. "l1_fft": L1 of pixels plus `fft_weight` times L1 of unnormalized
+    # image, mean over images. "psnr": minus the PSNR of an image in dB, mean over images (NAFNet).
+    # "l1_fft": L1 of pixels plus `fft_weight` times L1 of unnormalized
     # Fourier coefficients, mean over all output scales of the network.
     config.loss = "l2"
     config.fft_weight = 0.1
@@ -211,16 +218,23 @@ def get_config() -> ConfigDict:
     # https://download.pytorch.org/models/vgg19-dcbb9e9d.pth. "" = none, for perceptual_weight 0.
     config.gan.vgg = ""
     config.optimizer = ConfigDict()
-    # Adam with betas (0.9, `beta2`) and eps 1e-8.
+    # Adam with betas (0.9, `beta2`) and eps 1e-8. With `weight_decay` it is AdamW: before each
+    # step all parameters are multiplied by 1 - rate * weight_decay.
     config.optimizer.learning_rate = 1e-4
     config.optimizer.beta2 = 0.999
+    config.optimizer.weight_decay = 0.0
     # "step": the rate is multiplied by `decay_factor` every `decay_every` steps.
     # "cosine": the rate falls to `final_fraction` of the peak at the last step.
     config.optimizer.schedule = "step"
     config.optimizer.decay_every = 300_000
     config.optimizer.decay_factor = 0.5
     config.optimizer.final_fraction = 0.0
-    # Steps of linear warm-up, for either schedule: step i of n has (i + 1) / (n + 1) of the full
+    # "cosine_restarts": cycles of `cycle_steps` steps. The rate of a cycle falls from the peak
+    # times its `cycle_weights` to its fraction of the peak in `cycle_final_fractions`.
+    config.optimizer.cycle_steps = ()
+    config.optimizer.cycle_weights = ()
+    config.optimizer.cycle_final_fractions = ()
+    # Steps of linear warm-up, for any schedule: step i of n has (i + 1) / (n + 1) of the full
     # rate. 0 = none.
     config.optimizer.warmup_steps = 0
     # Gradients are clipped to this global norm. 0 = never.

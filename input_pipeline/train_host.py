@@ -1,10 +1,11 @@
 """Training batches by tf.data on the host, each a pure function of (seed, step).
 
-Example j of the global batch k of B examples has the number i = k B + j in the whole training. Of
-n tiles (n images, if ``config.data.tile`` is 0) it shows tile number i % n of the permutation of
-epoch i // n. The place of the crop, its orientation, its frequency mask and its noise come from
-stateless generators keyed by (seed, i). There is no iterator state: resuming at step k starts at
-k, and each host computes its own examples of a batch.
+Example j of the global batch k of B examples has the number i = k B + j in the whole training. With
+``config.stages`` its number is j plus the number of examples in earlier batches. Of n tiles (n
+images, if ``config.data.tile`` is 0) it shows tile number i % n of the permutation of epoch i // n.
+The place of the crop, its orientation, its frequency mask and its noise come from stateless
+generators keyed by (seed, i). There is no iterator state: resuming at step k starts at k, and each
+host computes its own examples of a batch.
 """
 
 import atexit
@@ -19,12 +20,17 @@ from input_pipeline import tf_ops
 from input_pipeline.decoded import DecodedImages, check_crop
 from input_pipeline.examples import Source, channels_on_disk
 from input_pipeline.tensorflow_cpu import tf
+from lcdnet_jax import config as config_lib
+from lcdnet_jax.config import Stage
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 Batch = dict[str, np.ndarray]
 
 # Numbers of independent random streams. Changing one changes every training run.
 _ORDER, _PLACE, _NOISE, _REPLACEMENT, _MASK = range(5)
+
+# More steps than a run can have. Numbers of examples stay within int64.
+_END = 2**40
 
 # TensorFlow's threads call Python to decode images. If they do so while Python shuts down, they and
 # the program never end. So open iterators are closed before.
@@ -69,10 +75,8 @@ class TrainDataset:
         check_crop(source, data.crop)
         self._source = source
         self._channels = channels_on_disk(config)
-        self._crop = data.crop
-        self._side = data.crop // source.scale  # of the crop in decoded pixels
+        self._stages = config_lib.list_stages(config)
         self._augment = data.augment
-        self._batch_size = config.batch_size
         self._replace = data.on_bad_image == "replace"
         self._noise = None
         if degradation.kind == "awgn" and degradation.where == "host":
@@ -147,55 +151,72 @@ class TrainDataset:
             ImageError: (while iterating) A file cannot be decoded and ``config.data.on_bad_image``
                 is "stop"; with "replace", no file can.
         """
-        if self._batch_size % process_count:
-            raise ValueError(
-                f"config.batch_size {self._batch_size} is not divisible by {process_count} hosts; "
-                "use a multiple of their number"
-            )
+        for stage in self._stages:
+            if stage.batch_size % process_count:
+                raise ValueError(
+                    f"config.batch_size {stage.batch_size} is not divisible by {process_count} "
+                    "hosts; use a multiple of their number"
+                )
         if start_step < 0 or not 0 <= process_index < process_count:
             raise ValueError(
                 f"step {start_step} of host {process_index} of {process_count}: "
                 "needs start_step >= 0 and 0 <= process_index < process_count"
             )
-        share = self._batch_size // process_count
-        batches = self._iterate(self._build_pipeline(start_step, process_index, share))
+        batches = self._iterate(start_step, process_index, process_count)
         _open.add(batches)
         return batches
 
-    def _build_pipeline(self, start_step: int, process_index: int, share: int) -> tf.data.Dataset:
+    def _build_pipeline(
+        self, stage: Stage, first: int, last: int, process_index: int, process_count: int
+    ) -> tf.data.Dataset:
+        """Batches of the steps from ``first`` to before ``last``, all of one stage."""
+        share = stage.batch_size // process_count
+
         def number(local: tf.Tensor) -> tf.Tensor:
-            """Number of an example among all hosts, from its number on this host."""
+            """Number of an example in the training, from its number on this host in the stage."""
             step, place = local // share, local % share
-            return step * self._batch_size + process_index * share + place
+            return stage.first_example + step * stage.batch_size + process_index * share + place
 
         options = tf.data.Options()
         options.deterministic = True
         return (
-            tf.data.Dataset.range(start_step * share, np.iinfo(np.int64).max)
+            tf.data.Dataset.range(
+                (first - stage.first_step) * share, (last - stage.first_step) * share
+            )
             .map(
-                lambda local: self._make_example(number(local)), num_parallel_calls=tf.data.AUTOTUNE
+                lambda local: self._make_example(number(local), stage.crop),
+                num_parallel_calls=tf.data.AUTOTUNE,
             )
             .batch(share, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
             .with_options(options)
         )
 
-    def _iterate(self, pipeline: tf.data.Dataset) -> Generator[Batch, None, None]:
-        for batch in pipeline.as_numpy_iterator():
-            failed = batch.pop("failed")
-            if (failed >= 0).any():
-                raise self._reader.make_error(int(failed[failed >= 0][0]))
-            self.replaced += int(batch.pop("replaced").sum())
-            batch["mask"] = np.ones(len(failed), np.float32)
-            yield batch
+    def _iterate(
+        self, start_step: int, process_index: int, process_count: int
+    ) -> Generator[Batch, None, None]:
+        ends = [stage.first_step for stage in self._stages[1:]] + [_END]
+        for stage, end in zip(self._stages, ends, strict=True):
+            first = max(start_step, stage.first_step)
+            if first >= end:
+                continue
+            pipeline = self._build_pipeline(stage, first, end, process_index, process_count)
+            for batch in pipeline.as_numpy_iterator():
+                failed = batch.pop("failed")
+                if (failed >= 0).any():
+                    raise self._reader.make_error(int(failed[failed >= 0][0]))
+                self.replaced += int(batch.pop("replaced").sum())
+                batch["mask"] = np.ones(len(failed), np.float32)
+                yield batch
 
-    def _make_example(self, i: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Example number ``i`` (int64 scalar) of the training."""
+    def _make_example(self, i: tf.Tensor, crop: int) -> dict[str, tf.Tensor]:
+        """Example number ``i`` (int64 scalar) of the training, with a crop of ``crop`` pixels."""
+        side = crop // self._source.scale  # in decoded pixels
         random = tf.random.stateless_uniform([5], self._make_key(_PLACE, i))
-        pixels, report = self._draw(i, random[:2])
-        if self._reader.smallest_side < self._side:
-            pixels = tf_ops.reflect_pad(pixels, self._side, self._side)
-        clean, degraded = self._split_halves(pixels, random[2:] < 0.5)
+        pixels, report = self._draw(i, random[:2], side)
+        if self._reader.smallest_side < side:
+            pixels = tf_ops.reflect_pad(pixels, side, side)
+        clean, degraded = self._split_halves(pixels, random[2:] < 0.5, crop)
         source = degraded if self._source.is_paired else clean
         if self._masking:
             source = tf_ops.mask_frequencies(source, self._make_key(_MASK, i), **self._masking)
@@ -210,13 +231,14 @@ class TrainDataset:
             example["to_degrade"] = source
         return example
 
-    def _split_halves(self, pixels: tf.Tensor, turns: tf.Tensor) -> list[tf.Tensor]:
+    def _split_halves(self, pixels: tf.Tensor, turns: tf.Tensor, crop: int) -> list[tf.Tensor]:
         """Clean and degraded half of a crop, augmented. Without pairs the latter is empty."""
         scale, two_views = self._source.scale, self._channels == TWO_VIEW_CHANNELS
+        cut = crop // scale
         depth = clean_channels(self._channels) * scale**2
         if self._augment and scale == 1:  # both at once
             pixels = tf_ops.orient(pixels, turns, two_views=two_views)
-        pixels = tf.ensure_shape(pixels, [self._side, self._side, self._reader.depth])
+        pixels = tf.ensure_shape(pixels, [cut, cut, self._reader.depth])
         halves = [pixels[..., :depth], pixels[..., depth:]]
         if scale > 1:
             halves[0] = tf_ops.unfold(halves[0], scale)
@@ -224,22 +246,24 @@ class TrainDataset:
                 halves = [tf_ops.orient(half, turns) for half in halves]
             halves = [
                 tf.ensure_shape(half, [side, side, self._channels])
-                for half, side in zip(halves, (self._crop, self._side), strict=True)
+                for half, side in zip(halves, (crop, cut), strict=True)
             ]
         return [tf_ops.to_float(half) for half in halves]
 
-    def _draw(self, i: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _draw(
+        self, i: tf.Tensor, place: tf.Tensor, side: int
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Pixels of a crop, and ``failed`` (number of a damaged image, or -1) and ``replaced``."""
         n = self._tile_count
         epoch, position = i // n, i % n
         tile = self._tiles[_permute(position, self._make_key(_ORDER, epoch), n)]
-        pixels, good = self._reader.crop(tile, place, self._side)
+        pixels, good = self._reader.crop(tile, place, side)
         attempt = tf.constant(0, tf.int64)
         if self._replace and not self._reader.is_complete:
             # Attempts 0 to n - 1 are a permutation of the tiles, so one good image suffices.
             def again(attempt: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 tile = self._tiles[_permute(attempt, self._make_key(_REPLACEMENT, i), n)]
-                return attempt + 1, tile, *self._reader.crop(tile, place, self._side)
+                return attempt + 1, tile, *self._reader.crop(tile, place, side)
 
             attempt, tile, pixels, good = tf.while_loop(
                 lambda attempt, tile, pixels, good: ~good & (attempt < n),

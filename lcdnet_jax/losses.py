@@ -7,6 +7,7 @@ An image of weight 0, such as padding of the last batch, does not count. If all 
 loss is 0.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -108,6 +109,30 @@ def sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = Non
     """
     output, target = float32_pair(output, target)
     return 0.5 * output[0].size * _mean(jnp.square(output - target), weights)
+
+
+def psnr(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
+    """Computes the negative PSNR of each image in dB, averaged over images.
+
+    This is the loss of NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022,
+    the class ``PSNRLoss`` of the code): ``10 log10(mean squared error + 1e-8)``. The constant
+    bounds it at -80 dB.
+
+    Args:
+        output: Restored images ``[N, H, W, C]``, floating point.
+        target: Images of the same shape.
+        weights: Weights ``[N]`` of the images, or None; see the module.
+
+    Returns:
+        Float32 scalar in dB, negative if the errors are below the range of the images.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If the images are not floating point.
+    """
+    output, target = float32_pair(output, target)
+    errors = jnp.mean(jnp.square(output - target), axis=(1, 2, 3), keepdims=True)
+    return _mean(10 / math.log(10) * jnp.log(errors + 1e-8), weights)
 
 
 def dct_sse(output: jax.Array, target: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
@@ -250,6 +275,7 @@ _LOSSES: dict[str, Loss] = {
     "l2": l2,
     "charbonnier": charbonnier,
     "sse": sse,
+    "psnr": psnr,
     "l1_fft": l1_fft,
 }
 NAMES = tuple(_LOSSES)

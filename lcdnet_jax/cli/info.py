@@ -100,13 +100,20 @@ def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
     from lcdnet_jax import config as config_lib
 
     data, optimizer = config["data"], config["optimizer"]
+    stages = config["stages"]
+    sizes = zip(stages["batch_sizes"], stages["crops"], strict=True)
+    batches = ", then ".join(f"{count} crops of {crop}" for count, crop in sizes)
+    batches = batches or f"{config['batch_size']} crops of {data['crop']}"
+    decay = optimizer["weight_decay"]
+    adam = f"AdamW, weight decay {decay:g}" if decay else "Adam"
+    rate = f"learning rate {optimizer['learning_rate']:g}"
     return {
-        "trained": f"{config['steps']:,} steps of {config['batch_size']} crops of {data['crop']} "
+        "trained": f"{config['steps']:,} steps of {batches} "
         f"pixels, {config['objective']}, seed {config['seed']}",
         "data": f"{data['train']['source']} {data['train']['path']}".strip(),
         "degradation": config_lib.describe_degradation(config),
         "masking": config_lib.describe_masking(config),
         "loss": config["loss"],
-        "optimizer": f"Adam, learning rate {optimizer['learning_rate']:g}, {optimizer['schedule']}"
+        "optimizer": f"{adam}, {rate}, {optimizer['schedule']}"
         + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),
     }

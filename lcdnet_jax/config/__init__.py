@@ -11,6 +11,7 @@ read these files in order:
 * ``network_fields``: fields of networks as files store them, without presets.
 * ``build``: the network and the degradation that a configuration describes.
 * ``description``: degradation and masking in words.
+* ``stages``: crop and batch by step.
 * ``flags``: ``--config`` on the command line.
 
 An entry point calls :func:`parse_flags`, which validates. Library functions call
@@ -25,6 +26,7 @@ from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored,
 from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Objective
 from lcdnet_jax.config.rules import Rule
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
+from lcdnet_jax.config.stages import Stage, count_images, list_stages, stage_at, with_stage
 from lcdnet_jax.config.storage import describes_network_alone, differences, load, save, upgrade
 
 __all__ = [
@@ -35,8 +37,10 @@ __all__ = [
     "Field",
     "Objective",
     "Rule",
+    "Stage",
     "as_json",
     "check_kernels",
+    "count_images",
     "define_config",
     "degradation",
     "describe_degradation",
@@ -44,14 +48,17 @@ __all__ = [
     "describes_network_alone",
     "differences",
     "fields_of",
+    "list_stages",
     "load",
     "network",
     "parse_flags",
     "resolve_stored",
     "save",
     "scale",
+    "stage_at",
     "summarize",
     "upgrade",
     "validate",
     "validate_once",
+    "with_stage",
 ]

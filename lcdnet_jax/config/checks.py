@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax.config import build, degradation_checks, objective_checks, suggestions
 from lcdnet_jax.config.schema import FIELDS, ConfigError, flatten
+from lcdnet_jax.config.stages import list_stages, with_stage
 
 # Content of the last valid configuration.
 _valid: str | None = None
@@ -59,7 +60,67 @@ def find_problems(config: ConfigDict) -> list[str]:
         wanted = FIELDS[name].rule(flat[name])
         if wanted:
             found.append(f"config.{name} must be {wanted}, got {flat[name]!r}")
-    return found or _check_between_fields(config)
+    return found or _check_tuples(config) or _check_all_stages(config)
+
+
+def _check_tuples(config: ConfigDict) -> list[str]:
+    """Checks fields that hold a tuple with an entry for each stage or cycle."""
+    found = []
+    for section, names, what in (
+        ("stages", ("steps", "crops", "batch_sizes"), "stage"),
+        ("optimizer", ("cycle_steps", "cycle_weights", "cycle_final_fractions"), "cycle"),
+    ):
+        lengths = {f"config.{section}.{name}": len(config[section][name]) for name in names}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} ({length})" for name, length in lengths.items())
+            found.append(f"{listed} differ in length; give each an entry for every {what}")
+    has_cycles = bool(config.optimizer.cycle_steps)
+    if has_cycles != (config.optimizer.schedule == "cosine_restarts"):
+        found.append(
+            f"config.optimizer.schedule {config.optimizer.schedule!r} and "
+            f"config.optimizer.cycle_steps {tuple(config.optimizer.cycle_steps)} do not fit; the "
+            "schedule 'cosine_restarts' needs cycles, and the others use none: set them to ()"
+        )
+    return found
+
+
+def _check_all_stages(config: ConfigDict) -> list[str]:
+    """Checks fields against each other, in every stage."""
+    if not config.stages.steps:
+        return _check_between_fields(config)
+    found = _check_stages(config)
+    for stage in list_stages(config):
+        where = f"in the stage of config.stages with crops of {stage.crop}: "
+        of_stage = _check_between_fields(with_stage(config, stage))
+        found += [where + line if "crop" in line else line for line in of_stage]
+    return list(dict.fromkeys(found))
+
+
+def _check_stages(config: ConfigDict) -> list[str]:
+    found = []
+    for field, value, name in (
+        ("data.crop", config.data.crop, "crops"),
+        ("batch_size", config.batch_size, "batch_sizes"),
+    ):
+        largest = max(config.stages[name])
+        if value != largest:
+            found.append(
+                f"config.{field} ({value}) is not the largest of config.stages.{name} "
+                f"{tuple(config.stages[name])}; set it to {largest}"
+            )
+    calls = config.steps_per_call
+    borders = [stage.first_step for stage in list_stages(config)]
+    if bad := [border for border in borders if border % calls]:
+        found.append(
+            f"config.stages.steps put borders after {', '.join(map(str, bad))} steps, which are "
+            f"no multiples of config.steps_per_call ({calls}); one call makes steps of one shape, "
+            "so choose multiples"
+        )
+    if config.objective == "gan":
+        found.append(
+            "config.objective 'gan' has a critic for crops of one size; set config.stages to ()"
+        )
+    return found
 
 
 def _check_between_fields(config: ConfigDict) -> list[str]:

@@ -93,6 +93,17 @@ def scales(value: Json) -> str | None:
     return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
 
 
+def tuple_of(entry: Rule) -> Rule:
+    """A tuple, possibly empty, whose entries follow a rule."""
+
+    def rule(value: Json) -> str | None:
+        if isinstance(value, (tuple, list)) and all(entry(one) is None for one in value):
+            return None
+        return f"a tuple, () for none, with entries that are each {entry(None)}"
+
+    return rule
+
+
 def names_with_commas(*names: str) -> Rule:
     """One name, or several joined by commas."""
 

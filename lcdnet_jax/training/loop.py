@@ -97,7 +97,8 @@ def train_and_evaluate(
     partitioner = Partitioner.from_config(config, devices)
     check_hosts_agree(config, datasets["train"])
     # These fail before a working directory is made.
-    config_lib.check_kernels(config)
+    for stage in config_lib.list_stages(config):
+        config_lib.check_kernels(config_lib.with_stage(config, stage))
     features = objectives.get(config).read_features(config)
     workdir = pathlib.Path(workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
@@ -180,8 +181,8 @@ class _Loop:
     ) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
         evaluate = EvalHook(config, module, datasets["eval"], self._writer)
-        program = compile_program(module, make_optimizer(config), config, self._partitioner, state)
-        start_step = int(state.step)
+        optimizer, start_step = make_optimizer(config), int(state.step)
+        stage = None
         state = self._partitioner.to_program_sharding(state)
         progress = Progress(start_step, config.steps, config.batch_size)
         with contextlib.ExitStack() as stack:
@@ -191,16 +192,23 @@ class _Loop:
             preemption = stack.enter_context(handle_preemption(self._partitioner))
             stack.callback(profile.end)
             for step in range(start_step + calls, config.steps + 1, calls):
+                before, stage = stage, config_lib.stage_at(config, step - calls)
+                is_new = stage != before
+                if is_new:
+                    program = compile_program(
+                        module, optimizer, config, self._partitioner, state, stage=stage
+                    )
                 with progress.time_data(self._devices_are_idle):
                     batches = next(inputs)
                 profile.start_before(step - calls + 1, step)
                 with self._compilations.watch():
                     state, metrics = program(state, batches)
                 self._unread.append(metrics)
-                if step == start_step + calls:
+                if is_new:
                     jax.block_until_ready(state)
                     self._report_compilations(step)
-                    progress.restart(step)  # leave out compilation
+                    # Leave out compilation.
+                    progress.restart(step, batch_size=stage.batch_size)
                 else:
                     self._warn_if_recompiled(step)
                     jax.block_until_ready(self._unread[-_MAX_IN_FLIGHT - 1 : -_MAX_IN_FLIGHT])
@@ -238,8 +246,8 @@ class _Loop:
                         signal,
                     )
         self._writer.print_line(
-            f"done: {config.steps} steps, {config.steps * config.batch_size} images seen, "
-            f"checkpoint in {self._checkpoints.directory}"
+            f"done: {config.steps} steps, {config_lib.count_images(config, config.steps)} images "
+            f"seen, checkpoint in {self._checkpoints.directory}"
         )
         return state
 
@@ -306,7 +314,7 @@ class _Loop:
             line + (f"  {replaced} damaged images replaced" if replaced else "")
         )
         scalars = {f"train/{name}": value for name, value in averages.items()}
-        scalars |= {"images_seen": step * self._config.batch_size, **numbers}
+        scalars |= {"images_seen": config_lib.count_images(self._config, step), **numbers}
         self._writer.write_scalars(step, scalars | measure_device_memory())
 
     def _warn_of_large_offsets(self, step: int, averages: Mapping[str, float]) -> None:
@@ -371,9 +379,14 @@ def _describe_run(
     hosts = f" of {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     shards = config.parallel.state_shards
     divided = f", state divided among {shards}" if shards > 1 else ""
+    batch_size = config_lib.stage_at(config, start_step).batch_size
+    stages = "".join(
+        f", {stage.batch_size} crops of {stage.crop} from step {stage.first_step + 1}"
+        for stage in config_lib.list_stages(config)[1:]
+    )
     return (
-        f"{config.network.name} in {config.network.dtype}, global batch {config.batch_size}, "
-        f"{config.batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
-        f"{config.parallel.strategy}{divided}); {origin}, "
-        f"{start_step * config.batch_size} images seen"
+        f"{config.network.name} in {config.network.dtype}, global batch {batch_size}, "
+        f"{batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
+        f"{config.parallel.strategy}{divided}){stages}; {origin}, "
+        f"{config_lib.count_images(config, start_step)} images seen"
     )

@@ -13,8 +13,14 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
     """Makes the learning rate as a function of the step (0 is the first step).
 
     The schedule "step" multiplies it by ``decay_factor`` every ``decay_every`` steps. The schedule
-    "cosine" reduces it from the peak to ``final_fraction`` of the peak at the last step. Both are
-    multiplied by a linear warm-up that reaches 1 at step ``warmup_steps``.
+    "cosine" reduces it from the peak to ``final_fraction`` of the peak at the last step. The
+    schedule "cosine_restarts" has cycles of ``cycle_steps``. A cycle begins at the peak times its
+    entry in ``cycle_weights`` and ends at its entry in ``cycle_final_fractions``, as a fraction of
+    the peak. It is that of Restormer's code (``CosineAnnealingRestartCyclicLR``): with peak p,
+    weight w and final rate f, step s of a cycle of n steps has the rate
+    ``f + w (p - f) (1 + cos(pi s / n)) / 2``. A cycle includes the step after its last one, whose
+    rate is f. Later steps keep the last rate. All are multiplied by a linear warm-up that reaches 1
+    at step ``warmup_steps``.
 
     Args:
         config: The experiment.
@@ -27,11 +33,19 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
     warmup, final = optimizer.warmup_steps, optimizer.final_fraction
     highest = optimizer.learning_rate if peak is None else peak
     span = max(1, config.steps - 1 - warmup)
+    lengths = jnp.asarray(optimizer.cycle_steps, jnp.float32)
+    ends = jnp.cumsum(lengths)
 
     def schedule(step: ArrayLike) -> jnp.ndarray:
         now = jnp.asarray(step, jnp.float32)
         if optimizer.schedule == "step":
             factor = optimizer.decay_factor ** jnp.floor(now / optimizer.decay_every)
+        elif optimizer.schedule == "cosine_restarts":
+            cycle = jnp.minimum(jnp.searchsorted(ends, now, side="left"), len(ends) - 1)
+            least = jnp.asarray(optimizer.cycle_final_fractions, jnp.float32)[cycle]
+            weight = jnp.asarray(optimizer.cycle_weights, jnp.float32)[cycle]
+            progress = jnp.minimum(1.0, (now - (ends - lengths)[cycle]) / lengths[cycle])
+            factor = least + weight * (1 - least) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
         else:
             progress = jnp.clip((now - warmup) / span, 0, 1)
             factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
@@ -45,7 +59,11 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
 def make_optimizer(
     config: ConfigDict, *, peak: float | None = None
 ) -> optax.GradientTransformation:
-    """Makes Adam. Gradients are clipped by their global norm first, if ``clip_norm`` is set.
+    """Makes Adam, or AdamW if ``weight_decay`` is set.
+
+    Gradients are clipped by their global norm first, if ``clip_norm`` is set. The decay is
+    decoupled (Loshchilov and Hutter, ICLR 2019) and multiplied by the learning rate, as in
+    PyTorch's AdamW. It applies to all parameters.
 
     Args:
         config: The experiment.
@@ -54,10 +72,13 @@ def make_optimizer(
     Returns:
         The optimizer.
     """
-    adam = allow_type_promotion(
-        optax.adam(make_schedule(config, peak=peak), b2=config.optimizer.beta2)
-    )
-    clip_norm = config.optimizer.clip_norm
+    schedule, optimizer = make_schedule(config, peak=peak), config.optimizer
+    if optimizer.weight_decay > 0:
+        tx = optax.adamw(schedule, b2=optimizer.beta2, weight_decay=optimizer.weight_decay)
+    else:
+        tx = optax.adam(schedule, b2=optimizer.beta2)
+    adam = allow_type_promotion(tx)
+    clip_norm = optimizer.clip_norm
     if clip_norm == 0:
         return adam
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam)

@@ -12,6 +12,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
+from lcdnet_jax import config as config_lib
 from lcdnet_jax import resident_images
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.sharding import Partitioner
@@ -81,6 +82,8 @@ def compile_program(
     config: ConfigDict,
     partitioner: Partitioner,
     state: TrainState,
+    *,
+    stage: config_lib.Stage | None = None,
 ) -> Program:
     """Compiles ``(state, inputs) -> (state, metrics)`` of ``config.steps_per_call`` steps.
 
@@ -90,12 +93,15 @@ def compile_program(
         config: The experiment.
         partitioner: Placement on devices.
         state: The state or its shapes.
+        stage: The stage of ``config.stages`` in which the steps are. None for the first.
 
     Returns:
         A function of a state and an input of :func:`open_inputs`. It donates the state, which must
         not be used afterwards. Metrics are scalars for one step, and arrays with one value per
         step for several.
     """
+    stage = stage or config_lib.list_stages(config)[0]
+    config = config_lib.with_stage(config, stage)
     on_device = config.data.where == "device"
     train_step = make_train_step(module, tx, config, axis_name=partitioner.axis_name)
 
@@ -104,7 +110,7 @@ def compile_program(
         return partitioner.shard_state(state), metrics
 
     def step_on_resident(state: TrainState, images: ResidentImages) -> tuple[TrainState, Metrics]:
-        return step(state, draw_batch(images, state.step, config, partitioner))
+        return step(state, draw_batch(images, state.step, config, partitioner, stage=stage))
 
     def program(state: TrainState, inputs: PyTree) -> tuple[TrainState, Metrics]:
         if config.steps_per_call == 1:
@@ -121,21 +127,27 @@ def compile_program(
 
 
 def draw_batch(
-    images: ResidentImages, step: Array, config: ConfigDict, partitioner: Partitioner
+    images: ResidentImages,
+    step: Array,
+    config: ConfigDict,
+    partitioner: Partitioner,
+    *,
+    stage: config_lib.Stage,
 ) -> Batch:
     """Draws the batch of a step, or a device's part of it under ``pmap``, on the device."""
-    axis_name, count = partitioner.axis_name, config.batch_size
-    first: Array | int = 0
+    axis_name, count = partitioner.axis_name, stage.batch_size
+    # Examples are counted as if all steps before had the batch of this stage; this corrects it.
+    first: Array | int = stage.first_example - stage.first_step * stage.batch_size
     if axis_name is not None:
         count //= partitioner.device_count
-        first = jax.lax.axis_index(axis_name) * count
+        first += jax.lax.axis_index(axis_name) * count
     batch = resident_images.draw(
         images,
         step,
         seed=config.seed,
-        crop=config.data.crop,
+        crop=stage.crop,
         augment=config.data.augment,
-        batch_size=config.batch_size,
+        batch_size=stage.batch_size,
         first=first,
         count=count,
     )

@@ -60,8 +60,14 @@ class Progress:
         self._batch_size = batch_size
         self.restart(start_step)
 
-    def restart(self, step: int) -> None:
-        """Measures from ``step`` on, to leave out compilation before it."""
+    def restart(self, step: int, *, batch_size: int | None = None) -> None:
+        """Measures from ``step`` on, to leave out compilation before it.
+
+        Args:
+            step: Number of steps so far.
+            batch_size: Images in a step from now on. None leaves it as it is.
+        """
+        self._batch_size = batch_size or self._batch_size
         self._last_step, self._last_time = step, time.perf_counter()
         self._seconds = {"data": 0.0, "save": 0.0}
 

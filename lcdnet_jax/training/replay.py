@@ -106,7 +106,8 @@ def replay(
     # With these, each step can be reached, and a batch is one array over all devices.
     config.steps_per_call, config.parallel.strategy = 1, "jit"
     devices = jax.local_devices()
-    devices = devices[: math.gcd(len(devices), config.batch_size // config.accumulate)]
+    batches = [stage.batch_size // config.accumulate for stage in config_lib.list_stages(config)]
+    devices = devices[: math.gcd(len(devices), *batches)]
     config.parallel.state_shards = math.gcd(len(devices), config.parallel.state_shards)
     partitioner = Partitioner.from_config(config, devices)
     module = config_lib.network(config)
@@ -134,14 +135,20 @@ def replay(
         folder.mkdir(parents=True, exist_ok=True)
     print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
 
-    program = compile_program(module, make_optimizer(config), config, partitioner, state)
+    optimizer, stage = make_optimizer(config), None
     with open_inputs(config, partitioner, datasets["train"], start) as inputs:
         for number in range(start + 1, step):
+            before, stage = stage, config_lib.stage_at(config, number - 1)
+            if stage != before:
+                program = compile_program(
+                    module, optimizer, config, partitioner, state, stage=stage
+                )
             state, row = program(state, next(inputs))
             jax.block_until_ready(row)  # so that batches do not fill the devices
             if config.log_every and number % config.log_every == 0:
                 print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
-        replayed = _replay_step(module, config, partitioner, state, next(inputs))
+        stage = config_lib.stage_at(config, step - 1)
+        replayed = _replay_step(module, config, partitioner, state, next(inputs), stage=stage)
     state = jax.device_get(state)
     for line in _describe_step(step, config, state, replayed):
         print(line)
@@ -159,12 +166,14 @@ def _replay_step(
     partitioner: Partitioner,
     state: TrainState,
     batch: PyTree,
+    *,
+    stage: config_lib.Stage,
 ) -> _ReplayedStep:
     """Makes the inputs of a step, its loss and its gradients, without an update."""
 
     def make_inputs(batch: PyTree, step: jax.Array) -> Batch:
         if config.data.where == "device":
-            batch = draw_batch(batch, step, config, partitioner)
+            batch = draw_batch(batch, step, config, partitioner, stage=stage)
         return dict(prepare(batch, config, step=step, axis_name=None))
 
     loss_function = objectives.get(config).make_loss(module, config)

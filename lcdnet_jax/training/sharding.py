@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from lcdnet_jax.config import ConfigError
+from lcdnet_jax.config import ConfigError, list_stages
 from lcdnet_jax.typing import PyTree
 
 _BATCH = PartitionSpec(("data", "state"))
@@ -56,13 +56,14 @@ class Partitioner:
                 f"config.parallel.state_shards {shards} does not divide the {len(devices)} "
                 "devices; use a divisor of their number"
             )
-        if (config.batch_size // config.accumulate) % len(devices):
-            raise ConfigError(
-                f"config.batch_size / config.accumulate ({config.batch_size} / "
-                f"{config.accumulate}) is not divisible by the {len(devices)} devices; use a "
-                f"multiple of {len(devices) * config.accumulate} as batch_size, or fewer devices "
-                "(CUDA_VISIBLE_DEVICES)"
-            )
+        for batch_size in sorted({stage.batch_size for stage in list_stages(config)}):
+            if (batch_size // config.accumulate) % len(devices):
+                raise ConfigError(
+                    f"config.batch_size / config.accumulate ({batch_size} / "
+                    f"{config.accumulate}) is not divisible by the {len(devices)} devices; use a "
+                    f"multiple of {len(devices) * config.accumulate} as batch_size, or fewer "
+                    "devices (CUDA_VISIBLE_DEVICES)"
+                )
         mesh = Mesh(np.array(devices).reshape(-1, shards), ("data", "state"))
         return cls(config.parallel.strategy, mesh)
 
