@@ -184,7 +184,9 @@ def test_bad_input(name):
 
 def test_get():
     assert losses.get("charbonnier") is losses.charbonnier
-    with pytest.raises(ValueError, match="'huber'; use one of l1, l2, charbonnier, sse, l1_fft"):
+    with pytest.raises(
+        ValueError, match="'huber'; use one of l1, l2, charbonnier, sse, psnr, l1_fft"
+    ):
         losses.get("huber")
 
 
@@ -215,3 +217,18 @@ def test_relativistic_means_are_those_of_all_devices(rng):
     np.testing.assert_allclose(parts.mean(), whole, rtol=1e-6)
     alone = [losses.relativistic(r, f) for r, f in zip(real, fake, strict=True)]
     assert abs(np.mean(alone) - whole) > 1e-3
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_psnr(rng, shape):
+    """The mean over images of minus the PSNR, not the PSNR of the mean."""
+    output, target = pair(rng, shape)
+    errors = np.square(output.astype(np.float64) - target).mean((1, 2, 3))
+    each = 10 * np.log10(errors)
+    loss = jax.jit(losses.get("psnr"))
+    np.testing.assert_allclose(loss(output, target), each.mean(), rtol=1e-5)
+    weights = np.arange(shape[0], dtype=np.float32) + np.float32(0.5)
+    expected = (weights * each).sum() / weights.sum()
+    np.testing.assert_allclose(loss(output, target, weights=weights), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(output, output), -80, rtol=1e-6)
+    assert not np.any(jax.grad(losses.psnr)(output, output))

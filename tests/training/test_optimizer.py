@@ -1,4 +1,6 @@
-"""Learning-rate schedules and Adam."""
+"""Learning-rate schedules, Adam and AdamW."""
+
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -53,3 +55,53 @@ def test_clipping_bounds_the_norm(config):
     _, new_state = tx.update({"w": jnp.asarray([30.0, 40.0])}, clip_state, {"w": jnp.zeros(2)})
     mean = optax.tree_utils.tree_get(new_state, "mu")["w"]
     np.testing.assert_allclose(mean, [0.06, 0.08], rtol=1e-5)  # 0.1 * (0.6, 0.8)
+
+
+def restormer_rate(step, *, peak, periods, weights, ends):
+    """The rate of CosineAnnealingRestartCyclicLR after ``step`` updates, in plain Python."""
+    last = [sum(periods[: i + 1]) for i in range(len(periods))]
+    cycle = next(i for i, end in enumerate(last) if step <= end)
+    start = 0 if cycle == 0 else last[cycle - 1]
+    cosine = math.cos(math.pi * (step - start) / periods[cycle])
+    return ends[cycle] + weights[cycle] * 0.5 * (peak - ends[cycle]) * (1 + cosine)
+
+
+@pytest.mark.parametrize(
+    ("periods", "weights", "ends"),
+    [
+        ((10, 25), (1.0, 1.0), (3e-4, 1e-6)),  # the first cycle is constant
+        ((4, 4, 8), (1.0, 0.5, 0.25), (1e-7, 1e-6, 0.0)),
+        ((16,), (1.0,), (1e-7,)),
+    ],
+)
+def test_cosine_with_restarts(config, periods, weights, ends):
+    peak = config.optimizer.learning_rate = 3e-4
+    config.optimizer.schedule = "cosine_restarts"
+    config.optimizer.cycle_steps, config.optimizer.cycle_weights = periods, weights
+    config.optimizer.cycle_final_fractions = tuple(end / peak for end in ends)
+    schedule = make_schedule(config)
+    steps = range(sum(periods) + 1)
+    expected = [
+        restormer_rate(k, peak=peak, periods=periods, weights=weights, ends=ends) for k in steps
+    ]
+    np.testing.assert_allclose([schedule(k) for k in steps], expected, rtol=2e-4, atol=1e-10)
+    assert schedule(sum(periods) + 5) == schedule(sum(periods))
+
+
+def test_decoupled_weight_decay(config, rng):
+    """Three steps of AdamW as its paper has them, in float64."""
+    config.optimizer.learning_rate, config.optimizer.beta2 = 0.1, 0.99
+    config.optimizer.weight_decay, config.optimizer.clip_norm = 0.5, 0.0
+    tx = make_optimizer(config)
+    params = {"w": jnp.asarray(rng.normal(size=5), jnp.float32)}
+    state, w = tx.init(params), np.asarray(params["w"], np.float64)
+    mean = square = np.zeros(5)
+    for step in (1, 2, 3):
+        gradient = rng.normal(size=5).astype(np.float32)
+        updates, state = tx.update({"w": jnp.asarray(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.99 * square + 0.01 * gradient.astype(np.float64) ** 2
+        w = w - 0.1 * 0.5 * w
+        w -= 0.1 * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
+        np.testing.assert_allclose(params["w"], w, rtol=1e-5)
