@@ -1,0 +1,24 @@
+"""Restormer for defocus deblurring on DPDD, from one picture of a scene.
+
+The recipe of restormer_gopro.py.
+
+Command: python train.py --config configs/restormer_dpdd_single.py --workdir runs/restormer_dpdd
+         python eval.py --workdir runs/restormer_dpdd --split test
+DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
+Time and score: not yet run; it needs several accelerators. The authors report 25.98 dB on the 76
+test scenes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import restormer_gopro
+
+
+def get_config() -> ConfigDict:
+    """Returns the recipe."""
+    config = restormer_gopro.get_config()
+    config.network.kwargs.preset = "defocus_single"
+    config.data.train.source = config.data.eval.source = "dpdd"
+    config.data.train.path = config.data.eval.path = "data/DPDD"
+    config.data.eval.split = "val"
+    return config
