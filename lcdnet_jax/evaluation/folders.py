@@ -37,7 +37,7 @@ _INPUT_FOLDERS = ("blur", "blur_gamma", "blurred", "input", "noisy", "degraded",
 _TRUTH_ENDING = re.compile(r"[-_. ](gt|clean|target|sharp|mean|reference|groundtruth)", re.I)
 
 _SEPARATORS = "-_. "
-_SIDD_TRUTH = "ValidationGtBlocksSrgb"
+_SIDD_TRUTH, _SIDD_RESULT = "ValidationGtBlocksSrgb", "Idenoised"
 _HIDE_FOLDERS = ("test-close-ups", "test-long-shot")
 
 
@@ -77,7 +77,7 @@ class Picture:
     Attributes:
         label: The file, for messages.
         header: Reads size, channels and bits.
-        read: Decodes ``[H, W]`` or ``[H, W, C]`` uint8 or uint16.
+        read: Decodes ``[H, W]`` or ``[H, W, C]`` uint8, uint16, or float in [0, 1].
     """
 
     label: str
@@ -465,11 +465,11 @@ def _match(
     Returns:
         The pairs, and whether some results are JPEG files.
     """
-    files = _name_files(_walk(folder), folder, _INPUT_FOLDERS)
-    tries = [_match_names(files, truth, style) for style in (_keep, _flatten)]
+    found = _list_results(folder)
+    tries = [_match_names(found, truth, style) for style in (_keep, _flatten)]
     matched, endings = max(tries, key=lambda one: len(one[0]))
     used = set(matched.values())
-    extra = [str(path) for name, path in files.items() if name not in used]
+    extra = [picture.label for name, picture in found.items() if name not in used]
     missing = [picture.label for name, picture in truth.pictures.items() if name not in matched]
     if missing:
         problems[f"{folder} has no result for {len(missing)} of {len(truth.pictures)} images"] = (
@@ -482,12 +482,20 @@ def _match(
             hint = f" (names end in {shown}; keep one ending in a folder)"
         problems[f"{folder} has {len(extra)} images without ground truth{hint}"] = extra
     pairs = [
-        Pair(name, _open(files[matched[name]]), picture)
+        Pair(name, found[matched[name]], picture)
         for name, picture in truth.pictures.items()
         if name in matched
     ]
-    lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for path in files.values())
+    lossy = any(picture.label.lower().endswith((".jpg", ".jpeg")) for picture in found.values())
     return pairs, lossy
+
+
+def _list_results(folder: pathlib.Path) -> dict[str, Picture]:
+    for path in (folder / f"{_SIDD_RESULT}.mat", folder / "mat" / f"{_SIDD_RESULT}.mat"):
+        if path.is_file():
+            return _read_blocks(path, ("uint8", "float32", "float64"))
+    files = _name_files(_walk(folder), folder, _INPUT_FOLDERS)
+    return {name: _open(path) for name, path in files.items()}
 
 
 def _match_names(
@@ -572,21 +580,35 @@ def _read_sidd(folder: pathlib.Path) -> Truth | None:
     path = folder / f"{_SIDD_TRUTH}.mat"
     if not path.is_file():
         return None
+    pictures = _read_blocks(path, ("uint8",))
+
+    def rename(name: str) -> str:
+        return re.sub(r"^0*(\d+)_0*(\d+)", lambda m: f"{int(m[1]):02d}_{int(m[2]):02d}", name)
+
+    return Truth(pictures, rename, f"{path}: {len(pictures)} blocks")
+
+
+def _read_blocks(path: pathlib.Path, dtypes: Sequence[str]) -> dict[str, Picture]:
+    """Reads ``[images, blocks, height, width, 3]`` from a variable named as the file.
+
+    Floating-point blocks are in [0, 1], as networks give them. They count as 8 bits, because the
+    official evaluation compares them with ground truth of 8 bits.
+    """
     try:
-        blocks = scipy.io.loadmat(path)[_SIDD_TRUTH]
+        blocks = scipy.io.loadmat(path)[path.stem]
     except Exception as error:  # SciPy raises many kinds
         raise ImageError(
-            f"{path}: is no MATLAB file of version 5 to 7 with {_SIDD_TRUTH}, or is damaged "
-            f"({error}); download it again"
+            f"{path}: is no MATLAB file of version 5 to 7 with {path.stem}, or is damaged "
+            f"({error}); download or write it again"
         ) from error
-    if blocks.ndim != 5 or blocks.shape[-1] != 3 or blocks.dtype != np.uint8:
+    if blocks.ndim != 5 or blocks.shape[-1] != 3 or blocks.dtype.name not in dtypes:
         raise ImageError(
-            f"{path}: holds {blocks.dtype} {list(blocks.shape)} instead of uint8 [images, blocks, "
-            "height, width, 3]; download it again"
+            f"{path}: holds {blocks.dtype} {list(blocks.shape)} instead of {' or '.join(dtypes)} "
+            "[images, blocks, height, width, 3]; download or write it again"
         )
     height, width = blocks.shape[2:4]
     header = Header(height, width, channels=3, bits=8)
-    pictures = {
+    return {
         f"{i + 1:02d}_{j + 1:02d}": Picture(
             f"{path} block {i + 1}, {j + 1}",
             lambda: header,
@@ -594,11 +616,6 @@ def _read_sidd(folder: pathlib.Path) -> Truth | None:
         )
         for i, j in np.ndindex(*blocks.shape[:2])
     }
-
-    def rename(name: str) -> str:
-        return re.sub(r"^0*(\d+)_0*(\d+)", lambda m: f"{int(m[1]):02d}_{int(m[2]):02d}", name)
-
-    return Truth(pictures, rename, f"{path}: {len(pictures)} blocks")
 
 
 def _read_hide(folder: pathlib.Path) -> Truth | None:

@@ -257,6 +257,15 @@ class TestNames:
         one = images["gt", "a", "02_03"]
         np.testing.assert_allclose(one.psnr, psnr(block, blocks[1, 2]), rtol=1e-5)
         assert row.summary.n == 6
+        denoised = blocks / np.float32(255) + np.float32(0.001)
+        scipy.io.savemat(tmp_path / "a/Idenoised.mat", {"Idenoised": denoised})
+        (row,), _ = score(tmp_path, "sidd")  # that file alone, unrounded, as Restormer writes it
+        assert row.summary.n == 6
+        clipped = np.clip(denoised, 0, 1) - blocks / 255
+        expected = np.mean(-10 * np.log10(np.square(clipped).mean((2, 3, 4))))
+        np.testing.assert_allclose(row.summary.psnr, expected, rtol=1e-5)
+        scipy.io.savemat(tmp_path / "a/Idenoised.mat", {"Idenoised": denoised[:1]})
+        assert "a has no result for 3 of 6 images" in problems(tmp_path)
         scipy.io.savemat(path, {path.stem: blocks[0]})
         with pytest.raises(ImageError, match=r"uint8 \[3, 16, 18, 3\] instead of uint8 \[images"):
             folders.list_truth(tmp_path / "gt")
