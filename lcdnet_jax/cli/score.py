@@ -77,6 +77,12 @@ def add_parser(commands: Any) -> None:
         help='add LPIPS to the scores; it needs pip install "lcdnet-jax[torch]"',
     )
     parser.add_argument(
+        "--niqe",
+        action="store_true",
+        help="add NIQE of the restored images, which needs no ground truth (lower is better); it "
+        "needs pip install pyiqa",
+    )
+    parser.add_argument(
         "--any-depth",
         action="store_true",
         help="score images whose bit depth differs from that of their ground truth",
@@ -99,14 +105,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         ValueError: If arguments do not fit, or an image cannot be decoded or scored.
-        ImportError: If LPIPS is asked for and not installed.
+        ImportError: If LPIPS or NIQE is asked for and not installed.
         SystemExit: If results and ground truth do not fit together.
     """
     import dataclasses
 
     from lcdnet_jax import atomic_io
     from lcdnet_jax.evaluation import folders, results
-    from lcdnet_jax.metrics import lpips
+    from lcdnet_jax.metrics import lpips, niqe
 
     for name in ("scale", "border", "panels"):
         if (value := getattr(arguments, name)) < (least := int(name == "scale")):
@@ -119,6 +125,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise ImportError(
                 'LPIPS needs PyTorch and the package lpips: pip install "lcdnet-jax[torch]"'
             )
+    if arguments.niqe and not niqe.available():
+        raise ImportError("NIQE needs PyTorch and the package pyiqa: pip install pyiqa")
     output = pathlib.Path(arguments.output)
     for name in ("results.json", "results.csv", "images.json", "images.csv"):
         atomic_io.check_file(output / name, force=arguments.force)
@@ -146,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = [*comparison.pairs, *(f"{group}_mean" for group in comparison.groups)]
     first = max(len("data set"), *map(len, names))
     print_line(f"{'data set':<{first}} {'results':<{width}}   PSNR    SSIM images")
-    for row in comparison.score(protocol, on_image=keep):
+    for row in comparison.score(protocol, with_niqe=arguments.niqe, on_image=keep):
         summary = row.summary
         further = "".join(f"  {name.upper()} {x:.4f}" for name, x in summary.extra.items())
         print_line(

@@ -26,6 +26,7 @@ from lcdnet_jax.data_sets import DATA_SETS, DataSet
 from lcdnet_jax.evaluation.evaluator import Evaluator, ScoredImage, summarize
 from lcdnet_jax.evaluation.sweep import Row, add_means
 from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.metrics import niqe
 from lcdnet_jax.protocols import Protocol
 
 # Folders of published layouts that hold the ground truth, and folders that hold the inputs. The
@@ -141,12 +142,14 @@ class Comparison:
         self,
         protocol: Protocol,
         *,
+        with_niqe: bool = False,
         on_image: Callable[[str, str, ScoredImage], None] | None = None,
     ) -> Iterator[Row]:
         """Scores all images.
 
         Args:
             protocol: How images are scored. Degradations of the protocol have no effect.
+            with_niqe: Adds the score "niqe" of the restored image, see ``metrics.niqe``.
             on_image: Called with the name of the set, that of the result folder, and the image.
 
         Yields:
@@ -156,15 +159,18 @@ class Comparison:
         Raises:
             ValueError: If an image cannot be decoded or scored. The message names it.
         """
-        yield from add_means(self._rows(protocol, on_image), self.groups)
+        yield from add_means(self._rows(protocol, with_niqe, on_image), self.groups)
 
     def _rows(
-        self, protocol: Protocol, on_image: Callable[[str, str, ScoredImage], None] | None
+        self,
+        protocol: Protocol,
+        with_niqe: bool,
+        on_image: Callable[[str, str, ScoredImage], None] | None,
     ) -> Iterator[Row]:
         evaluator = Evaluator(replace(protocol, degradation=None))
         for name, folders in self.pairs.items():
             for results, pairs in folders.items():
-                images = _score_pairs(evaluator, pairs)
+                images = _score_pairs(evaluator, pairs, with_niqe=with_niqe)
                 if on_image is not None:
                     images = _report(images, functools.partial(on_image, name, results))
                 summary = summarize(images)
@@ -294,7 +300,9 @@ def list_truth(folder: pathlib.Path) -> Truth:
     )
 
 
-def _score_pairs(evaluator: Evaluator, pairs: Iterable[Pair]) -> Iterator[ScoredImage]:
+def _score_pairs(
+    evaluator: Evaluator, pairs: Iterable[Pair], *, with_niqe: bool
+) -> Iterator[ScoredImage]:
     cut = evaluator.protocol.cut
     for pair in pairs:
         try:
@@ -303,6 +311,8 @@ def _score_pairs(evaluator: Evaluator, pairs: Iterable[Pair]) -> Iterator[Scored
                 for picture in (pair.restored, pair.clean)
             )
             scores = evaluator.score(restored, clean)
+            if with_niqe:
+                scores["niqe"] = niqe.niqe(np.clip(restored, 0, 1))
         except ImageError:
             raise  # names the file
         except ValueError as error:

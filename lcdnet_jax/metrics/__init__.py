@@ -3,7 +3,8 @@
 The functions here compute in float32 for any input type. They take two batches ``[N, H, W, C]`` of
 floating-point images whose values span ``data_range`` and return ``[N]`` float32. They neither clip
 nor round nor crop: protocols do that (:mod:`lcdnet_jax.protocols`). They can be jitted and
-differentiated. The modules ``registration`` and ``lpips`` work on single images on the host.
+differentiated. The modules ``registration``, ``lpips`` and ``niqe`` work on single images on the
+host.
 
 The files of ``psnr`` and ``ssim`` begin with an underscore, so that no module hides the function.
 """

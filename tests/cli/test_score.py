@@ -8,7 +8,7 @@ import pytest
 
 from lcdnet_jax import image_io
 from lcdnet_jax.cli import main
-from lcdnet_jax.metrics import lpips
+from lcdnet_jax.metrics import lpips, niqe
 from tests.evaluation.test_folders import RAIN, fill, noisy, picture, put
 from tests.scripts import run as run_script
 
@@ -145,6 +145,20 @@ def test_lpips(place, run, error_of, monkeypatch):
     assert "LPIPS 0.2500" in run(*command)
     assert rows(place / "out/results.json")[0]["lpips"] == 0.25
     assert rows(place / "out/images.json")[0]["lpips"] == 0.25
+
+
+def test_niqe(tmp_path, run, error_of, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, [("a/1.png", "gt/1.png")], rng)
+    command = ("a", "gt", "--protocol", "gopro", "--niqe", "-o", "out")
+    monkeypatch.setattr(niqe, "available", lambda: False)
+    assert "pip install pyiqa" in error_of(*command)
+    monkeypatch.setattr(niqe, "available", lambda: True)
+    assert "a/1.png: NIQE needs an image" in error_of(*command)  # of 24x30 pixels
+    monkeypatch.setattr(niqe, "niqe", lambda restored: float(restored.max()))
+    assert "NIQE" in run(*command)
+    (row,) = rows(tmp_path / "out/images.json")
+    np.testing.assert_allclose(row["niqe"], image_io.read("a/1.png").max() / 255, rtol=1e-6)
 
 
 def test_border_and_luma(place, run):
