@@ -125,15 +125,17 @@ def _find_loader(name: str, options: argparse.Namespace) -> Callable[[], Loaded]
     if name in _RANDOM:
         return lambda: _load_random(name)
     if name == "checkpoint" and options.checkpoint:
-        return lambda: (
-            *weights_lib.load(options.checkpoint)[:2],
-            f"trained, {options.checkpoint.name}",
-        )
+        return lambda: _load_checkpoint(options.checkpoint)
     if name in _PUBLISHED and options.weights:
         return lambda: _load_published(name, options.weights / _PUBLISHED[name])
     if name not in _NETWORKS:
         raise ValueError(f"no network {name!r}; there are {', '.join(_NETWORKS)}")
     return None
+
+
+def _load_checkpoint(path: pathlib.Path) -> Loaded:
+    weights = weights_lib.load(path)
+    return weights.module, weights.variables, f"trained, {path.name}"
 
 
 def _load_random(name: str) -> Loaded:

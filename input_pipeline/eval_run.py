@@ -57,7 +57,7 @@ def evaluate(
     if raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
     trained = checkpoint_lib.training_config(
-        path, weights.card, defaults, needs_eval_data=not data and config is None
+        path, weights, defaults, needs_eval_data=not data and config is None
     )
     config = trained if config is None else config
     degradations = settings.choose_degradations(request, trained)

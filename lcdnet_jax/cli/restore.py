@@ -151,9 +151,11 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.checkpoint is None
         else pretrained.find(arguments.checkpoint)
     )
-    module, variables, _ = weights_lib.load(checkpoint)
+    weights = weights_lib.load(checkpoint)
     restorer = inference.Restorer(
-        module, variables, **{option: getattr(arguments, option) for option in options}
+        weights.module,
+        weights.variables,
+        **{option: getattr(arguments, option) for option in options},
     )
     if restorer.module.takes_two_views:
         raise ValueError(

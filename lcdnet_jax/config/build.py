@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -12,7 +11,7 @@ from lcdnet_jax.config.objectives import OBJECTIVES
 from lcdnet_jax.config.schema import ConfigError
 
 
-def network(config: ConfigDict) -> nn.Module:
+def network(config: ConfigDict) -> networks.RestorationNetwork:
     """Creates the network that a configuration describes.
 
     Args:

@@ -33,7 +33,7 @@ def find_checkpoint(workdir: str | None, checkpoint: str | None) -> pathlib.Path
 
 def training_config(
     checkpoint: pathlib.Path,
-    card: weights_lib.Card,
+    weights: weights_lib.Weights,
     defaults: ConfigDict,
     *,
     needs_eval_data: bool,
@@ -42,7 +42,7 @@ def training_config(
 
     Args:
         checkpoint: The result of :func:`find_checkpoint`.
-        card: The card of its weights.
+        weights: What :func:`lcdnet_jax.weights.load` read from it.
         defaults: Values of missing fields. Weights outside a working directory store only a part
             of their configuration.
         needs_eval_data: Whether the images of the evaluation are those of the training.
@@ -53,10 +53,10 @@ def training_config(
     Raises:
         ValueError: If ``needs_eval_data`` is set, but the card only names a folder of images.
     """
-    if weights_lib.is_workdir(checkpoint):
-        stored = ConfigDict(config_lib.upgrade(card["training"] or {}))
+    if weights.is_workdir:
+        stored = ConfigDict(config_lib.upgrade(weights.card["training"] or {}))
     else:
-        stored = weights_lib.training_config(card, str(checkpoint))
+        stored = weights_lib.training_config(weights.card, str(checkpoint))
         source = stored.data.get("eval", {}).get("source", "photos")
         if needs_eval_data and any(row.is_folder for row in data_sets.rows(source)):
             raise ValueError(

@@ -152,8 +152,8 @@ class Restorer:
         Raises:
             CheckpointError, ConfigError, CardError, ValueError: If the path has no usable weights.
         """
-        module, variables, _ = weights_lib.load(path, ema=ema, step=step)
-        return cls(module, variables, **options)
+        weights = weights_lib.load(path, ema=ema, step=step)
+        return cls(weights.module, weights.variables, **options)
 
     @classmethod
     def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":

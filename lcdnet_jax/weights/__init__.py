@@ -11,7 +11,6 @@ renames it, so that no output is incomplete. It replaces nothing unless ``force`
 
 from lcdnet_jax.weights import pretrained
 from lcdnet_jax.weights.card import Card, CardError, identify, training_config
-from lcdnet_jax.weights.directory import is_workdir
 from lcdnet_jax.weights.loader import load, load_card
 from lcdnet_jax.weights.network import Weights, describe
 from lcdnet_jax.weights.saver import save_directory, save_safetensors, save_torch
@@ -23,7 +22,6 @@ __all__ = [
     "Weights",
     "describe",
     "identify",
-    "is_workdir",
     "load",
     "load_card",
     "pretrained",

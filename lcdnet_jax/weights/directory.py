@@ -37,24 +37,6 @@ KIND = atomic_io.DirectoryKind(
 _UNREADABLE = 1000
 
 
-def is_workdir(path: pathlib.Path) -> bool:
-    """Distinguishes the working directory of a training run from exported weights.
-
-    Args:
-        path: A path that :func:`lcdnet_jax.weights.load` reads.
-
-    Returns:
-        Whether it is a directory whose ``config.json`` describes a training. A ``card.json`` beside
-        it does not matter.
-
-    Raises:
-        ConfigError: For a directory without a readable ``config.json``.
-    """
-    if not path.is_dir():
-        return False
-    return not config_lib.describes_network_alone(config_lib.load(path / "config.json"))
-
-
 def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
     """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
     config = config_lib.load(directory / "config.json")
@@ -68,7 +50,7 @@ def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
             return variables, stored or _make_card(reader, config, expected, ema=ema, step=step)
 
         variables, card = reader.read_newest(read)[1] if step is None else read(step)
-    return Weights(module, variables, card)
+    return Weights(module, variables, card, is_workdir=stored is None)
 
 
 def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:

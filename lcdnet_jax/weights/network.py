@@ -1,29 +1,39 @@
 """A network with its weights and their card."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, networks
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Fields, PyTree, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
 
 
-class Weights(NamedTuple):
+@dataclass(frozen=True)
+class Weights:
     """A network with its weights.
 
     Attributes:
         module: The network.
         variables: Its variables, float32: "params", and "batch_stats" where the network has any.
         card: The description of the weights.
+        is_workdir: Whether they were loaded from the working directory of a training. Its card
+            holds the whole configuration of the training, with the paths of the data.
     """
 
-    module: nn.Module
+    module: RestorationNetwork
     variables: dict[str, PyTree]
     card: Card
+    is_workdir: bool = False
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the network, its variables and the card, so that callers can unpack them."""
+        return iter((self.module, self.variables, self.card))
 
 
 def describe(name: str, variables: Variables, **network_kwargs: Any) -> Weights:
@@ -46,7 +56,7 @@ def describe(name: str, variables: Variables, **network_kwargs: Any) -> Weights:
     return Weights(module, dict(variables), card)
 
 
-def create_network(name: str, kwargs: Fields) -> nn.Module:
+def create_network(name: str, kwargs: Fields) -> RestorationNetwork:
     """Creates a network. Raises ValueError if a configuration could not describe it."""
     try:
         module = networks.create(name, **kwargs)

@@ -57,9 +57,9 @@ def save_directory(
     """
     output = pathlib.Path(os.path.realpath(output))
     atomic_io.check_directory(output, directory.KIND, force=force)
-    _, variables, card = _prepare(source, load_options, licence, notes, metrics, dtype)
-    directory.write(output, variables, card, force=force)
-    return card
+    weights = _prepare(source, load_options, licence, notes, metrics, dtype)
+    directory.write(output, weights.variables, weights.card, force=force)
+    return weights.card
 
 
 def save_safetensors(
@@ -94,9 +94,9 @@ def save_safetensors(
         CheckpointError, ValueError, OSError, ImportError: As :func:`save_directory`.
     """
     path = _check_file(file, safetensors_file.SUFFIXES, force)
-    _, variables, card = _prepare(source, load_options, licence, notes, metrics, dtype)
-    _write_file(path, safetensors_file.encode(variables, card), force)
-    return card
+    weights = _prepare(source, load_options, licence, notes, metrics, dtype)
+    _write_file(path, safetensors_file.encode(weights.variables, weights.card), force)
+    return weights.card
 
 
 def save_torch(
@@ -121,9 +121,9 @@ def save_torch(
     """
     path = _check_file(file, torch_file.SUFFIXES, force)
     convert.import_torch("writing")  # before anything is loaded
-    _, variables, card = _prepare(source, load_options)
-    _write_file(path, torch_file.encode(variables, card), force)
-    return card
+    weights = _prepare(source, load_options)
+    _write_file(path, torch_file.encode(weights.variables, weights.card), force)
+    return weights.card
 
 
 def _prepare(
@@ -142,11 +142,11 @@ def _prepare(
         if load_options:
             names = ", ".join(load_options)
             raise ValueError(f"{names} is for a path; these weights are loaded already")
-        module, variables, card = source
+        weights = source
     else:
-        module, variables, card = loader.load(source, **load_options)
-    stored = {**variables, "params": _cast(variables["params"], dtype)}
-    card = Card(**{**card, "storage": dtype})
+        weights = loader.load(source, **load_options)
+    stored = {**weights.variables, "params": _cast(weights.variables["params"], dtype)}
+    card = Card(**{**weights.card, "storage": dtype})
     card["kwargs"] = config_lib.as_json(card_lib.network_fields(card))
     card["training"] = _without_folders(card["training"])
     if licence is not None:
@@ -155,7 +155,7 @@ def _prepare(
         card["notes"] = notes
     if metrics is not None:
         card["metrics"] = [scores.check_weights(card, row) for row in metrics]
-    return Weights(module, stored, card_lib.check(card, "the card to write"))
+    return Weights(weights.module, stored, card_lib.check(card, "the card to write"))
 
 
 def _without_folders(training: Mapping[str, Json] | None) -> JsonObject | None:

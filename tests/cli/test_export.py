@@ -1,5 +1,7 @@
 """The command export."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,7 @@ class TestExport:
     def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
         """Is told in words of the command line."""
         weights = weights_lib.load(checkpoint)
-        weights = weights._replace(module=Spectral(), variables={"params": {}})
+        weights = dataclasses.replace(weights, module=Spectral(), variables={"params": {}})
         monkeypatch.setattr(weights_lib, "load", lambda path, step: weights)
         with pytest.raises(SystemExit, match=r"give those you need, as in --size 256x256$"):
             export("-o", "w.jaxprog")

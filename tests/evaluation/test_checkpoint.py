@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default
-from lcdnet_jax import weights
+from lcdnet_jax import networks, weights
 from lcdnet_jax.evaluation.checkpoint import find_checkpoint, training_config
 
 
@@ -29,7 +29,10 @@ class TestTrainingConfig:
         """The configuration of converted weights, which are in no working directory."""
         card = {"training": {"network": {"name": "dncnn", "kwargs": {"depth": 3}}, **stored}}
         return training_config(
-            tmp_path / "x.safetensors", card, default.get_config(), needs_eval_data=needs_eval_data
+            tmp_path / "x.safetensors",
+            weights.Weights(networks.create("dncnn", depth=3), {}, card),
+            default.get_config(),
+            needs_eval_data=needs_eval_data,
         )
 
     @pytest.fixture(autouse=True)
@@ -63,6 +66,7 @@ class TestTrainingConfig:
     def test_defaults_are_not_changed(self, tmp_path):
         defaults = default.get_config()
         card = {"training": {"network": {"name": "dncnn", "kwargs": {}}, "seed": 77}}
-        config = training_config(tmp_path / "x.pth", card, defaults, needs_eval_data=False)
+        loaded = weights.Weights(networks.create("dncnn"), {}, card)
+        config = training_config(tmp_path / "x.pth", loaded, defaults, needs_eval_data=False)
         assert config.seed == 77
         assert defaults.to_dict() == default.get_config().to_dict()

@@ -1,16 +1,22 @@
 """Working directories and parameters-only directories."""
 
+import contextlib
 import json
+import pathlib
 import shutil
+import sys
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from lcdnet_jax import Restorer, checkpoints, networks
+from lcdnet_jax import Restorer, checkpoints, image_io, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError, DamagedCheckpointError
+from lcdnet_jax.cli import main
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.weights import card as card_lib
+from tests import scripts
 from tests.random_weights import SMALL, assert_same, contents
 
 
@@ -68,15 +74,21 @@ class TestExport:
 
     def test_a_card_beside_a_training_does_not_matter(self, run, exported, tmp_path):
         workdir, _ = run
-        assert weights_lib.is_workdir(workdir)
-        assert not weights_lib.is_workdir(exported)
-        assert not weights_lib.is_workdir(exported / "card.json")
+        assert weights_lib.load(workdir).is_workdir
+        assert not weights_lib.load(exported).is_workdir
         copy = shutil.copytree(workdir, tmp_path / "copy")
         shutil.copy(exported / "card.json", copy)
-        assert weights_lib.is_workdir(copy)
+        assert weights_lib.load(copy).is_workdir
         assert weights_lib.load_card(copy) == weights_lib.load_card(workdir)
         with pytest.raises(ConfigError, match=r"config.json does not exist"):
-            weights_lib.is_workdir(tmp_path)
+            weights_lib.load(tmp_path)
+
+    def test_weights_can_be_unpacked(self, run):
+        weights = weights_lib.load(run[0])
+        module, variables, card = weights
+        assert module is weights.module
+        assert variables is weights.variables
+        assert card is weights.card
 
     def test_damaged_sources(self, run, tmp_path):
         workdir, _ = run
@@ -98,3 +110,46 @@ class TestExport:
             weights_lib.save_directory(tmp_path, output)
         assert not output.exists()
         assert not list(tmp_path.glob(".*"))
+
+
+class TestReads:
+    """A command reads ``config.json`` once, so that its parts cannot see two versions of it."""
+
+    @pytest.fixture
+    def opened(self):
+        """The paths of all files that Python has opened since."""
+        paths, watching = [], True
+
+        def watch(event, arguments):  # Python has no way to remove it
+            if watching and event == "open":
+                paths.append(pathlib.Path(str(arguments[0])))
+
+        sys.addaudithook(watch)
+        yield paths
+        watching = False
+
+    @pytest.fixture
+    def photo(self, tmp_path):
+        path = tmp_path / "photos" / "a.png"
+        path.parent.mkdir()
+        image_io.write(path, np.random.default_rng(0).integers(0, 256, (12, 10), np.uint8))
+        return path
+
+    @pytest.mark.parametrize("command", ["export", "info", "restore"])
+    def test_of_commands(self, run, opened, photo, tmp_path, command):
+        workdir, out = str(run[0]), str(tmp_path / "out")
+        arguments = {
+            "export": [workdir, "-o", out],
+            "info": [workdir],
+            "restore": [str(photo), "-o", f"{out}.png", "--checkpoint", workdir],
+        }
+        with contextlib.suppress(SystemExit):  # random weights restore an image to NaN
+            main.main([command, *arguments[command]])
+        assert opened.count(run[0] / "config.json") == 1
+
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+    def test_of_eval(self, run, opened, photo, tmp_path):
+        pytest.importorskip("tensorflow")
+        arguments = ("--workdir", run[0], "--data", photo.parent, "--output", tmp_path / "out")
+        assert scripts.run("eval.py", *arguments) is None
+        assert opened.count(run[0] / "config.json") == 1

@@ -1,5 +1,6 @@
 """Safetensors files, to the last bit."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -69,7 +70,8 @@ class TestSafetensors:
         assert made.card["kwargs"]["width"] == 8
         assert "preset" not in made.card["kwargs"]
         weights_lib.save_safetensors(
-            made._replace(card={**made.card, "kwargs": kwargs}), tmp_path / "new.safetensors"
+            dataclasses.replace(made, card={**made.card, "kwargs": kwargs}),
+            tmp_path / "new.safetensors",
         )
         new = tmp_path / "new.safetensors"
         assert weights_lib.load_card(new)["kwargs"] == made.card["kwargs"]

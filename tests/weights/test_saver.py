@@ -1,5 +1,7 @@
 """Saving in each format: the card, the type of the parameters, and what stays as it was."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def test_again(exported, tmp_path):
     """What is known of the weights goes on with them."""
     first = weights_lib.load(exported)
     card = first.card | {"origin": [{"file": "a", "sha256": "b"}], "licence": "MIT"}
-    weights_lib.save_directory(first._replace(card=card), tmp_path / "one")
+    weights_lib.save_directory(dataclasses.replace(first, card=card), tmp_path / "one")
     assert weights_lib.save_directory(tmp_path / "one", tmp_path / "two", notes="x") == {
         **card,
         "notes": "x",
@@ -50,7 +52,7 @@ def test_smaller_storage(weights, exported, tmp_path, dtype):
 
 def test_storage_that_is_too_small(weights, tmp_path):
     params = jax.tree.map(lambda a: 1e6 * np.ones_like(a), weights.variables["params"])
-    large = weights._replace(variables={**weights.variables, "params": params})
+    large = dataclasses.replace(weights, variables={**weights.variables, "params": params})
     with pytest.raises(ValueError, match=r"bias reaches 1e\+06, more than float16 holds"):
         weights_lib.save_directory(large, tmp_path / "out", dtype="float16")
     with pytest.raises(ValueError, match=r"dtype must be one of float32, .* got 'int8'"):
