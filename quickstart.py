@@ -31,6 +31,7 @@ from lcdnet_jax import (
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
 from lcdnet_jax.evaluation import Evaluator, non_local_means
+from lcdnet_jax.training.program import Datasets
 
 _CONFIG = config_lib.define_config("configs/sadnet_quickstart.py", "Experiment.")
 _OUTPUT = flags.DEFINE_string("output", "quickstart", "Folder of the results.")
@@ -131,7 +132,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
     )
 
 
-def _train(config: ConfigDict, output: pathlib.Path, datasets: Mapping[str, Any]) -> float:
+def _train(config: ConfigDict, output: pathlib.Path, datasets: Datasets) -> float:
     """Trains or continues, if there are steps left; returns the seconds of all runs together."""
     clock = output / "train_seconds.txt"
     earlier = float(clock.read_text()) if clock.exists() else 0.0

@@ -20,7 +20,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +76,7 @@ class Case:
         several = f", {self.steps} steps a call" if self.steps > 1 else ""
         return " ".join(filter(None, words)) + several
 
-    def module(self, dtype: str) -> nn.Module:
+    def module(self, dtype: str) -> networks.RestorationNetwork:
         """The network, computing in that type."""
         preset, channels = self.preset or None, self.shape[3]
         return networks.create(
@@ -217,7 +216,7 @@ def measure(
 
 
 @functools.lru_cache(maxsize=2)  # tracing LCDNet takes seconds
-def random_variables(module: nn.Module) -> Any:
+def random_variables(module: networks.RestorationNetwork) -> Any:
     """Weights with which all branches count, as NumPy arrays; LCDNet starts with factors of 0."""
     rng = np.random.default_rng(1)
 
@@ -236,7 +235,11 @@ Parts = tuple[Any, Callable[[], Any], tuple[Any, ...]]
 
 
 def _forward(
-    module: nn.Module, variables: Any, images: np.ndarray, target: np.ndarray, steps: int
+    module: networks.RestorationNetwork,
+    variables: Any,
+    images: np.ndarray,
+    target: np.ndarray,
+    steps: int,
 ) -> Parts:
     """The jitted function, a call of it, and its arguments."""
     del target, steps
@@ -246,7 +249,11 @@ def _forward(
 
 
 def _training(
-    module: nn.Module, variables: Any, images: np.ndarray, target: np.ndarray, steps: int
+    module: networks.RestorationNetwork,
+    variables: Any,
+    images: np.ndarray,
+    target: np.ndarray,
+    steps: int,
 ) -> Parts:
     """The same of training steps, whose state goes from call to call."""
     tx = optax.adam(_LEARNING_RATE)
@@ -312,7 +319,7 @@ def _losses(first: np.ndarray, call: timing.Call) -> np.ndarray:
 
 def _make_peers(
     case: Case,
-    module: nn.Module,
+    module: networks.RestorationNetwork,
     variables: Any,
     images: np.ndarray,
     target: np.ndarray,

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +41,7 @@ _RANDOM: dict[str, tuple[str, dict[str, Any]]] = {
 _NETWORKS = (*_PUBLISHED, *_RANDOM, "checkpoint")
 
 # A network, its variables, and where these come from.
-Loaded = tuple[nn.Module, Any, str]
+Loaded = tuple[networks.RestorationNetwork, Any, str]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ data sets.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ml_collections import ConfigDict
 
@@ -31,6 +31,7 @@ from lcdnet_jax import config as config_lib
 if TYPE_CHECKING:
     from input_pipeline.train_device import DeviceDataset
     from input_pipeline.train_host import TrainDataset
+    from lcdnet_jax.training.program import Datasets
 
 __all__ = [
     "DeviceDataset",
@@ -55,6 +56,14 @@ def __getattr__(name: str) -> Any:
 
         return TrainDataset
     raise AttributeError(f"module 'input_pipeline' has no attribute {name!r}")
+
+
+@overload
+def create_dataset(config: ConfigDict, split: Literal["train"]) -> TrainDataset | DeviceDataset: ...
+
+
+@overload
+def create_dataset(config: ConfigDict, split: Literal["eval"]) -> EvalDataset: ...
 
 
 def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDataset | EvalDataset:
@@ -123,6 +132,6 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     return TrainDataset(source, config)
 
 
-def create_datasets(config: ConfigDict) -> dict[str, Any]:
+def create_datasets(config: ConfigDict) -> Datasets:
     """``{"train": ..., "eval": ...}``, see ``create_dataset``."""
-    return {split: create_dataset(config, split) for split in ("train", "eval")}
+    return {"train": create_dataset(config, "train"), "eval": create_dataset(config, "eval")}

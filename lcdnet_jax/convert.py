@@ -27,7 +27,6 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
@@ -345,7 +344,9 @@ def _layout_and_leaves(
 
 
 @functools.lru_cache(maxsize=8)  # tracing LCDNet takes seconds
-def _leaves(module: nn.Module, count: int | None = None) -> dict[tuple[str, ...], PyTree]:
+def _leaves(
+    module: networks.RestorationNetwork, count: int | None = None
+) -> dict[tuple[str, ...], PyTree]:
     return flatten_dict(networks.abstract_variables(module, count=count))
 
 

@@ -8,7 +8,7 @@ must call the functions below in the same order.
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -100,13 +100,28 @@ def _read_count(environment: Mapping[str, str], name: str) -> int:
     return int(value) if value.isdigit() else 0
 
 
+@runtime_checkable
+class HasProblem(Protocol):
+    """An exception that adds to the text from which it is built.
+
+    Attributes:
+        problem: That text.
+    """
+
+    problem: str
+
+
+def _get_text(error: Exception) -> str:
+    return error.problem if isinstance(error, HasProblem) else str(error)
+
+
 def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T:
     """Calls an action in process 0. Every process returns its result or raises its exception.
 
     Args:
         action: A function without arguments. Its result must be JSON.
         *errors: Exception types that are raised with their own type. Each is built from one text:
-            its attribute ``problem``, or else its message.
+            the attribute ``problem`` of a :class:`HasProblem`, or else its message.
 
     Returns:
         The result of the action in process 0.
@@ -125,7 +140,7 @@ def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T
             outcome = {"result": action()}
         except Exception as error:  # of any type: the other processes must not wait
             known = type(error) in errors
-            text = getattr(error, "problem", str(error)) if known else repr(error)
+            text = _get_text(error) if known else repr(error)
             outcome = {"error": type(error).__name__, "text": text}
     encoded = np.frombuffer(json.dumps(outcome).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(encoded.size)))

@@ -1,6 +1,6 @@
 """Checkpoints of training state: Orbax directories and their checksums."""
 
-from lcdnet_jax.checkpoints.arrays import Tree, list_nonfinite, silence_orbax
+from lcdnet_jax.checkpoints.arrays import list_nonfinite, silence_orbax
 from lcdnet_jax.checkpoints.manager import (
     CheckpointError,
     Checkpoints,
@@ -12,7 +12,6 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "DamagedCheckpointError",
-    "Tree",
     "list_nonfinite",
     "restore_variables",
     "silence_orbax",

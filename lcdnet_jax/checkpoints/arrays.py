@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-Tree = Any
+from lcdnet_jax.typing import PyTree
 
 # All items that a checkpoint may hold. The run decides which of them exist.
 _ITEMS = ("params", "opt_state", "ema", "batch_stats", "critic")
@@ -82,7 +82,7 @@ def make_handler() -> ocp.CompositeCheckpointHandler:
     )
 
 
-def read_metadata(where: pathlib.Path, name: str) -> Tree:
+def read_metadata(where: pathlib.Path, name: str) -> PyTree:
     """Reads shapes and dtypes of the arrays of an item, without the arrays."""
     return ocp.StandardCheckpointHandler().metadata(where / name)
 
@@ -105,7 +105,7 @@ def add_sharding(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
 
-def compute_checksums(items: Mapping[str, Tree]) -> dict[str, Tree]:
+def compute_checksums(items: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """Computes what :func:`read_back` compares.
 
     Args:
@@ -131,7 +131,7 @@ def _compute_crc(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def read_back(where: pathlib.Path, checksums: Mapping[str, Tree]) -> None:
+def read_back(where: pathlib.Path, checksums: Mapping[str, PyTree]) -> None:
     """Reads a checkpoint that was just written and compares it with what it should hold.
 
     Args:
@@ -153,7 +153,7 @@ def read_back(where: pathlib.Path, checksums: Mapping[str, Tree]) -> None:
                 raise ValueError(f"{name}{_path(path)} is not as it was saved")
 
 
-def list_nonfinite(items: Mapping[str, Tree]) -> list[str]:
+def list_nonfinite(items: Mapping[str, PyTree]) -> list[str]:
     """Lists arrays with a NaN or an infinity, of those parts that this process holds.
 
     Args:
@@ -175,7 +175,7 @@ def _is_finite(array: Any) -> bool:
     return all(np.isfinite(np.asarray(part)).all() for part in parts)
 
 
-def list_mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
+def list_mismatches(name: str, stored: PyTree | None, wanted: PyTree) -> list[str]:
     """Lists arrays that are missing, unknown or of another shape.
 
     Args:
@@ -199,7 +199,7 @@ def list_mismatches(name: str, stored: Tree | None, wanted: Tree) -> list[str]:
     return problems
 
 
-def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """Shapes by path, written alike for live trees and for Orbax's metadata."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}

@@ -48,7 +48,7 @@ from absl import logging
 
 from lcdnet_jax import multihost
 from lcdnet_jax.checkpoints import arrays, manifest
-from lcdnet_jax.checkpoints.arrays import Tree
+from lcdnet_jax.typing import PyTree
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class Checkpoints:
         step = self.latest_step()
         return "there is no checkpoint yet" if step is None else f"step {step} is saved"
 
-    def save(self, step: int, items: Mapping[str, Tree]) -> None:
+    def save(self, step: int, items: Mapping[str, PyTree]) -> None:
         """Starts a save in the background, after the earlier one is finished.
 
         On return the arrays are copied and may be donated. A step that is already complete is not
@@ -254,7 +254,7 @@ class Checkpoints:
         self._remove_link()
         self._unlock()
 
-    def restore(self, step: int, items: Mapping[str, Tree]) -> dict[str, Tree]:
+    def restore(self, step: int, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """Verifies and reads the named items.
 
         Args:
@@ -306,8 +306,8 @@ class Checkpoints:
         ) from failure
 
     def restore_latest(
-        self, items: Mapping[str, Tree], *, before: int | None = None
-    ) -> tuple[int, dict[str, Tree]]:
+        self, items: Mapping[str, PyTree], *, before: int | None = None
+    ) -> tuple[int, dict[str, PyTree]]:
         """Reads the newest checkpoint that is not damaged.
 
         Newer, damaged ones are skipped with an error in the log. Unless the directory was opened to
@@ -327,8 +327,8 @@ class Checkpoints:
         return self.read_newest(lambda step: self.restore(step, items), before=before)
 
     def restore_variables(
-        self, step: int, expected: Mapping[str, Tree], *, ema: bool = True
-    ) -> dict[str, Tree]:
+        self, step: int, expected: Mapping[str, PyTree], *, ema: bool = True
+    ) -> dict[str, PyTree]:
         """Verifies and reads the variables of a network, see :func:`restore_variables`.
 
         Args:
@@ -351,7 +351,7 @@ class Checkpoints:
         logging.info("weights of step %d%s from %s", step, averaged, self.directory.parent)
         return {"params" if k == name else k: tree for k, tree in restored.items()}
 
-    def items(self, step: int) -> dict[str, Tree]:
+    def items(self, step: int) -> dict[str, PyTree]:
         """Reads the metadata of a checkpoint, without its arrays.
 
         Args:
@@ -414,8 +414,8 @@ class Checkpoints:
         return any((self.directory / str(s) / manifest.NAME).exists() for s in self.steps())
 
     def _read(
-        self, step: int, items: Mapping[str, Tree], names: Collection[str]
-    ) -> dict[str, Tree]:
+        self, step: int, items: Mapping[str, PyTree], names: Collection[str]
+    ) -> dict[str, PyTree]:
         where = self._literal / str(step)
         problems: list[str] = []
         for name, tree in items.items():
@@ -493,7 +493,7 @@ class Checkpoints:
                 moved = f" and it is moved to {aside.name}"
             logging.error("%s; step %d is used instead%s", problem, used, moved)
 
-    def _complete(self, step: int, checksums: Mapping[str, Tree]) -> None:
+    def _complete(self, step: int, checksums: Mapping[str, PyTree]) -> None:
         """Completes a save in the background, after the copy to the host."""
         self._saver.wait_until_finished()
         if jax.process_index() != 0:
@@ -556,11 +556,11 @@ class Checkpoints:
 
 def restore_variables(
     workdir: str | pathlib.Path,
-    expected: Mapping[str, Tree],
+    expected: Mapping[str, PyTree],
     *,
     ema: bool = True,
     step: int | None = None,
-) -> tuple[dict[str, Tree], int]:
+) -> tuple[dict[str, PyTree], int]:
     """Restores the variables of a network from a checkpoint.
 
     Args:
@@ -579,7 +579,7 @@ def restore_variables(
     """
     checkpoints = Checkpoints(workdir)
 
-    def read(step: int) -> dict[str, Tree]:
+    def read(step: int) -> dict[str, PyTree]:
         return checkpoints.restore_variables(step, expected, ema=ema)
 
     try:

@@ -1,5 +1,7 @@
 """Console helpers of the commands: output lines, progress and common arguments."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import shutil
@@ -7,9 +9,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcdnet_jax.messages import escape, format_duration
+
+if TYPE_CHECKING:  # a command imports the library only when it runs
+    from lcdnet_jax.weights import Card
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -118,7 +123,7 @@ def format_fields(fields: Mapping[str, Any], between: str = "=") -> str:
     )
 
 
-def format_network(card: Mapping[str, Any]) -> str:
+def format_network(card: Card) -> str:
     """Formats a card's network: its name, the preset that it matches, and other fields."""
     from lcdnet_jax import config as config_lib
 

@@ -1,11 +1,17 @@
 """The command ``lcdnet-jax export``, which writes weights or a program."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lcdnet_jax.cli._console import add_checkpoint, add_command, print_line
+
+if TYPE_CHECKING:  # the library is imported only when the command runs
+    from lcdnet_jax.weights import Weights
 
 
 def add_parser(commands: Any) -> None:
@@ -133,9 +139,10 @@ def run(arguments: argparse.Namespace) -> None:
     print_line(f"written      {output}")
 
 
-def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
+def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
     from lcdnet_jax import export
 
+    stored: Mapping[str, Any] = weights.card
     about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
     write = export.write_saved_model if arguments.saved_model else export.write
     try:
@@ -145,7 +152,7 @@ def _export_program(arguments: argparse.Namespace, weights: Any) -> None:
             weights.variables,
             sizes=arguments.size,
             platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
-            about={field: weights.card[field] for field in about},
+            about={field: stored[field] for field in about},
             force=arguments.force,
         )
     except export.ExportError as error:  # it names an argument of Python

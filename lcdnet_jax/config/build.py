@@ -103,7 +103,9 @@ def check_kernels(config: ConfigDict) -> None:
 
 def find_kernel_size_problems(config: ConfigDict, size: int) -> list[str]:
     """Finds problems of a network that estimates kernels with ``size`` x ``size`` pixels."""
-    expected = network(config).kernel_size
+    module = network(config)
+    assert isinstance(module, networks.IKC)  # the only network of objectives that need kernels
+    expected = module.kernel_size
     if size == expected:
         return []
     return [

@@ -12,8 +12,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from lcdnet_jax import networks
 from lcdnet_jax.config.frozen_presets import FROZEN_PRESETS
 from lcdnet_jax.typing import Fields, Json
@@ -22,7 +20,7 @@ from lcdnet_jax.typing import Fields, Json
 _ELSEWHERE = ("parent", "name", "channels", "dtype")
 
 
-def fields_of(module: nn.Module) -> dict[str, Any]:
+def fields_of(module: networks.RestorationNetwork) -> dict[str, Any]:
     """Collects the fields of a network to store.
 
     Args:

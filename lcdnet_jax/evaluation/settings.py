@@ -5,17 +5,18 @@ Without a flag, the training configuration of the weights decides. Messages name
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, protocols
 from lcdnet_jax.evaluation.sweep import Setting
 from lcdnet_jax.inference import Restorer
+from lcdnet_jax.networks import RestorationNetwork
+from lcdnet_jax.typing import Variables
 
 # Side of the tiles of --modes tiled, pixels.
 _TILE = 384
@@ -230,8 +231,8 @@ def _parse_sigmas(texts: Sequence[str] | Sequence[float], spread: float) -> list
 
 def create_restorers(
     request: Request,
-    module: nn.Module,
-    variables: Mapping[str, Any],
+    module: RestorationNetwork,
+    variables: Variables,
     *,
     crop: int,
     bucket: int,

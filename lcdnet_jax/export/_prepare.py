@@ -5,7 +5,6 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -42,7 +41,7 @@ class Network(NamedTuple):
         device: The device of this machine that runs the export for verification.
     """
 
-    module: nn.Module
+    module: networks.RestorationNetwork
     variables: Variables
     apply: Callable[[Any], Any]
     card: JsonObject
@@ -50,7 +49,7 @@ class Network(NamedTuple):
 
 
 def prepare(
-    module: nn.Module,
+    module: networks.RestorationNetwork,
     variables: Variables,
     sizes: Sizes | None,
     platforms: Sequence[str],

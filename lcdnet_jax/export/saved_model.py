@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from lcdnet_jax import atomic_io
@@ -19,6 +18,7 @@ from lcdnet_jax.export._prepare import (
     without_tracebacks,
 )
 from lcdnet_jax.export._verify import verify
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Json, JsonObject, Variables
 
 _KIND = atomic_io.DirectoryKind(
@@ -30,7 +30,7 @@ _KIND = atomic_io.DirectoryKind(
 
 def write_saved_model(
     path: str | os.PathLike[str],
-    module: nn.Module,
+    module: RestorationNetwork,
     variables: Variables,
     *,
     sizes: Sizes | None = None,

@@ -11,7 +11,6 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 
-import flax.linen as nn
 import jax
 import jax.export
 
@@ -24,11 +23,12 @@ from lcdnet_jax.export._prepare import (
     without_tracebacks,
 )
 from lcdnet_jax.export._verify import verify
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Json, JsonObject, Variables
 
 
 def export_program(
-    module: nn.Module,
+    module: RestorationNetwork,
     variables: Variables,
     *,
     sizes: Sizes | None = None,
@@ -85,7 +85,7 @@ def export_program(
 
 def write(
     path: str | os.PathLike[str],
-    module: nn.Module,
+    module: RestorationNetwork,
     variables: Variables,
     *,
     sizes: Sizes | None = None,

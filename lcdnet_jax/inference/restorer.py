@@ -1,10 +1,9 @@
 """Restorer: restores images of any size with a trained network."""
 
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from lcdnet_jax import image_io, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
+from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
 # Default for the largest image that is restored whole: 1536 x 1024 pixels with padding. The
@@ -78,8 +78,8 @@ class Restorer:
 
     def __init__(
         self,
-        module: nn.Module,
-        variables: Mapping[str, Any],
+        module: networks.RestorationNetwork,
+        variables: Variables,
         *,
         tile: int | None = None,
         overlap: int | None = None,
@@ -187,7 +187,7 @@ class Restorer:
             parts.append("ensemble")
         return ", ".join(parts) or "full"
 
-    def with_variables(self, variables: Mapping[str, Any]) -> "Restorer":
+    def with_variables(self, variables: Variables) -> "Restorer":
         """Makes a restorer with other weights that shares the compiled programs.
 
         Args:
@@ -432,7 +432,7 @@ def _reflect_indices(side: int, end: int) -> np.ndarray:
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
 
 
-def _check_layers(module: nn.Module, variables: Mapping[str, Any]) -> None:
+def _check_layers(module: networks.RestorationNetwork, variables: Variables) -> None:
     """Raises ValueError for weights of another scale, which Flax may accept.
 
     A network of scale 4 has all layers of the network of scale 2 and one more. Flax would ignore

@@ -176,7 +176,9 @@ def create(name: str, *, preset: str | None = None, **kwargs: Any) -> Restoratio
     return cls(**{**preset_fields, **kwargs})
 
 
-def abstract_variables(module: nn.Module, *, count: int | None = None) -> dict[str, PyTree]:
+def abstract_variables(
+    module: RestorationNetwork, *, count: int | None = None
+) -> dict[str, PyTree]:
     """Determines shapes and types of a network's variables, without computing them.
 
     Args:

@@ -10,10 +10,11 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 from jax import Array
+from jax.typing import DTypeLike
 
 from lcdnet_jax.networks._blocks import is_integer, is_range
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
@@ -72,6 +73,14 @@ class RestorationNetwork(nn.Module):
     has_scales = False
     PRESETS: ClassVar[Mapping[str, Fields]] = {}
     LARGEST: ClassVar[Mapping[str, int]] = {}
+
+    if TYPE_CHECKING:  # fields, which each class declares at its own place among its fields
+
+        @property
+        def channels(self) -> int: ...
+
+        @property
+        def dtype(self) -> DTypeLike: ...
 
     @property
     def takes_two_views(self) -> bool:

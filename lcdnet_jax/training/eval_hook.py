@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 
-import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -14,6 +13,7 @@ from lcdnet_jax import protocols, visualization
 from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, sweep
 from lcdnet_jax.evaluation.evaluator import Example
 from lcdnet_jax.inference import Restorer
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.typing import JsonObject, Variables
 from lcdnet_jax.weights.card import folder_names
@@ -25,7 +25,7 @@ class EvalHook:
     def __init__(
         self,
         config: ConfigDict,
-        module: nn.Module,
+        module: RestorationNetwork,
         examples: Iterable[Example],
         writer: MetricWriter,
     ):

@@ -4,18 +4,17 @@ import contextlib
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from clu import parameter_overview
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.eval_hook import EvalHook
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
@@ -24,6 +23,7 @@ from lcdnet_jax.training.preemption import Preempted, handle_preemption
 from lcdnet_jax.training.profile import Profile
 from lcdnet_jax.training.program import (
     CountsReplacements,
+    Datasets,
     Describable,
     DeviceData,
     HostData,
@@ -57,7 +57,7 @@ def train_and_evaluate(
     config: ConfigDict,
     workdir: str | pathlib.Path,
     *,
-    datasets: Mapping[str, Any],
+    datasets: Datasets,
     devices: Sequence[jax.Device] | None = None,
     profile: tuple[int, int] | None = None,
     accept_changed_data: bool = False,
@@ -72,11 +72,9 @@ def train_and_evaluate(
     Args:
         config: An experiment, see ``configs/default.py``.
         workdir: Directory for config.json, checkpoints, logs and pictures. Created if missing.
-        datasets: What ``input_pipeline.create_datasets`` returns. "train" is a
-            :class:`~lcdnet_jax.training.program.HostData`, or a
-            :class:`~lcdnet_jax.training.program.DeviceData` with ``config.data.where`` "device".
-            "eval" is an iterable of mappings with "name", "clean" and, for pairs, "degraded".
-            Both may be :class:`~lcdnet_jax.training.program.Describable`, and "train" may be
+        datasets: What ``input_pipeline.create_datasets`` returns, see
+            :class:`~lcdnet_jax.training.program.Datasets`. Both parts may be
+            :class:`~lcdnet_jax.training.program.Describable`, and "train" may be
             :class:`~lcdnet_jax.training.program.CountsReplacements`.
         devices: Devices to use. None: all devices of all hosts.
         profile: First and last step of a profiler trace, which is written to ``workdir``/profile.
@@ -174,9 +172,9 @@ class _Loop:
 
     def run(
         self,
-        module: nn.Module,
+        module: RestorationNetwork,
         state: TrainState,
-        datasets: Mapping[str, Any],
+        datasets: Datasets,
         profile: Profile,
     ) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
@@ -361,12 +359,12 @@ class _Loop:
         raise failure or RuntimeError("process 0 could not evaluate, see its output")
 
 
-def _describe_data(datasets: Mapping[str, Any]) -> list[str]:
+def _describe_data(datasets: Datasets) -> list[str]:
     """A line for each data set that can describe itself."""
     return [
-        f"{split}: {datasets[split].describe()}"
-        for split in ("train", "eval")
-        if isinstance(datasets[split], Describable)
+        f"{split}: {data.describe()}"
+        for split, data in datasets.items()
+        if isinstance(data, Describable)
     ]
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypedDict, runtime_checkable
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -14,6 +13,8 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import resident_images
+from lcdnet_jax.evaluation.evaluator import Example
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
@@ -23,6 +24,7 @@ from lcdnet_jax.typing import Batch, Metrics, PyTree
 Program = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 
+@runtime_checkable
 class HostData(Protocol):
     """Training data for ``config.data.where`` "host". Each batch is a pure function of its step."""
 
@@ -39,6 +41,7 @@ class HostData(Protocol):
         """
 
 
+@runtime_checkable
 class DeviceData(Protocol):
     """Training data for ``config.data.where`` "device".
 
@@ -47,6 +50,26 @@ class DeviceData(Protocol):
     """
 
     resident: ResidentImages
+
+
+class TrainingDatasets(TypedDict):
+    """The data of a replay.
+
+    Attributes:
+        train: Training data, a :class:`DeviceData` with ``config.data.where`` "device".
+    """
+
+    train: HostData | DeviceData
+
+
+class Datasets(TrainingDatasets):
+    """The data of a run.
+
+    Attributes:
+        eval: Evaluation images, mappings with "name", "clean" and, for pairs, "degraded".
+    """
+
+    eval: Iterable[Example]
 
 
 @runtime_checkable
@@ -77,7 +100,7 @@ class Closeable(Protocol):
 
 
 def compile_program(
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     config: ConfigDict,
     partitioner: Partitioner,
@@ -165,10 +188,12 @@ def open_inputs(
     the next ``config.steps_per_call`` batches.
     """
     if config.data.where == "device":
-        images = partitioner.replicate(data.resident)  # type: ignore[union-attr]
+        assert isinstance(data, DeviceData)
+        images = partitioner.replicate(data.resident)
         yield iter(lambda: images, None)
         return
-    batches = data.batches(  # type: ignore[union-attr]
+    assert isinstance(data, HostData)
+    batches = data.batches(
         start_step, process_index=jax.process_index(), process_count=jax.process_count()
     )
     try:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +14,11 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, visualization
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.metric_writer import convert_disk_errors
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.program import compile_program, draw_batch, open_inputs
+from lcdnet_jax.training.program import TrainingDatasets, compile_program, draw_batch, open_inputs
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import prepare
@@ -53,7 +53,7 @@ def replay(
     workdir: str | pathlib.Path,
     step: int,
     *,
-    datasets: Mapping[str, Any],
+    datasets: TrainingDatasets,
     accept_changed_data: bool = False,
 ) -> pathlib.Path:
     """Repeats one step of a run and writes its inputs and outputs.
@@ -161,7 +161,7 @@ def replay(
 
 
 def _replay_step(
-    module: nn.Module,
+    module: RestorationNetwork,
     config: ConfigDict,
     partitioner: Partitioner,
     state: TrainState,

@@ -3,13 +3,13 @@
 import functools
 from collections.abc import Callable, Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array
 
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import PyTree, Variables
 
 
@@ -97,7 +97,7 @@ class TrainState(struct.PyTreeNode):
 
 def create_state(
     key: Array,
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     *,
     ema: bool,
@@ -132,7 +132,7 @@ def create_state(
 
 
 def abstract_state(
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     *,
     ema: bool,
@@ -157,7 +157,7 @@ def _init_state(
     key: Array,
     variables: Variables | None = None,
     *,
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     ema: bool,
     init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None,

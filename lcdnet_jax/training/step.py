@@ -1,12 +1,12 @@
 """One training step: make the inputs, then let the objective update the state."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 from ml_collections import ConfigDict
 
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.objectives import StepFunction
 from lcdnet_jax.training.state import TrainState
@@ -14,7 +14,7 @@ from lcdnet_jax.typing import Batch, Metrics
 
 
 def make_train_step(
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     config: ConfigDict,
     *,

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -15,6 +14,7 @@ from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
 from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import data_record, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import DeviceData, HostData
@@ -176,7 +176,8 @@ def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
     mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     mine.update(data_record.compute_fingerprint(data).encode())
     if config.data.where == "device":
-        mine.update(np.asarray(data.resident.table).tobytes())  # type: ignore[union-attr]
+        assert isinstance(data, DeviceData)
+        mine.update(np.asarray(data.resident.table).tobytes())
     first = multihost.run_on_first_process(mine.hexdigest)
     if not multihost.all_succeeded(first == mine.hexdigest()):
         raise config_lib.ConfigError(
@@ -187,7 +188,7 @@ def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
 
 def load_or_create_state(
     config: ConfigDict,
-    module: nn.Module,
+    module: RestorationNetwork,
     checkpoints: checkpoints_lib.Checkpoints,
     partitioner: Partitioner,
     *,

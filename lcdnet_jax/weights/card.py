@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import strict_json
 from lcdnet_jax._version import __version__
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 
 NAME = "card.json"
@@ -76,7 +76,7 @@ class Card(TypedDict):
 
 def create(
     name: str,
-    module: nn.Module,
+    module: RestorationNetwork,
     params: PyTree,
     *,
     step: int = 0,

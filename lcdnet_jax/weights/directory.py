@@ -11,7 +11,6 @@ import hashlib
 import pathlib
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -74,7 +73,7 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
 
 
 def _list_variables(
-    reader: checkpoints.Checkpoints, module: nn.Module, step: int
+    reader: checkpoints.Checkpoints, module: networks.RestorationNetwork, step: int
 ) -> dict[str, PyTree]:
     """Shapes of a network's variables, if the network is about as large as the checkpoint."""
     try:

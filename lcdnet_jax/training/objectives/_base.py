@@ -63,7 +63,7 @@ class MakeLoss(Protocol):
     """Makes the loss function of a network. ``axis_name`` is the mapped axis under ``pmap``."""
 
     def __call__(
-        self, module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+        self, module: RestorationNetwork, config: ConfigDict, *, axis_name: str | None = None
     ) -> LossFunction:
         """See the class."""
 
@@ -73,7 +73,7 @@ class MakeStep(Protocol):
 
     def __call__(
         self,
-        module: nn.Module,
+        module: RestorationNetwork,
         tx: optax.GradientTransformation,
         config: ConfigDict,
         *,
@@ -130,7 +130,7 @@ def make_gradient_objective(make_inputs: MakeInputs, make_loss: MakeLoss) -> Obj
     """Makes an objective that trains one network by one loss, see :func:`make_gradient_step`."""
 
     def make_step(
-        module: nn.Module,
+        module: RestorationNetwork,
         tx: optax.GradientTransformation,
         config: ConfigDict,
         *,

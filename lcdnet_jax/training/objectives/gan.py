@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, losses
-from lcdnet_jax.networks import Discriminator, vgg
+from lcdnet_jax.networks import Discriminator, RestorationNetwork, vgg
 from lcdnet_jax.training.objectives import supervised
 from lcdnet_jax.training.objectives._base import (
     ExtraStateInit,
@@ -93,7 +93,7 @@ def read_features(config: ConfigDict) -> tuple[tuple[np.ndarray, np.ndarray], ..
 
 
 def make_step(
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     config: ConfigDict,
     *,
@@ -145,7 +145,7 @@ def make_step(
 
 
 def make_loss(
-    module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+    module: RestorationNetwork, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
     """The network's loss. See :class:`MakeLoss`."""
     pixel_loss = losses.get(config.loss)

@@ -15,7 +15,6 @@ The inputs include "kernels" ``[B, S, S]``, the blur kernels of the images.
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,6 +22,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, losses
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.objectives._base import (
     LossFunction,
     LossOutput,
@@ -60,7 +60,7 @@ def make_inputs(batch: Batch, config: ConfigDict, *, keys: Array, step: Array) -
 
 
 def make_loss(
-    module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+    module: RestorationNetwork, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
     """The loss of the stage. See :class:`MakeLoss`.
 
@@ -101,7 +101,7 @@ def make_loss(
 
 
 def make_step(
-    module: nn.Module,
+    module: RestorationNetwork,
     tx: optax.GradientTransformation,
     config: ConfigDict,
     *,

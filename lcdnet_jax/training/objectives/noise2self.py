@@ -6,12 +6,12 @@ The inputs include "scored" ``[B, H, W, 1]`` bool, which is True at hidden pixel
 ``config.sfm`` the input is masked before pixels are hidden; the target is not masked.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.objectives._base import (
     LossFunction,
     LossOutput,
@@ -68,7 +68,7 @@ def _draw_pixels(keys: Array, shape: tuple[int, ...]) -> Array:
 
 
 def make_loss(
-    module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+    module: RestorationNetwork, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
     """The supervised loss of the hidden pixels. See :class:`MakeLoss`."""
     image_loss = make_image_loss(config)

@@ -7,11 +7,11 @@ provides pairs, the degraded images are masked.
 import functools
 from collections.abc import Callable
 
-import flax.linen as nn
 from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, losses
+from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.objectives._base import (
     LossFunction,
     LossOutput,
@@ -78,7 +78,7 @@ def degrade(keys: Array, images: Array, config: ConfigDict) -> Array:
 
 
 def make_loss(
-    module: nn.Module, config: ConfigDict, *, axis_name: str | None = None
+    module: RestorationNetwork, config: ConfigDict, *, axis_name: str | None = None
 ) -> LossFunction:
     """``config.loss`` and the DCT loss. See :class:`MakeLoss`."""
     image_loss = make_image_loss(config)
