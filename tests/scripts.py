@@ -15,7 +15,7 @@ from absl import logging as absl_logging
 from flax import linen as nn
 
 from lcdnet_jax import image_io, networks
-from tests.registered import registered
+from lcdnet_jax.networks import registered
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")

@@ -15,8 +15,8 @@ from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.metrics import lpips
+from lcdnet_jax.networks import registered
 from lcdnet_jax.weights import pretrained
-from tests.registered import registered
 from tests.scripts import TINY, error_of, results, run, train
 
 pytest.importorskip("tensorflow")

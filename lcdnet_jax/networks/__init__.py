@@ -19,7 +19,8 @@ by their classes: :class:`Discriminator` of ESRGAN, and :class:`Predictor`, :cla
 perceptual losses.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -105,6 +106,33 @@ def register(name: str, cls: type[RestorationNetwork]) -> None:
         )
     check_contract(cls)
     _REGISTRY[name] = cls
+
+
+@contextlib.contextmanager
+def registered(name: str, cls: type[RestorationNetwork]) -> Iterator[None]:
+    """Registers a network for a ``with`` block, for tests and trials.
+
+    In the block the name means this class, even if it belongs to another class outside. Afterwards
+    the registry is as before.
+
+    Args:
+        name: As for :func:`register`.
+        cls: As for :func:`register`.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TypeError, ValueError: As :func:`register`. The name may belong to another class.
+    """
+    before = _REGISTRY.pop(name, None)
+    try:
+        register(name, cls)
+        yield
+    finally:
+        _REGISTRY.pop(name, None)
+        if before is not None:
+            _REGISTRY[name] = before
 
 
 def get(name: str) -> type[RestorationNetwork]:
@@ -256,4 +284,5 @@ __all__ = [
     "get",
     "get_preset",
     "register",
+    "registered",
 ]

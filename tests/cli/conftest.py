@@ -11,9 +11,9 @@ import pytest
 from lcdnet_jax import convert
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
+from lcdnet_jax.networks import registered
 from tests.cli.commands import saved, small_state
 from tests.cli.halving import Halving
-from tests.registered import registered
 
 
 class Tensor:

@@ -33,7 +33,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.export import run_exported
-from tests.registered import registered
+from lcdnet_jax.networks import registered
 
 CASES = int(os.environ.get("LCDNET_JAX_FUZZ", "250"))
 SECONDS = 30  # for one case

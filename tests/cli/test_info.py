@@ -11,8 +11,8 @@ from lcdnet_jax import networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
 from lcdnet_jax.config import schema
+from lcdnet_jax.networks import registered
 from tests.cli.commands import error_of, run
-from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 

@@ -6,8 +6,8 @@ import pytest
 
 from lcdnet_jax import networks
 from lcdnet_jax.cli import main
+from lcdnet_jax.networks import registered
 from lcdnet_jax.networks.costs import COSTS
-from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 

@@ -23,8 +23,8 @@ from configs import tiny
 from input_pipeline import train_host
 from lcdnet_jax import image_io, networks
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import train_and_evaluate
-from tests.registered import registered
 
 
 def create(config, **fields):

@@ -12,9 +12,9 @@ from configs import default
 from lcdnet_jax import Restorer, export, networks, ops
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.export import run_exported
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import train_and_evaluate
 from tests.guards import cases
-from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -54,6 +54,27 @@ def test_create(halves):
     assert networks.get("halves") is Halves
     assert networks.create("halves", preset="wide") == Halves(features=8)
     networks.register("halves", Halves)  # again
+
+
+def test_registered_for_a_block():
+    """In place of another class, whose name it gives back whatever happens."""
+
+    def fail():
+        with networks.registered("sadnet", Halves), networks.registered("other", Other):
+            assert networks.get("sadnet") is Halves
+            assert networks.get("other") is Other
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert networks.get("sadnet") is networks.SADNet
+    assert "other" not in networks.available()
+    with (
+        pytest.raises(TypeError, match="is not a network"),
+        networks.registered("sadnet", nn.Dense),
+    ):
+        pass
+    assert networks.get("sadnet") is networks.SADNet
 
 
 def test_refused(halves):

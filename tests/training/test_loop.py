@@ -18,12 +18,12 @@ from lcdnet_jax import Restorer, checkpoints, image_io, weights
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError, manager
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import (
     NonFiniteLossError,
     Preempted,
     train_and_evaluate,
 )
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 

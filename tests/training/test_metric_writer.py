@@ -11,9 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import tiny
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import loop, train_and_evaluate
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 

@@ -16,6 +16,7 @@ from lcdnet_jax import checkpoints, image_io, networks
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.networks import registered
 from lcdnet_jax.resident_images import ResidentImages, draw
 from lcdnet_jax.training import (
     NonFiniteLossError,
@@ -28,7 +29,6 @@ from lcdnet_jax.training import (
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.step import prepare
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import tiny
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import loop, train_and_evaluate
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -15,12 +15,11 @@ from configs import tiny
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
 from lcdnet_jax.config import ConfigError
-from lcdnet_jax.networks import _lcdnet_blocks, lcdnet
+from lcdnet_jax.networks import _lcdnet_blocks, lcdnet, registered
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.program import compile_program
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import abstract_state
-from tests.registered import registered
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -16,6 +16,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io
 from lcdnet_jax.checkpoints import CheckpointError, Checkpoints
 from lcdnet_jax.config import ConfigError
+from lcdnet_jax.networks import registered
 from lcdnet_jax.training import (
     NonFiniteLossError,
     data_record,
