@@ -113,6 +113,21 @@ class RestorationNetwork(nn.Module):
         del intermediates
         return {}
 
+    @nn.nowrap
+    def find_warnings(self, metrics: Mapping[str, float], *, crop: int) -> Mapping[str, str]:
+        """Finds metrics of the network that training should warn of.
+
+        Args:
+            metrics: Means over some steps by name, those of :meth:`measure` among them.
+            crop: Side of the training crops, pixels.
+
+        Returns:
+            A message for each such metric by its name. Training logs the first one of each name.
+            None by default.
+        """
+        del metrics, crop
+        return {}
+
 
 def field_names(network: type[nn.Module] | nn.Module) -> set[str]:
     """Lists the fields of a network, without those that Flax adds.

@@ -26,6 +26,7 @@ from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
 _TAPS = 9
+_OFFSET = "offset/"  # names of metrics begin with it
 _xavier = nn.initializers.xavier_uniform()
 
 
@@ -203,15 +204,39 @@ class SADNet(RestorationNetwork):
     def measure(self, intermediates: PyTree) -> dict[str, Array]:
         """Computes the mean absolute offset of each scale, in pixels of the image.
 
-        The names are "offset/1" for the finest scale, then "offset/2", "offset/4" and "offset/8".
-        Where offsets are larger than the image, all samples lie outside and have no gradient.
+        Args:
+            intermediates: What one call has stored in this collection by ``sow``.
+
+        Returns:
+            "offset/1" for the finest scale, then "offset/2", "offset/4" and "offset/8". Nothing
+            for a network without deformable blocks.
         """
         if not self.use_rsab:
             return {}
         sizes = {2 ** (scale - 1): scale for scale in (1, 2, 3, 4)}
         return {
-            f"offset/{size}": size * jnp.abs(_get_sampling(intermediates, scale)[0]).mean()
+            f"{_OFFSET}{size}": size * jnp.abs(_get_sampling(intermediates, scale)[0]).mean()
             for size, scale in sizes.items()
+        }
+
+    @nn.nowrap
+    def find_warnings(self, metrics: Mapping[str, float], *, crop: int) -> dict[str, str]:
+        """Finds scales that sample outside the image, where samples have no gradient.
+
+        Args:
+            metrics: Means over some steps by name, those of :meth:`measure` among them.
+            crop: Side of the training crops, pixels.
+
+        Returns:
+            A message for each offset that is larger than the crop, by its name.
+        """
+        return {
+            name: f"the offsets of scale 1/{name.removeprefix(_OFFSET)} are {offset:.3g} pixels on "
+            f"average, more than the crop of {crop}. Samples outside the image are zero and have "
+            "no gradient, so the deformable convolutions of this scale may be lost. Start another "
+            "run with a lower config.optimizer.learning_rate or config.optimizer.beta2=0.99"
+            for name, offset in metrics.items()
+            if name.startswith(_OFFSET) and offset > crop
         }
 
 

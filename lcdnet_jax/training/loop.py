@@ -19,14 +19,12 @@ from lcdnet_jax.training import objectives
 from lcdnet_jax.training.eval_hook import EvalHook
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 from lcdnet_jax.training.optimizer import make_optimizer
-from lcdnet_jax.training.preemption import Preempted, handle_preemption
+from lcdnet_jax.training.preemption import Preempted, PreemptionHandler, handle_preemption
 from lcdnet_jax.training.profile import Profile
 from lcdnet_jax.training.program import (
     CountsReplacements,
     Datasets,
     Describable,
-    DeviceData,
-    HostData,
     compile_program,
     open_inputs,
 )
@@ -132,10 +130,10 @@ def train_and_evaluate(
         if start_step >= config.steps:
             writer.print_line(f"nothing to do: the run has {start_step} of {config.steps} steps")
             return state
-        loop = _Loop(config, partitioner, checkpoints, writer)
+        loop = _Loop(config, module, datasets, partitioner, checkpoints, writer)
         if jax.process_index() != 0:
             profile = None
-        return loop.run(module, state, datasets, Profile(workdir / "profile", profile))
+        return loop.run(state, Profile(workdir / "profile", profile))
     except MetricWriterError as error:
         raise checkpoints_lib.CheckpointError(
             f"cannot write to {workdir}: {error}; {checkpoints.saved()}. Free disk space or check "
@@ -156,36 +154,35 @@ class _Loop:
     def __init__(
         self,
         config: ConfigDict,
+        module: RestorationNetwork,
+        datasets: Datasets,
         partitioner: Partitioner,
         checkpoints: checkpoints_lib.Checkpoints,
         writer: MetricWriter,
     ):
         self._config = config
+        self._module = module
+        self._datasets = datasets
         self._partitioner = partitioner
         self._checkpoints = checkpoints
         self._writer = writer
+        self._eval_hook = EvalHook(config, module, datasets["eval"], writer)
         self._unread: list[PyTree] = []  # metrics of one call each, on the devices
         self._averages = AverageMeter()  # of metrics that were fetched but not reported
         self._skipped_in_a_row = 0
-        self._warned_of: set[str] = set()  # offsets
+        self._warned_of: set[str] = set()  # metrics of the network
         self._compilations = CompilationCounter()
+        self._compiled = 0  # programs that were reported
 
-    def run(
-        self,
-        module: RestorationNetwork,
-        state: TrainState,
-        datasets: Datasets,
-        profile: Profile,
-    ) -> TrainState:
+    def run(self, state: TrainState, profile: Profile) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
-        evaluate = EvalHook(config, module, datasets["eval"], self._writer)
         optimizer, start_step = make_optimizer(config), int(state.step)
         stage = None
         state = self._partitioner.to_program_sharding(state)
         progress = Progress(start_step, config.steps, config.batch_size)
         with contextlib.ExitStack() as stack:
             inputs = stack.enter_context(
-                open_inputs(config, self._partitioner, datasets["train"], start_step)
+                open_inputs(config, self._partitioner, self._datasets["train"], start_step)
             )
             preemption = stack.enter_context(handle_preemption(self._partitioner))
             stack.callback(profile.end)
@@ -194,7 +191,7 @@ class _Loop:
                 is_new = stage != before
                 if is_new:
                     program = compile_program(
-                        module, optimizer, config, self._partitioner, state, stage=stage
+                        self._module, optimizer, config, self._partitioner, state, stage=stage
                     )
                 with progress.time_data(self._devices_are_idle):
                     batches = next(inputs)
@@ -213,41 +210,45 @@ class _Loop:
                 if profile.ends_after(step):
                     jax.block_until_ready(state)
                     profile.end()
-                due = {
-                    name: step == config.steps or (every > 0 and step % every == 0)
-                    for name, every in (
-                        ("log", config.log_every),
-                        ("eval", config.eval_every),
-                        ("checkpoint", config.checkpoint_every),
-                    )
-                }
-                signal = preemption.get_signal_after_call()
-                if any(due.values()) or signal or len(self._unread) == _MAX_UNREAD:
-                    self._read_metrics(step)
-                if due["log"]:
-                    self._report(step, progress, datasets["train"])
-                if due["checkpoint"]:
-                    with progress.time_save():
-                        self._save(step, state)
-                if due["eval"] and (not signal or step == config.steps):
-                    with progress.pause():
-                        self._evaluate(evaluate, step, state)
-                if step == config.steps:
-                    self._checkpoints.finish(step)
-                elif signal := signal or preemption.get_signal_after_report():
-                    self._read_metrics(step)  # raises unless the state is finite
-                    self._save(step, state)
-                    self._checkpoints.finish(step)
-                    raise Preempted(
-                        f"stopped after step {step}; it is saved, and the same command continues "
-                        "there",
-                        signal,
-                    )
+                self._finish_call(step, state, progress, preemption)
         self._writer.print_line(
             f"done: {config.steps} steps, {config_lib.count_images(config, config.steps)} images "
             f"seen, checkpoint in {self._checkpoints.directory}"
         )
         return state
+
+    def _finish_call(
+        self, step: int, state: TrainState, progress: Progress, preemption: PreemptionHandler
+    ) -> None:
+        """Reports, saves and evaluates if it is time. Raises Preempted after a signal."""
+        config, is_last = self._config, step == self._config.steps
+
+        def is_due(every: int) -> bool:
+            return is_last or (every > 0 and step % every == 0)
+
+        due = is_due(config.log_every), is_due(config.checkpoint_every), is_due(config.eval_every)
+        log, save, evaluate = due
+        signal = preemption.get_signal_after_call()
+        if any(due) or signal or len(self._unread) == _MAX_UNREAD:
+            self._read_metrics(step)
+        if log:
+            self._report(step, progress)
+        if save:
+            with progress.time_save():
+                self._save(step, state)
+        if evaluate and (not signal or is_last):
+            with progress.pause():
+                self._evaluate(step, state)
+        if is_last:
+            self._checkpoints.finish(step)
+        elif signal := signal or preemption.get_signal_after_report():
+            self._read_metrics(step)  # raises unless the state is finite
+            self._save(step, state)
+            self._checkpoints.finish(step)
+            raise Preempted(
+                f"stopped after step {step}; it is saved, and the same command continues there",
+                signal,
+            )
 
     def _devices_are_idle(self) -> bool:
         return all(x.is_ready() for metrics in self._unread[-1:] for x in metrics.values())
@@ -303,10 +304,11 @@ class _Loop:
             f"config.optimizer.learning_rate or a config.optimizer.clip_norm; or {look}"
         )
 
-    def _report(self, step: int, progress: Progress, data: HostData | DeviceData) -> None:
+    def _report(self, step: int, progress: Progress) -> None:
+        data = self._datasets["train"]
         averages = self._averages.pop()
         line, numbers = progress.report(step, averages)
-        self._warn_of_large_offsets(step, averages)
+        self._warn_of_metrics(step, averages)
         replaced = data.replaced if isinstance(data, CountsReplacements) else 0
         self._writer.print_line(
             line + (f"  {replaced} damaged images replaced" if replaced else "")
@@ -315,22 +317,13 @@ class _Loop:
         scalars |= {"images_seen": config_lib.count_images(self._config, step), **numbers}
         self._writer.write_scalars(step, scalars | measure_device_memory())
 
-    def _warn_of_large_offsets(self, step: int, averages: Mapping[str, float]) -> None:
-        """Warns, once for each scale, of a network that samples outside its images."""
-        for name, offset in averages.items():
-            crop = self._config.data.crop
-            if name.startswith("offset/") and offset > crop and name not in self._warned_of:
+    def _warn_of_metrics(self, step: int, averages: Mapping[str, float]) -> None:
+        """Logs warnings of the network, once for each metric."""
+        warnings = self._module.find_warnings(averages, crop=self._config.data.crop)
+        for name, message in warnings.items():
+            if name not in self._warned_of:
                 self._warned_of.add(name)
-                logging.warning(
-                    "step %d: the offsets of scale 1/%s are %.3g pixels on average, more than the "
-                    "crop of %d. Samples outside the image are zero and have no gradient, so the "
-                    "deformable convolutions of this scale may be lost. Start another run with a "
-                    "lower config.optimizer.learning_rate or config.optimizer.beta2=0.99",
-                    step,
-                    name.removeprefix("offset/"),
-                    offset,
-                    crop,
-                )
+                logging.warning("step %d: %s", step, message)
 
     def _save(self, step: int, state: TrainState) -> None:
         items = self._partitioner.to_checkpoint_sharding(state.items())
@@ -344,12 +337,12 @@ class _Loop:
             )
         self._checkpoints.save(step, items)
 
-    def _evaluate(self, evaluate: EvalHook, step: int, state: TrainState) -> None:
+    def _evaluate(self, step: int, state: TrainState) -> None:
         variables = self._partitioner.fetch(state.variables())
         failure: Exception | None = None
         if jax.process_index() == 0:
             try:
-                evaluate(step, variables)
+                self._eval_hook(step, variables)
             except Exception as error:  # such as a damaged image; keep the steps made so far
                 failure = error
         if multihost.all_succeeded(failure is None):

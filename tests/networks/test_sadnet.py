@@ -309,6 +309,13 @@ class TestSampling:
             np.testing.assert_allclose(measured[f"offset/{size}"], wanted, rtol=1e-4)
         assert networks.create("sadnet", use_rsab=False, **TINY).measure({}) == {}
 
+    def test_warns_of_offsets_beyond_the_crop(self, tiny):
+        means = {"loss": 99.0, "offset/1": 8.0, "offset/8": 8.5}
+        warnings = tiny[0].find_warnings(means, crop=8)
+        assert list(warnings) == ["offset/8"]
+        assert "the offsets of scale 1/8 are 8.5 pixels on average" in warnings["offset/8"]
+        assert "more than the crop of 8" in warnings["offset/8"]
+
     @pytest.mark.extended
     def test_leaves_the_network_alone(self, tiny):
         """The network is the same program whether it is asked for its sampling or not."""

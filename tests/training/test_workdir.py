@@ -25,7 +25,6 @@ from lcdnet_jax.training import (
     replay,
     train_and_evaluate,
 )
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.extended
@@ -225,21 +224,24 @@ class TestState:
 
 
 class TestMetricsOfTheNetwork:
-    def test_large_offsets(self, tmp_path, caplog):
-        """They are logged at every report, and the warning comes once for each scale."""
+    def test_warnings(self, tmp_path, caplog):
+        """Metrics are logged at every report, and the network warns once of each."""
 
         class Sampler(ConvNet):
             def measure(self, intermediates):
                 return {"offset/1": jnp.float32(8), "offset/8": jnp.float32(8.5)}
+
+            def find_warnings(self, metrics, *, crop):
+                assert {"loss", "offset/1", "offset/8"} <= set(metrics)
+                return {"offset/8": f"{metrics['offset/8']} is more than the crop of {crop}"}
 
         with registered("sampler", Sampler):
             run(tmp_path, steps=4, log_every=1, **{"network.name": "sampler"})
         rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         reports = [row for row in rows if "train/loss" in row]
         assert [row["train/offset/8"] for row in reports] == [8.5] * 4
-        (record,) = [r for r in caplog.records if "offsets" in r.getMessage()]
-        assert "step 1: the offsets of scale 1/8 are 8.5 pixels on average" in record.getMessage()
-        assert "more than the crop of 8" in record.getMessage()
+        (record,) = [r for r in caplog.records if "crop" in r.getMessage()]
+        assert record.getMessage() == "step 1: 8.5 is more than the crop of 8"
 
 
 class TestDirectory:
