@@ -99,34 +99,38 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: If writing fails.
     """
     from lcdnet_jax import weights as weights_lib
-    from lcdnet_jax.weights import pretrained
+    from lcdnet_jax.export import stablehlo
+    from lcdnet_jax.weights import pretrained, safetensors_file, torch_file
 
     output = arguments.output
     suffix = os.path.splitext(output)[1].lower()
-    program = suffix == ".jaxprog" or arguments.saved_model
+    program = suffix == stablehlo.SUFFIX or arguments.saved_model
+    torch = suffix in torch_file.SUFFIXES
+    one_file = suffix in safetensors_file.SUFFIXES
     for_weights = ("license", "notes", "scores", "dtype")
     options_by_kind = {
         "a program": ("size", "platforms") if not program else (),
         "weights": for_weights if program else (),
-        "a directory or .safetensors": for_weights if suffix in (".pth", ".pt") else (),
+        "a directory or .safetensors": for_weights if torch else (),
     }
     for kind, options in options_by_kind.items():
         for option in options:
             if getattr(arguments, option) is not None:
                 raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")
-    if suffix and not program and suffix not in (".safetensors", ".pth", ".pt"):
+    if suffix and not (program or torch or one_file):
+        first = (safetensors_file.SUFFIXES[0], torch_file.SUFFIXES[0], stablehlo.SUFFIX)
         raise ValueError(
-            f"the suffix {suffix!r} of {output} names no kind of export; use .safetensors, .pth, "
-            ".jaxprog, or none for a directory"
+            f"the suffix {suffix!r} of {output} names no kind of export; use {', '.join(first)}, "
+            "or none for a directory"
         )
     metrics = None if arguments.scores is None else weights_lib.read_results(arguments.scores)
     weights = weights_lib.load(pretrained.find(arguments.checkpoint), step=arguments.step)
     if program:
         _export_program(arguments, weights)
-    elif suffix in (".pth", ".pt"):
+    elif torch:
         weights_lib.save_torch(weights, output, force=arguments.force)
     else:
-        save = weights_lib.save_safetensors if suffix else weights_lib.save_directory
+        save = weights_lib.save_safetensors if one_file else weights_lib.save_directory
         save(
             weights,
             output,
@@ -144,6 +148,7 @@ def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
 
     stored: Mapping[str, Any] = weights.card
     about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
+    platforms = arguments.platforms.split(",") if arguments.platforms else export.DEFAULT_PLATFORMS
     write = export.write_saved_model if arguments.saved_model else export.write
     try:
         card = write(
@@ -151,7 +156,7 @@ def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
             weights.module,
             weights.variables,
             sizes=arguments.size,
-            platforms=(arguments.platforms or "cpu,cuda,tpu").split(","),
+            platforms=platforms,
             about={field: stored[field] for field in about},
             force=arguments.force,
         )

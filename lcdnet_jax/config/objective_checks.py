@@ -91,10 +91,11 @@ def _check_critic(config: ConfigDict, row: Objective) -> list[str]:
     if not row.has_critic:
         return []
     found = []
-    if config.batch_size == 1 and config.data.crop == 32:
+    if config.batch_size == 1 and config.data.crop == row.crop_multiple:
         found.append(
-            "config.batch_size (1) and config.data.crop (32) leave the critic one value per "
-            "channel to normalize, so that its output does not depend on the image; increase either"
+            f"config.batch_size (1) and config.data.crop ({row.crop_multiple}) leave the critic "
+            "one value per channel to normalize, so that its output does not depend on the image; "
+            "increase either"
         )
     if config.gan.perceptual_weight and not config.gan.vgg:
         found.append(

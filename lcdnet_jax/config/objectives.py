@@ -38,6 +38,7 @@ class Objective:
         has_critic: A critic is trained together with the network.
         network: The only network that the objective trains. No other objective trains it. None:
             every network that no objective reserves.
+        trains_part: The part of that network that the objective trains. None: all of it.
         takes_two_views: The input may be the two views of a dual-pixel camera.
         kinds: Allowed values of ``degradation.kind``. None: all.
         makes_noise: Name, for messages, of noisy images that the objective makes on the device.
@@ -52,6 +53,7 @@ class Objective:
     needs_kernels: bool = False
     has_critic: bool = False
     network: str | None = None
+    trains_part: str | None = None
     takes_two_views: bool = False
     kinds: Allowed | None = None
     makes_noise: str = ""
@@ -113,9 +115,9 @@ OBJECTIVES: Mapping[str, Objective] = {
         accumulates=False,
     ),
     # Each trains a part of the network "ikc", in this order.
-    "ikc_sftmd": _KERNEL_CORRECTION,
-    "ikc_predictor": _KERNEL_CORRECTION,
-    "ikc_corrector": _KERNEL_CORRECTION,
+    "ikc_sftmd": dataclasses.replace(_KERNEL_CORRECTION, trains_part="sftmd"),
+    "ikc_predictor": dataclasses.replace(_KERNEL_CORRECTION, trains_part="predictor"),
+    "ikc_corrector": dataclasses.replace(_KERNEL_CORRECTION, trains_part="corrector"),
 }
 
 # Advice for messages if weights of VGG19 are missing.

@@ -69,7 +69,8 @@ class Field(NamedTuple):
 def _source(may_change: Callable[[ConfigDict], bool]) -> dict[str, Field]:
     return {
         "source": Field(rules.names_with_commas(*SOURCES), may_change=may_change),
-        "path": Field(rules.text, may_change=may_change),
+        # A run compares the images themselves, see training/data_record.py.
+        "path": Field(rules.text, may_change=_always),
         "split": Field(rules.text, may_change=may_change),
         "feature": Field(rules.text, may_change=may_change),
     }
@@ -86,8 +87,6 @@ FIELDS: Mapping[str, Field] = {
     "network.kwargs": Field(rules.network_kwargs),
     "network.dtype": Field(rules.choice("float32", "bfloat16")),
     **{f"data.train.{name}": field for name, field in _source(_never).items()},
-    # A run compares the images themselves, see training/data_record.py.
-    "data.train.path": Field(rules.text, may_change=_always),
     **{f"data.eval.{name}": field for name, field in _source(_always).items()},
     "data.channels": Field(rules.choice(1, 3, TWO_VIEW_CHANNELS)),
     "data.crop": Field(rules.integer(1)),

@@ -19,7 +19,7 @@ from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Variables
 
 # Side of the tiles of --modes tiled, pixels.
-_TILE = 384
+TILE = 384
 
 # Kinds of --kernels: name in degradations.KERNELS, and the radius of the kernel over its width.
 _KERNEL_KINDS = {"gaussian": ("isotropic", 4), "disk": ("disk", 1), "motion": ("motion", 0.5)}
@@ -53,7 +53,7 @@ class Request:
         border: Pixels cut off each side before scoring.
         luma: Whether to score the Y channel.
         modes: Names among "full", "local" and "tiled".
-        tile: Side of tiles, pixels. None: 384.
+        tile: Side of tiles, pixels. None: :data:`TILE`.
         overlap: Overlap of tiles, pixels. None: the default of the network.
         local_pool: Window of means in the mode "local", pixels. None: 1.5 times the training crop.
     """
@@ -255,7 +255,7 @@ def create_restorers(
     options: dict[str, dict[str, Any]] = {
         "full": {"max_pixels": None},
         "local": {"local_pool": request.local_pool or round(1.5 * crop), "max_pixels": None},
-        "tiled": {"tile": request.tile or _TILE, "overlap": request.overlap},
+        "tiled": {"tile": request.tile or TILE, "overlap": request.overlap},
     }
     for mode in request.modes:
         if mode not in options:

@@ -13,11 +13,19 @@ whole image.
 Every export is run and compared with the network before it is written.
 """
 
-from lcdnet_jax.export._prepare import MAX_PIXELS, MAX_SIDE, PLATFORMS, ExportError, Sizes
+from lcdnet_jax.export._prepare import (
+    DEFAULT_PLATFORMS,
+    MAX_PIXELS,
+    MAX_SIDE,
+    PLATFORMS,
+    ExportError,
+    Sizes,
+)
 from lcdnet_jax.export.saved_model import write_saved_model
 from lcdnet_jax.export.stablehlo import export_program, write
 
 __all__ = [
+    "DEFAULT_PLATFORMS",
     "MAX_PIXELS",
     "MAX_SIDE",
     "PLATFORMS",

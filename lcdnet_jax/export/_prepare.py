@@ -16,6 +16,9 @@ from lcdnet_jax.typing import Json, JsonObject, Variables
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
+# Platforms that an export runs on by default.
+DEFAULT_PLATFORMS = ("cpu", "cuda", "tpu")
+
 # Largest side of images of any size. It bounds the symbols, so that the indices of deformable
 # convolution with 8 offset groups fit into 32 bits.
 MAX_SIDE = 16_000

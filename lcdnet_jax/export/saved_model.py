@@ -10,6 +10,7 @@ import numpy as np
 
 from lcdnet_jax import atomic_io
 from lcdnet_jax.export._prepare import (
+    DEFAULT_PLATFORMS,
     ExportError,
     Network,
     Sizes,
@@ -34,7 +35,7 @@ def write_saved_model(
     variables: Variables,
     *,
     sizes: Sizes | None = None,
-    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    platforms: Sequence[str] = DEFAULT_PLATFORMS,
     about: Mapping[str, Json] | None = None,
     force: bool = False,
 ) -> JsonObject:

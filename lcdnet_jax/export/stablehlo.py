@@ -17,6 +17,7 @@ import jax.export
 from lcdnet_jax import atomic_io
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.export._prepare import (
+    DEFAULT_PLATFORMS,
     Sizes,
     prepare,
     symbolic_images,
@@ -26,13 +27,16 @@ from lcdnet_jax.export._verify import verify
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Json, JsonObject, Variables
 
+# Of program files.
+SUFFIX = ".jaxprog"
+
 
 def export_program(
     module: RestorationNetwork,
     variables: Variables,
     *,
     sizes: Sizes | None = None,
-    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    platforms: Sequence[str] = DEFAULT_PLATFORMS,
     about: Mapping[str, Json] | None = None,
 ) -> bytes:
     """Exports a network as the content of a program file.
@@ -89,7 +93,7 @@ def write(
     variables: Variables,
     *,
     sizes: Sizes | None = None,
-    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    platforms: Sequence[str] = DEFAULT_PLATFORMS,
     about: Mapping[str, Json] | None = None,
     force: bool = False,
 ) -> JsonObject:

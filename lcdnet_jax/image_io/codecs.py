@@ -449,7 +449,7 @@ def _describe(
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits = tiff.bits_per_channel(tags, stream, name)
         tiff.check_extra_channels(tags, name)
-        width, height = tags[256], tags[257]  # as stored: image.size may be turned already
+        width, height = tiff.read_size(tags)  # as stored: image.size may be turned already
 
     if bits == 16:
         mode = _PNG_MODES.get(chunks.color_type) if chunks else _MODES_16.get(image.mode)
@@ -494,7 +494,7 @@ def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np
             "save it again as a plain 16-bit PNG"
         )
     # At 16 bits neither decoder inverts images in which white is zero.
-    inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    inverted = image.format == "TIFF" and tiff.is_inverted(image.tag_v2)  # type: ignore[attr-defined]
     return np.iinfo(np.uint16).max - pixels if inverted else pixels
 
 

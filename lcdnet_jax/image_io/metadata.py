@@ -13,15 +13,15 @@ _EXIF_TAGS = (
     *("XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"),
 )
 
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = ExifTags.Base.Orientation.value
 
-ICC_TAG = 34675
+ICC_TAG = ExifTags.Base.InterColorProfile.value
 
 
 def read_orientation(image: Image.Image) -> int:
     """Reads the EXIF (or XMP) orientation, 1 to 8, that Pillow has not applied yet."""
     try:
-        value = image.getexif().get(0x0112, 1)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # damaged metadata must not make the image unreadable
         return 1
     return value if value in range(1, 9) else 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from lcdnet_jax.image_io._opencv import decode_by_opencv
 from lcdnet_jax.image_io._types import ImageError, Metadata
@@ -19,13 +19,18 @@ from lcdnet_jax.image_io.metadata import (
     read_exif,
 )
 
+_Tag = ExifTags.Base  # the tags of TIFF files by name
+
+# Photometric interpretations.
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+
 _STRIP_BYTES = 1 << 20  # size of a TIFF strip before compression
 
 
 def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> int:
     """Reads 8 or 16 bits per channel; raises ImageError for other types or truncated files."""
-    bits = {int(value) for value in np.atleast_1d(tags.get(258, 1))}
-    formats = {int(value) for value in np.atleast_1d(tags.get(339, 1))}
+    bits = {int(value) for value in np.atleast_1d(tags.get(_Tag.BitsPerSample, 1))}
+    formats = {int(value) for value in np.atleast_1d(tags.get(_Tag.SampleFormat, 1))}
     if not formats <= {1, 4} or not (bits == {16} or bits <= {1, 2, 4, 8}):
         kind = "floating-point" if 3 in formats else "signed" if 2 in formats else "unsigned"
         raise ImageError(
@@ -36,9 +41,19 @@ def bits_per_channel(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> in
     return 16 if bits == {16} else 8
 
 
+def read_size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    """Reads width and height as stored, before the orientation is applied."""
+    return tags[_Tag.ImageWidth], tags[_Tag.ImageLength]
+
+
+def is_inverted(tags: Mapping[int, Any]) -> bool:
+    """Tells whether white is zero."""
+    return tags.get(_Tag.PhotometricInterpretation) == _WHITE_IS_ZERO
+
+
 def check_extra_channels(tags: Mapping[int, Any], name: str) -> None:
     """Raises ImageError for channels that are neither color nor alpha, which Pillow drops."""
-    extra = tags.get(338, ())
+    extra = tags.get(_Tag.ExtraSamples, ())
     if len(extra) > 1 or 0 in extra:
         raise ImageError(
             f"{name}: holds channels that are neither color nor alpha, such as a mask, which are "
@@ -52,7 +67,9 @@ def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
     Neither decoder notices every truncation: separate color planes are returned half empty.
     """
     size = stream.seek(0, os.SEEK_END)
-    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles
+    strips = (_Tag.StripOffsets, _Tag.StripByteCounts)
+    tiles = (_Tag.TileOffsets, _Tag.TileByteCounts)
+    for offsets, counts in (strips, tiles):
         ends = np.add(tags.get(offsets, 0), tags.get(counts, 0))
         if np.max(ends) > size:
             raise ImageError(
@@ -70,7 +87,10 @@ def read_float_tags(stream: BinaryIO) -> Mapping[int, Any] | None:
         tags = TiffImagePlugin.ImageFileDirectory_v2(start)
         stream.seek(tags.next)
         tags.load(stream)
-        kinds, bits = ({int(v) for v in np.atleast_1d(tags.get(tag, 1))} for tag in (339, 258))
+        kinds, bits = (
+            {int(v) for v in np.atleast_1d(tags.get(tag, 1))}
+            for tag in (_Tag.SampleFormat, _Tag.BitsPerSample)
+        )
     except Exception:  # damaged: the reader for integers reports the cause
         return None
     return tags if kinds == {3} and bits == {32} else None
@@ -80,9 +100,13 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
     """Decodes float32 by OpenCV, because Pillow reads only one channel of floating point."""
     if tags.next:  # type: ignore[attr-defined]
         raise ImageError(f"{name}: holds several pictures (pages); save each to a file of its own")
-    width, height, channels = (int(tags.get(tag, 1)) for tag in (256, 257, 277))
-    in_planes = channels > 1 and tags.get(284, 1) != 1  # OpenCV decodes these wrongly
-    if (channels, tags.get(262)) not in ((1, 1), (3, 2)) or in_planes:
+    width, height, channels = (
+        int(tags.get(tag, 1)) for tag in (_Tag.ImageWidth, _Tag.ImageLength, _Tag.SamplesPerPixel)
+    )
+    color = tags.get(_Tag.PhotometricInterpretation)
+    # OpenCV decodes planes wrongly.
+    in_planes = channels > 1 and tags.get(_Tag.PlanarConfiguration, 1) != 1
+    if (channels, color) not in ((1, _BLACK_IS_ZERO), (3, _RGB)) or in_planes:
         raise ImageError(
             f"{name}: a floating-point TIFF is read as gray or RGB only, black being 0, without "
             "alpha and not in planes; save it so, or with 16 bits a channel"
@@ -134,16 +158,17 @@ def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) ->
     directory = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in exif_directories(exif).items():
         directory[tag] = value
-    directory[256], directory[257] = width, height
-    directory[258] = (8 * image.dtype.itemsize,) * channels
-    directory[259] = 8  # Deflate
-    directory[262] = 1 if channels == 1 else 2  # gray, black is 0; or RGB
-    directory[273] = tuple(np.cumsum([0, *lengths[:-1]]).tolist())  # moved behind the directory
-    directory[277], directory[278], directory[279] = channels, rows, tuple(lengths)
-    directory[317] = predictor
+    directory[_Tag.ImageWidth], directory[_Tag.ImageLength] = width, height
+    directory[_Tag.BitsPerSample] = (8 * image.dtype.itemsize,) * channels
+    directory[_Tag.Compression] = 8  # Deflate
+    directory[_Tag.PhotometricInterpretation] = _BLACK_IS_ZERO if channels == 1 else _RGB
+    offsets = np.cumsum([0, *lengths[:-1]]).tolist()  # Pillow moves them behind the directory
+    directory[_Tag.StripOffsets], directory[_Tag.StripByteCounts] = tuple(offsets), tuple(lengths)
+    directory[_Tag.SamplesPerPixel], directory[_Tag.RowsPerStrip] = channels, rows
+    directory[_Tag.Predictor] = predictor
     if channels == 4:
-        directory[338] = 2  # alpha, not multiplied into the colors
-    directory[339] = (1 if image.dtype == np.uint16 else 3,) * channels
+        directory[_Tag.ExtraSamples] = 2  # alpha, not multiplied into the colors
+    directory[_Tag.SampleFormat] = (1 if image.dtype == np.uint16 else 3,) * channels
     if profile:
         directory[ICC_TAG] = profile
     buffer = io.BytesIO()

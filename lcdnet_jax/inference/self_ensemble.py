@@ -35,7 +35,8 @@ def orient(x: np.ndarray, orientation: Orientation, *, two_views: bool) -> np.nd
     """
     rows, columns, transposed = orientation
     if columns and two_views:
-        x = np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
+        left, right = np.split(x, 2, axis=-1)
+        x = np.concatenate([right, left], axis=-1)
     x = x[:, :: -1 if rows else 1, :: -1 if columns else 1]
     return x.swapaxes(1, 2) if transposed else x
 

@@ -13,9 +13,11 @@ import tomllib
 
 import pytest
 
-from lcdnet_jax import checkpoints
+from lcdnet_jax import checkpoints, export, networks
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import main, models
+from lcdnet_jax.export import stablehlo
+from lcdnet_jax.weights import pretrained, safetensors_file, torch_file
 from tests.cli.commands import ROOT, error_of, run
 
 
@@ -144,6 +146,29 @@ def test_is_installed_as_a_program():
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = script["lcdnet-jax"].partition(":")
     assert getattr(importlib.import_module(module), function) is main.main
+
+
+def help_of(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main([command, "--help"])
+    assert end.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_the_defaults_of_the_library(capsys):
+    """As text, because help does not wait for the import of the library."""
+    shown = help_of("export", capsys)
+    assert f"list of {', '.join(export.PLATFORMS)} " in shown
+    assert f"(default: {','.join(export.DEFAULT_PLATFORMS)})" in shown
+    for suffix in (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES, stablehlo.SUFFIX):
+        assert f"{suffix} " in shown or f"{suffix}," in shown
+    shown = help_of("restore", capsys)
+    assert f"default: {pretrained.DEFAULT} --tile" in shown
+    overlaps = {name: networks.get(name).tile_overlap for name in networks.available()}
+    usual = networks.RestorationNetwork.tile_overlap
+    other = {name: overlap for name, overlap in overlaps.items() if overlap != usual}
+    assert list(other) == ["unet_n2n"]
+    assert f"(default: {usual}; U-Net: {other['unet_n2n']})" in shown
 
 
 def test_help_has_examples(capsys):

@@ -21,6 +21,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
+from lcdnet_jax import config as config_lib
 from lcdnet_jax import degradations, losses
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.objectives._base import (
@@ -116,7 +117,9 @@ def make_step(
 
 def _get_part(config: ConfigDict) -> str:
     """The name of the parameters that a stage trains."""
-    return str(config.objective.removeprefix("ikc_"))
+    part = config_lib.OBJECTIVES[config.objective].trains_part
+    assert part is not None
+    return part
 
 
 def _freeze_other_parts(
