@@ -9,16 +9,14 @@ Prints a table and writes results.json and results.csv. The noise, blur or rain 
 only on its name, so two runs agree exactly.
 """
 
-import sys
-
-import jax
 from absl import app, flags, logging
 
 from configs import default
-from input_pipeline.eval_run import evaluate
-from lcdnet_jax import checkpoints, data_sets, degradations, file_names, messages
+from input_pipeline.eval_run import Job, evaluate
+from lcdnet_jax import checkpoints, data_sets, degradations, file_names
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.evaluation.settings import Request
+from lcdnet_jax.cli.script import end_in_one_line
+from lcdnet_jax.evaluation.settings import TILE, Request
 
 _CONFIG = config_lib.define_config(
     None,
@@ -72,7 +70,7 @@ _MODES = flags.DEFINE_list(
     "LCDNet. tiled: tiles of --tile pixels; smaller images stay whole.",
 )
 _TILE = flags.DEFINE_integer(
-    "tile", None, "Side of the tiles of --modes tiled, pixels. Default: 384.", 1
+    "tile", None, f"Side of the tiles of --modes tiled, pixels. Default: {TILE}.", 1
 )
 _OVERLAP = flags.DEFINE_integer(
     "overlap",
@@ -123,29 +121,20 @@ def main(argv: list[str]) -> None:
         overlap=_OVERLAP.value,
         local_pool=_LOCAL_POOL.value,
     )
-    try:
-        evaluate(
-            request,
-            workdir=_WORKDIR.value,
-            checkpoint=_CHECKPOINT.value,
-            config=_CONFIG.value,
-            defaults=default.get_config(),
-            data=file_names.split_list(_DATA.value or "", prefixes=data_sets.DATA_SETS),
-            split=_SPLIT.value,
-            output=_OUTPUT.value,
-            step=_STEP.value,
-            raw=_RAW.value,
-            save_images=_SAVE.value,
-        )
-    except (ValueError, OSError, ImportError, checkpoints.CheckpointError) as error:
-        sys.exit(f"error: {messages.escape(str(error))}")
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not messages.is_out_of_memory(error):
-            raise
-        sys.exit("error: an image does not fit into memory; use --modes tiled, a smaller --tile")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    job = Job(
+        workdir=_WORKDIR.value,
+        checkpoint=_CHECKPOINT.value,
+        step=_STEP.value,
+        raw=_RAW.value,
+        data=file_names.split_list(_DATA.value or "", prefixes=data_sets.DATA_SETS),
+        split=_SPLIT.value,
+        output=_OUTPUT.value,
+        save_images=_SAVE.value,
+    )
+    with end_in_one_line(
+        out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"
+    ):
+        evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ noise level; its strength is tuned on the training photographs. Results are writ
 import contextlib
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,18 +17,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 import input_pipeline
-from lcdnet_jax import (
-    Restorer,
-    atomic_io,
-    image_io,
-    messages,
-    multihost,
-    protocols,
-    training,
-    visualization,
-)
+from lcdnet_jax import Restorer, atomic_io, image_io, multihost, protocols, training, visualization
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
+from lcdnet_jax.checkpoints import silence_orbax
+from lcdnet_jax.cli.script import end_in_one_line
 from lcdnet_jax.evaluation import Evaluator, non_local_means
 from lcdnet_jax.training.program import Datasets
 
@@ -44,16 +35,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     silence_orbax()
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
-    try:
+    with end_in_one_line():
         multihost.check_devices()
         run(config, output)
-    except (ValueError, OSError, CheckpointError, training.NonFiniteLossError) as error:
-        sys.exit(f"error: {messages.escape(str(error))}")
-    except training.Preempted as preempted:
-        print(preempted, flush=True)
-        sys.exit(preempted.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def run(config: ConfigDict, output: pathlib.Path) -> None:

@@ -6,15 +6,14 @@ steps. docs/scaling.md shows how to start it on several hosts.
 """
 
 import os
-import sys
 
-import jax
 from absl import app, flags, logging
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import messages, multihost, training
-from lcdnet_jax.checkpoints import CheckpointError, silence_orbax
+from lcdnet_jax import multihost, training
+from lcdnet_jax.checkpoints import silence_orbax
+from lcdnet_jax.cli.script import end_in_one_line
 from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
@@ -75,7 +74,9 @@ def main(argv: list[str]) -> None:
     if _DETERMINISTIC.value:  # read when JAX first looks for devices
         flag = "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-    try:
+    with end_in_one_line(
+        interrupted="interrupted before the state was saved; the newest checkpoint, if any, stays"
+    ):
         profile = parse_range(_PROFILE.value)
         joined = multihost.initialize(
             mode=_DISTRIBUTED.value,
@@ -96,30 +97,6 @@ def main(argv: list[str]) -> None:
             training.train_and_evaluate(
                 config, workdir, datasets=datasets, profile=profile, accept_changed_data=accept
             )
-    except (
-        ValueError,
-        CheckpointError,
-        multihost.DistributedError,
-        training.NonFiniteLossError,
-    ) as error:
-        sys.exit(f"error: {messages.escape(str(error))}")
-    except jax.errors.JaxRuntimeError as error:
-        if not messages.is_out_of_memory(error):
-            raise
-        sys.exit(
-            "error: the devices' memory is too small; use a smaller config.batch_size (with "
-            "config.accumulate it stays the same for the optimizer), config.data.crop, or more "
-            "devices"
-        )
-    except training.Preempted as preempted:
-        print(preempted, flush=True)
-        sys.exit(preempted.exit_code)
-    except KeyboardInterrupt:  # before the first step, or a second time
-        print(
-            "interrupted before the state was saved; the newest checkpoint, if any, stays",
-            flush=True,
-        )
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
@@ -14,50 +15,55 @@ from lcdnet_jax.evaluation import checkpoint as checkpoint_lib
 from lcdnet_jax.evaluation import results, settings
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The flags of ``eval.py`` about the checkpoint, the data sets and the results.
+
+    Attributes:
+        workdir: Working directory of train.py, or None.
+        checkpoint: See :func:`lcdnet_jax.evaluation.checkpoint.find_checkpoint`, or None.
+        step: Step to load; None for the newest.
+        raw: Whether parameters are used without averaging.
+        data: Data sets as for :func:`~input_pipeline.eval_images.parse_sources`. Empty: those of
+            the configuration.
+        split: Split of the data sets that have splits; None for that of the configuration.
+        output: Folder of the results; None for ``eval/`` in the checkpoint directory.
+        save_images: Whether restored images are written.
+    """
+
+    workdir: str | None = None
+    checkpoint: str | None = None
+    step: int | None = None
+    raw: bool = False
+    data: Sequence[str] = ()
+    split: str | None = None
+    output: str | None = None
+    save_images: bool = False
+
+
 def evaluate(
-    request: settings.Request,
-    *,
-    workdir: str | None,
-    checkpoint: str | None,
-    config: ConfigDict | None,
-    defaults: ConfigDict,
-    data: Sequence[str],
-    output: str | None,
-    split: str | None = None,
-    step: int | None = None,
-    raw: bool = False,
-    save_images: bool = False,
+    job: Job, request: settings.Request, *, config: ConfigDict | None, defaults: ConfigDict
 ) -> None:
     """Scores a checkpoint on data sets, prints a table and writes the results.
 
     Args:
+        job: Checkpoint, data sets and results.
         request: Protocols, noise levels, degradations and modes.
-        workdir: Working directory of train.py, or None.
-        checkpoint: See :func:`lcdnet_jax.evaluation.checkpoint.find_checkpoint`, or None.
         config: Configuration with the data sets and noise levels; None for that of the training.
         defaults: Configuration with all fields, for those that the checkpoint does not store.
-        data: Data sets as for :func:`~input_pipeline.eval_images.parse_sources`.
-        output: Folder of the results; None for ``eval/`` in the checkpoint directory.
-        split: Split of the data sets that have splits; None for that of ``config``.
-        step: Step to load; None for the newest.
-        raw: Whether parameters are used without averaging.
-        save_images: Whether restored images are written.
 
     Raises:
         ValueError: If arguments do not fit each other, the checkpoint or the data sets.
         CheckpointError: If the checkpoint cannot be loaded.
         OSError: If results cannot be written.
     """
-    path = checkpoint_lib.find_checkpoint(workdir, checkpoint)
-    if not path.is_dir() and not output:
-        raise ValueError(f"{path} is a file; give --output, a folder for the results")
-    folder = pathlib.Path(output) if output else path / "eval"
-    _check_folder(folder)
-    weights = weights_lib.load(path, ema=not raw, step=step)
-    if raw and weights.card["averaged"]:
+    path = checkpoint_lib.find_checkpoint(job.workdir, job.checkpoint)
+    folder = _find_folder(path, job.output)
+    weights = weights_lib.load(path, ema=not job.raw, step=job.step)
+    if job.raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
     trained = checkpoint_lib.training_config(
-        path, weights, defaults, needs_eval_data=not data and config is None
+        path, weights, defaults, needs_eval_data=not job.data and config is None
     )
     config = trained if config is None else config
     degradations = settings.choose_degradations(request, trained)
@@ -73,26 +79,16 @@ def evaluate(
         protocols.get(name)  # also where only DND is asked for
 
     # All data sets are opened first: a mistake in the last must not cost the scores of the others.
-    datasets, submissions = [], {}
-    sources, groups = split_groups(parse_sources(data, config.data.eval, split=split))
-    for name, source in sources.items():
-        if source["source"] == "dnd":
-            if len(restorers) > 1:
-                raise ValueError("a submission to DND is of one mode; give one as --modes")
-            submissions[name] = dnd.DND(source["path"])
-            continue
-        examples = open_for_network(source, trained, field="--data")
-        if examples.shows_gray_as_color:
-            print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
-        chosen = settings.choose_settings(
-            request,
-            source["source"],
-            is_paired=examples.source.is_paired,
-            trained=trained,
-            sigmas=config.eval.sigmas,
-            degradations=degradations,
-        )
-        datasets.append(evaluation.DataSet(name, examples, chosen))
+    sources, groups = split_groups(parse_sources(job.data, config.data.eval, split=job.split))
+    benchmarks = {name: source for name, source in sources.items() if source["source"] == "dnd"}
+    if benchmarks and len(restorers) > 1:
+        raise ValueError("a submission to DND is of one mode; give one as --modes")
+    submissions = {name: dnd.DND(source["path"]) for name, source in benchmarks.items()}
+    datasets = [
+        _open_data_set(name, source, request, trained, config, degradations)
+        for name, source in sources.items()
+        if name not in benchmarks
+    ]
 
     table = results.Results(folder, datasets, weights=weights_lib.identify(weights.card))
     rows = evaluation.sweep(
@@ -100,7 +96,7 @@ def evaluate(
         restorers,
         degradations={one.kind: one.step for one in degradations},
         bucket=config.eval.bucket,
-        on_image=functools.partial(results.save_image, folder) if save_images else None,
+        on_image=functools.partial(results.save_image, folder) if job.save_images else None,
     )
     for row in evaluation.add_means(rows, groups):
         table.add(row)
@@ -108,6 +104,38 @@ def evaluate(
     for name, benchmark in submissions.items():
         (restorer,) = restorers.values()
         dnd.submit(restorer, benchmark, folder / name)
+
+
+def _open_data_set(
+    name: str,
+    source: ConfigDict,
+    request: settings.Request,
+    trained: ConfigDict,
+    config: ConfigDict,
+    degradations: Sequence[settings.Degradation],
+) -> evaluation.DataSet:
+    """Opens a data set and chooses how it is scored."""
+    examples = open_for_network(source, trained, field="--data")
+    if examples.shows_gray_as_color:
+        print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
+    chosen = settings.choose_settings(
+        request,
+        source["source"],
+        is_paired=examples.source.is_paired,
+        trained=trained,
+        sigmas=config.eval.sigmas,
+        degradations=degradations,
+    )
+    return evaluation.DataSet(name, examples, chosen)
+
+
+def _find_folder(checkpoint: pathlib.Path, output: str | None) -> pathlib.Path:
+    """The folder of the results. Raises ValueError or OSError if they cannot be written there."""
+    if not checkpoint.is_dir() and not output:
+        raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
+    folder = pathlib.Path(output) if output else checkpoint / "eval"
+    _check_folder(folder)
+    return folder
 
 
 def _check_folder(folder: pathlib.Path) -> None:

@@ -1,0 +1,58 @@
+"""How train.py, eval.py and quickstart.py end: one line for an error, and an exit code."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import jax
+
+from lcdnet_jax import messages, multihost, training
+from lcdnet_jax.checkpoints import CheckpointError
+
+_TRAINING_NEEDS_MEMORY = (
+    "the devices' memory is too small; use a smaller config.batch_size (with config.accumulate it "
+    "stays the same for the optimizer), config.data.crop, or more devices"
+)
+
+
+@contextlib.contextmanager
+def end_in_one_line(
+    *, out_of_memory: str = _TRAINING_NEEDS_MEMORY, interrupted: str = "interrupted"
+) -> Iterator[None]:
+    """Runs the body of a script. Errors that users can fix end it with one line.
+
+    Exit codes are 1 after an error, 130 after Ctrl-C and 143 after SIGTERM.
+
+    Args:
+        out_of_memory: What happened and the fix, if the host or a device has no memory left. By
+            default that of a training.
+        interrupted: The line after Ctrl-C, unless a training has saved its state and says so.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SystemExit: After these errors and signals. Other errors are mistakes of this library and
+            keep their traceback.
+    """
+    try:
+        yield
+    except (
+        ValueError,
+        OSError,
+        ImportError,
+        CheckpointError,
+        multihost.DistributedError,
+        training.NonFiniteLossError,
+    ) as error:
+        sys.exit(f"error: {messages.escape(str(error))}")
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not messages.is_out_of_memory(error):
+            raise
+        sys.exit(f"error: {out_of_memory}")
+    except training.Preempted as preempted:
+        print(preempted, flush=True)
+        sys.exit(preempted.exit_code)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)
