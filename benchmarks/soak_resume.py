@@ -68,7 +68,7 @@ _FIELDS = {
 
 _REPORTED = ("train/loss", "train/psnr", "train/grad_norm", "train/learning_rate")
 
-# The stages of a save in their order, see lcdnet_jax/checkpoints/manager.py, and how many seconds
+# The stages of a save in their order, see lcdnet_jax/checkpoints/folder.py, and how many seconds
 # later a kill that is aimed at one may come. Those of 0 last milliseconds.
 _STAGES = {
     "writing": 0.6,

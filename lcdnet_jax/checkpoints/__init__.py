@@ -1,12 +1,8 @@
 """Checkpoints of training state: Orbax directories and their checksums."""
 
 from lcdnet_jax.checkpoints.arrays import list_nonfinite, silence_orbax
-from lcdnet_jax.checkpoints.manager import (
-    CheckpointError,
-    Checkpoints,
-    DamagedCheckpointError,
-    restore_variables,
-)
+from lcdnet_jax.checkpoints.folder import CheckpointError, DamagedCheckpointError
+from lcdnet_jax.checkpoints.manager import Checkpoints, restore_variables
 
 __all__ = [
     "CheckpointError",

@@ -1,44 +1,11 @@
-"""Checkpoints: Orbax directories of training state, with the configuration beside them.
+"""Checkpoints: saving and restoring of training state by Orbax.
 
-A working directory holds ``config.json`` and ``checkpoints/`` with
-
-- ``<step>/``: a complete checkpoint, with the items ``params``, ``opt_state`` and, where they
-  exist, ``ema``, ``batch_stats`` and ``critic`` (parameters, optimizer state and batch statistics
-  of the second network in adversarial training), and ``manifest.json``, which has the size and
-  SHA-256 of every file. Each item has its own folder, so that inference reads and verifies
-  parameters alone. Arrays are restored onto the current devices, whatever number of devices saved
-  them.
-- ``saving-<step>/``, ``saving-<step>.orbax-checkpoint-tmp/``: a save that is not complete yet.
-- ``trash/``: old checkpoints that are being deleted.
-- ``damaged-<step>/``: a checkpoint that failed verification when a training run tried to continue
-  from it. The library does not read or delete it.
-
-Only a directory whose name is a plain number counts as a checkpoint. A save copies the arrays to
-the host and returns. The steps below follow in the background. A killed process leaves earlier
-checkpoints intact, and incomplete files that the next training run in the directory deletes:
-
-1. Orbax writes ``saving-<step>.orbax-checkpoint-tmp`` (if killed: incomplete).
-2. Orbax renames it to ``saving-<step>`` (if killed: incomplete).
-3. It is read back and compared with what was to be saved, and the manifest is written into it,
-   from the files as they are on disk (if killed: incomplete).
-4. It is renamed to ``<step>`` (if killed: complete, with one checkpoint too many until the next
-   save).
-5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (if killed:
-   incomplete).
-
-Several hosts share the file system, and every process calls the same methods in the same order.
-Process 0 alone hashes, renames and deletes, and decides what is restored. A failure in one process
-is raised in all. If a failure keeps a process from a barrier of Orbax, the others notice when that
-barrier times out (20 minutes), or when JAX ends them because a process is missing.
+:mod:`~lcdnet_jax.checkpoints.folder` describes the files and the stages of a save.
 """
 
 import concurrent.futures
 import functools
-import os
 import pathlib
-import re
-import shutil
-import weakref
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
@@ -48,30 +15,15 @@ from absl import logging
 
 from lcdnet_jax import multihost
 from lcdnet_jax.checkpoints import arrays, manifest
+from lcdnet_jax.checkpoints.folder import (
+    CheckpointError,
+    CheckpointFolder,
+    DamagedCheckpointError,
+    in_first,
+)
 from lcdnet_jax.typing import PyTree
 
 T = TypeVar("T")
-
-_TRASH = "trash"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read or written; the message names the directory and the fix."""
-
-
-class DamagedCheckpointError(CheckpointError):
-    """Files of a checkpoint are not as they were saved.
-
-    Attributes:
-        problem: Which directory and file, and what is wrong, in one line; the message adds the fix.
-    """
-
-    def __init__(self, problem: str):
-        super().__init__(
-            f"{problem}\nRestore the damaged files from a backup, or use another step or working "
-            "directory."
-        )
-        self.problem = problem
 
 
 class Checkpoints:
@@ -86,9 +38,8 @@ class Checkpoints:
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._keep = keep
-        self._unlock: Callable[[], object] = lambda: None
-        self._place: tuple[int, int] | None = None  # of the directory, on process 0
-        _in_first(self._open)
+        self._folder = CheckpointFolder(self.directory, writable=keep is not None)
+        in_first(self._folder.open)
         try:
             self._literal, self._remove_link = arrays.make_literal_path(self.directory)
         except OSError as error:
@@ -101,59 +52,6 @@ class Checkpoints:
         self._background = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
 
-    def _open(self) -> None:
-        if self._keep is None:
-            if not self.directory.is_dir():
-                raise CheckpointError(
-                    f"{self.directory} does not exist; give a working directory of train.py"
-                )
-            return
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot use {self.directory}: {error.strerror or error}; use a writable --workdir"
-            ) from error
-        self._lock()
-        self._place = self._find_place()
-        self._remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
-
-    def _lock(self) -> None:
-        """Locks the directory. Two runs in it would delete files that the other one writes."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        place = os.open(self.directory, os.O_RDONLY)
-        self._unlock = weakref.finalize(self, os.close, place)
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CheckpointError(
-                f"{self.directory} is in use by another training; stop it or wait for its end, or "
-                "use another --workdir"
-            ) from error
-        except OSError as error:  # some network file systems have no such locks
-            logging.debug("%s is not locked: %s", self.directory, error)
-
-    def _find_place(self) -> tuple[int, int]:
-        """Device and inode of the directory, which stay the same when it is moved."""
-        status = self.directory.stat()
-        return status.st_dev, status.st_ino
-
-    def _check_place(self) -> None:
-        """Notices a directory that was moved, deleted or unmounted since it was opened."""
-        try:
-            good = self._find_place() == self._place
-        except OSError:
-            good = False
-        if not good:
-            raise CheckpointError(
-                f"{self.directory} is not the directory any more that this run has opened: it was "
-                "moved, deleted or unmounted, so nothing is saved there. Put it back, then run the "
-                "same command again; it continues after the last step that was saved"
-            )
-
     def steps(self) -> list[int]:
         """Lists the complete checkpoints.
 
@@ -163,15 +61,7 @@ class Checkpoints:
         Raises:
             CheckpointError: If the directory cannot be listed.
         """
-        try:
-            names = [path.name for path in self.directory.iterdir() if path.is_dir()]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot list {self.directory}: {error.strerror or error}; check permissions"
-            ) from error
-        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+        return self._folder.steps()
 
     def latest_step(self) -> int | None:
         """Finds the newest complete checkpoint, as this process sees it.
@@ -190,7 +80,7 @@ class Checkpoints:
         Returns:
             True if there is one.
         """
-        return _in_first(lambda: any(before is None or step < before for step in self.steps()))
+        return in_first(lambda: any(before is None or step < before for step in self.steps()))
 
     def saved(self) -> str:
         """Describes the newest complete checkpoint, after waiting for an unfinished save.
@@ -222,8 +112,8 @@ class Checkpoints:
             raise ValueError(f"{self.directory} was opened to read only; give keep")
         if self._pending is not None:
             self.finish(self._pending[0])
-        _in_first(self._check_place)
-        if _in_first(lambda: step in self.steps()):
+        in_first(self._folder.check_place)
+        if in_first(lambda: step in self.steps()):
             return
         items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
@@ -252,7 +142,7 @@ class Checkpoints:
         self._background.shutdown()
         self._reader.close()
         self._remove_link()
-        self._unlock()
+        self._folder.unlock()
 
     def restore(self, step: int, items: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """Verifies and reads the named items.
@@ -271,7 +161,7 @@ class Checkpoints:
             CheckpointError: If the step does not exist, cannot be read, or holds other arrays. The
                 message lists arrays that are missing, unknown or of another shape.
         """
-        names, verified = _in_first(lambda: self._verify(step, items))
+        names, verified = in_first(lambda: self._verify(step, items))
         where = self.directory / str(step)
         if not verified and (missing := sorted(set(items) - set(names))):
             raise DamagedCheckpointError(
@@ -385,7 +275,7 @@ class Checkpoints:
         Raises:
             CheckpointError: If the step does not exist, or its manifest is damaged.
         """
-        return _in_first(lambda: self._verify(step, ()))[0]
+        return in_first(lambda: self._verify(step, ()))[0]
 
     def _verify(self, step: int, wanted: Collection[str]) -> tuple[list[str], bool]:
         """Names of all items, and whether a manifest confirms the files of the wanted ones."""
@@ -469,28 +359,20 @@ class Checkpoints:
                 else:
                     raise
                 continue
-            _in_first(functools.partial(self._pass_over, passed, step))
+            in_first(functools.partial(self._pass_over, passed, step))
             return step, found
         raise DamagedCheckpointError(
             f"no checkpoint in {self.directory} is usable:\n  " + "\n  ".join(passed.values())
         )
 
     def _list_before(self, step: int | None) -> list[int]:
-        return [s for s in _in_first(self.steps) if step is None or s < step]
+        return [s for s in in_first(self.steps) if step is None or s < step]
 
     def _pass_over(self, passed: Mapping[int, str], used: int) -> None:
         for step, problem in passed.items():
             moved = ""
             if self._keep is not None:
-                aside = _unused(self.directory / f"damaged-{step}")
-                try:
-                    (self.directory / str(step)).rename(aside)
-                except OSError as error:
-                    raise CheckpointError(
-                        f"{problem}; it cannot be moved aside: {error}. Check permissions, or move "
-                        "it away yourself"
-                    ) from error
-                moved = f" and it is moved to {aside.name}"
+                moved = f" and it is moved to {self._folder.move_aside(step, problem)}"
             logging.error("%s; step %d is used instead%s", problem, used, moved)
 
     def _complete(self, step: int, checksums: Mapping[str, PyTree]) -> None:
@@ -499,22 +381,14 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         assert self._keep is not None
-        self._check_place()
-        saving = self.directory / f"saving-{step}"
+        self._folder.check_place()
+        saving = f"saving-{step}"
         try:
-            arrays.read_back(self._literal / saving.name, checksums)
+            arrays.read_back(self._literal / saving, checksums)
         except Exception as error:  # of many types
             raise CheckpointError(f"it cannot be read back ({error})") from error
-        manifest.write(saving, step)
-        saving.rename(self.directory / str(step))
-        trash = self.directory / _TRASH
-        for old in self.steps()[: -self._keep]:
-            try:
-                trash.mkdir(exist_ok=True)
-                (self.directory / str(old)).rename(_unused(trash / str(old)))
-            except OSError as error:  # the new checkpoint is complete anyway
-                logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
-            shutil.rmtree(trash, ignore_errors=True)
+        manifest.write(self.directory / saving, step)
+        self._folder.complete(step, keep=self._keep)
 
     def _join(self) -> None:
         if self._pending is not None:
@@ -533,7 +407,7 @@ class Checkpoints:
         if multihost.all_succeeded(failure is None):
             return
         if jax.process_index() == 0 and failure is not None:  # else it may still be written
-            self._remove(f"saving-{step}*")
+            self._folder.remove(f"saving-{step}*")
         reason = "another process of this run failed, see its output"
         if failure is not None:
             reason = self._explain(failure)
@@ -546,12 +420,6 @@ class Checkpoints:
     def _explain(self, error: Exception) -> str:
         """The message, with the path that users know."""
         return str(error).replace(str(self._literal), str(self.directory))
-
-    def _remove(self, *patterns: str) -> None:
-        """Deletes incomplete files. Those that cannot be deleted never count as checkpoints."""
-        for pattern in patterns:
-            for path in self.directory.glob(pattern):
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def restore_variables(
@@ -587,24 +455,3 @@ def restore_variables(
     finally:
         checkpoints.close()
     return variables, step
-
-
-def _unused(path: pathlib.Path) -> pathlib.Path:
-    """The path, with -2, -3, ... added if it exists."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
-
-
-def _in_first(action: Callable[[], T]) -> T:
-    return multihost.run_on_first_process(action, CheckpointError, DamagedCheckpointError)
-
-
-__all__ = [
-    "CheckpointError",
-    "Checkpoints",
-    "DamagedCheckpointError",
-    "restore_variables",
-]

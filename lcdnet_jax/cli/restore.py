@@ -1,15 +1,22 @@
 """The command ``lcdnet-jax restore``, which restores image files."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lcdnet_jax.cli._console import Progress, add_command, print_line
 from lcdnet_jax.messages import escape
+
+if TYPE_CHECKING:  # the library is imported only when the command runs
+    from lcdnet_jax import Restorer
+    from lcdnet_jax.inference.batch import Result
+    from lcdnet_jax.inference.plan import Job
 
 
 def add_parser(commands: Any) -> None:
@@ -128,51 +135,22 @@ def run(arguments: argparse.Namespace) -> None:
         CheckpointError: If a checkpoint is damaged or missing.
         SystemExit: If an image cannot be restored.
     """
-    from lcdnet_jax import inference
-    from lcdnet_jax import weights as weights_lib
-    from lcdnet_jax.inference import batch, plan
-    from lcdnet_jax.weights import pretrained
+    from lcdnet_jax.inference import batch
 
-    jobs = plan.plan_jobs(
-        arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
-    )
-    if arguments.skip_existing:
-        if arguments.force:
-            raise ValueError("--force replaces what --skip-existing keeps; give one of them")
-        count = len(jobs)
-        jobs = plan.skip_existing(jobs)
-        if count > len(jobs):
-            print_line(f"{count - len(jobs)} of {count} images skipped, whose results exist")
-        if not jobs:
-            return
-    options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
-    checkpoint = (
-        pretrained.path(pretrained.DEFAULT)
-        if arguments.checkpoint is None
-        else pretrained.find(arguments.checkpoint)
-    )
-    weights = weights_lib.load(checkpoint)
-    restorer = inference.Restorer(
-        weights.module,
-        weights.variables,
-        **{option: getattr(arguments, option) for option in options},
-    )
-    if restorer.module.takes_two_views:
-        raise ValueError(
-            f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
-            "do not hold; join them in Python and call Restorer"
-        )
-    results, failures = [], []
+    jobs = _plan_jobs(arguments)
+    if not jobs:
+        return
+    restorer = _create_restorer(arguments)
+    results: list[Result] = []
+    failures: list[str] = []
     progress = Progress([str(job.source) for job in jobs])
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", module=r"PIL\."
-            )  # warnings about metadata and large images
-            outcomes = batch.restore(
+            # Warnings about metadata and large images.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            for job, outcome in batch.restore(
                 restorer, jobs, force=arguments.force, quality=arguments.quality
-            )
-            for job, outcome in outcomes:
+            ):
                 if isinstance(outcome, Exception):
                     if arguments.debug:
                         raise outcome
@@ -196,12 +174,55 @@ def run(arguments: argparse.Namespace) -> None:
         _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
 
 
+def _plan_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """The images to restore, without those that an earlier run has restored."""
+    from lcdnet_jax.inference import plan
+
+    jobs = plan.plan_jobs(
+        arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
+    )
+    if not arguments.skip_existing:
+        return jobs
+    if arguments.force:
+        raise ValueError("--force replaces what --skip-existing keeps; give one of them")
+    left = plan.skip_existing(jobs)
+    if len(left) < len(jobs):
+        print_line(f"{len(jobs) - len(left)} of {len(jobs)} images skipped, whose results exist")
+    return left
+
+
+def _create_restorer(arguments: argparse.Namespace) -> Restorer:
+    """Loads the network of --checkpoint."""
+    from lcdnet_jax import inference
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
+
+    options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
+    checkpoint = (
+        pretrained.path(pretrained.DEFAULT)
+        if arguments.checkpoint is None
+        else pretrained.find(arguments.checkpoint)
+    )
+    weights = weights_lib.load(checkpoint)
+    restorer = inference.Restorer(
+        weights.module,
+        weights.variables,
+        **{option: getattr(arguments, option) for option in options},
+    )
+    if restorer.module.takes_two_views:
+        raise ValueError(
+            f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
+            "do not hold; join them in Python and call Restorer"
+        )
+    return restorer
+
+
 def _read_paths() -> Iterator[str]:
     for line in sys.stdin.buffer if sys.stdin else ():
         yield os.fsdecode(line)
 
 
-def _format_scores(results: Sequence[Any]) -> str:
+def _format_scores(results: Sequence[Result]) -> str:
     """Formats the means of the scores of results; empty without scores."""
     from lcdnet_jax.evaluation import mean
 

@@ -99,31 +99,11 @@ def replay(
     )
     if line:
         print(line, flush=True)
-    config = config.copy_and_resolve_references()
-    # These fields may differ from those of the run, see load_run_config.
-    config.resume, config.init_from = stored.resume, stored.init_from
-    config.skip_nonfinite = stored.skip_nonfinite
-    # With these, each step can be reached, and a batch is one array over all devices.
-    config.steps_per_call, config.parallel.strategy = 1, "jit"
-    devices = jax.local_devices()
-    batches = [stage.batch_size // config.accumulate for stage in config_lib.list_stages(config)]
-    devices = devices[: math.gcd(len(devices), *batches)]
-    config.parallel.state_shards = math.gcd(len(devices), config.parallel.state_shards)
+    config, devices = _adapt_config(config, stored)
     partitioner = Partitioner.from_config(config, devices)
     module = config_lib.network(config)
-    checkpoints = checkpoints_lib.Checkpoints(workdir)
-    try:
-        features = objectives.get(config).read_features(config)
-        state, origin = load_or_create_state(config, module, checkpoints, partitioner, before=step)
-        state = state.with_features(features, partitioner.get_state_sharding)
-    finally:
-        checkpoints.close()
+    state, origin = _load_state(config, module, workdir, partitioner, step)
     start = int(state.step)
-    if start >= step:  # the directory has no checkpoint that is old enough
-        raise config_lib.ConfigError(
-            f"step {step} was not made in {workdir}, which goes on after step {start} of "
-            f"{config.resume}; use --workdir={config.resume}"
-        )
     folder = workdir / "replay" / str(step)
 
     def make_error(reason: str) -> checkpoints_lib.CheckpointError:
@@ -158,6 +138,43 @@ def replay(
         image_io.write(folder / "batch.png", _draw_images(replayed))
     print(f"written to {folder}: batch.npz, batch.png", flush=True)
     return folder
+
+
+def _adapt_config(config: ConfigDict, stored: ConfigDict) -> tuple[ConfigDict, list[jax.Device]]:
+    """The configuration with which this host repeats a step of a run, and its devices for it."""
+    config = config.copy_and_resolve_references()
+    # These fields may differ from those of the run, see load_run_config.
+    config.resume, config.init_from = stored.resume, stored.init_from
+    config.skip_nonfinite = stored.skip_nonfinite
+    # With these, each step can be reached, and a batch is one array over all devices.
+    config.steps_per_call, config.parallel.strategy = 1, "jit"
+    devices = jax.local_devices()
+    batches = [stage.batch_size // config.accumulate for stage in config_lib.list_stages(config)]
+    devices = devices[: math.gcd(len(devices), *batches)]
+    config.parallel.state_shards = math.gcd(len(devices), config.parallel.state_shards)
+    return config, devices
+
+
+def _load_state(
+    config: ConfigDict,
+    module: RestorationNetwork,
+    workdir: pathlib.Path,
+    partitioner: Partitioner,
+    step: int,
+) -> tuple[TrainState, str]:
+    """The newest state before a step, and where it comes from."""
+    checkpoints = checkpoints_lib.Checkpoints(workdir)
+    try:
+        features = objectives.get(config).read_features(config)
+        state, origin = load_or_create_state(config, module, checkpoints, partitioner, before=step)
+    finally:
+        checkpoints.close()
+    if int(state.step) >= step:  # the directory has no checkpoint that is old enough
+        raise config_lib.ConfigError(
+            f"step {step} was not made in {workdir}, which goes on after step {int(state.step)} of "
+            f"{config.resume}; use --workdir={config.resume}"
+        )
+    return state.with_features(features, partitioner.get_state_sharding), origin
 
 
 def _replay_step(
