@@ -1,10 +1,15 @@
 """The picture of the rooms is true: imports go down, every file has a room."""
 
 import ast
+import fnmatch
 import importlib.util
 import pathlib
+import re
 
 import pytest
+
+from configs import default
+from lcdnet_jax.config import FIELDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -60,6 +65,28 @@ def test_every_room_of_the_picture_is_in_the_table(architecture):
     for room in architecture.rooms():
         name = room.removeprefix("lcdnet_jax/")
         assert f"`{name}" in text, name
+
+
+def test_fields_that_may_change_in_a_run():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"change no step already made: (.*?)\.\n\n", text, re.DOTALL)
+    patterns = re.findall("`([^`]+)`", listed)
+    config = default.get_config()
+    assert config.optimizer.schedule != "cosine"
+    changing = {name for name, field in FIELDS.items() if field.may_change(config)}
+    found = {pattern: fnmatch.filter(FIELDS, pattern) for pattern in patterns}
+    assert all(found.values())
+    assert {name for names in found.values() for name in names} == changing
+
+
+@pytest.mark.parametrize(
+    ("heading", "folder"), [("## Training", "training"), ("## Training", "training/objectives")]
+)
+def test_every_file_of_training_is_in_the_table(heading, folder):
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.partition(heading)[2].partition("\n## ")[0]
+    for path in (ROOT / "lcdnet_jax" / folder).glob("*.py"):
+        assert path.name == "__init__.py" or path.name in section, path.name
 
 
 def test_only_the_input_pipeline_imports_tensorflow_when_imported():
