@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 
 import input_pipeline
 from configs import tiny
-from lcdnet_jax import resident_images
+from lcdnet_jax import networks, resident_images
 from lcdnet_jax.training import loop, replay, train_and_evaluate
-from tests.registered import registered
 from tests.training.conv_net import ConvNet
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 @pytest.fixture(scope="module", autouse=True)
 def by_name():
-    with registered("conv", ConvNet):
+    with networks.registered("conv", ConvNet):
         yield
 
 
