@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lcdnet_jax/multihost.py",
             "lcdnet_jax/messages.py",
             "lcdnet_jax/strict_json.py",
+            "lcdnet_jax/value_rules.py",
             "lcdnet_jax/typing.py",
         ),
     ),

@@ -1,6 +1,8 @@
-"""Helpers for messages of several commands: durations, safe text, out-of-memory errors."""
+"""Helpers for messages: durations, safe and short text, out-of-memory errors."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 
 def format_duration(seconds: float) -> str:
@@ -34,6 +36,40 @@ def escape(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def shorten(value: Any) -> str:
+    """Shows a value from a file or a caller in at most 60 characters.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Its ``repr``, cut if it is longer.
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a huge integer"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def join_some(entries: Sequence[str], most: int, *, separator: str = ", ") -> str:
+    """Joins the first entries of a list, and counts the others.
+
+    Args:
+        entries: Names or lines.
+        most: Number of entries to show, at least 1.
+        separator: Text between two entries.
+
+    Returns:
+        Text such as "a, b and 3 more". With line breaks as separators, "and 3 more" is a line too.
+    """
+    text = separator.join(entries[:most])
+    if len(entries) <= most:
+        return text
+    between = separator if "\n" in separator else " "
+    return f"{text}{between}and {len(entries) - most} more"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

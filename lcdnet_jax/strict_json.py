@@ -4,6 +4,7 @@ Python's ``json`` accepts NaN, repeated names, numbers of any size, and halves o
 which no file and no terminal can hold. It raises RecursionError for deep nesting.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -87,6 +88,18 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise JSONError("it is no regular file")
     with open(path, "rb") as file:  # raises OSError for a directory
         return file.read(MAX_BYTES + 1)
+
+
+def compute_sha256(value: Any) -> str:
+    """Computes the checksum of a value.
+
+    Args:
+        value: A value that JSON holds.
+
+    Returns:
+        The SHA-256 of its JSON with sorted names, as hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ ROOMS = (
     "spectra",
     "strict_json",
     "training",
+    "value_rules",
     "visualization",
     "weights",
 )

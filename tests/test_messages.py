@@ -40,3 +40,16 @@ def test_is_out_of_memory():
 )
 def test_escape(text, shown):
     assert messages.escape(text) == shown
+
+
+def test_shorten():
+    assert messages.shorten("a" * 58) == f"'{'a' * 58}'"
+    assert messages.shorten("a" * 59) == f"'{'a' * 56}..."
+    assert messages.shorten(10**5000) == "a huge integer"
+
+
+def test_join_some():
+    assert messages.join_some([], 2) == ""
+    assert messages.join_some(["a", "b"], 2) == "a, b"
+    assert messages.join_some(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert messages.join_some(["a", "b", "c"], 2, separator="\n  ") == "a\n  b\n  and 1 more"

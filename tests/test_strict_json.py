@@ -1,3 +1,4 @@
+import hashlib
 import os
 import socket
 
@@ -72,3 +73,8 @@ def test_files_without_an_end(tmp_path):
         file.truncate(2**40)
     with pytest.raises(JSONError, match="larger than 16 MiB"):
         strict_json.read(tmp_path / "sparse.json")
+
+
+def test_compute_sha256():
+    digest = hashlib.sha256(b'{"a": [1, "\\u00e9"], "b": null}').hexdigest()
+    assert strict_json.compute_sha256({"b": None, "a": [1, "é"]}) == digest

@@ -100,5 +100,5 @@ def _sha256(path: pathlib.Path) -> str:
 
 def _rendered(step: int, files: Files) -> bytes:
     content = {"step": step, "files": files}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = strict_json.compute_sha256(content)
     return (json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1) + "\n").encode()

@@ -24,7 +24,6 @@ from lcdnet_jax.config.description import describe_degradation, describe_masking
 from lcdnet_jax.config.flags import define_config, parse_flags
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
 from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Objective
-from lcdnet_jax.config.rules import Rule
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
 from lcdnet_jax.config.stages import Stage, count_images, list_stages, stage_at, with_stage
 from lcdnet_jax.config.storage import describes_network_alone, differences, load, save, upgrade
@@ -36,7 +35,6 @@ __all__ = [
     "ConfigError",
     "Field",
     "Objective",
-    "Rule",
     "Stage",
     "as_json",
     "check_kernels",

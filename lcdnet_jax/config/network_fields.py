@@ -16,8 +16,9 @@ from lcdnet_jax import networks
 from lcdnet_jax.config.frozen_presets import FROZEN_PRESETS
 from lcdnet_jax.typing import Fields, Json
 
-# Fields that Flax adds, and fields that the configuration and cards keep elsewhere.
-_ELSEWHERE = ("parent", "name", "channels", "dtype")
+# Fields that configurations and cards store in entries of their own.
+STORED_APART = ("name", "channels", "dtype")
+_LEFT_OUT = ("parent", *STORED_APART)  # Flax adds "parent"
 
 
 def fields_of(module: networks.RestorationNetwork) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def fields_of(module: networks.RestorationNetwork) -> dict[str, Any]:
     return {
         field.name: getattr(module, field.name)
         for field in dataclasses.fields(module)
-        if field.name not in _ELSEWHERE
+        if field.name not in _LEFT_OUT
     }
 
 
@@ -86,7 +87,7 @@ def _defaults(name: str) -> dict[str, Any]:
         if field.default_factory is dataclasses.MISSING
         else field.default_factory()
         for field in dataclasses.fields(networks.get(name))
-        if field.name not in _ELSEWHERE
+        if field.name not in _LEFT_OUT
     }
 
 

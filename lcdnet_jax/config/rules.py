@@ -1,76 +1,16 @@
-"""Rules for single values. A rule takes a value and returns None, or what the value must be.
+"""Rules for values of configurations, besides the general ones of :mod:`lcdnet_jax.value_rules`.
 
 :mod:`lcdnet_jax.config.schema` gives each field a rule.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations
+from lcdnet_jax.config.network_fields import STORED_APART
 from lcdnet_jax.typing import Json
-
-# The largest number of float32, in which training computes.
-_LARGEST = float(np.finfo(np.float32).max)
-
-Rule = Callable[[object], str | None]
-
-
-def integer(low: int, high: float = math.inf) -> Rule:
-    """An integer from ``low`` to ``high``, both included."""
-
-    def rule(value: object) -> str | None:
-        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return None if good else f"an integer {_bounds(low, high)}"
-
-    return rule
-
-
-def number(low: float, high: float = math.inf) -> Rule:
-    """A number from ``low`` to ``high``, both included, that float32 can hold."""
-
-    def rule(value: Json) -> str | None:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        good = good and abs(value) <= _LARGEST and low <= value <= high
-        return None if good else f"a number {_bounds(low, high)}, in float32"
-
-    return rule
-
-
-def number_below(low: float, high: float) -> Rule:
-    """A number from ``low`` up to, but not including, ``high``."""
-
-    def rule(value: Json) -> str | None:
-        good = number(low, high)(value) is None and np.float32(value) < high
-        return None if good else f"a number of at least {low} and below {high}"
-
-    return rule
-
-
-def _bounds(low: float, high: float) -> str:
-    return f"of at least {low}" if high == math.inf else f"from {low} up to {high}"
-
-
-def choice(*values: object) -> Rule:
-    """One of several values. A value of another type does not equal any of them."""
-
-    def rule(value: object) -> str | None:
-        good = any(type(value) is type(known) and value == known for known in values)
-        return None if good else "one of " + ", ".join(map(repr, values))
-
-    return rule
-
-
-def text(value: object) -> str | None:
-    """A string."""
-    return None if isinstance(value, str) else "a string"
-
-
-def boolean(value: object) -> str | None:
-    """True or False."""
-    return None if isinstance(value, bool) else "True or False"
+from lcdnet_jax.value_rules import Rule, number
 
 
 def mapping(value: object) -> str | None:
@@ -88,7 +28,7 @@ def noise_levels(value: Json) -> str | None:
 def scales(value: Json) -> str | None:
     """Scales of training images, at least one."""
     good = isinstance(value, (tuple, list)) and len(value) > 0
-    good = good and all(number(0, 1)(v) is None and v > 0 for v in value)
+    good = good and all(number(0, high=1)(v) is None and v > 0 for v in value)
     good = good and len(set(value)) == len(value)
     return None if good else "a tuple of one or more scales, all different, above 0 and up to 1"
 
@@ -137,7 +77,6 @@ def protocols(value: object) -> str | None:
 
 
 def network_kwargs(value: Json) -> str | None:
-    """Fields of a network, without those that other fields of the configuration set."""
-    good = isinstance(value, Mapping | ConfigDict)
-    good = good and not {"name", "channels", "dtype"} & set(value)
-    return None if good else "a ConfigDict without name, channels and dtype, which have their own"
+    """Fields of a network, without those that configurations and cards store apart."""
+    good = isinstance(value, Mapping | ConfigDict) and not set(STORED_APART) & set(value)
+    return None if good else "a mapping without name, channels and dtype, which are stored apart"

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, losses, networks, sfm
+from lcdnet_jax import degradations, losses, networks, sfm, value_rules
 from lcdnet_jax.config import rules
 from lcdnet_jax.config.objectives import OBJECTIVES
-from lcdnet_jax.config.rules import Rule
 from lcdnet_jax.data_sets import SOURCES
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
+from lcdnet_jax.value_rules import Rule
 
 
 class ConfigError(ValueError):
@@ -70,91 +70,93 @@ def _source(may_change: Callable[[ConfigDict], bool]) -> dict[str, Field]:
     return {
         "source": Field(rules.names_with_commas(*SOURCES), may_change=may_change),
         # A run compares the images themselves, see training/data_record.py.
-        "path": Field(rules.text, may_change=_always),
-        "split": Field(rules.text, may_change=may_change),
-        "feature": Field(rules.text, may_change=may_change),
+        "path": Field(value_rules.text, may_change=_always),
+        "split": Field(value_rules.text, may_change=may_change),
+        "feature": Field(value_rules.text, may_change=may_change),
     }
 
 
 # Networks may be registered later.
 def _network_name(value: object) -> str | None:
-    return rules.choice(*networks.available())(value)
+    return value_rules.choice(*networks.available())(value)
 
 
 FIELDS: Mapping[str, Field] = {
-    "seed": Field(rules.integer(0, 2**32 - 1)),  # the range of a random key
+    "seed": Field(value_rules.integer(0, high=2**32 - 1)),  # the range of a random key
     "network.name": Field(_network_name),
     "network.kwargs": Field(rules.network_kwargs),
-    "network.dtype": Field(rules.choice("float32", "bfloat16")),
+    "network.dtype": Field(value_rules.choice("float32", "bfloat16")),
     **{f"data.train.{name}": field for name, field in _source(_never).items()},
     **{f"data.eval.{name}": field for name, field in _source(_always).items()},
-    "data.channels": Field(rules.choice(1, 3, TWO_VIEW_CHANNELS)),
-    "data.crop": Field(rules.integer(1)),
-    "data.tile": Field(rules.integer(0), absent=0),
-    "data.tile_stride": Field(rules.integer(0), absent=0),
+    "data.channels": Field(value_rules.choice(1, 3, TWO_VIEW_CHANNELS)),
+    "data.crop": Field(value_rules.integer(1)),
+    "data.tile": Field(value_rules.integer(0), absent=0),
+    "data.tile_stride": Field(value_rules.integer(0), absent=0),
     "data.scales": Field(rules.scales, absent=(1.0,)),
-    "data.augment": Field(rules.boolean),
-    "data.cache_gb": Field(rules.number(0), may_change=_always),
-    "data.cache_dir": Field(rules.text, absent="", may_change=_always),
-    "data.on_bad_image": Field(rules.choice("stop", "replace"), may_change=_always),
-    "data.where": Field(rules.choice("host", "device"), absent="host"),
+    "data.augment": Field(value_rules.boolean),
+    "data.cache_gb": Field(value_rules.number(0), may_change=_always),
+    "data.cache_dir": Field(value_rules.text, absent="", may_change=_always),
+    "data.on_bad_image": Field(value_rules.choice("stop", "replace"), may_change=_always),
+    "data.where": Field(value_rules.choice("host", "device"), absent="host"),
     "degradation.kind": Field(rules.degradation_kind),
     "degradation.options": Field(rules.mapping, absent={}),
-    "degradation.sigma_min": Field(rules.number(0)),
-    "degradation.sigma_max": Field(rules.number(0)),
-    "degradation.spectrum": Field(rules.choice(*degradations.SPECTRA), absent="white"),
+    "degradation.sigma_min": Field(value_rules.number(0)),
+    "degradation.sigma_max": Field(value_rules.number(0)),
+    "degradation.spectrum": Field(value_rules.choice(*degradations.SPECTRA), absent="white"),
     "degradation.protocol": Field(rules.protocols),
-    "degradation.where": Field(rules.choice("device", "host")),
-    "sfm.rate": Field(rules.number(0, 1), absent=0.0),
-    "sfm.mode": Field(rules.choice(*sfm.MODES), absent="targeted"),
-    "sfm.center": Field(rules.number(0, 1), absent=0.85),
-    "sfm.sigma": Field(rules.number(0), absent=0.15),
-    "sfm.where": Field(rules.choice("device", "host"), absent="device"),
-    "sfm.unselected": Field(rules.choice(*sfm.UNSELECTED), absent="keep"),
-    "sfm.target": Field(rules.choice("clean", "masked"), absent="clean"),
-    "steps": Field(rules.integer(1), may_change=_unless_cosine),
-    "batch_size": Field(rules.integer(1)),
-    "stages.steps": Field(rules.tuple_of(rules.integer(1)), absent=()),
-    "stages.crops": Field(rules.tuple_of(rules.integer(1)), absent=()),
-    "stages.batch_sizes": Field(rules.tuple_of(rules.integer(1)), absent=()),
-    "accumulate": Field(rules.integer(1)),
-    "objective": Field(rules.choice(*OBJECTIVES), absent="supervised"),
-    "loss": Field(rules.choice(*losses.NAMES)),
-    "fft_weight": Field(rules.number(0), absent=0.1),
-    "dct_loss_weight": Field(rules.number(0), absent=0.0),
-    "gan.pixel_weight": Field(rules.number(0), absent=0.01),
-    "gan.perceptual_weight": Field(rules.number(0), absent=1.0),
-    "gan.critic_weight": Field(rules.number(0), absent=0.005),
-    "gan.critic_learning_rate": Field(rules.number(0), absent=1e-4),
-    "gan.critic_features": Field(rules.integer(1), absent=64),
-    "gan.vgg": Field(rules.text, absent=""),
-    "optimizer.learning_rate": Field(rules.number(0)),
-    "optimizer.beta2": Field(rules.number_below(0, 1), absent=0.999),
-    "optimizer.weight_decay": Field(rules.number(0), absent=0.0),
-    "optimizer.schedule": Field(rules.choice("step", "cosine", "cosine_restarts")),
-    "optimizer.decay_every": Field(rules.integer(1)),
-    "optimizer.decay_factor": Field(rules.number(1e-6, 1), absent=0.5),
-    "optimizer.final_fraction": Field(rules.number(0, 1)),
-    "optimizer.cycle_steps": Field(rules.tuple_of(rules.integer(1)), absent=()),
-    "optimizer.cycle_weights": Field(rules.tuple_of(rules.number(0)), absent=()),
-    "optimizer.cycle_final_fractions": Field(rules.tuple_of(rules.number(0, 1)), absent=()),
-    "optimizer.warmup_steps": Field(rules.integer(0)),
-    "optimizer.clip_norm": Field(rules.number(0)),
-    "ema_decay": Field(rules.number(0, 1)),
-    "skip_nonfinite": Field(rules.integer(0), absent=0, may_change=_always),
-    "parallel.strategy": Field(rules.choice("jit", "pmap"), absent="jit", may_change=_always),
-    "parallel.state_shards": Field(rules.integer(1), absent=1, may_change=_always),
-    "steps_per_call": Field(rules.integer(1), absent=1, may_change=_always),
-    "resume": Field(rules.text, may_change=_always),
-    "init_from": Field(rules.text, may_change=_always),
-    "log_every": Field(rules.integer(0), may_change=_always),
-    "eval_every": Field(rules.integer(0), may_change=_always),
-    "checkpoint_every": Field(rules.integer(0), may_change=_always),
-    "keep_checkpoints": Field(rules.integer(1), may_change=_always),
+    "degradation.where": Field(value_rules.choice("device", "host")),
+    "sfm.rate": Field(value_rules.number(0, high=1), absent=0.0),
+    "sfm.mode": Field(value_rules.choice(*sfm.MODES), absent="targeted"),
+    "sfm.center": Field(value_rules.number(0, high=1), absent=0.85),
+    "sfm.sigma": Field(value_rules.number(0), absent=0.15),
+    "sfm.where": Field(value_rules.choice("device", "host"), absent="device"),
+    "sfm.unselected": Field(value_rules.choice(*sfm.UNSELECTED), absent="keep"),
+    "sfm.target": Field(value_rules.choice("clean", "masked"), absent="clean"),
+    "steps": Field(value_rules.integer(1), may_change=_unless_cosine),
+    "batch_size": Field(value_rules.integer(1)),
+    "stages.steps": Field(rules.tuple_of(value_rules.integer(1)), absent=()),
+    "stages.crops": Field(rules.tuple_of(value_rules.integer(1)), absent=()),
+    "stages.batch_sizes": Field(rules.tuple_of(value_rules.integer(1)), absent=()),
+    "accumulate": Field(value_rules.integer(1)),
+    "objective": Field(value_rules.choice(*OBJECTIVES), absent="supervised"),
+    "loss": Field(value_rules.choice(*losses.NAMES)),
+    "fft_weight": Field(value_rules.number(0), absent=0.1),
+    "dct_loss_weight": Field(value_rules.number(0), absent=0.0),
+    "gan.pixel_weight": Field(value_rules.number(0), absent=0.01),
+    "gan.perceptual_weight": Field(value_rules.number(0), absent=1.0),
+    "gan.critic_weight": Field(value_rules.number(0), absent=0.005),
+    "gan.critic_learning_rate": Field(value_rules.number(0), absent=1e-4),
+    "gan.critic_features": Field(value_rules.integer(1), absent=64),
+    "gan.vgg": Field(value_rules.text, absent=""),
+    "optimizer.learning_rate": Field(value_rules.number(0)),
+    "optimizer.beta2": Field(value_rules.number_below(0, 1), absent=0.999),
+    "optimizer.weight_decay": Field(value_rules.number(0), absent=0.0),
+    "optimizer.schedule": Field(value_rules.choice("step", "cosine", "cosine_restarts")),
+    "optimizer.decay_every": Field(value_rules.integer(1)),
+    "optimizer.decay_factor": Field(value_rules.number(1e-6, high=1), absent=0.5),
+    "optimizer.final_fraction": Field(value_rules.number(0, high=1)),
+    "optimizer.cycle_steps": Field(rules.tuple_of(value_rules.integer(1)), absent=()),
+    "optimizer.cycle_weights": Field(rules.tuple_of(value_rules.number(0)), absent=()),
+    "optimizer.cycle_final_fractions": Field(
+        rules.tuple_of(value_rules.number(0, high=1)), absent=()
+    ),
+    "optimizer.warmup_steps": Field(value_rules.integer(0)),
+    "optimizer.clip_norm": Field(value_rules.number(0)),
+    "ema_decay": Field(value_rules.number(0, high=1)),
+    "skip_nonfinite": Field(value_rules.integer(0), absent=0, may_change=_always),
+    "parallel.strategy": Field(value_rules.choice("jit", "pmap"), absent="jit", may_change=_always),
+    "parallel.state_shards": Field(value_rules.integer(1), absent=1, may_change=_always),
+    "steps_per_call": Field(value_rules.integer(1), absent=1, may_change=_always),
+    "resume": Field(value_rules.text, may_change=_always),
+    "init_from": Field(value_rules.text, may_change=_always),
+    "log_every": Field(value_rules.integer(0), may_change=_always),
+    "eval_every": Field(value_rules.integer(0), may_change=_always),
+    "checkpoint_every": Field(value_rules.integer(0), may_change=_always),
+    "keep_checkpoints": Field(value_rules.integer(1), may_change=_always),
     "eval.sigmas": Field(rules.noise_levels, may_change=_always),
-    "eval.max_images": Field(rules.integer(0), may_change=_always),
-    "eval.panels": Field(rules.integer(0), may_change=_always),
-    "eval.bucket": Field(rules.integer(8), may_change=_always),
+    "eval.max_images": Field(value_rules.integer(0), may_change=_always),
+    "eval.panels": Field(value_rules.integer(0), may_change=_always),
+    "eval.bucket": Field(value_rules.integer(8), may_change=_always),
 }
 
 # Fields that hold mappings whose keys are not in this table: fields of a network's class, and

@@ -4,7 +4,6 @@
 """
 
 import copy
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -117,7 +116,7 @@ def _read(path: pathlib.Path) -> Json:
 
 def _compute_checksum(stored: Mapping[str, Json]) -> str:
     fields = {name: value for name, value in stored.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return strict_json.compute_sha256(fields)
 
 
 def _check_checksum(path: pathlib.Path, stored: Mapping[str, Json]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
-from lcdnet_jax import image_io, networks
+from lcdnet_jax import image_io, networks, value_rules
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
@@ -454,9 +454,9 @@ def _check_layers(module: networks.RestorationNetwork, variables: Variables) -> 
 
 def _check_integer(name: str, value: Any, least: int) -> None:
     """Raises ValueError unless an option is None or an integer of at least ``least``."""
-    good = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-    if value is not None and not good:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    plain = int(value) if isinstance(value, np.integer) else value
+    if value is not None and (wanted := value_rules.integer(least)(plain)):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def _count_colors(shape: tuple[int, ...], wanted: int) -> int:

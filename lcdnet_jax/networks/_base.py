@@ -16,7 +16,8 @@ import flax.linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from lcdnet_jax.networks._blocks import is_integer, is_range
+from lcdnet_jax import value_rules
+from lcdnet_jax.messages import shorten
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 from lcdnet_jax.typing import Fields, PyTree
 
@@ -162,7 +163,7 @@ def check_bounds(network: type[RestorationNetwork], fields: Mapping[str, Any]) -
         for entry in entries:
             if isinstance(entry, int) and abs(entry) > largest:
                 raise ValueError(
-                    f"{network.__name__} {field} is {_shorten(entry)}; give at most {largest}"
+                    f"{network.__name__} {field} is {shorten(entry)}; give at most {largest}"
                 )
             if isinstance(entry, Mapping):
                 raise ValueError(f"{network.__name__} {field} is a mapping; give numbers or texts")
@@ -175,14 +176,6 @@ def _list_entries(value: Any) -> Iterator[Any]:
             yield from _list_entries(entry)
     else:
         yield value
-
-
-def _shorten(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "a huge integer"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_module(module: nn.Module) -> None:
@@ -223,18 +216,18 @@ def check_contract(cls: type) -> None:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{name} has no default for its field {field.name!r}; give it one")
     module = cls()
-    wanted = ("train", "axis_name", *(("all_scales",) if module.has_scales else ()))
+    expected = ("train", "axis_name", *(("all_scales",) if module.has_scales else ()))
     arguments = inspect.signature(cls.__call__).parameters
-    for argument in wanted:
+    for argument in expected:
         if argument not in arguments:
             raise TypeError(
                 f"{name}.__call__ takes no {argument!r}; its arguments must be "
-                f"(self, x, *, {', '.join(wanted)})"
+                f"(self, x, *, {', '.join(expected)})"
             )
-    for attribute, (good, description) in _RULES.items():
+    for attribute, rule in _RULES.items():
         value = getattr(module, attribute)
-        if not good(value):
-            raise ValueError(f"{name}.{attribute} must be {description}, got {value!r}")
+        if wanted := rule(value):
+            raise ValueError(f"{name}.{attribute} must be {wanted}, got {value!r}")
     for limited in module.LARGEST:
         if limited not in field_names(cls):
             raise ValueError(f"{name}.LARGEST has {limited!r}, which is no field of {name}")
@@ -247,19 +240,20 @@ def check_contract(cls: type) -> None:
             )
 
 
-_POSITIVE = (lambda value: is_integer(value, 1), "an integer of at least 1")
-_CLAIM = (lambda value: isinstance(value, bool), "True or False")
-_PADDING = (lambda value: value in ("reflect", "constant"), "'reflect' or 'constant'")
-_RULES = {
-    "channels": _POSITIVE,
-    "scale": _POSITIVE,
-    "stride": _POSITIVE,
-    "padding": _PADDING,
-    "input_range": (is_range, "a tuple of two numbers, the lower one first"),
-    "tile_overlap": (lambda value: is_integer(value, 0), "an integer of at least 0"),
-    "two_views": _CLAIM,
-    "global_means": _CLAIM,
-    "has_scales": _CLAIM,
-    "PRESETS": (lambda value: isinstance(value, Mapping), "a mapping from names to fields"),
-    "LARGEST": (lambda value: isinstance(value, Mapping), "a mapping from fields to numbers"),
+def _mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a mapping"
+
+
+_RULES: Mapping[str, value_rules.Rule] = {
+    "channels": value_rules.integer(1),
+    "scale": value_rules.integer(1),
+    "stride": value_rules.integer(1),
+    "padding": value_rules.choice("reflect", "constant"),
+    "input_range": value_rules.value_range(tuple),
+    "tile_overlap": value_rules.integer(0),
+    "two_views": value_rules.boolean,
+    "global_means": value_rules.boolean,
+    "has_scales": value_rules.boolean,
+    "PRESETS": _mapping,
+    "LARGEST": _mapping,
 }

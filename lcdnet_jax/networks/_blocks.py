@@ -1,7 +1,6 @@
 """Layers, and checks of fields and images, that several networks share."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -14,7 +13,8 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.precision import at_least_float32
-from lcdnet_jax.typing import Json, PyTree
+from lcdnet_jax.typing import PyTree
+from lcdnet_jax.value_rules import integer
 
 Initializer = Callable[..., Array]
 
@@ -38,11 +38,8 @@ def check_fields(module: nn.Module, **least: int) -> None:
     """Raises ValueError unless each named field is an integer of at least the given number."""
     for field, minimum in least.items():
         value = getattr(module, field)
-        if not is_integer(value, minimum):
-            raise ValueError(
-                f"{type(module).__name__} {field} must be an integer of at least {minimum}, "
-                f"got {value!r}"
-            )
+        if wanted := integer(minimum)(value):
+            raise ValueError(f"{type(module).__name__} {field} must be {wanted}, got {value!r}")
 
 
 def check_lists(module: nn.Module, count: int, *fields: str) -> None:
@@ -50,23 +47,11 @@ def check_lists(module: nn.Module, count: int, *fields: str) -> None:
     for field in fields:
         values = getattr(module, field)
         good = isinstance(values, list | tuple) and len(values) == count
-        if not good or not all(is_integer(value, 1) for value in values):
+        if not good or any(integer(1)(value) for value in values):
             raise ValueError(
                 f"{type(module).__name__} {field} must be {count} integers of at least 1, "
                 f"got {values!r}"
             )
-
-
-def is_integer(value: object, least: int) -> bool:
-    """Whether a value is an integer of at least ``least``. A boolean does not count as one."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_range(value: Json) -> bool:
-    """Whether a value is a tuple of two finite numbers, the lower one first."""
-    good = isinstance(value, tuple) and len(value) == 2
-    good = good and all(isinstance(end, int | float) and math.isfinite(end) for end in value)
-    return good and value[0] < value[1]
 
 
 def check_scale(module: nn.Module) -> None:

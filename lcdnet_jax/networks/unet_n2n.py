@@ -13,8 +13,9 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
-from lcdnet_jax.networks._blocks import check_fields, check_image, conv, is_range, torch_default
+from lcdnet_jax.networks._blocks import check_fields, check_image, conv, torch_default
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.value_rules import value_range
 
 
 class UnetN2N(RestorationNetwork):
@@ -46,11 +47,8 @@ class UnetN2N(RestorationNetwork):
 
     def __post_init__(self) -> None:
         check_fields(self, channels=1)
-        if not is_range(self.input_range):
-            raise ValueError(
-                "UnetN2N input_range must be a tuple of two numbers, the lower one first, got "
-                f"{self.input_range!r}"
-            )
+        if wanted := value_range(tuple)(self.input_range):
+            raise ValueError(f"UnetN2N input_range must be {wanted}, got {self.input_range!r}")
         super().__post_init__()
 
     @nn.compact

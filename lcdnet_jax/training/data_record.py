@@ -4,14 +4,14 @@ A batch is a pure function of (seed, step) and of the training images, so a run 
 only with the same images. The record holds what the headers say about each, not where they are.
 """
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, strict_json
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.messages import join_some
 
 NAME = "data.json"
 
@@ -37,7 +37,7 @@ def compute_fingerprint(data: object) -> str:
         Hexadecimal digits. The same for all data that does not list its images.
     """
     images = dict(data.list_images()) if isinstance(data, ListsImages) else {}
-    return hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest()
+    return strict_json.compute_sha256(images)
 
 
 def check(workdir: pathlib.Path, data: object) -> str | None:
@@ -110,14 +110,11 @@ def _read(path: pathlib.Path) -> dict[str, str]:
         images, digest = stored["images"], stored["sha256"]
     except (TypeError, KeyError):
         raise ValueError("it holds no images") from None
-    if hashlib.sha256(json.dumps(images, sort_keys=True).encode()).hexdigest() != digest:
+    if strict_json.compute_sha256(images) != digest:
         raise ValueError("its SHA-256 differs")
     return dict(images)
 
 
 def _list(kind: str, names: list[str]) -> list[str]:
     """A line for images of a kind, if there are any."""
-    if not names:
-        return []
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"{kind}: {', '.join(names[:_SHOWN])}{more}"]
+    return [f"{kind}: {join_some(names, _SHOWN)}"] if names else []

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost
+from lcdnet_jax.messages import join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.eval_hook import EvalHook
@@ -329,9 +330,9 @@ class _Loop:
         items = self._partitioner.to_checkpoint_sharding(state.items())
         bad = checkpoints_lib.list_nonfinite(items)
         if not multihost.all_succeeded(not bad):
-            where = ", ".join(bad[:4]) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+            where = join_some(bad, 4) or "on another host"
             raise NonFiniteLossError(
-                f"the state after step {step} is not finite ({where or 'on another host'}) and is "
+                f"the state after step {step} is not finite ({where}) and is "
                 f"not saved; {self._checkpoints.saved()}. Start another run from there "
                 "(config.init_from, another --workdir) with a lower config.optimizer.learning_rate"
             )

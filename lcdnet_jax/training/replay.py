@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, visualization
+from lcdnet_jax.messages import join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.metric_writer import convert_disk_errors
@@ -262,8 +263,7 @@ def _list_nonfinite(what: str, norms: Mapping[str, float]) -> Iterator[str]:
     """A line that lists the norms that are not finite, if there are any."""
     bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
     if bad:
-        more = f" and {len(bad) - _NAMES_SHOWN} more" if len(bad) > _NAMES_SHOWN else ""
-        yield f"  {what} not finite: {', '.join(bad[:_NAMES_SHOWN])}{more}"
+        yield f"  {what} not finite: {join_some(bad, _NAMES_SHOWN)}"
 
 
 def _describe_image(image: np.ndarray) -> str:

@@ -1,7 +1,6 @@
 """The working directory of a run, and the state that the run starts from."""
 
 import hashlib
-import json
 import pathlib
 from typing import Any
 
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost
+from lcdnet_jax import multihost, strict_json
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import data_record, objectives
@@ -173,7 +172,7 @@ def load_run_config(
 
 def check_hosts_agree(config: ConfigDict, data: HostData | DeviceData) -> None:
     """Refuses processes whose configuration or images differ from those of process 0."""
-    mine = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    mine = hashlib.sha256(strict_json.compute_sha256(config.to_dict()).encode())
     mine.update(data_record.compute_fingerprint(data).encode())
     if config.data.where == "device":
         assert isinstance(data, DeviceData)

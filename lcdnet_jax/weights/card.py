@@ -3,8 +3,7 @@
 import json
 import math
 import pathlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict, cast
 
 import jax
@@ -12,8 +11,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import strict_json
+from lcdnet_jax import strict_json, value_rules
 from lcdnet_jax._version import __version__
+from lcdnet_jax.config.rules import network_kwargs
+from lcdnet_jax.messages import shorten
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 
@@ -219,9 +220,9 @@ def check(stored: Json, where: str) -> Card:
     problems = [f"{field} is missing" for field in _RULES if field not in stored]
     problems += [f"{field!r} is unknown" for field in stored if field not in _RULES]
     problems += [
-        f"{field} must be {wanted}, got {_shorten(stored[field])}"
-        for field, (good, wanted) in _RULES.items()
-        if field in stored and not good(stored[field])
+        f"{field} must be {wanted}, got {shorten(stored[field])}"
+        for field, rule in _RULES.items()
+        if field in stored and (wanted := rule(stored[field]))
     ]
     if problems:
         raise CardError(f"{where}: {'; '.join(problems)}; fix it or write it again")
@@ -310,73 +311,56 @@ def are_scores(rows: object) -> bool:
     return isinstance(rows, list) and all(map(_is_score_row, rows))
 
 
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Json) -> bool:
-    """Whether a value is a finite number. Integers of JSON may exceed the range of floats."""
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    return good and abs(value) <= sys.float_info.max
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _are_kwargs(value: object) -> bool:
-    return isinstance(value, dict) and value.keys().isdisjoint(("name", "channels", "dtype"))
-
-
-def _is_range(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _is_score_row(row: object) -> bool:
+def _is_score_row(row: Json) -> bool:
     """Whether a value holds the scores of one evaluation."""
     if not isinstance(row, dict) or not {"protocol", "data", "sigma"} <= set(row):
         return False
     return all(
-        _is_text(value) if field in ("protocol", "data")
-        else _is_number(value) or (field == "sigma" and value is None)
+        value_rules.text(value) is None if field in ("protocol", "data")
+        else value_rules.finite_number(value) is None or (field == "sigma" and value is None)
         for field, value in row.items()
     )  # fmt: skip
 
 
-def _is_file_entry(entry: object) -> bool:
-    return (
+def _metrics(value: Json) -> str | None:
+    return None if are_scores(value) else "a list of scores with protocol, data and sigma"
+
+
+def _training(value: Json) -> str | None:
+    return None if value is None or isinstance(value, dict) else "an object or null"
+
+
+def _origin(value: Json) -> str | None:
+    good = isinstance(value, list) and all(
         isinstance(entry, dict)
         and set(entry) == {"file", "sha256"}
-        and all(map(_is_text, entry.values()))
+        and all(isinstance(part, str) for part in entry.values())
+        for entry in value
     )
+    return None if good else "a list of objects with file and sha256"
 
 
-def _make_list_rule(good: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(good, value))
+def _texts(value: Json) -> str | None:
+    good = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    return None if good else "a list of strings"
 
 
-# For each field: whether a value is valid, and the description of valid values.
-_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "format": (_is_count, "a whole number"),
-    "lcdnet_jax": (_is_text, "a string"),
-    "network": (_is_text, "a string"),
-    "kwargs": (_are_kwargs, "an object without name, channels and dtype, which stand beside it"),
-    "channels": (_is_count, "a whole number"),
-    "dtype": (_is_text, "a string"),
-    "parameters": (_is_count, "a whole number"),
-    "step": (_is_count, "a whole number"),
-    "averaged": (lambda value: isinstance(value, bool), "true or false"),
-    "storage": (_is_text, "a string"),
-    "input_range": (_is_range, "a list of two numbers"),
-    "training": (lambda value: value is None or isinstance(value, dict), "an object or null"),
-    "metrics": (are_scores, "a list of scores with protocol, data and sigma"),
-    "licence": (_is_text, "a string"),
-    "notes": (_is_text, "a string"),
-    "origin": (_make_list_rule(_is_file_entry), "a list of objects with file and sha256"),
-    "dropped": (_make_list_rule(_is_text), "a list of strings"),
+_RULES: Mapping[str, value_rules.Rule] = {
+    "format": value_rules.integer(1),
+    "lcdnet_jax": value_rules.text,
+    "network": value_rules.text,
+    "kwargs": network_kwargs,
+    "channels": value_rules.integer(0),
+    "dtype": value_rules.text,
+    "parameters": value_rules.integer(0),
+    "step": value_rules.integer(0),
+    "averaged": value_rules.boolean,
+    "storage": value_rules.text,
+    "input_range": value_rules.value_range(list),
+    "training": _training,
+    "metrics": _metrics,
+    "licence": value_rules.text,
+    "notes": value_rules.text,
+    "origin": _origin,
+    "dropped": _texts,
 }

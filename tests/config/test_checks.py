@@ -49,7 +49,7 @@ class TestRules:
             ("batch_size", "8", "an integer of at least 1"),
             ("network.name", "resnet", "one of .*'sadnet'"),
             ("network.dtype", "float16", "one of 'float32', 'bfloat16'"),
-            ("network.kwargs", 3, "a ConfigDict"),
+            ("network.kwargs", 3, "a mapping"),
             ("data.channels", 2, "one of 1, 3"),
             ("data.channels", True, "one of 1, 3"),
             ("data.channels", 3.0, "one of 1, 3"),
@@ -168,7 +168,7 @@ class TestRules:
             ({"preset": "huge"}, "no preset 'huge'; its presets: "),
             ({"width": 20, "groups": 8}, "width 20 is not divisible by 8 offset groups"),
             ({"width": "8"}, "width must be an integer of at least 1, got '8'"),
-            ({"channels": 1}, "must be a ConfigDict without name, channels and dtype"),
+            ({"channels": 1}, "must be a mapping without name, channels and dtype"),
         ],
     )
     def test_network_arguments(self, config, kwargs, message):

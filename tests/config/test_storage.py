@@ -138,10 +138,10 @@ class TestFile:
         [
             (
                 {"channels": 1},
-                "a ConfigDict without name, channels and dtype, which have their own",
+                "a mapping without name, channels and dtype, which are stored apart",
             ),
-            ({"name": "a"}, "a ConfigDict without name, channels and dtype, which have their own"),
-            (3, "a ConfigDict"),
+            ({"name": "a"}, "a mapping without name, channels and dtype, which are stored apart"),
+            (3, "a mapping"),
         ],
         ids=str,
     )

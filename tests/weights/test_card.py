@@ -116,18 +116,26 @@ class TestReading:
         ("field", "value", "wanted"),
         [
             ("network", 3, "network must be a string, got 3"),
-            ("kwargs", [], "kwargs must be an object without name, channels and dtype, "),
-            ("kwargs", {"channels": 1}, "which stand beside it, got {'channels': 1}"),
-            ("kwargs", {"name": "a"}, "which stand beside it, got {'name': 'a'}"),
-            ("channels", "1", "channels must be a whole number, got '1'"),
-            ("channels", True, "channels must be a whole number, got True"),
-            ("step", -1, "step must be a whole number, got -1"),
-            ("averaged", 0, "averaged must be true or false, got 0"),
-            ("input_range", [0], "input_range must be a list of two numbers, got [0]"),
+            ("kwargs", [], "kwargs must be a mapping without name, channels and dtype, "),
+            ("kwargs", {"channels": 1}, "which are stored apart, got {'channels': 1}"),
+            ("kwargs", {"name": "a"}, "which are stored apart, got {'name': 'a'}"),
+            ("channels", "1", "channels must be an integer of at least 0, got '1'"),
+            ("channels", True, "channels must be an integer of at least 0, got True"),
+            ("step", -1, "step must be an integer of at least 0, got -1"),
+            ("averaged", 0, "averaged must be True or False, got 0"),
+            (
+                "input_range",
+                [0],
+                "input_range must be a list of two numbers, the lower one first, got [0]",
+            ),
             ("input_range", [0, float("nan")], "is not valid JSON (it holds NaN"),
             ("input_range", [0, 10**400], "is not valid JSON (the integer 10000000000"),
             ("input_range", [0, 1e308 * 10], "is not valid JSON (it holds Infinity"),
-            ("input_range", [0, "1"], "input_range must be a list of two numbers, got [0, '1']"),
+            (
+                "input_range",
+                [0, "1"],
+                "input_range must be a list of two numbers, the lower one first, got [0, '1']",
+            ),
             ("training", 3, "training must be an object or null, got 3"),
             ("metrics", {}, "metrics must be a list of scores"),
             ("metrics", [{"psnr": 3}], "metrics must be a list of scores"),
@@ -152,7 +160,11 @@ class TestReading:
         wrong = {**card, "author": "x", "step": "7"}
         del wrong["licence"]
         text = message(json.dumps(wrong).encode())
-        for part in ("licence is missing", "'author' is unknown", "step must be a whole number"):
+        for part in (
+            "licence is missing",
+            "'author' is unknown",
+            "step must be an integer of at least 0",
+        ):
             assert part in text
 
 

@@ -121,12 +121,12 @@ class TestSafetensors:
         ("change", "message"),
         [
             ({"format": 2}, "the header of .* was written by a newer version"),
-            ({"step": "3"}, "the header of .*: step must be a whole number"),
+            ({"step": "3"}, "the header of .*: step must be an integer of at least 0"),
             ({"network": "resnet"}, "does not hold what its card says: no network 'resnet'"),
             ({"kwargs": {"depth": 4, "features": 4}}, "says: these are not variables of dncnn"),
             (
                 {"kwargs": {"name": "x"}},
-                "kwargs must be an object without name, channels and dtype",
+                "kwargs must be a mapping without name, channels and dtype",
             ),
             ({"dtype": "float3"}, "says: data type 'float3' not understood"),
             ({"channels": 2}, "says: channels must be one of 1, 3, 6, got 2"),
