@@ -35,7 +35,7 @@ def main() -> None:
         protocol = config.degradation.protocol.split(",")[0]
         evaluator = Evaluator(
             protocols.get(protocol).with_degradation(kind),
-            degradation=config_lib.degradation(config),
+            degradation=config_lib.create_degradation(config),
         )
         restorer = Restorer.from_checkpoint(workdir)
         (scored,) = evaluator.score_images(restorer, [{"name": "coffee", "clean": clean}])

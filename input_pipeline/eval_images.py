@@ -76,22 +76,24 @@ def create_eval_dataset(
     return EvalDataset(opened, channels=channels)
 
 
-def open_for_network(source: Mapping[str, Any], trained: ConfigDict, *, field: str) -> EvalDataset:
+def open_for_network(
+    source: Mapping[str, Any], training_config: ConfigDict, *, field: str
+) -> EvalDataset:
     """Opens a source for a trained network, with the channels and the scale that it needs.
 
     Args:
         source: As for ``create_eval_dataset``.
-        trained: The configuration of the training.
+        training_config: The configuration of the training.
         field: Name of ``source`` in errors.
 
     Raises:
         ValueError, ImageError: As ``create_eval_dataset``.
     """
-    channels = trained.data.channels
-    degrades = channels == TWO_VIEW_CHANNELS and trained.degradation.kind != "none"
+    channels = training_config.data.channels
+    degrades = channels == TWO_VIEW_CHANNELS and training_config.degradation.kind != "none"
     if degrades and all(row.two_views is False for row in data_sets.rows(source["source"])):
         channels = 3  # of the clean images
-    scale = config_lib.network(trained).scale
+    scale = config_lib.network(training_config).scale
     return create_eval_dataset(source, channels, field=field, scale=scale)
 
 

@@ -62,16 +62,16 @@ def evaluate(
     weights = weights_lib.load(path, ema=not job.raw, step=job.step)
     if job.raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
-    trained = checkpoint_lib.training_config(
+    training_config = checkpoint_lib.training_config(
         path, weights, defaults, needs_eval_data=not job.data and config is None
     )
-    config = trained if config is None else config
-    degradations = settings.choose_degradations(request, trained)
+    config = training_config if config is None else config
+    degradations = settings.choose_degradations(request, training_config)
     restorers = settings.create_restorers(
         request,
         weights.module,
         weights.variables,
-        crop=trained.data.crop,
+        crop=training_config.data.crop,
         bucket=config.eval.bucket,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +85,12 @@ def evaluate(
         raise ValueError("a submission to DND is of one mode; give one as --modes")
     submissions = {name: dnd.DND(source["path"]) for name, source in benchmarks.items()}
     datasets = [
-        _open_data_set(name, source, request, trained, config, degradations)
+        _open_data_set(name, source, request, training_config, config, degradations)
         for name, source in sources.items()
         if name not in benchmarks
     ]
 
-    table = results.Results(folder, datasets, weights=weights_lib.identify(weights.card))
+    table = results.Results(folder, datasets, weights=weights_lib.format_identity(weights.card))
     rows = evaluation.sweep(
         datasets,
         restorers,
@@ -110,19 +110,19 @@ def _open_data_set(
     name: str,
     source: ConfigDict,
     request: settings.Request,
-    trained: ConfigDict,
+    training_config: ConfigDict,
     config: ConfigDict,
     degradations: Sequence[settings.Degradation],
 ) -> evaluation.DataSet:
     """Opens a data set and chooses how it is scored."""
-    examples = open_for_network(source, trained, field="--data")
+    examples = open_for_network(source, training_config, field="--data")
     if examples.shows_gray_as_color:
         print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
     chosen = settings.choose_settings(
         request,
         source["source"],
         is_paired=examples.source.is_paired,
-        trained=trained,
+        training_config=training_config,
         sigmas=config.eval.sigmas,
         degradations=degradations,
     )

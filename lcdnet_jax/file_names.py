@@ -12,7 +12,7 @@ from collections.abc import Collection
 LONGEST = 255
 
 
-def fit(name: str, ending: str) -> str:
+def shorten_name(name: str, ending: str) -> str:
     """Makes the name of a file from the name of an image or data set.
 
     Args:

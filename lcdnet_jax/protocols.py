@@ -220,7 +220,7 @@ class Protocol:
             )
         return image[:height, :width]
 
-    def stored(self, restored: Array) -> Array:
+    def clip_and_round(self, restored: Array) -> Array:
         """Clips network output, and rounds it if the protocol does, as a saved file would hold it.
 
         Args:
@@ -258,7 +258,7 @@ class Protocol:
                    else "aligns nothing; leave the mask off")
             )  # fmt: skip
         if mask is None:
-            restored = self.stored(restored)
+            restored = self.clip_and_round(restored)
         if self.luma and clean.shape[-1] == 3:
             restored, clean = _luma(restored), _luma(clean)
             if self.luma_rounded:

@@ -133,7 +133,7 @@ examples = [
 ]
 evaluator = Evaluator(
     protocols.get(config.degradation.protocol).with_degradation(config.degradation.kind),
-    degradation=config_lib.degradation(config),
+    degradation=config_lib.create_degradation(config),
 )
 summaries, sizes = {}, {}
 for row in budget["rows"]:

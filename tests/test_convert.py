@@ -119,7 +119,7 @@ class TestNames:
         ):
             assert part in str(error.value)
         with pytest.raises(ValueError, match="not variables of dncnn"):
-            weights_lib.describe("dncnn", variables, **SMALL)
+            weights_lib.create_weights("dncnn", variables, **SMALL)
 
 
 class TestFormsOfStateDicts:

@@ -10,7 +10,7 @@ from lcdnet_jax import file_names
     "name", ["a", "a" * 251, "ü" * 125, "caf\udce9", "北" * 83 + "..", "\udce9" * 251]
 )
 def test_short_names_stay(name):
-    assert file_names.fit(name, ".png") == f"{name}.png"
+    assert file_names.shorten_name(name, ".png") == f"{name}.png"
 
 
 NAMES = ("a" * 252, "a" * 251 + "b", "a" * 9999, "ü" * 126, "ü" * 127, "aü" * 99, "北" * 90,
@@ -19,7 +19,7 @@ NAMES = ("a" * 252, "a" * 251 + "b", "a" * 9999, "ü" * 126, "ü" * 127, "aü" *
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_long_names_are_cut(name, tmp_path):
-    fitted = file_names.fit(name, ".png")
+    fitted = file_names.shorten_name(name, ".png")
     assert len(os.fsencode(fitted)) <= 255
     assert fitted.endswith(".png")
     assert os.fsencode(name).startswith(os.fsencode(fitted.partition("~")[0]))
@@ -29,7 +29,7 @@ def test_long_names_are_cut(name, tmp_path):
 
 def test_cut_names_differ():
     for one, other in itertools.combinations(NAMES, 2):
-        assert file_names.fit(one, ".png") != file_names.fit(other, ".png")
+        assert file_names.shorten_name(one, ".png") != file_names.shorten_name(other, ".png")
 
 
 def test_normalize():

@@ -28,7 +28,7 @@ def write(directory: pathlib.Path, step: int) -> None:
             size = path.stat().st_size
             files[path.relative_to(directory).as_posix()] = {"bytes": size, "sha256": _sha256(path)}
     with open(directory / NAME, "xb") as file:
-        file.write(_rendered(step, files))
+        file.write(_render(step, files))
         file.flush()
         os.fsync(file.fileno())
 
@@ -54,7 +54,7 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
     try:
         manifest = strict_json.parse(content)
         # Every byte must match: a changed path would hide a file from verification.
-        intact = content == _rendered(manifest["step"], manifest["files"])
+        intact = content == _render(manifest["step"], manifest["files"])
     except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:
@@ -98,7 +98,7 @@ def _sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _rendered(step: int, files: Files) -> bytes:
+def _render(step: int, files: Files) -> bytes:
     content = {"step": step, "files": files}
     digest = strict_json.compute_sha256(content)
     return (json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1) + "\n").encode()

@@ -179,7 +179,7 @@ def _plan_jobs(arguments: argparse.Namespace) -> list[Job]:
     from lcdnet_jax.inference import plan
 
     jobs = plan.plan_jobs(
-        arguments.inputs, arguments.output, listed=_read_paths(), reference=arguments.reference
+        arguments.inputs, arguments.output, stdin_paths=_read_paths(), reference=arguments.reference
     )
     if not arguments.skip_existing:
         return jobs

@@ -18,12 +18,12 @@ An entry point calls :func:`parse_flags`, which validates. Library functions cal
 :func:`validate_once`, which does not check the same content again.
 """
 
-from lcdnet_jax.config.build import check_kernels, degradation, network, scale
+from lcdnet_jax.config.build import check_kernels, create_degradation, find_scale, network
 from lcdnet_jax.config.checks import validate, validate_once
 from lcdnet_jax.config.description import describe_degradation, describe_masking
 from lcdnet_jax.config.flags import define_config, parse_flags
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
-from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Objective
+from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, ObjectiveRules
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
 from lcdnet_jax.config.stages import Stage, count_images, list_stages, stage_at, with_stage
 from lcdnet_jax.config.storage import describes_network_alone, differences, load, save, upgrade
@@ -34,25 +34,25 @@ __all__ = [
     "OBJECTIVES",
     "ConfigError",
     "Field",
-    "Objective",
+    "ObjectiveRules",
     "Stage",
     "as_json",
     "check_kernels",
     "count_images",
+    "create_degradation",
     "define_config",
-    "degradation",
     "describe_degradation",
     "describe_masking",
     "describes_network_alone",
     "differences",
     "fields_of",
+    "find_scale",
     "list_stages",
     "load",
     "network",
     "parse_flags",
     "resolve_stored",
     "save",
-    "scale",
     "stage_at",
     "summarize",
     "upgrade",

@@ -36,7 +36,7 @@ def network(config: ConfigDict) -> networks.RestorationNetwork:
         raise ConfigError(f"{config.network.name} with {kwargs}: {error}") from error
 
 
-def degradation(config: ConfigDict) -> degradations.Step | None:
+def create_degradation(config: ConfigDict) -> degradations.Step | None:
     """Creates the function that degrades clean images.
 
     Args:
@@ -52,7 +52,7 @@ def degradation(config: ConfigDict) -> degradations.Step | None:
     return degradations.from_kind(kind, config.degradation.options.to_dict())
 
 
-def scale(config: ConfigDict) -> int:
+def find_scale(config: ConfigDict) -> int:
     """Finds the factor of super-resolution.
 
     Args:
@@ -86,7 +86,7 @@ def check_kernels(config: ConfigDict) -> None:
         return
     if not isinstance(low.get("pool"), str):
         return
-    degrade, crop = degradation(config), config.data.crop
+    degrade, crop = create_degradation(config), config.data.crop
     assert degrade is not None
     image = jax.ShapeDtypeStruct((1, crop, crop, config.data.channels), jnp.float32)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))

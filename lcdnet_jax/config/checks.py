@@ -124,16 +124,16 @@ def _check_stages(config: ConfigDict) -> list[str]:
 
 
 def _check_between_fields(config: ConfigDict) -> list[str]:
-    wrong_network, enlarges = [], 1
+    wrong_network, scale = [], 1
     try:
-        enlarges = build.network(config).scale
+        scale = build.network(config).scale
     except ValueError as error:
         wrong_network.append(f"config.network.kwargs: {error}")
     return [
         *_check_crops(config),
         *_check_noise(config),
-        *degradation_checks.find_problems(config, enlarges),
-        *objective_checks.find_problems(config, enlarges),
+        *degradation_checks.find_problems(config, scale),
+        *objective_checks.find_problems(config, scale),
         *_check_steps(config),
         *_check_device_data(config),
         *_check_start(config),

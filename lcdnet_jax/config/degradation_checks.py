@@ -17,17 +17,17 @@ from lcdnet_jax.config import build
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
-def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """Finds problems of the degradation. ``enlarges`` is the scale of the network."""
+def find_problems(config: ConfigDict, scale: int) -> list[str]:
+    """Finds problems of the degradation. ``scale`` is the scale of the network."""
     kind = config.degradation.kind
     if kind == "none":
-        return _check_small_inputs(config, enlarges) if enlarges > 1 else []
+        return _check_small_inputs(config, scale) if scale > 1 else []
     if kind == "awgn":
-        return _check_noise(config, enlarges)
-    return _check_device(config) + _check_shapes(config, enlarges)
+        return _check_noise(config, scale)
+    return _check_device(config) + _check_shapes(config, scale)
 
 
-def _check_noise(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_noise(config: ConfigDict, scale: int) -> list[str]:
     kind, options = config.degradation.kind, config.degradation.options
     found = []
     if options:
@@ -35,9 +35,9 @@ def _check_noise(config: ConfigDict, enlarges: int) -> list[str]:
             f"config.degradation.options {options.to_dict()} are of other kinds than {kind!r}; "
             "remove them"
         )
-    if enlarges > 1:
+    if scale > 1:
         found.append(
-            f"config.network.name {config.network.name!r} enlarges {enlarges} times, but "
+            f"config.network.name {config.network.name!r} enlarges {scale} times, but "
             "config.degradation.kind 'awgn' leaves images their size; set it to "
             "'low_resolution', or to 'none' for pairs"
         )
@@ -53,7 +53,7 @@ def _check_device(config: ConfigDict) -> list[str]:
     ]
 
 
-def _check_shapes(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_shapes(config: ConfigDict, scale: int) -> list[str]:
     """Shapes of a degraded training crop."""
     kind, options = config.degradation.kind, config.degradation.options.to_dict()
     crop, channels, low = config.data.crop, config.data.channels, options.get("low_resolution")
@@ -73,14 +73,14 @@ def _check_shapes(config: ConfigDict, enlarges: int) -> list[str]:
     except (ValueError, TypeError) as error:
         return [f"config.degradation.options: {error}"]
     found = []
-    if side * enlarges != crop:
+    if side * scale != crop:
         found.append(
-            f"config.network.name {config.network.name!r} makes {side * enlarges} pixels of the "
+            f"config.network.name {config.network.name!r} makes {side * scale} pixels of the "
             f"{side} that config.degradation.kind {kind!r} leaves of a side of {crop}; "
             + (
                 "give config.network.kwargs and the options of low_resolution, which must be in "
                 "the kind, one scale"
-                if enlarges > 1
+                if scale > 1
                 else "set config.degradation.options.low_resolution.enlarge to True, or "
                 "config.network to one that enlarges, such as 'rcan'"
             )
@@ -98,18 +98,18 @@ def _check_shapes(config: ConfigDict, enlarges: int) -> list[str]:
     return found
 
 
-def _check_small_inputs(config: ConfigDict, enlarges: int) -> list[str]:
+def _check_small_inputs(config: ConfigDict, scale: int) -> list[str]:
     """Problems of pairs whose degraded image is smaller."""
     data = config.data
     found = [
-        _describe_remainder(f"data.{field}", data[field], enlarges)
+        _describe_remainder(f"data.{field}", data[field], scale)
         for field in ("crop", "tile", "tile_stride")
-        if data[field] % enlarges
+        if data[field] % scale
     ]
     if data.where == "device":
         found.append(
             f"config.data.where 'device' draws from pairs of equal size, but config.network.name "
-            f"{config.network.name!r} enlarges {enlarges} times; set it to 'host'"
+            f"{config.network.name!r} enlarges {scale} times; set it to 'host'"
         )
     return found
 

@@ -53,7 +53,7 @@ def resolve(name: str, kwargs: Fields) -> dict[str, Any]:
     """
     given = dict(kwargs)
     preset = networks.get_preset(name, given.pop("preset", None))
-    kept = {field: value for field, value in preset.items() if field not in _ELSEWHERE}
+    kept = {field: value for field, value in preset.items() if field not in _LEFT_OUT}
     return {**_defaults(name), **kept, **given}
 
 

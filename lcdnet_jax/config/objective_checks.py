@@ -4,12 +4,12 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import networks
 from lcdnet_jax.config import degradation_checks
-from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Allowed, Objective
+from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, Allowed, ObjectiveRules
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 
-def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
-    """Finds problems of the objective. ``enlarges`` is the scale of the network."""
+def find_problems(config: ConfigDict, scale: int) -> list[str]:
+    """Finds problems of the objective. ``scale`` is the scale of the network."""
     row = OBJECTIVES[config.objective]
     found = _check_network(config, row)
     if not found:
@@ -17,10 +17,10 @@ def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
         found += _check_batch(config, row)
         found += _check_degradation(config, row)
         found += _check_critic(config, row)
-    if row.compares_with_input and enlarges > 1 and config.degradation.kind == "none":
+    if row.compares_with_input and scale > 1 and config.degradation.kind == "none":
         found.append(
             f"config.objective {config.objective!r} compares the output with the input, but "
-            f"config.network.name {config.network.name!r} enlarges {enlarges} times; set it to "
+            f"config.network.name {config.network.name!r} enlarges {scale} times; set it to "
             "'supervised'"
         )
     if config.data.channels == TWO_VIEW_CHANNELS:
@@ -30,7 +30,7 @@ def find_problems(config: ConfigDict, enlarges: int) -> list[str]:
     return found
 
 
-def _check_network(config: ConfigDict, row: Objective) -> list[str]:
+def _check_network(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     name = config.network.name
     reserved = row.network or name
     objectives = [repr(key) for key, other in OBJECTIVES.items() if other.network == reserved]
@@ -43,7 +43,7 @@ def _check_network(config: ConfigDict, row: Objective) -> list[str]:
     ]
 
 
-def _check_loss(config: ConfigDict, row: Objective) -> list[str]:
+def _check_loss(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     found = _check_allowed(config, row.losses, config.loss)
     if config.dct_loss_weight and not row.uses_dct_loss:
         found.append(
@@ -53,7 +53,7 @@ def _check_loss(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _check_batch(config: ConfigDict, row: Objective) -> list[str]:
+def _check_batch(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     crop, multiple, found = config.data.crop, row.crop_multiple, []
     if crop % multiple:
         found.append(
@@ -69,7 +69,7 @@ def _check_batch(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _check_degradation(config: ConfigDict, row: Objective) -> list[str]:
+def _check_degradation(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     found = _check_allowed(config, row.kinds, config.degradation.kind)
     if found:
         return found
@@ -87,7 +87,7 @@ def _check_allowed(config: ConfigDict, allowed: Allowed | None, value: str) -> l
     return [allowed.message.format(value=value, objective=config.objective)]
 
 
-def _check_critic(config: ConfigDict, row: Objective) -> list[str]:
+def _check_critic(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     if not row.has_critic:
         return []
     found = []
@@ -105,7 +105,7 @@ def _check_critic(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _check_two_views(config: ConfigDict, row: Objective) -> list[str]:
+def _check_two_views(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     field = (
         f"config.data.channels {TWO_VIEW_CHANNELS} (the two views of a dual-pixel camera, restored "
         "to 3 channels)"
@@ -130,7 +130,7 @@ def _check_two_views(config: ConfigDict, row: Objective) -> list[str]:
     return found
 
 
-def _check_masking(config: ConfigDict, row: Objective) -> list[str]:
+def _check_masking(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     masking, degradation, found = config.sfm, config.degradation, []
     if not row.compares_with_clean:
         if masking.where == "host":

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 
 # Losses of single pixels. An objective that adds other losses allows only these.
-_PIXEL_LOSSES = ("l1", "l2", "charbonnier")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Allowed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
+class ObjectiveRules:
     """One objective.
 
     Attributes:
@@ -63,13 +62,13 @@ class Objective:
     accumulates: bool = True
 
 
-_PIXEL_LOSS = Allowed(
-    values=_PIXEL_LOSSES,
+_PIXEL_LOSSES = Allowed(
+    values=("l1", "l2", "charbonnier"),
     message="config.loss {value!r} is none of the pixel losses of config.objective {objective!r}; "
     "set it to 'l1', 'l2' or 'charbonnier'",
 )
 
-_KERNEL_CORRECTION = Objective(
+_KERNEL_CORRECTION = ObjectiveRules(
     compares_with_clean=True,
     needs_kernels=True,
     network="ikc",
@@ -78,13 +77,13 @@ _KERNEL_CORRECTION = Objective(
         message="config.objective {objective!r} needs the kernels that images are blurred by, "
         "which config.degradation.kind {value!r} does not give; set it to 'low_resolution' alone",
     ),
-    losses=_PIXEL_LOSS,
+    losses=_PIXEL_LOSSES,
     uses_dct_loss=False,
 )
 
-OBJECTIVES: Mapping[str, Objective] = {
-    "supervised": Objective(compares_with_clean=True, takes_two_views=True),
-    "noise2noise": Objective(
+OBJECTIVES: Mapping[str, ObjectiveRules] = {
+    "supervised": ObjectiveRules(compares_with_clean=True, takes_two_views=True),
+    "noise2noise": ObjectiveRules(
         kinds=Allowed(
             values=("awgn",),
             message="config.objective {objective!r} makes the second noisy copy itself, for "
@@ -93,7 +92,7 @@ OBJECTIVES: Mapping[str, Objective] = {
         ),
         makes_noise="both noisy copies",
     ),
-    "noise2self": Objective(
+    "noise2self": ObjectiveRules(
         compares_with_input=True,
         kinds=Allowed(
             values=("awgn", "none"),
@@ -106,10 +105,10 @@ OBJECTIVES: Mapping[str, Objective] = {
             "{objective!r} some pixels only; set config.loss to 'sse'",
         ),
     ),
-    "gan": Objective(
+    "gan": ObjectiveRules(
         compares_with_clean=True,
         has_critic=True,
-        losses=_PIXEL_LOSS,
+        losses=_PIXEL_LOSSES,
         uses_dct_loss=False,
         crop_multiple=32,
         accumulates=False,

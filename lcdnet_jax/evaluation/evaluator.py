@@ -234,7 +234,7 @@ class Evaluator:
         scores = self._scores(restored, clean)
         if self.protocol.lpips and lpips.available():
             inner = (slice(self.protocol.border, -self.protocol.border or None),) * 2
-            stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
+            stored = np.asarray(self.protocol.clip_and_round(jnp.asarray(restored)))
             scores["lpips"] = lpips.lpips(stored[inner], clean[inner])
         return scores
 
@@ -242,7 +242,7 @@ class Evaluator:
         """All scores except LPIPS, which is slow and not needed for the degraded image."""
         images = [restored, clean]
         if self.protocol.aligned:
-            stored = np.asarray(self.protocol.stored(jnp.asarray(restored)))
+            stored = np.asarray(self.protocol.clip_and_round(jnp.asarray(restored)))
             aligned, valid = registration.align(stored, clean)
             images = [aligned, clean, valid[..., None]]
         return metrics.score_padded(self._score, *images, bucket=self._bucket)

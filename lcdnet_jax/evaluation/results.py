@@ -21,7 +21,7 @@ class Results:
         folder: Existing folder for the files.
         datasets: The data sets of the sweep. Their names and those of their protocols set the
             width of columns.
-        weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.identify`.
+        weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.format_identity`.
     """
 
     def __init__(self, folder: pathlib.Path, datasets: Iterable[DataSet], *, weights: str):
@@ -112,8 +112,8 @@ def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage
     """
     level = "" if case.sigma is None else f"_sigma{case.sigma:g}"
     mode = "" if case.mode == "full" else f"_{case.mode}"
-    name = file_names.fit(case.dataset, f"_{case.protocol.name}{level}{mode}")
+    name = file_names.shorten_name(case.dataset, f"_{case.protocol.name}{level}{mode}")
     folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / file_names.fit(image.name, ".png")
+    file = folder / file_names.shorten_name(image.name, ".png")
     image_io.write(file, image_io.to_uint8(image.restored))

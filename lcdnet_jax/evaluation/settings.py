@@ -71,12 +71,12 @@ class Request:
     local_pool: int | None = None
 
 
-def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradation]:
+def choose_degradations(request: Request, training_config: ConfigDict) -> list[Degradation]:
     """Chooses the degradations of clean images, by --kernels or by the training.
 
     Args:
         request: The flags.
-        trained: The configuration of the training.
+        training_config: The configuration of the training.
 
     Returns:
         The degradations. Empty if noise is added instead.
@@ -84,11 +84,11 @@ def choose_degradations(request: Request, trained: ConfigDict) -> list[Degradati
     Raises:
         ValueError: For unknown kernels, and for kernels that do not suit the network.
     """
-    kind, options = trained.degradation.kind, trained.degradation.options.to_dict()
+    kind, options = training_config.degradation.kind, training_config.degradation.options.to_dict()
     if not request.kernels:
-        step = config_lib.degradation(trained)
+        step = config_lib.create_degradation(training_config)
         return [] if step is None else [Degradation(kind, kind, step)]
-    scale = config_lib.scale(trained)
+    scale = config_lib.find_scale(training_config)
     if scale == 1:
         raise ValueError(
             "--kernels are for super-resolution, but this network neither enlarges nor was trained "
@@ -143,7 +143,7 @@ def choose_settings(
     source: str,
     *,
     is_paired: bool,
-    trained: ConfigDict,
+    training_config: ConfigDict,
     sigmas: Sequence[float],
     degradations: Sequence[Degradation],
 ) -> list[Setting]:
@@ -153,7 +153,7 @@ def choose_settings(
         request: The flags.
         source: Kind of the data set, as in ``config.data.eval.source``.
         is_paired: Whether degraded images come from disk.
-        trained: The configuration of the training.
+        training_config: The configuration of the training.
         sigmas: Noise levels, 8-bit units, if the flags name none.
         degradations: The result of :func:`choose_degradations`.
 
@@ -168,8 +168,8 @@ def choose_settings(
             "--spectrum, --spread and --kernels are for clean images, but --data has pairs; leave "
             "them off"
         )
-    scale = config_lib.scale(trained)
-    default = protocols.for_source(source) if is_paired else trained.degradation.protocol
+    scale = config_lib.find_scale(training_config)
+    default = protocols.for_source(source) if is_paired else training_config.degradation.protocol
     requested = request.protocols or default.split(",")
     # Names that fit only the other kind of data set apply to other data sets in --data.
     names = [name for name in requested if (protocols.get(name).noise is None) == is_paired]
@@ -210,7 +210,7 @@ def choose_settings(
             "ones for this network; name kernels by --kernels, such as none for bicubic reduction"
         )
     levels = _parse_sigmas(request.sigmas or sigmas, request.spread)
-    spectrum = request.spectrum or trained.degradation.spectrum
+    spectrum = request.spectrum or training_config.degradation.spectrum
     return [
         setting(protocol.with_noise(spectrum=spectrum, spread=request.spread), sigma)
         for protocol in chosen

@@ -512,7 +512,7 @@ def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> b
     profile, exif = matching_profile(metadata.icc_profile, channels), metadata.exif
     if image.dtype != np.uint8:
         if kind == "TIFF":
-            return tiff.encode_deep(image, profile, exif)
+            return tiff.encode(image, profile, exif)
         return png.add_chunks(png.encode_16_bits(image), profile, exif)
     if kind == "BMP":
         if channels == 4:

@@ -137,7 +137,7 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
     return np.ascontiguousarray(pixels), metadata
 
 
-def encode_deep(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
+def encode(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
     """Encodes uint16 or float32 as a TIFF file.
 
     OpenCV cannot write metadata, and Pillow cannot write such color images.

@@ -37,24 +37,25 @@ def plan_jobs(
     inputs: Sequence[str],
     output: str,
     *,
-    listed: Iterable[str] = (),
+    stdin_paths: Iterable[str] = (),
     reference: str | None = None,
 ) -> list[Job]:
     """Finds the images and the names of their results; reads and writes nothing.
 
     Args:
-        inputs: Files, folders, glob patterns, and "-" for ``listed``. A folder means all files in
-            it and its subfolders with the suffix of an image, except hidden files, pipes, devices,
-            files in ``output`` and what links to folders lead to. A path that names no existing
-            file may be a pattern; its leading folders that exist are literal. It means the files
-            with such a suffix and the folders that match it, with the same exceptions. Links to
-            folders count where a part other than "**" matches them, unless they lead to a folder
-            above. A file that occurs twice is used once, at its first place.
+        inputs: Files, folders, glob patterns, and "-" for ``stdin_paths``. A folder means all files
+            in it and its subfolders with the suffix of an image, except hidden files, pipes,
+            devices and files in ``output``. Symbolic links to folders are not followed. A path
+            that does not exist may be a pattern; its leading folders that exist are literal. It
+            means the files with such a suffix and the folders that match it, with the same
+            exceptions. A symbolic link to a folder is followed only if a part of the pattern other
+            than "**" matches it, and never to a folder that contains the link. A file that occurs
+            twice is used once, at its first place.
         output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
             suffix, or if there are several images. Results keep their names, and those from a
             folder also keep its subfolders. For a single image that is given as a file it may be a
             file.
-        listed: Paths, one per line; empty lines are ignored.
+        stdin_paths: Paths, one per line; empty lines are ignored.
         reference: A file for a single image, or a folder. The folder has one file for each image,
             with the name of the result; the suffix may differ. None means no references.
 
@@ -73,7 +74,7 @@ def plan_jobs(
     several = len(inputs) > 1
     for argument in inputs:
         several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
-        for source, name in _find_images(argument, listed, pathlib.Path(output)):
+        for source, name in _find_images(argument, stdin_paths, pathlib.Path(output)):
             if source.absolute() in seen:
                 continue
             seen.add(source.absolute())
@@ -111,10 +112,10 @@ def skip_existing(jobs: Sequence[Job]) -> list[Job]:
     ]
 
 
-def _find_images(argument: str, listed: Iterable[str], output: pathlib.Path) -> list[_Image]:
+def _find_images(argument: str, stdin_paths: Iterable[str], output: pathlib.Path) -> list[_Image]:
     """Finds the images of an argument and their names below the output; only "-" may be empty."""
     if argument == "-":
-        paths = [pathlib.Path(line.rstrip("\r\n")) for line in listed if line.strip()]
+        paths = [pathlib.Path(line.rstrip("\r\n")) for line in stdin_paths if line.strip()]
         return [image for path in paths for image in _find_images_at(path, output)]
     if not _is_pattern(argument):
         return _find_images_at(pathlib.Path(argument), output)

@@ -45,15 +45,17 @@ class MSSFBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels, dtype = x.shape[-1], self.shared.dtype
         normed = _layer_norm(self.shared, "norm1")(x)
-        local = _gated(normed, dtype, "local")
+        local = _expand_and_gate(normed, dtype, "local")
         local = _attend(local, self.window, dtype, "local_sca")
-        total = x + _scaled(make_conv(channels, 1, dtype, "local_out")(local), self, "beta_local")
+        total = x + _scale_branch(
+            make_conv(channels, 1, dtype, "local_out")(local), self, "beta_local"
+        )
         if self.shared.global_branch == "fourier_unit":
             branch = FourierUnit(self.window, self.shared, name="global")(normed)
-            total += _scaled(branch, self, "beta_global")
+            total += _scale_branch(branch, self, "beta_global")
         elif self.shared.global_branch == "literal_chain":
             branch = LiteralChain(self.shared, name="global")(normed)
-            total += _scaled(branch, self, "beta_global")
+            total += _scale_branch(branch, self, "beta_global")
 
         # Depthwise 3x3 and 5x5, gated and mixed, twice.
         y = make_conv(2 * channels, 1, dtype, "expand", bias=False)(
@@ -74,7 +76,7 @@ class MSSFBlock(nn.Module):
         y = make_conv(channels, 1, dtype, "reduce", bias=False)(
             jnp.concatenate([small, large], axis=-1)
         )
-        return total + _scaled(y, self, "gamma")
+        return total + _scale_branch(y, self, "gamma")
 
 
 class FourierUnit(nn.Module):
@@ -91,7 +93,7 @@ class FourierUnit(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels, dtype = x.shape[-1], self.shared.dtype
         exact = at_least_float32(dtype)
-        y = jnp.moveaxis(_gated(x, dtype, "spatial"), 3, 1)
+        y = jnp.moveaxis(_expand_and_gate(x, dtype, "spatial"), 3, 1)
         spectrum = ops.rfft2_planes(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
         spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
         spectrum = gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
@@ -127,7 +129,7 @@ class LiteralChain(nn.Module):
     def __call__(self, x: Array) -> Array:
         dtype = self.shared.dtype
         spectrum = ops.rfft2(x.astype(at_least_float32(dtype))).astype(dtype)
-        spectrum = _attend(_gated(spectrum, dtype, "spectral"), None, dtype, "sca")
+        spectrum = _attend(_expand_and_gate(spectrum, dtype, "spectral"), None, dtype, "sca")
         spectrum = make_conv(2 * x.shape[-1], 1, dtype, "out")(spectrum)
         return ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
 
@@ -141,11 +143,11 @@ class NAFBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels, dtype = x.shape[-1], self.shared.dtype
-        y = _gated(_layer_norm(self.shared, "norm1")(x), dtype, "spatial")
+        y = _expand_and_gate(_layer_norm(self.shared, "norm1")(x), dtype, "spatial")
         y = make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
-        x = x + _scaled(y, self, "beta")
+        x = x + _scale_branch(y, self, "beta")
         y = make_conv(2 * channels, 1, dtype, "expand")(_layer_norm(self.shared, "norm2")(x))
-        return x + _scaled(make_conv(channels, 1, dtype, "reduce")(gate(y)), self, "gamma")
+        return x + _scale_branch(make_conv(channels, 1, dtype, "reduce")(gate(y)), self, "gamma")
 
 
 class MSFM(nn.Module):
@@ -318,8 +320,8 @@ class RowAttention(nn.Module):
             "nhqk,nhkc->nhqc", _softmax(scores, -1), project(other, "value_other")
         )
         of_one = jnp.einsum("nhqk,nhqc->nhkc", _softmax(scores, -2), project(one, "value_one"))
-        one = one + _scaled(of_other.astype(dtype), self, "beta")
-        return one, other + _scaled(of_one.astype(dtype), self, "gamma")
+        one = one + _scale_branch(of_other.astype(dtype), self, "beta")
+        return one, other + _scale_branch(of_one.astype(dtype), self, "gamma")
 
 
 class SFE(nn.Module):
@@ -370,7 +372,7 @@ def _dense(
     return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
 
 
-def _gated(x: Array, dtype: DTypeLike, name: str) -> Array:
+def _expand_and_gate(x: Array, dtype: DTypeLike, name: str) -> Array:
     """1x1 convolution to 2 C, depthwise 3x3, gate: the head of NAFNet's block."""
     channels = 2 * x.shape[-1]
     y = make_conv(channels, 1, dtype, f"{name}_expand")(x)
@@ -407,7 +409,7 @@ def _layer_norm(shared: Shared, name: str, axis: int = -1) -> Any:
     return lambda x: layer(x.astype(exact)).astype(shared.dtype)
 
 
-def _scaled(branch: Array, block: Any, name: str) -> Array:
+def _scale_branch(branch: Array, block: Any, name: str) -> Array:
     """A branch times its learned factor per channel, if ``layer_scale_init`` is set."""
     init = block.shared.layer_scale_init
     if init is None:

@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
                 f"got {x.shape[1]}x{x.shape[2]}; crop them, or create it with another size"
             )
 
-        def normalized(y: Array, name: str) -> Array:
+        def normalize(y: Array, name: str) -> Array:
             y = batch_norm(
                 y,
                 train=train,
@@ -97,9 +97,9 @@ class Discriminator(nn.Module):
                 y, width, dtype=self.dtype, bias=i == 0, kernel_init=torch_default,
                 name=f"conv{i}_0",
             )  # fmt: skip
-            y = normalized(y, f"bn{i}_0") if i else lrelu(y)
+            y = normalize(y, f"bn{i}_0") if i else lrelu(y)
             y = conv_down(y, width, 4, dtype=self.dtype, bias=False, name=f"conv{i}_1")
-            y = normalized(y, f"bn{i}_1")
+            y = normalize(y, f"bn{i}_1")
 
         exact = at_least_float32(self.dtype)
         y = y.astype(exact).reshape(x.shape[0], -1)

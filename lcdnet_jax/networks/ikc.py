@@ -233,10 +233,10 @@ class Basis(nn.Module):
     @nn.compact
     def __call__(self, kernels: Array) -> Array:
         """Kernels ``[N, size, size]`` -> codes ``[N, code_length]``, float32."""
-        matrix = self.param("kernel", self._fitted)
+        matrix = self.param("kernel", self._fit)
         return encode_kernels(kernels, jax.lax.stop_gradient(matrix))
 
-    def _fitted(self, key: Array) -> Array:
+    def _fit(self, key: Array) -> Array:
         del key
         return jnp.asarray(_principal(self.size, self.code_length, self.width))
 

@@ -37,7 +37,7 @@ class EvalHook:
             protocol=config.degradation.protocol,
             spectrum=config.degradation.spectrum,
             source=config.data.eval.source,
-            scale=config_lib.scale(config),
+            scale=config_lib.find_scale(config),
         )
         sigmas = config.eval.sigmas if config.degradation.kind == "awgn" else (None,)
         self._dataset = DataSet(
@@ -45,7 +45,7 @@ class EvalHook:
             _FirstExamples(examples, config.eval.max_images),
             [Setting(one, sigma) for one in self._protocols for sigma in sigmas],
         )
-        step = config_lib.degradation(config)
+        step = config_lib.create_degradation(config)
         self._degradations = {} if step is None else {config.degradation.kind: step}
 
     def __call__(self, step: int, variables: Variables) -> None:

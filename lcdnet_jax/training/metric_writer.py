@@ -115,7 +115,7 @@ class MetricWriter:
         folder = self._workdir / "panels"
         with convert_disk_errors():
             folder.mkdir(exist_ok=True)
-            name = file_names.fit(f"{step:07d}_{image}", f"{ending}.png")
+            name = file_names.shorten_name(f"{step:07d}_{image}", f"{ending}.png")
             image_io.write(folder / name, panel)
         if self._events is not None:
             with _convert_tensorflow_errors():

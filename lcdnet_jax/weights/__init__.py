@@ -10,9 +10,9 @@ renames it, so that no output is incomplete. It replaces nothing unless ``force`
 """
 
 from lcdnet_jax.weights import pretrained
-from lcdnet_jax.weights.card import Card, CardError, identify, training_config
+from lcdnet_jax.weights.card import Card, CardError, format_identity, training_config
 from lcdnet_jax.weights.loader import load, load_card
-from lcdnet_jax.weights.network import Weights, describe
+from lcdnet_jax.weights.network import Weights, create_weights
 from lcdnet_jax.weights.saver import save_directory, save_safetensors, save_torch
 from lcdnet_jax.weights.scores import read_results
 
@@ -20,8 +20,8 @@ __all__ = [
     "Card",
     "CardError",
     "Weights",
-    "describe",
-    "identify",
+    "create_weights",
+    "format_identity",
     "load",
     "load_card",
     "pretrained",

@@ -229,7 +229,7 @@ def check(stored: Json, where: str) -> Card:
     return cast(Card, stored)
 
 
-def identify(card: Card) -> str:
+def format_identity(card: Card) -> str:
     """Names the weights of a card.
 
     Args:

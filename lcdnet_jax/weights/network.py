@@ -36,7 +36,7 @@ class Weights:
         return iter((self.module, self.variables, self.card))
 
 
-def describe(name: str, variables: Variables, **network_kwargs: Any) -> Weights:
+def create_weights(name: str, variables: Variables, **network_kwargs: Any) -> Weights:
     """Adds a network and a card to variables, to save them.
 
     Args:

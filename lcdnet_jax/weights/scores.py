@@ -102,7 +102,7 @@ def check_weights(card: Card, row: Mapping[str, Json]) -> JsonObject:
     Raises:
         ValueError: If it names other weights.
     """
-    own = card_lib.identify(card)
+    own = card_lib.format_identity(card)
     if row.get("weights", own) != own:
         raise ValueError(
             f"the scores are of other weights ({row['weights']}) than these ({own}); score these "

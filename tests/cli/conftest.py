@@ -87,7 +87,7 @@ def checkpoint(tmp_path_factory, stand_in):
     """A checkpoint to be read only."""
     folder = tmp_path_factory.mktemp("weights") / "halving"
     variables = {"params": {"gain": np.float32([0.5])}}
-    source = weights_lib.describe("sadnet", variables, width=3)
+    source = weights_lib.create_weights("sadnet", variables, width=3)
     weights_lib.save_directory(source, folder, licence="CC0")
     return folder
 

@@ -59,7 +59,9 @@ def checkpoint(tmp_path_factory):
     """A checkpoint, read and compiled once for each set of options."""
     folder = tmp_path_factory.mktemp("weights") / "same"
     with pytest.MonkeyPatch.context() as patch, registered("sadnet", Same):
-        source = weights_lib.describe("sadnet", {"params": {"offset": np.zeros(1, np.float32)}})
+        source = weights_lib.create_weights(
+            "sadnet", {"params": {"offset": np.zeros(1, np.float32)}}
+        )
         weights_lib.save_directory(source, folder)
         patch.setattr(weights_lib, "load", functools.lru_cache(weights_lib.load))
         yield folder

@@ -37,7 +37,7 @@ def test_beats_the_degraded_input_on_held_out_crops(rng):
         state, _ = step(state, batch)
 
     clean = jnp.asarray(crops(held_out, rng, 16))
-    degrade = config_lib.degradation(config)
+    degrade = config_lib.create_degradation(config)
     rainy = degradations.apply_protocol(
         degrade(jax.random.split(jax.random.key(1), 16), clean), "8bit"
     )

@@ -8,15 +8,15 @@ from lcdnet_jax.evaluation import settings
 from lcdnet_jax.evaluation.settings import Request
 
 
-def choose(request, *, is_paired=False, trained=None, source="folder"):
-    trained = trained or default.get_config()
+def choose(request, *, is_paired=False, training_config=None, source="folder"):
+    training_config = training_config or default.get_config()
     chosen = settings.choose_settings(
         request,
         source,
         is_paired=is_paired,
-        trained=trained,
+        training_config=training_config,
         sigmas=(15, 25),
-        degradations=settings.choose_degradations(request, trained),
+        degradations=settings.choose_degradations(request, training_config),
     )
     return [(setting.protocol.name, setting.sigma) for setting in chosen]
 
@@ -59,9 +59,9 @@ class TestRestorers:
 
 class TestSettings:
     def test_training_decides_without_flags(self):
-        trained = default.get_config()
-        trained.degradation.protocol = "float,8bit"
-        assert choose(Request(), trained=trained) == [
+        training_config = default.get_config()
+        training_config.degradation.protocol = "float,8bit"
+        assert choose(Request(), training_config=training_config) == [
             ("float", 15.0), ("float", 25.0), ("8bit", 15.0), ("8bit", 25.0)
         ]  # fmt: skip
 
@@ -75,11 +75,11 @@ class TestSettings:
             choose(Request(spectrum="low"), is_paired=True)
 
     def test_other_degradation(self):
-        trained = default.get_config()
-        trained.degradation.kind = "jpeg"
-        trained.degradation.protocol = "8bit"
-        assert choose(Request(), trained=trained) == [("jpeg-8bit", None)]
-        assert choose(Request(sigmas=("25",)), trained=trained) == [("8bit", 25.0)]
+        training_config = default.get_config()
+        training_config.degradation.kind = "jpeg"
+        training_config.degradation.protocol = "8bit"
+        assert choose(Request(), training_config=training_config) == [("jpeg-8bit", None)]
+        assert choose(Request(sigmas=("25",)), training_config=training_config) == [("8bit", 25.0)]
 
     def test_levels(self):
         with pytest.raises(ValueError, match=r"must be at least --spread \(20\), got 15"):

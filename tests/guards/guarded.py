@@ -8,18 +8,17 @@ from lcdnet_jax.config import validate as validate_config
 from lcdnet_jax.export import run_exported
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training import train_and_evaluate
-from lcdnet_jax.weights import describe as describe_weights
+from lcdnet_jax.weights import create_weights, save_safetensors
 from lcdnet_jax.weights import load as load_weights
 from lcdnet_jax.weights import load_card as read_card
-from lcdnet_jax.weights import save_safetensors
 
 __all__ = [
     "ResidentImages",
     "Restorer",
     "cli",
     "convert",
+    "create_weights",
     "default_config",
-    "describe_weights",
     "load_config",
     "load_weights",
     "networks",

@@ -72,7 +72,7 @@ def write(folder):
     export("workdir", "dncnn.safetensors", "--dtype", "bfloat16")
     preset = artifact_cases.SADNET
     guarded.save_safetensors(
-        guarded.describe_weights("sadnet", drawn("sadnet", **preset), **preset),
+        guarded.create_weights("sadnet", drawn("sadnet", **preset), **preset),
         folder / "sadnet.safetensors",
     )
     export("sadnet.safetensors", "sadnet.jaxprog")

@@ -590,7 +590,9 @@ def test_every_network_on_the_command_line(rng, tmp_path, name):
         lambda leaf: 0.05 * np.abs(rng.normal(size=leaf.shape)).astype("f"),
         networks.abstract_variables(module),
     )
-    weights_lib.save_directory(weights_lib.describe(name, variables, **kwargs), tmp_path / "net")
+    weights_lib.save_directory(
+        weights_lib.create_weights(name, variables, **kwargs), tmp_path / "net"
+    )
     image = rng.integers(0, 256, (20, 24, 3), np.uint8)
     image_io.write(tmp_path / "in.png", image)
     files = f"{tmp_path}/in.png -o {tmp_path}/out.png --checkpoint {tmp_path}/net"

@@ -223,7 +223,7 @@ def test_no_network(cls):
         ({"stride": True}, r"Bad\.stride must be an integer of at least 1, got True"),
         ({"tile_overlap": -1}, r"Bad\.tile_overlap must be an integer of at least 0, got -1"),
         ({"input_range": (1, 0)}, r"Bad\.input_range must be a tuple of two numbers, the lower"),
-        ({"padding": "zeros"}, r"Bad\.padding must be 'reflect' or 'constant', got 'zeros'"),
+        ({"padding": "zeros"}, r"Bad\.padding must be one of 'reflect', 'constant', got 'zeros'"),
         ({"two_views": 6}, r"Bad\.two_views must be True or False, got 6"),
         ({"global_means": None}, r"Bad\.global_means must be True or False, got None"),
         ({"PRESETS": ["a"]}, r"Bad\.PRESETS must be a mapping from names to fields, got \['a'\]"),

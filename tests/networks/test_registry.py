@@ -119,7 +119,7 @@ def test_registered_network_from_training_to_program(halves, tmp_path):
     assert (expected.shape, expected.dtype) == (image.shape, image.dtype)
 
     weights = weights_lib.load(tmp_path / "run")
-    described = weights_lib.describe("halves", weights.variables, channels=1, features=2)
+    described = weights_lib.create_weights("halves", weights.variables, channels=1, features=2)
     weights_lib.save_safetensors(described, tmp_path / "halves.safetensors")
     again = Restorer.from_checkpoint(tmp_path / "halves.safetensors")(image)
     np.testing.assert_array_equal(again, expected)

@@ -218,14 +218,14 @@ def test_mistakes(fields, message):
 
 def test_scale():
     config_lib.validate(config_with(**{"data.where": "device"}))
-    assert config_lib.scale(config_with()) == 2
-    assert config_lib.scale(config_with(**PAIRS)) == 2
+    assert config_lib.find_scale(config_with()) == 2
+    assert config_lib.find_scale(config_with(**PAIRS)) == 2
     kmsr = {"network.name": "kmsr", "network.kwargs": ConfigDict(), LOW + "scale": 4}
     config = config_with(**kmsr)
     config.degradation.options.low_resolution.enlarge = True
     config_lib.validate(config)
-    assert config_lib.scale(config) == 4
-    assert config_lib.scale(config_with(**kmsr, **PAIRS)) == 1
+    assert config_lib.find_scale(config) == 4
+    assert config_lib.find_scale(config_with(**kmsr, **PAIRS)) == 1
 
 
 def test_a_missing_pool_is_found_when_it_is_read(images):

@@ -16,7 +16,7 @@ from tests.random_weights import SMALL, drawn
 
 @pytest.fixture(scope="module")
 def weights():
-    return weights_lib.describe("dncnn", drawn("dncnn", **SMALL), **SMALL)
+    return weights_lib.create_weights("dncnn", drawn("dncnn", **SMALL), **SMALL)
 
 
 @pytest.fixture(scope="module")

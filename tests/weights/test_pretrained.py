@@ -47,7 +47,7 @@ def shipped(tmp_path, monkeypatch):
     name, kwargs = "dncnn", {"channels": 1, "depth": 3, "features": 4}
     image = np.zeros((1, 8, 8, 1), np.float32)
     variables = networks.create(name, **kwargs).init(jax.random.key(0), image)
-    weights = weights_lib.describe(name, variables, **kwargs)
+    weights = weights_lib.create_weights(name, variables, **kwargs)
     folder = tmp_path / "pretrained"
     folder.mkdir()
     file = folder / "dncnn-tiny.safetensors"

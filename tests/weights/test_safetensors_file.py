@@ -55,7 +55,7 @@ class TestSafetensors:
         ],
     )
     def test_fields_of_networks(self, tmp_path, network, kwargs):
-        made = weights_lib.describe(network, drawn(network, **kwargs), **kwargs)
+        made = weights_lib.create_weights(network, drawn(network, **kwargs), **kwargs)
         weights_lib.save_safetensors(made, tmp_path / "a.safetensors")
         module, variables, _ = weights_lib.load(tmp_path / "a.safetensors")
         assert module == networks.create(network, **kwargs)
@@ -65,7 +65,7 @@ class TestSafetensors:
     def test_cards_that_name_a_preset(self, tmp_path, monkeypatch):
         """Of older versions. The preset may mean something else by now."""
         kwargs = {"preset": "small", "use_rsab": False}
-        made = weights_lib.describe("sadnet", drawn("sadnet", **kwargs), **kwargs)
+        made = weights_lib.create_weights("sadnet", drawn("sadnet", **kwargs), **kwargs)
         module = networks.create("sadnet", **kwargs)
         assert made.card["kwargs"]["width"] == 8
         assert "preset" not in made.card["kwargs"]

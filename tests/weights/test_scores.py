@@ -76,7 +76,11 @@ def test_a_file_that_cannot_be_read(tmp_path, warnings):
 def test_scores_of_eval(run, tmp_path):
     workdir, _ = run
     row = {"dataset": "a", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.5}
-    row |= {"ssim": None, "n": 3, "weights": card_lib.identify(weights_lib.load_card(workdir))}
+    row |= {
+        "ssim": None,
+        "n": 3,
+        "weights": card_lib.format_identity(weights_lib.load_card(workdir)),
+    }
     tiled = row | {"mode": "tiled 384/64", "sigma": None}
     (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
     metrics = weights_lib.read_results(tmp_path / "results.json")
@@ -84,7 +88,9 @@ def test_scores_of_eval(run, tmp_path):
     expected = {"data": "a", "protocol": "8bit", "sigma": 25.0, "psnr": 30.5, "n": 3}
     tiled = {"protocol": "8bit, tiled 384/64", "sigma": None}
     assert card["metrics"] == [expected, expected | tiled]
-    assert card_lib.identify(card) == row["weights"]  # scores of what was exported fit as well
+    assert (
+        card_lib.format_identity(card) == row["weights"]
+    )  # scores of what was exported fit as well
     others = [{**metrics[0], "weights": "dncnn, step 1"}]
     with pytest.raises(ValueError, match=r"of other weights \(dncnn, step 1\) than these"):
         weights_lib.save_directory(workdir, tmp_path / "others", metrics=others)

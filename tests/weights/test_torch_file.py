@@ -96,7 +96,7 @@ class TestRealTorch:
         variables = drawn("dncnn", **SMALL)
         stats = variables["batch_stats"]["dncnn"]["bn_1"]
         stats["var"] = np.abs(stats["var"]) + 1
-        made = weights_lib.describe("dncnn", variables, **SMALL)
+        made = weights_lib.create_weights("dncnn", variables, **SMALL)
         weights_lib.save_torch(made, tmp_path / "a.pth")
         nn = torch.nn
         layers = [nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.ReLU(),

@@ -64,7 +64,7 @@ def mask_frequencies(keys: Array, images: Array, config: ConfigDict) -> Array:
 def add_noise(keys: Array, images: Array, config: ConfigDict, *, copies: int) -> list[Array]:
     """Makes noisy copies of images, each clipped and rounded as its protocol requires."""
     noisy = degradations.noisy_copies(keys, images, count=copies, **noise_options(config))
-    return [store(keys, copy, config.degradation.protocol) for copy in noisy]
+    return [apply_protocols(keys, copy, config.degradation.protocol) for copy in noisy]
 
 
 def noise_options(config: ConfigDict) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def noise_options(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def store(keys: Array, images: Array, protocol: str) -> Array:
+def apply_protocols(keys: Array, images: Array, protocol: str) -> Array:
     """Applies the noise protocol. If there are several, each image draws one."""
     stored = [degradations.apply_protocol(images, name) for name in protocol.split(",")]
     if len(stored) == 1:

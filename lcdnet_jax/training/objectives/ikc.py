@@ -34,9 +34,9 @@ from lcdnet_jax.training.objectives._base import (
 )
 from lcdnet_jax.training.objectives._inputs import (
     DEGRADATION_STREAM,
+    apply_protocols,
     fold_in_stream,
     must_degrade,
-    store,
 )
 from lcdnet_jax.training.objectives.supervised import mask_clean_images
 from lcdnet_jax.training.state import TrainState
@@ -56,7 +56,7 @@ def make_inputs(batch: Batch, config: ConfigDict, *, keys: Array, step: Array) -
     options["low_resolution"]["return_kernels"] = True
     degrade = degradations.from_kind(config.degradation.kind, options)
     degraded, kernels = degrade(fold_in_stream(keys, DEGRADATION_STREAM), source)
-    degraded = store(keys, degraded, config.degradation.protocol)
+    degraded = apply_protocols(keys, degraded, config.degradation.protocol)
     return {**batch, "degraded": degraded, "kernels": kernels}
 
 

@@ -21,12 +21,12 @@ from lcdnet_jax.training.objectives._base import (
 )
 from lcdnet_jax.training.objectives._inputs import (
     DEGRADATION_STREAM,
+    apply_protocols,
     fold_in_stream,
     mask_frequencies,
     masks_on_device,
     must_degrade,
     noise_options,
-    store,
 )
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.typing import Batch, PyTree
@@ -74,7 +74,7 @@ def degrade(keys: Array, images: Array, config: ConfigDict) -> Array:
     else:
         function = degradations.from_kind(degradation.kind, degradation.options.to_dict())
         degraded = function(fold_in_stream(keys, DEGRADATION_STREAM), images)
-    return store(keys, degraded, degradation.protocol)
+    return apply_protocols(keys, degraded, degradation.protocol)
 
 
 def make_loss(
