@@ -385,7 +385,7 @@ def read_state(workdir: pathlib.Path) -> dict[str, Any]:
     try:
         step = checkpoints.latest_step()
         if step is None:
-            raise SoakError(f"{workdir} holds no complete checkpoint")
+            raise SoakError(f"{workdir} contains no complete checkpoint")
         expected = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), checkpoints.items(step)
         )
@@ -439,7 +439,9 @@ def _training_rows(workdir: pathlib.Path) -> list[tuple[int, dict[str, float]]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            raise SoakError(f"{workdir}/metrics.jsonl has a line that is no JSON: {line}") from None
+            raise SoakError(
+                f"{workdir}/metrics.jsonl has a line that is not JSON: {line}"
+            ) from None
         if "train/loss" in row:
             rows.append((row["step"], {name: row[name] for name in _REPORTED}))
     return rows

@@ -104,7 +104,7 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     degraded_only = kind == "none" and objective.compares_with_input
     if not source.is_paired and degraded_only and split == "eval":
         raise ValueError(
-            f"{field} ({source.name}) holds no pairs, but scores need clean images beside the "
+            f"{field} ({source.name}) contains no pairs, but scores need clean images beside the "
             f"degraded ones; config.objective {config.objective!r} does without them in "
             "config.data.train only"
         )

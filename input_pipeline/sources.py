@@ -214,7 +214,7 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
     except ValueError as error:  # the name is unknown; the other lines list hundreds of names
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f'{field}.path "{path}" is no TFDS data set ({reason}); names are listed at '
+            f'{field}.path "{path}" is not a TFDS data set ({reason}); names are listed at '
             "https://www.tensorflow.org/datasets/catalog/overview"
         ) from None
     features = builder.info.features
@@ -226,7 +226,7 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
     for key in keys:
         if key not in images:
             raise ValueError(
-                f'{field}.feature "{key}" is no 8- or 16-bit image of TFDS {path}; '
+                f'{field}.feature "{key}" is not a 8- or 16-bit image of TFDS {path}; '
                 + (f"use one of {', '.join(images)}" if images else "it has none")
                 + (", or two of them as degraded:clean for pairs" if len(images) > 1 else "")
             )

@@ -86,7 +86,7 @@ def _check_content(path: pathlib.Path, kind: DirectoryKind, force: bool) -> None
     if content and (unknown or missing):
         shown = ", ".join(sorted(unknown)[:4]) or f"no {', '.join(sorted(missing))}"
         raise TargetError(
-            f"{path} is no earlier {kind.name} ({shown}), and --force replaces nothing else; "
+            f"{path} is not an earlier {kind.name} ({shown}), and --force replaces nothing else; "
             "choose another directory"
         )
 

@@ -480,7 +480,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except Exception as error:  # of several types, for tensors that are sparse or quantized
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} holds tensors that are no plain arrays ({reason}); save a dense state dict"
+            f"{path} holds tensors that are not plain arrays ({reason}); save a dense state dict"
         ) from error
 
 
@@ -497,7 +497,7 @@ def _open_state_dict(
     )
     if named and loaded:
         return loaded
-    found = f"holds no state dict (names and tensors) but {_describe(loaded)}"
+    found = f"contains no state dict (names and tensors) but {_describe(loaded)}"
     if isinstance(loaded, Mapping) and any("optim" in str(key) for key in loaded):
         raise ValueError(
             f"{where} {found}: it is a checkpoint with the state of an optimizer. Give the file of "

@@ -1,6 +1,6 @@
 """Names of files: made of others, looking the same, or several joined by commas.
 
-A name is bytes. Python holds bytes that are no UTF-8 as surrogates (``surrogateescape``).
+A name is bytes. Python holds bytes that are not UTF-8 as surrogates (``surrogateescape``).
 """
 
 import hashlib

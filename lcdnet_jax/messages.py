@@ -30,7 +30,7 @@ def escape(text: str) -> str:
 
     Returns:
         The same text, where each character that is not printable, such as an escape, a direction
-        mark or a byte of a name that is no UTF-8, is a backslash sequence. Line breaks stay.
+        mark or a byte of a name that is not UTF-8, is a backslash sequence. Line breaks stay.
     """
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()

@@ -18,7 +18,7 @@ MAX_BYTES = 16 * 2**20
 
 
 class JSONError(ValueError):
-    """The text is no JSON, or holds a value that this library never writes."""
+    """The text is not JSON, or holds a value that this library never writes."""
 
 
 def parse(text: str | bytes) -> Any:
@@ -32,7 +32,7 @@ def parse(text: str | bytes) -> Any:
         encoded with ``surrogateescape``, as names of files are in Python.
 
     Raises:
-        JSONError: For text that is no JSON or exceeds a limit, and for a repeated name, NaN,
+        JSONError: For text that is not JSON or exceeds a limit, and for a repeated name, NaN,
             infinity, a larger integer or half of a surrogate pair. The message is one line.
     """
     if len(text) > MAX_BYTES:
@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> Any:
         Its value, as from :func:`parse`.
 
     Raises:
-        JSONError: As :func:`parse`, and for a path that is no regular file.
+        JSONError: As :func:`parse`, and for a path that is not a regular file.
         OSError: If the file cannot be opened or read.
     """
     return parse(read_bytes(path))
@@ -80,12 +80,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         The bytes, for :func:`parse`.
 
     Raises:
-        JSONError: For a path that is no regular file, such as a pipe or a device without an end.
+        JSONError: For a path that is not a regular file, such as a pipe or a device without an end.
         OSError: If the file cannot be opened or read.
     """
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for a writer
-        raise JSONError("it is no regular file")
+        raise JSONError("it is not a regular file")
     with open(path, "rb") as file:  # raises OSError for a directory
         return file.read(MAX_BYTES + 1)
 
@@ -112,7 +112,7 @@ def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise JSONError(f"it holds {name}, which is no number of JSON")
+    raise JSONError(f"it holds {name}, which is not a JSON number")
 
 
 def _parse_integer(text: str) -> int:

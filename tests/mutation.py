@@ -8,8 +8,8 @@ fails, or when the tests take far more processor time than without it; otherwise
 Mutants are made in a temporary copy of the repository, and each is tested in a fork of one
 process that has imported JAX already.
 
-Left out is what is no maths: messages, annotations, decorators, class variables and checks of
-arguments (``if ...: raise``, ``__post_init__``, functions whose name starts with ``check_``).
+Left out is what is not mathematics: messages, annotations, decorators, class variables and checks
+of arguments (``if ...: raise``, ``__post_init__``, functions whose name starts with ``check_``).
 
 tests/mutation_equivalent.toml lists mutants that no test can kill, each with a proof. The exit
 code is 1 if more than 5 % of the others survive, or if a listed one is killed or does not exist.
@@ -395,7 +395,7 @@ def run_tests(
     if not child:
         sys.dont_write_bytecode = not write_bytecode
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
-        signal.alarm(20 * seconds)  # for those that wait for ever
+        signal.alarm(20 * seconds)  # for those that wait forever
         _child(root, arguments, log, first or [])
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)

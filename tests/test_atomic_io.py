@@ -196,7 +196,7 @@ class TestDirectories:
             check(False)
             check(True)
         (tmp_path / "a" / "model").touch()
-        with pytest.raises(TargetError, match=r"a is no earlier export \(no card\)"):
+        with pytest.raises(TargetError, match=r"a is not an earlier export \(no card\)"):
             check(True)
         (tmp_path / "a" / "card").touch()
         (tmp_path / "a" / "more").touch()
@@ -204,7 +204,9 @@ class TestDirectories:
         with pytest.raises(TargetError, match="a is not empty; choose another directory, or --for"):
             check(False)
         (tmp_path / "a" / "mine").touch()
-        with pytest.raises(TargetError, match=r"no earlier export \(mine\), and --force replaces"):
+        with pytest.raises(
+            TargetError, match=r"not an earlier export \(mine\), and --force replaces"
+        ):
             check(True)
 
     def test_mistakes_inside_change_nothing(self, tmp_path):

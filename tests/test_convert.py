@@ -145,14 +145,14 @@ class TestFormsOfStateDicts:
     def test_the_state_of_an_optimizer(self, content):
         with pytest.raises(
             ValueError,
-            match=r"holds no state dict .* a dict of .*: it is a checkpoint with the state of an "
-            "optimizer. Give the file of the weights, or save them alone or as 'state_dict', ",
+            match=r"contains no state dict .* a dict of .*: it is a checkpoint with the state of "
+            "an optimizer. Give the file of the weights, or save them alone or as 'state_dict', ",
         ):
             convert.from_torch("dncnn", content, **SMALL)
 
     @pytest.mark.parametrize("content", [{}, {"a": 3}, {"weights": {"a": np.ones(1)}}])
     def test_no_state_dict(self, content):
         with pytest.raises(
-            ValueError, match=r"the argument holds no state dict .*; save model\.st"
+            ValueError, match=r"the argument contains no state dict .*; save model\.st"
         ):
             convert.from_torch("dncnn", content, **SMALL)

@@ -344,7 +344,7 @@ class TestEval:
                 "no protocol '4bit'; known protocols",
             ),
             (["--workdir", "{run}", "--modes", "whole"], "no mode 'whole'; --modes are full"),
-            (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is used up"),
+            (["--workdir", "{run}", "--modes=tiled", "--tile=64"], "tile 64 is too small"),
             (["--workdir", "{run}", "--tile=96"], "--tile and --overlap are for --modes tiled"),
             (["--workdir", "{run}", "--overlap=0"], "--tile and --overlap are for --modes tiled"),
             (["--workdir", "{run}", "--local_pool=9"], "--local_pool is for --modes local; add it"),
@@ -369,7 +369,7 @@ class TestEval:
     def test_text_file_named_png(self, workdir, tmp_path):
         (tmp_path / "fake.png").write_text("not an image")
         message = error_of("eval.py", "--workdir", workdir, "--data", tmp_path)
-        assert f"{tmp_path}/fake.png: holds no PNG" in message
+        assert f"{tmp_path}/fake.png: contains no PNG" in message
 
     def test_checkpoint_that_does_not_fit_its_config(self, workdir, tmp_path):
         copy = shutil.copytree(workdir, tmp_path / "copy")

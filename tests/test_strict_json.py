@@ -67,7 +67,7 @@ def test_files_without_an_end(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         for path in (tmp_path / "pipe", tmp_path / "socket", "/dev/zero"):
-            with pytest.raises(JSONError, match="it is no regular file"):
+            with pytest.raises(JSONError, match="it is not a regular file"):
                 strict_json.read(path)
     with open(tmp_path / "sparse.json", "wb") as file:
         file.truncate(2**40)

@@ -90,7 +90,10 @@ class TestTrain:
             ),
             ("--stpes=9", "Unknown command line flag 'stpes'. Did you mean"),
             ("--config=nowhere.py", "nowhere.py does not exist; configs holds default.py, "),
-            ("--profile=bad", "--profile=bad is no range of steps; use START:STOP with 1 <= START"),
+            (
+                "--profile=bad",
+                "--profile=bad is not a range of steps; use START:STOP with 1 <=",
+            ),
         ],
     )
     def test_mistakes(self, data, tmp_path, argument, message):
@@ -116,7 +119,9 @@ class TestTrain:
     def test_folder_without_images(self, data, tmp_path):
         (tmp_path / "train").mkdir()
         shutil.copytree(data / "kodim", tmp_path / "kodim")
-        assert f"{tmp_path}/train: holds no image" in error_of(*train(tmp_path / "run", tmp_path))
+        assert f"{tmp_path}/train: contains no image" in error_of(
+            *train(tmp_path / "run", tmp_path)
+        )
 
     def test_other_configuration_in_the_workdir(self, workdir, data):
         message = error_of(*train(workdir, data, "--config.batch_size=16"))

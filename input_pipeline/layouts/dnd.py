@@ -169,5 +169,5 @@ def write(folder: pathlib.Path, index: int, restored: Sequence[np.ndarray]) -> p
 
 def _damage_error(path: pathlib.Path, error: object) -> ImageError:
     return ImageError(
-        f"{path}: is no HDF5 file of DND, or is damaged ({error}); extract the archive again"
+        f"{path}: is not an HDF5 file of DND, or is damaged ({error}); extract the archive again"
     )

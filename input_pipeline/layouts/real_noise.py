@@ -246,7 +246,7 @@ class _MatBlocks:
 
     def _unreadable_error(self, error: Exception) -> ImageError:
         return ImageError(
-            f"{self._path}: is no MATLAB file of version 5 to 7, or is damaged ({error}); "
+            f"{self._path}: is not a MATLAB file of version 5 to 7, or is damaged ({error}); "
             "download it again"
         )
 

@@ -32,7 +32,7 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
 
     Raises:
         ImageError: The folder has another layout, a file lacks its other half, the sides of a large
-            picture are no integer multiple of the small one's, or a file cannot be read.
+            picture are not an integer multiple of the small one's, or a file cannot be read.
     """
     part, _, scale = split.partition("_x")
     list_entries(root)  # raises where there is no folder

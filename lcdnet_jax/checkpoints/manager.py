@@ -344,7 +344,7 @@ class Checkpoints:
         if not steps:
             which = "" if before is None else f" of fewer than {before} steps"
             raise CheckpointError(
-                f"{self.directory} holds no complete checkpoint{which}; train first"
+                f"{self.directory} contains no complete checkpoint{which}; train first"
             )
         passed: dict[int, str] = {}
         while steps:

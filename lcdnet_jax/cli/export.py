@@ -116,11 +116,11 @@ def run(arguments: argparse.Namespace) -> None:
     for kind, options in options_by_kind.items():
         for option in options:
             if getattr(arguments, option) is not None:
-                raise ValueError(f"--{option} is for {kind}, and {output} is none; leave it off")
+                raise ValueError(f"--{option} is for {kind}, which {output} is not; leave it off")
     if suffix and not (program or torch or one_file):
         first = (safetensors_file.SUFFIXES[0], torch_file.SUFFIXES[0], stablehlo.SUFFIX)
         raise ValueError(
-            f"the suffix {suffix!r} of {output} names no kind of export; use {', '.join(first)}, "
+            f"the suffix {suffix!r} of {output} is not a kind of export; use {', '.join(first)}, "
             "or none for a directory"
         )
     metrics = None if arguments.scores is None else weights_lib.read_results(arguments.scores)

@@ -74,7 +74,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 class _Mistake(Exception):
-    """A mistake on the command line. It is no ValueError, because absl would wrap that."""
+    """A mistake on the command line. It is not a ValueError, because absl would wrap that."""
 
 
 @contextlib.contextmanager
@@ -142,7 +142,7 @@ def _check_file(path: pathlib.Path) -> None:
     found = sorted(file.name for file in folder.glob("*.py") if file.stem != "__init__")
     if not found:
         raise _Mistake(
-            f"{path} does not exist, and {folder} holds no config files; give one, such as "
+            f"{path} does not exist, and {folder} contains no config files; give one, such as "
             "configs/sadnet_small.py"
         )
     close = closest(path.name, found) or closest(f"{path.name}.py", found)

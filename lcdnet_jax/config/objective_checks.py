@@ -100,7 +100,7 @@ def _check_critic(config: ConfigDict, row: ObjectiveRules) -> list[str]:
     if config.gan.perceptual_weight and not config.gan.vgg:
         found.append(
             f"config.gan.perceptual_weight ({config.gan.perceptual_weight}) needs weights of "
-            f"VGG19, but config.gan.vgg names no file; {NO_VGG}"
+            f"VGG19, but config.gan.vgg is empty; {NO_VGG}"
         )
     return found
 

@@ -64,8 +64,8 @@ class ObjectiveRules:
 
 _PIXEL_LOSSES = Allowed(
     values=("l1", "l2", "charbonnier"),
-    message="config.loss {value!r} is none of the pixel losses of config.objective {objective!r}; "
-    "set it to 'l1', 'l2' or 'charbonnier'",
+    message="config.loss {value!r} is not one of the pixel losses of config.objective "
+    "{objective!r}; set it to 'l1', 'l2' or 'charbonnier'",
 )
 
 _KERNEL_CORRECTION = ObjectiveRules(

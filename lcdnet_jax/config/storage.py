@@ -69,7 +69,7 @@ def load(path: pathlib.Path, *, training: bool = False) -> ConfigDict:
         stored = _with_later_fields(stored)
     sections = {"network", "data"} if alone else {n.partition(".")[0] for n in FIELDS if "." in n}
     if not isinstance(stored, dict) or not all(isinstance(stored.get(s), dict) for s in sections):
-        raise ConfigError(f"{path} is no configuration of train.py; restore it from a backup")
+        raise ConfigError(f"{path} is not a configuration of train.py; restore it from a backup")
     flat = flatten(stored)
     for name in _NETWORK_FIELDS:
         if wanted := FIELDS[name].rule(flat.get(name)):
@@ -139,7 +139,7 @@ def upgrade(stored: Mapping[str, Json]) -> JsonObject:
 
     Args:
         stored: The content of the JSON file. It is not changed. It may be damaged: a value that
-            should be a mapping but is none is kept.
+            should be a mapping but is not one is kept.
 
     Returns:
         A copy with the fields that were added later, with every field of the network in place of

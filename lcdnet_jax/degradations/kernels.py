@@ -123,8 +123,8 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
         ``[K, S, S]`` float32 of sum 1, sorted by file name.
 
     Raises:
-        ValueError: If the folder cannot be read or holds no kernels, or if a file cannot be read or
-            is not a kernel: not square, negative, not finite, of another sum, or in color.
+        ValueError: If the folder cannot be read or contains no kernels, or if a file cannot be read
+            or is not a kernel: not square, negative, not finite, of another sum, or in color.
     """
     folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
@@ -142,7 +142,9 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
     ]
     kernels = [kernel for path in paths for kernel in _read_file(path)]
     if not kernels:
-        raise ValueError(f"{folder}: holds no kernel; put .npy, .mat, .png or .tif files into it")
+        raise ValueError(
+            f"{folder}: contains no kernel; put .npy, .mat, .png or .tif files into it"
+        )
     half = max(len(kernel) // 2 for kernel in kernels)
     padded = np.zeros((len(kernels), 2 * half + 1, 2 * half + 1), np.float32)
     for place, kernel in zip(padded, kernels, strict=True):

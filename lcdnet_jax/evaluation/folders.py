@@ -239,7 +239,7 @@ def compare_folders(
 
     Raises:
         FolderError: If files are missing, extra, unreadable, or differ from the ground truth.
-        ImageError: If a folder is missing or holds no images.
+        ImageError: If a folder is missing or contains no images.
     """
     folders = _name_folders([pathlib.Path(one) for one in results])
     root = pathlib.Path(truth)
@@ -281,7 +281,7 @@ def list_truth(folder: pathlib.Path) -> Truth:
 
     Raises:
         FolderError: If two files have the same name.
-        ImageError: If the folder is missing or holds no images.
+        ImageError: If the folder is missing or contains no images.
     """
     for read in (_read_sidd, _read_hide, _read_dpdd):
         if (found := read(folder)) is not None:
@@ -409,7 +409,7 @@ def _walk(folder: pathlib.Path) -> list[pathlib.Path]:
         ]
     if not found:
         raise ImageError(
-            f"{folder}: holds no image; put files with the suffix "
+            f"{folder}: contains no image; put files with the suffix "
             f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
         )
     return found
@@ -608,7 +608,7 @@ def _read_blocks(path: pathlib.Path, dtypes: Sequence[str]) -> dict[str, Picture
         blocks = scipy.io.loadmat(path)[path.stem]
     except Exception as error:  # SciPy raises many kinds
         raise ImageError(
-            f"{path}: is no MATLAB file of version 5 to 7 with {path.stem}, or is damaged "
+            f"{path}: is not a MATLAB file of version 5 to 7 with {path.stem}, or is damaged "
             f"({error}); download or write it again"
         ) from error
     if blocks.ndim != 5 or blocks.shape[-1] != 3 or blocks.dtype.name not in dtypes:

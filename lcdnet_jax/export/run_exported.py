@@ -70,7 +70,7 @@ class Program:
                 "value of the type"
             )
         if not np.isfinite(images).all():
-            raise ProgramError("the images hold NaN or infinity; mend them first")
+            raise ProgramError("the images hold NaN or infinity; fix them first")
         height, width = images.shape[1:3]
         number, (full_height, full_width) = self._choose_program(height, width)
         margin = ((0, 0), (0, full_height - height), (0, full_width - width), (0, 0))
@@ -129,7 +129,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
         raise
     except Exception as error:  # of many types, from zipfile, zlib, json and the card's fields
         raise ProgramError(
-            f"this is no exported network, or a damaged one ({str(error)[:200]}); restore it "
+            f"this is not an exported network, or a damaged one ({str(error)[:200]}); restore it "
             "from a backup, or export it again"
         ) from error
     device = device or _first_device()
@@ -186,11 +186,11 @@ def _check_card(card: dict[str, Any]) -> None:
     numbers = [card[name] for name in counts] + [side for size in sizes or () for side in size]
     # No larger: images are padded to these sizes.
     if not all(type(number) is int and 1 <= number <= _MAX_SIDE for number in numbers):
-        raise ValueError(f"{', '.join(counts)} or sizes in its card are no numbers of pixels")
+        raise ValueError(f"{', '.join(counts)} or sizes in its card are not numbers of pixels")
     if card.get("padding") not in (None, "reflect", "constant"):
         raise ValueError("padding in its card is neither 'reflect' nor 'constant'")
     if not all(isinstance(text, str) for text in (card["jax"], *card["platforms"], *programs)):
-        raise ValueError("jax, platforms or programs in its card are no names")
+        raise ValueError("jax, platforms or programs in its card are not names")
     if len(programs) != (1 if sizes is None else len(sizes)) or not all(
         len(size) == 2 for size in sizes or ()
     ):
@@ -207,7 +207,7 @@ def _deserialize(data: bytes, card: dict[str, Any]) -> Any:
             f"JAX reads programs with flatbuffers, which cannot be imported ({error}); run\n"
             "  pip install flatbuffers"
         ) from error
-    except Exception as error:  # JAX names no types for programs that it does not know
+    except Exception as error:  # JAX does not document the types
         raise ProgramError(
             f"JAX {jax.__version__} cannot read this program, written with JAX {card['jax']} "
             f"({str(error).partition(chr(10))[0]}); use that version or a newer one"

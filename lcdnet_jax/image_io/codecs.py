@@ -236,7 +236,7 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
     kind = IMAGE_FORMATS.get(suffix.lower())
     if kind is None:
         raise ImageError(
-            f"{path}: the suffix {suffix!r} names no known format; "
+            f"{path}: the suffix {suffix!r} is not a known format; "
             f"use one of {', '.join(IMAGE_SUFFIXES)}"
         )
     floating = image.dtype == np.float32 and kind == "TIFF"
@@ -277,7 +277,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
         The files, sorted by name.
 
     Raises:
-        ImageError: If the folder is missing, is a file, cannot be listed, or holds no image.
+        ImageError: If the folder is missing, is a file, cannot be listed, or contains no image.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -296,7 +296,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     ]
     if not found:
         raise ImageError(
-            f"{folder}: holds no image; put files with the suffix {', '.join(IMAGE_SUFFIXES)} "
+            f"{folder}: contains no image; put files with the suffix {', '.join(IMAGE_SUFFIXES)} "
             "directly into it (subfolders are not searched)"
         )
     return found
@@ -354,7 +354,9 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     """Opens a regular file. Reading from a pipe or device might block forever."""
     kind = os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise ImageError(f"{os.fspath(path)}: is no regular file but a pipe or device; give a file")
+        raise ImageError(
+            f"{os.fspath(path)}: is not a regular file but a pipe or device; give a file"
+        )
     return open(path, "rb")
 
 
@@ -388,7 +390,7 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
     if kind is None:
         raise ImageError(
-            f"{name}: holds no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
+            f"{name}: contains no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
             "convert it to one of these or remove it"
         )
     chunks = png.read_chunks(stream, name) if kind == "PNG" else None

@@ -189,7 +189,7 @@ def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
     found = list(_walk_folder(path, output))
     if not found:
         raise ValueError(
-            f"{path}: holds no image; put files with the suffix "
+            f"{path}: contains no image; put files with the suffix "
             f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
         )
     return found
@@ -266,7 +266,9 @@ class _References:
         given = pathlib.Path(self._given)
         if not given.is_dir():
             if not self._single:
-                raise ValueError(f"{given} is no folder; give one with a reference for each image")
+                raise ValueError(
+                    f"{given} is not a folder; give one with a reference for each image"
+                )
             if not given.exists():
                 raise ValueError(f"{given} does not exist; give the reference of the image")
             return given

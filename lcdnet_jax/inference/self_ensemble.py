@@ -42,7 +42,7 @@ def orient(x: np.ndarray, orientation: Orientation, *, two_views: bool) -> np.nd
 
 
 def revert(x: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """Reverts :func:`orient` on results, which are no two views.
+    """Reverts :func:`orient` on results, which are not two views.
 
     Args:
         x: Results ``[N, H, W, C]`` of oriented images.

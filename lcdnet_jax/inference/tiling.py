@@ -35,8 +35,8 @@ def check(tile: int, overlap: int) -> None:
     """
     if tile <= 2 * overlap + RAMP:
         raise ValueError(
-            f"tile {tile} is used up by overlap {overlap} on both sides and the {RAMP} pixels over "
-            f"which tiles blend; use a tile of at least {2 * overlap + RAMP + 1} or a smaller "
+            f"tile {tile} is too small for overlap {overlap} on both sides and the {RAMP} pixels "
+            f"over which tiles blend; use a tile of at least {2 * overlap + RAMP + 1} or a smaller "
             "overlap"
         )
 

@@ -92,12 +92,12 @@ def register(name: str, cls: type[RestorationNetwork]) -> None:
     Raises:
         TypeError: If the class does not derive from :class:`RestorationNetwork`, or its
             ``__call__`` lacks an argument.
-        ValueError: If the class breaks the contract in another way, the name is no identifier, or
-            the name belongs to another class.
+        ValueError: If the class breaks the contract in another way, the name is not an identifier,
+            or the name belongs to another class.
     """
     if not (isinstance(name, str) and name.isidentifier()):
         raise ValueError(
-            f"network name {name!r} is no Python identifier; use letters, digits and underscores"
+            f"network name {name!r} is not a Python identifier; use letters, digits and underscores"
         )
     if _REGISTRY.get(name, cls) is not cls:
         raise ValueError(

@@ -221,7 +221,7 @@ def check_contract(cls: type) -> None:
     for argument in expected:
         if argument not in arguments:
             raise TypeError(
-                f"{name}.__call__ takes no {argument!r}; its arguments must be "
+                f"{name}.__call__ has no argument {argument!r}; its arguments must be "
                 f"(self, x, *, {', '.join(expected)})"
             )
     for attribute, rule in _RULES.items():
@@ -230,12 +230,12 @@ def check_contract(cls: type) -> None:
             raise ValueError(f"{name}.{attribute} must be {wanted}, got {value!r}")
     for limited in module.LARGEST:
         if limited not in field_names(cls):
-            raise ValueError(f"{name}.LARGEST has {limited!r}, which is no field of {name}")
+            raise ValueError(f"{name}.LARGEST has {limited!r}, which is not a field of {name}")
     for preset, fields in module.PRESETS.items():
         unknown = sorted(set(fields) - field_names(cls))
         if unknown:
             raise ValueError(
-                f"{name}.PRESETS[{preset!r}] sets {', '.join(map(repr, unknown))}, which are no "
+                f"{name}.PRESETS[{preset!r}] sets {', '.join(map(repr, unknown))}, which are not "
                 f"fields of {name}; its fields: {', '.join(sorted(field_names(cls)))}"
             )
 

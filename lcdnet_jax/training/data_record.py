@@ -81,8 +81,8 @@ def check(workdir: pathlib.Path, data: object) -> str | None:
     raise config_lib.ConfigError(
         f"the training images are not those of the run in {workdir}:\n  "
         + "\n  ".join(lines)
-        + "\nGive the images of the run (config.data.train), or continue with these by "
-        "--accept_changed_data; the steps that follow are then other ones."
+        + "\nGive the images of the run (config.data.train), or accept these with "
+        "--accept_changed_data; the following steps then differ."
     )
 
 
@@ -109,7 +109,7 @@ def _read(path: pathlib.Path) -> dict[str, str]:
     try:
         images, digest = stored["images"], stored["sha256"]
     except (TypeError, KeyError):
-        raise ValueError("it holds no images") from None
+        raise ValueError("it contains no images") from None
     if strict_json.compute_sha256(images) != digest:
         raise ValueError("its SHA-256 differs")
     return dict(images)

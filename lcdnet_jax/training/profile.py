@@ -13,15 +13,15 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
     """Parses "START:STOP" as the first and last step. None gives None.
 
     Raises:
-        ConfigError: If the text is no range of steps.
+        ConfigError: If the text is not a range of steps.
     """
     if text is None:
         return None
     match = re.fullmatch(r"(\d+):(\d+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ConfigError(
-            f"--profile={text} is no range of steps; use START:STOP with 1 <= START <= STOP, such "
-            "as --profile=11:15"
+            f"--profile={text} is not a range of steps; use START:STOP with 1 <= START <= STOP, "
+            "such as --profile=11:15"
         )
     return int(match[1]), int(match[2])
 

@@ -130,7 +130,7 @@ def check_data(
     if line is not None and old != new and not accept_changed_data:
         raise config_lib.ConfigError(
             f"{line}; config.data.train.path is {old!r} there and {new!r} here. If the images are "
-            "the same, continue by --accept_changed_data"
+            "the same, continue with --accept_changed_data"
         )
     return line
 
@@ -272,7 +272,7 @@ def _restore_other_run(
     try:
         if not source.has_any():
             raise checkpoints_lib.CheckpointError(
-                f"config.resume: {source.directory} holds no complete checkpoint"
+                f"config.resume: {source.directory} contains no complete checkpoint"
             )
         return _restore_latest(source, abstract, partitioner)
     finally:

@@ -29,7 +29,7 @@ class CardError(ValueError):
 
 
 class Card(TypedDict):
-    """A card. It holds no date, so that the same weights give the same file.
+    """A card. It has no date, so that the same weights give the same file.
 
     Attributes:
         format: Version of this schema.
@@ -210,7 +210,7 @@ def check(stored: Json, where: str) -> Card:
     version = stored.get("format") if isinstance(stored, dict) else None
     if not isinstance(version, int) or version < 1:
         raise CardError(
-            f"{where} is no card of lcdnet-jax, which would have a format number; write it again"
+            f"{where} is not a card of lcdnet-jax, which would have a format number; write it again"
         )
     if version > FORMAT:
         raise CardError(

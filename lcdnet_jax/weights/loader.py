@@ -100,7 +100,7 @@ def _kind(path: pathlib.Path) -> str:
         return "safetensors" if path.suffix.lower() in safetensors_file.SUFFIXES else "torch"
     if path.is_file():
         raise ValueError(
-            f"{path} is no checkpoint: give a directory, or a file that ends in "
+            f"{path} is not a checkpoint: give a directory, or a file that ends in "
             f"{', '.join(suffixes)}"
         )
     return "directory"

@@ -58,7 +58,7 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
         ) from error
     except Exception as error:  # various types, such as for dtypes that NumPy lacks
         raise CheckpointError(
-            f"{path} is no safetensors file, or is damaged ({error}); restore it from a backup"
+            f"{path} is not a safetensors file, or is damaged ({error}); restore it from a backup"
         ) from error
     if _ENTRY not in metadata:
         return tensors, None

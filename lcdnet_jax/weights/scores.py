@@ -58,7 +58,7 @@ def _parse(line: str, where: str) -> JsonObject | None:
     except strict_json.JSONError:
         row = None
     if not card_lib.are_scores([row]) or not isinstance(row.get("step"), int):
-        logging.warning("%s holds no scores and is skipped", where)
+        logging.warning("%s contains no scores and is skipped", where)
         return None
     return dict(row)
 
@@ -90,7 +90,7 @@ def read_results(results: str | os.PathLike[str]) -> list[JsonObject]:
     except (ValueError, TypeError, KeyError, AttributeError):
         good = False
     if not good:
-        raise ValueError(f"{results} holds no scores; give the results.json of eval.py")
+        raise ValueError(f"{results} contains no scores; give the results.json of eval.py")
     return metrics
 
 
@@ -106,7 +106,7 @@ def check_weights(card: Card, row: Mapping[str, Json]) -> JsonObject:
     if row.get("weights", own) != own:
         raise ValueError(
             f"the scores are of other weights ({row['weights']}) than these ({own}); score these "
-            "by eval.py"
+            "with eval.py"
         )
     return _without_weights(row)
 

@@ -204,7 +204,7 @@ class TestSaving:
         with pytest.raises(CheckpointError, match="no step 5; there are: 4, 8"):
             checkpoints.restore_variables(workdir, state(0), step=5)
         empty = opened(tmp_path, keep=1)
-        with pytest.raises(CheckpointError, match="holds no complete checkpoint; train first"):
+        with pytest.raises(CheckpointError, match="contains no complete checkpoint; train first"):
             empty.restore_latest(state(0))
         with pytest.raises(CheckpointError, match="of fewer than 4 steps; train first"):
             opened(workdir).restore_latest(state(0), before=4)

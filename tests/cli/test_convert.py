@@ -354,7 +354,7 @@ class TestMistakes:
 
         monkeypatch.setattr(torch.Tensor, "numpy", fail)
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
-        assert "holds tensors that are no plain arrays (can't convert sparse_coo" in message
+        assert "holds tensors that are not plain arrays (can't convert sparse_coo" in message
 
     @pytest.mark.parametrize(
         "text",
@@ -390,7 +390,7 @@ class TestMistakes:
     def test_no_state_dict(self, pth, tmp_path, content, described):
         saved(pth, content)
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
-        assert f"{pth} holds no state dict (names and tensors) but {described}; save" in message
+        assert f"{pth} contains no state dict (names and tensors) but {described}; save" in message
 
     def test_debug_shows_where(self, pth, tmp_path):
         with pytest.raises(ValueError, match="no network 'resnet'"):
@@ -632,10 +632,10 @@ class TestRealTorch:
             "meta": {"a": torch.zeros(3, device="meta")},
             "shared": {f"{i}": whole for i in range(10**4)},
         }[kind]
-        with pytest.raises(ValueError, match=r"tensors (far larger|that are no plain)|is damaged"):
+        with pytest.raises(ValueError, match=r"tensors (far larger|that are not plain)|is damaged"):
             convert.read_state_dict(save(state))
 
     @pytest.mark.parametrize("content", [[1], {"a": 1}, 3])
     def test_no_state_dict(self, save, content):
-        with pytest.raises(ValueError, match=r"holds no state dict .* but a"):
+        with pytest.raises(ValueError, match=r"contains no state dict .* but a"):
             convert.read_state_dict(save(content))

@@ -64,10 +64,10 @@ class TestExport:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx names no kind of export; use .safe"),
-            (["-o", "w", "--size", "9x9"], "--size is for a program, and w is none; leave it off"),
-            (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, and w.jaxprog"),
-            (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, and"),
+            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx is not a kind of export; use .safe"),
+            (["-o", "w", "--size", "9x9"], "--size is for a program, which w is not; leave it off"),
+            (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, which w.jaxprog"),
+            (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, which"),
             (["-o", "w", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16"),
             *(
                 (

@@ -80,7 +80,7 @@ class TestFormats:
         run("a.png", "-o", "b.tif")
         same(place / "b.tif", halved(noise(dtype=np.uint16)))
         assert "b.jpg: JPEG cannot hold 16 bits; use .png" in error_of("a.png", "-o", "b.jpg")
-        assert "'.gif' names no known format" in error_of("a.png", "-o", "b.gif")
+        assert "'.gif' is not a known format" in error_of("a.png", "-o", "b.gif")
         assert sorted(os.listdir(place)) == ["a.png", "b.tif"]
 
 
@@ -93,7 +93,7 @@ class TestNames:
         assert sorted(contents(place / "in" / "out")) == ["b.png", "x/y/a.png"]
         assert "in/out/b.png  30x20\n" in out
         assert "2 of 2 images restored in 0:" in out
-        out = run("in", "-o", "in/out", "--force")  # results are no inputs
+        out = run("in", "-o", "in/out", "--force")  # results are not inputs
         assert "2 of 2" in out
 
     def test_patterns_lists_and_files(self, place, run, monkeypatch):
@@ -229,7 +229,7 @@ class TestNames:
             (["a.png"], "notes/out/", "cannot write notes/out/a.png: Not a directory; choose"),
             (["a.png"], "notes/out.png", "cannot write notes/out.png: Not a directory; choose"),
             (["q*.png"], "out", "no image matches q*.png; check the pattern"),
-            (["empty"], "out", "empty: holds no image; put files with the suffix .png, .jpg"),
+            (["empty"], "out", "empty: contains no image; put files with the suffix .png, .jpg"),
             (["-"], "out", "no image was named; give files"),
             ([""], "out", "a path is empty, as an unset variable is; give names"),
             (["a.png"], "", "a path is empty"),
@@ -304,7 +304,7 @@ class TestFailures:
             [
                 "  in/b.png: the PNG file is cut short",
                 "  in/d.png: the file is empty (0 bytes); copy it again",
-                "  in/f.jpg: holds no PNG, JPEG, WebP, BMP or TIFF image (it begins with b'GIF89a",
+                "  in/f.jpg: contains no PNG, JPEG, WebP, BMP or TIFF image (it begins with b'GIF8",
                 "  in/h.webp: holds 2 pictures (animation or pages); save each",
                 "  none.png: cannot be read (No such file or directory); check the path",
             ],
@@ -438,9 +438,9 @@ class TestFailures:
         os.mkfifo(place / "in" / "b.png")
         run("in", "-o", "out")
         assert os.listdir(place / "out") == ["a.png"]
-        assert error_of("in/b.png", "-o", "out").startswith("in/b.png: is no regular file but a")
+        assert error_of("in/b.png", "-o", "out").startswith("in/b.png: is not a regular file but a")
         os.remove(place / "in" / "a.png")
-        assert error_of("in", "-o", "out").startswith("in: holds no image")
+        assert error_of("in", "-o", "out").startswith("in: contains no image")
 
     @pytest.mark.parametrize(
         ("error", "message"),
@@ -542,8 +542,8 @@ class TestReference:
     @pytest.mark.parametrize(
         ("reference", "message"),
         [
-            ("none", "none is no folder; give one with a reference for each image"),
-            ("in/a.png", "in/a.png is no folder; give one with a reference for each image"),
+            ("none", "none is not a folder; give one with a reference for each image"),
+            ("in/a.png", "in/a.png is not a folder; give one with a reference for each image"),
             ("clean", "clean has no reference called b.png or with another suffix; add it"),
         ],
     )
@@ -600,7 +600,7 @@ class TestOptions:
             (["--tile=abc"], "argument --tile: invalid int value: 'abc'"),
             (["--tile=31", "--overlap=0"], "tile must be an integer of at least 32, got 31"),
             (["--tile=-64"], "tile must be an integer of at least 32, got -64"),
-            (["--tile=100", "--overlap=64"], "tile 100 is used up by overlap 64 on both sides"),
+            (["--tile=100", "--overlap=64"], "tile 100 is too small for overlap 64 on both sides"),
             (["--overlap=-1"], "overlap must be an integer of at least 0, got -1"),
             (["--local-pool=8"], "Halving has no local_pool"),
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),

@@ -153,7 +153,7 @@ def test_unknown_fields(error):
         ("configs/sadnet_smal.py:30", "did you mean configs/sadnet_small.py? configs holds"),
         ("configs/sadnet_small", "did you mean configs/sadnet_small.py? configs holds"),
         ("sadnet_small", "did you mean configs/sadnet_small.py? configs holds"),
-        ("nowhere/a.py", "nowhere/a.py does not exist, and nowhere holds no config files; give"),
+        ("nowhere/a.py", "nowhere/a.py does not exist, and nowhere contains no config files; give"),
     ],
 )
 def test_missing_file(error, path, message):

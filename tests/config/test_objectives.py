@@ -79,7 +79,7 @@ def test_messages_name_value_and_objective(objective):
         ),
         (
             {"objective": "gan", "gan.vgg": "a", "data.crop": 32, "loss": "sse"},
-            "config.loss 'sse' is none of the pixel losses of config.objective 'gan'",
+            "config.loss 'sse' is not one of the pixel losses of config.objective 'gan'",
         ),
         (
             {"objective": "gan", "gan.vgg": "a", "data.crop": 32, "loss": "l1",

@@ -129,7 +129,7 @@ class TestFile:
     def test_of_something_else(self, tmp_path, content):
         path = tmp_path / "config.json"
         path.write_text(json.dumps(content))
-        with pytest.raises(ConfigError, match=r"config.json is no configuration of train.py"):
+        with pytest.raises(ConfigError, match=r"config.json is not a configuration of train.py"):
             config_lib.load(path)
 
     @pytest.mark.parametrize("alone", [True, False])

@@ -150,7 +150,7 @@ def test_kernels_have_their_width(kind):
 
 @pytest.mark.extended
 def test_kernels_of_fixed_width():
-    """Those of another key are the same; no width is no blur."""
+    """Those of another key are the same; no width means no blur."""
     keys = jax.random.split(jax.random.key(1), 2)
     fixed = np.asarray(random_kernels(keys, kind="isotropic", width=(1.5, 1.5)))
     np.testing.assert_array_equal(fixed[0], fixed[1])
@@ -237,7 +237,7 @@ def test_read_kernels(rng, tmp_path):
         ("k.png", np.ones((3, 3, 3), np.uint8), "a gray image without alpha; convert it"),
         ("k.png", np.ones((3, 4), np.uint8), "must be square"),
         ("k.png", None, "k.png"),
-        ("k.txt", None, r"holds no kernel; put .npy, .mat, .png or .tif files into it"),
+        ("k.txt", None, r"contains no kernel; put .npy, .mat, .png or .tif files into it"),
     ],
 )
 def test_files_that_are_no_kernels(tmp_path, name, content, message):

@@ -270,7 +270,7 @@ class TestNames:
         with pytest.raises(ImageError, match=r"uint8 \[3, 16, 18, 3\] instead of uint8 \[images"):
             folders.list_truth(tmp_path / "gt")
         path.write_bytes(b"no")
-        with pytest.raises(ImageError, match="is no MATLAB file"):
+        with pytest.raises(ImageError, match="is not a MATLAB file"):
             folders.list_truth(tmp_path / "gt")
 
 
@@ -320,7 +320,7 @@ class TestRefusals:
         for results, truth, message in (
             ("none", "gt", "none: does not exist"),
             ("a", "none", "none: does not exist"),
-            ("empty", "gt", "empty: holds no image"),
+            ("empty", "gt", "empty: contains no image"),
             ("a/1.png", "gt", "1.png: is a file, not a folder"),
         ):
             with pytest.raises(ImageError, match=message):

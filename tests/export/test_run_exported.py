@@ -60,7 +60,7 @@ class TestRunner:
         Image.fromarray(np.zeros((8, 8), np.uint16)).save(source)
         with pytest.raises(SystemExit, match=r"error: .*mode I;16.*lcdnet-jax restore"):
             run_exported.main([model, source, target, "--force"])
-        with pytest.raises(SystemExit, match="error: this is no exported network"):
+        with pytest.raises(SystemExit, match="error: this is not an exported network"):
             run_exported.main([source, source, target, "--force"])
         with pytest.raises(SystemExit, match=r"error: .*No such file"):
             run_exported.main([model + "x", source, target, "--force"])
@@ -130,7 +130,7 @@ class TestRunner:
         data = dncnn[2]
         for damaged in (b"", data[: len(data) // 2], data.replace(b'"channels"', b'"channel5"')):
             with pytest.raises(
-                run_exported.ProgramError, match="no exported network, or a damaged"
+                run_exported.ProgramError, match="not an exported network, or a damaged"
             ):
                 load(damaged)
         with pytest.raises(run_exported.ProgramError, match="does not enlarge 2 times, as its"):
@@ -156,20 +156,20 @@ class TestRunner:
         [
             ({"scale": None}, "its card has no scale"),
             ({"stride": None, "jax": None}, "its card has no stride, jax"),
-            ({"stride": 0}, "are no numbers of pixels"),
+            ({"stride": 0}, "are not numbers of pixels"),
             ({"padding": "zeros"}, "padding in its card is neither 'reflect' nor 'constant'"),
-            ({"scale": 1.5}, "are no numbers of pixels"),
-            ({"channels": True}, "are no numbers of pixels"),
-            ({"max_side": "9"}, "are no numbers of pixels"),
-            ({"stride": 2**30, "max_side": 2**31}, "are no numbers of pixels"),
+            ({"scale": 1.5}, "are not numbers of pixels"),
+            ({"channels": True}, "are not numbers of pixels"),
+            ({"max_side": "9"}, "are not numbers of pixels"),
+            ({"stride": 2**30, "max_side": 2**31}, "are not numbers of pixels"),
             ({"sizes": [[8, 8], [9, 9]], "programs": ["any.bin", "any.bin"]}, "names a program tw"),
-            ({"sizes": [[8, 0]]}, "are no numbers of pixels"),
+            ({"sizes": [[8, 0]]}, "are not numbers of pixels"),
             ({"sizes": 3}, "'int' object is not iterable"),
             ({"sizes": []}, "sizes and programs in its card do not fit together"),
             ({"sizes": [[8]]}, "sizes and programs in its card do not fit together"),
             ({"programs": []}, "sizes and programs in its card do not fit together"),
             ({"programs": ["none"]}, "There is no item named 'none'"),
-            ({"programs": [3]}, "jax, platforms or programs in its card are no names"),
+            ({"programs": [3]}, "jax, platforms or programs in its card are not names"),
             ({"platforms": 3}, "must be an iterable"),
         ],
         ids=str,

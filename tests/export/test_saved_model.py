@@ -36,7 +36,9 @@ class TestSavedModel:
         with pytest.raises(TargetError, match="is not empty; choose another directory, or --force"):
             export.write_saved_model(path, module, variables)
         (path / "mine").touch()
-        with pytest.raises(TargetError, match=r"is no earlier export \(mine\), and --force repl"):
+        with pytest.raises(
+            TargetError, match=r"is not an earlier export \(mine\), and --force repl"
+        ):
             export.write_saved_model(path, module, variables, force=True)
         (path / "mine").unlink()
         export.write_saved_model(path, module, variables, sizes=[(8, 12), (16, 16)], force=True)

@@ -344,8 +344,8 @@ def test_a_cut_file_is_an_error_wherever_it_is_cut(tmp_path, kind):
     ("data", "message"),
     [
         (b"", r"bad\.png: the file is empty"),
-        (b"hello, I am a text file\n" * 9, r"bad\.png: holds no PNG.*b'hello"),
-        (b"GIF89a" + bytes(99), r"bad\.png: holds no PNG.*convert it"),
+        (b"hello, I am a text file\n" * 9, r"bad\.png: contains no PNG.*b'hello"),
+        (b"GIF89a" + bytes(99), r"bad\.png: contains no PNG.*convert it"),
         (b"\x89PNG\r\n\x1a\n" + bytes(99), r"bad\.png: the PNG file is cut short"),
         (b"BM" + bytes(99), r"bad\.png: the BMP header is damaged"),
         (b"\xff\xd8\xff" + bytes(99), r"bad\.png: the JPEG header is damaged"),
@@ -374,7 +374,7 @@ def test_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", "/dev/null"):
         for function in (image_io.read, image_io.read_header, image_io.read_with_metadata):
-            with pytest.raises(ImageError, match="is no regular file but a pipe or device"):
+            with pytest.raises(ImageError, match="is not a regular file but a pipe or device"):
                 function(path)
 
 
@@ -440,8 +440,8 @@ def test_picture_with_previews_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "dtype", "message"),
     [
-        ("a.gif", (5, 5, 3), np.uint8, r"'\.gif' names no known format; use one of \.png"),
-        ("a", (5, 5, 3), np.uint8, "names no known format"),
+        ("a.gif", (5, 5, 3), np.uint8, r"'\.gif' is not a known format; use one of \.png"),
+        ("a", (5, 5, 3), np.uint8, "is not a known format"),
         ("a.png", (5, 5, 3), np.float32, "call to_uint8"),
         ("a.png", (5, 5, 3), bool, "call to_uint8"),
         ("a.jpg", (5, 5, 3), np.uint16, "cannot hold 16 bits"),
@@ -505,7 +505,7 @@ def test_find_images(tmp_path):
 
 
 def test_find_images_refuses(tmp_path):
-    with pytest.raises(ImageError, match=r"holds no image.*\.png, \.jpg.*subfolders"):
+    with pytest.raises(ImageError, match=r"contains no image.*\.png, \.jpg.*subfolders"):
         image_io.find_images(tmp_path)
     with pytest.raises(ImageError, match="does not exist"):
         image_io.find_images(tmp_path / "none")
@@ -528,7 +528,7 @@ def test_real_images(shared_data, name):
 
 
 class TestLargeFiles:
-    """Whose content is no image: their header is read, not the whole file."""
+    """Whose content is not an image: their header is read, not the whole file."""
 
     @pytest.fixture(autouse=True)
     def no_memory(self):

@@ -96,7 +96,11 @@ def test_tiles_start_on_the_stride_of_networks():
 @pytest.mark.parametrize(
     ("tile", "overlap", "message"),
     [
-        (144, 64, "tile 144 is used up by overlap 64 .* tile of at least 145 or a smaller overlap"),
+        (
+            144,
+            64,
+            "tile 144 is too small for overlap 64 .* tile of at least 145 or a smaller",
+        ),
         (32, 8, "tile of at least 33"),
         (31, 0, "tile must be an integer of at least 32, got 31"),
         (0, 0, "tile must be an integer of at least 32, got 0"),

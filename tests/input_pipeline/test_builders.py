@@ -142,10 +142,10 @@ def test_one_feature_is_not_paired(opened):
         (
             "polyu",
             "image",
-            'source.feature "image" is no 8- or 16-bit image of TFDS polyu; use one',
+            'source.feature "image" is not a 8- or 16-bit image of TFDS polyu; use one',
         ),
         ("polyu", "noisy:name", "use one of noisy, clean, or two of them as degraded:clean"),
-        ("polyu", "noisy:clean:name", 'feature "name" is no 8- or 16-bit image of TFDS polyu'),
+        ("polyu", "noisy:clean:name", 'feature "name" is not a 8- or 16-bit image of TFDS polyu'),
         (
             "polyu",
             "noisy:clean:noisy:clean",

@@ -64,5 +64,7 @@ def test_noise2self_needs_pairs_for_scores_only(tmp_path, config, fill):
     batches.close()
     assert set(batch) == {"clean", "mask"}  # the step takes "clean" for the degraded image
     assert np.ptp(batch["clean"]) > 0
-    with pytest.raises(ValueError, match=r"config\.data\.eval .* holds no pairs, but scores need"):
+    with pytest.raises(
+        ValueError, match=r"config\.data\.eval .* contains no pairs, but scores need"
+    ):
         input_pipeline.create_dataset(config, "eval")

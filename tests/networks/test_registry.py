@@ -83,7 +83,7 @@ def test_refused(halves):
     with pytest.raises(ValueError, match=r"'sadnet' belongs to .*sadnet\.SADNet; choose"):
         networks.register("sadnet", Halves)
     for name in ("", "a net", "half-net", 3):
-        with pytest.raises(ValueError, match="is no Python identifier; use letters"):
+        with pytest.raises(ValueError, match="is not a Python identifier; use letters"):
             networks.register(name, Other)
     with pytest.raises(TypeError, match="is not a network; give a class derived from"):
         networks.register("dense", nn.Dense)

@@ -152,7 +152,7 @@ def test_folders_stay_out_of_scores(tmp_path, network, examples):
 
 
 def test_scores_that_json_cannot_hold(tmp_path, network, examples):
-    """SSIM of images that are smaller than its window is no number, and left out."""
+    """SSIM of images that are smaller than its window is not a number, and left out."""
     config = tiny.get_config()
     small = [example | {"clean": example["clean"][:8]} for example in examples]
     module, variables = network

@@ -81,7 +81,7 @@ class TestRun:
         assert [row["step"] for row in rows] == [2, 4, 6, 8]
         always = {f"train/{name}" for name in ("loss", "psnr", "grad_norm", "learning_rate")}
         always |= {"step", "images_seen", "device_memory_gb"}
-        assert set(rows[0]) == always  # compiling is no measure
+        assert set(rows[0]) == always  # compiling is not measured
         for row in rows[1:]:
             parts = {f"time/{name}": row[f"time/{name}"] for name in ("data", "save", "compute")}
             assert set(row) == always | {"images_per_second", "time/step", *parts}

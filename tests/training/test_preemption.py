@@ -10,7 +10,7 @@ from lcdnet_jax.training import preemption
 
 
 def test_a_signal_in_the_middle_of_a_print(monkeypatch):
-    """Where print would raise, and where a handler was set by C; and output that is no file."""
+    """Where print would raise, and where a handler was set by C; and output that is not a file."""
     reads, writes = os.pipe()
 
     def reentrant(text):

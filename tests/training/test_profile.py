@@ -25,7 +25,7 @@ class TestProfile:
         assert parse_range("11:15") == (11, 15)
         assert parse_range("3:3") == (3, 3)
         for text in ("", "3", "4:3", "0:3", "-1:3", "3:", "a:b", "1:2:3", "3:4 "):
-            with pytest.raises(ConfigError, match=f"--profile={text} is no range of steps; use"):
+            with pytest.raises(ConfigError, match=f"--profile={text} is not a range of steps; use"):
                 parse_range(text)
 
     @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def run(config, workdir, *bad):
 
 def rows_of(workdir):
     def refuse(name):
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=refuse) for line in lines]

@@ -99,11 +99,11 @@ class TestReading:
 
     @pytest.mark.parametrize("content", [b"[]", b"3", b"null", b"{}", b'{"network": "dncnn"}'])
     def test_no_card(self, message, content):
-        assert "is no card of lcdnet-jax" in message(content)
+        assert "is not a card of lcdnet-jax" in message(content)
 
     @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])
     def test_no_version(self, message, card, version):
-        assert "is no card of lcdnet-jax" in message(
+        assert "is not a card of lcdnet-jax" in message(
             json.dumps(card | {"format": version}).encode()
         )
 

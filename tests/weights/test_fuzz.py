@@ -162,5 +162,7 @@ def test_a_pipe_in_place_of_a_file(exported, tmp_path):
         folder = pathlib.Path(shutil.copytree(exported, tmp_path / name))
         (folder / name).unlink()
         os.mkfifo(folder / name)
-        with pytest.raises(ValueError, match=rf"{name} is not valid JSON \(it is no regular file"):
+        with pytest.raises(
+            ValueError, match=rf"{name} is not valid JSON \(it is not a regular file"
+        ):
             weights_lib.load(folder)

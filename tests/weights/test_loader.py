@@ -22,7 +22,7 @@ class TestLoad:
     def test_what_is_nothing_to_load(self, run, exported, tmp_path):
         (tmp_path / "a.txt").write_text("")
         (tmp_path / "checkpoints").mkdir()
-        with pytest.raises(ValueError, match=r"a.txt is no checkpoint: give a directory, or a fil"):
+        with pytest.raises(ValueError, match=r"a.txt is not a checkpoint: give a directory, or"):
             weights_lib.load(tmp_path / "a.txt")
         for name in ("none", "."):
             with pytest.raises(ConfigError, match=r"config.json does not exist"):
@@ -30,10 +30,10 @@ class TestLoad:
         with pytest.raises(OSError, match=r"cannot read .*none.safetensors: No such file"):
             weights_lib.load(tmp_path / "none.safetensors")
         (tmp_path / "config.json").write_bytes((run[0] / "config.json").read_bytes())
-        with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
+        with pytest.raises(CheckpointError, match="contains no complete checkpoint"):
             weights_lib.load_card(tmp_path)
         for read in (weights_lib.load, weights_lib.load_card):
-            with pytest.raises(ValueError, match=r"a.txt is no checkpoint"):
+            with pytest.raises(ValueError, match=r"a.txt is not a checkpoint"):
                 read(tmp_path / "a.txt")
 
     def test_arguments(self, weights, exported, tmp_path):

@@ -91,7 +91,9 @@ class TestSafetensors:
     @pytest.mark.parametrize("keep", [0, 4, 100, -1])
     def test_cut(self, file, keep):
         file.write_bytes(file.read_bytes()[:keep])
-        with pytest.raises(CheckpointError, match=r"model.safetensors is no safetensors file") as e:
+        with pytest.raises(
+            CheckpointError, match=r"model.safetensors is not a safetensors file"
+        ) as e:
             weights_lib.load(file)
         assert "\n" not in str(e.value)
 

@@ -103,7 +103,7 @@ class TestOutput:
         weights_lib.save_directory(exported, output, notes="new", force=True)
         assert card_lib.read(output)["notes"] == "new"
         (output / "metrics.jsonl").write_text("")
-        with pytest.raises(ValueError, match=r"is no earlier conversion \(metrics.jsonl\)"):
+        with pytest.raises(ValueError, match=r"is not an earlier conversion \(metrics.jsonl\)"):
             weights_lib.save_directory(exported, output, force=True)
 
     @pytest.mark.parametrize("force", [False, True])
@@ -141,7 +141,7 @@ class TestOutput:
             return load(path)
 
         monkeypatch.setattr(loader, "load", slow)
-        with pytest.raises(ValueError, match=r"out is no(t empty| earlier conversion)"):
+        with pytest.raises(ValueError, match=r"out is not (empty|an earlier conversion)"):
             weights_lib.save_directory(exported, tmp_path / "out", force=force)
         with pytest.raises((ValueError, OSError), match=r"out\.safetensors"):
             weights_lib.save_safetensors(exported, tmp_path / "out.safetensors", force=force)

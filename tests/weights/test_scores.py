@@ -63,7 +63,7 @@ def warnings(monkeypatch):
 def test_a_damaged_line_is_skipped_with_a_warning(tmp_path, line, warnings):
     (tmp_path / scores.FILE).write_text(f"{json.dumps(row_of(4))}\n{line}\n")
     assert scores.read_newest(tmp_path, 9) == [row_of(4)]
-    assert warnings == [f"line 2 of {tmp_path / scores.FILE} holds no scores and is skipped"]
+    assert warnings == [f"line 2 of {tmp_path / scores.FILE} contains no scores and is skipped"]
 
 
 def test_a_file_that_cannot_be_read(tmp_path, warnings):
@@ -104,7 +104,7 @@ def test_scores_of_eval(run, tmp_path):
         json.dumps([row | {"psnr": "x"}]),
     ):
         (tmp_path / "results.json").write_text(text)
-        with pytest.raises(ValueError, match=r"results\.json holds no scores; give the"):
+        with pytest.raises(ValueError, match=r"results\.json contains no scores; give the"):
             weights_lib.read_results(tmp_path / "results.json")
     with pytest.raises(OSError, match=r"none\.json: No such file.*; give the results\.json"):
         weights_lib.read_results(tmp_path / "none.json")

@@ -147,7 +147,7 @@ def test_refusals(tmp_path, root, images):
             file.update(damaged)
         refuses(str(first), cause)
     first.write_bytes(b"words")
-    refuses(f"{first}: is no HDF5 file of DND")
+    refuses(f"{first}: is not an HDF5 file of DND")
     first.unlink()
     refuses(f"{root}: images_srgb/ lacks 1 of 2 images, the first is 0001.mat")
     (root / "info.mat").unlink()
@@ -169,7 +169,7 @@ def test_refusals(tmp_path, root, images):
                 file["info/boundingboxes"] = boxes
         refuses(f"{root}/info.mat: ", cause)
     (root / "info.mat").write_bytes(b"words")
-    refuses(f"{root}/info.mat: is no HDF5 file of DND")
+    refuses(f"{root}/info.mat: is not an HDF5 file of DND")
 
 
 def test_without_h5py(root, monkeypatch):

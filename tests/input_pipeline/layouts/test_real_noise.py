@@ -321,7 +321,7 @@ def test_sidd_validation_refusals(tmp_path, blocks):
     scipy.io.savemat(clean, {"x": blocks["Gt"]})
     refuses("sidd_validation", tmp_path, "looked for ValidationGtBlocksSrgb", "found x (3, 2, 8")
     clean.write_bytes(b"words" * 100)
-    refuses("sidd_validation", tmp_path, f"{clean}: is no MATLAB file")
+    refuses("sidd_validation", tmp_path, f"{clean}: is not a MATLAB file")
     clean.unlink()
     refuses("sidd_validation", tmp_path, "looked for ValidationGtBlocksSrgb.mat, found Validation")
     refuses("sidd_validation", tmp_path / "nowhere", "does not exist")

@@ -156,7 +156,7 @@ def test_other_files(tiny_vgg, change, message):
         ({"data.crop": 48}, r"data.crop \(48\) is not a multiple of 32, .*; use 32$"),
         ({"batch_size": 1}, r"batch_size \(1\) and config.data.crop \(32\) leave the critic one"),
         ({"accumulate": 2}, r"config.accumulate \(2\) cuts the batch"),
-        ({"loss": "l1_fft"}, r"config.loss 'l1_fft' is none of the pixel losses"),
+        ({"loss": "l1_fft"}, r"config.loss 'l1_fft' is not one of the pixel losses"),
         ({"dct_loss_weight": 1.0}, r"config.dct_loss_weight \(1.0\) is not used by"),
     ],
     ids=str,

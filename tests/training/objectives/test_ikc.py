@@ -194,7 +194,7 @@ def test_each_stage_starts_from_the_one_before():
         ({LOW + "size": 7}, "gives kernels of 7x7 pixels, but .* encodes 5x5; set the"),
         ({LOW + "scale": 4}, "makes 6 pixels of the 3 that config.degradation.kind"),
         ({"degradation.where": "host"}, "is made on the device only"),
-        ({"loss": "sse"}, "config.loss 'sse' is none of the pixel losses of .* 'ikc_corrector'"),
+        ({"loss": "sse"}, "config.loss 'sse' is not one of the pixel losses of .* 'ikc_corrector'"),
         ({"dct_loss_weight": 1.0}, "is not used by config.objective 'ikc_corrector'; set it to 0"),
         ({"network.kwargs.blocks": 0}, "SFTMD blocks must be|IKC blocks must be an integer"),
     ],
