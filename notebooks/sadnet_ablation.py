@@ -17,7 +17,7 @@
 # Table 1 of the paper (Chang et al., ECCV 2020) takes SADNet apart in six rows: with and without
 # the blocks that sample adaptively (RSAB), the transfer of offsets from coarse to fine scales, and
 # the context block. The paper trains each row for some 900,000 steps on DIV2K and reports the
-# PSNR on Kodak24 in colour at sigma 50.
+# PSNR on Kodak24 in color at sigma 50.
 #
 # Here the same six networks are trained at a much smaller budget, so that all of them fit into
 # half an hour on two CPU cores: the preset `small`, few steps, several seeds. The question is
@@ -212,7 +212,7 @@ plt.show()
 # ## Where it samples
 #
 # The full network on a noisy photograph, as in figure 4 of the paper: for a few pixels, where each
-# scale looks (dots; the colour is the modulation) instead of at the regular 3x3 grid.
+# scale looks (dots; the color is the modulation) instead of at the regular 3x3 grid.
 
 # %%
 photo = next(iter(input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 3)))

@@ -18,7 +18,7 @@
 # images that have lost a random band of frequencies. This notebook looks at it from both ends:
 # what the masks take, and what networks that were trained with them do to each frequency.
 #
-# Three small denoisers for grey images are compared, all else equal (`configs/sfm_small.py`):
+# Three small denoisers for gray images are compared, all else equal (`configs/sfm_small.py`):
 #
 # * `regular` is trained without masking;
 # * `sfm` as the paper describes it: half of the images are masked before noise is added, and the
@@ -98,7 +98,7 @@ display(Markdown(f"{count} tiles of {size}x{size} pixels from {len(photos)} phot
 # Two random masks of each mode. A mask lies over the coefficients of the cosine transform: the mean
 # of the image is in the top left corner, the highest frequencies in the bottom right, and what is
 # black is set to 0. Beside it the image without these frequencies, and what was taken from it
-# (mid-grey is 0, contrast raised).
+# (mid-gray is 0, contrast raised).
 #
 # * `targeted`, the mode for denoising, takes a ring around 0.85 of the largest radius. One has to
 #   look twice: a photograph has little there, and only the finest texture goes.
@@ -135,7 +135,7 @@ plt.show()
 # the share of masks that take at most x.
 #
 # `targeted` leaves the lower third of radii alone and takes almost every coefficient around its
-# centre; `uniform` is most likely to hit the middle and always leaves the mean. The right panel
+# center; `uniform` is most likely to hit the middle and always leaves the mean. The right panel
 # shows how unequal masks are: most `targeted` ones are thin and a few are wide, `uniform` ones take
 # anything from nothing to everything, and every `random` one takes half.
 
@@ -146,12 +146,12 @@ middles = (edges[1:] + edges[:-1]) / 2
 crop = budget["crop"]
 lines = ["| mode | mean share | median share | mean of the image masked |", "|---|---|---|---|"]
 figure, (by_radius, by_share) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
-for mode, colour in MODES.items():
+for mode, color in MODES.items():
     probability, shares = spectra.mask_coverage(
         jax.random.key(0), crop, crop, count=budget["masks"], mode=mode
     )
-    by_radius.plot(middles, spectra.radial_mean(probability, edges=edges), color=colour, label=mode)
-    by_share.plot(np.sort(shares), (np.arange(len(shares)) + 1) / len(shares), color=colour)
+    by_radius.plot(middles, spectra.radial_mean(probability, edges=edges), color=color, label=mode)
+    by_share.plot(np.sort(shares), (np.arange(len(shares)) + 1) / len(shares), color=color)
     lines.append(
         f"| `{mode}` | {np.mean(shares):.3f} | {np.median(shares):.3f} | {probability[0, 0]:.2f} |"
     )
@@ -267,7 +267,7 @@ display(Markdown("\n".join(lines)))
 # Photographs fall steeply, white noise is flat, so from some frequency on a noisy image is all
 # noise. A denoiser has to come back to the clean curve (black). Look at where it falls below: there
 # it gives up detail. The axis ends at 0.71 of the largest radius, because radii beyond belong to
-# diagonal patterns, so the centre of targeted masks, 0.85, is not on it.
+# diagonal patterns, so the center of targeted masks, 0.85, is not on it.
 
 # %%
 figure, axes = plt.subplots(
@@ -278,11 +278,11 @@ frequencies, true = spectra.amplitude_spectrum(clean)
 for (above, below), sigma in zip(axes.T, SIGMAS[1:], strict=True):
     above.plot(*spectra.amplitude_spectrum(noisy[sigma]), color="0.7", label="noisy")
     below.axhline(1, color="black", linewidth=1)
-    for arm, colour in ARMS.items():
+    for arm, color in ARMS.items():
         every = np.concatenate([outputs[arm, seed, sigma] for seed in seeds])
         _, found = spectra.amplitude_spectrum(every)
-        above.plot(frequencies, found, color=colour, label=arm)
-        below.plot(frequencies, found / true, color=colour)
+        above.plot(frequencies, found, color=color, label=arm)
+        below.plot(frequencies, found / true, color=color)
     above.plot(frequencies, true, color="black", linewidth=1, label="clean")
     above.set(yscale="log", title=f"sigma {sigma}", xlim=(0, 0.5))
     below.set(xlabel="cycles per pixel", ylim=(0, 1.5))
@@ -300,7 +300,7 @@ plt.show()
 # input to those of its output: 1 where the band passes, 0 where it is lost. The dashed line is the
 # gain of a perfect denoiser, whose output is the clean image: 1 without noise, and lower the more
 # noise there is in the band. Below it a network gives up detail, above it lets noise through. The
-# dotted line marks the centre of targeted masks. Curves are medians over the tiles; thin lines are
+# dotted line marks the center of targeted masks. Curves are medians over the tiles; thin lines are
 # seeds, thick ones their mean.
 #
 # Look at the right of the first panel, where there is nothing to remove: what is missing to 1 is
@@ -315,18 +315,18 @@ def gain_of(outputs, inputs, edges=edges):
     return np.median(spectra.response_gain(outputs, inputs, edges=edges), axis=0)
 
 
-def draw_gains(axis, gains, colour, label):
-    axis.plot(middles, np.transpose(gains), color=colour, linewidth=0.6)
-    axis.plot(middles, np.mean(gains, axis=0), color=colour, linewidth=2, label=label)
+def draw_gains(axis, gains, color, label):
+    axis.plot(middles, np.transpose(gains), color=color, linewidth=0.6)
+    axis.plot(middles, np.mean(gains, axis=0), color=color, linewidth=2, label=label)
 
 
 figure, axes = plt.subplots(1, len(SIGMAS), figsize=(12, 3.6), sharey=True, layout="constrained")
 for axis, sigma in zip(axes, SIGMAS, strict=True):
     perfect = gain_of(clean, noisy[sigma])
     axis.plot(middles, perfect, "--", color="black", linewidth=1, label="perfect")
-    for arm, colour in ARMS.items():
+    for arm, color in ARMS.items():
         gains = [gain_of(outputs[arm, seed, sigma], noisy[sigma]) for seed in seeds]
-        draw_gains(axis, gains, colour, arm)
+        draw_gains(axis, gains, color, arm)
     axis.axvline(0.85, linestyle=":", color="0.5")
     axis.set(xlabel="radius / largest radius", title=f"sigma {sigma}", xlim=(0, 1))
     axis.grid(alpha=0.3)
@@ -384,9 +384,9 @@ left.set_ylim(bottom=1e-4)
 
 given = degradations.awgn(keys, without_band(clean, *HOLE), sigma=float(SIGMA))
 right.plot(middles, gain_of(given, clean), "--", color="black", linewidth=1, label="input")
-for arm, colour in ARMS.items():
+for arm, color in ARMS.items():
     gains = [gain_of(restore(networks[arm, seed], given), clean) for seed in seeds]
-    draw_gains(right, gains, colour, arm)
+    draw_gains(right, gains, color, arm)
 for end in HOLE:
     right.axvline(end, linestyle=":", color="0.5")
 right.set(xlabel="radius / largest radius", ylabel="share of the clean image", xlim=(0, 1))

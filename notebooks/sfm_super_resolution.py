@@ -221,14 +221,14 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constraine
 widths = budget["widths"]
 
 
-def draw(axis, curves, colour, label=None):
-    axis.plot(widths, curves, color=colour, linewidth=0.6)
-    axis.plot(widths, np.mean(curves, axis=1), color=colour, linewidth=2, label=label)
+def draw(axis, curves, color, label=None):
+    axis.plot(widths, curves, color=color, linewidth=0.6)
+    axis.plot(widths, np.mean(curves, axis=1), color=color, linewidth=2, label=label)
 
 
 draw(left, [psnr[first, width, "bicubic"] for width in widths], "0.6", "bicubic")
-for arm, colour in ARMS.items():
-    draw(left, [psnr[first, width, arm] for width in widths], colour, arm)
+for arm, color in ARMS.items():
+    draw(left, [psnr[first, width, arm] for width in widths], color, arm)
 draw(right, [differences(first, width) for width in widths], "black")
 right.axhline(0, color="0.6", linewidth=1)
 left.set_ylabel("PSNR, dB")
@@ -250,7 +250,7 @@ plt.show()
 #
 # Black is the clean image, brown the image that was blurred and not yet reduced. What lies right of
 # the dotted line is beyond what the small image can hold, so a network has to invent it. Look for a
-# band where a network falls below its neighbours on both sides: that is the hole. The lower panels
+# band where a network falls below its neighbors on both sides: that is the hole. The lower panels
 # show the same as shares of the clean image.
 
 
@@ -268,8 +268,8 @@ for width in SHOWN:
         "blurred": (squares(list(blurred(clean, width))), "tab:brown"),
         "bicubic": (squares(pictures[width, "bicubic"]), "0.6"),
         **{
-            arm: (np.concatenate([squares(pictures[width, arm, seed]) for seed in seeds]), colour)
-            for arm, colour in ARMS.items()
+            arm: (np.concatenate([squares(pictures[width, arm, seed]) for seed in seeds]), color)
+            for arm, color in ARMS.items()
         },
     }
 frequencies, true = spectra.amplitude_spectrum(clean)
@@ -280,10 +280,10 @@ figure, axes = plt.subplots(
 for (above, below), width in zip(axes.T, SHOWN, strict=True):
     above.plot(frequencies, true, color="black", linewidth=1, label="clean")
     below.axhline(1, color="black", linewidth=1)
-    for label, (images, colour) in shown[width].items():
+    for label, (images, color) in shown[width].items():
         _, amplitudes[width, label] = spectra.amplitude_spectrum(images)
-        above.plot(frequencies, amplitudes[width, label], color=colour, linewidth=1, label=label)
-        below.plot(frequencies, amplitudes[width, label] / true, color=colour, linewidth=1)
+        above.plot(frequencies, amplitudes[width, label], color=color, linewidth=1, label=label)
+        below.plot(frequencies, amplitudes[width, label] / true, color=color, linewidth=1)
     above.set(yscale="log", title=f"test kernel {width:g}, training {trained_width:g}")
     below.set(xlabel="cycles per pixel", xlim=(0, 0.5), ylim=(0, 1.5))
     for axis in (above, below):
@@ -321,7 +321,7 @@ display(Markdown("\n".join(lines)))
 #   three seeds agree at all widths but 1.2.
 # - Both networks have learnt one kernel. They sharpen narrower ones too much, so that bicubic
 #   interpolation beats both at 0.6 and below, and wider ones too little.
-# - There is no hole to close. No network falls below its neighbours on both sides anywhere, but for
+# - There is no hole to close. No network falls below its neighbors on both sides anywhere, but for
 #   a quarter of a cycle per pixel itself, which the small image cannot hold and bicubic
 #   interpolation lacks as well. With the narrower kernel the masked network adds less of the
 #   highest frequencies (0.29 of the clean image's instead of 0.37), with the wider one they

@@ -22,7 +22,7 @@ SLOW_TESTS = "LCDNET_JAX_SLOW_TESTS" in os.environ
 # XLA reads these when the first device is asked for.
 # Several fake devices on one CPU: anything that only works on one device fails here.
 _FLAGS = ["--xla_force_host_platform_device_count=8"]
-# Nearly all programs run once or twice: LLVM need not optimise them, and XLA may emit fusions in
+# Nearly all programs run once or twice: LLVM need not optimize them, and XLA may emit fusions in
 # its older, quicker way. This halves the time of the tests. The slow ones run with users' settings.
 if not SLOW_TESTS:
     _FLAGS += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
@@ -65,7 +65,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="module")
 def quickly_compiled():
-    """For modules whose many programs run once or twice: compiled without LLVM's optimisation."""
+    """For modules whose many programs run once or twice: compiled without LLVM's optimization."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

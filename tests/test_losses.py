@@ -118,7 +118,7 @@ def test_fourier_loss_of_odd_widths_and_by_hand(rng):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-def test_fourier_loss_of_three_colour_images(rng):
+def test_fourier_loss_of_three_color_images(rng):
     output, target = rng.random((2, 3, 6, 4, 3))
     spectrum = np.fft.fft2(output - target, axes=(1, 2))
     parts = np.abs(np.stack([spectrum.real, spectrum.imag]))

@@ -29,7 +29,7 @@ CONFIG = """
 
     def get_config():
         config = tiny.get_config()
-        # With batch normalisation, whose statistics all devices share.
+        # With batch normalization, whose statistics all devices share.
         config.network.name = "dncnn"
         config.network.kwargs = ConfigDict({"depth": 3, "features": 4})
         for split in ("train", "eval"):

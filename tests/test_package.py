@@ -102,8 +102,8 @@ def test_wheel_holds_the_library_only(tmp_path):
     shipped = {p.name for p in (ROOT / "lcdnet_jax/weights/pretrained").iterdir() if p.is_file()}
     assert len(shipped) >= 5  # __init__.py, LICENSE, SHA256SUMS, and weights
     assert {f"lcdnet_jax/weights/pretrained/{name}" for name in shipped} <= set(names)
-    licences = ("licenses/LICENSE", "licenses/lcdnet_jax/weights/pretrained/LICENSE")
-    for entry in (*licences, "entry_points.txt"):
+    licenses = ("licenses/LICENSE", "licenses/lcdnet_jax/weights/pretrained/LICENSE")
+    for entry in (*licenses, "entry_points.txt"):
         assert f"lcdnet_jax-{version}.dist-info/{entry}" in names
     library = {p.relative_to(ROOT).as_posix() for p in (ROOT / "lcdnet_jax").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == library

@@ -337,7 +337,7 @@ def write(folder, rng, count=3, *, shape=(8, 8, 3), dtype=np.uint8):
         image_io.write(folder / f"{k}.png", image)
 
 
-def grey_of_8_and_16_bits(folder, rng, config):
+def gray_of_8_and_16_bits(folder, rng, config):
     write(folder, rng)
     image_io.write(folder / "x.png", random_images(rng, [(8, 8, 3)], np.uint16)[0])
     config.data.channels = 1
@@ -376,7 +376,7 @@ def two_views(folder, rng, config):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("make", [grey_of_8_and_16_bits, tiles_at_scales, pairs, two_views])
+@pytest.mark.parametrize("make", [gray_of_8_and_16_bits, tiles_at_scales, pairs, two_views])
 def test_an_epoch_shows_what_the_host_shows(tmp_path, config, rng, make):
     """Crops as large as the tiles: both must give the same ones, in any order."""
     config.batch_size = make(tmp_path, rng, config)

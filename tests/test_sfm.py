@@ -17,7 +17,7 @@ from scipy import fft, stats
 
 from lcdnet_jax import sfm
 
-# Compiled without LLVM's optimisation: these programs run once or twice.
+# Compiled without LLVM's optimization: these programs run once or twice.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 OPTIONS = ("rate", "mode", "center", "sigma")
 masked_batch = quick_jit(sfm.stochastic_frequency_mask, static_argnames=OPTIONS)

@@ -12,7 +12,7 @@ from scipy import fft, ndimage
 from lcdnet_jax import sfm, spectra
 
 EDGES = (0.05, 0.2, 0.5, 0.75, 1.0)
-# Compiled without LLVM's optimisation: these programs run once.
+# Compiled without LLVM's optimization: these programs run once.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 response_gain = quick_jit(spectra.response_gain, static_argnames="edges")
 radial_mean = quick_jit(spectra.radial_mean, static_argnames="edges")

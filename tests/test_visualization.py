@@ -60,7 +60,7 @@ def test_detail_is_where_the_structure_is():
     assert set(np.unique(enlarged)) == {128, 255}  # the pixels themselves, not interpolated
 
 
-def test_grey_is_grey(rng):
+def test_gray_is_gray(rng):
     panel = panel_of(rng.random((20, 40, 1), np.float32))
     enlarged = detail(panel, 0, 20)
     assert (enlarged == enlarged[..., :1]).all()
@@ -94,7 +94,7 @@ def test_one_picture_and_the_usual_width(rng):
 
 
 def map_image(height=160, width=200):
-    """Every pixel's colour tells its row (red) and column (green)."""
+    """Every pixel's color tells its row (red) and column (green)."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, np.zeros_like(rows)], axis=-1) / 255
 
@@ -125,8 +125,8 @@ def decoded(picture):
 
 
 @pytest.mark.parametrize("size", [1, 4])
-@pytest.mark.parametrize(("value", "colour"), [(0.0, LOW), (0.5, MIDDLE), (1.0, HIGH)])
-def test_samples_are_drawn_where_they_are_taken(rng, size, value, colour):
+@pytest.mark.parametrize(("value", "color"), [(0.0, LOW), (0.5, MIDDLE), (1.0, HIGH)])
+def test_samples_are_drawn_where_they_are_taken(rng, size, value, color):
     point = (75, 90)
     sampling = make_sampling(rng, 160, 200, sizes=(size,), groups=1)
     positions, modulation = sampling[size]
@@ -139,13 +139,13 @@ def test_samples_are_drawn_where_they_are_taken(rng, size, value, colour):
     first, last = decoded(picture)
     zoom = 288 / (last - first + 1)
     assert zoom[0] == zoom[1]
-    found = np.argwhere((picture == colour).all(axis=-1))
+    found = np.argwhere((picture == color).all(axis=-1))
     assert len(found) > 10
-    centre = first - 0.5 + (found.mean(axis=0) + 0.5) / zoom
+    center = first - 0.5 + (found.mean(axis=0) + 0.5) / zoom
     # By hand: pixel (y, x) of the scale covers rows y*size .. y*size + size - 1 of the image.
     y, x = here[1] + 0 - 2.5, here[2] + 1 + 3.25
     expected = np.array([y * size + (size - 1) / 2, x * size + (size - 1) / 2])
-    np.testing.assert_allclose(centre, expected, atol=0.6 / zoom[0])
+    np.testing.assert_allclose(center, expected, atol=0.6 / zoom[0])
 
 
 def test_the_chosen_pixel_is_framed(rng):
@@ -154,8 +154,8 @@ def test_the_chosen_pixel_is_framed(rng):
     picture = sampled(panel, 0, 0)
     first, last = decoded(picture)
     found = np.argwhere((picture == (90, 255, 90)).all(axis=-1))
-    centre = first - 0.5 + (found.mean(axis=0) + 0.5) * (last - first + 1) / 288
-    np.testing.assert_allclose(centre, (77, 93), atol=0.1)
+    center = first - 0.5 + (found.mean(axis=0) + 0.5) * (last - first + 1) / 288
+    np.testing.assert_allclose(center, (77, 93), atol=0.1)
 
 
 def test_all_scales_share_a_detail_that_holds_every_sample(rng):
@@ -173,7 +173,7 @@ def test_all_scales_share_a_detail_that_holds_every_sample(rng):
         assert (last - first).max() < 60  # and no more than that
 
 
-def test_outside_the_image_is_grey(rng):
+def test_outside_the_image_is_gray(rng):
     sampling = make_sampling(rng, 160, 200)
     picture = sampled(draw_sampling(map_image(), sampling, points={"corner": (0, 199)}), 0, 0)
     np.testing.assert_array_equal(picture[0, 0], OUTSIDE)

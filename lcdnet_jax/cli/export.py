@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
         save(
             weights,
             output,
-            licence=arguments.license,
+            license=arguments.license,
             notes=arguments.notes,
             metrics=metrics,
             dtype=arguments.dtype,

@@ -113,7 +113,7 @@ def _check_stages(config: ConfigDict) -> list[str]:
     if bad := [border for border in borders if border % calls]:
         found.append(
             f"config.stages.steps put borders after {', '.join(map(str, bad))} steps, which are "
-            f"no multiples of config.steps_per_call ({calls}); one call makes steps of one shape, "
+            f"not multiples of config.steps_per_call ({calls}); one call makes steps of one shape, "
             "so choose multiples"
         )
     if config.objective == "gan":

@@ -187,7 +187,7 @@ class N3Block(nn.Module):
         # 0.1 is exp(temp_bias), an option of the official code.
         temperature = 0.1 * jnp.exp(grid.patches(log_temperature).mean(axis=(3, 4, 5)))
         logits = jnp.where(other, logits / temperature[..., None, None], -jnp.inf)
-        weights = neighbour_weights(logits.reshape(n, rows, columns, -1), self.neighbours)
+        weights = weigh_neighbors(logits.reshape(n, rows, columns, -1), self.neighbours)
 
         weights = weights.reshape(*logits.shape, self.neighbours)
         values = grid.patches(x).reshape(n, rows, columns, -1)
@@ -298,7 +298,7 @@ def window_sums(items: Array, weights: Array, window: int) -> Array:
     return jax.lax.map(of_row, (weights, jnp.asarray(_starts(items.shape[0], window))))
 
 
-def neighbour_weights(logits: Array, neighbours: int) -> Array:
+def weigh_neighbors(logits: Array, neighbours: int) -> Array:
     """Continuous nearest neighbors: logits ``[..., O]`` -> weights ``[..., O, neighbours]``.
 
     The weights of each neighbor sum to 1. As the temperature goes to 0 they select the nearest

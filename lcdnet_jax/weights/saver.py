@@ -26,7 +26,7 @@ def save_directory(
     source: Path | Weights,
     output: Path,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     notes: str | None = None,
     metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
@@ -38,7 +38,7 @@ def save_directory(
     Args:
         source: Weights, or a path that :func:`load` reads.
         output: The directory to write.
-        licence: License of the weights for the card; None keeps that of the source's card.
+        license: License of the weights for the card; None keeps that of the source's card.
         notes: Notes for the card; None keeps those of the source's card.
         metrics: Scores for the card, see :class:`Card` and :func:`read_results`; None keeps those
             of the source's card.
@@ -57,7 +57,7 @@ def save_directory(
     """
     output = pathlib.Path(os.path.realpath(output))
     atomic_io.check_directory(output, directory.KIND, force=force)
-    weights = _prepare(source, load_options, licence, notes, metrics, dtype)
+    weights = _prepare(source, load_options, license, notes, metrics, dtype)
     directory.write(output, weights.variables, weights.card, force=force)
     return weights.card
 
@@ -66,7 +66,7 @@ def save_safetensors(
     source: Path | Weights,
     file: Path,
     *,
-    licence: str | None = None,
+    license: str | None = None,
     notes: str | None = None,
     metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
@@ -80,7 +80,7 @@ def save_safetensors(
     Args:
         source: Weights, or a path that :func:`load` reads.
         file: The file to write; it must end in ".safetensors".
-        licence: As for :func:`save_directory`.
+        license: As for :func:`save_directory`.
         notes: As for :func:`save_directory`.
         metrics: As for :func:`save_directory`.
         dtype: As for :func:`save_directory`.
@@ -94,7 +94,7 @@ def save_safetensors(
         CheckpointError, ValueError, OSError, ImportError: As :func:`save_directory`.
     """
     path = _check_file(file, safetensors_file.SUFFIXES, force)
-    weights = _prepare(source, load_options, licence, notes, metrics, dtype)
+    weights = _prepare(source, load_options, license, notes, metrics, dtype)
     _write_file(path, safetensors_file.encode(weights.variables, weights.card), force)
     return weights.card
 
@@ -129,7 +129,7 @@ def save_torch(
 def _prepare(
     source: Path | Weights,
     load_options: Fields,
-    licence: str | None = None,
+    license: str | None = None,
     notes: str | None = None,
     metrics: Sequence[Mapping[str, Json]] | None = None,
     dtype: str | None = None,
@@ -149,8 +149,8 @@ def _prepare(
     card = Card(**{**weights.card, "storage": dtype})
     card["kwargs"] = config_lib.as_json(card_lib.network_fields(card))
     card["training"] = _without_folders(card["training"])
-    if licence is not None:
-        card["licence"] = licence
+    if license is not None:
+        card["licence"] = license
     if notes is not None:
         card["notes"] = notes
     if metrics is not None:

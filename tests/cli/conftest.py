@@ -88,7 +88,7 @@ def checkpoint(tmp_path_factory, stand_in):
     folder = tmp_path_factory.mktemp("weights") / "halving"
     variables = {"params": {"gain": np.float32([0.5])}}
     source = weights_lib.create_weights("sadnet", variables, width=3)
-    weights_lib.save_directory(source, folder, licence="CC0")
+    weights_lib.save_directory(source, folder, license="CC0")
     return folder
 
 

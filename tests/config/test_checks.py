@@ -139,7 +139,7 @@ class TestRules:
         assert "config.degradation.kind 'none' adds none; set it to 'white'" in error_of(config)
 
     @pytest.mark.parametrize(("field", "value"), [("beta2", 1.0), ("decay_factor", 0.0)])
-    def test_optimisers_that_would_stop_or_fail(self, config, field, value):
+    def test_optimizers_that_would_stop_or_fail(self, config, field, value):
         config.optimizer[field] = value
         assert f"config.optimizer.{field} must be a number" in error_of(config)
 

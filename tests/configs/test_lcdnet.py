@@ -188,7 +188,7 @@ def test_reads_its_data(published, name):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Compiles without LLVM's optimisation, for one device: each would update all parameters."""
+    """Compiles without LLVM's optimization, for one device: each would update all parameters."""
     options = {"xla_backend_optimization_level": 0}
     monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
     device = jax.devices()[0]

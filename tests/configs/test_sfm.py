@@ -26,13 +26,13 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def quick_jit(monkeypatch):
-    """Compiles without LLVM's optimisation: these programs run two or three times."""
+    """Compiles without LLVM's optimization: these programs run two or three times."""
     options = {"xla_backend_optimization_level": 0}
     monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
 
 
 def write(path, rng):
-    """A smooth grey picture of 40x44 pixels, with some noise."""
+    """A smooth gray picture of 40x44 pixels, with some noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = rng.uniform(60, 200, (5, 6)).astype(np.float32)
     picture = cv2.resize(coarse, (44, 40)) + rng.normal(0, 5, (40, 44))
@@ -44,7 +44,7 @@ def data(tmp_path_factory):
     """A folder of pictures, and captures in the layout of FMD."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for i in range(2):
-        write(root / "grey" / f"{i}.png", rng)
+        write(root / "gray" / f"{i}.png", rng)
     for field in (1, 19):
         write(root / "fmd" / "Confocal_FISH" / "gt" / str(field) / "avg50.png", rng)
         for level in ("raw", "avg2", "avg4", "avg8", "avg16"):
@@ -69,7 +69,7 @@ def data(tmp_path_factory):
 def test_trains_and_evaluates(data, tmp_path, name, variant):
     config = importlib.import_module(f"configs.{name}").get_config(variant)
     config.network.kwargs.update(SMALL[config.network.name])
-    source = "fmd" if name == "sfm_microscopy" else "grey"
+    source = "fmd" if name == "sfm_microscopy" else "gray"
     config.data.train.path = str(data / source)
     config.data.eval.path = str(data / source)
     config.data.crop = config.data.tile = 32

@@ -54,7 +54,7 @@ def paths():
 
 
 class TestPaths:
-    def test_length_and_centre(self, paths):
+    def test_length_and_center(self, paths):
         for path in paths.values():
             assert path.shape == (300, 128, 2)
             steps = np.linalg.norm(np.diff(path, axis=1), axis=-1)
@@ -100,7 +100,7 @@ class TestPaths:
 
 class TestMotion:
     def test_point(self):
-        """Its light becomes a kernel that is centred, sums to 1 and has the extent of its path."""
+        """Its light becomes a kernel that is centered, sums to 1 and has the extent of its path."""
         points = np.zeros((2, 25, 27, 1), np.float32)
         points[:, 12, 13] = 1
         blur = functools.partial(

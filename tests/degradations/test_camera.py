@@ -45,8 +45,8 @@ class TestBayer:
         raw = np.asarray(quick_jit(degradations.mosaic)(image, corners))
         pattern = [[0, 1], [1, 2]]
         for n, row, column in np.ndindex(4, 5, 6):
-            colour = pattern[(row + corners[n, 0]) % 2][(column + corners[n, 1]) % 2]
-            assert raw[n, row, column, 0] == image[n, row, column, colour]
+            color = pattern[(row + corners[n, 0]) % 2][(column + corners[n, 1]) % 2]
+            assert raw[n, row, column, 0] == image[n, row, column, color]
 
     def test_demosaic(self, rng):
         """The paper's formulas, pixel by pixel: bilinear, and second differences."""
@@ -73,10 +73,10 @@ class TestBayer:
             }[tuple(odd)]
             np.testing.assert_allclose(actual[n, row, column], expected, atol=1e-6)
 
-    def test_constant_colours_and_grey_ramps_come_back(self):
+    def test_constant_colors_and_gray_ramps_come_back(self):
         corners = np.array([[0, 1], [1, 0]])
-        colours = np.float32([[0.9, 0.5, 0.2], [0.1, 0.3, 1.0]])[:, None, None]
-        image = np.broadcast_to(colours, (2, 3, 7, 3))
+        colors = np.float32([[0.9, 0.5, 0.2], [0.1, 0.3, 1.0]])[:, None, None]
+        image = np.broadcast_to(colors, (2, 3, 7, 3))
         again = quick_jit(lambda x: degradations.demosaic(degradations.mosaic(x, corners), corners))
         np.testing.assert_allclose(again(image), image, atol=1e-6)
         ramp = np.arange(7, dtype=np.float32)[None, None, :, None] / 7
@@ -100,9 +100,9 @@ class TestCamera:
         np.testing.assert_allclose(light_to_srgb(light), values, atol=2e-6)
 
     @pytest.mark.extended
-    def test_without_noise_only_jpeg_changes_constant_colours(self):
-        colours = np.float32([[0.91, 0.52, 0.21], [0.1, 0.31, 1.0]])[:, None, None]
-        clean = np.broadcast_to(colours, (2, 5, 6, 3))
+    def test_without_noise_only_jpeg_changes_constant_colors(self):
+        colors = np.float32([[0.91, 0.52, 0.21], [0.1, 0.31, 1.0]])[:, None, None]
+        clean = np.broadcast_to(colors, (2, 5, 6, 3))
         quiet = functools.partial(degradations.camera_noise, shot=(1e-12, 1e-12), quality=(20, 20))
         stored = quick_jit(quiet)(jax.random.split(jax.random.key(0), 2), clean)
         expected = quick_jit(functools.partial(degradations.jpeg, quality=20))(clean)
@@ -110,7 +110,7 @@ class TestCamera:
         assert abs(expected - clean).max() > 0.003
 
     @pytest.mark.extended
-    def test_noise_of_grey_images(self):
+    def test_noise_of_gray_images(self):
         """Of the sensor, by the slope of the tone curve; the read noise by its law."""
         count = 64
         keys = jax.random.split(jax.random.key(1), count)
@@ -125,8 +125,8 @@ class TestCamera:
         )
 
     @pytest.mark.extended
-    def test_noise_of_colours(self):
-        """Red and blue are amplified; neighbours share noise; levels follow their law."""
+    def test_noise_of_colors(self):
+        """Red and blue are amplified; neighbors share noise; levels follow their law."""
         count = 48
         keys = jax.random.split(jax.random.key(2), count)
         clean = np.full((count, 32, 32, 3), 0.5, np.float32)

@@ -26,7 +26,7 @@ def by_pillow(pixels, quality, subsampling):
 
 @pytest.fixture(scope="module")
 def photo():
-    """Smooth parts, edges, saturated colours and noise; sides that no block divides."""
+    """Smooth parts, edges, saturated colors and noise; sides that no block divides."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:61, :75]
     image = np.stack([rows / 61, columns / 75, 0.5 + 0.5 * np.sin(columns / 5)], axis=-1)
@@ -38,7 +38,7 @@ def photo():
 
 @pytest.mark.extended
 @pytest.mark.parametrize("subsampling", degradations.SUBSAMPLINGS)
-def test_colour(photo, subsampling):
+def test_color(photo, subsampling):
     qualities = np.array([1, 10, 49, 50, 75, 95, 100])
     clean = np.repeat((photo / np.float32(255))[None], len(qualities), axis=0)
     levels = np.asarray(jpeg(clean, quality=qualities, subsampling=subsampling), np.float64) * 255
@@ -52,7 +52,7 @@ def test_colour(photo, subsampling):
     assert (np.diff(errors) < 0).all()
 
 
-def test_grey_and_one_quality(photo):
+def test_gray_and_one_quality(photo):
     clean = (photo[None, ..., :1] / np.float32(255)).astype(np.float32)
     actual = np.rint(np.asarray(jpeg(clean, quality=40)[0]) * 255)
     difference = actual - by_pillow(photo[..., :1], 40, "4:2:0")
@@ -62,7 +62,7 @@ def test_grey_and_one_quality(photo):
 @pytest.mark.extended
 @pytest.mark.parametrize("size", [(1, 1), (2, 4), (17, 6)])
 def test_small_images(photo, size):
-    """libjpeg's filter for the colours starts where they have three columns."""
+    """libjpeg's filter for the colors starts where they have three columns."""
     small = photo[25 : 25 + size[0], 26 : 26 + size[1]]
     actual = np.rint(np.asarray(jpeg(small[None] / np.float32(255), quality=50)[0]) * 255)
     assert abs(actual - by_pillow(small, 50, "4:2:0")).max() <= 2

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcdnet_jax import degradations
 
-# Compiled without LLVM's optimisation: these programs run a few times.
+# Compiled without LLVM's optimization: these programs run a few times.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 partial = functools.partial
 
@@ -65,7 +65,7 @@ def test_an_image_depends_on_itself_and_its_key(name, rng):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_one_grey_pixel_of_bfloat16(name):
+def test_one_gray_pixel_of_bfloat16(name):
     clean = jnp.full((1, 1, 1, 1), 0.5, jnp.bfloat16)
     degraded = quick_jit(ALL[name])(jax.random.split(jax.random.key(3), 1), clean)
     assert degraded.shape == expected_shape(name, 1, 1, 1, 1)

@@ -42,11 +42,11 @@ def assert_follows_the_law(noisy, protocol, level):
     """Within four standard errors."""
     noisy = np.asarray(noisy, np.float64)
     mean, variance, zeros = moments(protocol, level)
-    centred = noisy - mean
+    centered = noisy - mean
     count = noisy.size
-    assert abs(centred.mean()) < 4 * np.sqrt(variance / count)
-    error = np.sqrt(((centred**2).var()) / count)
-    assert abs((centred**2).mean() - variance) < 4 * error
+    assert abs(centered.mean()) < 4 * np.sqrt(variance / count)
+    error = np.sqrt(((centered**2).var()) / count)
+    assert abs((centered**2).mean() - variance) < 4 * error
     share = (noisy == 0).mean()
     assert abs(share - zeros) <= 4 * np.sqrt(zeros * (1 - zeros) / count)
 
@@ -130,7 +130,7 @@ def test_blind_levels_are_uniform():
     assert 18 < levels.min() < 22  # one level is measured to 2.5 %
     assert 57 < levels.max() < 64
     assert stats.kstest((levels - 20) / 40, "uniform").pvalue > 1e-3
-    # A level says nothing about the noise: normalised noise is standard normal.
+    # A level says nothing about the noise: normalized noise is standard normal.
     unit = np.asarray(noisy) / levels[:, None, None, None] * 255
     assert stats.kstest(unit[:20].ravel(), "norm").pvalue > 1e-3
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lcdnet_jax import degradations, image_io
 
-# Compiled without LLVM's optimisation: these programs run a few times.
+# Compiled without LLVM's optimization: these programs run a few times.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 bicubic = quick_jit(degradations.bicubic, static_argnames=("height", "width", "like"))
 OPTIONS = ("scale", "downsampling", "noise", "quality", "protocol")
@@ -72,11 +72,11 @@ def imresize(image, height, width):
 def interpolated(lines, place, scale):
     """The line at ``place`` of the result; lines and places count from 1."""
     stretch = min(scale, 1)
-    centre = place / scale + 0.5 * (1 - 1 / scale)
-    first = math.floor(centre - 2 / stretch)
+    center = place / scale + 0.5 * (1 - 1 / scale)
+    first = math.floor(center - 2 / stretch)
     total, weights = 0.0, 0.0
     for index in range(first, first + math.ceil(4 / stretch) + 2):
-        weight = keys_cubic(stretch * (centre - index))
+        weight = keys_cubic(stretch * (center - index))
         source = index
         while not 1 <= source <= len(lines):  # 0 is 1 again, and n + 1 is n
             source = 1 - source if source < 1 else 2 * len(lines) + 1 - source
@@ -111,7 +111,7 @@ def test_bicubic_messages():
 
 
 def spread(kernels):
-    """Sums and central second moments; all kernels must be centred."""
+    """Sums and central second moments; all kernels must be centered."""
     kernels = np.asarray(kernels, np.float64)
     places = np.mgrid[: kernels.shape[1], : kernels.shape[2]] - kernels.shape[1] // 2
     np.testing.assert_allclose(np.einsum("nij,aij->na", kernels, places), 0, atol=1e-4)
@@ -193,7 +193,7 @@ def test_kernel_messages(options, message):
 
 
 def test_read_kernels(rng, tmp_path):
-    """Every kind of file; small and even kernels keep their centre."""
+    """Every kind of file; small and even kernels keep their center."""
     three, four = rng.random((2, 3, 3)), rng.random((4, 4))
     three /= three.sum(axis=(1, 2), keepdims=True)
     four /= four.sum()
@@ -213,7 +213,7 @@ def test_read_kernels(rng, tmp_path):
     np.testing.assert_allclose(kernels[2], np.pad(four, (1, 2)), atol=1e-6)
     np.testing.assert_allclose(kernels[3], levels / levels.sum(), atol=1e-6)
 
-    # scipy places the centre of an even kernel there, too.
+    # scipy places the center of an even kernel there, too.
     image = rng.random((1, 9, 9, 1), np.float32)
     blurred = degradations.filter_images(image, kernels[2:3])[0, ..., 0]
     np.testing.assert_allclose(
@@ -293,7 +293,7 @@ def test_kernel_code(rng):
     mean = vectors.mean(axis=0)
     restored = mean + (codes - mean @ matrix) @ matrix.T
     assert abs(restored - vectors).max() < 1e-3 * vectors.max()
-    # As the right singular vectors of the centred kernels, up to the sign.
+    # As the right singular vectors of the centered kernels, up to the sign.
     directions = np.linalg.svd(vectors - mean, full_matrices=False)[2][:3]
     np.testing.assert_allclose(abs(directions @ matrix[:, :3]), np.eye(3), atol=1e-3)
 

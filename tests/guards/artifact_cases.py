@@ -16,7 +16,7 @@ SADNET = {"preset": "small", "width": 2, "offset_width": 2, "channels": 1}
 
 
 def image(name):
-    """Grey, of odd sides."""
+    """Gray, of odd sides."""
     return cases.floats(1, 19, 22, 1, seed=len(name))[0]
 
 

@@ -18,7 +18,7 @@ from lcdnet_jax.inference import tiling
 
 
 class Blur(networks.RestorationNetwork):
-    """Mixes neighbours and channels, so that borders and channel order show; quick to compile."""
+    """Mixes neighbors and channels, so that borders and channel order show; quick to compile."""
 
     channels: int = 3
 
@@ -37,12 +37,12 @@ def make(channels, seed=0):
 
 
 @pytest.fixture(scope="module")
-def colour():
+def color():
     return make(3)
 
 
 @pytest.fixture(scope="module")
-def grey():
+def gray():
     return make(1)
 
 
@@ -74,17 +74,17 @@ def by_hand(restorer, image):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (1, 9), (11, 1), (37, 31), (17, 2)])
-def test_equals_the_network_on_the_mirrored_image(rng, colour, size):
+def test_equals_the_network_on_the_mirrored_image(rng, color, size):
     image = rng.random((*size, 3), np.float32)
-    result = colour(image)
-    np.testing.assert_allclose(result, by_hand(colour, image), rtol=0, atol=1e-5)
+    result = color(image)
+    np.testing.assert_allclose(result, by_hand(color, image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(13, 9), (13, 9, 1), (13, 9, 3)])
-def test_keeps_shape_and_dtype(rng, colour, grey, shape, dtype):
+def test_keeps_shape_and_dtype(rng, color, gray, shape, dtype):
     image = (rng.random(shape) * (1 if np.dtype(dtype).kind == "f" else 255)).astype(dtype)
-    for restorer in (colour, grey):
+    for restorer in (color, gray):
         result = restorer(image)
         assert isinstance(result, np.ndarray)
         assert result.shape == shape
@@ -92,38 +92,38 @@ def test_keeps_shape_and_dtype(rng, colour, grey, shape, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_integers_are_clipped_and_rounded(rng, colour, dtype, top):
+def test_integers_are_clipped_and_rounded(rng, color, dtype, top):
     image = rng.integers(0, top, (13, 9, 3), dtype, endpoint=True)
-    exact = by_hand(colour, image / top) * top
+    exact = by_hand(color, image / top) * top
     assert exact.min() < 0 or exact.max() > top  # so that clipping matters
-    np.testing.assert_allclose(colour(image), exact.clip(0, top), rtol=0, atol=0.51)
+    np.testing.assert_allclose(color(image), exact.clip(0, top), rtol=0, atol=0.51)
 
 
-def test_floats_are_neither_clipped_nor_rejected(rng, colour):
+def test_floats_are_neither_clipped_nor_rejected(rng, color):
     image = rng.uniform(-2, 3, (13, 9, 3)).astype(np.float32)
-    result = colour(image)
+    result = color(image)
     assert result.min() < 0
     assert result.max() > 1
-    np.testing.assert_allclose(result, by_hand(colour, image), rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(colour(image.astype(np.float64)), result)
+    np.testing.assert_allclose(result, by_hand(color, image), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(color(image.astype(np.float64)), result)
 
 
-def test_grey_image_in_a_colour_network(rng, colour):
+def test_gray_image_in_a_color_network(rng, color):
     """Repeated over the channels; the mean of the result."""
     image = rng.random((13, 9), np.float32)
-    result = colour(image)
-    np.testing.assert_array_equal(colour(image[..., None])[..., 0], result)
-    expected = by_hand(colour, np.stack([image] * 3, axis=-1)).mean(-1)
+    result = color(image)
+    np.testing.assert_array_equal(color(image[..., None])[..., 0], result)
+    expected = by_hand(color, np.stack([image] * 3, axis=-1)).mean(-1)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
 
 
-def test_colour_image_in_a_grey_network(rng, grey):
+def test_color_image_in_a_gray_network(rng, gray):
     """Channel by channel."""
     image = rng.random((13, 9, 3), np.float32)
-    result = grey(image)
+    result = gray(image)
     for c in range(3):
-        np.testing.assert_array_equal(result[..., c], grey(image[..., c]))
-        expected = by_hand(grey, image[..., c : c + 1])
+        np.testing.assert_array_equal(result[..., c], gray(image[..., c]))
+        expected = by_hand(gray, image[..., c : c + 1])
         np.testing.assert_allclose(result[..., c : c + 1], expected, rtol=0, atol=1e-5)
 
 
@@ -131,19 +131,19 @@ def test_colour_image_in_a_grey_network(rng, grey):
     "shape", [(), (9,), (9, 9, 5), (9, 9, 0), (0, 9, 9, 3), (2, 1, 9, 9, 3), (0, 9, 3), (9, 0)],
     ids=str,
 )  # fmt: skip
-def test_other_shapes(colour, shape):
+def test_other_shapes(color, shape):
     with pytest.raises(ImageError, match=r"expected an image .*got shape \(") as error:
-        colour(np.zeros(shape, np.float32))
+        color(np.zeros(shape, np.float32))
     assert str(shape) in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": 32, "overlap": 1}], ids=["whole", "tiled"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_alpha_is_handed_through(rng, colour, grey, options, dtype, channels):
+def test_alpha_is_handed_through(rng, color, gray, options, dtype, channels):
     top = 1 if dtype == np.float32 else np.iinfo(dtype).max
     image = (rng.random((41, 35, channels)) * top).astype(dtype)
-    for one in (colour, grey):
+    for one in (color, gray):
         restorer = Restorer(one.module, one.variables, bucket=BUCKET, **options)
         result = restorer(image)
         assert result.dtype == dtype
@@ -162,7 +162,7 @@ def test_channels_that_are_no_alpha(rng):
             four(np.zeros(shape))
 
 
-def test_lists(rng, colour):
+def test_lists(rng, color):
     """Of any sizes and types, in their order."""
     images = [
         rng.random((17, 23, 3), np.float32),
@@ -170,32 +170,32 @@ def test_lists(rng, colour):
         rng.integers(0, 65535, (1, 1, 4), np.uint16),
     ]
     for several in (images, tuple(images)):
-        results = colour(several)
+        results = color(several)
         assert isinstance(results, list)
         for image, result in zip(images, results, strict=True):
             assert result.dtype == image.dtype
-            np.testing.assert_array_equal(result, colour(image))
-    assert colour([]) == []
+            np.testing.assert_array_equal(result, color(image))
+    assert color([]) == []
 
 
 @pytest.mark.parametrize("shape", [(3, 17, 9, 3), (1, 9, 9, 1), (2, 5, 4, 4)], ids=str)
-def test_batches(rng, colour, shape):
+def test_batches(rng, color, shape):
     batch = rng.integers(0, 255, shape, np.uint8)
-    results = colour(batch)
+    results = color(batch)
     assert (results.shape, results.dtype) == (shape, np.uint8)
     for image, result in zip(batch, results, strict=True):
-        np.testing.assert_array_equal(result, colour(image))
+        np.testing.assert_array_equal(result, color(image))
 
 
-def test_errors_tell_which_image(rng, colour):
+def test_errors_tell_which_image(rng, color):
     good = rng.random((9, 9, 3), np.float32)
     bad = np.where(good == good.max(), np.nan, good)
     with pytest.raises(ImageError, match=r"^image 1 of 2: the image holds NaN or infinite"):
-        colour([good, bad])
+        color([good, bad])
     with pytest.raises(ImageError, match=r"^image 2 of 3: the image holds NaN or infinite"):
-        colour(np.stack([good, good, bad]))
+        color(np.stack([good, good, bad]))
     with pytest.raises(ImageError, match=r"^image 0 of 1: expected an image .* shape \(9,\)"):
-        colour([[0.1] * 9])
+        color([[0.1] * 9])
 
 
 class TwoViews(networks.RestorationNetwork):
@@ -229,32 +229,32 @@ def test_one_view_in_a_network_of_two(shape):
         Restorer(TwoViews(), {})(np.zeros(shape, np.float32))
 
 
-def test_two_views_in_a_network_of_one(colour, grey):
-    for restorer in (colour, grey):
+def test_two_views_in_a_network_of_one(color, gray):
+    for restorer in (color, gray):
         with pytest.raises(ImageError, match=r"expected an image .*got shape \(9, 9, 6\)"):
             restorer(np.zeros((9, 9, 6), np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_pixels_that_are_no_numbers(colour, value):
+def test_pixels_that_are_no_numbers(color, value):
     """Of float32: the last is none."""
     image = np.zeros((9, 9, 3))
     image[3, 4, 1] = value
     with pytest.raises(ImageError, match="NaN or infinite pixels"):
-        colour(image)
+        color(image)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int8, np.bool_, np.complex64, "U3"])
-def test_other_dtypes(colour, dtype):
+def test_other_dtypes(color, dtype):
     with pytest.raises(ImageError, match=f"expected uint8, uint16.*got {np.dtype(dtype)}"):
-        colour(np.zeros((9, 9, 3), dtype))
+        color(np.zeros((9, 9, 3), dtype))
 
 
-def test_the_input_is_left_alone(rng, colour):
+def test_the_input_is_left_alone(rng, color):
     image = rng.random((16, 16, 3), np.float32)
     before = image.copy()
     image.flags.writeable = False
-    result = colour(image)
+    result = color(image)
     np.testing.assert_array_equal(image, before)
     result += 1  # and the result belongs to the caller
 
@@ -310,9 +310,9 @@ def test_what_is_whole_follows_the_stride(rng):
 
 
 @pytest.fixture
-def shapes(colour, monkeypatch):
+def shapes(color, monkeypatch):
     """The shapes that one restorer with the default bucket gives its network, each once."""
-    restorer = Restorer(colour.module, colour.variables)
+    restorer = Restorer(color.module, color.variables)
     seen = set()
     monkeypatch.setattr(restorer, "_apply", lambda _, x: seen.add(x.shape) or x)
     return restorer, seen
@@ -354,27 +354,27 @@ def test_a_handful_of_programs_for_photos(rng, shapes):
 # --- Options --------------------------------------------------------------------------------------
 
 
-def test_the_ensemble_is_the_mean_over_eight(rng, colour):
+def test_the_ensemble_is_the_mean_over_eight(rng, color):
     """Four quarter turns, of the image and of its mirror image."""
     image = rng.random((17, 23, 3), np.float32)
-    ensemble = Restorer(colour.module, colour.variables, bucket=BUCKET, ensemble=True)
+    ensemble = Restorer(color.module, color.variables, bucket=BUCKET, ensemble=True)
     expected = np.zeros(image.shape)
     for turns in range(4):
-        expected += np.rot90(colour(np.rot90(image, turns)), -turns) / 8
-        expected += np.rot90(colour(np.rot90(image[:, ::-1], turns)), -turns)[:, ::-1] / 8
+        expected += np.rot90(color(np.rot90(image, turns)), -turns) / 8
+        expected += np.rot90(color(np.rot90(image[:, ::-1], turns)), -turns)[:, ::-1] / 8
     np.testing.assert_allclose(ensemble(image), expected, rtol=0, atol=1e-6)
-    assert np.abs(ensemble(image) - colour(image)).max() > 1e-3
+    assert np.abs(ensemble(image) - color(image)).max() > 1e-3
     np.testing.assert_array_equal(
         ensemble(image[..., 0]), ensemble(image[..., 0, None].repeat(3, axis=-1)).mean(axis=-1)
     )
 
 
-def test_the_ensemble_in_tiles(rng, colour):
+def test_the_ensemble_in_tiles(rng, color):
     """Where padding plays no part, as of the whole frame."""
     image = rng.random((80, 48, 3), np.float32)
     options = {"bucket": BUCKET, "ensemble": True}
-    whole = Restorer(colour.module, colour.variables, **options)
-    tiled = Restorer(colour.module, colour.variables, **options, tile=32, overlap=1)
+    whole = Restorer(color.module, color.variables, **options)
+    tiled = Restorer(color.module, color.variables, **options, tile=32, overlap=1)
     np.testing.assert_allclose(tiled(image), whole(image), rtol=0, atol=1e-6)
 
 
@@ -426,17 +426,17 @@ def test_bfloat16(rng):
         Restorer(TwoViews(), {}, dtype="bfloat16")
 
 
-def test_device(rng, colour):
+def test_device(rng, color):
     image = rng.random((9, 9, 3), np.float32)
     for device in ("cpu:5", jax.devices()[5]):
-        restorer = Restorer(colour.module, colour.variables, bucket=BUCKET, device=device)
+        restorer = Restorer(color.module, color.variables, bucket=BUCKET, device=device)
         used, apply = [], restorer._apply
         restorer._apply = lambda *a, f=apply, to=used: to.append(f(*a)) or to[-1]
-        np.testing.assert_array_equal(restorer(image), colour(image))
+        np.testing.assert_array_equal(restorer(image), color(image))
         assert used[0].devices() == {jax.devices()[5]}
     for device in ("cpu:8", "cpu:x", "cpu:-1", "cpu:", "cpu:0:0", "", ":", ":0", "abacus"):
         with pytest.raises(ValueError, match=f"no device '{device}'; use one of cpu:0, cpu:1"):
-            Restorer(colour.module, colour.variables, device=device)
+            Restorer(color.module, color.variables, device=device)
 
 
 @pytest.mark.parametrize(
@@ -539,38 +539,38 @@ def restore_elsewhere(restorer, image):
 
 class TestPickling:
     @pytest.mark.extended
-    def test_in_another_process(self, rng, colour):
+    def test_in_another_process(self, rng, color):
         image = rng.integers(0, 256, (21, 13, 3), np.uint8)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            restored, mode = pool.apply(restore_elsewhere, (colour, image))
-        np.testing.assert_array_equal(restored, colour(image))
-        assert mode == colour.mode
+            restored, mode = pool.apply(restore_elsewhere, (color, image))
+        np.testing.assert_array_equal(restored, color(image))
+        assert mode == color.mode
 
-    def test_round_trip(self, rng, colour):
+    def test_round_trip(self, rng, color):
         image = rng.integers(0, 256, (21, 13, 3), np.uint8)
-        colour(image)  # with programs and arrays on the device
+        color(image)  # with programs and arrays on the device
         options = {"tile": 64, "overlap": 8, "ensemble": True, "bucket": 32, "device": "cpu"}
-        for one in (colour, Restorer(colour.module, colour.variables, **options)):
+        for one in (color, Restorer(color.module, color.variables, **options)):
             other = pickle.loads(pickle.dumps(one))
             assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(other.variables))
             same = ("module", "tile", "overlap", "max_pixels", "tile_batch", "ensemble", "bucket")
             assert all(getattr(other, name) == getattr(one, name) for name in (*same, "_device"))
             np.testing.assert_array_equal(other(image), one(image))
 
-    def test_copies(self, rng, colour):
+    def test_copies(self, rng, color):
         image = rng.random((9, 9, 3), np.float32)
-        for one in (copy.copy(colour), copy.deepcopy(colour)):
-            np.testing.assert_array_equal(one(image), colour(image))
-        assert colour.with_bucket(32)._apply is colour._apply  # shares compiled programs
+        for one in (copy.copy(color), copy.deepcopy(color)):
+            np.testing.assert_array_equal(one(image), color(image))
+        assert color.with_bucket(32)._apply is color._apply  # shares compiled programs
 
 
-def test_with_variables_leaves_the_original(rng, colour):
+def test_with_variables_leaves_the_original(rng, color):
     image = rng.random((13, 9, 3), np.float32)
-    before = colour(image)
-    other = colour.with_variables(make(3, seed=1).variables)
+    before = color(image)
+    other = color.with_variables(make(3, seed=1).variables)
     np.testing.assert_allclose(other(image), by_hand(other, image), rtol=0, atol=1e-5)
     assert (other(image) != before).any()
-    np.testing.assert_array_equal(colour(image), before)
+    np.testing.assert_array_equal(color(image), before)
 
 
 def test_bucket():

@@ -351,8 +351,8 @@ def test_alpha_of_a_network_that_enlarges(rng):
         expected = large.clip(image[..., 3].min(), image[..., 3].max())
         np.testing.assert_allclose(result[..., 3], expected, rtol=0, atol=0.51)
         np.testing.assert_array_equal(result[..., :3], restorer(image[..., :3]))
-        grey = restorer((image[..., :2] * 257.0).astype(np.uint16))
-        assert (grey.shape, grey.dtype) == ((80, 150, 2), np.uint16)
+        gray = restorer((image[..., :2] * 257.0).astype(np.uint16))
+        assert (gray.shape, gray.dtype) == ((80, 150, 2), np.uint16)
         image[..., 3] = 77
         np.testing.assert_array_equal(restorer(image)[..., 3], 77)
         floats = restorer(image.astype(np.float64) - 100)

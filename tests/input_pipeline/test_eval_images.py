@@ -9,7 +9,7 @@ from lcdnet_jax import image_io
 create = input_pipeline.create_dataset
 
 
-def test_eval_in_grey(tmp_path, config, fill):
+def test_eval_in_gray(tmp_path, config, fill):
     images = fill(tmp_path, {"a.png": (9, 10, 3)}, dtype=np.uint16)
     config.data.channels = 1
     config.data.eval.path = str(tmp_path)

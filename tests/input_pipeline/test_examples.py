@@ -44,7 +44,7 @@ def opened(folder):
 
 @pytest.fixture
 def images(tmp_path, config, fill):
-    """Colour, grey, and one that is smaller than the crop at every scale."""
+    """Color, gray, and one that is smaller than the crop at every scale."""
     config.data.train.path = str(tmp_path)
     config.data.scales = (1.0, 0.7)
     return fill(tmp_path, {"a.png": (20, 31, 3), "b.png": (19, 17), "c.png": (5, 9, 3)})
@@ -293,6 +293,6 @@ def test_views_that_do_not_belong_together(scenes, config, tmp_path, fill):
             "1P0A0892", kind=ImageError)  # fmt: skip
     shutil.rmtree(tmp_path / "train_r")
     refuses(config, "looked for train_r/source/, found", kind=ImageError)
-    # The picture of the centre is not needed, and not there.
+    # The picture of the center is not needed, and not there.
     assert not (tmp_path / "test_c/source").exists()
     assert len(create(config, "eval")) == 2

@@ -62,7 +62,7 @@ SEED = np.array([3, 5], np.int64)
 
 @pytest.mark.parametrize("protocol", NOISE_PROTOCOLS)
 def test_noise_statistics(protocol):
-    """At mid grey and sigma 20 (six sigma from the ends) no protocol clips anything."""
+    """At mid gray and sigma 20 (six sigma from the ends) no protocol clips anything."""
     image = np.full((100, 120, 3), 128 / 255, np.float32)
     noisy = both_ways(
         lambda x, s: tf_ops.add_noise(x, s, sigma_min=20.0, sigma_max=20.0, protocol=protocol),

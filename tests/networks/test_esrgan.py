@@ -20,11 +20,11 @@ from tests.networks.by_hand import (
 )
 
 
-def discriminator_by_hand(x, p, normalise):
+def discriminator_by_hand(x, p, normalize):
     for i in range(5):
         x = conv(x, p[f"conv{i}_0"])
-        x = lrelu(normalise(x, f"bn{i}_0") if i else x)
-        x = lrelu(normalise(conv(x, p[f"conv{i}_1"], 2), f"bn{i}_1"))
+        x = lrelu(normalize(x, f"bn{i}_0") if i else x)
+        x = lrelu(normalize(conv(x, p[f"conv{i}_1"], 2), f"bn{i}_1"))
     return dense(lrelu(dense(x.reshape(len(x), -1), p["linear1"])), p["linear2"])[:, 0]
 
 
@@ -40,11 +40,11 @@ class TestDiscriminator:
         """``stats`` of a layer and its input: mean and variance."""
         params = exact(self.variables["params"])
 
-        def normalise(y, name):
+        def normalize(y, name):
             mean, var = stats(y, name)
             return (y - mean) / np.sqrt(var + 1e-5) * params[name]["scale"] + params[name]["bias"]
 
-        return discriminator_by_hand(self.X.astype(np.float64), params, normalise)
+        return discriminator_by_hand(self.X.astype(np.float64), params, normalize)
 
     def test_by_hand(self):
         kept = exact(self.variables["batch_stats"])

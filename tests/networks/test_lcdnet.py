@@ -14,7 +14,7 @@ from lcdnet_jax import networks
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.networks import lcdnet
 
-# Compiled without LLVM's optimisation: these programs run once.
+# Compiled without LLVM's optimization: these programs run once.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -74,8 +74,8 @@ def dense(x, p):
 
 
 def norm(x, p, axes=-1, eps=1e-6):
-    centred = x - x.mean(axes, keepdims=True)
-    unit = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + eps)
+    centered = x - x.mean(axes, keepdims=True)
+    unit = centered / np.sqrt((centered**2).mean(axes, keepdims=True) + eps)
     return unit * np.asarray(p["scale"], np.float64) + np.asarray(p["bias"], np.float64)
 
 
@@ -421,7 +421,7 @@ class TestLocalPooling:
 
 @pytest.mark.extended
 def test_bfloat16():
-    """Transforms and normalisation are in float32, whatever the type of the rest."""
+    """Transforms and normalization are in float32, whatever the type of the rest."""
     x = image(1, 8, 12, 16)
     options = (2, (3, 5), 8, "sk", "branch", None, False)
     exact = lcdnet.HSFSBlock(*options, shared())

@@ -10,7 +10,7 @@ from tests.networks.by_hand import (
 )
 
 
-def test_normalisation_by_hand():
+def test_normalization_by_hand():
     layer = memnet.BNReLUConv(3, size=1)
     x = image(2, 5, 4, 2)
     state = {"train": True, "axis_name": None}

@@ -81,7 +81,7 @@ def candidates_by_hand(embedding, *, patch, stride, window):
             yield i, j, others, -np.square(differences).sum((1, 2, 3))
 
 
-def neighbours_by_hand(x, embedding, log_temperature, normalise, *, k, patch, stride, window):
+def neighbors_by_hand(x, embedding, log_temperature, normalize, *, k, patch, stride, window):
     """One non-local block on one image ``[H, W, C]``, patch by patch."""
     height, width, channels = x.shape
     pads = [(-(side - patch)) % stride for side in (height, width)]
@@ -94,7 +94,7 @@ def neighbours_by_hand(x, embedding, log_temperature, normalise, *, k, patch, st
     sizes = {"patch": patch, "stride": stride, "window": window}
     for i, j, others, negative_distances in candidates_by_hand(embedding, **sizes):
         mean = cut(log_temperature, i, j, patch, stride).mean()
-        logits = normalise(negative_distances) / np.exp(mean + np.log(0.1))
+        logits = normalize(negative_distances) / np.exp(mean + np.log(0.1))
         for r in range(k):
             weights = np.exp(logits - logits.max())
             weights /= weights.sum()
@@ -135,10 +135,10 @@ def n3net_by_hand(x, variables, *, neighbours, patch, stride, window):
                 z = norm_by_hand(conv(z, p[f"{cnn}_{j}"]), p[norm], s[norm])
                 z = np.maximum(z, 0)
             maps.append(conv(z, p[f"{cnn}_6"]))
-        normalise = functools.partial(norm_by_hand, layer=p["distance_bn"], stats=s["distance_bn"])
+        normalize = functools.partial(norm_by_hand, layer=p["distance_bn"], stats=s["distance_bn"])
         sizes = {"k": neighbours, "patch": patch, "stride": stride, "window": window}
         images = zip(y, *maps, strict=True)
-        y = np.stack([neighbours_by_hand(*maps, normalise, **sizes) for maps in images])
+        y = np.stack([neighbors_by_hand(*maps, normalize, **sizes) for maps in images])
 
 
 @pytest.mark.extended
@@ -200,13 +200,13 @@ def test_n3net_statistics_move_slowly():
 
 
 @pytest.mark.extended
-def test_cold_neighbours_are_the_nearest_ones_in_order():
+def test_cold_neighbors_are_the_nearest_ones_in_order():
     logits = jnp.asarray([[-3.0, -1.0, -2.0, -9.0, -4.0]]) * 200
-    weights = n3net.neighbour_weights(logits, 3)[0]
+    weights = n3net.weigh_neighbors(logits, 3)[0]
     np.testing.assert_allclose(weights, np.eye(5)[:, [1, 2, 0]], atol=1e-6)
 
     def loss(logits):
-        return (n3net.neighbour_weights(logits, 3) * jnp.arange(3.0)[None, None]).sum()
+        return (n3net.weigh_neighbors(logits, 3) * jnp.arange(3.0)[None, None]).sum()
 
     # The first takes all of its candidate, where the logarithm's slope is infinite.
     assert np.isfinite(quick_jit(jax.grad(loss))(logits)).all()

@@ -14,7 +14,7 @@ from tests.networks.every_network import TINY
 
 @pytest.mark.extended
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_colour_at_every_scale(scale):
+def test_color_at_every_scale(scale):
     module = networks.create("rrdb", **TINY["rrdb"] | {"channels": 3, "scale": scale})
     x = image(1, 3, 4, 3)
     y = np.asarray(quick_jit(module.apply)(drawn(module, x), x))

@@ -15,7 +15,7 @@ TINY = {"width": 4, "offset_width": 4, "groups": 2}
 
 
 def quick_jit(function):
-    """Compiled without LLVM's optimisation: these programs run once or twice."""
+    """Compiled without LLVM's optimization: these programs run once or twice."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
@@ -163,7 +163,7 @@ def test_training_in_bfloat16_scatters_in_float32(tiny):
     assert all(shape.endswith("xf32") for shape in scatters)
 
 
-def test_initialisation_is_the_official_one(tiny):
+def test_initialization_is_the_official_one(tiny):
     params = tiny[1]["params"]
 
     def assert_fills(array, bound):

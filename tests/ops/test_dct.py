@@ -20,7 +20,7 @@ SHAPES = [
     (1, 1, 1),
 ]
 
-# Compiled without LLVM's optimisation: these programs run once or twice.
+# Compiled without LLVM's optimization: these programs run once or twice.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 dct_2d = quick_jit(ops.dct_2d)
 idct_2d = quick_jit(ops.idct_2d)

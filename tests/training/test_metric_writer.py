@@ -19,7 +19,7 @@ from tests.training.conv_net import ConvNet
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """A network by name; no evaluation; programs compiled without LLVM's optimisation."""
+    """A network by name; no evaluation; programs compiled without LLVM's optimization."""
     with pytest.MonkeyPatch.context() as patch, registered("conv", ConvNet):
         patch.setattr(loop, "EvalHook", lambda *args: lambda step, variables: None)
         jax.config.update("jax_disable_most_optimizations", True)

@@ -17,7 +17,7 @@ from lcdnet_jax import degradations, networks, sfm
 from lcdnet_jax.training import create_state, make_train_step
 from lcdnet_jax.training.step import prepare
 
-# Compiled without LLVM's optimisation: these programs run once.
+# Compiled without LLVM's optimization: these programs run once.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FAILURE = 1e-7  # probability, of each statistical test
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 class NormNet(networks.RestorationNetwork):
-    """Batch normalisation, whose statistics must be those of the global batch."""
+    """Batch normalization, whose statistics must be those of the global batch."""
 
     channels: int = 3
     norm: bool = True
@@ -98,7 +98,7 @@ TX = optax.sgd(0.01)
 
 
 def drawn(module):
-    """A state without compiling the initialisation."""
+    """A state without compiling the initialization."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -219,7 +219,7 @@ def test_several_steps_in_one_call(strategy, where):
 
 @pytest.mark.extended
 def test_accumulation_on_several_devices():
-    """Without batch normalisation, whose statistics are those of a part."""
+    """Without batch normalization, whose statistics are those of a part."""
     plain = config_of("norm")
     plain.network.kwargs = ConfigDict({"norm": False})
     one = Run(plain, 1)

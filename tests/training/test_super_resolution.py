@@ -41,7 +41,7 @@ def get_config(variant="regular"):
 
 @pytest.fixture(autouse=True)
 def quick_jit(monkeypatch):
-    """Compiles without LLVM's optimisation: these programs run once or twice."""
+    """Compiles without LLVM's optimization: these programs run once or twice."""
     options = {"xla_backend_optimization_level": 0}
     monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=options))
 

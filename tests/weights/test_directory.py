@@ -24,7 +24,7 @@ class TestExport:
     def test_directory(self, run, tmp_path):
         workdir, saved = run
         output = tmp_path / "new folder" / "out"
-        card = weights_lib.save_directory(workdir, output, licence="CC0", notes="a trial")
+        card = weights_lib.save_directory(workdir, output, license="CC0", notes="a trial")
         assert sorted(p.name for p in output.parent.iterdir()) == ["out"]
         assert sorted(p.name for p in output.iterdir()) == [
             "card.json",

@@ -51,7 +51,7 @@ def shipped(tmp_path, monkeypatch):
     folder = tmp_path / "pretrained"
     folder.mkdir()
     file = folder / "dncnn-tiny.safetensors"
-    weights_lib.save_safetensors(weights, file, licence="CC0", notes="Does nothing.")
+    weights_lib.save_safetensors(weights, file, license="CC0", notes="Does nothing.")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
     monkeypatch.setattr(pretrained, "_FOLDER", folder)

@@ -20,7 +20,7 @@ class TestSafetensors:
     @pytest.fixture
     def file(self, weights, tmp_path):
         path = tmp_path / "model.safetensors"
-        weights_lib.save_safetensors(weights, path, licence="MIT")
+        weights_lib.save_safetensors(weights, path, license="MIT")
         return path
 
     def test_one_file_is_enough(self, weights, file):

@@ -17,13 +17,13 @@ from lcdnet_jax.image_io import ImageError
 
 @pytest.fixture
 def flat():
-    """Writes flat images: ``flat(folder, {"a.png": 7, "b.bmp": (10, 12, 3)})`` (grey or colour)."""
+    """Writes flat images: ``flat(folder, {"a.png": 7, "b.bmp": (10, 12, 3)})`` (gray or color)."""
 
     def flat(folder, values, shape=(12, 16)):
         folder.mkdir(parents=True, exist_ok=True)
         for name, value in values.items():
             image = np.full((*shape, 3), value, np.uint8)
-            # Pillow and JPEG keep flat grey exactly.
+            # Pillow and JPEG keep flat gray exactly.
             image_io.write(folder / name, image)
 
     return flat

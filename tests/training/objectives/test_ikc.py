@@ -60,7 +60,7 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def ikc():
-    """The network, and parameters as after some training, which make images around grey."""
+    """The network, and parameters as after some training, which make images around gray."""
     module, rng = networks.create("ikc", **TINY), np.random.default_rng(0)
 
     def draw(leaf):
@@ -250,7 +250,7 @@ def test_there_must_be_kernels_to_return():
 @pytest.mark.extended
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_changes_its_part_alone(ikc, stage):
-    """Though the optimiser would let all parameters decay; and it learns."""
+    """Though the optimizer would let all parameters decay; and it learns."""
     module, params = ikc
     if stage == "sftmd":
         output = {**params["sftmd"]["conv_output"], "bias": np.zeros(3, np.float32)}  # too dark
