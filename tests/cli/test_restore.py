@@ -104,65 +104,6 @@ class TestNames:
         found = sorted(contents(place / "out"))
         assert found == ["[x].png", "a1.png", "a2.png", "b.png", "c.png", "d.png"]
 
-    def test_patterns_name_each_image_once(self, place):
-        """Though they match it, and the folders that it lies in; and nothing but images."""
-        for name in ("a/x.png", "a/sub/x.png", "a/sub/y.png"):
-            put(place / name)
-        for name in ("notes.txt", "sub/none/z.txt"):
-            (place / "a" / name).parent.mkdir(exist_ok=True)
-            (place / "a" / name).write_text("")
-        for pattern, found in (
-            ("a/**", {"x.png": "a/x.png", "sub/x.png": "a/sub/x.png", "sub/y.png": "a/sub/y.png"}),
-            ("a/s*/**/y*", {"y.png": "a/sub/y.png"}),
-            ("a/[nx]*", {"x.png": "a/x.png"}),
-        ):
-            jobs = plan.plan_jobs([pattern], "out")
-            assert {str(job.target): str(job.source) for job in jobs} == {
-                f"out/{name}": source for name, source in found.items()
-            }
-        for pattern in ("a/n*", "a/**/n*e", "q*"):
-            with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
-                plan.plan_jobs([pattern], "out")
-
-    def test_patterns_below_folders_with_brackets(self, place):
-        """Leading folders that exist are literal, whatever their names."""
-        first, second = (f"photos [2024]/a [v2]/{name}.png" for name in ("[c]", "b"))
-        for name in (first, second, "photos 2/d.png"):
-            put(place / name)
-        for pattern, found in (
-            ("photos [2024]/*/*.png", [first, second]),
-            ("photos [2024]/a [v2]/[c].png", [first]),
-            ("photos [2024]/a [v2]/[[]*", [first]),
-            ("photos [2024]/**/b*", [second]),
-            ("photos [0-9]/*", ["photos 2/d.png"]),
-            (f"{place}/photos [2024]/*/b.png", [f"{place}/{second}"]),
-        ):
-            jobs = plan.plan_jobs([pattern], "out")
-            assert [str(job.source) for job in jobs] == found, pattern
-
-    def test_links_below_a_pattern(self, place):
-        """Links to folders above give no image twice; others count, except for "**"."""
-        put(place / "g" / "x.png")
-        put(place / "other" / "y.png")
-        for name, target in (("l1", "."), ("l2", "."), ("l3", ".."), ("set", "../other")):
-            (place / "g" / name).symlink_to(target)
-        (place / "g" / "self").symlink_to("self")
-        for pattern, found in (
-            ("g/**/*.png", ["g/x.png"]),
-            ("g/**", ["g/x.png"]),
-            ("g/*/*.png", ["g/set/y.png"]),
-            ("g/*", ["g/set/y.png", "g/x.png"]),
-            ("g/*/../g/*.png", ["g/set/../g/x.png"]),
-            ("g/l*/*.png", []),
-            ("*/l1/*.png", ["g/l1/x.png"]),  # named
-        ):
-            if found:
-                jobs = plan.plan_jobs([pattern], "out")
-                assert [str(job.source) for job in jobs] == found, pattern
-            else:
-                with pytest.raises(ValueError, match="no image matches"):
-                    plan.plan_jobs([pattern], "out")
-
     def test_the_output_below_a_pattern(self, place, run, error_of):
         """A second run does what is left, and does not restore its own results."""
         for name in ("x.png", "sub/y.png"):

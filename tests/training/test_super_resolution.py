@@ -216,18 +216,6 @@ def test_mistakes(fields, message):
     assert message in str(caught.value)
 
 
-def test_scale():
-    config_lib.validate(config_with(**{"data.where": "device"}))
-    assert config_lib.find_scale(config_with()) == 2
-    assert config_lib.find_scale(config_with(**PAIRS)) == 2
-    kmsr = {"network.name": "kmsr", "network.kwargs": ConfigDict(), LOW + "scale": 4}
-    config = config_with(**kmsr)
-    config.degradation.options.low_resolution.enlarge = True
-    config_lib.validate(config)
-    assert config_lib.find_scale(config) == 4
-    assert config_lib.find_scale(config_with(**kmsr, **PAIRS)) == 1
-
-
 def test_a_missing_pool_is_found_when_it_is_read(images):
     options = {"low_resolution": {"scale": 2, "kernel": "pool", "pool": "nowhere"}}
     config = config_with(**{"degradation.options": ConfigDict(options)})

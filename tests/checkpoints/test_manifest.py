@@ -1,0 +1,83 @@
+"""Manifests, against hashlib; every damage is found."""
+
+import hashlib
+import json
+
+import pytest
+
+from lcdnet_jax.checkpoints import manifest
+from lcdnet_jax.checkpoints.manifest import DamageError
+
+CONTENTS = {"params/a": b"123", "params/deep/b": b"", "ema/c": b"\x00" * 99, "top": b"x"}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    for name, content in CONTENTS.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    manifest.write(tmp_path, 8)
+    return tmp_path
+
+
+def test_content(directory):
+    files = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in CONTENTS.items()
+    }
+    assert manifest.read(directory, 8) == files
+    assert manifest.items(files) == ["ema", "params"]
+    stored = json.loads((directory / manifest.NAME).read_text())
+    digest = stored.pop("sha256")
+    assert stored == {"step": 8, "files": files}
+    assert digest == hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    manifest.verify(directory, files, ["ema", "params"])
+
+
+def test_is_not_replaced(directory):
+    with pytest.raises(FileExistsError):
+        manifest.write(directory, 8)
+
+
+def test_none(tmp_path):
+    assert manifest.read(tmp_path, 8) is None
+
+
+def test_another_step(directory):
+    with pytest.raises(DamageError, match=r"manifest\.json is of step 8"):
+        manifest.read(directory, 9)
+
+
+def test_every_flipped_bit_is_found(directory):
+    path = directory / manifest.NAME
+    content = path.read_bytes()
+    for i in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[i] ^= 1 << (i % 8)
+        path.write_bytes(changed)
+        with pytest.raises(DamageError):
+            manifest.read(directory, 8)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"124"), "params/a holds other bytes than were saved"),
+        (lambda path: path.write_bytes(b"12"), "params/a has 2 bytes, not 3"),
+        (lambda path: path.unlink(), "params/a is missing"),
+        (lambda path: (path.unlink(), path.mkdir()), "params/a is not a file"),
+    ],
+)
+def test_damaged_files(directory, damage, message):
+    files = manifest.read(directory, 8)
+    damage(directory / "params" / "a")
+    with pytest.raises(DamageError, match=message):
+        manifest.verify(directory, files, ["params"])
+    manifest.verify(directory, files, ["ema"])  # other folders do not count
+
+
+def test_a_file_in_no_folder_always_counts(directory):
+    files = manifest.read(directory, 8)
+    (directory / "top").write_bytes(b"y")
+    with pytest.raises(DamageError, match="top holds other bytes"):
+        manifest.verify(directory, files, [])

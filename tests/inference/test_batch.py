@@ -1,0 +1,110 @@
+"""Restoration of files one by one, of a network that halves its images."""
+
+import errno
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import metrics as skimage_metrics
+
+from lcdnet_jax import Restorer, atomic_io, image_io
+from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.inference import batch
+from lcdnet_jax.inference.plan import Job
+from tests.cli.halving import Halving, halved, noise, put, same
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer(Halving(), {"params": {"gain": jnp.full(1, 0.5)}})
+
+
+def make_jobs(folder, *names, reference=None):
+    return [Job(folder / name, folder / "out" / name, reference) for name in names]
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path, restorer):
+    put(tmp_path / "a.png")
+    put(tmp_path / "c.png", noise((12, 9), np.uint16))
+    (tmp_path / "b.png").write_bytes(b"text")
+    jobs = make_jobs(tmp_path, "a.png", "b.png", "c.png")
+    outcomes = list(batch.restore(restorer, jobs))
+    assert [job for job, _ in outcomes] == jobs
+    first, second, third = (outcome for _, outcome in outcomes)
+    assert (first, third) == (batch.Result(20, 30), batch.Result(12, 9))
+    assert isinstance(second, ImageError)
+    assert str(second).startswith(f"{tmp_path}/b.png: ")
+    for name in ("a.png", "c.png"):
+        same(tmp_path / "out" / name, halved(image_io.read(tmp_path / name)))
+    assert not (tmp_path / "out" / "b.png").exists()
+
+
+def test_existing_files_and_the_input_are_kept(tmp_path, restorer):
+    put(tmp_path / "a.png")
+    put(tmp_path / "out" / "a.png", noise(seed=1))
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    ((_, outcome),) = batch.restore(restorer, make_jobs(tmp_path, "a.png"))
+    assert "exists; " in str(outcome)
+    assert str(outcome).endswith("--skip-existing to keep it")
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+    itself = Job(tmp_path / "a.png", tmp_path / "a.png")
+    ((_, outcome),) = batch.restore(restorer, [itself])
+    assert "a.png is the input itself" in str(outcome)
+    ((_, outcome),) = batch.restore(restorer, make_jobs(tmp_path, "a.png"), force=True)
+    assert outcome == batch.Result(20, 30)
+
+
+def test_scores_are_of_the_written_file(tmp_path, restorer):
+    put(tmp_path / "a.png")
+    reference = put(tmp_path / "truth.png", noise(seed=1))
+    ((_, result),) = batch.restore(restorer, make_jobs(tmp_path, "a.png", reference=reference))
+    a, b = image_io.read(tmp_path / "out" / "a.png"), image_io.read(reference)
+    expected = skimage_metrics.peak_signal_noise_ratio(b, a, data_range=255)
+    assert result.psnr == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_full_disk_ends_the_run(tmp_path, restorer, monkeypatch):
+    for name in ("a.png", "b.png"):
+        put(tmp_path / name)
+
+    def fail(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(atomic_io, "make_folder", fail)
+    ((job, outcome),) = batch.restore(restorer, make_jobs(tmp_path, "a.png", "b.png"))
+    assert job.source == tmp_path / "a.png"
+    assert isinstance(outcome, batch.DiskError)
+    assert "No space left on device" in str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "a.png: does not fit into memory; use --tile 512 or less"),
+        (RuntimeError("two\n lines"), "a.png: RuntimeError: two lines"),
+        (ValueError("wrong"), "a.png: wrong"),
+    ],
+)
+def test_errors_are_one_line(tmp_path, error, message):
+    class Failing:
+        module = Halving()
+
+        def __call__(self, image):
+            raise error
+
+    put(tmp_path / "a.png")
+    ((_, outcome),) = batch.restore(Failing(), make_jobs(tmp_path, "a.png"))
+    assert isinstance(outcome, ImageError)
+    assert str(outcome) == f"{tmp_path}/{message}"
+
+
+def test_score_pair(rng):
+    """Alpha does not count, nor does the type of the reference."""
+    a = rng.integers(0, 256, (16, 20, 4), np.uint8)
+    b = rng.integers(0, 65536, (16, 20, 3), np.uint16)
+    psnr, ssim = batch.score_pair(a, b)
+    floats = a[..., :3] / 255, b / 65535
+    assert psnr == pytest.approx(-10 * np.log10(np.mean(np.subtract(*floats) ** 2)), abs=1e-4)
+    assert -1 <= ssim < 0.5
+    with pytest.raises(ImageError, match="it is 20x16 with 1 channels, the restored image 20x16"):
+        batch.score_pair(a, b[..., 0])

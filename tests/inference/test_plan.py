@@ -1,0 +1,158 @@
+"""The plan of a run over files: which images, and where their results go."""
+
+import pathlib
+
+import pytest
+
+from lcdnet_jax.inference import plan
+from tests.cli.halving import put
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def planned(*inputs, output="out", **options):
+    """Sources by target."""
+    jobs = plan.plan_jobs(inputs, output, **options)
+    return {str(job.target): str(job.source) for job in jobs}
+
+
+def test_folders_and_listed_files(place):
+    """All images of a folder, sorted, below their subfolders; the rest by name, each once."""
+    for name in (
+        "in/b.png",
+        "in/sub/a.PNG",
+        "in/.hidden/c.png",
+        "in/.d.png",
+        "in/out/e.png",
+        "f.png",
+    ):
+        put(place / name)
+    (place / "in" / "notes.txt").write_text("")
+    found = planned("in", "-", output="in/out", stdin_paths=["f.png\n", "\n", "in/b.png\r\n"])
+    assert list(found.items()) == [
+        ("in/out/b.png", "in/b.png"),
+        ("in/out/sub/a.PNG", "in/sub/a.PNG"),
+        ("in/out/f.png", "f.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "target"),
+    [("new", "new/a.png"), ("x.y/", "x.y/a.png"), ("made.d", "made.d/a.png"), ("b.jpg", "b.jpg")],
+)
+def test_output_of_one_file(place, output, target):
+    put(place / "a.png")
+    (place / "made.d").mkdir()
+    assert planned("a.png", output=output) == {target: "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        ([], "out", "no image was named"),
+        ([""], "out", "a path is empty"),
+        (["x/a.png", "y/a.png"], "out", "would both become a.png in out"),
+        (["x", "y/b.png"], "o.png", "o.png is the name of one image; give a folder"),
+        (["x"], "notes", "notes is a file; give a folder"),
+        (["empty"], "out", "empty: contains no image"),
+    ],
+)
+def test_mistakes(place, inputs, output, message):
+    for name in ("x/a.png", "y/a.png", "y/b.png"):
+        put(place / name)
+    (place / "empty").mkdir()
+    (place / "notes").write_text("")
+    with pytest.raises(ValueError, match=message):
+        plan.plan_jobs(inputs, output)
+
+
+def test_references(place):
+    """By the name of the result, with any suffix; the exact name first."""
+    for name in ("in/a.png", "in/b.png", "truth/a.tif", "truth/b.png", "truth/b.tif"):
+        put(place / name)
+    jobs = plan.plan_jobs(["in"], "out", reference="truth")
+    assert [job.reference for job in jobs] == [
+        pathlib.Path("truth/a.tif"),
+        pathlib.Path("truth/b.png"),
+    ]
+    put(place / "in/c.png")
+    with pytest.raises(ValueError, match=r"truth has no reference called c\.png"):
+        plan.plan_jobs(["in"], "out", reference="truth")
+    (job,) = plan.plan_jobs(["in/c.png"], "out", reference="truth/a.tif")
+    assert job.reference == pathlib.Path("truth/a.tif")
+
+
+def test_skip_existing(place):
+    for name in ("a.png", "b.png", "out/b.png"):
+        put(place / name)
+    jobs = plan.plan_jobs(["a.png", "b.png"], "out")
+    assert plan.skip_existing(jobs) == jobs[:1]
+    itself = plan.plan_jobs(["a.png"], "a.png")
+    assert plan.skip_existing(itself) == itself
+
+
+def test_patterns_name_each_image_once(place):
+    """Though they match it, and the folders that it lies in; and nothing but images."""
+    for name in ("a/x.png", "a/sub/x.png", "a/sub/y.png"):
+        put(place / name)
+    for name in ("notes.txt", "sub/none/z.txt"):
+        (place / "a" / name).parent.mkdir(exist_ok=True)
+        (place / "a" / name).write_text("")
+    for pattern, found in (
+        ("a/**", {"x.png": "a/x.png", "sub/x.png": "a/sub/x.png", "sub/y.png": "a/sub/y.png"}),
+        ("a/s*/**/y*", {"y.png": "a/sub/y.png"}),
+        ("a/[nx]*", {"x.png": "a/x.png"}),
+    ):
+        jobs = plan.plan_jobs([pattern], "out")
+        assert {str(job.target): str(job.source) for job in jobs} == {
+            f"out/{name}": source for name, source in found.items()
+        }
+    for pattern in ("a/n*", "a/**/n*e", "q*"):
+        with pytest.raises(ValueError, match=r"no image matches .*; check the pattern"):
+            plan.plan_jobs([pattern], "out")
+
+
+def test_patterns_below_folders_with_brackets(place):
+    """Leading folders that exist are literal, whatever their names."""
+    first, second = (f"photos [2024]/a [v2]/{name}.png" for name in ("[c]", "b"))
+    for name in (first, second, "photos 2/d.png"):
+        put(place / name)
+    for pattern, found in (
+        ("photos [2024]/*/*.png", [first, second]),
+        ("photos [2024]/a [v2]/[c].png", [first]),
+        ("photos [2024]/a [v2]/[[]*", [first]),
+        ("photos [2024]/**/b*", [second]),
+        ("photos [0-9]/*", ["photos 2/d.png"]),
+        (f"{place}/photos [2024]/*/b.png", [f"{place}/{second}"]),
+    ):
+        jobs = plan.plan_jobs([pattern], "out")
+        assert [str(job.source) for job in jobs] == found, pattern
+
+
+def test_links_below_a_pattern(place):
+    """Links to folders above give no image twice; others count, except for "**"."""
+    put(place / "g" / "x.png")
+    put(place / "other" / "y.png")
+    for name, target in (("l1", "."), ("l2", "."), ("l3", ".."), ("set", "../other")):
+        (place / "g" / name).symlink_to(target)
+    (place / "g" / "self").symlink_to("self")
+    for pattern, found in (
+        ("g/**/*.png", ["g/x.png"]),
+        ("g/**", ["g/x.png"]),
+        ("g/*/*.png", ["g/set/y.png"]),
+        ("g/*", ["g/set/y.png", "g/x.png"]),
+        ("g/*/../g/*.png", ["g/set/../g/x.png"]),
+        ("g/l*/*.png", []),
+        ("*/l1/*.png", ["g/l1/x.png"]),  # named
+    ):
+        if found:
+            jobs = plan.plan_jobs([pattern], "out")
+            assert [str(job.source) for job in jobs] == found, pattern
+        else:
+            with pytest.raises(ValueError, match="no image matches"):
+                plan.plan_jobs([pattern], "out")
