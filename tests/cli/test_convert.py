@@ -169,11 +169,11 @@ class TestExistingOutput:
     def test_of_something_else_is_never_replaced(self, output, other, name):
         (output / name).write_text("")
         message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
-        assert f"no earlier conversion ({name}), and --force replaces nothing else" in message
+        assert f"not an earlier conversion ({name}), and --force replaces nothing else" in message
         (output / name).unlink()
         (output / "card.json").unlink()
         message = error_of("convert", "dncnn", other, "-o", output, *SMALL, "--force")
-        assert "no earlier conversion (no card.json)" in message
+        assert "not an earlier conversion (no card.json)" in message
         assert (output / "config.json").exists()
 
     def test_empty_directory_or_link_is_filled(self, pth, tmp_path):
@@ -435,7 +435,7 @@ class TestConfiguration:
         stored = tiny.get_config().to_dict()
         del stored["eval"]
         (tmp_path / "config.json").write_text(json.dumps(stored))
-        with pytest.raises(ConfigError, match=r"no configuration of train.py; restore it"):
+        with pytest.raises(ConfigError, match=r"not a configuration of train.py; restore it"):
             config_lib.load(tmp_path / "config.json")
 
 

@@ -53,7 +53,7 @@ class TestSavedModel:
         (tmp_path / "mine").write_text("something else")
         with pytest.raises(TargetError, match="is a file; give a directory"):
             export.write_saved_model(tmp_path / "mine", *doubling, force=True)
-        with pytest.raises(TargetError, match=r"no earlier export \(mine\), and --force replaces"):
+        with pytest.raises(TargetError, match=r"not an earlier export \(mine\), and --force"):
             export.write_saved_model(tmp_path, *doubling, force=True)
         with pytest.raises(export.ExportError, match="verified on the CPU; add cpu"):
             export.write_saved_model(tmp_path / "new", *doubling, platforms=("tpu",))
