@@ -125,6 +125,23 @@ def make_folder(path: Path) -> None:
         raise _write_error(path, error) from error
 
 
+def find_free_path(path: Path) -> pathlib.Path:
+    """Finds a path that does not exist.
+
+    Args:
+        path: The path to use if it is free.
+
+    Returns:
+        The path, with -2, -3, ... added to its name if it exists.
+    """
+    free = path = pathlib.Path(path)
+    number = 1
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
 def write(path: Path, data: bytes, *, force: bool) -> None:
     """Writes a temporary file in the same folder and renames it.
 

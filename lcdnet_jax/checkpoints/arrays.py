@@ -71,8 +71,8 @@ def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[
 
 
 def _is_literal(path: pathlib.Path) -> bool:
-    special = "*?[" if os.name == "nt" else "*?[\\"
-    return not any(character in str(path) for character in special)
+    special = ("*", "?", "[", ":/") if os.name == "nt" else ("*", "?", "[", ":/", "\\")
+    return not any(text in f"{path}/" for text in special)
 
 
 def make_handler() -> ocp.CompositeCheckpointHandler:

@@ -42,11 +42,14 @@ from typing import TypeVar
 
 from absl import logging
 
-from lcdnet_jax import multihost
+from lcdnet_jax import atomic_io, multihost
 
 T = TypeVar("T")
 
 _TRASH = "trash"
+
+# The state counts its steps in 32 bits.
+_LARGEST_STEP = 2**31 - 1
 
 
 class CheckpointError(RuntimeError):
@@ -170,7 +173,8 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"cannot list {self.path}: {error.strerror or error}; check permissions"
             ) from error
-        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+        steps = [int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,9}", name)]
+        return sorted(step for step in steps if step <= _LARGEST_STEP)
 
     def complete(self, step: int, *, keep: int) -> None:
         """Makes a written save a checkpoint, and deletes old checkpoints.
@@ -187,7 +191,7 @@ class CheckpointFolder:
         for old in self.steps()[:-keep]:
             try:
                 trash.mkdir(exist_ok=True)
-                (self.path / str(old)).rename(_unused(trash / str(old)))
+                (self.path / str(old)).rename(atomic_io.find_free_path(trash / str(old)))
             except OSError as error:  # the new checkpoint is complete anyway
                 logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
             shutil.rmtree(trash, ignore_errors=True)
@@ -205,7 +209,7 @@ class CheckpointFolder:
         Raises:
             CheckpointError: If it cannot be renamed.
         """
-        aside = _unused(self.path / f"damaged-{step}")
+        aside = atomic_io.find_free_path(self.path / f"damaged-{step}")
         try:
             (self.path / str(step)).rename(aside)
         except OSError as error:
@@ -224,15 +228,6 @@ class CheckpointFolder:
         for pattern in patterns:
             for path in self.path.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _unused(path: pathlib.Path) -> pathlib.Path:
-    """The path, with -2, -3, ... added if it exists."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
 
 
 def in_first(action: Callable[[], T]) -> T:

@@ -5,6 +5,7 @@
 
 import concurrent.futures
 import functools
+import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
@@ -38,6 +39,13 @@ class Checkpoints:
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._keep = keep
+        try:
+            str(self.directory).encode()
+        except UnicodeEncodeError as error:
+            raise CheckpointError(
+                f"cannot use {os.fsencode(self.directory)!r}: Orbax needs a path that is valid "
+                "UTF-8; use another one"
+            ) from error
         self._folder = CheckpointFolder(self.directory, writable=keep is not None)
         in_first(self._folder.open)
         try:

@@ -48,9 +48,11 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
         OSError: If it cannot be read for other reasons.
     """
     try:
-        content = (directory / NAME).read_bytes()
+        content = strict_json.read_bytes(directory / NAME)
     except FileNotFoundError:
         return None
+    except strict_json.JSONError as error:
+        raise DamageError(f"{NAME}: {error}") from error
     try:
         manifest = strict_json.parse(content)
         # Every byte must match: a changed path would hide a file from verification.
@@ -60,8 +62,24 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
     if not intact:
         raise DamageError(f"{NAME} is not what was written")
     if manifest["step"] != step:
-        raise DamageError(f"{NAME} is of step {manifest['step']}")
-    return manifest["files"]
+        raise DamageError(f"{NAME} is of step {manifest['step']!r}")
+    files = manifest["files"]
+    if not isinstance(files, dict) or not all(map(_is_entry, files, files.values())):
+        raise DamageError(f"{NAME} does not list files with sizes and SHA-256")
+    return files
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    """Whether a hostile manifest has a file of the checkpoint here."""
+    parts = name.split("/")
+    return (
+        not {"", ".", ".."} & set(parts)
+        and len(name) < 1024
+        and "\0" not in name
+        and isinstance(entry, dict)
+        and type(entry.get("bytes")) is int
+        and isinstance(entry.get("sha256"), str)
+    )
 
 
 def items(files: Files) -> list[str]:

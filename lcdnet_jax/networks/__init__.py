@@ -219,7 +219,7 @@ def abstract_variables(
         Trees of ``jax.ShapeDtypeStruct``: "params", and "batch_stats" if the network has any.
 
     Raises:
-        ValueError: If the network has more than about twice ``count`` arrays.
+        ValueError: If the network has more than about twice ``count`` arrays, or cannot be built.
     """
 
     def init() -> PyTree:
@@ -252,8 +252,14 @@ def abstract_variables(
             )
         return result
 
-    with nn.intercept_methods(count_arrays):
-        return dict(jax.eval_shape(init))
+    try:
+        with nn.intercept_methods(count_arrays):
+            return dict(jax.eval_shape(init))
+    except TypeError as error:  # a field of a wrong type, which the class does not check
+        raise ValueError(
+            f"{type(module).__name__} cannot be built with these fields ({error}); the fields are "
+            "wrong, or the file is damaged"
+        ) from error
 
 
 __all__ = [

@@ -121,6 +121,7 @@ class LCDNet(RestorationNetwork):
     dtype: DTypeLike = jnp.float32
 
     # The contract, see RestorationNetwork.
+    LARGEST: ClassVar[Mapping[str, int]] = {"msfm_kernels": 63}
     scale = 1
     stride = 16
     input_range = (0.0, 1.0)

@@ -149,7 +149,7 @@ def _remove_lines_after(path: pathlib.Path, step: int) -> pathlib.Path | None:
     new = b"".join(line + b"\n" for line in kept)
     aside = None
     if damaged:
-        aside = path.with_name(f"damaged-{path.name}")
+        aside = atomic_io.find_free_path(path.with_name(f"damaged-{path.name}"))
         atomic_io.write(aside, old, force=True)
     if new != old:
         atomic_io.write(path, new, force=True)

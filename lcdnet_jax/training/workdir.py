@@ -59,7 +59,8 @@ def _open_workdir(
     accept_changed_data: bool,
 ) -> str | None:
     stored = workdir / "config.json"
-    has_checkpoints = any(checkpoints.directory.iterdir())
+    # Damaged ones that were moved aside count: a run never restarts over the remains of another.
+    has_checkpoints = bool(checkpoints.steps()) or any(checkpoints.directory.glob("damaged-*"))
     to_store, line = config, None
     if config.resume and not has_checkpoints:
         line = check_data(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lcdnet_jax import atomic_io, checkpoints, networks
+from lcdnet_jax import atomic_io, checkpoints, networks, strict_json
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.typing import PyTree, Variables
@@ -140,12 +140,18 @@ def _make_card(
 ) -> Card:
     """Makes the card of a working directory. Only the shapes of the variables are used."""
     directory = reader.directory.parent
+    has_ema = "ema" in reader.names(step)
     manifest = pathlib.Path("checkpoints", str(step), "manifest.json")
     origin = []
-    with contextlib.suppress(FileNotFoundError):  # checkpoints of older versions have none
-        digest = hashlib.sha256((directory / manifest).read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256(strict_json.read_bytes(directory / manifest)).hexdigest()
         origin.append({"file": manifest.as_posix(), "sha256": digest})
-    has_ema = "ema" in reader.names(step)  # raises if a training has deleted the step meanwhile
+    except FileNotFoundError:  # checkpoints of older versions have none
+        reader.names(step)  # raises if a training has deleted the step meanwhile
+    except (OSError, strict_json.JSONError) as error:
+        raise CheckpointError(
+            f"cannot read {directory / manifest}: {error}; check permissions"
+        ) from error
     return card_lib.create(
         config.network.name,
         config_lib.network(config),

@@ -67,8 +67,8 @@ def load(
 def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     """Loads the card of weights, without reading or verifying the weights.
 
-    For a working directory this is the card of the newest checkpoint, even if the checkpoint is
-    damaged and :func:`load` would use an earlier one.
+    For a working directory this is the card of the newest checkpoint whose manifest is intact, even
+    if other files of it are damaged and :func:`load` would use an earlier one.
 
     Args:
         path: As for :func:`load`.
@@ -85,6 +85,7 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
     path = pathlib.Path(path)
     kind = _kind(path)
     if kind == "directory":
+        multihost.check_devices()
         return directory.load_card(path, ema=ema, step=step)
     if step is not None:
         raise _one_step(path, step)
@@ -96,6 +97,8 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
 
 def _kind(path: pathlib.Path) -> str:
     suffixes = (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may never end
+        raise ValueError(f"{path} is neither a file nor a directory; give one")
     if path.suffix.lower() in suffixes and not path.is_dir():
         return "safetensors" if path.suffix.lower() in safetensors_file.SUFFIXES else "torch"
     if path.is_file():
