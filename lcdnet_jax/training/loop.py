@@ -37,7 +37,12 @@ from lcdnet_jax.training.progress import (
 )
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
-from lcdnet_jax.training.workdir import check_hosts_agree, load_or_create_state, open_workdir
+from lcdnet_jax.training.workdir import (
+    check_hosts_agree,
+    load_or_create_state,
+    open_workdir,
+    record_data,
+)
 from lcdnet_jax.typing import PyTree
 
 # Number of calls of the program that may wait on the devices. It keeps them busy, and their batches
@@ -112,6 +117,7 @@ def train_and_evaluate(
         state, origin = load_or_create_state(config, module, checkpoints, partitioner)
         state = state.with_features(features, partitioner.get_state_sharding)
         start_step = int(state.step)
+        record_data(workdir, datasets["train"], step=start_step)
         writer = MetricWriter(workdir, start_step=start_step, active=jax.process_index() == 0)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         run = _describe_run(config, partitioner, start_step, origin)

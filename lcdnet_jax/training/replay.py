@@ -96,7 +96,12 @@ def replay(
             f"the run has no step {step}: config.steps is {config.steps}, and steps count from 1"
         )
     line = check_data(
-        config, stored, workdir, datasets["train"], accept_changed_data=accept_changed_data
+        config,
+        stored,
+        workdir,
+        datasets["train"],
+        step=step - 1,
+        accept_changed_data=accept_changed_data,
     )
     if line:
         print(line, flush=True)

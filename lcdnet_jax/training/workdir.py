@@ -68,13 +68,19 @@ def _open_workdir(
             load_run_config(config, pathlib.Path(config.resume)),
             pathlib.Path(config.resume),
             data,
+            step=None,
             accept_changed_data=accept_changed_data,
         )
     if stored.exists():
         before = load_run_config(config, workdir, has_checkpoints=has_checkpoints)
         if has_checkpoints:
             line = check_data(
-                config, before, workdir, data, accept_changed_data=accept_changed_data
+                config,
+                before,
+                workdir,
+                data,
+                step=checkpoints.latest_step(),
+                accept_changed_data=accept_changed_data,
             )
         # Keep the origin of the run. A command that continues it need not repeat the origin.
         to_store = config.copy_and_resolve_references()
@@ -87,7 +93,6 @@ def _open_workdir(
     elif config.init_from:
         _find_weights(config.init_from)  # before config.json binds the run to a wrong name
     try:
-        data_record.write(workdir, data)
         config_lib.save(to_store, stored)
     except OSError as error:
         raise config_lib.ConfigError(
@@ -103,6 +108,7 @@ def check_data(
     workdir: pathlib.Path,
     data: HostData | DeviceData,
     *,
+    step: int | None,
     accept_changed_data: bool,
 ) -> str | None:
     """Checks that training images are those of a run, wherever they are now.
@@ -112,6 +118,7 @@ def check_data(
         before: Configuration of the run.
         workdir: Directory of the run.
         data: Training data of the command.
+        step: Number of steps after which the images are used. None: the newest.
         accept_changed_data: Accept other images.
 
     Returns:
@@ -122,11 +129,11 @@ def check_data(
             of its images.
     """
     try:
-        line = data_record.check(workdir, data)
-    except config_lib.ConfigError as error:
+        line = data_record.check(workdir, data, step=step)
+    except data_record.ChangedImagesError as error:
         if not accept_changed_data:
             raise
-        return str(error).rpartition("\n")[0].replace("\n", "") + "; they are accepted"
+        return f"{error.summary}; they are accepted"
     old, new = before.data.train.path, config.data.train.path
     if line is not None and old != new and not accept_changed_data:
         raise config_lib.ConfigError(
@@ -134,6 +141,22 @@ def check_data(
             "the same, continue with --accept_changed_data"
         )
     return line
+
+
+def record_data(workdir: pathlib.Path, data: HostData | DeviceData, *, step: int) -> None:
+    """Records the training images of the steps after ``step``, on process 0.
+
+    Raises:
+        ConfigError: If the directory cannot be written to.
+    """
+
+    def write() -> None:
+        try:
+            data_record.write(workdir, data, step=step)
+        except OSError as error:
+            raise config_lib.ConfigError(str(error)) from error
+
+    multihost.run_on_first_process(write, config_lib.ConfigError)
 
 
 def load_run_config(

@@ -15,7 +15,7 @@ from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torch_file
-from lcdnet_jax.weights.card import Card
+from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights
 
 # Types in which parameters may be stored.
@@ -159,10 +159,26 @@ def _prepare(
 
 
 def _without_folders(training: Mapping[str, Json] | None) -> JsonObject | None:
-    """A configuration with file names in place of paths, which are valid on one machine only."""
+    """A configuration with file names in place of paths, which are valid on one machine only.
+
+    Raises:
+        CardError: If a field has a wrong type, as in a damaged file.
+    """
     if training is None:
         return None
     stored = config_lib.as_json(training)
+    try:
+        _remove_folders(stored)
+    except (AttributeError, TypeError) as error:
+        raise CardError(
+            f"the configuration of the training has a field of a wrong type ({error}); restore the "
+            "weights from a backup"
+        ) from error
+    return stored
+
+
+def _remove_folders(stored: JsonObject) -> None:
+    """Removes folders in place."""
     data = stored.get("data")
     for split in data.values() if isinstance(data, dict) else ():
         if isinstance(split, dict) and {"source", "path"} <= set(split):
@@ -178,7 +194,6 @@ def _without_folders(training: Mapping[str, Json] | None) -> JsonObject | None:
     ):
         if isinstance(fields.get(field), str):
             fields[field] = pathlib.PurePath(fields[field]).name
-    return stored
 
 
 def _cast(params: PyTree, dtype: str) -> PyTree:

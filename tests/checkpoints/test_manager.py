@@ -408,7 +408,7 @@ class TestReadingWhileTraining:
 class TestPath:
     """Orbax takes a path for a pattern."""
 
-    @pytest.mark.parametrize("name", ["runs [v2]", "a*b", "what?", "a\\b"])
+    @pytest.mark.parametrize("name", ["runs [v2]", "a*b", "what?", "a\\b", "gs:"])
     def test_is_literal(self, tmp_path, opened, name):
         workdir = tmp_path / name / "run"
         (tmp_path / "runs v").mkdir()  # what the first of the patterns matches

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -32,6 +33,37 @@ def test_content(directory):
     assert stored == {"step": 8, "files": files}
     assert digest == hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
     manifest.verify(directory, files, ["ema", "params"])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        *([1, 2], None, "abc", {"a": 5}, {"a": {}}, {"a": {"bytes": True, "sha256": ""}}),
+        *({name: {"bytes": 1, "sha256": ""}} for name in (
+            "", "/etc/passwd", "a/../../b", "a//b", "x" * 5000, "a\0b",
+        )),
+        {"a": {"bytes": 1, "sha256": 5}},
+    ],
+)  # fmt: skip
+def test_of_any_content_with_a_right_checksum(directory, files):
+    content = {"step": 8, "files": files}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(content | {"sha256": digest}, sort_keys=True, indent=1) + "\n"
+    (directory / manifest.NAME).write_text(text)
+    with pytest.raises(DamageError, match=r"does not list files with sizes and SHA-256"):
+        manifest.read(directory, 8)
+
+
+def test_pipe_and_endless_file_are_not_read(directory):
+    path = directory / manifest.NAME
+    with path.open("r+b") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(DamageError, match="is not what was written"):
+        manifest.read(directory, 8)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DamageError, match=r"manifest.json: it is not a regular file"):
+        manifest.read(directory, 8)
 
 
 def test_is_not_replaced(directory):

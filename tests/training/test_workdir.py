@@ -1,6 +1,8 @@
 """What a run finds in its working directory, and what it writes there."""
 
 import json
+import os
+import pathlib
 import shutil
 import time
 
@@ -123,6 +125,16 @@ class TestImages:
         with pytest.raises(ConfigError, match="missing: b"):
             replay(config, workdir, 3, datasets={"train": Images("a")})
 
+    def test_replay_after_a_change(self, workdir):
+        """A step is repeated with the images that it was made with."""
+        run(workdir, Images("bcd"), steps=6, accept=True)
+        config = make_config(steps=6)
+        with pytest.raises(ConfigError, match="added: c, d"):
+            replay(config, workdir, 3, datasets={"train": Images("bcd")})
+        replay(config, workdir, 3, datasets={"train": Images()})
+        with pytest.raises(ConfigError, match="missing: c, d"):
+            replay(config, workdir, 6, datasets={"train": Images()})
+
     def test_run_without_a_record(self, workdir, capsys):
         """A run of an older version."""
         (workdir / data_record.NAME).unlink()
@@ -133,10 +145,7 @@ class TestImages:
         run(workdir, steps=8, **{"data.train.path": "x"})
 
     def test_damaged_record(self, workdir, capsys):
-        path = workdir / data_record.NAME
-        for content in (b"", b"\xff", b"[]", b"{}", b'{"images": 1, "sha256": 2}', b"[" * 10**5):
-            path.write_bytes(content)
-            assert "data.json is damaged" in data_record.check(workdir, Images())
+        (workdir / data_record.NAME).write_bytes(b"{}")
         run(workdir, steps=6)
         assert "data.json is damaged" in capsys.readouterr().out
         assert data_record.check(workdir, Images()) is None
@@ -180,6 +189,10 @@ class TestDamage:
         assert (workdir / f"damaged-{name}").read_bytes() == damaged
         assert path.read_bytes().startswith(b"\n".join(lines[:2]) + b"\n")
         assert all(json.loads(line)["step"] < 9 for line in path.read_text().splitlines())
+        path.write_bytes(b"x\n")  # once more: the first copy stays
+        run(workdir, steps=8)
+        assert (workdir / f"damaged-{name}").read_bytes() == damaged
+        assert (workdir / f"damaged-{name}-2").read_bytes() == b"x\n"
 
     def test_incomplete_last_line_is_none(self, workdir, capsys):
         with (workdir / "metrics.jsonl").open("a") as file:
@@ -234,6 +247,20 @@ class TestMetricsOfTheNetwork:
 
 
 class TestDirectory:
+    def test_other_files_are_no_checkpoints(self, trained, tmp_path):
+        """Such as those that a file browser leaves. The origin of the run is recorded."""
+        for name in ("config.json", "checkpoints/.DS_Store"):
+            (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / "checkpoints" / ".DS_Store").write_bytes(b"")
+        run(tmp_path / "run", steps=2, init_from=str(trained))
+        assert config_lib.load(tmp_path / "run" / "config.json").init_from == str(trained)
+
+    def test_path_that_is_not_utf8(self, tmp_path):
+        workdir = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+        with pytest.raises(CheckpointError, match=r"caf\\xe9.*valid UTF-8; use another"):
+            run(workdir)
+        assert not workdir.exists()
+
     @pytest.mark.parametrize("replaced", [False, True])
     def test_moved_during_the_run(self, tmp_path, replaced):
         """As a disk that is unmounted, whose empty folder stays."""

@@ -1,7 +1,13 @@
 """Loading of any format, and what cannot be loaded."""
 
+import functools
+import json
+import os
+import shutil
+
 import pytest
 
+from lcdnet_jax import multihost
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
@@ -35,6 +41,40 @@ class TestLoad:
         for read in (weights_lib.load, weights_lib.load_card):
             with pytest.raises(ValueError, match=r"a.txt is not a checkpoint"):
                 read(tmp_path / "a.txt")
+
+    @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a"])
+    def test_pipe_is_not_read(self, tmp_path, name):
+        os.mkfifo(tmp_path / name)
+        for read in (weights_lib.load, weights_lib.load_card):
+            with pytest.raises(ValueError, match="is neither a file nor a directory"):
+                read(tmp_path / name)
+
+    def test_card_needs_a_device_too(self, run, monkeypatch):
+        """Shapes are found by tracing, which asks JAX for its devices."""
+
+        def fail():
+            raise multihost.DeviceError("no device")
+
+        monkeypatch.setattr(multihost, "check_devices", fail)
+        for read in (weights_lib.load, weights_lib.load_card):
+            with pytest.raises(multihost.DeviceError):
+                read(run[0])
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("degradation.options", {"a": 5}), ("data.train.path", ["a"]), ("data.eval.source", 5)],
+    )
+    def test_training_of_wrong_types(self, run, tmp_path, name, value):
+        """With a right checksum, as an attacker makes it."""
+        workdir = shutil.copytree(run[0], tmp_path / "run")
+        path = workdir / "config.json"
+        stored = json.loads(path.read_text())
+        del stored["sha256"]
+        *sections, key = name.split(".")
+        functools.reduce(lambda fields, section: fields[section], sections, stored)[key] = value
+        path.write_text(json.dumps(stored))
+        with pytest.raises(ValueError, match="of a wrong type"):
+            weights_lib.save_directory(workdir, tmp_path / "out")
 
     def test_arguments(self, weights, exported, tmp_path):
         path = tmp_path / "a.safetensors"
