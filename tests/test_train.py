@@ -79,7 +79,7 @@ class TestTrain:
             ("--config.steps=many", "flag --config.steps=many: invalid literal"),
             (
                 "--config.loss=huber",
-                "config.loss must be one of 'l1', 'l2', 'charbonnier', 'sse', 'l1_fft', got",
+                "config.loss must be one of 'l1', 'l2', 'charbonnier', 'sse', 'psnr', 'l1_fft'",
             ),
             ("--config.data.train.path=nowhere", "config.data.train.path: nowhere: does not exist"),
             ("--config.data.train.path=", "config.data.train.path is ''; config.data.train.source"),

@@ -86,7 +86,7 @@ class CheckpointFolder:
         self.path = path
         self._writable = writable
         self._unlock: Callable[[], object] = lambda: None
-        self._place: tuple[int, int] | None = None  # of the folder, on process 0
+        self._identity: tuple[int, int] | None = None  # of the folder, on process 0
 
     def open(self) -> None:
         """Makes and locks the folder and deletes incomplete files in it; on process 0.
@@ -109,7 +109,7 @@ class CheckpointFolder:
                 f"cannot use {self.path}: {error.strerror or error}; use a writable --workdir"
             ) from error
         self._lock()
-        self._place = self._find_place()
+        self._identity = self._read_identity()
         self.remove(_TRASH, "saving-*", "*.orbax-checkpoint-tmp*")
 
     def _lock(self) -> None:
@@ -118,10 +118,10 @@ class CheckpointFolder:
             import fcntl
         except ImportError:  # Windows
             return
-        place = os.open(self.path, os.O_RDONLY)
-        self._unlock = weakref.finalize(self, os.close, place)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self._unlock = weakref.finalize(self, os.close, descriptor)
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CheckpointError(
                 f"{self.path} is in use by another training; stop it or wait for its end, or "
@@ -130,19 +130,19 @@ class CheckpointFolder:
         except OSError as error:  # some network file systems have no such locks
             logging.debug("%s is not locked: %s", self.path, error)
 
-    def _find_place(self) -> tuple[int, int]:
+    def _read_identity(self) -> tuple[int, int]:
         """Device and inode of the directory, which stay the same when it is moved."""
         status = self.path.stat()
         return status.st_dev, status.st_ino
 
-    def check_place(self) -> None:
+    def check_identity(self) -> None:
         """Notices a folder that was moved, deleted or unmounted since it was opened.
 
         Raises:
             CheckpointError: If it was.
         """
         try:
-            good = self._find_place() == self._place
+            good = self._read_identity() == self._identity
         except OSError:
             good = False
         if not good:
@@ -230,7 +230,7 @@ class CheckpointFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def in_first(action: Callable[[], T]) -> T:
+def on_first_process(action: Callable[[], T]) -> T:
     """Calls an action in process 0, see :func:`lcdnet_jax.multihost.run_on_first_process`.
 
     Args:

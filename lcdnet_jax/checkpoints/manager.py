@@ -20,8 +20,9 @@ from lcdnet_jax.checkpoints.folder import (
     CheckpointError,
     CheckpointFolder,
     DamagedCheckpointError,
-    in_first,
+    on_first_process,
 )
+from lcdnet_jax.messages import join_some
 from lcdnet_jax.typing import PyTree
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Checkpoints:
                 "UTF-8; use another one"
             ) from error
         self._folder = CheckpointFolder(self.directory, writable=keep is not None)
-        in_first(self._folder.open)
+        on_first_process(self._folder.open)
         try:
             self._literal, self._remove_link = arrays.make_literal_path(self.directory)
         except OSError as error:
@@ -88,7 +89,9 @@ class Checkpoints:
         Returns:
             True if there is one.
         """
-        return in_first(lambda: any(before is None or step < before for step in self.steps()))
+        return on_first_process(
+            lambda: any(before is None or step < before for step in self.steps())
+        )
 
     def saved(self) -> str:
         """Describes the newest complete checkpoint, after waiting for an unfinished save.
@@ -120,8 +123,8 @@ class Checkpoints:
             raise ValueError(f"{self.directory} was opened to read only; give keep")
         if self._pending is not None:
             self.finish(self._pending[0])
-        in_first(self._folder.check_place)
-        if in_first(lambda: step in self.steps()):
+        on_first_process(self._folder.check_identity)
+        if on_first_process(lambda: step in self.steps()):
             return
         items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
@@ -169,7 +172,7 @@ class Checkpoints:
             CheckpointError: If the step does not exist, cannot be read, or holds other arrays. The
                 message lists arrays that are missing, unknown or of another shape.
         """
-        names, verified = in_first(lambda: self._verify(step, items))
+        names, verified = on_first_process(lambda: self._verify(step, items))
         where = self.directory / str(step)
         if not verified and (missing := sorted(set(items) - set(names))):
             raise DamagedCheckpointError(
@@ -283,7 +286,7 @@ class Checkpoints:
         Raises:
             CheckpointError: If the step does not exist, or its manifest is damaged.
         """
-        return in_first(lambda: self._verify(step, ()))[0]
+        return on_first_process(lambda: self._verify(step, ()))[0]
 
     def _verify(self, step: int, wanted: Collection[str]) -> tuple[list[str], bool]:
         """Names of all items, and whether a manifest confirms the files of the wanted ones."""
@@ -320,11 +323,10 @@ class Checkpoints:
             stored = arrays.read_metadata(where, name) if name in names else None
             problems += arrays.list_mismatches(name, stored, tree)
         if problems:
-            shown = "\n  ".join(problems[:20])
-            more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+            shown = join_some(problems, 20, separator="\n  ")
             raise CheckpointError(
                 f"the checkpoint {self.directory / str(step)} belongs to another network or "
-                f"optimizer:\n  {shown}{more}\n"
+                f"optimizer:\n  {shown}\n"
                 "Use the configuration it was trained with, or another working directory."
             )
         args = {name: ocp.args.StandardRestore(tree) for name, tree in items.items()}
@@ -367,14 +369,14 @@ class Checkpoints:
                 else:
                     raise
                 continue
-            in_first(functools.partial(self._pass_over, passed, step))
+            on_first_process(functools.partial(self._pass_over, passed, step))
             return step, found
         raise DamagedCheckpointError(
             f"no checkpoint in {self.directory} is usable:\n  " + "\n  ".join(passed.values())
         )
 
     def _list_before(self, step: int | None) -> list[int]:
-        return [s for s in in_first(self.steps) if step is None or s < step]
+        return [s for s in on_first_process(self.steps) if step is None or s < step]
 
     def _pass_over(self, passed: Mapping[int, str], used: int) -> None:
         for step, problem in passed.items():
@@ -389,7 +391,7 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         assert self._keep is not None
-        self._folder.check_place()
+        self._folder.check_identity()
         saving = f"saving-{step}"
         try:
             arrays.read_back(self._literal / saving, checksums)

@@ -66,11 +66,11 @@ def test_damaged_ones_are_moved_aside(folder):
         folder.move_aside(4, "4 is damaged")
 
 
-def test_place(folder, tmp_path):
-    folder.check_place()
+def test_identity(folder, tmp_path):
+    folder.check_identity()
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="it was moved, deleted or unmounted"):
-        folder.check_place()
+        folder.check_identity()
     folder.path.mkdir(parents=True)
     with pytest.raises(CheckpointError, match="it was moved, deleted or unmounted"):
-        folder.check_place()
+        folder.check_identity()
