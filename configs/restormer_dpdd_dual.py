@@ -6,8 +6,7 @@ exchanges the views.
 Command: python train.py --config configs/restormer_dpdd_dual.py --workdir runs/restormer_dual
          python eval.py --workdir runs/restormer_dual --split test
 DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Time and score: not yet run; it needs several accelerators. The authors report 26.66 dB on the 76
-test scenes.
+Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
 """
 
 from ml_collections import ConfigDict

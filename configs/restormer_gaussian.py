@@ -2,14 +2,14 @@
 
 The recipe of restormer_gopro.py on clean photographs, with tiles every 416 pixels. The noise is
 unclipped. The argument is "color" or "gray" and a level of noise (15, 25 or 50) or "blind" for 0 to
-50.
+50. The authors' option files also mix pairs of training images ("mixup"), which this library does
+not.
 
 Command: python train.py --config configs/restormer_gaussian.py:color:25 --workdir runs/restormer25
 The authors train on DIV2K, Flickr2K, the Waterloo Exploration Database and BSD400, which are
 expected in one folder, data/DFWB: --config.data.train.path=DIR. Test images are expected in
 data/CBSD68: --config.data.eval.path=DIR.
-Time and score: not yet run; it needs several accelerators. The authors report 31.79 dB on CBSD68
-for color at level 25 ("color:25").
+Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
 """
 
 from ml_collections import ConfigDict

@@ -1,14 +1,14 @@
 """Restormer for the noise of smartphone cameras on SIDD, the recipe of the official code.
 
-The recipe of restormer_gopro.py, with tiles every 384 pixels.
+The recipe of restormer_gopro.py, with tiles every 384 pixels. The authors' option file also mixes
+pairs of training images ("mixup"), which this library does not.
 
 Command: python train.py --config configs/restormer_sidd.py --workdir runs/restormer_sidd
          python eval.py --workdir runs/restormer_sidd
 SIDD-Medium and the validation blocks are expected in data/SIDD_Medium_Srgb and
 data/SIDD_validation: --config.data.train.path=DIR and --config.data.eval.path=DIR. Decoding a large
 PNG for each crop is slow: set --config.data.cache_dir=DIR, a folder on a fast local disk.
-Time and score: not yet run; it needs several accelerators. The authors report 40.02 dB on the
-validation blocks.
+Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
 """
 
 from ml_collections import ConfigDict

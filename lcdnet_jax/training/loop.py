@@ -326,7 +326,8 @@ class _Loop:
 
     def _warn_of_metrics(self, step: int, averages: Mapping[str, float]) -> None:
         """Logs warnings of the network, once for each metric."""
-        warnings = self._module.find_warnings(averages, crop=self._config.data.crop)
+        crop = config_lib.stage_at(self._config, step - 1).crop
+        warnings = self._module.find_warnings(averages, crop=crop)
         for name, message in warnings.items():
             if name not in self._warned_of:
                 self._warned_of.add(name)
