@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
     from lcdnet_jax import atomic_io
-    from lcdnet_jax.evaluation import folders, results
+    from lcdnet_jax.evaluation import folders, ground_truth, results
     from lcdnet_jax.metrics import lpips, niqe
 
     for name in ("scale", "border", "panels"):
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
             scale=arguments.scale,
             any_depth=arguments.any_depth,
         )
-    except folders.FolderError as error:
+    except ground_truth.FolderError as error:
         sys.exit(f"error: {error.describe(None if arguments.debug else _LISTED)}")
     for line in (*comparison.truth, *comparison.notes):
         print_line(line)

@@ -10,7 +10,7 @@ import scipy.ndimage
 from skimage.metrics import structural_similarity
 
 from lcdnet_jax import data_sets, image_io, protocols
-from lcdnet_jax.evaluation import folders
+from lcdnet_jax.evaluation import folders, ground_truth
 from lcdnet_jax.image_io import ImageError
 
 
@@ -57,7 +57,7 @@ def score(root, protocol, results=("a",), truth="gt", **options):
 
 
 def problems(root, results=("a",), truth="gt", **options):
-    with pytest.raises(folders.FolderError) as caught:
+    with pytest.raises(ground_truth.FolderError) as caught:
         folders.compare_folders([root / one for one in results], root / truth, **options)
     return str(caught.value)
 
@@ -268,10 +268,10 @@ class TestNames:
         assert "a has no result for 3 of 6 images" in problems(tmp_path)
         scipy.io.savemat(path, {path.stem: blocks[0]})
         with pytest.raises(ImageError, match=r"uint8 \[3, 16, 18, 3\] instead of uint8 \[images"):
-            folders.list_truth(tmp_path / "gt")
+            ground_truth.list_truth(tmp_path / "gt")
         path.write_bytes(b"no")
         with pytest.raises(ImageError, match="is not a MATLAB file"):
-            folders.list_truth(tmp_path / "gt")
+            ground_truth.list_truth(tmp_path / "gt")
 
 
 class TestRefusals:
