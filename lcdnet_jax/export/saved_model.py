@@ -60,12 +60,18 @@ def write_saved_model(
         The card, which ``card.json`` in the directory contains.
 
     Raises:
-        ExportError: As for :func:`export_program`, or if ``platforms`` lacks "cpu".
+        ExportError: As for :func:`export_program`, if ``platforms`` lacks "cpu", or if the path
+            contains ``*``, ``?`` or ``[``, which TensorFlow takes for a pattern.
         TargetError: If the path may not be replaced, even if it has changed during the export.
         OSError: If writing fails.
         ImportError: If TensorFlow is not installed.
     """
     path = pathlib.Path(os.path.realpath(path))
+    if any(character in str(path) for character in "*?["):
+        raise ExportError(
+            f"TensorFlow cannot read a SavedModel from {path}, because it takes *, ? and [ for a "
+            "pattern; use a path without them"
+        )
     atomic_io.check_directory(path, _KIND, force=force)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")

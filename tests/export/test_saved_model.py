@@ -15,6 +15,13 @@ from tests.export.cases import image
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
+@pytest.mark.parametrize("name", ["a [v2]/model", "a*", "what?"])
+def test_path_that_tensorflow_takes_for_a_pattern(doubling, tmp_path, name):
+    with pytest.raises(export.ExportError, match="for a pattern; use a path without them"):
+        export.write_saved_model(tmp_path / name, *doubling)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 class TestSavedModel:
     def test_any_size(self, doubling, tmp_path):
