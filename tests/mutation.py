@@ -55,8 +55,20 @@ class Target:
     tests: tuple[str, ...]
 
 
+def _network(name: str, *tests: str, golden: tuple[str, ...] = ()) -> Target:
+    """A network: its golden files, the tests beside it, and what callers read of its class."""
+    return Target(
+        f"lcdnet_jax/networks/{name}.py",
+        (
+            *(f"tests/networks/test_golden.py::test_float32[{file}]" for file in golden),
+            f"tests/networks/test_{name}.py",
+            *tests,
+            "tests/guards/test_api.py::test_networks",
+        ),
+    )
+
+
 # The only place with paths of sources.
-_GOLDEN = "tests/networks/test_golden.py"
 TARGETS = {
     "deform_conv": Target(
         "lcdnet_jax/ops/deform_conv.py",
@@ -65,48 +77,24 @@ TARGETS = {
     "dct": Target("lcdnet_jax/ops/dct.py", ("tests/test_golden_sfm.py", "tests/ops/test_dct.py")),
     "sfm": Target("lcdnet_jax/sfm.py", ("tests/test_golden_sfm.py", "tests/test_sfm.py")),
     "losses": Target("lcdnet_jax/losses.py", ("tests/test_losses.py",)),
-    "dncnn": Target(
-        "lcdnet_jax/networks/dncnn.py",
-        (_GOLDEN, "tests/networks/test_dncnn.py", "-k", "dncnn and not buifd"),
-    ),
-    "sadnet": Target(
-        "lcdnet_jax/networks/sadnet.py", (_GOLDEN, "tests/networks/test_sadnet.py", "-k", "sadnet")
-    ),
     "blocks": Target(
         "lcdnet_jax/networks/_blocks.py",
-        (_GOLDEN, "tests/networks/test_blocks.py", "tests/networks/test_rcan.py"),
+        ("tests/networks/test_blocks.py", "tests/networks/test_golden.py"),
     ),
-    "memnet": Target(
-        "lcdnet_jax/networks/memnet.py", (_GOLDEN, "tests/networks/test_memnet.py", "-k", "memnet")
-    ),
-    "ridnet": Target(
-        "lcdnet_jax/networks/ridnet.py", (_GOLDEN, "tests/networks/test_ridnet.py", "-k", "ridnet")
-    ),
-    "buifd": Target(
-        "lcdnet_jax/networks/buifd.py", (_GOLDEN, "tests/networks/test_buifd.py", "-k", "buifd")
-    ),
-    "unet_n2n": Target(
-        "lcdnet_jax/networks/unet_n2n.py",
-        (_GOLDEN, "tests/networks/test_unet_n2n.py", "-k", "unet"),
-    ),
-    "nafnet": Target(
-        "lcdnet_jax/networks/nafnet.py",
-        (_GOLDEN, "tests/networks/test_nafnet.py", "-k", "nafnet"),
-    ),
-    "restormer": Target(
-        "lcdnet_jax/networks/restormer.py",
-        (_GOLDEN, "tests/networks/test_restormer.py", "-k", "restormer"),
-    ),
-    "rcan": Target(
-        "lcdnet_jax/networks/rcan.py", (_GOLDEN, "tests/networks/test_rcan.py", "-k", "rcan")
-    ),
-    "rrdb": Target(
-        "lcdnet_jax/networks/rrdb.py", (_GOLDEN, "tests/networks/test_rrdb.py", "-k", "rrdb")
-    ),
-    "kmsr": Target("lcdnet_jax/networks/kmsr.py", ("tests/networks/test_kmsr.py",)),
-    "ikc": Target("lcdnet_jax/networks/ikc.py", ("tests/networks/test_ikc.py",)),
-    "n3net": Target("lcdnet_jax/networks/n3net.py", ("tests/networks/test_n3net.py",)),
-    "lcdnet": Target("lcdnet_jax/networks/lcdnet.py", ("tests/networks/test_lcdnet.py",)),
+    "dncnn": _network("dncnn", golden=("dncnn_rl",)),
+    "sadnet": _network("sadnet", golden=("sadnet_gray",)),
+    "memnet": _network("memnet", golden=("memnet",)),
+    "ridnet": _network("ridnet", golden=("ridnet",)),
+    "buifd": _network("buifd", golden=("buifd",)),
+    "unet_n2n": _network("unet_n2n", golden=("unet_n2n",)),
+    "nafnet": _network("nafnet", golden=("nafnet",)),
+    "restormer": _network("restormer", golden=("restormer_withbias_color",)),
+    "rcan": _network("rcan", golden=("rcan_x2_small",)),
+    "rrdb": _network("rrdb", golden=("rrdb_x4_small",)),
+    "kmsr": _network("kmsr"),
+    "ikc": _network("ikc"),
+    "n3net": _network("n3net"),
+    "lcdnet": _network("lcdnet"),
     "lcdnet_blocks": Target(
         "lcdnet_jax/networks/_lcdnet_blocks.py", ("tests/networks/test_lcdnet.py",)
     ),

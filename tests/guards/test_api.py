@@ -32,6 +32,11 @@ NAMES = (
     "training.train_and_evaluate",
 )  # fmt: skip
 
+# What a network declares besides its fields.
+CONTRACT = (
+    "scale", "stride", "input_range", "tile_overlap", "two_views", "global_means", "has_scales",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module", autouse=True)
 def recording():
@@ -77,7 +82,7 @@ def test_signatures():
 
 
 def test_networks():
-    """Fields with their defaults, and presets."""
+    """Fields with their defaults, presets, and what callers read of the contract."""
     found = {}
     for name in guarded.networks.available():
         module = guarded.networks.create(name)
@@ -87,7 +92,12 @@ def test_networks():
             if field.name not in ("parent", "name")
         }
         presets = getattr(type(module), "PRESETS", {})
-        found[name] = {"fields": fields, "presets": {k: repr(v) for k, v in presets.items()}}
+        found[name] = {
+            "fields": fields,
+            "presets": {k: repr(v) for k, v in presets.items()},
+            "call": signature(type(module).__call__),
+            "contract": {attribute: repr(getattr(module, attribute)) for attribute in CONTRACT},
+        }
     check("networks", found)
 
 
