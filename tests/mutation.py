@@ -425,7 +425,9 @@ def prepare() -> None:
     import flax.linen  # noqa: F401
     import jax
     import jax.test_util
+    import ml_collections  # noqa: F401
     import optax  # noqa: F401
+    import orbax.checkpoint  # noqa: F401
     import PIL.Image  # noqa: F401
     import pytest  # noqa: F401
     import safetensors.numpy  # noqa: F401
