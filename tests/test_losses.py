@@ -121,10 +121,15 @@ def test_fourier_loss_of_odd_widths_and_by_hand(rng):
 def test_fourier_loss_of_three_color_images(rng):
     output, target = rng.random((2, 3, 6, 4, 3))
     spectrum = np.fft.fft2(output - target, axes=(1, 2))
-    parts = np.abs(np.stack([spectrum.real, spectrum.imag]))
-    expected = np.abs(output - target).mean() + 0.1 * parts.mean()
-    actual = losses.l1_fft(output.astype(np.float32), target.astype(np.float32))
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    parts = np.abs(np.stack([spectrum.real, spectrum.imag], axis=1))
+    each = np.abs(output - target).mean((1, 2, 3)) + 0.1 * parts.mean((1, 2, 3, 4))
+    output, target = output.astype(np.float32), target.astype(np.float32)
+    np.testing.assert_allclose(losses.l1_fft(output, target), each.mean(), rtol=1e-5)
+    weights = np.float32([1, 0.5, 3])
+    weighted = losses.l1_fft(output, target, weights=weights)
+    np.testing.assert_allclose(weighted, weights @ each / weights.sum(), rtol=1e-5)
+    alone = losses.l1_fft(output[:1], target[:1], weights=weights[:1])
+    np.testing.assert_allclose(alone, each[0], rtol=1e-5)
 
 
 def test_scales_that_do_not_fit(rng):

@@ -167,7 +167,8 @@ def test_initialization_is_the_official_one(tiny):
     params = tiny[1]["params"]
 
     def assert_fills(array, bound):
-        assert 0.95 * bound < np.abs(array).max() <= bound
+        assert -bound <= array.min() < -0.95 * bound
+        assert 0.95 * bound < array.max() <= bound
 
     dcn = params["dres4"]["dcnpack"]
     assert_fills(dcn["conv_offset_mask"]["kernel"], (6 / ((4 + 54) * 9)) ** 0.5)  # Xavier
@@ -183,6 +184,13 @@ def test_offsets_can_start_at_zero(zero):
     x = jnp.zeros((1, 4, 4, 4))
     params = block.init(jax.random.key(0), x, x)["params"]
     assert params["conv_offset_mask"]["kernel"].any() != zero
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "expected"), [(20, 8, 5), (12, 5, 4), (12, 4, 4), (9, 8, 3), (7, 4, 1)]
+)
+def test_largest_divisor(number, limit, expected):
+    assert sadnet._largest_divisor(number, limit) == expected
 
 
 def test_bad_fields_and_inputs_are_explained():
