@@ -137,3 +137,81 @@ def test_ikc_takes_a_single_pixel():
         check(module, inputs, by_hand)
     enlarged = jax.eval_shape(networks.SFTMD().init_with_output, jax.random.key(0), x, code)[0]
     assert enlarged.shape == (1, 4, 4, 3)
+
+
+@pytest.mark.extended
+def test_is_a_loop_of_the_three(ikc):
+    module, params = ikc
+    of_codes = {"features": 4, "code_length": 3}
+    parts = {
+        "predictor": networks.Predictor(**of_codes),
+        "corrector": networks.Corrector(**of_codes),
+        "sftmd": networks.SFTMD(scale=2, blocks=1, **of_codes),
+    }
+
+    @jax.jit
+    def by_hand(params, x):
+        predictor, corrector, sftmd = (
+            functools.partial(part.apply, {"params": params[name]}) for name, part in parts.items()
+        )
+        codes = [predictor(x)]
+        for _ in range(2):
+            codes.append(corrector(sftmd(x, codes[-1]), codes[-1]))
+        last = codes[-1]
+        return jnp.stack(codes), sftmd(x, last), sftmd(x, last, train=True)
+
+    @jax.jit
+    def ours(params, x):
+        apply = functools.partial(module.apply, {"params": params}, x)
+        return apply(method="codes"), apply(), apply(train=True)
+
+    x = image(2, 7, 6, 3)
+    params = params | {"sftmd": {**params["sftmd"]}}
+    output = params["sftmd"]["conv_output"]
+    params["sftmd"]["conv_output"] = {**output, "bias": output["bias"] + np.float32(0.3)}
+    codes, clipped, result = by_hand(params, x)
+    assert abs(codes[2] - codes[1]).max() > 1e-3
+    assert clipped.max() == 1 < result.max()
+    assert clipped.min() < 0.99
+    for found, expected in zip(ours(params, x), (codes, clipped, result), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    equations = jax.make_jaxpr(module.apply)({"params": params}, x).eqns
+    assert [e.params["length"] for e in equations if e.primitive.name == "scan"].count(2) == 1
+
+
+@pytest.mark.extended
+def test_codes_are_of_principal_components(ikc):
+    module, params = ikc
+    basis = np.asarray(params["basis"]["kernel"])
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), rtol=0, atol=1e-6)
+    offsets, widths = np.arange(-2, 3), np.linspace(0.2, 2, 1000)
+    lines = np.exp(-((offsets / widths[:, None]) ** 2) / 2)
+    kernels = lines[:, :, None] * lines[:, None]
+    kernels /= kernels.sum(axis=(1, 2), keepdims=True)
+    expected = degradations.fit_kernel_code(kernels, components=3)
+    np.testing.assert_allclose(basis, expected, rtol=0, atol=1e-3)
+    few = kernels[::300].astype(np.float32)
+
+    def encode(params):
+        return module.apply({"params": params}, few, method="encode")
+
+    np.testing.assert_array_equal(encode(params), degradations.encode_kernels(few, basis))
+    grads = jax.grad(lambda params: encode(params).sum())(params)
+    assert max(abs(leaf).max() for leaf in jax.tree.leaves(grads)) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kernel_size": 4}, r"kernel_size 4 must be odd, and its square at least code_length \("),
+        ({"kernel_size": 3}, r"kernel_size 3 must be odd, and its square at least .* \(10\)"),
+        ({"width": (2.0, 0.2)}, r"width must be two numbers \(low, high\) with .*got \(2.0, 0.2\)"),
+        ({"width": 2.0}, r"width must be two numbers .*, got 2.0"),
+        ({"iterations": 0}, "IKC iterations must be an integer of at least 1, got 0"),
+        ({"scale": 5}, "IKC scale must be 2, 3 or 4, got 5"),
+    ],
+    ids=str,
+)
+def test_bad_fields(fields, message):
+    with pytest.raises(ValueError, match=message):
+        networks.create("ikc", **fields)
