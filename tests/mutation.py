@@ -39,7 +39,7 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "mutation_equivalent.toml"
 ALLOWED = 0.05
-COPIED = ("lcdnet_jax", "input_pipeline", "configs", "tests", "pyproject.toml")
+COPIED = ("lcdnet_jax", "input_pipeline", "configs", "benchmarks", "tests", "pyproject.toml")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ def _network(name: str, *tests: str, golden: tuple[str, ...] = ()) -> Target:
 
 
 # The only place with paths of sources.
+_EVERY = "tests/networks/test_every_network.py"
 TARGETS = {
     "deform_conv": Target(
         "lcdnet_jax/ops/deform_conv.py",
@@ -92,7 +93,7 @@ TARGETS = {
     "rcan": _network("rcan", golden=("rcan_x2_small",)),
     "rrdb": _network("rrdb", golden=("rrdb_x4_small",)),
     "kmsr": _network("kmsr"),
-    "ikc": _network("ikc"),
+    "ikc": _network("ikc", f"{_EVERY}::test_parameter_counts_outside_the_registry"),
     "n3net": _network("n3net"),
     "lcdnet": _network("lcdnet"),
     "lcdnet_blocks": Target(

@@ -1,6 +1,7 @@
 """The parts of IKC against slow references."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import networks
+from lcdnet_jax.networks import ikc as ikc_module
 from tests.networks.by_hand import (
     block_of,
     check,
@@ -15,6 +17,7 @@ from tests.networks.by_hand import (
     conv,
     dense,
     drawn,
+    exact,
     image,
     lrelu,
     quick_jit,
@@ -139,65 +142,129 @@ def test_ikc_takes_a_single_pixel():
     assert enlarged.shape == (1, 4, 4, 3)
 
 
+TINY = {
+    **{"scale": 2, "features": 4, "blocks": 1, "iterations": 2},
+    **{"code_length": 3, "kernel_size": 5, "width": (0.2, 2.0)},
+}
+
+
+@pytest.fixture(scope="module")
+def ikc():
+    """The network, and parameters as after some training."""
+    module = networks.create("ikc", **TINY)
+    params = drawn(module, image(1, 4, 4, 3))["params"]
+    # Images around white, so that clipping shows.
+    params["sftmd"]["conv_output"]["bias"] = jnp.full(3, 0.8)
+    return module, params
+
+
+def by_hand(params, x):
+    """All codes and the last image before clipping, from the parts in float64."""
+    p = exact(params)
+    codes = [predictor_by_hand(x, p["predictor"])]
+    for _ in range(TINY["iterations"]):
+        restored = sftmd_by_hand(x, codes[-1], p["sftmd"], (2,)).clip(0, 1)
+        codes.append(corrector_by_hand(restored, codes[-1], p["corrector"]))
+    return np.stack(codes), sftmd_by_hand(x, codes[-1], p["sftmd"], (2,))
+
+
 @pytest.mark.extended
 def test_is_a_loop_of_the_three(ikc):
     module, params = ikc
-    of_codes = {"features": 4, "code_length": 3}
-    parts = {
-        "predictor": networks.Predictor(**of_codes),
-        "corrector": networks.Corrector(**of_codes),
-        "sftmd": networks.SFTMD(scale=2, blocks=1, **of_codes),
-    }
-
-    @jax.jit
-    def by_hand(params, x):
-        predictor, corrector, sftmd = (
-            functools.partial(part.apply, {"params": params[name]}) for name, part in parts.items()
-        )
-        codes = [predictor(x)]
-        for _ in range(2):
-            codes.append(corrector(sftmd(x, codes[-1]), codes[-1]))
-        last = codes[-1]
-        return jnp.stack(codes), sftmd(x, last), sftmd(x, last, train=True)
-
-    @jax.jit
-    def ours(params, x):
-        apply = functools.partial(module.apply, {"params": params}, x)
-        return apply(method="codes"), apply(), apply(train=True)
-
     x = image(2, 7, 6, 3)
-    params = params | {"sftmd": {**params["sftmd"]}}
-    output = params["sftmd"]["conv_output"]
-    params["sftmd"]["conv_output"] = {**output, "bias": output["bias"] + np.float32(0.3)}
-    codes, clipped, result = by_hand(params, x)
+
+    @quick_jit
+    def found(params):
+        apply = functools.partial(module.apply, {"params": params}, x)
+        codes = apply(method="codes")
+        known = apply(codes[0], method="with_code")
+        return codes, apply(train=True), apply(), apply(method="guess"), known
+
+    codes, result = by_hand(params, x.astype(np.float64))
+    assert codes.shape == (3, 2, 3)
     assert abs(codes[2] - codes[1]).max() > 1e-3
-    assert clipped.max() == 1 < result.max()
-    assert clipped.min() < 0.99
-    for found, expected in zip(ours(params, x), (codes, clipped, result), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert result.min() < 0.99
+    assert result.max() > 1.01
+    known = sftmd_by_hand(x, codes[0], exact(params["sftmd"]), (2,)).clip(0, 1)
+    expected = codes, result, result.clip(0, 1), codes[0], known
+    for ours, theirs in zip(found(params), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
     equations = jax.make_jaxpr(module.apply)({"params": params}, x).eqns
     assert [e.params["length"] for e in equations if e.primitive.name == "scan"].count(2) == 1
 
 
 @pytest.mark.extended
-def test_codes_are_of_principal_components(ikc):
+def test_each_code_trains_its_own_part(ikc):
+    """The first estimate the predictor, corrections the corrector, and none the SFTMD."""
     module, params = ikc
-    basis = np.asarray(params["basis"]["kernel"])
-    np.testing.assert_allclose(basis.T @ basis, np.eye(3), rtol=0, atol=1e-6)
+    x = image(2, 7, 6, 3)
+
+    @quick_jit
+    def gradients(params):
+        def code(params, i):
+            return (module.apply({"params": params}, x, method="codes")[i] ** 2).sum()
+
+        return [jax.grad(code)(params, i) for i in range(3)]
+
+    @quick_jit
+    def last_correction(params):
+        codes = module.apply({"params": params}, x, method="codes")
+        restored = module.apply({"params": params}, x, codes[1], method="with_code")
+        corrector = networks.Corrector(features=4, code_length=3)
+
+        def loss(p):
+            return (corrector.apply({"params": p}, restored, codes[1]) ** 2).sum()
+
+        return jax.grad(loss)(params["corrector"])
+
+    def trained(gradient):
+        return {
+            part for part in gradient if any(np.any(g) for g in jax.tree.leaves(gradient[part]))
+        }
+
+    found = gradients(params)
+    assert [trained(gradient) for gradient in found] == [{"predictor"}, *2 * [{"corrector"}]]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max()),
+        found[2]["corrector"],
+        last_correction(params),
+    )
+
+
+def test_codes_are_of_principal_components():
+    """Those of 1000 isotropic Gaussians, computed in float64."""
+    basis = ikc_module.Basis(5, 3, (0.2, 2.0))
+    matrix = np.asarray(basis.init(jax.random.key(0), np.zeros((1, 5, 5)))["params"]["kernel"])
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), rtol=0, atol=1e-6)
     offsets, widths = np.arange(-2, 3), np.linspace(0.2, 2, 1000)
     lines = np.exp(-((offsets / widths[:, None]) ** 2) / 2)
     kernels = lines[:, :, None] * lines[:, None]
     kernels /= kernels.sum(axis=(1, 2), keepdims=True)
-    expected = degradations.fit_kernel_code(kernels, components=3)
-    np.testing.assert_allclose(basis, expected, rtol=0, atol=1e-3)
+    vectors = kernels.reshape(1000, 25)
+    _, _, directions = np.linalg.svd(vectors - vectors.mean(0))
+    expected = directions[:3].T
+    expected *= np.sign(expected[abs(expected).argmax(0), range(3)])
+    np.testing.assert_allclose(matrix, expected, rtol=0, atol=1e-7)
+
     few = kernels[::300].astype(np.float32)
 
-    def encode(params):
-        return module.apply({"params": params}, few, method="encode")
+    def encode(matrix):
+        return basis.apply({"params": {"kernel": matrix}}, few)
 
-    np.testing.assert_array_equal(encode(params), degradations.encode_kernels(few, basis))
-    grads = jax.grad(lambda params: encode(params).sum())(params)
-    assert max(abs(leaf).max() for leaf in jax.tree.leaves(grads)) == 0
+    codes = few.reshape(-1, 25).astype(np.float64) @ matrix
+    np.testing.assert_allclose(encode(matrix), codes, rtol=0, atol=1e-6)
+    assert not jax.grad(lambda matrix: encode(matrix).sum())(jnp.asarray(matrix)).any()
+
+
+def test_initialization_makes_the_parameters_of_all_parts():
+    params = networks.abstract_variables(networks.create("ikc", **TINY))["params"]
+    assert {"predictor", "corrector", "sftmd", "basis"} == set(params)
+    assert params["basis"]["kernel"].shape == (25, 3)
+
+
+@pytest.mark.parametrize("part", [networks.Predictor, networks.Corrector, networks.SFTMD])
+def test_parts_do_not_train_by_default(part):
+    assert inspect.signature(part.__call__).parameters["train"].default is False
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,34 @@
-"""RIDNet: initialization."""
+"""RIDNet: a block by hand, and initialization."""
 
 import numpy as np
 import pytest
 
 from lcdnet_jax import networks
+from lcdnet_jax.networks import ridnet
 from tests.networks.by_hand import (
     assert_fills,
+    check,
+    conv,
+    image,
     params_of,
+    relu,
 )
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (3, 3, 1)])
+def test_residual_by_hand(sizes):
+    """Also for negative inputs, which the network does not give it."""
+
+    def by_hand(x, p):
+        y = conv(x, p["body_0"])
+        for i in range(1, len(sizes)):
+            y = conv(relu(y), p[f"body_{2 * i}"])
+        return relu(x + y)
+
+    x = image(2, 4, 5, 6) - np.float32(0.5)
+    variables, _ = check(ridnet.Residual(sizes), [x], by_hand)
+    kernels = [variables["params"][f"body_{2 * i}"]["kernel"].shape for i in range(len(sizes))]
+    assert kernels == [(size, size, 6, 6) for size in sizes]
 
 
 @pytest.mark.parametrize(
