@@ -2,11 +2,11 @@
 
     python -m tests.mutation [--only NAME] [--list] [--sample N]
 
-Each target is a source file with its tests. The file is parsed, and each place where an operator
-below applies gives one mutant: the file with that one change. A mutant is killed when a test
-fails, or when the tests take far more processor time than without it; otherwise it survives.
-Mutants are made in a temporary copy of the repository, and each is tested in a fork of one
-process that has imported JAX already.
+Each target is a source file with its tests, without those marked ``slow``. The file is parsed,
+and each place where an operator below applies gives one mutant: the file with that one change. A
+mutant is killed when a test fails, or when the tests take far more processor time than without
+it; otherwise it survives. Mutants are made in a temporary copy of the repository, and each is
+tested in a fork of one process that has imported JAX already.
 
 Left out is what is not mathematics: messages, annotations, decorators, class variables and checks
 of arguments (``if ...: raise``, ``__post_init__``, functions whose name starts with ``check_``).
@@ -94,7 +94,7 @@ TARGETS = {
     "rrdb": _network("rrdb", golden=("rrdb_x4_small",)),
     "kmsr": _network("kmsr"),
     "ikc": _network("ikc", f"{_EVERY}::test_parameter_counts_outside_the_registry"),
-    "n3net": _network("n3net"),
+    "n3net": _network("n3net", f"{_EVERY}::test_cropping_undoes_padding"),
     "lcdnet": _network("lcdnet"),
     "lcdnet_blocks": Target(
         "lcdnet_jax/networks/_lcdnet_blocks.py", ("tests/networks/test_lcdnet.py",)
@@ -350,18 +350,22 @@ def copied() -> Iterator[pathlib.Path]:
                 shutil.copy(path, root / name)
         # All mutants share what is compiled for the parts that they do not change.
         os.environ["LCDNET_JAX_COMPILED"] = str(pathlib.Path(folder) / "compiled")
+        os.environ.pop("LCDNET_JAX_SLOW_TESTS", None)
         yield root
 
 
-class First:
-    """Plugin of pytest: tests of these names run before the others."""
+class Order:
+    """Plugin of pytest: first the tests of these names, then quick ones, then those of
+    ``make test-rest``."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         place = {name: i for i, name in enumerate(self.names)}
-        items.sort(key=lambda item: place.get(item.nodeid, len(place)))
+        items.sort(
+            key=lambda item: (place.get(item.nodeid, len(place)), "extended" in item.keywords)
+        )
 
 
 def run_tests(
@@ -414,7 +418,7 @@ def _child(
 
         options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
         options += ["-p", "no:unraisableexception", "-p", "no:threadexception"]  # collect garbage
-        code = int(pytest.main([*options, *arguments], [First(first)]))
+        code = int(pytest.main([*options, *arguments], [Order(first)]))
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -467,17 +471,16 @@ def test_target(root: pathlib.Path, target: str, chosen: list[Mutant]) -> list[M
     if outcome != "passed":
         raise SystemExit(f"{target}: without any mutant, the tests have {outcome}\n{output}")
     survivors, start = [], time.monotonic()
-    # Tests that have killed a mutant of the same function, and then any, run first.
+    # Tests that have killed a mutant of the same function run first.
     killers: dict[str, list[str]] = collections.defaultdict(list)
     for mutant in chosen:
         path.write_text(mutant.source)
-        order = list(dict.fromkeys([*killers[mutant.function], *killers[""]]))
-        outcome, output = run_tests(root, what.tests, seconds=seconds, first=order)
+        names = killers[mutant.function]
+        outcome, output = run_tests(root, what.tests, seconds=seconds, first=names)
         if failed := re.search(r"^FAILED (.*?)(?: - |$)", output, re.MULTILINE):
-            for names in (killers[mutant.function], killers[""]):
-                if failed[1] in names:
-                    names.remove(failed[1])
-                names.insert(0, failed[1])
+            if failed[1] in names:
+                names.remove(failed[1])
+            names.insert(0, failed[1])
         if outcome == "error":
             raise SystemExit(f"{target} {mutant.number}: pytest did not run\n{output}")
         if outcome == "late":

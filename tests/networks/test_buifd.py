@@ -33,6 +33,8 @@ def test_buifd_by_hand(channels):
     restored, map_ = quick_jit(lambda x: module.apply(variables, x, return_level=True))(x)
     np.testing.assert_allclose(map_, level, atol=1e-5)
     np.testing.assert_allclose(restored, fused, atol=1e-5 * np.abs(fused).max())
+    alone = jax.eval_shape(module.apply, variables, x)
+    assert (alone.shape, alone.dtype) == (x.shape, x.dtype)
     assert level.std() > 0.01
 
 

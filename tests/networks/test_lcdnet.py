@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from scipy import ndimage, special
+from scipy import ndimage, special, stats
 
 from lcdnet_jax import networks
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.networks import lcdnet
+from tests.networks.by_hand import shuffle
 
 # Compiled without LLVM's optimization: these programs run once.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -182,6 +184,37 @@ def up(x, p):
     return out
 
 
+def sff(skips, context, p):
+    """Of MSFSNet: mixed from all scales, gated with a context from coarse to fine, mixed again."""
+
+    def mix(features, name):
+        mixed = []
+        for to, own in enumerate(features):
+            parts = []
+            for source, other in enumerate(features):
+                label = f"{name}_{source}_to_{to}"
+                factor = 2 ** abs(to - source)
+                if source < to:  # every so many pixels of a finer scale
+                    parts.append(conv(other[:, ::factor, ::factor], p[label]))
+                elif source > to:
+                    parts.append(shuffle(conv(other, p[label]), factor))
+                else:
+                    parts.append(own)
+            mixed.append(conv(cat(*parts), p[f"{name}_{to}"]))
+        return mixed
+
+    features, gated = mix(skips, "before"), []
+    for scale in reversed(range(len(skips))):
+        feature, context = features[scale], up(context, p[f"context{scale}"])
+        t = gate(dense(mean(feature + context), p[f"squeeze{scale}"]))
+        of_feature, of_context = (
+            softmax(dense(t, p[f"{name}{scale}"]), -1) for name in ("feature", "gate")
+        )
+        context = context * (1 + of_context)
+        gated.insert(0, feature * (1 + of_feature) + context)
+    return mix(gated, "after")
+
+
 def lcdnet_by_hand(x, p):
     height, width = x.shape[1:3]
     below, right = -height % 16, -width % 16
@@ -202,6 +235,146 @@ def lcdnet_by_hand(x, p):
         feature = stage(feature, p[f"dec{k}"])
         outputs.insert(0, images[k] + conv(feature, p[f"head{k}"]))
     return [outputs[0][:, :height, :width], *outputs[1:]]
+
+
+def assert_equals(module, by_hand, *inputs):
+    """Within 2e-5 of the largest magnitude."""
+    variables = drawn(module, *(x.shape for x in inputs))
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    expected = by_hand(*(x.astype(np.float64) for x in inputs), p)
+    actual = quick_jit(module.apply)(variables, *inputs)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    return variables["params"]
+
+
+def test_block_by_hand():
+    assert_equals(lcdnet.MSSFBlock(None, shared()), mssf_block, image(2, 5, 8, 16))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_stage_by_hand(blocks):
+    module = lcdnet.HSFSBlock(blocks, (3, 5), 8, "sk", "branch", None, False, shared())
+    params = assert_equals(module, stage, image(2, 5, 6, 16))
+    assert params["blocks"]["gamma"].shape == (blocks, 16)
+    assert params["msfm"]["squeeze_3x3"]["kernel"].shape == (8, 32)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_blocks_of_a_stage_start_differently(blocks):
+    module = lcdnet.HSFSBlock(blocks, (), 8, "sk", "branch", None, False, shared())
+    params = quick_jit(module.init)(jax.random.key(0), image(1, 4, 4, 16))["params"]
+    kernel = np.asarray(params["blocks"]["expand"]["kernel"])
+    assert kernel.shape == (blocks, 1, 1, 16, 32)
+    assert len(np.unique(kernel)) > 0.9 * kernel.size
+    assert "msfm" not in params
+
+
+def test_gate_of_a_skip_connection_by_hand():
+    for channels, inside in ((16, 4), (64, 8)):
+        one, other = image(2, 3, 5, channels), image(2, 3, 5, channels)[::-1] * 2
+        params = assert_equals(lcdnet.SCAM("branch", None, jnp.float32), scam, one, other)
+        assert params["squeeze"]["kernel"].shape == (channels, inside)
+
+
+@pytest.mark.parametrize("softmax_over", ["branch", "joint"])
+def test_pairs_of_weights_by_hand(softmax_over):
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, z):
+            weights = lcdnet._pair_of_weights(z, 3, softmax_over, jnp.float32, True, "w")
+            return jnp.stack(weights)
+
+    def by_hand(z, p):
+        one, other = (dense(z, p[f"w_{i}"]) for i in (0, 1))
+        if softmax_over == "branch":
+            return softmax(np.stack([one, other]), 0)
+        return np.stack(np.split(softmax(cat(one, other), -1), 2, axis=-1))
+
+    assert_equals(Pair(), by_hand, image(2, 1, 1, 5))
+
+
+def test_features_of_smaller_images_by_hand():
+    """Also of a nearly constant image, whose variance is as small as the constant beside it."""
+    module = lcdnet.SFE(16, "scm", shared())
+    params = assert_equals(module, sfe, image(2, 5, 6, 3))
+    shapes = [params[f"conv{i}"]["kernel"].shape for i in (1, 2, 3, 4)]
+    assert shapes == [(3, 3, 3, 4), (1, 1, 4, 8), (3, 3, 8, 8), (1, 1, 8, 16)]
+    module = lcdnet.SFE(4, "scm", shared())
+    variables = drawn(module, (1, 5, 6, 3))
+    variables["params"]["conv4"]["kernel"] *= np.float32(0.01)
+    variables["params"]["conv4"]["bias"] *= 0
+    x = image(2, 5, 6, 3)
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    np.testing.assert_allclose(quick_jit(module.apply)(variables, x), sfe(x, p), atol=2e-5)
+
+
+def test_halving_and_doubling_by_hand():
+    assert_equals(lcdnet.Down(jnp.float32), down, image(2, 4, 6, 3))
+    assert_equals(lcdnet.Up(jnp.float32), up, image(2, 3, 5, 8))
+    kernel = assert_equals(lcdnet.Depthwise(3, 2), conv, image(2, 4, 5, 3))["kernel"]
+    assert kernel.shape == (3, 3, 1, 6)
+
+
+def test_skip_connections_of_msfsnet_by_hand():
+    class Mixed(nn.Module):
+        """Two scales as one array, since results are of several sizes."""
+
+        @nn.compact
+        def __call__(self, fine, coarse, middle):
+            gated = lcdnet.SFF(shared(), name="sff")([fine, coarse], middle)
+            return jnp.concatenate([part.ravel() for part in gated])
+
+    def by_hand(fine, coarse, middle, p):
+        return np.concatenate([part.ravel() for part in sff([fine, coarse], middle, p["sff"])])
+
+    inputs = image(2, 8, 4, 4), image(2, 4, 2, 8) - np.float32(0.5), image(2, 2, 1, 16)
+    params = assert_equals(Mixed(), by_hand, *inputs)["sff"]
+    assert params["squeeze0"]["kernel"].shape == (4, 4)
+    assert params["before_1_to_0"]["kernel"].shape == (1, 1, 8, 16)
+
+
+def test_smaller_images_and_bases():
+    """Every other pixel or means of cells; the input, the mean of its two views, or nothing."""
+    x = image(2, 16, 32, 6)
+    for kind in ("nearest", "bilinear"):
+        module = networks.create("lcdnet", preset="tiny", channels=6, input_downsample=kind)
+        pyramid = module._pyramid(jnp.asarray(x))
+        assert len(pyramid) == 4
+        np.testing.assert_array_equal(pyramid[0], x)
+        for i, smaller in enumerate(pyramid):
+            side = 2**i
+            cells = x.astype(np.float64).reshape(2, 16 // side, side, 32 // side, side, 6)
+            expected = cells[:, :, 0, :, 0] if kind == "nearest" else cells.mean((2, 4))
+            np.testing.assert_allclose(smaller, expected, atol=1e-6)
+    both = module._base(jnp.asarray(x))
+    np.testing.assert_allclose(both, (x[..., :3] + x[..., 3:]) / 2, atol=1e-6)
+    gray = x[..., :1]
+    for base, expected in ((None, gray), ("input", gray), ("none", 0 * gray)):
+        module = networks.create("lcdnet", preset="tiny", channels=1, residual_base=base)
+        found = module._base(jnp.asarray(gray, jnp.bfloat16))
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16).astype(np.float32))
+    black = networks.create("lcdnet", preset="tiny", channels=6, residual_base="none")
+    np.testing.assert_array_equal(black._base(jnp.asarray(x)), np.zeros((2, 16, 32, 3)))
+
+
+def test_windows_shrink_with_the_scale():
+    module = networks.create("lcdnet", preset="tiny", local_pool=24)
+    assert [module._window(scale) for scale in range(6)] == [24, 12, 6, 3, 1, 1]
+    assert networks.create("lcdnet", preset="tiny")._window(0) is None
+
+
+@pytest.mark.extended
+def test_filters_start_by_fan_out():
+    module = lcdnet.MSFM((3, 5), 64, "sk", "branch", None, shared())
+    params = quick_jit(module.init)(jax.random.key(0), image(1, 4, 4, 128))["params"]
+    for size in (3, 5):
+        kernel = np.asarray(params[f"filter_{size}x{size}"]["kernel"])
+        assert kernel.shape == (64, 64 * size**2)
+        law = stats.norm(0, (2 / kernel.shape[1]) ** 0.5)
+        assert stats.kstest(kernel.ravel(), law.cdf).statistic < 3 / kernel.size**0.5
 
 
 @pytest.mark.extended

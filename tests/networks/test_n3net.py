@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from lcdnet_jax import convert, networks
 from lcdnet_jax.networks import n3net
@@ -56,6 +57,20 @@ def test_initialization():
     conv, norm = params_of(block, *names, channels=8, **state)
     assert_fills(conv["kernel"], (9 * 8) ** -0.5)
     assert norm["scale"].item() == 1
+
+
+def test_initial_scales_of_slow_batch_norm():
+    """Half normal, and at least 0.025."""
+    scales = quick_jit(lambda key: n3net._positive_normal(key, (50_000,)))(jax.random.key(0))
+    assert (scales == np.float32(0.025)).all()  # of so many channels
+    draw = quick_jit(jax.vmap(lambda key: n3net._positive_normal(key, (5,))))
+    scales = np.ravel(draw(jax.random.split(jax.random.key(0), 10_000)))
+    law = stats.halfnorm(0, (2 / (9 * 5)) ** 0.5)
+    clipped = scales == np.float32(0.025)
+    assert scales.min() == np.float32(0.025)
+    assert abs(clipped.mean() - law.cdf(0.025)) < 5 * (law.cdf(0.025) / scales.size) ** 0.5
+    above = (law.cdf(scales[~clipped]) - law.cdf(0.025)) / law.sf(0.025)
+    assert stats.kstest(above, "uniform").statistic < 3 / above.size**0.5
 
 
 def cut(x, i, j, patch, stride):
@@ -199,6 +214,68 @@ def test_n3net_statistics_move_slowly():
     np.testing.assert_allclose(new, 0.999 * old + 0.001 * mean, atol=1e-6)
 
 
+@pytest.mark.parametrize(("size", "patch", "stride"), [((9, 12), 4, 3), ((7, 6), 3, 1)])
+def test_patches_by_hand(size, patch, stride):
+    """Zeros around, the odd one after the image; overlaps are averaged over all patches."""
+    x = image(2, *size, 3)
+    grid = n3net.PatchGrid(size, patch, stride)
+    lacking = [-(side - patch) % stride for side in size]
+    padded = np.pad(x, [(0, 0), *((lack // 2, -(-lack // 2)) for lack in lacking), (0, 0)])
+    rows, columns = (
+        len(range(0, side + lack - patch + 1, stride))
+        for side, lack in zip(size, lacking, strict=True)
+    )
+    assert grid.shape == (rows, columns)
+    patches = np.zeros((2, rows, columns, patch, patch, 3), np.float32)
+    for n, i, j in np.ndindex(2, rows, columns):
+        patches[n, i, j] = cut(padded[n], i, j, patch, stride)
+    found = grid.patches(jnp.asarray(x))
+    np.testing.assert_array_equal(found, patches)
+    np.testing.assert_allclose(grid.image(found), x, atol=1e-6)
+
+    changed = image(*patches.shape)
+    total, count = np.zeros(padded.shape), np.zeros(padded.shape)
+    for n, i, j in np.ndindex(2, rows, columns):
+        place = np.s_[n, i * stride : i * stride + patch, j * stride : j * stride + patch]
+        total[place] += changed[n, i, j]
+        count[place] += 1
+    (above, left), (height, width) = (lack // 2 for lack in lacking), size
+    inside = np.s_[:, above : above + height, left : left + width]
+    expected = total[inside] / count[inside]
+    np.testing.assert_allclose(grid.image(jnp.asarray(changed)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "columns", "window"), [(5, 4, 3), (4, 7, 4)])
+def test_windows_by_hand(rows, columns, window):
+    """Around each item, moved inward at the borders; an even one has its middle after the item."""
+    items, weights = image(rows, columns, 6), image(rows, columns, window, window, 2)
+    distances = quick_jit(functools.partial(n3net.window_distances, window=window))(items)
+    sums = quick_jit(functools.partial(n3net.window_sums, window=window))(items, weights)
+    own = n3net._self_positions(rows, columns, window)
+    for i, j in np.ndindex(rows, columns):
+        top = min(max(i - window // 2, 0), rows - window)
+        left = min(max(j - window // 2, 0), columns - window)
+        near = items[top : top + window, left : left + window].astype(np.float64)
+        np.testing.assert_allclose(
+            distances[i, j], ((near - items[i, j]) ** 2).sum(-1), atol=2e-6
+        )  # fmt: skip
+        expected = np.einsum("abk,abf->kf", weights[i, j], near)
+        np.testing.assert_allclose(sums[i, j], expected, rtol=1e-5)
+        assert own[i, j].sum() == 1
+        assert own[i, j, i - top, j - left]
+
+
+def test_neighbours_by_the_equations():
+    """9 to 11: what one neighbor takes of a candidate is missing in the logits of the next."""
+    logits = np.random.default_rng(0).normal(size=(2, 3, 7))
+    found = quick_jit(lambda x: n3net.neighbour_weights(x, 3))(logits.astype(np.float32))
+    left = logits
+    for k in range(3):
+        weights = special.softmax(left, -1)
+        np.testing.assert_allclose(found[..., k], weights, rtol=1e-5)
+        left = left + np.log(1 - weights)
+
+
 @pytest.mark.extended
 def test_cold_neighbors_are_the_nearest_ones_in_order():
     logits = jnp.asarray([[-3.0, -1.0, -2.0, -9.0, -4.0]]) * 200
@@ -219,3 +296,13 @@ def test_log1mexp():
     np.testing.assert_allclose(n3net._log1mexp(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-30)
     ends = jnp.asarray([-np.inf, 0.0, 5e-7])  # the last from rounding in a softmax
     np.testing.assert_array_equal(n3net._log1mexp(ends), [0, -np.inf, -np.inf])
+
+
+@pytest.mark.extended
+def test_gradient_of_log1mexp():
+    """Exact below log 1/2; above it 1 - exp(x) counts as 1e-7 more, so that it stays bounded."""
+    x = np.float32([-20, -3, -0.7, -0.69, -0.1, -1e-3, -1e-6, -1e-7, -1e-8])
+    rest = -np.expm1(x.astype(np.float64))
+    expected = -np.exp(x.astype(np.float64)) / (rest + np.where(x < -0.693, 0, 1e-7))
+    gradient = jax.vmap(jax.grad(n3net._log1mexp))(jnp.asarray(x))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4)
