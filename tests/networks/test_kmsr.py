@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import convert, networks
+from lcdnet_jax.networks import kmsr
 from tests.networks.by_hand import (
     assert_fills,
     block_of,
@@ -33,6 +34,15 @@ def test_kmsr_by_hand(channels):
         [image(2, 5, 6, channels)],
         kmsr_by_hand,
     )
+
+
+def test_block_by_hand():
+    """Also for negative inputs, which the network does not give it."""
+
+    def by_hand(x, p):
+        return relu(x + conv(relu(conv(x, p["conv1"])), p["conv2"]))
+
+    check(kmsr.Block(), [image(2, 4, 5, 3) - np.float32(0.5)], by_hand)
 
 
 def test_kmsr_names():
