@@ -248,10 +248,6 @@ def assert_equals(module, by_hand, *inputs):
     return variables["params"]
 
 
-def test_block_by_hand():
-    assert_equals(lcdnet.MSSFBlock(None, shared()), mssf_block, image(2, 5, 8, 16))
-
-
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_stage_by_hand(blocks):
     module = lcdnet.HSFSBlock(blocks, (3, 5), 8, "sk", "branch", None, False, shared())
