@@ -101,7 +101,8 @@ TARGETS = {
     "n3net": _network("n3net", f"{_EVERY}::test_cropping_undoes_padding"),
     "lcdnet": _network("lcdnet"),
     "lcdnet_blocks": Target(
-        "lcdnet_jax/networks/_lcdnet_blocks.py", ("tests/networks/test_lcdnet.py",)
+        "lcdnet_jax/networks/_lcdnet_blocks.py",
+        ("tests/networks/test_lcdnet.py",),
     ),
 }
 

@@ -248,21 +248,21 @@ def assert_equals(module, by_hand, *inputs):
     return variables["params"]
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_stage_by_hand(blocks):
-    module = lcdnet.HSFSBlock(blocks, (3, 5), 8, "sk", "branch", None, False, shared())
+@pytest.mark.parametrize("count", [1, 2])
+def test_stage_by_hand(count):
+    module = lcdnet.HSFSBlock(count, (3, 5), 8, "sk", "branch", None, False, shared())
     params = assert_equals(module, stage, image(2, 5, 6, 16))
-    assert params["blocks"]["gamma"].shape == (blocks, 16)
+    assert params["blocks"]["gamma"].shape == (count, 16)
     assert params["msfm"]["squeeze_3x3"]["kernel"].shape == (8, 32)
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_blocks_of_a_stage_start_differently(blocks):
-    module = lcdnet.HSFSBlock(blocks, (), 8, "sk", "branch", None, False, shared())
+@pytest.mark.parametrize("count", [1, 3])
+def test_blocks_of_a_stage_start_differently(count):
+    module = lcdnet.HSFSBlock(count, (), 8, "sk", "branch", None, False, shared())
     params = quick_jit(module.init)(jax.random.key(0), image(1, 4, 4, 16))["params"]
     kernel = np.asarray(params["blocks"]["expand"]["kernel"])
-    assert kernel.shape == (blocks, 1, 1, 16, 32)
+    assert kernel.shape == (count, 1, 1, 16, 32)
     assert len(np.unique(kernel)) > 0.9 * kernel.size
     assert "msfm" not in params
 
@@ -270,7 +270,7 @@ def test_blocks_of_a_stage_start_differently(blocks):
 def test_gate_of_a_skip_connection_by_hand():
     for channels, inside in ((16, 4), (64, 8)):
         one, other = image(2, 3, 5, channels), image(2, 3, 5, channels)[::-1] * 2
-        params = assert_equals(lcdnet.SCAM("branch", None, jnp.float32), scam, one, other)
+        params = assert_equals(blocks.SCAM("branch", None, jnp.float32), scam, one, other)
         assert params["squeeze"]["kernel"].shape == (channels, inside)
 
 
@@ -279,7 +279,7 @@ def test_pairs_of_weights_by_hand(softmax_over):
     class Pair(nn.Module):
         @nn.compact
         def __call__(self, z):
-            weights = lcdnet._pair_of_weights(z, 3, softmax_over, jnp.float32, True, "w")
+            weights = blocks._pair_of_weights(z, 3, softmax_over, jnp.float32, True, "w")
             return jnp.stack(weights)
 
     def by_hand(z, p):
@@ -293,11 +293,11 @@ def test_pairs_of_weights_by_hand(softmax_over):
 
 def test_features_of_smaller_images_by_hand():
     """Also of a nearly constant image, whose variance is as small as the constant beside it."""
-    module = lcdnet.SFE(16, "scm", shared())
+    module = blocks.SFE(16, "scm", shared())
     params = assert_equals(module, sfe, image(2, 5, 6, 3))
     shapes = [params[f"conv{i}"]["kernel"].shape for i in (1, 2, 3, 4)]
     assert shapes == [(3, 3, 3, 4), (1, 1, 4, 8), (3, 3, 8, 8), (1, 1, 8, 16)]
-    module = lcdnet.SFE(4, "scm", shared())
+    module = blocks.SFE(4, "scm", shared())
     variables = drawn(module, (1, 5, 6, 3))
     variables["params"]["conv4"]["kernel"] *= np.float32(0.01)
     variables["params"]["conv4"]["bias"] *= 0
@@ -307,9 +307,9 @@ def test_features_of_smaller_images_by_hand():
 
 
 def test_halving_and_doubling_by_hand():
-    assert_equals(lcdnet.Down(jnp.float32), down, image(2, 4, 6, 3))
-    assert_equals(lcdnet.Up(jnp.float32), up, image(2, 3, 5, 8))
-    kernel = assert_equals(lcdnet.Depthwise(3, 2), conv, image(2, 4, 5, 3))["kernel"]
+    assert_equals(blocks.Down(jnp.float32), down, image(2, 4, 6, 3))
+    assert_equals(blocks.Up(jnp.float32), up, image(2, 3, 5, 8))
+    kernel = assert_equals(blocks.Depthwise(3, 2), conv, image(2, 4, 5, 3))["kernel"]
     assert kernel.shape == (3, 3, 1, 6)
 
 
@@ -319,7 +319,7 @@ def test_skip_connections_of_msfsnet_by_hand():
 
         @nn.compact
         def __call__(self, fine, coarse, middle):
-            gated = lcdnet.SFF(shared(), name="sff")([fine, coarse], middle)
+            gated = blocks.SFF(shared(), name="sff")([fine, coarse], middle)
             return jnp.concatenate([part.ravel() for part in gated])
 
     def by_hand(fine, coarse, middle, p):
@@ -364,7 +364,7 @@ def test_windows_shrink_with_the_scale():
 
 @pytest.mark.extended
 def test_filters_start_by_fan_out():
-    module = lcdnet.MSFM((3, 5), 64, "sk", "branch", None, shared())
+    module = blocks.MSFM((3, 5), 64, "sk", "branch", None, shared())
     params = quick_jit(module.init)(jax.random.key(0), image(1, 4, 4, 128))["params"]
     for size in (3, 5):
         kernel = np.asarray(params[f"filter_{size}x{size}"]["kernel"])
