@@ -299,6 +299,13 @@ def test_log1mexp():
 
 
 @pytest.mark.extended
+def test_log1mexp_makes_no_nan_on_the_way():
+    """Or JAX's search for NaNs would stop at it."""
+    with jax.debug_nans(True):
+        n3net._log1mexp(jnp.float32([-100, -0.7, -0.69, -1e-6]))
+
+
+@pytest.mark.extended
 def test_gradient_of_log1mexp():
     """Exact below log 1/2; above it 1 - exp(x) counts as 1e-7 more, so that it stays bounded."""
     x = np.float32([-20, -3, -0.7, -0.69, -0.1, -1e-3, -1e-6, -1e-7, -1e-8])
