@@ -158,16 +158,17 @@ def n3net_by_hand(x, variables, *, neighbours, patch, stride, window):
 
 @pytest.mark.extended
 @pytest.mark.parametrize(
-    ("channels", "sizes"),
+    ("size", "channels", "sizes"),
     [
-        (1, {"neighbours": 3, "patch": 4, "stride": 2, "window": 3}),
-        (3, {"neighbours": 2, "patch": 5, "stride": 3, "window": 2}),
+        ((7, 13), 1, {"neighbours": 3, "patch": 4, "stride": 2, "window": 3}),
+        ((13, 12), 3, {"neighbours": 2, "patch": 5, "stride": 3, "window": 2}),
     ],
 )
-def test_n3net_by_hand(channels, sizes):
+def test_n3net_by_hand(size, channels, sizes):
+    """Sides do not fit whole patches; one is as small as it may be without padding."""
     kwargs = {"width": 2, "features": 3, "depth": 3}
     module = networks.create("n3net", channels=channels, **kwargs, **sizes)
-    x = image(2, 13, 12, channels)  # neither side fits whole patches
+    x = image(2, *size, channels)
     variables = variables_of(module, channels)
     expected = n3net_by_hand(x, variables, **sizes)
     actual = quick_jit(module.apply)(variables, x)
