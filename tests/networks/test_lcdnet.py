@@ -271,7 +271,7 @@ def test_gate_of_a_skip_connection_by_hand():
     for channels, inside in ((16, 4), (64, 8)):
         one, other = image(2, 3, 5, channels), image(2, 3, 5, channels)[::-1] * 2
         params = assert_equals(blocks.SCAM("branch", None, jnp.float32), scam, one, other)
-        assert params["squeeze"]["kernel"].shape == (channels, inside)
+        assert jax.tree.map(np.shape, params["squeeze"]) == {"kernel": (channels, inside)}
 
 
 @pytest.mark.parametrize("softmax_over", ["branch", "joint"])
@@ -309,8 +309,8 @@ def test_features_of_smaller_images_by_hand():
 def test_halving_and_doubling_by_hand():
     assert_equals(blocks.Down(jnp.float32), down, image(2, 4, 6, 3))
     assert_equals(blocks.Up(jnp.float32), up, image(2, 3, 5, 8))
-    kernel = assert_equals(blocks.Depthwise(3, 2), conv, image(2, 4, 5, 3))["kernel"]
-    assert kernel.shape == (3, 3, 1, 6)
+    params = assert_equals(blocks.Depthwise(3, 2), conv, image(2, 4, 5, 3))
+    assert jax.tree.map(np.shape, params) == {"kernel": (3, 3, 1, 6), "bias": (6,)}
 
 
 def test_skip_connections_of_msfsnet_by_hand():
@@ -327,7 +327,11 @@ def test_skip_connections_of_msfsnet_by_hand():
 
     inputs = image(2, 8, 4, 4), image(2, 4, 2, 8) - np.float32(0.5), image(2, 2, 1, 16)
     params = assert_equals(Mixed(), by_hand, *inputs)["sff"]
-    assert params["squeeze0"]["kernel"].shape == (4, 4)
+    assert jax.tree.map(np.shape, params["squeeze0"]) == {"kernel": (4, 4)}
+    large = [jnp.zeros((1, side, side, 256 // side)) for side in (4, 2)]
+    shapes = jax.eval_shape(Mixed().init, jax.random.key(0), *large, jnp.zeros((1, 1, 1, 256)))
+    squeezes = [shapes["params"]["sff"][f"squeeze{i}"]["kernel"].shape for i in (0, 1)]
+    assert squeezes == [(64, 8), (128, 16)]
     assert params["before_1_to_0"]["kernel"].shape == (1, 1, 8, 16)
 
 
@@ -360,6 +364,20 @@ def test_windows_shrink_with_the_scale():
     module = networks.create("lcdnet", preset="tiny", local_pool=24)
     assert [module._window(scale) for scale in range(6)] == [24, 12, 6, 3, 1, 1]
     assert networks.create("lcdnet", preset="tiny")._window(0) is None
+
+
+def test_weights_of_bands_come_from_half_of_the_means():
+    """But from 32 numbers at least."""
+    for channels, inside in ((32, 32), (256, 64)):
+        module = blocks.MSFM((3, 5), 8, "sk", "branch", None, shared())
+        x = jnp.zeros((1, 4, 4, channels))
+        params = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+        for size in ("3x3", "5x5"):
+            half = channels // 2
+            assert params[f"squeeze_{size}"]["kernel"].shape == (half, inside)
+            for i in (0, 1):
+                layer = jax.tree.map(lambda leaf: leaf.shape, params[f"{size}_{i}"])
+                assert layer == {"kernel": (inside, half), "bias": (half,)}
 
 
 @pytest.mark.extended
@@ -497,6 +515,9 @@ def test_weights_of_low_and_high(softmax):
         assert filters.shape == (2, 4, int(name[0]) ** 2)
         np.testing.assert_allclose(filters.sum(-1), 1, rtol=1e-5)
         assert (filters > 0).all()
+        ((low, high),) = seen[f"bands_{name}"]
+        assert np.abs(low).max() > 0.1
+        np.testing.assert_allclose(high, 0, atol=1e-6)
     y = jnp.asarray(np.broadcast_to(image(2, 1, 1, 8), (2, 6, 9, 8)))
     np.testing.assert_allclose(blocks.low_pass(y, filters), y, atol=1e-6)
 
@@ -567,6 +588,7 @@ def test_naf_block():
     x = image(2, 5, 7, 6)
     variables = drawn(module, x.shape)
     p = jax.tree.map(np.asarray, variables["params"])
+    assert sum(leaf.size for leaf in jax.tree.leaves(p)) == 7 * 6**2 + 33 * 6
     y = head_of(norm(x, p["norm1"]), p, "spatial")
     y = x + p["beta"] * conv(y * dense(mean(y), p["sca"]), p["out"])
     expected = y + p["gamma"] * conv(gate(conv(norm(y, p["norm2"]), p["expand"])), p["reduce"])
