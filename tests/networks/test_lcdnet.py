@@ -315,24 +315,30 @@ def test_halving_and_doubling_by_hand():
 
 def test_skip_connections_of_msfsnet_by_hand():
     class Mixed(nn.Module):
-        """Two scales as one array, since results are of several sizes."""
+        """All scales as one array, since results are of several sizes."""
 
         @nn.compact
-        def __call__(self, fine, coarse, middle):
-            gated = blocks.SFF(shared(), name="sff")([fine, coarse], middle)
+        def __call__(self, *skips_and_middle):
+            *skips, middle = skips_and_middle
+            gated = blocks.SFF(shared(), name="sff")(skips, middle)
             return jnp.concatenate([part.ravel() for part in gated])
 
-    def by_hand(fine, coarse, middle, p):
-        return np.concatenate([part.ravel() for part in sff([fine, coarse], middle, p["sff"])])
+    def by_hand(*inputs):
+        *skips, middle, p = inputs
+        return np.concatenate([part.ravel() for part in sff(skips, middle, p["sff"])])
 
-    inputs = image(2, 8, 4, 4), image(2, 4, 2, 8) - np.float32(0.5), image(2, 2, 1, 16)
+    sides, shift = (8, 4, 2, 1), np.float32(0.5)
+    inputs = [image(2, side, side, 32 // side) - shift for side in sides]
     params = assert_equals(Mixed(), by_hand, *inputs)["sff"]
     assert jax.tree.map(np.shape, params["squeeze0"]) == {"kernel": (4, 4)}
-    large = [jnp.zeros((1, side, side, 256 // side)) for side in (4, 2)]
-    shapes = jax.eval_shape(Mixed().init, jax.random.key(0), *large, jnp.zeros((1, 1, 1, 256)))
-    squeezes = [shapes["params"]["sff"][f"squeeze{i}"]["kernel"].shape for i in (0, 1)]
-    assert squeezes == [(64, 8), (128, 16)]
-    assert params["before_1_to_0"]["kernel"].shape == (1, 1, 8, 16)
+    for finer, coarser, channels, wide in ((0, 1, 8, 16), (0, 2, 16, 64), (1, 2, 16, 32)):
+        for name in ("before", "after"):
+            layer = params[f"{name}_{coarser}_to_{finer}"]
+            assert jax.tree.map(np.shape, layer) == {"kernel": (1, 1, channels, wide)}
+    large = [jnp.zeros((1, side, side, 512 // side)) for side in sides]
+    shapes = jax.eval_shape(Mixed().init, jax.random.key(0), *large)["params"]["sff"]
+    squeezes = [shapes[f"squeeze{i}"]["kernel"].shape for i in range(3)]
+    assert squeezes == [(64, 8), (128, 16), (256, 32)]
 
 
 def test_smaller_images_and_bases():
