@@ -166,7 +166,7 @@ class LCDNet(RestorationNetwork):
         check_image(x, "LCDNet", self.channels)
         height, width = x.shape[1:3]
         images = self._pyramid(ops.pad_to_multiple(x, self.stride))
-        widths = [self.width * 2**scale for scale in range(_SCALES + 1)]
+        widths = [self.width * 2**scale for scale in range(_SCALES)]
         shared = Shared(
             self.dtype, self.norm_eps, self.layer_scale_init, self.global_branch, self.block
         )

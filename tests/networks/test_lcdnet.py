@@ -256,6 +256,17 @@ def test_stage_by_hand(count):
     assert params["msfm"]["squeeze_3x3"]["kernel"].shape == (8, 32)
 
 
+def test_stage_of_plain_blocks():
+    """Of NAFNet's."""
+    x, options = image(1, 3, 4, 16), shared(block="naf")
+    module = lcdnet.HSFSBlock(1, (), 8, "sk", "branch", None, False, options)
+    variables = drawn(module, x.shape)
+    params = jax.tree.map(lambda leaf: leaf[0], variables["params"]["blocks"])
+    block = quick_jit(blocks.NAFBlock(None, options).apply)
+    expected = block({"params": params}, x)
+    np.testing.assert_allclose(quick_jit(module.apply)(variables, x), expected, atol=1e-6)
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("count", [1, 3])
 def test_blocks_of_a_stage_start_differently(count):
