@@ -420,6 +420,8 @@ def test_by_hand(shape):
         scale = np.abs(other).max()
         np.testing.assert_allclose(one / scale, other / scale, atol=2e-4)
     assert np.abs(expected[0] - x).max() > 0.05
+    alone = jax.eval_shape(module.apply, variables, x)
+    assert (alone.shape, alone.dtype) == (x.shape, x.dtype)
 
 
 # --- Sizes ----------------------------------------------------------------------------------------
