@@ -84,7 +84,11 @@ TARGETS = {
     "losses": Target("lcdnet_jax/losses.py", ("tests/test_losses.py",)),
     "blocks": Target(
         "lcdnet_jax/networks/_blocks.py",
-        ("tests/networks/test_blocks.py", "tests/networks/test_golden.py"),
+        (
+            "tests/networks/test_blocks.py",
+            "tests/networks/test_lcdnet.py::TestLocalPooling",
+            "tests/networks/test_golden.py",
+        ),
     ),
     "dncnn": _network("dncnn", golden=("dncnn_rl",)),
     "sadnet": _network("sadnet", golden=("sadnet_gray",)),

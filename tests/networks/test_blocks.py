@@ -238,24 +238,44 @@ def test_batch_norm_by_hand(masked):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("value", "least", "expected"),
-    [
-        (3, 1, True), (1, 1, True), (-1, -1, True), (0, 1, False), (True, 0, False),
-        (2.0, 1, False), ("2", 1, False), (None, 0, False),
-    ],
-)  # fmt: skip
-def test_what_counts_as_an_integer(value, least, expected):
-    assert _blocks.is_integer(value, least) is expected
+def test_halving_and_depthwise_convolutions_by_hand():
+    x = image(2, 4, 6, 3)
+    variables = drawn(_blocks.Down(), x)
+    p = exact(variables["params"])
+    assert p["kernel"].shape == (2, 2, 3, 6)
+    cells = [x[:, i::2, j::2] @ p["kernel"][i, j] for i in (0, 1) for j in (0, 1)]
+    actual = quick_jit(_blocks.Down().apply)(variables, x)
+    np.testing.assert_allclose(actual, sum(cells) + p["bias"], atol=1e-5)
+
+    module = _blocks.Depthwise(3, 2)
+    variables = drawn(module, x)
+    p = exact(variables["params"])
+    assert p["kernel"].shape == (3, 3, 1, 6)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float64)
+    expected = np.zeros((2, 4, 6, 6)) + p["bias"]
+    for i, j, out in np.ndindex(3, 3, 6):  # two outputs of each input, one after the other
+        expected[..., out] += padded[:, i : i + 4, j : j + 6, out // 2] * p["kernel"][i, j, 0, out]
+    np.testing.assert_allclose(quick_jit(module.apply)(variables, x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ((0, 1), True), ((-0.5, 0.5), True), ([0, 1], False), ((0, 1, 2), False), ((1, 1), False),
-        ((1, 0), False), ((0, "1"), False), ((0, math.inf), False), ((math.nan, 1), False),
-        (3, False), ((), False),
-    ],
-)  # fmt: skip
-def test_what_counts_as_a_range(value, expected):
-    assert _blocks.is_range(value) is expected
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_by_hand(bias):
+    """With variances as small as the constant beside them; without bias the mean stays."""
+    x = image(2, 3, 4, 5) * np.float32(0.01)
+    module = _blocks.LayerNorm(1e-5, bias=bias)
+    variables = drawn(module, x)
+    p = exact(variables["params"])
+    assert set(p) == ({"scale", "bias"} if bias else {"scale"})
+    y = x.astype(np.float64)
+    centered = y - y.mean(-1, keepdims=True)
+    normal = (centered if bias else y) / np.sqrt(y.var(-1, keepdims=True) + 1e-5)
+    expected = normal * p["scale"] + p.get("bias", 0)
+    np.testing.assert_allclose(quick_jit(module.apply)(variables, x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pixel_unshuffle(factor):
+    x = image(2, 3 * factor, 4 * factor, 2)
+    y = _blocks.pixel_unshuffle(jnp.asarray(x), factor)
+    assert y.shape == (2, 3, 4, 2 * factor**2)
+    np.testing.assert_array_equal(shuffle(np.asarray(y), factor), x)

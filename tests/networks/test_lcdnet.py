@@ -317,11 +317,8 @@ def test_features_of_smaller_images_by_hand():
     np.testing.assert_allclose(quick_jit(module.apply)(variables, x), sfe(x, p), atol=2e-5)
 
 
-def test_halving_and_doubling_by_hand():
-    assert_equals(blocks.Down(jnp.float32), down, image(2, 4, 6, 3))
+def test_doubling_by_hand():
     assert_equals(blocks.Up(jnp.float32), up, image(2, 3, 5, 8))
-    params = assert_equals(blocks.Depthwise(3, 2), conv, image(2, 4, 5, 3))
-    assert jax.tree.map(np.shape, params) == {"kernel": (3, 3, 1, 6), "bias": (6,)}
 
 
 def test_skip_connections_of_msfsnet_by_hand():

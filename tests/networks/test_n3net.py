@@ -266,10 +266,10 @@ def test_windows_by_hand(rows, columns, window):
         assert own[i, j, i - top, j - left]
 
 
-def test_neighbours_by_the_equations():
+def test_neighbors_by_the_equations():
     """9 to 11: what one neighbor takes of a candidate is missing in the logits of the next."""
     logits = np.random.default_rng(0).normal(size=(2, 3, 7))
-    found = quick_jit(lambda x: n3net.neighbour_weights(x, 3))(logits.astype(np.float32))
+    found = quick_jit(lambda x: n3net.weigh_neighbors(x, 3))(logits.astype(np.float32))
     left = logits
     for k in range(3):
         weights = special.softmax(left, -1)
