@@ -62,4 +62,4 @@ def test_buifd_by_names_of_earlier_versions():
 
 def test_buifd_errors_name_official_keys():
     with pytest.raises(ValueError, match=r"missing: .*dncnn\.dncnn\.0\.weight"):
-        convert.from_torch("buifd", {})
+        convert.from_torch("buifd", {"other": np.ones(1, np.float32)})

@@ -370,4 +370,4 @@ class TestFromTorch:
 
     def test_unknown_network(self):
         with pytest.raises(ValueError, match=r"no network 'vgg'; known networks: .*sadnet"):
-            convert.from_torch("vgg", {})
+            convert.from_torch("vgg", {"other": np.ones(1, np.float32)})
