@@ -454,6 +454,6 @@ def test_options_are_kept(rng, lcdnet, monkeypatch):
     result = tiled.with_variables(other)(image)
     np.testing.assert_allclose(result, whole.with_variables(other)(image), rtol=0, atol=1e-6)
     np.testing.assert_allclose(result, 2 * tiled(image), rtol=0, atol=1e-6)
-    monkeypatch.setattr(weights_lib, "load", lambda *_, **__: (*lcdnet, {}))
+    monkeypatch.setattr(weights_lib, "load", lambda *_, **__: weights_lib.Weights(*lcdnet, {}))
     loaded = Restorer.from_checkpoint("run", tile=200, overlap=32, local_pool=12)
     assert loaded.with_variables({}).mode == "tiled 200/32, local 12"

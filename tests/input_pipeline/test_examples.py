@@ -267,7 +267,11 @@ def test_six_channels_and_three(scenes, config, tmp_path):
     ("field", "value", "message"),
     [
         ("degradation.kind", "awgn", "set config.degradation.kind, which is 'awgn', to 'none'"),
-        ("network.name", "sadnet", "set config.network.name to 'lcdnet', or the channels to 3"),
+        (
+            "network.name",
+            "sadnet",
+            "set config.network.name to 'lcdnet' or 'restormer', or the channels to 3",
+        ),
         ("objective", "noise2self", "config.objective 'noise2self' needs it; set that to 'super"),
     ],
 )

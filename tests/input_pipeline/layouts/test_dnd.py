@@ -198,7 +198,8 @@ def restorer(tmp_path, monkeypatch):
 
     def load(path, **options):
         training = config_lib.load(path / "config.json").to_dict()
-        return weights_lib.Weights(module, variables, card | {"training": training})
+        card_of_run = card | {"training": training}
+        return weights_lib.Weights(module, variables, card_of_run, is_workdir=True)
 
     monkeypatch.setattr(weights_lib, "load", load)
     (tmp_path / "run").mkdir()
