@@ -230,6 +230,11 @@ def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
                 + (f"use one of {', '.join(images)}" if images else "it has none")
                 + (", or two of them as degraded:clean for pairs" if len(images) > 1 else "")
             )
+    if any(character in str(builder.data_dir) for character in "*?["):
+        raise ValueError(
+            f"TFDS takes *, ? and [ in {builder.data_dir} for a pattern and finds no files; set "
+            "TFDS_DATA_DIR to a folder without them"
+        )
     if not builder.is_prepared():
         raise ValueError(
             f"TFDS {path} ({field}.path) is not prepared in {builder.data_dir}; run "

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 import input_pipeline
 from input_pipeline import builders
+from input_pipeline.sources import open_source
 from lcdnet_jax import image_io
 from lcdnet_jax.data_sets import DATA_SETS
 
@@ -194,6 +195,13 @@ def test_command_refuses_other_folders(tmp_path):
 
 
 # Deblurring and deraining
+
+
+def test_folder_that_tfds_takes_for_a_pattern(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "a [v2]"))
+    spec = {"source": "tfds", "path": "polyu", "split": "train", "feature": "clean"}
+    with pytest.raises(ValueError, match=r"for a pattern .*set TFDS_DATA_DIR to a folder without"):
+        open_source(spec, field="data")
 
 
 def prepare(name, root, data_dir, monkeypatch):
