@@ -132,7 +132,8 @@ def check_data(
         line = data_record.check(workdir, data, step=step)
     except data_record.ChangedImagesError as error:
         if not accept_changed_data:
-            raise
+            # This type is raised in all processes alike, see multihost.
+            raise config_lib.ConfigError(str(error)) from error
         return f"{error.summary}; they are accepted"
     old, new = before.data.train.path, config.data.train.path
     if line is not None and old != new and not accept_changed_data:

@@ -34,17 +34,6 @@ def run(capsys):
     return run
 
 
-@pytest.fixture
-def error_of(run):
-    def error_of(*arguments):
-        with pytest.raises(SystemExit) as end:
-            run(*arguments)
-        assert end.value.code.startswith("error: ")
-        return end.value.code.removeprefix("error: ")
-
-    return error_of
-
-
 def rows(path):
     """Rows of a JSON file, which are those of the CSV file beside it."""
     found = json.loads(path.read_text())

@@ -11,20 +11,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import tiny
-from lcdnet_jax.networks import registered
-from lcdnet_jax.training import loop, train_and_evaluate
+from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
-from tests.training.conv_net import ConvNet
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """A network by name; no evaluation; programs compiled without LLVM's optimization."""
-    with pytest.MonkeyPatch.context() as patch, registered("conv", ConvNet):
-        patch.setattr(loop, "EvalHook", lambda *args: lambda step, variables: None)
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_trainer")
 
 
 class Images:

@@ -22,24 +22,13 @@ from lcdnet_jax.networks import registered
 from lcdnet_jax.training import (
     NonFiniteLossError,
     data_record,
-    loop,
     optimizer,
     replay,
     train_and_evaluate,
 )
 from tests.training.conv_net import ConvNet
 
-pytestmark = pytest.mark.extended
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """A network by name; no evaluation; programs compiled without optimization."""
-    with pytest.MonkeyPatch.context() as patch, registered("conv", ConvNet):
-        patch.setattr(loop, "EvalHook", lambda *args: lambda step, variables: None)
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [pytest.mark.extended, pytest.mark.usefixtures("quick_trainer")]
 
 
 class Images:
@@ -99,6 +88,7 @@ class TestImages:
     def test_others_are_refused(self, workdir, capsys):
         with pytest.raises(ConfigError) as error:
             run(workdir, Images("bcd"), steps=6)
+        assert type(error.value) is ConfigError  # which processes tell each other
         first, added, missing, fix = str(error.value).splitlines()
         assert first == f"the training images are not those of the run in {workdir}:"
         assert (added, missing) == ("  added: c, d", "  missing: a")
