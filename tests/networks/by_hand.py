@@ -84,6 +84,24 @@ def conv(x, p, stride=1):
     return total
 
 
+def depthwise(x, p):
+    """3x3, one filter for each channel, a zero around."""
+    taps = p["kernel"][:, :, 0]
+    height, width = x.shape[1:3]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    total = sum(padded[:, i : i + height, j : j + width] * taps[i, j] for i, j in np.ndindex(3, 3))
+    return total + p.get("bias", 0.0)
+
+
+def layer_norm(x, p, epsilon):
+    """Over channels. Without a bias the mean stays, but the variance is still that around it."""
+    centered = x - x.mean(-1, keepdims=True)
+    deviation = np.sqrt(x.var(-1, keepdims=True) + epsilon)
+    if "bias" in p:
+        return centered / deviation * p["scale"] + p["bias"]
+    return x / deviation * p["scale"]
+
+
 def dense(x, p):
     return x @ p["kernel"] + p["bias"]
 

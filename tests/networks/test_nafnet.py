@@ -1,11 +1,23 @@
 """NAFNet: padding, windows of local pooling, initialization, presets. Its numbers: test_golden."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lcdnet_jax import Restorer, convert, networks
-from tests.networks.by_hand import assert_fills, drawn, image, quick_jit
+from lcdnet_jax.networks import nafnet
+from tests.networks.by_hand import (
+    assert_fills,
+    check,
+    conv,
+    dense,
+    depthwise,
+    drawn,
+    image,
+    layer_norm,
+    quick_jit,
+)
 
 TINY = {"width": 4, "enc_blocks": (1, 2, 1, 1)}
 
@@ -26,6 +38,21 @@ def test_presets():
             assert module == networks.NAFNet(3, width, **deblurring, local_pool=384)
         module = networks.create("nafnet", preset=f"sidd_width{width}")
         assert module == networks.NAFNet(3, width, **denoising)
+
+
+@pytest.mark.parametrize("contrast", [1.0, 1e-3])
+def test_block_by_hand(contrast):
+    """At low contrast the epsilon of the normalization, 1e-6, is as large as the variance."""
+
+    def by_hand(x, p):
+        y = depthwise(conv(layer_norm(x, p["norm1"], 1e-6), p["conv1"]), p["conv2"])
+        y = y[..., :4] * y[..., 4:]
+        y = y * dense(y.mean((1, 2), keepdims=True), p["sca_1"])
+        x = x + conv(y, p["conv3"]) * p["beta"]
+        y = conv(layer_norm(x, p["norm2"], 1e-6), p["conv4"])
+        return x + conv(y[..., :4] * y[..., 4:], p["conv5"]) * p["gamma"]
+
+    check(nafnet.Block(None, jnp.float32), (contrast * image(2, 5, 7, 4),), by_hand)
 
 
 @pytest.mark.extended
@@ -91,6 +118,7 @@ def test_initialization():
         assert_fills(layer["kernel"], fan_in**-0.5)
         assert 0.5 * fan_in**-0.5 < np.abs(layer["bias"]).max() <= fan_in**-0.5
     assert_fills(params["ups_0_0"]["kernel"], 256**-0.5)
+    assert_fills(params["downs_3"]["bias"], (4 * 128) ** -0.5)
 
 
 @pytest.mark.extended

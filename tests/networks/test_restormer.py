@@ -4,11 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from lcdnet_jax import convert, networks
 from lcdnet_jax.config import network_fields
 from lcdnet_jax.networks import restormer
-from tests.networks.by_hand import assert_fills, conv, drawn, exact, image, quick_jit
+from tests.networks.by_hand import (
+    assert_fills,
+    check,
+    conv,
+    depthwise,
+    drawn,
+    exact,
+    image,
+    layer_norm,
+    quick_jit,
+)
 
 TINY = {"width": 4, "blocks": (1, 2, 1, 1), "refinement_blocks": 1, "heads": (1, 2, 2, 4)}
 
@@ -45,28 +56,52 @@ def test_images_are_mirrored(size):
     np.testing.assert_allclose(found, whole[:, : size[0], : size[1]], rtol=0, atol=1e-5)
 
 
+def attention(x, p, heads):
+    n, height, width, channels = x.shape
+    qkv = depthwise(conv(x, p["qkv"]), p["qkv_dwconv"])
+    size = channels // heads
+    out = np.zeros(x.shape)
+    for k, head in np.ndindex(n, heads):
+        query, key, value = (
+            qkv[k, :, :, channels * i + size * head :][..., :size].reshape(-1, size)
+            for i in range(3)
+        )
+        scores = np.zeros((size, size))
+        for i, j in np.ndindex(size, size):
+            norms = np.linalg.norm(query[:, i]) * np.linalg.norm(key[:, j])
+            scores[i, j] = query[:, i] @ key[:, j] / norms * p["temperature"][head, 0, 0]
+        weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        mixed = (value @ weights.T).reshape(height, width, size)
+        out[k, :, :, size * head : size * (head + 1)] = mixed
+    return conv(out, p["project_out"])
+
+
+def feed_forward(x, p):
+    y = depthwise(conv(x, p["project_in"]), p["dwconv"])
+    one, other = np.split(y, 2, axis=-1)
+    gelu = one * (1 + scipy.special.erf(one / 2**0.5)) / 2
+    return conv(gelu * other, p["project_out"])
+
+
+@pytest.mark.parametrize("norm_bias", [True, False])
+@pytest.mark.parametrize("contrast", [1.0, 3e-3])
+def test_block_by_hand(norm_bias, contrast):
+    """At low contrast the epsilon of the normalization, 1e-5, is as large as the variance."""
+
+    def by_hand(x, p):
+        x = x + attention(layer_norm(x, p["norm1"], 1e-5), p["attn"], heads=2)
+        return x + feed_forward(layer_norm(x, p["norm2"], 1e-5), p["ffn"])
+
+    check(restormer.Block(2, norm_bias, jnp.float32), (contrast * image(2, 5, 7, 8),), by_hand)
+
+
 def test_attention_by_hand():
     """Between the channels of a head; and sums over many pixels stay exact in bfloat16."""
     x = image(2, 48, 64, 8) - 0.5
     layer = restormer.Attention(2, jnp.float32)
     variables = drawn(layer, x)
     p = exact(variables["params"])
-    qkv = conv(x.astype(np.float64), p["qkv"])
-    taps = p["qkv_dwconv"]["kernel"][:, :, 0]
-    padded = np.pad(qkv, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    qkv = sum(padded[:, i : i + 48, j : j + 64] * taps[i, j] for i, j in np.ndindex(3, 3))
-    out = np.zeros((2, 48, 64, 8))
-    for n, head in np.ndindex(2, 2):
-        query, key, value = (
-            qkv[n, :, :, 8 * k + 4 * head :][..., :4].reshape(-1, 4) for k in range(3)
-        )
-        scores = np.zeros((4, 4))
-        for i, j in np.ndindex(4, 4):
-            norms = np.linalg.norm(query[:, i]) * np.linalg.norm(key[:, j])
-            scores[i, j] = query[:, i] @ key[:, j] / norms * p["temperature"][head, 0, 0]
-        weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-        out[n, :, :, 4 * head : 4 * head + 4] = (value @ weights.T).reshape(48, 64, 4)
-    expected = conv(out, p["project_out"])
+    expected = attention(x.astype(np.float64), p, heads=2)
     found = quick_jit(layer.apply)(variables, x)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     rough = quick_jit(restormer.Attention(2, jnp.bfloat16).apply)(variables, x)
