@@ -10,6 +10,7 @@ from lcdnet_jax.image_io._types import (
 from lcdnet_jax.image_io.arrays import (
     LUMA_WEIGHTS,
     convert_channels,
+    to_array,
     to_float,
     to_uint8,
     to_uint16,
@@ -24,6 +25,7 @@ from lcdnet_jax.image_io.codecs import (
     read_with_metadata,
     write,
 )
+from lcdnet_jax.image_io.pil_images import from_pil
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -37,9 +39,11 @@ __all__ = [
     "decode",
     "decode_header",
     "find_images",
+    "from_pil",
     "read",
     "read_header",
     "read_with_metadata",
+    "to_array",
     "to_float",
     "to_uint8",
     "to_uint16",

@@ -1,11 +1,65 @@
-"""Types and channels of image arrays: uint8, uint16 and floating point; gray and color."""
+"""Types and channels of image arrays: uint8, uint16 and floating point; gray and color.
+
+Any byte order is accepted. The functions that convert return the byte order of the machine.
+"""
+
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from lcdnet_jax.image_io._types import ImageError
+from lcdnet_jax.image_io.pil_images import from_pil
 
 # Weights of MATLAB's rgb2gray; gray test sets such as BSD68 were made with its rounded output.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
+
+
+def to_array(image: Any) -> np.ndarray:
+    """Converts an image of any common kind to an array whose pixels this library can use.
+
+    Args:
+        image: An array of any shape in uint8, uint16 or floating point, in any byte order; an
+            object that NumPy converts to one, such as an array of JAX; or a PIL image, which is
+            converted by its mode (:func:`from_pil`).
+
+    Returns:
+        The array. NumPy arrays are returned as they are.
+
+    Raises:
+        ImageError: For any other dtype, a masked array, or a PIL image of another mode. The message
+            says how to convert it.
+    """
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if isinstance(image, np.ma.MaskedArray):
+        raise ImageError(
+            "the image is a masked array; replace what is masked, as by image.filled(0)"
+        )
+    image = np.asarray(image)
+    _check_dtype(image.dtype)
+    return image
+
+
+def _check_dtype(dtype: np.dtype) -> None:
+    """Raises ImageError for pixels that are neither uint8, uint16 nor floating point."""
+    if _native(dtype) in (np.uint8, np.uint16) or dtype.kind == "f" or dtype.name == "bfloat16":
+        return
+    if dtype.kind == "b":
+        fix = "image.astype(numpy.uint8) * 255 makes black and white of it"
+    elif dtype.kind in "iu":
+        fix = (
+            "call image.astype(numpy.uint8) if white is 255, or image.astype(numpy.uint16) if it "
+            "is 65535"
+        )
+    else:
+        fix = "convert the array to one of these"
+    raise ImageError(f"expected uint8, uint16 or floating-point pixels, got {dtype}; {fix}")
+
+
+def _native(dtype: np.dtype) -> np.dtype:
+    """The type in the byte order of the machine."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -22,13 +76,9 @@ def to_float(image: np.ndarray) -> np.ndarray:
         ImageError: For any other dtype.
     """
     image = np.asarray(image)
-    if image.dtype in (np.uint8, np.uint16):
+    _check_dtype(image.dtype)
+    if image.dtype.kind == "u":
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    if image.dtype.kind != "f" and image.dtype.name != "bfloat16":
-        raise ImageError(
-            f"expected uint8, uint16 or floating-point pixels, got {image.dtype}; "
-            "convert the array to one of these"
-        )
     return image.astype(np.float32)
 
 
@@ -66,8 +116,8 @@ def to_uint16(image: np.ndarray) -> np.ndarray:
 
 def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
     image = np.asarray(image)
-    if image.dtype == dtype:
-        return image
+    if _native(image.dtype) == dtype:
+        return image.astype(dtype, copy=False)
     values = to_float(image) if image.dtype.kind != "f" else image
     if not np.isfinite(values).all():
         raise ImageError(

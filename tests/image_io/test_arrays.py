@@ -1,5 +1,7 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
@@ -75,3 +77,40 @@ def test_convert_channels_refuses():
     for shape in ((5, 5, 5), (1, 5, 5, 3), (5,)):
         with pytest.raises(ImageError, match="expected an image of shape"):
             image_io.convert_channels(noise(shape), 1)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f2", "f4", "f8"])
+def test_byte_orders(dtype):
+    values = np.array([[0, 1, 255, 65535]])
+    values = (values if dtype == "u2" else values / 65535).astype(dtype)
+    for order in "<>":
+        image = values.astype(order + dtype)
+        assert image_io.to_array(image) is image
+        for convert in (image_io.to_float, image_io.to_uint8, image_io.to_uint16):
+            np.testing.assert_array_equal(convert(image), convert(values))
+            assert convert(image).dtype.isnative
+
+
+def test_any_image_becomes_an_array():
+    image = noise((5, 7, 3))
+    assert image_io.to_array(image) is image
+    np.testing.assert_array_equal(image_io.to_array(Image.fromarray(image)), image)
+    np.testing.assert_array_equal(image_io.to_array(jnp.asarray(image)), image)
+    assert image_io.to_array(jnp.ones((2, 2), jnp.bfloat16)).dtype.name == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 2), bool), r"got bool; image\.astype\(numpy\.uint8\) \* 255 makes black"),
+        (np.zeros((2, 2), np.int16), r"got int16; call image\.astype\(numpy\.uint8\) if white is"),
+        (np.zeros((2, 2), ">i8"), r"got >i8; call image\.astype\(numpy\.uint8\) if white is 255"),
+        (np.zeros((2, 2), complex), "got complex128; convert the array to one of these"),
+        ([["a"]], "got <U1; convert the array"),
+        (np.ma.masked_less(np.zeros((2, 2)), 1), r"masked array; replace .*image\.filled\(0\)"),
+    ],
+    ids=str,
+)
+def test_other_arrays_are_refused_with_a_fix(image, message):
+    with pytest.raises(ImageError, match=message):
+        image_io.to_array(image)
