@@ -123,7 +123,7 @@ def sweep(
                     restorer = unpadded.setdefault(key, restorer.with_bucket(protocol.multiple))
                 case = Case(dataset.name, protocol, setting.sigma, mode)
                 images = evaluators[protocol].score_images(
-                    restorer, dataset.examples, sigma=setting.sigma
+                    restorer.predict, dataset.examples, sigma=setting.sigma
                 )
                 summary = summarize(_report(images, case, on_image))
                 yield Row(dataset.name, protocol, setting.sigma, mode, restorer.mode, summary)

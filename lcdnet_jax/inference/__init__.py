@@ -1,5 +1,6 @@
 """Inference: restoring arrays and files with trained networks."""
 
+from lcdnet_jax.inference.pixel_range import PixelRangeWarning
 from lcdnet_jax.inference.restorer import (
     MAX_PIXELS,
     Restorer,
@@ -8,6 +9,7 @@ from lcdnet_jax.inference.restorer import (
 
 __all__ = [
     "MAX_PIXELS",
+    "PixelRangeWarning",
     "Restorer",
     "pad_to_bucket",
 ]

@@ -1,6 +1,7 @@
 """Restorer: restores images of any size with a trained network."""
 
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
@@ -13,6 +14,8 @@ from PIL import Image
 from lcdnet_jax import image_io, networks, value_rules
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling
+from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
+from lcdnet_jax.inference.transparency import fill_hidden_colors, find_hidden_pixels
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
@@ -21,6 +24,11 @@ from lcdnet_jax.weights import pretrained
 # published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet `tiny` and SADNet `small` need 0.7 kB
 # per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
+
+_NOT_FINITE = (
+    "the result holds NaN or infinity; scale the values to [0, 1], as the network was trained, or "
+    "check its weights"
+)
 
 _Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -65,6 +73,9 @@ class Restorer:
         ensemble: Whether to return the self-ensemble: the mean of the results for all eight
             orientations of the image (four for networks of two views, see
             ``input_pipeline.tf_ops.orient``). It takes eight times the computation.
+        strength: How much of the result is used, from 0 to 1: the image plus ``strength`` times
+            the change. 0 gives the pixels of the image, 1 the result. Below 1 only for networks
+            that neither enlarge nor take two views.
         local_pool: Side of windows in pixels. Means over the image become means over such windows,
             in networks with this field (LCDNet, NAFNet). None keeps the module's value.
         dtype: Compute type, float32 or bfloat16. None keeps the module's value.
@@ -87,6 +98,7 @@ class Restorer:
         bucket: int | None = None,
         tile_batch: int = 1,
         ensemble: bool = False,
+        strength: float = 1.0,
         local_pool: int | None = None,
         dtype: DTypeLike | None = None,
         device: jax.Device | str | None = None,
@@ -102,6 +114,7 @@ class Restorer:
             ("tile_batch", tile_batch, 1),
         ):
             _check_integer(name, value, least)
+        _check_strength(strength, module)
         if tile is not None or max_pixels is not None:
             tiling.check(tiling.TILE if tile is None else tile, overlap)
         if local_pool is not None:
@@ -129,6 +142,7 @@ class Restorer:
         self.max_pixels = max_pixels
         self.tile_batch = tile_batch
         self.ensemble = ensemble
+        self.strength = float(strength)
         self._device = _find_device(device)
         self._device_variables: Any = None  # set when the first image is restored
         self._apply = jax.jit(module.apply)
@@ -185,6 +199,8 @@ class Restorer:
             parts.append(f"local {local}")
         if self.ensemble:
             parts.append("ensemble")
+        if self.strength < 1:
+            parts.append(f"strength {self.strength:g}")
         return ", ".join(parts) or "full"
 
     def with_variables(self, variables: Variables) -> "Restorer":
@@ -234,68 +250,131 @@ class Restorer:
         self._apply = jax.jit(self.module.apply)
 
     @overload
-    def __call__(self, image: np.ndarray) -> np.ndarray: ...
+    def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray: ...
 
     @overload
-    def __call__(self, image: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+    def __call__(self, image: Sequence[np.ndarray | Image.Image]) -> list[np.ndarray]: ...
 
-    def __call__(self, image: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+    def __call__(
+        self, image: np.ndarray | Image.Image | Sequence[np.ndarray | Image.Image]
+    ) -> np.ndarray | list[np.ndarray]:
         """Restores one image or several.
 
         Floating-point images are not clipped, neither before nor after the network. Integer results
         are clipped and rounded. For a color network, a gray image is repeated over the channels and
-        the mean of the result is returned. For a gray network, the channels of a color image are
-        restored one by one. Alpha is copied. If the network enlarges, alpha is resized by Pillow's
-        bicubic interpolation and clipped to its own range.
+        the mean of the result is returned. A color image whose channels are equal in all visible
+        pixels is restored as that gray image, so that no color appears. For a gray network, the
+        channels of a color image are restored one by one.
+
+        Alpha is copied. If the network enlarges, alpha is resized by Pillow's bicubic interpolation
+        and clipped to its own range. Pixels whose alpha is 0 do not influence the others: the
+        network sees colors of visible pixels in their place
+        (:func:`~lcdnet_jax.inference.transparency.fill_hidden_colors`). They come back as they
+        were. If the network enlarges, they come back with the colors that the network saw.
 
         Args:
             image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray, alpha), 3 (color) or 4
-                (color, alpha); uint8, uint16 or floating point (in [0, 1] as in training). For a
-                network of the two views of a dual-pixel camera ``[H, W, 6]`` (left RGB, right RGB).
-                Several images are a list, whose sizes and types may differ, or ``[N, H, W, C]``.
+                (color, alpha); uint8, uint16 or floating point (in [0, 1] as in training), in any
+                byte order. For a network of the two views of a dual-pixel camera ``[H, W, 6]``
+                (left RGB, right RGB). A PIL image is converted to such an array by
+                :func:`lcdnet_jax.image_io.from_pil`. Several images are a list, whose sizes and
+                types may differ, or ``[N, H, W, C]``.
 
         Returns:
-            The restored image, of the same shape and dtype. If the network enlarges, height and
-            width are multiplied by ``module.scale``. Two views give ``[H, W, 3]``. A list gives a
-            list, and ``[N, H, W, C]`` a batch.
+            The restored image: a NumPy array of the same shape and dtype, also for a PIL image. If
+            the network enlarges, height and width are multiplied by ``module.scale``. Two views
+            give ``[H, W, 3]``. A list gives a list, and ``[N, H, W, C]`` a batch.
 
         Raises:
-            ImageError: For another shape or dtype, or NaN or infinite pixels.
+            ImageError: For another shape, dtype or mode of PIL, for NaN or infinite pixels, or if
+                the result has such pixels.
+
+        Warns:
+            PixelRangeWarning: If floating-point pixels are far outside of [0, 1], as 0 to 255.
         """
         if isinstance(image, list | tuple):
             return self._restore_each(image)
-        image = np.asarray(image)
+        image = image_io.to_array(image)
         if image.ndim == 4 and len(image):
             return np.stack(self._restore_each(image))
         return self._restore_one(image)
 
-    def _restore_each(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Applies the network to one image without the rules for pictures, for scores.
+
+        Channels are never treated as equal or as alpha, ``strength`` does not count, and pixels of
+        the result that are not finite are returned.
+
+        Args:
+            image: ``[H, W, C]`` floating point, with the channels of the network, or gray or color.
+
+        Returns:
+            The result of the network in the same dtype, ``[s H, s W, C]`` for a scale s.
+
+        Raises:
+            ImageError: For another shape or dtype, or NaN or infinite pixels.
+        """
+        planes, colors = self._check_image(image)
+        if image.dtype.kind == "u" or planes.shape[2] > colors or image.ndim != 3:
+            raise image_io.ImageError(
+                f"expected [H, W, C] floating-point pixels without alpha, got {image.dtype} of "
+                f"shape {image.shape}; call the restorer for pictures"
+            )
+        return self._apply_network(image)
+
+    def _restore_each(
+        self, images: Sequence[np.ndarray | Image.Image] | np.ndarray
+    ) -> list[np.ndarray]:
         restored = []
         for i, image in enumerate(images):
             try:
-                restored.append(self._restore_one(np.asarray(image)))
+                restored.append(self._restore_one(image_io.to_array(image)))
             except image_io.ImageError as error:
                 raise image_io.ImageError(f"image {i} of {len(images)}: {error}") from None
         return restored
 
     def _restore_one(self, image: np.ndarray) -> np.ndarray:
-        """Restores one image in its own type."""
-        image_io.to_float(image[:0] if image.ndim else image)  # raises ImageError for other types
-        colors = _count_colors(image.shape, self.module.channels)
-        height, width = image.shape[:2]
-        planes = image.reshape(height, width, -1)
-        pixels = planes[..., :colors]
-        if image.dtype.kind not in "iu" and not _is_finite(image):
-            raise image_io.ImageError("the image holds NaN or infinite pixels; replace them first")
-        if self._is_whole(height, width):
-            restored = self._predict(pixels[None], self._whole_bucket)[0]
-            restored = _convert_dtype(restored, image.dtype)
+        """Restores one picture in its own type."""
+        planes, colors = self._check_image(image)
+        if message := describe_range(image):
+            warnings.warn(message, PixelRangeWarning, stacklevel=3)
+        if self.strength == 0:
+            return image.copy()
+        pixels, seen, hidden = planes[..., :colors], planes[..., :colors], None
+        if planes.shape[2] > colors:
+            hidden = find_hidden_pixels(planes[..., colors])
+            if hidden is not None:
+                seen = fill_hidden_colors(pixels, hidden)
+        if colors == 3 and _has_equal_channels(seen):
+            restored = np.repeat(self._apply_network(seen[..., :1]), 3, axis=-1)
         else:
-            restored = self._restore_tiled(pixels)
+            restored = self._apply_network(seen)
+        if self.strength < 1:
+            _blend(restored, pixels, self.strength)
+        if image.dtype.kind != "u" and not _is_finite(restored):
+            raise image_io.ImageError(_NOT_FINITE)
+        if hidden is not None and self._scale == 1:
+            restored[hidden] = pixels[hidden]
         if planes.shape[2] > colors:
             alpha = _enlarge_alpha(planes[..., colors], self._scale)
             restored = np.concatenate([restored, alpha[..., None]], axis=-1)
         return restored[..., 0] if image.ndim == 2 else restored
+
+    def _check_image(self, image: np.ndarray) -> tuple[np.ndarray, int]:
+        """Checks an image and counts its colors; returns it as ``[H, W, C]``."""
+        image_io.to_array(image)  # raises ImageError for other types
+        colors = _count_colors(image.shape, self.module.channels)
+        if image.dtype.kind != "u" and not _is_finite(image):
+            raise image_io.ImageError("the image holds NaN or infinite pixels; replace them first")
+        return image.reshape(*image.shape[:2], -1), colors
+
+    def _apply_network(self, pixels: np.ndarray) -> np.ndarray:
+        """Restores ``[H, W, C]`` without alpha in its own type, whole or in tiles."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
+            if self._is_whole(*pixels.shape[:2]):
+                restored = self._predict(pixels[None], self._whole_bucket)[0]
+                return _convert_dtype(restored, pixels.dtype)
+            return self._restore_tiled(pixels)
 
     @property
     def _scale(self) -> int:
@@ -483,6 +562,39 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
     return channels - (channels in (2, 4))
 
 
+def _check_strength(strength: Any, module: networks.RestorationNetwork) -> None:
+    """Raises ValueError for a strength outside of [0, 1], or that the network cannot have."""
+    plain = strength.item() if isinstance(strength, np.generic) else strength
+    if value_rules.number(0, high=1)(plain):
+        raise ValueError(f"strength must be a number from 0 to 1, got {strength!r}")
+    if plain < 1 and (module.scale > 1 or module.takes_two_views):
+        reason = f"enlarges by {module.scale}" if module.scale > 1 else "takes two views"
+        raise ValueError(
+            f"{type(module).__name__} {reason}, so its result cannot be mixed with the image; "
+            "leave strength 1"
+        )
+
+
+def _has_equal_channels(pixels: np.ndarray) -> bool:
+    """Whether ``[H, W, 3]`` holds a gray picture: R = G = B in every pixel."""
+    first = pixels[..., 0]
+    return all(
+        np.array_equal(first[rows], pixels[rows, :, c])
+        for rows in (slice(1), slice(1, None))  # most color images differ in their first row
+        for c in (1, 2)
+    )
+
+
+def _blend(restored: np.ndarray, pixels: np.ndarray, strength: float) -> None:
+    """Mixes an image into its result of the same shape and type, in place and row by row."""
+    dtype = np.promote_types(np.float32, restored.dtype) if restored.dtype.kind == "f" else "f4"
+    for row, before in zip(restored, pixels, strict=True):
+        start = before.astype(dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
+            mixed = start + strength * (row.astype(dtype) - start)
+            row[...] = np.rint(mixed) if restored.dtype.kind == "u" else mixed
+
+
 def _is_finite(image: np.ndarray) -> bool:
     """Whether all pixels are finite in float32; makes no copy of the image."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -501,11 +613,12 @@ def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
 
 def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Converts a result to the type of the image."""
-    if dtype == np.uint8:
-        return image_io.to_uint8(restored)
-    if dtype == np.uint16:
-        return image_io.to_uint16(restored)
-    return restored.astype(dtype)
+    if dtype.kind != "u":
+        return restored.astype(dtype)
+    if not _is_finite(restored):
+        raise image_io.ImageError(_NOT_FINITE)
+    convert = image_io.to_uint8 if dtype.itemsize == 1 else image_io.to_uint16
+    return convert(restored).astype(dtype, copy=False)
 
 
 def _find_device(device: jax.Device | str | None) -> jax.Device | None:

@@ -344,7 +344,7 @@ def test_alpha_of_a_network_that_enlarges(rng):
 
     for options in ({"bucket": BUCKET}, {"bucket": BUCKET, "tile": TILE, "overlap": OVERLAP}):
         restorer = Restorer(Double(), {}, **options)
-        image = rng.integers(0, 255, (40, 75, 4), np.uint8)
+        image = rng.integers(1, 256, (40, 75, 4), np.uint8)
         result = restorer(image)
         small = image[None, ..., 3:].astype(np.float32)
         large = np.asarray(degradations.bicubic(small, height=80, width=150))[0, ..., 0]
@@ -355,9 +355,9 @@ def test_alpha_of_a_network_that_enlarges(rng):
         assert (gray.shape, gray.dtype) == ((80, 150, 2), np.uint16)
         image[..., 3] = 77
         np.testing.assert_array_equal(restorer(image)[..., 3], 77)
-        floats = restorer(image.astype(np.float64) - 100)
+        floats = restorer(image.astype(np.float64) / 64 - 1.5)
         assert floats.dtype == np.float64
-        np.testing.assert_array_equal(floats[..., 3], -23)
+        np.testing.assert_array_equal(floats[..., 3], 77 / 64 - 1.5)
 
 
 def test_large_images_share_one_program(rng):

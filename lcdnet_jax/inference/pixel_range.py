@@ -1,0 +1,34 @@
+"""Warning about floating-point images that are far outside of the range [0, 1] of the networks."""
+
+import numpy as np
+
+# Noise without clipping and highlights go a little beyond [0, 1]. Values beyond these are most
+# often those of 8-bit or 16-bit images that were never divided.
+_LOWEST, _HIGHEST = -4.0, 5.0
+
+
+class PixelRangeWarning(UserWarning):
+    """Pixels are far outside of [0, 1]; the message names the fix."""
+
+
+def describe_range(image: np.ndarray) -> str | None:
+    """Describes pixels that are far outside of [0, 1].
+
+    Args:
+        image: An array of any shape and type, not empty, without NaN.
+
+    Returns:
+        A message that names the range and the fix. None for integers, whose white is known, and
+        for values from -4 to 5.
+    """
+    if image.dtype.kind in "iu":
+        return None
+    low, high = float(image.min()), float(image.max())
+    if low >= _LOWEST and high <= _HIGHEST:
+        return None
+    divisor = next((white for white in (255, 65535) if low >= 0 and high <= white), None)
+    fix = f"divide them by {divisor}" if divisor else "scale them to [0, 1]"
+    return (
+        f"the pixels are from {low:.4g} to {high:.4g}, far outside of the [0, 1] that networks are "
+        f"trained on, so the result is likely wrong; {fix}"
+    )
