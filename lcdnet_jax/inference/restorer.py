@@ -14,9 +14,8 @@ from PIL import Image
 from lcdnet_jax import image_io, networks, value_rules
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling
+from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
-from lcdnet_jax.inference.transparency import fill_hidden_colors, find_hidden_pixels
-from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
@@ -24,11 +23,6 @@ from lcdnet_jax.weights import pretrained
 # published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet `tiny` and SADNet `small` need 0.7 kB
 # per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
-
-_NOT_FINITE = (
-    "the result holds NaN or infinity; scale the values to [0, 1], as the network was trained, or "
-    "check its weights"
-)
 
 _Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -314,8 +308,8 @@ class Restorer:
         Raises:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
-        planes, colors = self._check_image(image)
-        if image.dtype.kind == "u" or planes.shape[2] > colors or image.ndim != 3:
+        colors = check_image(image, self.module)
+        if image.dtype.kind == "u" or image.shape[2:] != (colors,):
             raise image_io.ImageError(
                 f"expected [H, W, C] floating-point pixels without alpha, got {image.dtype} of "
                 f"shape {image.shape}; call the restorer for pictures"
@@ -335,45 +329,19 @@ class Restorer:
 
     def _restore_one(self, image: np.ndarray) -> np.ndarray:
         """Restores one picture in its own type."""
-        planes, colors = self._check_image(image)
+        picture = Picture(image, self.module)
         if message := describe_range(image):
             warnings.warn(message, PixelRangeWarning, stacklevel=3)
         if self.strength == 0:
             return image.copy()
-        pixels, seen, hidden = planes[..., :colors], planes[..., :colors], None
-        if planes.shape[2] > colors:
-            hidden = find_hidden_pixels(planes[..., colors])
-            if hidden is not None:
-                seen = fill_hidden_colors(pixels, hidden)
-        if colors == 3 and _has_equal_channels(seen):
-            restored = np.repeat(self._apply_network(seen[..., :1]), 3, axis=-1)
-        else:
-            restored = self._apply_network(seen)
-        if self.strength < 1:
-            _blend(restored, pixels, self.strength)
-        if image.dtype.kind != "u" and not _is_finite(restored):
-            raise image_io.ImageError(_NOT_FINITE)
-        if hidden is not None and self._scale == 1:
-            restored[hidden] = pixels[hidden]
-        if planes.shape[2] > colors:
-            alpha = _enlarge_alpha(planes[..., colors], self._scale)
-            restored = np.concatenate([restored, alpha[..., None]], axis=-1)
-        return restored[..., 0] if image.ndim == 2 else restored
-
-    def _check_image(self, image: np.ndarray) -> tuple[np.ndarray, int]:
-        """Checks an image and counts its colors; returns it as ``[H, W, C]``."""
-        image_io.to_array(image)  # raises ImageError for other types
-        colors = _count_colors(image.shape, self.module.channels)
-        if image.dtype.kind != "u" and not _is_finite(image):
-            raise image_io.ImageError("the image holds NaN or infinite pixels; replace them first")
-        return image.reshape(*image.shape[:2], -1), colors
+        return picture.finish(self._apply_network(picture.pixels), strength=self.strength)
 
     def _apply_network(self, pixels: np.ndarray) -> np.ndarray:
         """Restores ``[H, W, C]`` without alpha in its own type, whole or in tiles."""
         with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
             if self._is_whole(*pixels.shape[:2]):
                 restored = self._predict(pixels[None], self._whole_bucket)[0]
-                return _convert_dtype(restored, pixels.dtype)
+                return convert_dtype(restored, pixels.dtype)
             return self._restore_tiled(pixels)
 
     @property
@@ -435,7 +403,7 @@ class Restorer:
             # The rows before the next band are complete.
             complete = (tops[k + 1] - top if k + 1 < len(tops) else tile_height) * scale
             part = result[top * scale : top * scale + complete]
-            part[...] = _convert_dtype(total[: len(part), : width * scale], pixels.dtype)
+            part[...] = convert_dtype(total[: len(part), : width * scale], pixels.dtype)
             total[:-complete] = total[complete:]
             total[-complete:] = 0
         return np.ascontiguousarray(transpose(result))
@@ -538,30 +506,6 @@ def _check_integer(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
-def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
-    """Counts the channels to restore for a network of ``wanted`` channels, without alpha.
-
-    Raises:
-        ImageError: If the shape is not that of an image for such a network.
-    """
-    channels = shape[2] if len(shape) == 3 else 1
-    usable = len(shape) in (2, 3) and 0 not in shape
-    if usable and channels == wanted:
-        return channels
-    if wanted == TWO_VIEW_CHANNELS:
-        raise image_io.ImageError(
-            "the network takes the left and right view of a dual-pixel camera as [H, W, "
-            f"{TWO_VIEW_CHANNELS}], got shape {shape}; join the views along the last axis"
-        )
-    if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
-        raise image_io.ImageError(
-            "expected an image [H, W] or [H, W, C] with C = 1 (gray), 2 (gray, alpha), 3 (color) "
-            f"or 4 (color, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
-            f"{shape}"
-        )
-    return channels - (channels in (2, 4))
-
-
 def _check_strength(strength: Any, module: networks.RestorationNetwork) -> None:
     """Raises ValueError for a strength outside of [0, 1], or that the network cannot have."""
     plain = strength.item() if isinstance(strength, np.generic) else strength
@@ -573,52 +517,6 @@ def _check_strength(strength: Any, module: networks.RestorationNetwork) -> None:
             f"{type(module).__name__} {reason}, so its result cannot be mixed with the image; "
             "leave strength 1"
         )
-
-
-def _has_equal_channels(pixels: np.ndarray) -> bool:
-    """Whether ``[H, W, 3]`` holds a gray picture: R = G = B in every pixel."""
-    first = pixels[..., 0]
-    return all(
-        np.array_equal(first[rows], pixels[rows, :, c])
-        for rows in (slice(1), slice(1, None))  # most color images differ in their first row
-        for c in (1, 2)
-    )
-
-
-def _blend(restored: np.ndarray, pixels: np.ndarray, strength: float) -> None:
-    """Mixes an image into its result of the same shape and type, in place and row by row."""
-    dtype = np.promote_types(np.float32, restored.dtype) if restored.dtype.kind == "f" else "f4"
-    for row, before in zip(restored, pixels, strict=True):
-        start = before.astype(dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
-            mixed = start + strength * (row.astype(dtype) - start)
-            row[...] = np.rint(mixed) if restored.dtype.kind == "u" else mixed
-
-
-def _is_finite(image: np.ndarray) -> bool:
-    """Whether all pixels are finite in float32; makes no copy of the image."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.asarray([image.min(), image.max()], np.float32)).all())
-
-
-def _enlarge_alpha(alpha: np.ndarray, scale: int) -> np.ndarray:
-    """Resizes ``[H, W]`` to ``[s H, s W]`` of the same type."""
-    if scale == 1:
-        return alpha
-    height, width = alpha.shape
-    small = Image.fromarray(image_io.to_float(alpha))
-    large = np.asarray(small.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
-    return _convert_dtype(large, alpha.dtype).clip(alpha.min(), alpha.max())
-
-
-def _convert_dtype(restored: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Converts a result to the type of the image."""
-    if dtype.kind != "u":
-        return restored.astype(dtype)
-    if not _is_finite(restored):
-        raise image_io.ImageError(_NOT_FINITE)
-    convert = image_io.to_uint8 if dtype.itemsize == 1 else image_io.to_uint16
-    return convert(restored).astype(dtype, copy=False)
 
 
 def _find_device(device: jax.Device | str | None) -> jax.Device | None:
