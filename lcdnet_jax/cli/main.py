@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from lcdnet_jax._version import __version__
 from lcdnet_jax.cli import convert, export, info, models, restore, score
 from lcdnet_jax.cli._console import Formatter
 from lcdnet_jax.messages import escape
@@ -35,24 +36,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments without the name of the program. None means those of the command line.
 
     Raises:
-        SystemExit: With status 1 and a message of one line for an error, 128 plus the number of
-            the signal after an interruption, and 0 after ``--help`` and the like.
+        SystemExit: With status 1 and a message of one line for an error, 1 and the help without a
+            command, 128 plus the number of the signal after an interruption, and 0 after ``--help``
+            and the like.
     """
     parser = _Parser(
         prog="lcdnet-jax",
         description="Image restoration in JAX and Flax.",
         formatter_class=Formatter,
         epilog="""examples:
-  lcdnet-jax restore photo.jpg -o restored.jpg
+  lcdnet-jax restore photo.jpg
+  lcdnet-jax restore holiday/ -o restored/
   lcdnet-jax models --pretrained
   lcdnet-jax restore --help""",
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help="show the version and exit",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in (restore, score, models, info, convert, export):
         command.add_parser(commands)
     for command_parser in commands.choices.values():
         command_parser.add_argument("--debug", action="store_true", help="show where errors arise")
     arguments = parser.parse_args(argv)
+    if not hasattr(arguments, "run"):  # without a command
+        parser.print_help(sys.stderr)
+        sys.exit(1)
 
     try:
         # An exception during the import of a C module crashes it, or is lost.

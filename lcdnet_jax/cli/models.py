@@ -1,10 +1,9 @@
 """The command ``lcdnet-jax models``, which lists networks or pretrained weights."""
 
 import argparse
-import textwrap
 from typing import Any
 
-from lcdnet_jax.cli._console import add_command, format_network, print_line
+from lcdnet_jax.cli._console import add_command, print_line
 
 
 def add_parser(commands: Any) -> None:
@@ -20,8 +19,8 @@ def add_parser(commands: Any) -> None:
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
-        "per megapixel). With --pretrained, lists the weights that are installed with the library; "
-        "'lcdnet-jax info NAME' says more about each.",
+        "per megapixel). With --pretrained, lists the weights that are installed with the library, "
+        "what they are for, and their size; 'lcdnet-jax info NAME' says more about each.",
         epilog="""examples:
   lcdnet-jax models
   lcdnet-jax models --pretrained
@@ -46,25 +45,19 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _print_pretrained() -> None:
-    from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
     failures = []
+    width = max(map(len, pretrained.names()))
     for name in pretrained.names():
         try:
             file = pretrained.path(name)
         except pretrained.PretrainedError as error:
             failures.append(str(error))
             continue
-        card = weights_lib.load_card(file)
-        colors = "gray" if card["channels"] == 1 else "color"
-        default = ", the default" if name == pretrained.DEFAULT else ""
-        print_line(
-            f"{name}: {format_network(card)}, {colors}, "
-            f"{card['parameters']:,} parameters, {file.stat().st_size / 1e6:.2f} MB{default}"
-        )
-        for text in (card["notes"], f"License: {card['licence']}"):
-            print_line(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  "))
+        default = ", the default of restore" if name == pretrained.DEFAULT else ""
+        size = f"{file.stat().st_size / 1e6:.1f} MB"
+        print_line(f"{name:{width}}  {pretrained.PURPOSES[name]} ({size}{default})")
     if failures:
         raise ValueError("; ".join(failures))
 

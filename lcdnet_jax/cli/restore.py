@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
+import pathlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,11 +33,13 @@ def add_parser(commands: Any) -> None:
         run,
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
-        "alpha, color profile and EXIF data. Rotated images are stored upright. Existing files are "
-        "overwritten only with --force, and a file is written whole or not at all. A file that "
-        "cannot be restored does not stop the others; the exit status is then 1.",
+        "alpha, color profile and EXIF data. A gray picture stays gray, also if its file stores "
+        "color. Rotated images are stored upright. Existing files are overwritten only with "
+        "--force, and a file is written whole or not at all. A file that cannot be restored does "
+        "not stop the others; the exit status is then 1.",
         epilog="""examples:
-  lcdnet-jax restore photo.jpg -o restored.jpg
+  lcdnet-jax restore photo.jpg                      (writes photo.restored.jpg)
+  lcdnet-jax restore photo.jpg -o restored.jpg --strength 0.7
   lcdnet-jax restore holiday/ 'more/*.png' -o restored/
   find . -name '*.tiff' | lcdnet-jax restore - -o restored/
   lcdnet-jax restore holiday/ -o restored/ --skip-existing
@@ -54,9 +58,9 @@ def add_parser(commands: Any) -> None:
         "-o",
         "--output",
         metavar="OUT",
-        required=True,
         help="folder for the results, which keep the names and the subfolders of the inputs; or, "
-        "for one image, a file name, whose suffix selects the format",
+        "for one image, a file name, whose suffix selects the format; default for one file: "
+        "photo.restored.jpg beside photo.jpg, if no file has that name",
     )
     parser.add_argument(
         "--checkpoint",
@@ -64,6 +68,14 @@ def add_parser(commands: Any) -> None:
         help="trained network: a working directory of train.py, the output of convert or export, "
         "or the name of pretrained weights ('lcdnet-jax models --pretrained' lists them); default: "
         "sadnet-photo",
+    )
+    parser.add_argument(
+        "--strength",
+        metavar="S",
+        type=float,
+        default=1.0,
+        help="how much of the change is used: 0 gives the pixels of the input, 1 the result of the "
+        "network, 0.5 the mean of both (default: 1; not for networks that enlarge)",
     )
     parser.add_argument(
         "--tile",
@@ -135,19 +147,25 @@ def run(arguments: argparse.Namespace) -> None:
         CheckpointError: If a checkpoint is damaged or missing.
         SystemExit: If an image cannot be restored.
     """
-    from lcdnet_jax.inference import batch
+    from lcdnet_jax.inference import PixelRangeWarning, batch, limits
 
-    jobs = _plan_jobs(arguments)
+    others: list[pathlib.Path] = []
+    jobs = _plan_jobs(arguments, others)
     if not jobs:
+        _print_others(others)
         return
     restorer = _create_restorer(arguments)
+    if message := limits.describe_disk(jobs, restorer.module.scale):
+        _print_warning(message)
     results: list[Result] = []
     failures: list[str] = []
     progress = Progress([str(job.source) for job in jobs])
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_pixel_limit():
             # Warnings about metadata and large images.
             warnings.filterwarnings("ignore", module=r"PIL\.")
+            # The results have it, with the name of the file.
+            warnings.filterwarnings("ignore", category=PixelRangeWarning)
             for job, outcome in batch.restore(
                 restorer, jobs, force=arguments.force, quality=arguments.quality
             ):
@@ -170,16 +188,53 @@ def run(arguments: argparse.Namespace) -> None:
             print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
         if len(results) > 1 and arguments.reference:
             print_line(f"mean{_format_scores(results)}")
+        _print_others(others)
+        for result in results:
+            if result.warning:
+                _print_warning(result.warning)
     if failures:
         _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
 
 
-def _plan_jobs(arguments: argparse.Namespace) -> list[Job]:
+@contextlib.contextmanager
+def _without_pixel_limit() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels: phones take photos beyond it. ``limits`` checks memory."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _print_others(others: Sequence[pathlib.Path]) -> None:
+    """Tells which files of the inputs were passed over."""
+    from lcdnet_jax.inference import plan
+
+    if others:
+        count = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds skipped"
+        print_line(f"{count}: {plan.describe_kinds(others)}")
+
+
+def _print_warning(message: str) -> None:
+    print(f"warning: {escape(message)}", file=sys.stderr)
+
+
+def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> list[Job]:
     """The images to restore, without those that an earlier run has restored."""
     from lcdnet_jax.inference import plan
 
+    if arguments.output is None and arguments.force:
+        raise ValueError(
+            "--force replaces files, and without -o no file is replaced; name the result with -o"
+        )
     jobs = plan.plan_jobs(
-        arguments.inputs, arguments.output, stdin_paths=_read_paths(), reference=arguments.reference
+        arguments.inputs,
+        arguments.output,
+        stdin_paths=_read_paths(),
+        reference=arguments.reference,
+        others=others,
     )
     if not arguments.skip_existing:
         return jobs
@@ -197,7 +252,7 @@ def _create_restorer(arguments: argparse.Namespace) -> Restorer:
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
-    options = ("tile", "overlap", "ensemble", "local_pool", "dtype", "device")
+    options = ("tile", "overlap", "ensemble", "strength", "local_pool", "dtype", "device")
     checkpoint = (
         pretrained.path(pretrained.DEFAULT)
         if arguments.checkpoint is None

@@ -32,13 +32,14 @@ from lcdnet_jax.evaluation.ground_truth import (
     read_blocks,
 )
 from lcdnet_jax.evaluation.sweep import Row, add_means
-from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.image_io import IMAGE_FORMATS, Header, ImageError
 from lcdnet_jax.metrics import niqe
 from lcdnet_jax.protocols import Protocol
 
 # Folders that hold the inputs in published layouts. Results may keep them in their paths.
 _INPUT_FOLDERS = ("blur", "blur_gamma", "blurred", "input", "noisy", "degraded", "source")
 
+_JPEG = tuple(suffix for suffix, kind in IMAGE_FORMATS.items() if kind == "JPEG")
 _SEPARATORS = "-_. "
 _SIDD_RESULT = "Idenoised"
 
@@ -326,7 +327,7 @@ def _match(
         for name, picture in truth.pictures.items()
         if name in matched
     ]
-    lossy = any(picture.label.lower().endswith((".jpg", ".jpeg")) for picture in found.values())
+    lossy = any(picture.label.lower().endswith(_JPEG) for picture in found.values())
     return pairs, lossy
 
 
@@ -391,7 +392,8 @@ def _check_headers(
         cut = tuple(side - side % scale for side in sizes[1])
         if 2 in (restored.channels, clean.channels) or 4 in (restored.channels, clean.channels):
             problems.setdefault(
-                "images with an alpha channel, which is never dropped silently; remove it", []
+                "images with an alpha channel, which is never dropped silently; save them without",
+                [],
             ).append(line)
         elif sizes[0] not in (sizes[1], cut):
             problems.setdefault("images of another size than their ground truth", []).append(line)

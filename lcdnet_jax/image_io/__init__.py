@@ -1,6 +1,7 @@
 """Reading and writing of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color."""
 
 from lcdnet_jax.image_io._types import (
+    IMAGE_FORMATS,
     IMAGE_SUFFIXES,
     KINDS,
     Header,
@@ -25,9 +26,11 @@ from lcdnet_jax.image_io.codecs import (
     read_with_metadata,
     write,
 )
+from lcdnet_jax.image_io.limits import check_size
 from lcdnet_jax.image_io.pil_images import from_pil
 
 __all__ = [
+    "IMAGE_FORMATS",
     "IMAGE_SUFFIXES",
     "KINDS",
     "LUMA_WEIGHTS",
@@ -35,6 +38,7 @@ __all__ = [
     "ImageError",
     "Metadata",
     "check_format",
+    "check_size",
     "convert_channels",
     "decode",
     "decode_header",

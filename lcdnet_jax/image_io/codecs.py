@@ -27,6 +27,7 @@ from lcdnet_jax import atomic_io
 from lcdnet_jax.image_io import png, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
+from lcdnet_jax.image_io.limits import check_size
 from lcdnet_jax.image_io.metadata import matching_profile, orient, read_exif, read_orientation
 
 _SIGNATURES = {
@@ -206,6 +207,7 @@ def write(
     """
     path = pathlib.Path(path)
     image = np.asarray(image)
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
     kind = check_format(path, image)
@@ -230,7 +232,8 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         The name of the format: "PNG", "JPEG", "WEBP", "BMP" or "TIFF".
 
     Raises:
-        ImageError: If the suffix is unknown, or the format cannot store the dtype or the shape.
+        ImageError: If the suffix is unknown, or the format cannot store the dtype, the shape or
+            the size.
     """
     suffix = pathlib.Path(path).suffix
     kind = IMAGE_FORMATS.get(suffix.lower())
@@ -264,6 +267,7 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         raise ImageError(f"{path}: float32 is written without alpha only; write image[..., :-1]")
     if channels == 2 and kind == "TIFF" and image.dtype == np.uint16:
         raise ImageError(f"{path}: 16-bit gray with alpha is written as PNG only; use .png")
+    check_size(path, image.shape)
     return kind
 
 
@@ -342,7 +346,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
                 if size > _EXPANSION * width * height + _SLACK:
                     raise ImageError(
                         f"{name}: has {size} bytes, far more than an image of {width}x{height} "
-                        "pixels needs; save the image again, or remove it"
+                        "pixels needs; save the image again"
                     )
             stream.seek(0)
             return stream.read()
@@ -391,7 +395,7 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     if kind is None:
         raise ImageError(
             f"{name}: contains no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
-            "convert it to one of these or remove it"
+            "convert it to one of these"
         )
     chunks = png.read_chunks(stream, name) if kind == "PNG" else None
     _check_length(stream, kind, name)
@@ -403,8 +407,8 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     except Exception as error:  # a damaged header fails in many ways
         raise ImageError(
             f"{name}: the {kind} header is damaged, cut short or of an unsupported kind "
-            "(such as floating point or 32-bit numbers); copy the file again, save it with "
-            "8 or 16 bits a channel, or remove it"
+            "(such as floating point or 32-bit numbers); copy the file again, or save it with "
+            "8 or 16 bits a channel"
         ) from error
     with image:
         yield image, chunks
@@ -413,7 +417,7 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
 def _check_length(stream: BinaryIO, kind: str, name: str) -> None:
     """Raises ImageError for files of which Pillow would read gigabytes to find the header."""
     if kind == "WEBP" and stream.seek(0, os.SEEK_END) > _LARGEST_WEBP:
-        raise ImageError(f"{name}: is larger than a WebP image can be; save it again or remove it")
+        raise ImageError(f"{name}: is larger than a WebP image can be; save it again")
     if kind != "JPEG":
         return
     stream.seek(2)

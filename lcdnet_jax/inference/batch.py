@@ -12,7 +12,9 @@ import numpy as np
 
 from lcdnet_jax import atomic_io, image_io, metrics
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.inference import Restorer
+from lcdnet_jax.inference import Restorer, limits
+from lcdnet_jax.inference.limits import DiskError
+from lcdnet_jax.inference.pixel_range import describe_range
 from lcdnet_jax.inference.plan import Job
 from lcdnet_jax.messages import is_out_of_memory
 
@@ -29,16 +31,14 @@ class Result:
         width: Width of the written image in pixels.
         psnr: PSNR in dB of the written file against the reference; None without a reference.
         ssim: SSIM in [-1, 1] of the same; NaN for images smaller than its window.
+        warning: A line about the image that the user should know, or None.
     """
 
     height: int
     width: int
     psnr: float | None = None
     ssim: float | None = None
-
-
-class DiskError(ImageError):
-    """An error of the disk, such as no space, which affects all further images, too."""
+    warning: str | None = None
 
 
 def restore(
@@ -64,7 +64,7 @@ def restore(
         try:
             outcome: Result | Exception = _restore_file(restorer, job, force, quality)
         except Exception as error:  # a library may fail in any way on a strange file
-            outcome = error if isinstance(error, ImageError) else _image_error(job.source, error)
+            outcome = _image_error(job, error)
         yield job, outcome
         if isinstance(outcome, DiskError):
             return
@@ -92,35 +92,33 @@ def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, floa
 
 
 def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
+    scale = restorer.module.scale
     _check_target(job, force)
+    limits.check_memory(job.source, scale)
     image, metadata = image_io.read_with_metadata(job.source)
     image_io.check_format(job.target, image)
+    height, width, *channels = image.shape
+    image_io.check_size(job.target, (height * scale, width * scale, *channels))
+    limits.check_disk(job, image.nbytes * scale**2)
     reference = None
     if job.reference is not None:
         reference, _ = image_io.read_with_metadata(job.reference)
-        expected = _written_shape(image, job.target, restorer.module.scale)
+        expected = _written_shape(image, job.target, scale)
         _check_same_shape(expected, _without_alpha(reference).shape, str(job.reference))
     try:
         atomic_io.make_folder(job.target)
     except OSError as error:
         raise _write_error(error) from error
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            restored = restorer(image)
-    except Exception as error:
-        raise _image_error(job.source, error) from error
-    if restored.dtype.kind == "f" and not np.isfinite(restored).all():
-        raise ImageError(
-            f"{job.source}: its result holds NaN or infinity; scale the values to [0, 1], as the "
-            "network was trained"
-        )
+    restored = restorer(image)
     try:
         image_io.write(job.target, restored, quality=quality, metadata=metadata, force=force)
     except ImageError as error:
         if isinstance(error.__cause__, OSError):
             raise _write_error(error.__cause__) from error
         raise
-    result = Result(*restored.shape[:2])
+    message = describe_range(image)
+    warning = f"{job.source}: {message}" if message else None
+    result = Result(restored.shape[0], restored.shape[1], warning=warning)
     if reference is None:
         return result
     written, _ = image_io.read_with_metadata(job.target)
@@ -163,14 +161,19 @@ def _write_error(error: OSError) -> ImageError:
     return kind(str(error))
 
 
-def _image_error(source: pathlib.Path, error: Exception) -> ImageError:
+def _image_error(job: Job, error: Exception) -> ImageError:
     """Makes an error of one line that names the file."""
     if is_out_of_memory(error):
-        return ImageError(f"{source}: does not fit into memory; use --tile 512 or less")
+        return ImageError(f"{job.source}: does not fit into memory; use --tile 512 or less")
     text = " ".join(str(error).split())
+    if isinstance(error, ImageError):
+        names = [str(path) for path in (job.source, job.target, job.reference) if path is not None]
+        if any(name in text for name in names):
+            return error
+        return type(error)(f"{job.source}: {text}")
     if not isinstance(error, ValueError):
         text = f"{type(error).__name__}: {text}"
-    return ImageError(f"{source}: {text}")
+    return ImageError(f"{job.source}: {text}")
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:

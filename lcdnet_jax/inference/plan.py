@@ -3,6 +3,7 @@
 The plan is complete before any image is read or written.
 """
 
+import collections
 import dataclasses
 import fnmatch
 import functools
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.messages import join_some
 
 _Image = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the output
 
@@ -35,10 +37,11 @@ class Job:
 
 def plan_jobs(
     inputs: Sequence[str],
-    output: str,
+    output: str | None,
     *,
     stdin_paths: Iterable[str] = (),
     reference: str | None = None,
+    others: list[pathlib.Path] | None = None,
 ) -> list[Job]:
     """Finds the images and the names of their results; reads and writes nothing.
 
@@ -54,10 +57,15 @@ def plan_jobs(
         output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
             suffix, or if there are several images. Results keep their names, and those from a
             folder also keep its subfolders. For a single image that is given as a file it may be a
-            file.
+            file. None, for such an image only, means a file beside it: the result of "photo.jpg" is
+            "photo.restored.jpg".
         stdin_paths: Paths, one per line; empty lines are ignored.
         reference: A file for a single image, or a folder. The folder has one file for each image,
-            with the name of the result; the suffix may differ. None means no references.
+            with the name of the result (of the image if ``output`` is None); the suffix may differ.
+            None means no references.
+        others: A list to which all files of folders and patterns are added that are passed over,
+            because they are no images, and links to folders that are not followed.
+            :func:`describe_kinds` counts them.
 
     Returns:
         One job for each image, in the order of the inputs. The images of a folder are sorted by
@@ -67,14 +75,17 @@ def plan_jobs(
         ValueError: If there is no image, two results would have the same name, the output is of
             the wrong kind, or a reference is missing.
     """
-    if not (output and all(inputs)) or reference == "":
+    if output == "" or not all(inputs) or reference == "":
         raise ValueError("a path is empty, as an unset variable is; give names")
+    others = [] if others is None else others
+    if output is None:
+        return [_plan_beside(inputs, reference)]
     found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
     seen: set[pathlib.Path] = set()
     several = len(inputs) > 1
     for argument in inputs:
         several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
-        for source, name in _find_images(argument, stdin_paths, pathlib.Path(output)):
+        for source, name in _find_images(argument, stdin_paths, pathlib.Path(output), others):
             if source.absolute() in seen:
                 continue
             seen.add(source.absolute())
@@ -95,6 +106,46 @@ def plan_jobs(
     return jobs
 
 
+def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
+    """Plans the result of one image beside it."""
+    if len(inputs) != 1 or inputs[0] == "-" or _is_pattern(inputs[0]) or os.path.isdir(inputs[0]):
+        raise ValueError(
+            "only the result of a single file has a name by itself; give the folder for the "
+            "results, as -o restored/"
+        )
+    source = pathlib.Path(inputs[0])
+    if not _has_image_suffix(source):
+        raise ValueError(
+            f"{source} has no suffix of a format in which its result could be written; name the "
+            "result, as -o restored.png"
+        )
+    target = source.with_name(f"{source.stem}.restored{source.suffix}")
+    references = _References(reference, single=True)
+    return Job(source, target, references.find(pathlib.Path(source.name)))
+
+
+def describe_kinds(paths: Iterable[pathlib.Path]) -> str:
+    """Counts files by kind.
+
+    Args:
+        paths: Files that are no images, as ``plan_jobs`` lists them.
+
+    Returns:
+        Text such as "3 .txt, 1 .mp4, 1 without a suffix"; the most frequent kinds first.
+    """
+    counts = collections.Counter(map(_describe_kind, paths))
+    entries = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return join_some([f"{count} {kind}" for kind, count in entries], 12)
+
+
+def _describe_kind(path: pathlib.Path) -> str:
+    if path.is_dir():
+        return "linked folder"
+    if os.path.exists(path) and not os.path.isfile(path):
+        return "pipe or device"
+    return path.suffix.lower() or "without a suffix"
+
+
 def skip_existing(jobs: Sequence[Job]) -> list[Job]:
     """Selects the jobs whose results do not exist, to continue an earlier run.
 
@@ -112,21 +163,30 @@ def skip_existing(jobs: Sequence[Job]) -> list[Job]:
     ]
 
 
-def _find_images(argument: str, stdin_paths: Iterable[str], output: pathlib.Path) -> list[_Image]:
-    """Finds the images of an argument and their names below the output; only "-" may be empty."""
+def _find_images(
+    argument: str, stdin_paths: Iterable[str], output: pathlib.Path, others: list[pathlib.Path]
+) -> list[_Image]:
+    """Finds the images of an argument and their names below the output; only "-" may be empty.
+
+    Other files are added to ``others``.
+    """
     if argument == "-":
         paths = [pathlib.Path(line.rstrip("\r\n")) for line in stdin_paths if line.strip()]
-        return [image for path in paths for image in _find_images_at(path, output)]
+        return [image for path in paths for image in _find_images_at(path, output, others)]
     if not _is_pattern(argument):
-        return _find_images_at(pathlib.Path(argument), output)
+        return _find_images_at(pathlib.Path(argument), output, others)
     found: list[_Image] = []
+    passed: list[pathlib.Path] = []
     for path in sorted(_match(argument, output)):
         if path.is_dir():
-            found += _walk_folder(path, output)
+            found += _walk_folder(path, output, passed)
         elif _is_image(path):
             found.append((path, pathlib.Path(path.name)))
+        else:
+            passed.append(path)
     if not found:
-        raise ValueError(f"no image matches {argument}; check the pattern")
+        raise ValueError(f"no image matches {argument}{_only(passed)}; check the pattern")
+    others += passed
     return found
 
 
@@ -183,25 +243,40 @@ def _match_part(folder: pathlib.Path, part: str, output: pathlib.Path) -> Iterat
             yield folder / name
 
 
-def _find_images_at(path: pathlib.Path, output: pathlib.Path) -> list[_Image]:
+def _find_images_at(
+    path: pathlib.Path, output: pathlib.Path, others: list[pathlib.Path]
+) -> list[_Image]:
     if not path.is_dir():
         return [(path, pathlib.Path(path.name))]
-    found = list(_walk_folder(path, output))
+    passed: list[pathlib.Path] = []
+    found = list(_walk_folder(path, output, passed))
     if not found:
         raise ValueError(
-            f"{path}: contains no image; put files with the suffix "
+            f"{path}: contains no image{_only(passed)}; put files with the suffix "
             f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
         )
+    others += passed
     return found
 
 
-def _walk_folder(path: pathlib.Path, output: pathlib.Path) -> Iterator[_Image]:
+def _only(others: Sequence[pathlib.Path]) -> str:
+    return f", only {describe_kinds(others)}" if others else ""
+
+
+def _walk_folder(
+    path: pathlib.Path, output: pathlib.Path, others: list[pathlib.Path]
+) -> Iterator[_Image]:
     for folder, folders, names in os.walk(path, onerror=_raise_listing_error):
         here = pathlib.Path(folder)
         _remove_hidden(here, folders, output)
+        others += [here / name for name in folders if (here / name).is_symlink()]
         for name in sorted(names):
-            if _is_image(here / name) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if _is_image(here / name):
                 yield here / name, (here / name).relative_to(path)
+            else:
+                others.append(here / name)
 
 
 def _remove_hidden(here: pathlib.Path, folders: list[str], output: pathlib.Path) -> None:
@@ -217,7 +292,11 @@ def _remove_hidden(here: pathlib.Path, folders: list[str], output: pathlib.Path)
 def _is_image(path: pathlib.Path) -> bool:
     """Tells whether a path has the suffix of an image and is not a pipe or device."""
     special = os.path.exists(path) and not os.path.isfile(path)
-    return path.name.lower().endswith(image_io.IMAGE_SUFFIXES) and not special
+    return _has_image_suffix(path) and not special
+
+
+def _has_image_suffix(path: pathlib.Path) -> bool:
+    return path.name.lower().endswith(image_io.IMAGE_SUFFIXES)
 
 
 def _raise_listing_error(error: OSError) -> NoReturn:

@@ -29,12 +29,14 @@ def put(path, image=None):
 
 
 def halved(image):
-    """What the network makes of it; alpha stays."""
+    """What the network makes of it; alpha stays, and colors that it hides."""
     result = image.astype(np.float32) / 2
     if image.dtype.kind == "u":
         result = np.rint(result).astype(image.dtype)
     if image.ndim == 3 and image.shape[2] in (2, 4):
         result[..., -1] = image[..., -1]
+        hidden = image[..., -1] == 0
+        result[hidden] = image[hidden]
     return result
 
 

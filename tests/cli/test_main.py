@@ -13,6 +13,7 @@ import tomllib
 
 import pytest
 
+import lcdnet_jax
 from lcdnet_jax import checkpoints, export, networks
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import main, models
@@ -155,6 +156,24 @@ def help_of(command, capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
+def test_without_a_command(capsys):
+    """The help, and the status of a wrong command."""
+    with pytest.raises(SystemExit) as end:
+        main.main([])
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: lcdnet-jax [-h] [--version] COMMAND ...")
+    assert "restore image files" in err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"lcdnet-jax {lcdnet_jax.__version__}\n"
+
+
 def test_help_names_the_defaults_of_the_library(capsys):
     """As text, because help does not wait for the import of the library."""
     shown = help_of("export", capsys)
@@ -163,7 +182,7 @@ def test_help_names_the_defaults_of_the_library(capsys):
     for suffix in (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES, stablehlo.SUFFIX):
         assert f"{suffix} " in shown or f"{suffix}," in shown
     shown = help_of("restore", capsys)
-    assert f"default: {pretrained.DEFAULT} --tile" in shown
+    assert f"default: {pretrained.DEFAULT} --strength" in shown
     overlaps = {name: networks.get(name).tile_overlap for name in networks.available()}
     usual = networks.RestorationNetwork.tile_overlap
     other = {name: overlap for name, overlap in overlaps.items() if overlap != usual}

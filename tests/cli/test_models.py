@@ -8,8 +8,31 @@ from lcdnet_jax import networks
 from lcdnet_jax.cli import main
 from lcdnet_jax.networks import registered
 from lcdnet_jax.networks.costs import COSTS
+from lcdnet_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures("stand_in")
+
+
+def test_pretrained(capsys):
+    """One line for each set of weights: name, what for, size."""
+    main.main(["models", "--pretrained"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(pretrained.names())
+    assert set(pretrained.PURPOSES) == set(pretrained.names())
+    for name, line in zip(pretrained.names(), lines, strict=True):
+        assert pretrained.PURPOSES[name] in line
+        default = ", the default of restore" if name == pretrained.DEFAULT else ""
+        assert line.endswith(f" (0.6 MB{default})")
+        assert len(line) < 100
+
+
+def test_damaged_pretrained_weights(capsys, monkeypatch):
+    def fail(name):
+        raise pretrained.PretrainedError(f"{name} is damaged")
+
+    monkeypatch.setattr(pretrained, "path", fail)
+    with pytest.raises(SystemExit, match="sadnet-gray-blind is damaged; sadnet-photo is damaged"):
+        main.main(["models", "--pretrained"])
 
 
 class TestModels:

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
-from lcdnet_jax.inference import plan
+from lcdnet_jax.inference import limits, plan
 from tests.cli.halving import Halving, contents, halved, noise, put, same
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -75,6 +75,37 @@ class TestFormats:
             assert result.getexif().get(0x0112, 1) == 1
             assert result.info["icc_profile"] == profile
 
+    def test_all_suffixes_of_jpeg(self, place, run):
+        """Results keep them."""
+        (place / "in").mkdir()
+        names = ["a.jpg", "b.jpeg", "c.jpe", "d.jfif", "e.JFIF"]
+        for name in names:
+            Image.fromarray(np.full((8, 9, 3), 128, np.uint8)).save(place / "in" / name, "JPEG")
+        assert "5 of 5 images restored" in run("in", "-o", "out")
+        assert sorted(os.listdir(place / "out")) == names
+        for name in names:
+            with Image.open(place / "out" / name) as result:
+                assert result.format == "JPEG"
+
+    def test_gray_pictures_stored_as_color_stay_gray(self, place, run):
+        image = np.repeat(noise((20, 30))[..., None], 3, axis=-1)
+        put(place / "a.png", image)
+        run("a.png", "-o", "b.png")
+        same(place / "b.png", halved(image))
+        assert np.ptp(image_io.read(place / "b.png"), axis=-1).max() == 0
+
+    def test_values_of_8_bits_in_floating_point(self, place, checkpoint, capsys):
+        """A warning names the file and the fix, once for each file, after the other lines."""
+        for name in ("in/a.tif", "in/b.tif", "in/c.tif"):
+            put(place / name, np.float32(noise() / (255 if "c" in name else 1)))
+        main.main(["restore", "in", "-o", "out", "--checkpoint", str(checkpoint)])
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split(" the pixels")[0] for line in lines] == [
+            "warning: in/a.tif:",
+            "warning: in/b.tif:",
+        ]
+        assert all(line.endswith("divide them by 255") for line in lines)
+
     def test_another_format_by_the_name_of_the_file(self, place, run, error_of):
         put(place / "a.png", noise(dtype=np.uint16))
         run("a.png", "-o", "b.tif")
@@ -95,6 +126,49 @@ class TestNames:
         assert "2 of 2 images restored in 0:" in out
         out = run("in", "-o", "in/out", "--force")  # results are not inputs
         assert "2 of 2" in out
+
+    def test_other_files_are_counted(self, place, run, error_of):
+        for name in ("a.png", "sub/b.png"):
+            put(place / "in" / name)
+        for name in ("x.txt", "y.TXT", "sub/z.mp4", "Makefile", ".hidden.txt", ".git/config"):
+            (place / "in" / name).parent.mkdir(exist_ok=True)
+            (place / "in" / name).write_text("")
+        (place / "in" / "link").symlink_to("sub")
+        os.mkfifo(place / "in" / "pipe.png")
+        last = (
+            "6 files of other kinds skipped: 2 .txt, 1 .mp4, 1 linked folder, 1 pipe or device, "
+            "1 without a suffix\n"
+        )
+        assert run("in", "-o", "in/out").endswith(last)
+        assert run("in", "-o", "in/out", "--skip-existing").endswith(last)
+        out = run("in/[!l]*", "-o", "in/out", "--force")
+        assert "\n5 files of other kinds skipped: 2 .txt, 1 .mp4, 1 pipe or device, 1" in out
+        assert "skipped" not in run("in/a.png", "-o", "out3")
+        (place / "texts").mkdir()
+        (place / "texts" / "a.txt").write_text("")
+        found = error_of("texts", "-o", "out")
+        assert found.startswith("texts: contains no image, only 1 .txt; put files with the suffix")
+        found = error_of("texts/*.txt", "-o", "out")
+        assert found == "no image matches texts/*.txt, only 1 .txt; check the pattern"
+
+    def test_without_an_output(self, place, run, error_of):
+        """Beside the image, and never over a file."""
+        put(place / "in" / "a.b.png")
+        assert run("in/a.b.png") == "in/a.b.restored.png  30x20\n"
+        same(place / "in" / "a.b.restored.png", halved(noise()))
+        before = contents(place)
+        assert error_of("in/a.b.png").startswith("in/a.b.restored.png exists; choose another name")
+        assert error_of("in/a.b.png", "--force").startswith(
+            "--force replaces files, and without -o"
+        )
+        out = run("in/a.b.png", "--skip-existing")
+        assert out == "1 of 1 images skipped, whose results exist\n"
+        shutil.copy(place / "in" / "a.b.png", place / "photo")
+        for inputs in (["in"], ["in/*.png"], ["-"], ["in/a.b.png", "in/a.b.restored.png"]):
+            assert error_of(*inputs).startswith("only the result of a single file has a name by it")
+        assert error_of("photo").startswith("photo has no suffix of a format in which its result")
+        os.remove(place / "photo")
+        assert contents(place) == before
 
     def test_patterns_lists_and_files(self, place, run, monkeypatch):
         for name in ("a1.png", "a2.png", "b.png", "deep/er/c.png", "[x].png", "d.png"):
@@ -271,7 +345,7 @@ class TestFailures:
         """The mean of three channels overflows."""
         image_io.write(place / "a.tif", np.full((9, 11), 3e38, np.float32))
         found = error_of("a.tif", "-o", "b.tif")
-        assert found.startswith("a.tif: its result holds NaN or infinity; scale the values")
+        assert found.startswith("a.tif: the result holds NaN or infinity; scale the values")
         assert os.listdir(place) == ["a.tif"]
 
     @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int16, np.uint32])
@@ -312,6 +386,51 @@ class TestFailures:
         )
         assert "No space left on device" in message
         assert os.listdir(place / "out") == []
+
+    def test_sides_that_the_format_cannot_hold(self, place, error_of, monkeypatch):
+        """Found before the work, and named with the file."""
+        put(place / "in" / "a.png", noise((1, 16400, 3)))
+        put(place / "b.png")
+        monkeypatch.setattr(Restorer, "__call__", None)
+        assert error_of("in/a.png", "-o", "a.webp") == (
+            "a.webp: WEBP holds at most 16383 pixels a side, and the image has 16400x1; use .png "
+            "or .tiff"
+        )
+
+    def test_photos_beyond_the_limit_of_pillow(self, place, run, monkeypatch):
+        """They are restored, and the limit of this process stays as it was."""
+        put(place / "a.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        run("a.png", "-o", "b.png")
+        assert Image.MAX_IMAGE_PIXELS == 100
+        monkeypatch.undo()
+        same(place / "b.png", halved(noise()))
+
+    def test_too_little_memory(self, place, error_of, monkeypatch, capsys):
+        put(place / "in" / "a.png", noise((1000, 500, 3)))
+        put(place / "in" / "b.png")
+        monkeypatch.setattr(limits, "available_memory", lambda: 5 * 10**6)
+        assert error_of("in", "-o", "out") == (
+            "1 of 2 images failed:\n  in/a.png: 500x1000 pixels need about 6.0 MB of memory, and "
+            "5.0 MB are left; close other programs, or cut the picture into parts and restore each"
+        )
+        assert os.listdir(place / "out") == ["b.png"]
+
+    def test_too_little_disk_space(self, place, error_of, monkeypatch, capsys):
+        """It is foreseen for all files, and the run ends before one is computed in vain."""
+        for name in ("a.bmp", "b.bmp"):
+            put(place / "in" / name)
+        usage = shutil.disk_usage(place)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1799))
+        monkeypatch.setattr(Restorer, "__call__", None)
+        assert error_of("in", "-o", "out") == (
+            "1 of 2 images failed, and 1 were not tried:\n  cannot write out/a.bmp: it needs about "
+            "1.8 kB, and 1.8 kB are free; delete files, or choose a directory on another disk"
+        )
+        assert capsys.readouterr().err.startswith(
+            "warning: the results need about 3.8 kB and 1.8 kB are free for out; the run ends where"
+        )
+        assert not (place / "out").exists()
 
     def test_no_permission(self, place, error_of, monkeypatch):
         put(place / "a.png")
@@ -459,7 +578,8 @@ class TestReference:
         assert 10 < float(out.split("PSNR ")[1].split()[0]) < 40
 
     def test_alpha_does_not_count_and_small_images_have_no_ssim(self, place, run):
-        image = noise((8, 9, 4)) // 2 * 2
+        image = noise((8, 9, 4)) // 2 * 2 | [0, 0, 0, 2]  # nothing is hidden
+        image = image.astype(np.uint8)
         put(place / "a.png", image)
         put(place / "clean.png", image[..., :3] // 2)
         out = run("a.png", "-o", "b.png", "--reference", "clean.png")
@@ -524,10 +644,19 @@ class TestOptions:
         monkeypatch.setattr(inference, "Restorer", record)
         put(place / "a.png")
         run("a.png", "-o", "b.png", "--tile=256", "--overlap=32", "--ensemble", "--local-pool=48",
-            "--dtype=bfloat16", "--device=cpu")  # fmt: skip
-        options = {"tile": 256, "overlap": 32, "ensemble": True, "local_pool": 48,
+            "--dtype=bfloat16", "--device=cpu", "--strength=0.25")  # fmt: skip
+        options = {"tile": 256, "overlap": 32, "ensemble": True, "strength": 0.25, "local_pool": 48,
                    "dtype": "bfloat16", "device": "cpu"}  # fmt: skip
         assert made == [options]
+
+    def test_strength(self, place, run):
+        image = noise((20, 30, 4), np.uint16)
+        put(place / "a.png", image)
+        for strength, exact in ((0, image), (0.5, image * 0.75), (1, image * 0.5)):
+            run("a.png", "-o", "b.png", "--force", f"--strength={strength}")
+            result = image_io.read(place / "b.png")
+            np.testing.assert_allclose(result[..., :3], exact[..., :3], rtol=0, atol=1)
+            np.testing.assert_array_equal(result[..., 3], image[..., 3])
 
     def test_tiles_give_the_same(self, place, run):
         image = noise((200, 150, 3))
@@ -543,6 +672,9 @@ class TestOptions:
             (["--tile=-64"], "tile must be an integer of at least 32, got -64"),
             (["--tile=100", "--overlap=64"], "tile 100 is too small for overlap 64 on both sides"),
             (["--overlap=-1"], "overlap must be an integer of at least 0, got -1"),
+            (["--strength=1.5"], "strength must be a number from 0 to 1, got 1.5"),
+            (["--strength=nan"], "strength must be a number from 0 to 1, got nan"),
+            (["--strength=half"], "argument --strength: invalid float value: 'half'"),
             (["--local-pool=8"], "Halving has no local_pool"),
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),
             (["--device=quantum"], "no device 'quantum'; use one of cpu:0, "),

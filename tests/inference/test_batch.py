@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage import metrics as skimage_metrics
 
-from lcdnet_jax import Restorer, atomic_io, image_io
+from lcdnet_jax import Restorer, atomic_io, image_io, inference
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import batch
 from lcdnet_jax.inference.plan import Job
@@ -108,3 +108,42 @@ def test_score_pair(rng):
     assert -1 <= ssim < 0.5
     with pytest.raises(ImageError, match="it is 20x16 with 1 channels, the restored image 20x16"):
         batch.score_pair(a, b[..., 0])
+
+
+def test_sides_after_enlarging_are_checked_first(tmp_path):
+    """Before the network runs."""
+
+    class Enlarging:
+        module = Halving()
+
+        def __call__(self, image):
+            raise AssertionError
+
+    Enlarging.module = type("Twice", (Halving,), {"scale": 2})()
+    put(tmp_path / "a.jpg", np.zeros((8, 32751, 3), np.uint8))
+    ((_, outcome),) = batch.restore(Enlarging(), make_jobs(tmp_path, "a.jpg"))
+    assert str(outcome) == (
+        f"{tmp_path}/out/a.jpg: JPEG holds at most 65500 pixels a side, and the image has "
+        "65502x16; use .png or .tiff"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_error_names_its_file(tmp_path, restorer, monkeypatch):
+    def fail(*arguments, **options):
+        raise ImageError("broken data stream")
+
+    put(tmp_path / "a.png")
+    monkeypatch.setattr(image_io, "write", fail)
+    ((_, outcome),) = batch.restore(restorer, make_jobs(tmp_path, "a.png"))
+    assert str(outcome) == f"{tmp_path}/a.png: broken data stream"
+
+
+def test_warnings_come_with_the_result(tmp_path, restorer):
+    image = np.float32(noise())
+    put(tmp_path / "a.tif", image)
+    put(tmp_path / "b.tif", image / 255)
+    with pytest.warns(inference.PixelRangeWarning):
+        (_, first), (_, second) = batch.restore(restorer, make_jobs(tmp_path, "a.tif", "b.tif"))
+    assert first.warning.startswith(f"{tmp_path}/a.tif: the pixels are from 0 to 255, far outside")
+    assert second == batch.Result(20, 30)

@@ -156,3 +156,39 @@ def test_links_below_a_pattern(place):
         else:
             with pytest.raises(ValueError, match="no image matches"):
                 plan.plan_jobs([pattern], "out")
+
+
+def test_a_result_beside_its_image(place):
+    put(place / "in/a.JPG")
+    (job,) = plan.plan_jobs(["in/a.JPG"], None)
+    assert job == plan.Job(pathlib.Path("in/a.JPG"), pathlib.Path("in/a.restored.JPG"))
+    put(place / "truth/a.png")
+    (job,) = plan.plan_jobs(["in/a.JPG"], None, reference="truth")
+    assert job.reference == pathlib.Path("truth/a.png")
+    for inputs in ([], ["in"], ["in/*.JPG"], ["-"], ["in/a.JPG"] * 2):
+        with pytest.raises(ValueError, match=r"give the folder for the results, as -o restored/"):
+            plan.plan_jobs(inputs, None)
+    with pytest.raises(ValueError, match=r"^photo\.xyz has no suffix of a format in which"):
+        plan.plan_jobs(["photo.xyz"], None)
+
+
+def test_other_files(place):
+    """Of folders and patterns, but neither hidden ones nor results."""
+    for name in ("in/a.png", "in/sub/b.png", "in/out/c.png", "else/d.png"):
+        put(place / name)
+    for name in ("in/n.txt", "in/sub/m.mp4", "in/.h.txt", "in/out/o.txt", "else/p.txt", "q.txt"):
+        (place / name).write_text("")
+    (place / "in" / "link").symlink_to("../else")
+    for inputs, names in (
+        (["in"], ["in/link", "in/n.txt", "in/sub/m.mp4"]),
+        (["in", "else"], ["in/link", "in/n.txt", "in/sub/m.mp4", "else/p.txt"]),
+        (["in/sub/*"], ["in/sub/m.mp4"]),
+        (["in/sub/*.png", "-"], []),
+        (["q.txt"], []),  # named, so it fails by name
+    ):
+        others: list[pathlib.Path] = []
+        plan.plan_jobs(inputs, "in/out", others=others, stdin_paths=["in/a.png"])
+        assert [str(path) for path in others] == names
+    assert plan.describe_kinds(
+        map(pathlib.Path, ["in/link", "a.B", "q.txt", "R.TXT", "c", "in/.d"])
+    ) == ("2 .txt, 2 without a suffix, 1 .b, 1 linked folder")

@@ -16,6 +16,13 @@ import pathlib
 # The weights that `lcdnet-jax restore` uses by default.
 DEFAULT = "sadnet-photo"
 
+# What each set of weights is for, in a few words. Its card says more.
+PURPOSES = {
+    "sadnet-color-blind": "Gaussian noise of any level up to 55 in color images",
+    "sadnet-gray-blind": "Gaussian noise of any level up to 55 in gray images",
+    "sadnet-photo": "photographs from cameras: sensor noise, JPEG",
+}
+
 _FOLDER = pathlib.Path(__file__).parent
 _SUMS = "SHA256SUMS"
 

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import ImageError
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("a.jpg", (65501, 1), "JPEG holds at most 65500 pixels a side, and the image has 1x65501"),
+        ("a.JFIF", (1, 65501, 3), "JPEG holds at most 65500 pixels a side"),
+        ("a.webp", (16384, 9, 3), "WEBP holds at most 16383 pixels a side, and .* 9x16384; "),
+        ("a.bmp", (40000, 36000, 3), "BMP holds at most 4 GB, and the image has 36000x40000"),
+        ("a.bmp", (2**20, 4097), "BMP holds at most 4 GB"),
+    ],
+)
+def test_too_large(name, shape, message):
+    with pytest.raises(ImageError, match=f"^{name}: {message}.*use .png or .tiff$"):
+        image_io.check_size(name, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("a.jpg", (65500, 65500, 3)),
+        ("a.webp", (16383, 16383)),
+        ("a.bmp", (30000, 40000, 3)),
+        ("a.png", (70000, 70000)),
+        ("a.tif", (10**6, 10**6, 4)),
+    ],
+)
+def test_large_enough(name, shape):
+    image_io.check_size(name, shape)
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65500), (".webp", 16383)])
+def test_the_longest_sides_are_written(tmp_path, suffix, side):
+    """And one more pixel is refused before the encoder sees it."""
+    image = np.zeros((1, side + 1, 3), np.uint8)
+    with pytest.raises(ImageError, match=f"holds at most {side} pixels a side"):
+        image_io.check_format(tmp_path / f"a{suffix}", image)
+    image_io.write(tmp_path / f"a{suffix}", image[:, 1:])
+    assert image_io.read_header(tmp_path / f"a{suffix}").width == side
