@@ -43,6 +43,20 @@ def cases(rows):
     return [(row.dataset, row.protocol.name, row.sigma, row.mode) for row in rows]
 
 
+def test_scores_are_of_the_network_alone(examples):
+    """A network that gives NaN has such scores and ends no training, and gray is not special."""
+    broken = Restorer(Scale(factor=np.nan), {}, bucket=32, max_pixels=None)
+    (row,) = sweep([DataSet("one", examples, settings("float", 25.0))], {"broken": broken})
+    assert np.isnan(row.summary.psnr)
+    gray = [{**example, "degraded": np.zeros_like(example["clean"])} for example in examples]
+    seen = []
+    restorer = Restorer(Scale(factor=1.0), {}, bucket=32, max_pixels=None, strength=0)
+    predict = restorer.predict
+    restorer.predict = lambda image: seen.append(image.shape) or predict(image)
+    list(sweep([DataSet("gray", gray, settings("pairs", None))], {"same": restorer}))
+    assert seen == [example["clean"].shape for example in examples]
+
+
 def test_rows_are_those_of_the_evaluator(examples, restorers):
     chosen = [*settings("float", 25.0, 50.0), *settings("8bit", 50.0)]
     datasets = [DataSet("both", examples, chosen), DataSet("one", examples[:1], chosen[:1])]
