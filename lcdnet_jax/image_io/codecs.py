@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from lcdnet_jax import atomic_io
-from lcdnet_jax.image_io import png, tiff
+from lcdnet_jax.image_io import jpeg, png, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
 from lcdnet_jax.image_io.limits import check_size
@@ -65,11 +65,6 @@ _EXPANSION = 64
 _SLACK = 2**28
 
 _LARGEST_WEBP = 2**30  # bytes
-_MOST_JUNK = 2**16  # bytes between the segments of a JPEG
-# Markers of frames, with the size of the image, and of the first scan.
-_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xDA} - {0xC4, 0xC8, 0xCC}
-
-_EXIF_LIMIT = 65533  # bytes, of JPEG
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
@@ -418,24 +413,8 @@ def _check_length(stream: BinaryIO, kind: str, name: str) -> None:
     """Raises ImageError for files of which Pillow would read gigabytes to find the header."""
     if kind == "WEBP" and stream.seek(0, os.SEEK_END) > _LARGEST_WEBP:
         raise ImageError(f"{name}: is larger than a WebP image can be; save it again")
-    if kind != "JPEG":
-        return
-    stream.seek(2)
-    junk = 0
-    while junk < _MOST_JUNK and (byte := stream.read(1)):
-        marker = stream.read(1) if byte == b"\xff" else b"\0"
-        if marker == b"\xff":  # a fill byte
-            stream.seek(-1, os.SEEK_CUR)
-        if marker < b"\xc0" or marker == b"\xff":
-            junk += 1
-        elif marker[0] in _JPEG_FRAMES:
-            return
-        else:
-            length = int.from_bytes(stream.read(2), "big")
-            stream.seek(max(length - 2, 0), os.SEEK_CUR)
-    raise ImageError(
-        f"{name}: the JPEG header is damaged or cut short; copy the file again or remove it"
-    )
+    if kind == "JPEG":
+        jpeg.check_segments(stream, name)
 
 
 def _describe(
@@ -527,7 +506,7 @@ def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> b
     options: dict[str, Any] = {}
     if kind == "JPEG":
         options = {"quality": quality, "subsampling": 0}
-        exif = exif if exif and len(exif) <= _EXIF_LIMIT else None
+        exif = exif if exif and len(exif) <= jpeg.EXIF_LIMIT else None
     elif kind == "WEBP":
         options = {"lossless": True, "exact": True}  # exact: colors under transparency too
     if profile:
