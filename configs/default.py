@@ -92,8 +92,10 @@ def get_config() -> ConfigDict:
     # fit into `cache_gb` (`data.where` "host" only). Without it ("") images that do not fit are
     # decoded for every crop. The file is removed when the training ends.
     config.data.cache_dir = ""
-    # What to do if an image fails to decode during training: "stop", or "replace" it by another
-    # image (a pure function of seed, example and attempt), which is counted and reported.
+    # What to do about a training image that cannot be used: "stop", or "replace" it. If its header
+    # tells (no image, animated, alpha), all such images are named at the start, and left out with
+    # "replace". If it fails to decode during training, another image is drawn (a pure function of
+    # seed, example and attempt), which is counted and reported.
     config.data.on_bad_image = "stop"
     # Where training batches are drawn: "host" (tf.data crops and flips one batch ahead of the
     # device) or "device" (all decoded images are in the memory of each device, and batches are

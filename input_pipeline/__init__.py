@@ -91,7 +91,8 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
         raise ValueError(f'split is {split!r}; use "train" or "eval"')
     config_lib.validate_once(config)
     field = f"config.data.{split}"
-    source = open_source(config.data[split], field=field)
+    on_bad_image = config.data.on_bad_image if split == "train" else None
+    source = open_source(config.data[split], field=field, on_bad_image=on_bad_image)
     channels = channels_on_disk(config)
     source.check_channels(channels, field=field)
     kind, objective = config.degradation.kind, config_lib.OBJECTIVES[config.objective]

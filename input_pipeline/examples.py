@@ -27,9 +27,10 @@ class Picture:
     """One image. Its header is known; its pixels are read on demand."""
 
     label: str  # name in errors: the path, or the place in a TFDS split
-    header: Header
+    header: Header  # all zeros if it cannot be read
     decode: Callable[[], np.ndarray]
     size: int | None = None  # bytes of the encoded image, if it is one file or string
+    problem: str = ""  # why the header cannot be read
 
     def read(self, channels: int) -> np.ndarray:
         """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
@@ -61,14 +62,18 @@ class Picture:
         described = f"{_size(header)}, {header.channels} channels, {header.bits} bits"
         return described if self.size is None else f"{described}, {self.size} bytes"
 
-    def check_alpha(self) -> None:
-        """Raises the error of ``read`` for an alpha channel, without decoding the image."""
+    def find_problem(self) -> str:
+        """Why ``read`` will fail, as far as the header tells, such as an alpha channel; or ""."""
         header = self.header
         if header.channels in (2, 4):
             stand_in = np.broadcast_to(
                 np.zeros((), f"uint{header.bits}"), (header.height, header.width, header.channels)
             )
-            dataclasses.replace(self, decode=lambda: stand_in).read(3)
+            try:
+                dataclasses.replace(self, decode=lambda: stand_in).read(3)
+            except ImageError as error:
+                return str(error)
+        return self.problem
 
     def rescale(self, scale: float) -> "Picture":
         """Resizes by ``scale`` in (0, 1]: bicubic, no antialiasing, sides rounded down.
@@ -142,6 +147,7 @@ class Source:
     name: str
     examples: tuple[Example, ...]
     published: int | None = None  # number of pairs as published
+    left_out: int = 0  # number of further examples, whose images cannot be used
 
     @property
     def is_paired(self) -> bool:
@@ -215,7 +221,8 @@ class Source:
             for scale in scales
         ]
         examples.sort(key=lambda example: example.name)
-        return Source(f"{self.name} at scales {', '.join(map(str, scales))}", tuple(examples))
+        name = f"{self.name} at scales {', '.join(map(str, scales))}"
+        return Source(name, tuple(examples), left_out=self.left_out)
 
     def list_images(self) -> dict[str, str]:
         """Describes the pictures of each example by its name, see ``Picture.describe``."""
@@ -236,7 +243,8 @@ class Source:
             if self.is_paired
             else f"{len(headers)} images"
         )
-        return f"{self.name}: {many}, {size}"
+        bad = f" ({self.left_out} left out, which cannot be used)" if self.left_out else ""
+        return f"{self.name}: {many}{bad}, {size}"
 
 
 def describe_count(count: int, published: int | None = None) -> str:
@@ -264,39 +272,42 @@ def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[in
 
 
 def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
-    """One picture for each file. Reads the headers.
+    """One picture for each file. Reads the headers; see ``Picture.problem``."""
 
-    Raises:
-        ImageError: The header of a file cannot be read.
-    """
+    def make(path: pathlib.Path) -> Picture:
+        header, problem = _try_header(lambda: image_io.read_header(path))
+        size = None if problem else os.path.getsize(path)
+        return Picture(str(path), header, functools.partial(image_io.read, path), size, problem)
+
     with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system
-        headers = list(pool.map(image_io.read_header, paths))
-        sizes = list(pool.map(os.path.getsize, paths))
-    return [
-        Picture(str(path), header, functools.partial(image_io.read, path), size)
-        for path, header, size in zip(paths, headers, sizes, strict=True)
-    ]
+        return list(pool.map(make, paths))
 
 
 def picture_from_bytes(data: bytes, label: str) -> Picture:
-    """The picture of an encoded image in memory. Reads its header.
+    """The picture of an encoded image in memory. Reads its header; see ``Picture.problem``."""
+    header, problem = _try_header(lambda: image_io.decode_header(data, name=label))
+    return Picture(label, header, lambda: image_io.decode(data, name=label), len(data), problem)
 
-    Raises:
-        ImageError: The header cannot be read.
-    """
-    header = image_io.decode_header(data, name=label)
-    return Picture(label, header, lambda: image_io.decode(data, name=label), len(data))
+
+def _try_header(read: Callable[[], Header]) -> tuple[Header, str]:
+    """A header and "", or zeros and why it cannot be read."""
+    try:
+        return read(), ""
+    except ImageError as error:
+        return Header(0, 0, 0, 0), str(error)
 
 
 def join_views(views: Sequence[Picture]) -> Picture:
     """Joins the left and right RGB view of a scene to six channels. One picture stays as it is.
 
     Raises:
-        ImageError: The views differ in size or depth, or have an alpha channel.
+        ImageError: The views differ in size or depth.
     """
     if len(views) == 1:
         return views[0]
     left, right = views
+    if bad := [view for view in views if view.find_problem()]:
+        return dataclasses.replace(bad[0], problem=bad[0].find_problem())
     kinds = [(view.header.height, view.header.width, view.header.bits) for view in views]
     if kinds[0] != kinds[1]:
         described = [f"{_size(v.header)} with {v.header.bits} bits" for v in views]
@@ -304,8 +315,6 @@ def join_views(views: Sequence[Picture]) -> Picture:
             f"{left.label} and {right.label} are views of one scene, but differ "
             f"({', '.join(described)}); copy or download them again"
         )
-    for view in views:
-        view.check_alpha()
     return Picture(
         f"{left.label} and {right.label}",
         dataclasses.replace(left.header, channels=TWO_VIEW_CHANNELS),
@@ -330,8 +339,7 @@ def pairs_from_files(
         allow_smaller: Whether the sides of degraded halves may be smaller by an integer factor.
 
     Raises:
-        ImageError: A header cannot be read, the halves of a pair differ in size, or two views
-            differ in size or depth.
+        ImageError: The halves of a pair differ in size, or two views differ in size or depth.
     """
     paths = sorted({path for pair in files.values() for path in pair})  # pairs may share files
     pictures = dict(zip(paths, pictures_from_files(paths), strict=True))
@@ -353,6 +361,8 @@ def check_sizes(
     """Raises ImageError if halves of a pair differ in size; see ``pairs_from_files``."""
     unequal = []
     for example in examples:
+        if any(picture.problem for picture in example.pictures):  # reported by open_source
+            continue
         clean, *degraded = (picture.header for picture in example.pictures)
         for header in degraded:
             scale = max(example.scale, 1) if allow_smaller else 1

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from input_pipeline.examples import (
     Example,
@@ -29,6 +30,7 @@ from input_pipeline.layouts.folders import match_by_stem
 from lcdnet_jax import file_names, image_io
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.messages import escape, join_some
 
 # Color photographs inside scikit-image's wheel. The two views of the stereo motorcycle show one
 # scene, so both are in one split.
@@ -44,21 +46,25 @@ PHOTOS = {
     "test": ("chelsea.png", "coffee.png", "rocket.jpg"),
 }
 
+_SHOWN = 1000  # images that a message lists
+
 # Names of the two folders of pairs: degraded, clean.
 PAIRS = (("input", "target"), ("noisy", "clean"))
 
 
-def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
+def open_source(spec: Mapping[str, Any], *, field: str, on_bad_image: str | None = None) -> Source:
     """Lists the examples of a source and checks all headers.
 
     Args:
         spec: ``source`` and, if the source needs them, ``path``, ``split`` and ``feature``, as in
             configs/default.py. Several sources and paths may be joined by commas.
         field: Name of ``spec`` in errors, such as "config.data.train".
+        on_bad_image: ``config.data.on_bad_image`` in training: with "replace", examples with an
+            image that cannot be used are logged and left out. None in evaluation.
 
     Raises:
         ValueError: An invalid field.
-        ImageError: (a ValueError) A folder or file cannot be used.
+        ImageError: (a ValueError) A folder or file cannot be used. All such files are named.
     """
     kinds = [kind.strip() for kind in _require_value(spec, field, "source").split(",")]
     for kind in kinds:
@@ -81,12 +87,36 @@ def open_source(spec: Mapping[str, Any], *, field: str) -> Source:
             for kind, path in zip(kinds, paths, strict=True)
         ]
         source = _join_sources(kinds, sources, field)
-    for example in source.examples:
-        for picture in example.pictures:
-            picture.check_alpha()
+    source = _check_pictures(source, field, on_bad_image)
     return dataclasses.replace(
         source, examples=tuple(sorted(source.examples, key=lambda example: example.name))
     )
+
+
+def _check_pictures(source: Source, field: str, on_bad_image: str | None) -> Source:
+    """Leaves out examples whose images cannot be used, or raises ImageError, as configured."""
+    found = [
+        [problem for picture in example.pictures if (problem := picture.find_problem())]
+        for example in source.examples
+    ]
+    problems = list(dict.fromkeys(problem for some in found for problem in some))
+    if not problems:
+        return source
+    good = tuple(e for e, some in zip(source.examples, found, strict=True) if not some)
+    listed = problems[0]
+    if len(problems) > 1:
+        listed = f"{len(problems)} images cannot be used:\n  "
+        listed += join_some(problems, _SHOWN, separator="\n  ") + "\n"
+    if not good:
+        raise ImageError(f"{field}: no image is left: {listed}")
+    if on_bad_image == "stop":
+        listed += "" if len(problems) > 1 else " "
+        listed += '(or set config.data.on_bad_image to "replace" to go on without)'
+    if on_bad_image != "replace":
+        raise ImageError(f"{field}: {listed.rstrip()}")
+    for problem in problems:
+        logging.warning("Left out of the training: %s", escape(problem))
+    return dataclasses.replace(source, examples=good, left_out=len(source.examples) - len(good))
 
 
 def _join_sources(kinds: Sequence[str], sources: Sequence[Source], field: str) -> Source:

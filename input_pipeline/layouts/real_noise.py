@@ -96,7 +96,8 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
         reference, full, *noisy = pictures_from_files(
             [path for paths in kinds.values() for path in paths]
         )
-        if reference.header != full.header:
+        problem = reference.problem or full.problem
+        if reference.header != full.header and not problem:
             raise ImageError(
                 f"{reference.label} and {full.label} differ in size or channels; "
                 "extract the archive again"
@@ -105,6 +106,7 @@ def read_renoir(root: pathlib.Path) -> tuple[Example, ...]:
             f"mean of {reference.label} and {full.label}",
             reference.header,
             functools.partial(_average, reference, full),
+            problem=problem,
         )
         place = "_".join(batch.relative_to(root).parts)
         examples += [

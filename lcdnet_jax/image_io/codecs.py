@@ -1,8 +1,9 @@
 """Reading and writing of image files: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color.
 
-Pillow identifies and decodes every file, because it raises an error for a damaged one where OpenCV
-may return half an image. Pillow silently reduces 16-bit color to 8 bits, so OpenCV decodes 16-bit
-files as well, and both decoders must agree on the high bytes.
+Pillow identifies every file. It decodes all but JPEG (see :mod:`lcdnet_jax.image_io.jpeg`), because
+it raises an error for a damaged one where OpenCV may return half an image. Pillow silently reduces
+16-bit color to 8 bits, so OpenCV decodes 16-bit files as well, and both decoders must agree on the
+high bytes.
 
 An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` gray,
 ``[H, W, 2]`` gray and alpha, ``[H, W, 3]`` color, ``[H, W, 4]`` color and alpha; uint8 in
@@ -306,17 +307,15 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray, Metadata]:
     with _open_image(io.BytesIO(data), name) as (image, header, mode):
-        try:
-            image.load()
-        except Exception as error:  # Pillow's decoders raise many types
-            raise ImageError(
-                f"{name}: the {image.format} file is cut short or damaged ({error}); "
-                "copy or download it again, or remove it"
-            ) from error
+        is_jpeg = image.format in ("JPEG", "MPO")
+        if not is_jpeg:
+            _load(image, name)
         # Pillow applies the orientation of some formats (TIFF) while loading and then removes
         # the tag. Where Pillow does not apply it, OpenCV does not either.
         orientation = read_orientation(image)
-        if header.bits == 16:
+        if is_jpeg:
+            pixels = jpeg.decode(data, image, name)
+        elif header.bits == 16:
             pixels = _decode_16_bits(data, image, mode, name)
         else:
             pixels = np.asarray(image if image.mode == mode else image.convert(mode))
@@ -326,6 +325,16 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
             metadata = Metadata(profile, read_exif(image.getexif))
     pixels = np.ascontiguousarray(orient(pixels, orientation))
     return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are read-only
+
+
+def _load(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise many types
+        raise ImageError(
+            f"{name}: the {image.format} file is cut short or damaged ({error}); "
+            "copy or download it again"
+        ) from error
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -1,7 +1,16 @@
-"""Segments of JPEG files."""
+"""Pixels and segments of JPEG files.
+
+Pillow and OpenCV hide the warnings of libjpeg, which fills a damaged part of an image with
+anything. simplejpeg decodes with the same library and makes an error of each warning.
+"""
 
 import os
-from typing import BinaryIO
+import re
+from typing import BinaryIO, Literal
+
+import numpy as np
+import simplejpeg
+from PIL import Image
 
 from lcdnet_jax.image_io._types import ImageError
 
@@ -10,6 +19,10 @@ EXIF_LIMIT = 65533  # bytes
 _MOST_JUNK = 2**16  # bytes between segments
 # Markers of frames, with the size of the image, and of the first scan.
 _FRAMES = {*range(0xC0, 0xD0), 0xDA} - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = {0xC0, 0xC1, 0xC9}  # frames in which a scan holds all bits of its coefficients
+_SCAN, _END, _JFIF, _ADOBE, _COMMENT = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
+
+_COLORS: dict[str, Literal["GRAY", "RGB", "CMYK"]] = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
 def check_segments(stream: BinaryIO, name: str) -> None:
@@ -28,5 +41,104 @@ def check_segments(stream: BinaryIO, name: str) -> None:
             length = int.from_bytes(stream.read(2), "big")
             stream.seek(max(length - 2, 0), os.SEEK_CUR)
     raise ImageError(
-        f"{name}: the JPEG header is damaged or cut short; copy the file again or remove it"
+        f"{name}: the JPEG header is damaged or cut short; copy or download it again"
     )
+
+
+def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
+    """Decodes a JPEG file; an error if the decoder reports any damage.
+
+    Args:
+        data: The file.
+        image: The same file, opened by Pillow.
+        name: The name of the file in errors.
+
+    Returns:
+        ``[H, W]`` or ``[H, W, 3]`` uint8, as stored: no orientation is applied.
+
+    Raises:
+        ImageError: The file is cut short or damaged, or cannot be checked.
+    """
+    data = _without_metadata(data)
+    try:
+        try:
+            pixels = _decode_strictly(data, image.mode)
+        except ValueError as error:
+            data = _without_padding(data, str(error))
+            pixels = _decode_strictly(data, image.mode)
+        if pixels.shape[1::-1] != image.size:
+            raise ValueError(f"{image.width}x{image.height} pixels were announced")
+        # Pillow knows which files store CMYK inverted.
+        pixels = np.asarray(image.convert("RGB")) if image.mode == "CMYK" else pixels
+    except Exception as error:  # Pillow's decoders raise many types
+        if "subsampling level" in str(error):
+            raise ImageError(
+                f"{name}: stores the colors of this JPEG in an unusual resolution, with which "
+                "damage would not be noticed; save it again in any program"
+            ) from error
+        raise ImageError(
+            f"{name}: the JPEG file is cut short or damaged ({error}); copy or download it again"
+        ) from error
+    return pixels[..., 0] if image.mode == "L" else pixels
+
+
+def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
+    """Raises ValueError where libjpeg warns. The pixels are those that Pillow decodes."""
+    return simplejpeg.decode_jpeg(
+        data, colorspace=_COLORS[mode], fastdct=False, fastupsample=False, strict=True
+    )
+
+
+def _split(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """Splits a file into its segments before the first scan, and the place of that scan."""
+    segments: list[tuple[int, bytes]] = []
+    place = 2
+    while match := re.compile(rb"\xff([\xc0-\xcf\xda-\xfe])").search(data, place):
+        if match[1][0] == _SCAN:
+            return segments, match.start()
+        length = int.from_bytes(data[match.end() : match.end() + 2], "big")
+        place = match.end() + max(length, 2)
+        segments.append((match[1][0], data[match.end() + 2 : place]))
+    return segments, len(data)
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """Removes what the pixels do not need and a decoder might warn of.
+
+    libjpeg reports its first warning only, and that may be about bytes between segments or the
+    version of JFIF.
+    """
+    segments, place = _split(data)
+    kept, sequential = b"", False
+    for marker, payload in segments:
+        sequential |= marker in _SEQUENTIAL
+        if marker == _JFIF and payload.startswith(b"JFIF\0"):  # says that colors are YCbCr
+            payload = b"JFIF\0\1\1\0\0\1\0\1\0\0"
+        elif marker >= _JFIF and not (marker == _ADOBE and payload.startswith(b"Adobe")):
+            continue
+        kept += bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+    scan = bytearray(data[place:])
+    end = 2 + int.from_bytes(scan[2:4], "big")
+    if sequential and end <= len(scan):
+        scan[end - 3 : end] = b"\0\x3f\0"  # all coefficients; some cameras write other values
+    return data[:2] + kept + bytes(scan)
+
+
+def _without_padding(data: bytes, warning: str) -> bytes:
+    """Removes zeros between the last scan and the end marker, which some cameras write.
+
+    Raises:
+        ValueError: The warning is another one.
+    """
+    count = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    if not count:
+        raise ValueError(warning)
+    _, place = _split(data)
+    while match := re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])").search(data, place):
+        if match[1][0] == _END:
+            start = match.start() - int(count[1])
+            if data[start : match.start()].strip(b"\0"):
+                break
+            return data[:start] + data[match.start() :]
+        place = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
+    raise ValueError(warning)

@@ -30,7 +30,7 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     if len(start) == 25 and start[4:8] == b"IHDR":
         width, height, bits, color_type = struct.unpack(">IIBB", start[8:18])
         if not width or not height:
-            raise ImageError(f"{name}: the image has zero size ({width}x{height}); remove it")
+            raise ImageError(f"{name}: the image has zero size ({width}x{height}); save it again")
         while len(chunk := stream.read(8)) == 8:
             length, kind = struct.unpack(">I4s", chunk)
             if not kind.isalpha():  # such as the zeros of a sparse file
@@ -43,7 +43,7 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
             stream.seek(length - len(text) + 4, os.SEEK_CUR)
     raise ImageError(
         f"{name}: the PNG file is cut short (its last chunk is missing); "
-        "copy or download it again, or remove it"
+        "copy or download it again"
     )
 
 

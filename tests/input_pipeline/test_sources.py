@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from absl import logging
+from PIL import Image
 
 import input_pipeline
 from input_pipeline import sources
@@ -31,6 +33,75 @@ def test_folder_of_clean_images(tmp_path, config, fill):
                 item["clean"], image_io.to_float(image_io.convert_channels(images[name], 3))
             )
     assert "3 images, from 8x8 to 12x20, 3 channels" in dataset.describe()
+
+
+@pytest.fixture
+def bad_headers(tmp_path, fill):
+    """Two good images and five that cannot be used, as far as their headers tell."""
+    fill(tmp_path, {"good.png": (10, 12, 3), "also_good.png": (9, 9), "alpha.png": (9, 9, 4)})
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "half.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
+    frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "animation.webp", save_all=True, append_images=frames[1:])
+    return tmp_path
+
+
+BAD = ("alpha.png", "animation.webp", "empty.png", "half.png", "page.jpg")
+
+
+def test_bad_headers_are_all_named_in_one_error(bad_headers, config):
+    config.data.train.path = config.data.eval.path = str(bad_headers)
+    for split, hint in (("train", True), ("eval", False)):
+        with pytest.raises(
+            ImageError, match=r"^config\.data\..*: 5 images cannot be used"
+        ) as caught:
+            create(config, split)
+        assert all(name in str(caught.value) for name in BAD)
+        assert "/good.png" not in str(caught.value)
+        assert ("config.data.on_bad_image" in str(caught.value)) == hint
+
+
+def test_bad_headers_are_left_out_and_reported(bad_headers, config, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        logging, "warning", lambda message, *values: warnings.append(message % values)
+    )
+    config.data.train.path = config.data.eval.path = str(bad_headers)
+    config.data.on_bad_image = "replace"
+    for where in ("host", "device"):
+        config.data.where = where
+        warnings.clear()
+        dataset = create(config, "train")
+        assert list(dataset.list_images()) == ["also_good", "good"]
+        assert "2 images (5 left out, which cannot be used)" in dataset.describe()
+        assert len(warnings) == 5
+        assert all(any(name in warning for warning in warnings) for name in BAD)
+    with pytest.raises(ImageError, match="5 images cannot be used"):  # scores need all images
+        create(config, "eval")
+
+
+def test_only_bad_headers(bad_headers, config):
+    for name in ("good.png", "also_good.png"):
+        (bad_headers / name).unlink()
+    config.data.train.path = str(bad_headers)
+    config.data.on_bad_image = "replace"
+    with pytest.raises(ImageError, match="no image is left: 5 images cannot be used"):
+        create(config, "train")
+
+
+def test_a_pair_with_a_bad_half_is_left_out(tmp_path, config, fill):
+    fill(tmp_path / "target", {"a.png": (10, 12, 3), "b.png": (9, 9, 3)})
+    fill(tmp_path / "input", {"a.png": (10, 12, 3), "b.png": (9, 9, 3)})
+    (tmp_path / "input/b.png").write_bytes(b"")
+    config.data.train.path = str(tmp_path)
+    config.degradation.kind = "none"
+    with pytest.raises(
+        ImageError, match=r"input/b\.png: the file is empty .* \(or set config\.data\.on_bad_image"
+    ):
+        create(config, "train")
+    config.data.on_bad_image = "replace"
+    assert list(create(config, "train").list_images()) == ["a"]
 
 
 def test_equal_stems_are_told_apart_by_suffix(tmp_path, config, fill):
@@ -340,5 +411,5 @@ def test_a_damaged_tfds_record_is_named(tfds_config, monkeypatch):
     monkeypatch.setattr(
         image_io, "decode_header", lambda data, *, name: real(data[:-20], name=name)
     )
-    with pytest.raises(ImageError, match=r"^TFDS tiny_pictures train 0000000: .*cut short"):
+    with pytest.raises(ImageError, match=r"TFDS tiny_pictures train 0000000: .*cut short"):
         input_pipeline.create_dataset(tfds_config, "train")
