@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import math
 import os
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
         run,
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
-        "alpha, color profile and EXIF data. A gray picture stays gray, also if its file stores "
+        "alpha and metadata. A gray picture stays gray, also if its file stores "
         "color. Rotated images are stored upright. Existing files are overwritten only with "
         "--force, and a file is written whole or not at all. A file that cannot be restored does "
         "not stop the others; the exit status is then 1.",
@@ -186,6 +187,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress.close()
         if len(jobs) > 1:
             print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+        _print_left_out(results)
         if len(results) > 1 and arguments.reference:
             print_line(f"mean{_format_scores(results)}")
         _print_others(others)
@@ -287,6 +289,15 @@ def _format_scores(results: Sequence[Result]) -> str:
     ssim = mean(result.ssim for result in results if result.ssim is not None)
     shown = "" if math.isnan(ssim) else f"  SSIM {ssim:.4f}"
     return f"  PSNR {mean(psnr):.2f} dB{shown}"
+
+
+def _print_left_out(results: Sequence[Result]) -> None:
+    """Says which metadata of the images the results lack."""
+    counts = collections.Counter(name for result in results for name in result.left_out)
+    if counts:
+        of = "" if len(results) == 1 else " of {} images"
+        listed = ", ".join(name + of.format(count) for name, count in sorted(counts.items()))
+        print_line(f"metadata left out: {listed}")
 
 
 def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:

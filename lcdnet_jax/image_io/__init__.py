@@ -28,6 +28,7 @@ from lcdnet_jax.image_io.codecs import (
 )
 from lcdnet_jax.image_io.limits import check_size
 from lcdnet_jax.image_io.pil_images import from_pil
+from lcdnet_jax.image_io.metadata import enlarge_metadata
 
 __all__ = [
     "IMAGE_FORMATS",
@@ -42,6 +43,7 @@ __all__ = [
     "convert_channels",
     "decode",
     "decode_header",
+    "enlarge_metadata",
     "find_images",
     "from_pil",
     "read",

@@ -70,15 +70,30 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """Metadata of an image file that :func:`write` can store.
+    """Metadata of an image file, adapted to the pixels that ``read`` returns.
+
+    Bytes are as in the file except for what must change: the image is upright, and has no
+    thumbnail.
 
     Attributes:
         icc_profile: Color profile of the pixels that ``read`` returns, or None. It is None if CMYK
             was converted to RGB.
-        exif: EXIF data as bytes: "Exif", two zeros and a TIFF structure with description, camera,
-            exposure, place and time; or None. Size, thumbnail and other tags that do not hold for
-            a restored image are left out. The orientation is upright.
+        exif: EXIF data as bytes: "Exif", two zeros and a TIFF structure; or None.
+        xmp: XMP packet in UTF-8, or None.
+        iptc: Photoshop image resources with IPTC data, each beginning with "8BIM"; or None.
+        comments: Comments of a JPEG.
+        png_chunks: Kind and content of PNG chunks that say how colors are shown, of texts, and of
+            others that stay valid when pixels change.
+        resolution: Pixels per inch, horizontal and vertical, as JFIF, PNG, BMP or TIFF tell, or
+            else EXIF; or None.
+        left_out: Names of what the file holds besides, such as "thumbnail".
     """
 
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    comments: tuple[bytes, ...] = ()
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    resolution: tuple[float, float] | None = None
+    left_out: tuple[str, ...] = ()

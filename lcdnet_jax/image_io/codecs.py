@@ -17,6 +17,7 @@ import io
 import os
 import pathlib
 import stat
+import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -29,7 +30,15 @@ from lcdnet_jax.image_io import jpeg, png, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
 from lcdnet_jax.image_io.limits import check_size
-from lcdnet_jax.image_io.metadata import matching_profile, orient, read_exif, read_orientation
+from lcdnet_jax.image_io.metadata import (
+    adapt,
+    fit,
+    orient,
+    read_info,
+    read_orientation,
+    read_tiff,
+    write_tiff,
+)
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -127,10 +136,9 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metadata]:
-    """Reads an image file with its color profile and EXIF data; TIFF also as float32.
+    """Reads an image file with its metadata; TIFF also as float32.
 
-    ``KINDS`` lists the array that each kind of file gives. XMP, comments and other metadata are not
-    read. Damaged metadata counts as absent.
+    ``KINDS`` lists the array that each kind of file gives. Damaged metadata counts as absent.
 
     Args:
         path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
@@ -147,7 +155,9 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
     if tags is None:
         return _decode(data, name, with_metadata=True)
     try:
-        return tiff.decode_float(data, tags, name)
+        pixels, profile = tiff.decode_float(data, tags, name)
+        found, orientation = read_tiff(data, profile)
+        return pixels, adapt(found, 1 if pixels.ndim == 2 else pixels.shape[2], orientation)
     except ImageError:
         raise
     except Exception as error:  # tags of other types or lengths than they should be
@@ -179,7 +189,7 @@ def write(
     quality: int = 95,
     metadata: Metadata | None = None,
     force: bool = True,
-) -> None:
+) -> tuple[str, ...]:
     """Writes an image file in the format that the suffix names, completely or not at all.
 
     PNG, TIFF, BMP and WebP are lossless. WebP cannot store gray, which reads back as three equal
@@ -192,9 +202,12 @@ def write(
             alpha for TIFF. JPEG stores no alpha. BMP stores no gray with alpha, and TIFF none in
             uint16.
         quality: Quality of JPEG, 1 to 100.
-        metadata: Metadata for the file. BMP cannot store any. A color profile is written only if
-            it fits the number of channels.
+        metadata: Metadata for the file, which is written as far as the format holds it. A color
+            profile is written only if it fits the number of channels.
         force: Whether an existing file is replaced.
+
+    Returns:
+        Names of the metadata that the file does not hold, with ``metadata.left_out``.
 
     Raises:
         ImageError: If the suffix, dtype or shape cannot be written, if the file may not be
@@ -208,13 +221,14 @@ def write(
         image = image[..., 0]
     kind = check_format(path, image)
     try:
-        data = _encode(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
+        data, left_out = _encode(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
     except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
     try:
         atomic_io.write(path, data, force=force)
     except (atomic_io.TargetError, OSError) as error:
         raise ImageError(str(error)) from error
+    return left_out
 
 
 def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
@@ -308,11 +322,13 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
 def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray, Metadata]:
     with _open_image(io.BytesIO(data), name) as (image, header, mode):
         is_jpeg = image.format in ("JPEG", "MPO")
+        if image.format == "PNG":
+            image = Image.open(io.BytesIO(png.without_metadata(data)), formats=["PNG"])
         if not is_jpeg:
             _load(image, name)
         # Pillow applies the orientation of some formats (TIFF) while loading and then removes
         # the tag. Where Pillow does not apply it, OpenCV does not either.
-        orientation = read_orientation(image)
+        found, orientation = _find_metadata(data, image)
         if is_jpeg:
             pixels = jpeg.decode(data, image, name)
         elif header.bits == 16:
@@ -321,10 +337,22 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
             pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         metadata = Metadata()
         if with_metadata:
-            profile = matching_profile(image.info.get("icc_profile"), header.channels)
-            metadata = Metadata(profile, read_exif(image.getexif))
+            metadata = adapt(found, header.channels, orientation)
     pixels = np.ascontiguousarray(orient(pixels, orientation))
     return pixels if pixels.flags.writeable else pixels.copy(), metadata  # Pillow's are read-only
+
+
+def _find_metadata(data: bytes, image: Image.Image) -> tuple[Metadata, int]:
+    """The metadata of a file as they are, and the orientation that is still to be applied."""
+    if image.format == "PNG":
+        return png.read_metadata(data)
+    if image.format == "TIFF":
+        profile = Metadata(icc_profile=image.info.get("icc_profile"))
+        return read_tiff(data, profile)[0], read_orientation(image)
+    orientation = read_orientation(image)
+    if image.format in ("JPEG", "MPO"):
+        return jpeg.read_metadata(data), orientation
+    return read_info(image.info), orientation
 
 
 def _load(image: Image.Image, name: str) -> None:
@@ -405,7 +433,7 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     _check_length(stream, kind, name)
     try:
         stream.seek(0)
-        image = Image.open(stream, formats=[kind])
+        image = Image.open(io.BytesIO(chunks.stub) if chunks else stream, formats=[kind])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS to allow it") from None
     except Exception as error:  # a damaged header fails in many ways
@@ -458,8 +486,7 @@ def _describe(
             "again as gray or RGB with 8 or 16 bits a channel"
         )
 
-    # Pillow decodes a PNG when asked for its EXIF data, so ask only where there may be some.
-    orientation = read_orientation(image) if chunks is None or chunks.metadata else 1
+    orientation = chunks.orientation if chunks else read_orientation(image)
     if orientation >= 5:
         width, height = height, width
     return Header(height, width, len(mode), bits), mode  # one letter a channel
@@ -501,27 +528,53 @@ def _read_error(name: str, error: OSError) -> ImageError:
 # Writing
 
 
-def _encode(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
+def _encode(
+    image: np.ndarray, kind: str, quality: int, metadata: Metadata
+) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of a file, and the names of the metadata that it does not hold."""
+    fitted = fit(metadata, kind, image)
+    left_out = fitted.left_out
+    if kind == "TIFF":
+        data = _encode_pixels(image, kind, quality, fitted)
+        data, more = write_tiff(data, fitted)
+        left_out += more
+    elif kind == "PNG":
+        data = png.add_metadata(_encode_pixels(image, kind, quality, fitted), fitted)
+    elif kind == "JPEG":
+        data = jpeg.add_metadata(_encode_pixels(image, kind, quality, fitted), fitted)
+    else:
+        data = _encode_pixels(image, kind, quality, fitted)
+    return data, left_out
+
+
+def _encode_pixels(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
+    """Encodes an image, in formats without a module of their own with the metadata."""
     channels = 1 if image.ndim == 2 else image.shape[2]
-    profile, exif = matching_profile(metadata.icc_profile, channels), metadata.exif
     if image.dtype != np.uint8:
         if kind == "TIFF":
-            return tiff.encode(image, profile, exif)
-        return png.add_chunks(png.encode_16_bits(image), profile, exif)
-    if kind == "BMP":
-        if channels == 4:
-            return encode_by_opencv(".bmp", image)  # Pillow would lose alpha
-        profile = exif = None
+            return tiff.encode(image, metadata.icc_profile)
+        return png.encode_16_bits(image)
     options: dict[str, Any] = {}
-    if kind == "JPEG":
+    if kind == "BMP":
+        if channels == 4:  # Pillow would lose alpha
+            return _add_resolution(encode_by_opencv(".bmp", image), metadata.resolution)
+        options = {"dpi": metadata.resolution or (0, 0)}
+    elif kind == "TIFF":
+        options = {"icc_profile": metadata.icc_profile} if metadata.icc_profile else {}
+    elif kind == "JPEG":
         options = {"quality": quality, "subsampling": 0}
-        exif = exif if exif and len(exif) <= jpeg.EXIF_LIMIT else None
     elif kind == "WEBP":
         options = {"lossless": True, "exact": True}  # exact: colors under transparency too
-    if profile:
-        options["icc_profile"] = profile
-    if exif:
-        options["exif"] = exif
+        fields = {name: getattr(metadata, name) for name in ("icc_profile", "exif", "xmp")}
+        options |= {name: value for name, value in fields.items() if value}
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _add_resolution(bmp: bytes, resolution: tuple[float, float] | None) -> bytes:
+    """Writes pixels per meter into the header of a BMP."""
+    if resolution is None:
+        return bmp
+    numbers = (round(value / 0.0254) for value in resolution)
+    return bmp[:38] + struct.pack("<ii", *numbers) + bmp[46:]

@@ -6,21 +6,40 @@ anything. simplejpeg decodes with the same library and makes an error of each wa
 
 import os
 import re
+import struct
 from typing import BinaryIO, Literal
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from lcdnet_jax.image_io._types import ImageError
-
-EXIF_LIMIT = 65533  # bytes
+from lcdnet_jax.image_io import exif
+from lcdnet_jax.image_io._types import ImageError, Metadata
 
 _MOST_JUNK = 2**16  # bytes between segments
 # Markers of frames, with the size of the image, and of the first scan.
 _FRAMES = {*range(0xC0, 0xD0), 0xDA} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = {0xC0, 0xC1, 0xC9}  # frames in which a scan holds all bits of its coefficients
-_SCAN, _END, _JFIF, _ADOBE, _COMMENT = 0xDA, 0xD9, 0xE0, 0xEE, 0xFE
+_SCAN, _END, _JFIF, _EXIF, _ICC = 0xDA, 0xD9, 0xE0, 0xE1, 0xE2
+_PHOTOSHOP, _ADOBE, _COMMENT = 0xED, 0xEE, 0xFE
+
+_XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
+_PHOTOSHOP_NAME = b"Photoshop 3.0\0"
+_ICC_NAME = b"ICC_PROFILE\0"
+_MOST_BYTES = 65533  # of a segment without its length
+
+_INCH, _CENTIMETER = 1, 2  # units of JFIF
+
+# Other segments by their beginning: what they hold, or "" where nothing is lost.
+_OTHERS = {
+    b"JFXX": "thumbnail",
+    exif.PREFIX: "further EXIF",
+    b"MPF": "further pictures",
+    b"http://ns.adobe.com/xmp/ext": "extended XMP",
+    b"Adobe": "",  # how the colors are stored
+    b"Ducky": "",  # the quality with which they were stored
+    b"JP": "content credentials",  # JUMBF: they vouch for unchanged pixels
+}
 
 _COLORS: dict[str, Literal["GRAY", "RGB", "CMYK"]] = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
@@ -40,9 +59,7 @@ def check_segments(stream: BinaryIO, name: str) -> None:
         else:
             length = int.from_bytes(stream.read(2), "big")
             stream.seek(max(length - 2, 0), os.SEEK_CUR)
-    raise ImageError(
-        f"{name}: the JPEG header is damaged or cut short; copy or download it again"
-    )
+    raise ImageError(f"{name}: the JPEG header is damaged or cut short; copy or download it again")
 
 
 def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
@@ -82,6 +99,102 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
     return pixels[..., 0] if image.mode == "L" else pixels
 
 
+def read_metadata(data: bytes) -> Metadata:
+    """Reads the metadata of a JPEG file as they are."""
+    segments, _ = _split(data)
+    first_exif = xmp = resolution = None
+    profile: dict[int, bytes] = {}
+    resources, comments, left_out = b"", [], []
+    for marker, payload in segments:
+        if marker == _JFIF and payload.startswith(b"JFIF\0"):
+            resolution = _read_density(payload)
+            if not resolution and payload[8:10] != payload[10:12]:
+                left_out.append("shape of pixels")
+        elif marker == _EXIF and payload.startswith(exif.PREFIX) and not first_exif:
+            first_exif = payload
+        elif marker == _EXIF and payload.startswith(_XMP_NAME):
+            xmp = xmp or payload.removeprefix(_XMP_NAME)
+        elif marker == _ICC and payload.startswith(_ICC_NAME):
+            profile[payload[len(_ICC_NAME)] if len(payload) > len(_ICC_NAME) else 0] = payload[14:]
+        elif marker == _PHOTOSHOP and payload.startswith(_PHOTOSHOP_NAME):
+            resources += payload.removeprefix(_PHOTOSHOP_NAME)
+        elif marker == _COMMENT:
+            comments.append(payload)
+        elif marker >= _JFIF and marker < 0xF0:
+            left_out.append(_name_segment(marker, payload))
+    return Metadata(
+        icc_profile=b"".join(part for _, part in sorted(profile.items())) or None,
+        exif=first_exif,
+        xmp=xmp,
+        iptc=resources or None,
+        comments=tuple(comments),
+        resolution=resolution,
+        left_out=tuple(name for name in dict.fromkeys(left_out) if name),
+    )
+
+
+def _read_density(payload: bytes) -> tuple[float, float] | None:
+    """Pixels per inch; None if only the shape of a pixel is told."""
+    if len(payload) < 12 or payload[7] not in (_INCH, _CENTIMETER):
+        return None
+    factor = 1 if payload[7] == _INCH else 2.54
+    x, y = (int.from_bytes(payload[k : k + 2], "big") * factor for k in (8, 10))
+    return (x, y) if x and y else None
+
+
+def _name_segment(marker: int, payload: bytes) -> str:
+    for start, name in _OTHERS.items():
+        if payload.startswith(start):
+            return name
+    found = re.match(rb"[\w .:/-]{2,20}", payload)
+    return f"APP{marker - _JFIF}" + (f" {found[0].decode('ascii')}" if found else "")
+
+
+def add_metadata(jpeg: bytes, metadata: Metadata) -> bytes:
+    """Adds metadata to a JPEG file that has none."""
+    segments, place = _split(jpeg)
+    new = []
+    if metadata.exif:
+        new.append((_EXIF, metadata.exif))
+    if metadata.xmp:
+        new.append((_EXIF, _XMP_NAME + metadata.xmp))
+    profile, step = metadata.icc_profile or b"", _MOST_BYTES - len(_ICC_NAME) - 2
+    parts = [profile[start : start + step] for start in range(0, len(profile), step)]
+    new += [
+        (_ICC, _ICC_NAME + bytes([number, len(parts)]) + part)
+        for number, part in enumerate(parts, 1)
+    ]
+    resources, step = metadata.iptc or b"", _MOST_BYTES - len(_PHOTOSHOP_NAME)
+    new += [
+        (_PHOTOSHOP, _PHOTOSHOP_NAME + resources[start : start + step])
+        for start in range(0, len(resources), step)
+    ]
+    new += [(_COMMENT, comment) for comment in metadata.comments]
+    result = jpeg[:2]
+    for marker, payload in segments:
+        if marker == _JFIF and metadata.resolution:
+            payload = payload[:7] + _make_density(metadata.resolution) + payload[12:]
+        result += _make_segment(marker, payload)
+        if marker == _JFIF:
+            result += b"".join(_make_segment(*segment) for segment in new)
+    return result + jpeg[place:]
+
+
+def _make_density(resolution: tuple[float, float]) -> bytes:
+    """Unit and whole numbers, in the unit that fits better."""
+    choices = []
+    for unit, factor in ((_INCH, 1.0), (_CENTIMETER, 2.54)):
+        numbers = [min(max(round(value / factor), 1), 0xFFFF) for value in resolution]
+        errors = (abs(n * factor - v) for n, v in zip(numbers, resolution, strict=True))
+        choices.append((max(errors), unit, numbers))
+    _, unit, numbers = min(choices)
+    return struct.pack(">BHH", unit, *numbers)
+
+
+def _make_segment(marker: int, payload: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
+
+
 def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
     """Raises ValueError where libjpeg warns. The pixels are those that Pillow decodes."""
     return simplejpeg.decode_jpeg(
@@ -116,7 +229,7 @@ def _without_metadata(data: bytes) -> bytes:
             payload = b"JFIF\0\1\1\0\0\1\0\1\0\0"
         elif marker >= _JFIF and not (marker == _ADOBE and payload.startswith(b"Adobe")):
             continue
-        kept += bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+        kept += _make_segment(marker, payload)
     scan = bytearray(data[place:])
     end = 2 + int.from_bytes(scan[2:4], "big")
     if sequential and end <= len(scan):

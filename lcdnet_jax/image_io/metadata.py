@@ -1,30 +1,77 @@
-"""EXIF orientation, EXIF data and color profiles."""
+"""Metadata of images of all formats: what is valid for a restored image, and who can hold it.
 
-from collections.abc import Callable
+Each format has a module that finds metadata in its files and writes them. Here they are adapted:
+to upright pixels when they are read (``adapt``), to another size (``enlarge_metadata``) and to the
+format when they are written (``fit``). Damaged metadata counts as absent.
+"""
+
+import dataclasses
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 from PIL import ExifTags, Image
 
-# EXIF tags about the picture, not about the file or its pixels: valid for the restored image too.
-_EXIF_TAGS = (
-    *("ImageDescription", "Make", "Model", "XResolution", "YResolution", "ResolutionUnit"),
-    *("Software", "DateTime", "Artist", "HostComputer", "Copyright", "Rating"),
-    *("XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"),
-)
+from lcdnet_jax.image_io import exif as exif_lib
+from lcdnet_jax.image_io._types import Metadata
 
 ORIENTATION_TAG = ExifTags.Base.Orientation.value
 
 ICC_TAG = ExifTags.Base.InterColorProfile.value
 
+# What each format holds, as fields of Metadata.
+_HELD = {
+    "PNG": ("icc_profile", "exif", "xmp", "comments", "png_chunks", "resolution"),
+    "JPEG": ("icc_profile", "exif", "xmp", "iptc", "comments", "resolution"),
+    "WEBP": ("icc_profile", "exif", "xmp"),
+    "BMP": ("resolution",),
+    "TIFF": ("icc_profile", "exif", "xmp", "iptc", "resolution"),
+}
+_NAMES = {
+    "icc_profile": "color profile",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "iptc": "IPTC",
+    "comments": "comment",
+    "resolution": "resolution",
+}
+_PROFILE_LIMIT = 16_000_000  # bytes; a JPEG holds little more
+_SEGMENT_BYTES = 65533  # of JPEG, in one segment
+
+# Prefixes of XMP about other pictures in the file: gain maps, videos, depth.
+_OF_OTHER_PICTURES = re.compile(rb"\b(Container:Directory|hdrgm:|GCamera:|GDepth:|GImage:|apdi:)")
+_REGIONS = re.compile(rb"\b(mwg-rs:|MPReg:|stArea:)")  # places in the stored image
+_XMP_LIMIT = 2**24  # bytes
+
+# Photoshop image resources about the stored file: resolution, thumbnails, profile, EXIF, XMP.
+_THUMBNAIL_RESOURCES = {0x0409, 0x040C}
+_OF_THE_FILE = {*_THUMBNAIL_RESOURCES, 0x03ED, 0x040F, 0x0422, 0x0423, 0x0424}
+_IPTC_RESOURCE = 0x0404
+
+_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG = 700, 33723, 34377  # of TIFF
+
 
 def read_orientation(image: Image.Image) -> int:
     """Reads the EXIF (or XMP) orientation, 1 to 8, that Pillow has not applied yet."""
+    if image.format != "TIFF":
+        return find_orientation(image.info.get("exif"), image.info.get("xmp"))
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # damaged metadata must not make the image unreadable
         return 1
     return value if value in range(1, 9) else 1
+
+
+def find_orientation(exif: Any, xmp: Any) -> int:
+    """Finds the orientation, 1 to 8, in EXIF data, or else in XMP."""
+    value = exif_lib.read_orientation(exif) if isinstance(exif, bytes) else None
+    if value is None and isinstance(xmp, bytes):
+        match = re.search(rb"""\btiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""", xmp)
+        value = int(match[1]) if match else None
+    return value or 1
 
 
 def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -41,37 +88,295 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def matching_profile(profile: Any, channels: int) -> bytes | None:
     """Returns the color profile if it is valid and fits the number of channels, else None."""
     space = b"GRAY" if channels <= 2 else b"RGB "
-    good = isinstance(profile, bytes) and len(profile) >= 128 and profile[36:40] == b"acsp"
-    return profile if good and profile[16:20] == space else None
+    good = isinstance(profile, bytes) and 128 <= len(profile) <= _PROFILE_LIMIT
+    return profile if good and profile[16:20] == space and profile[36:40] == b"acsp" else None
 
 
-def read_exif(find: Callable[[], Image.Exif]) -> bytes | None:
-    """Reads EXIF data for the restored image; None if there is none, or if it is damaged."""
+def read_info(info: Mapping[str | tuple[int, int], Any]) -> Metadata:
+    """Collects the metadata that Pillow finds in formats without a module of their own."""
+    dpi = info.get("dpi")
+    return Metadata(
+        icc_profile=info.get("icc_profile") or None,
+        exif=info.get("exif") or None,
+        xmp=info.get("xmp") or None,
+        resolution=(float(dpi[0]), float(dpi[1])) if dpi else None,
+    )
+
+
+def adapt(found: Metadata, channels: int, orientation: int) -> Metadata:
+    """Adapts metadata as found in a file to the pixels that ``read`` returns.
+
+    Args:
+        found: Metadata of the file. Its resolution is that of the pixels as stored.
+        channels: Channels of the array.
+        orientation: The orientation that was applied to the pixels, 1 to 8.
+
+    Returns:
+        The metadata, without what is damaged or not valid for these pixels.
+    """
+    left_out = list(found.left_out)
+    profile = matching_profile(found.icc_profile, channels)
+    if found.icc_profile and not profile:
+        left_out.append("color profile of other pixels")
+    exif = found.exif
+    if exif:
+        try:
+            exif, notes = exif_lib.make_upright(exif, orientation)
+            left_out += notes
+        except exif_lib.ExifError:
+            exif = None
+            left_out.append("damaged EXIF")
+    resolution = found.resolution
+    if resolution and (min(resolution) < 0.01 or max(resolution) > 1e6):
+        resolution = None
+    if resolution and orientation >= 5:
+        resolution = resolution[::-1]
+    if not resolution and exif:
+        resolution = exif_lib.read_resolution(exif)
+    xmp, notes = _adapt_xmp(found.xmp, orientation) if found.xmp else (None, [])
+    left_out += notes
+    iptc, notes = _adapt_resources(found.iptc) if found.iptc else (None, [])
+    left_out += notes
+    return dataclasses.replace(
+        found,
+        icc_profile=profile,
+        exif=exif,
+        xmp=xmp,
+        iptc=iptc,
+        resolution=resolution,
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+
+
+def enlarge_metadata(metadata: Metadata, scale: int) -> Metadata:
+    """Adapts metadata to an image whose sides are ``scale`` times as long.
+
+    The size on paper stays: there are more pixels per inch.
+
+    Args:
+        metadata: Metadata of the smaller image.
+        scale: Factor of both sides.
+
+    Returns:
+        Metadata of the larger image.
+    """
+    if scale == 1:
+        return metadata
+    exif, xmp, resolution = metadata.exif, metadata.xmp, metadata.resolution
+    if exif:
+        exif = exif_lib.enlarge(exif, scale)
+    if xmp:
+        for name in (b"tiff:XResolution", b"tiff:YResolution"):
+            xmp = _remove_property(xmp, name)
+    if resolution:
+        resolution = resolution[0] * scale, resolution[1] * scale
+    return dataclasses.replace(metadata, exif=exif, xmp=xmp, resolution=resolution)
+
+
+def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
+    """Selects what a format can hold, and adapts sizes.
+
+    Args:
+        metadata: Metadata for the image.
+        kind: The format, such as "PNG".
+        image: ``[H, W]`` or ``[H, W, C]``.
+
+    Returns:
+        What can be written. The names of the rest are in ``left_out``.
+    """
+    height, width = image.shape[:2]
+    left_out = list(metadata.left_out)
+    profile = matching_profile(metadata.icc_profile, 1 if image.ndim == 2 else image.shape[2])
+    if metadata.icc_profile and not profile:
+        left_out.append("color profile of other pixels")
+    exif = metadata.exif
+    if exif:
+        try:
+            exif = exif_lib.set_size(exif, height, width)
+        except exif_lib.ExifError:
+            exif = None
+            left_out.append("damaged EXIF")
+    xmp = _set_size(metadata.xmp, height, width) if metadata.xmp else None
+    if kind == "JPEG":
+        for name, text in (("EXIF", exif), ("XMP", xmp)):
+            if text and len(text) > _SEGMENT_BYTES - 29:  # of the name before XMP
+                left_out.append(f"{name} of more than 65 kB")
+                exif, xmp = (None, xmp) if name == "EXIF" else (exif, None)
+    comments, resolution = metadata.comments, metadata.resolution
+    iptc, chunks = metadata.iptc, metadata.png_chunks
+    if kind not in ("PNG", "JPEG", "TIFF", "BMP") and exif and exif_lib.read_resolution(exif):
+        resolution = None  # EXIF tells it
+    if kind != "PNG":
+        left_out += _name_chunks(kind for kind, _ in chunks)
+        chunks = ()
+    fitted = {
+        "icc_profile": profile,
+        "exif": exif,
+        "xmp": xmp,
+        "iptc": iptc,
+        "comments": comments,
+        "resolution": resolution,
+    }
+    held = {name: value if name in _HELD[kind] else None for name, value in fitted.items()}
+    left_out += [_NAMES[name] for name, value in fitted.items() if value and not held[name]]
+    return Metadata(
+        **{**held, "comments": held["comments"] or ()},  # type: ignore[arg-type]
+        png_chunks=chunks,
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+
+
+def _name_chunks(kinds: Iterable[bytes]) -> list[str]:
+    """Names chunks of a PNG for messages. All but PNG are shown as sRGB without a profile."""
+    found = set(kinds)
+    if b"sRGB" in found:
+        found -= {b"sRGB", b"gAMA", b"cHRM"}
+    texts = {b"tEXt", b"zTXt", b"iTXt"}
+    names = [f"{kind.decode('ascii')} of PNG" for kind in sorted(found - texts)]
+    return names + ["texts of PNG"] * bool(found & texts)
+
+
+# XMP
+
+
+def _adapt_xmp(xmp: bytes, orientation: int) -> tuple[bytes | None, list[str]]:
+    """XMP for upright pixels, and the names of what was left out."""
+    if not _is_xml(xmp):
+        return None, ["damaged XMP"]
+    if _OF_OTHER_PICTURES.search(xmp):
+        return None, ["XMP about other pictures in the file"]
+    if orientation > 1 and _REGIONS.search(xmp):
+        return None, ["XMP with regions of the rotated image"]
+    left_out = []
+    without = re.sub(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", b"", xmp, flags=re.DOTALL)
+    if without != xmp:
+        left_out.append("thumbnail")
+    without = _set_property(without, b"tiff:Orientation", b"1")
+    without = _remove_property(without, b"xmpNote:HasExtendedXMP")
+    return (without, left_out) if _is_xml(without) else (None, ["XMP"])
+
+
+def _is_xml(xmp: bytes) -> bool:
+    """Whether XMP is XML in UTF-8 without entities, which may grow without bound."""
+    if len(xmp) > _XMP_LIMIT or b"<!" in xmp.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+        return False
     try:
-        return _clean_exif(find())
-    except Exception:  # damaged metadata must not make the image unreadable
-        return None
+        xmp.decode("utf-8")
+        expat.ParserCreate().Parse(xmp.strip(b"\0 \t\r\n\xef\xbb\xbf"), True)
+    except (ValueError, expat.ExpatError):
+        return False
+    return True
 
 
-def _clean_exif(exif: Image.Exif) -> bytes | None:
-    """Keeps the tags that are valid for the restored image; None if there are none."""
-    kept = Image.Exif()
-    for tag in (ExifTags.Base[name].value for name in _EXIF_TAGS):
-        if tag in exif:
-            kept[tag] = exif[tag]
-    dropped = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if values := {k: v for k, v in exif.get_ifd(part).items() if k not in dropped}:
-            kept[part] = values
-    if not len(kept):
-        return None
-    kept[ORIENTATION_TAG] = 1
-    return kept.tobytes()
+def _set_size(xmp: bytes, height: int, width: int) -> bytes:
+    for name, value in (
+        (b"tiff:ImageWidth", width),
+        (b"tiff:ImageLength", height),
+        (b"exif:PixelXDimension", width),
+        (b"exif:PixelYDimension", height),
+    ):
+        xmp = _set_property(xmp, name, str(value).encode())
+    return xmp
 
 
-def exif_directories(exif: bytes | None) -> dict[int, Any]:
-    """Converts EXIF data to TIFF tags, with nested directories as dictionaries."""
-    found = Image.Exif()
-    found.load(exif or b"")
-    nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-    return {tag: found.get_ifd(tag) if tag in nested else found[tag] for tag in list(found)}
+def _set_property(xmp: bytes, name: bytes, value: bytes) -> bytes:
+    """Changes a property, an attribute or an element, if there is one."""
+    xmp = re.sub(rb"""(\s%b\s*=\s*)(["'])[^"'<>]*\2""" % name, rb"\g<1>\g<2>%b\g<2>" % value, xmp)
+    return re.sub(rb"<%b>[^<>]*</%b\s*>" % (name, name), b"<%b>%b</%b>" % (name, value, name), xmp)
+
+
+def _remove_property(xmp: bytes, name: bytes) -> bytes:
+    xmp = re.sub(rb"""\s%b\s*=\s*(["'])[^"'<>]*\1""" % name, b"", xmp)
+    return re.sub(rb"<%b>[^<>]*</%b\s*>" % (name, name), b"", xmp)
+
+
+# Photoshop image resources
+
+
+def _adapt_resources(resources: bytes) -> tuple[bytes | None, list[str]]:
+    """Resources that are valid for the restored image, and the names of what was left out."""
+    try:
+        blocks = list(_split_resources(resources))
+    except ValueError:
+        return None, ["damaged IPTC"]
+    kept = b"".join(block for number, block, _ in blocks if number not in _OF_THE_FILE)
+    has_thumbnail = any(number in _THUMBNAIL_RESOURCES for number, _, _ in blocks)
+    return kept or None, ["thumbnail"] * has_thumbnail
+
+
+def _split_resources(resources: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, bytes and content of each resource; ValueError if they are damaged."""
+    place = 0
+    while len(resources) - place >= 12:
+        start = place
+        (number,) = struct.unpack(">H", resources[place + 4 : place + 6])
+        name = resources[place + 6] + 1  # a length and as many letters, even together
+        place += 6 + name + name % 2 + 4
+        size = int.from_bytes(resources[place - 4 : place], "big")
+        if not resources[start : start + 4].isalnum() or place + size > len(resources):
+            raise ValueError("a resource is cut short")
+        content = resources[place : place + size]
+        place += size + size % 2
+        yield number, resources[start:place].ljust(place - start, b"\0"), content
+
+
+def _find_resource(resources: bytes, wanted: int) -> bytes:
+    return next((data for number, _, data in _split_resources(resources) if number == wanted), b"")
+
+
+# TIFF
+
+
+def read_tiff(data: bytes, found: Metadata) -> tuple[Metadata, int]:
+    """Reads the metadata of a TIFF file.
+
+    Args:
+        data: The file.
+        found: What is known already, such as the color profile.
+
+    Returns:
+        The metadata as in the file, and its orientation.
+    """
+    try:
+        order, directories = exif_lib.read_values(data)
+        exif, left_out = exif_lib.from_tiff(order, directories)
+        first = directories[0]
+    except exif_lib.ExifError:  # BigTIFF, or a directory that only a tolerant reader reads
+        return dataclasses.replace(found, left_out=("EXIF of an unusual TIFF",)), 1
+    resources = first.get(_PHOTOSHOP_TAG, (0, 0, b""))[2]
+    if _IPTC_TAG in first and not resources:
+        iptc = first[_IPTC_TAG][2]
+        resources = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc
+    orientation = int.from_bytes(
+        first.get(ORIENTATION_TAG, (0, 0, b""))[2], "little" if order == "<" else "big"
+    )
+    metadata = dataclasses.replace(
+        found,
+        exif=exif,
+        xmp=first.get(_XMP_TAG, (0, 0, b""))[2].rstrip(b"\0") or None,
+        iptc=resources or None,
+        left_out=tuple(left_out),
+    )
+    return metadata, orientation if orientation in range(1, 9) else 1
+
+
+def write_tiff(tiff: bytes, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
+    """Adds metadata to a TIFF file, except for the color profile, which it has.
+
+    Returns:
+        The file, and the names of what it cannot hold.
+    """
+    exif = metadata.exif
+    if metadata.resolution:
+        exif = exif_lib.with_resolution(exif, metadata.resolution)
+    tags: exif_lib.Values = {}
+    if metadata.xmp:
+        tags[_XMP_TAG] = (1, len(metadata.xmp), metadata.xmp)
+    if metadata.iptc:
+        tags[_PHOTOSHOP_TAG] = (7, len(metadata.iptc), metadata.iptc)
+        if iptc := _find_resource(metadata.iptc, _IPTC_RESOURCE):
+            tags[_IPTC_TAG] = (7, len(iptc), iptc)
+    if not exif and not tags:
+        return tiff, ()
+    data, left_out = exif_lib.add_to_tiff(tiff, exif, tags)
+    return data, tuple(left_out)

@@ -2,49 +2,190 @@
 
 import dataclasses
 import os
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 
+from lcdnet_jax.image_io import exif
 from lcdnet_jax.image_io._opencv import encode_by_opencv
-from lcdnet_jax.image_io._types import ImageError
+from lcdnet_jax.image_io._types import ImageError, Metadata
+from lcdnet_jax.image_io.metadata import find_orientation
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# What a decoder needs: colors, transparency, pixels.
+_FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
+# How colors are shown; mDCv and cLLi were written before the final standard.
+_COLOR = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"mDCv", b"cLLI", b"cLLi")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_XMP_KEY = b"XML:com.adobe.xmp"
+# Texts of ImageMagick with EXIF data or XMP in hexadecimal digits.
+_RAW_EXIF, _RAW_XMP = (b"Raw profile type exif", b"Raw profile type APP1"), b"Raw profile type xmp"
+
+# Lost without loss: hints for the decoder of the stored pixels.
+_SILENT = (b"iDOT", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")
+
+_LONGEST = 2**24  # bytes of metadata in a chunk
+_MOST_CHUNKS = 2**20
+
+_INCH = 0.0254  # meters
+_METER = 1  # unit of pHYs
 
 
 @dataclasses.dataclass(frozen=True)
 class PngHeader:
-    """Fields of a PNG file that describe its pixels."""
+    """Fields of a PNG file that describe its pixels.
+
+    ``stub`` is the file without pixels and metadata, for the reader of headers.
+    """
 
     bits: int
     color_type: int
     color_key: bool  # one color is transparent (tRNS)
-    metadata: bool  # there may be an orientation
+    orientation: int
+    stub: bytes
 
 
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     """Reads the chunks of a PNG except the pixels; raises ImageError unless it ends with IEND."""
-    color_key = metadata = False
+    color_key, has_pixels, stub = False, False, _SIGNATURE
+    found: dict[str, bytes] = {}
     stream.seek(8)
     start = stream.read(8 + 13 + 4)
     if len(start) == 25 and start[4:8] == b"IHDR":
         width, height, bits, color_type = struct.unpack(">IIBB", start[8:18])
         if not width or not height:
             raise ImageError(f"{name}: the image has zero size ({width}x{height}); save it again")
-        while len(chunk := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", chunk)
+        stub += start
+        for _ in range(_MOST_CHUNKS):
+            chunk = stream.read(8)
+            length, kind = struct.unpack(">I4s", chunk.ljust(8, b"\0"))
             if not kind.isalpha():  # such as the zeros of a sparse file
                 break
             if kind == b"IEND":
-                return PngHeader(bits, color_type, color_key, metadata)
-            text = stream.read(min(length, 16)) if kind in (b"iTXt", b"tEXt", b"zTXt") else b""
-            color_key |= kind == b"tRNS"
-            metadata |= kind == b"eXIf" or text.startswith((b"XML:com.adobe", b"Raw profile"))
-            stream.seek(length - len(text) + 4, os.SEEK_CUR)
+                stub += _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")
+                return PngHeader(bits, color_type, color_key, _find_orientation(found), stub)
+            has_pixels |= kind == b"IDAT"
+            described = kind in (b"PLTE", b"tRNS", b"acTL", b"fcTL") and not has_pixels
+            wanted = described or kind == b"eXIf" or kind in _TEXTS
+            data = stream.read(length + 4) if wanted and length <= _LONGEST else b""
+            stream.seek(length + 4 - len(data), os.SEEK_CUR)
+            if described:
+                stub += chunk + data if data else b""
+                color_key |= kind == b"tRNS"
+            elif data[length:] == struct.pack(">I", zlib.crc32(kind + data[:length])):
+                _collect(found, kind, data[:length])
     raise ImageError(
-        f"{name}: the PNG file is cut short (its last chunk is missing); "
-        "copy or download it again"
+        f"{name}: the PNG file is cut short (its last chunk is missing); copy or download it again"
     )
+
+
+def without_metadata(data: bytes) -> bytes:
+    """The file with nothing but pixels, so that damaged metadata has no effect on them."""
+    parts = [data[start:end] for kind, start, end in _split(data) if kind in _FOR_PIXELS]
+    return b"".join([_SIGNATURE, *parts])
+
+
+def read_metadata(data: bytes) -> tuple[Metadata, int]:
+    """Reads the metadata of a PNG file as they are, and its orientation."""
+    header = data[24:26]
+    kept: list[tuple[bytes, bytes]] = []
+    found: dict[str, bytes] = {}
+    left_out: list[str] = []
+    resolution = None
+    for kind, start, end in _split(data):
+        if kind in _FOR_PIXELS or kind in _SILENT:
+            continue
+        content = data[start + 8 : end - 4]
+        if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            left_out.append(f"damaged {kind.decode('ascii')}")
+        elif _collect(found, kind, content):
+            pass
+        elif kind == b"pHYs":
+            x, y, unit = struct.unpack(">IIB", content[:9].ljust(9, b"\0"))
+            if unit == _METER and x and y:
+                resolution = (x * _INCH, y * _INCH)
+            elif x != y:
+                left_out.append("shape of pixels")
+        elif kind == b"bKGD" and (header[0] not in (8, 16) or header[1] == 3):
+            left_out.append("bKGD")  # in other numbers than those of the result
+        elif kind in (*_COLOR, *_TEXTS, b"bKGD", b"tIME") or kind[3:].islower():
+            # Small fourth letters mark chunks that are valid for changed pixels, too.
+            kept.append((kind, content))
+        else:
+            left_out.append(kind.decode("ascii"))
+    metadata = Metadata(
+        icc_profile=found.get("icc_profile"),
+        exif=found.get("exif"),
+        xmp=found.get("xmp"),
+        png_chunks=tuple(kept),
+        resolution=resolution,
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+    return metadata, _find_orientation(found)
+
+
+def _split(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of each chunk."""
+    place = 8
+    while len(data) - place >= 12:
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 12 + length
+        if not kind.isalpha() or end > len(data):
+            return
+        yield kind, place, end
+        place = end
+
+
+def _collect(found: dict[str, bytes], kind: bytes, data: bytes) -> bool:
+    """Keeps the content of a chunk with a profile, EXIF data or XMP; False for another chunk."""
+    if kind == b"eXIf":
+        found["exif"] = exif.PREFIX + data.removeprefix(exif.PREFIX)
+        return True
+    if kind == b"iCCP":
+        profile = _inflate(data.partition(b"\0")[2][1:])
+        if profile:
+            found["icc_profile"] = profile
+        return True
+    if kind not in _TEXTS:
+        return False
+    key, _, text = data.partition(b"\0")
+    if key == _XMP_KEY and kind == b"iTXt":
+        compressed = text[:1] == b"\1"
+        text = text[2:].partition(b"\0")[2].partition(b"\0")[2]
+        found["xmp"] = _inflate(text) if compressed else text
+        return True
+    if key not in (*_RAW_EXIF, _RAW_XMP):
+        return False
+    # A line break, a name, the length, and hexadecimal digits in lines.
+    raw = _inflate(text[1:]) if kind == b"zTXt" else text
+    match = re.match(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)\0?$", raw)
+    digits = b"".join(match[1].split()) if match else b""
+    content = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+    if content.startswith(exif.PREFIX):
+        found.setdefault("exif", content)
+    elif content:
+        found.setdefault("xmp", content.removeprefix(b"http://ns.adobe.com/xap/1.0/\0"))
+    return True
+
+
+def _find_orientation(found: dict[str, bytes]) -> int:
+    return find_orientation(found.get("exif"), found.get("xmp"))
+
+
+def _inflate(data: bytes) -> bytes:
+    """Decompresses metadata; empty if it is damaged or grows without bound."""
+    decoder = zlib.decompressobj()
+    try:
+        result = decoder.decompress(data, _LONGEST)
+    except zlib.error:
+        return b""
+    return result if decoder.eof else b""
 
 
 def encode_16_bits(image: np.ndarray) -> bytes:
@@ -63,14 +204,37 @@ def encode_16_bits(image: np.ndarray) -> bytes:
     )
 
 
-def add_chunks(png: bytes, profile: bytes | None, exif: bytes | None) -> bytes:
-    """Inserts a color profile and EXIF data into a PNG file."""
-    chunks = b""
-    if profile:
-        chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
-    if exif:
-        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    return png[:33] + chunks + png[33:]  # behind IHDR
+def add_metadata(png: bytes, metadata: Metadata) -> bytes:
+    """Adds metadata to a PNG file that has none."""
+    background = {0: 2, 2: 6, 4: 2, 6: 6}[png[25]]  # bytes of bKGD by color type
+    chunks = [
+        (kind, data)
+        for kind, data in metadata.png_chunks
+        if kind != b"bKGD" or len(data) == background
+    ]
+    if metadata.icc_profile:
+        profile = b"ICC Profile\0\0" + zlib.compress(metadata.icc_profile)
+        chunks.append((b"iCCP", profile))
+    if metadata.resolution:
+        x, y = (min(max(round(value / _INCH), 1), 2**31 - 1) for value in metadata.resolution)
+        chunks.append((b"pHYs", struct.pack(">IIB", x, y, 1)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif.removeprefix(exif.PREFIX)))
+    if metadata.xmp:
+        chunks.append((b"iTXt", _XMP_KEY + bytes(5) + metadata.xmp))
+    chunks += [_make_comment(comment) for comment in metadata.comments]
+    added = b"".join(_chunk(*chunk) for chunk in chunks)
+    return png[:33] + added + png[33:]  # behind IHDR
+
+
+def _make_comment(text: bytes) -> tuple[bytes, bytes]:
+    """A comment of a JPEG, in UTF-8 or else in any encoding of one byte a letter."""
+    text = text.replace(b"\0", b"")
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return b"tEXt", b"Comment\0" + text
+    return b"iTXt", b"Comment" + bytes(5) + text
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -14,9 +14,7 @@ from lcdnet_jax.image_io._types import ImageError, Metadata
 from lcdnet_jax.image_io.metadata import (
     ICC_TAG,
     ORIENTATION_TAG,
-    exif_directories,
     matching_profile,
-    read_exif,
 )
 
 _Tag = ExifTags.Base  # the tags of TIFF files by name
@@ -128,19 +126,14 @@ def decode_float(data: bytes, tags: Mapping[int, Any], name: str) -> tuple[np.nd
     if channels == 3:
         pixels = pixels[..., ::-1]
 
-    def exif() -> Image.Exif:
-        found = Image.Exif()
-        found.load(data)
-        return found
-
-    metadata = Metadata(matching_profile(tags.get(ICC_TAG), channels), read_exif(exif))
+    metadata = Metadata(matching_profile(tags.get(ICC_TAG), channels))
     return np.ascontiguousarray(pixels), metadata
 
 
-def encode(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> bytes:
+def encode(image: np.ndarray, profile: bytes | None) -> bytes:
     """Encodes uint16 or float32 as a TIFF file.
 
-    OpenCV cannot write metadata, and Pillow cannot write such color images.
+    OpenCV cannot write a profile, and Pillow cannot write such color images.
     """
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
@@ -156,8 +149,6 @@ def encode(image: np.ndarray, profile: bytes | None, exif: bytes | None) -> byte
     lengths = [len(strip) for strip in strips]
 
     directory = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in exif_directories(exif).items():
-        directory[tag] = value
     directory[_Tag.ImageWidth], directory[_Tag.ImageLength] = width, height
     directory[_Tag.BitsPerSample] = (8 * image.dtype.itemsize,) * channels
     directory[_Tag.Compression] = 8  # Deflate

@@ -32,12 +32,14 @@ class Result:
         psnr: PSNR in dB of the written file against the reference; None without a reference.
         ssim: SSIM in [-1, 1] of the same; NaN for images smaller than its window.
         warning: A line about the image that the user should know, or None.
+        left_out: Names of the metadata of the image that the written file does not hold.
     """
 
     height: int
     width: int
     psnr: float | None = None
     ssim: float | None = None
+    left_out: tuple[str, ...] = ()
     warning: str | None = None
 
 
@@ -110,15 +112,18 @@ def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Re
     except OSError as error:
         raise _write_error(error) from error
     restored = restorer(image)
+    metadata = image_io.enlarge_metadata(metadata, restorer.module.scale)
     try:
-        image_io.write(job.target, restored, quality=quality, metadata=metadata, force=force)
+        left_out = image_io.write(
+            job.target, restored, quality=quality, metadata=metadata, force=force
+        )
     except ImageError as error:
         if isinstance(error.__cause__, OSError):
             raise _write_error(error.__cause__) from error
         raise
     message = describe_range(image)
     warning = f"{job.source}: {message}" if message else None
-    result = Result(restored.shape[0], restored.shape[1], warning=warning)
+    result = Result(restored.shape[0], restored.shape[1], left_out=left_out, warning=warning)
     if reference is None:
         return result
     written, _ = image_io.read_with_metadata(job.target)
