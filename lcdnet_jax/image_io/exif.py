@@ -124,7 +124,7 @@ class _Data:
     def remove(self, pointer: int, tags: Iterable[int]) -> bool:
         """Removes entries: those behind them move up, and no value moves."""
         removed = False
-        for tag in tags:
+        for tag in set(tags) & self.entries(pointer).keys():
             entry = self.entries(pointer).get(tag)
             if entry is None:
                 continue
@@ -163,10 +163,13 @@ class _Data:
 
     def set_ratio(self, pointer: int, tag: int, ratio: tuple[int, int]) -> None:
         """Changes a value of one ratio that ``ratio`` has found."""
+        entry = self.entries(pointer).get(tag)
+        if entry is None:
+            raise ExifError("values and directories overlap")
         numerator, denominator = ratio
         while numerator > 0xFFFFFFFF:
             numerator, denominator = numerator // 2, max(denominator // 2, 1)
-        self._pack("II", self.entries(pointer)[tag].start, numerator, denominator)
+        self._pack("II", entry.start, numerator, denominator)
 
     def remove_thumbnail(self) -> bool:
         """Unlinks the second directory and overwrites the picture to which it points."""

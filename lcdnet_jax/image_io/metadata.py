@@ -204,8 +204,10 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
                 exif, xmp = (None, xmp) if name == "EXIF" else (exif, None)
     comments, resolution = metadata.comments, metadata.resolution
     iptc, chunks = metadata.iptc, metadata.png_chunks
-    if kind not in ("PNG", "JPEG", "TIFF", "BMP") and exif and exif_lib.read_resolution(exif):
-        resolution = None  # EXIF tells it
+    if resolution and "exif" in _HELD[kind] and "resolution" not in _HELD[kind]:
+        exif = exif or exif_lib.with_resolution(None, resolution)
+        if exif_lib.read_resolution(exif):
+            resolution = None  # EXIF tells it
     if kind != "PNG":
         left_out += _name_chunks(kind for kind, _ in chunks)
         chunks = ()

@@ -105,12 +105,13 @@ def read_metadata(data: bytes) -> tuple[Metadata, int]:
         if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             left_out.append(f"damaged {kind.decode('ascii')}")
         elif _collect(found, kind, content):
-            pass
+            if kind == b"iCCP" and "icc_profile" not in found:
+                left_out.append("damaged color profile")
         elif kind == b"pHYs":
             x, y, unit = struct.unpack(">IIB", content[:9].ljust(9, b"\0"))
             if unit == _METER and x and y:
                 resolution = (x * _INCH, y * _INCH)
-            elif x != y:
+            elif x != y and len(content) == 9:
                 left_out.append("shape of pixels")
         elif kind == b"bKGD" and (header[0] not in (8, 16) or header[1] == 3):
             left_out.append("bKGD")  # in other numbers than those of the result

@@ -302,7 +302,8 @@ def test_damaged_images(checkpoint, corpus, tmp_path, capsys, monkeypatch):
         if code is None:
             restored += 1
             size = size_of(source)
-            assert size in (None, size_of(target)), f"{case}: {size}"
+            # Readers differ in what they take from damaged EXIF data, such as the orientation.
+            assert size is None or {*size} == {*size_of(target)}, f"{case}: {size}"
             result, _ = image_io.read_with_metadata(target)
             before, _ = image_io.read_with_metadata(source)
             assert (result.shape, result.dtype) == (before.shape, before.dtype), case

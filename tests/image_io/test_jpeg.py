@@ -11,7 +11,7 @@ from PIL import Image
 
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import ImageError
-from tests.image_io.files import noise, opencv, photo, saved
+from tests.image_io.files import noise, opencv, photo, profile_of, saved
 
 # A gradient of 24x16 pixels by cjpeg: arithmetic coding; colors of a quarter of the width.
 ARITHMETIC = base64.b64decode(
@@ -171,3 +171,148 @@ def test_arithmetic_coding():
 def test_what_cannot_be_checked_says_so():
     with pytest.raises(ImageError, match=r"unusual resolution.*save it again"):
         image_io.decode(UNUSUAL_COLORS, name="x")
+
+
+def segments_of(data):
+    """Marker and content of each segment before the pixels."""
+    found, place = [], 2
+    while data[place + 1] != 0xDA:
+        assert data[place] == 0xFF
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        found.append((data[place + 1], data[place + 4 : place + 2 + length]))
+        place += 2 + length
+    return found
+
+
+def rewritten(tmp_path, data, suffix=".jpg"):
+    """The file that is written after ``data`` was read, and what was left out."""
+    (tmp_path / "in.jpg").write_bytes(data)
+    image, metadata = image_io.read_with_metadata(tmp_path / "in.jpg")
+    left_out = image_io.write(tmp_path / f"out{suffix}", image, metadata=metadata)
+    return (tmp_path / f"out{suffix}").read_bytes(), left_out
+
+
+def resource(number, content, name=b""):
+    padded = bytes([len(name)]) + name + b"\0" * ((len(name) + 1) % 2)
+    head = b"8BIM" + struct.pack(">H", number) + padded + struct.pack(">I", len(content))
+    return head + content + b"\0" * (len(content) % 2)
+
+
+XMP = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    b'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+    b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" tiff:Orientation="6" '
+    b'xmpNote:HasExtendedXMP="0123456789ABCDEF0123456789ABCDEF" exif:PixelXDimension="4000">'
+    b"<exif:PixelYDimension>3000</exif:PixelYDimension><xmp:Thumbnails><rdf:Alt>x</rdf:Alt>"
+    b"</xmp:Thumbnails><dc:rights>\xc2\xa9 Jos\xc3\xa9</dc:rights></rdf:Description></rdf:RDF>"
+    b'</x:xmpmeta><?xpacket end="w"?>'
+)
+IPTC = bytes([0x1C, 2, 80]) + struct.pack(">H", 12) + "José Müller".encode()[:12]
+
+
+def test_comments_resolution_and_iptc(tmp_path):
+    resources = (
+        resource(0x03ED, bytes(16)) + resource(0x0404, IPTC, b"odd") + resource(0x040C, b"x" * 31)
+    )
+    data = behind_start(
+        saved(photo(), "JPEG", dpi=(300, 150)),
+        segment(0xFE, b"first \xff\xfe"),
+        segment(0xFE, b"second"),
+        segment(0xED, b"Photoshop 3.0\0" + resources),
+    )
+    written, left_out = rewritten(tmp_path, data)
+    found = segments_of(written)
+    assert [content for marker, content in found if marker == 0xFE] == [
+        b"first \xff\xfe",
+        b"second",
+    ]
+    kept = b"Photoshop 3.0\0" + resource(0x0404, IPTC, b"odd")
+    assert [content for marker, content in found if marker == 0xED] == [kept]
+    assert Image.open(io.BytesIO(written)).info["dpi"] == (300, 150)
+    assert left_out == ("thumbnail",)
+
+
+@pytest.mark.parametrize("density", [(1, 72, 72), (2, 118, 59), (1, 65535, 1)])
+def test_densities_are_exact(tmp_path, density):
+    data = bytearray(saved(photo(), "JPEG"))
+    data[13:18] = struct.pack(">BHH", *density)
+    written, left_out = rewritten(tmp_path, bytes(data))
+    assert struct.unpack_from(">BHH", segments_of(written)[0][1], 7) == density
+    assert left_out == ()
+
+
+def test_xmp_is_adapted(tmp_path):
+    data = behind_start(
+        saved(photo(), "JPEG"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP),
+        segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(40)),
+    )
+    written, left_out = rewritten(tmp_path, data)
+    image = Image.open(io.BytesIO(written))
+    assert image.size == (61, 67)  # turned as the XMP says
+    expected = (
+        XMP.replace(b'tiff:Orientation="6"', b'tiff:Orientation="1"')
+        .replace(b' xmpNote:HasExtendedXMP="0123456789ABCDEF0123456789ABCDEF"', b"")
+        .replace(b"4000", b"61")
+        .replace(b"3000", b"67")
+        .replace(b"<xmp:Thumbnails><rdf:Alt>x</rdf:Alt></xmp:Thumbnails>", b"")
+    )
+    assert image.info["xmp"] == expected
+    assert left_out == ("extended XMP", "thumbnail")
+
+
+@pytest.mark.parametrize(
+    ("xmp", "name"),
+    [
+        (XMP.replace(b"</rdf:RDF>", b""), "damaged XMP"),
+        (b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>', "damaged XMP"),
+        (b"<x>\xff</x>", "damaged XMP"),
+        (b'<x a:MicroVideo="1" GCamera:MicroVideoOffset="9"/>', "XMP about other pictures"),
+        (b'<x tiff:Orientation="6"><mwg-rs:Regions/></x>', "XMP with regions of the rotated"),
+    ],
+)
+def test_xmp_that_is_left_out(tmp_path, xmp, name):
+    data = behind_start(
+        saved(photo(), "JPEG"), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)
+    )
+    written, left_out = rewritten(tmp_path, data)
+    assert b"ns.adobe.com" not in written
+    assert len(left_out) == 1
+    assert left_out[0].startswith(name)
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    frames = [Image.new("RGB", (9, 9))]
+    several = saved(Image.fromarray(photo()), "MPO", save_all=True, append_images=frames)
+    data = behind_start(
+        several,
+        segment(0xE0, b"JFXX\0\x10"),
+        segment(0xE3, b"Meta\x1b[31m\0\1"),
+        segment(0xEB, b"JP\0\1 jumb"),
+        segment(0xEC, b"Ducky\0"),
+        segment(0xED, b"Photoshop 3.0\0nonsense, damaged"),
+    )
+    written, left_out = rewritten(tmp_path, data)
+    assert left_out == (
+        "thumbnail", "APP3 Meta", "content credentials", "further pictures", "damaged IPTC",
+    )  # fmt: skip
+    assert {marker for marker, _ in segments_of(written) if marker >= 0xE0} == {0xE0}
+
+
+def test_a_large_profile_takes_several_segments(tmp_path):
+    profile = profile_of(b"RGB ") + noise((200_000,)).tobytes()
+    data = saved(photo(), "JPEG", icc_profile=profile)
+    for suffix in (".jpg", ".png", ".tif", ".webp"):
+        written, left_out = rewritten(tmp_path, data, suffix)
+        assert Image.open(io.BytesIO(written)).info["icc_profile"] == profile
+        assert left_out == ()
+
+
+def test_exif_that_does_not_fit_is_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "long" * 20_000
+    metadata = image_io.Metadata(exif=exif.tobytes(), xmp=b"<x>" + b"x" * 70_000 + b"</x>")
+    left_out = image_io.write(tmp_path / "a.jpg", photo(), metadata=metadata)
+    assert left_out == ("EXIF of more than 65 kB", "XMP of more than 65 kB")
