@@ -295,8 +295,8 @@ def _print_left_out(results: Sequence[Result]) -> None:
     """Says which metadata of the images the results lack."""
     counts = collections.Counter(name for result in results for name in result.left_out)
     if counts:
-        of = "" if len(results) == 1 else " of {} images"
-        listed = ", ".join(name + of.format(count) for name, count in sorted(counts.items()))
+        share = "" if len(results) == 1 else f" ({{}} of {len(results)})"
+        listed = ", ".join(name + share.format(count) for name, count in sorted(counts.items()))
         print_line(f"metadata left out: {listed}")
 
 

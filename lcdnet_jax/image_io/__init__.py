@@ -27,8 +27,8 @@ from lcdnet_jax.image_io.codecs import (
     write,
 )
 from lcdnet_jax.image_io.limits import check_size
-from lcdnet_jax.image_io.pil_images import from_pil
 from lcdnet_jax.image_io.metadata import enlarge_metadata
+from lcdnet_jax.image_io.pil_images import from_pil
 
 __all__ = [
     "IMAGE_FORMATS",

@@ -161,9 +161,7 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
     except ImageError:
         raise
     except Exception as error:  # tags of other types or lengths than they should be
-        raise ImageError(
-            f"{name}: the TIFF file is damaged ({error}); copy it again or remove it"
-        ) from error
+        raise ImageError(f"{name}: the TIFF file is damaged ({error}); copy it again") from error
 
 
 def decode(data: bytes, *, name: str) -> np.ndarray:
@@ -411,8 +409,7 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
             raise
         except Exception as error:
             raise ImageError(
-                f"{name}: the {image.format} header is damaged ({error}); copy the file again or "
-                "remove it"
+                f"{name}: the {image.format} header is damaged ({error}); copy the file again"
             ) from error
         yield image, header, mode
 
@@ -422,7 +419,7 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     """Yields Pillow's undecoded image, and the chunks of a PNG."""
     start = stream.read(16)
     if not start:
-        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again or remove it")
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
     kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
     if kind is None:
         raise ImageError(

@@ -72,7 +72,7 @@ def _check_strips(tags: Mapping[int, Any], stream: BinaryIO, name: str) -> None:
         if np.max(ends) > size:
             raise ImageError(
                 f"{name}: the TIFF file is cut short (its pixels end at byte {np.max(ends)} of "
-                f"{size}); copy or download it again, or remove it"
+                f"{size}); copy or download it again"
             )
 
 

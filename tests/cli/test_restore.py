@@ -106,6 +106,46 @@ class TestFormats:
         ]
         assert all(line.endswith("divide them by 255") for line in lines)
 
+    def test_metadata_that_is_left_out_is_said_once(self, place, run):
+        for name, options in (
+            ("a.jpg", {"comment": "text"}),
+            ("b.jpg", {"comment": "text", "dpi": (300, 300)}),
+            ("c.jpg", {}),
+        ):
+            Image.fromarray(noise()).save(place / name, **options)
+        printed = run("a.jpg", "b.jpg", "c.jpg", "-o", "out/")
+        assert "left out" not in printed
+        assert run("c.jpg", "-o", "c.webp").count("\n") == 1
+        assert run("a.jpg", "-o", "a.bmp").splitlines()[1:] == ["metadata left out: comment"]
+        # A name from the file is printed without its control characters.
+        data = (place / "c.jpg").read_bytes()
+        for name in ("x.jpg", "y.jpg"):
+            segment = b"\xff\xe3\0\x10Meta\x1b[31m\0\0\0\0\0"
+            (place / name).write_bytes(data[:2] + segment + data[2:])
+        printed = run("c.jpg", "x.jpg", "y.jpg", "-o", "more/")
+        assert printed.splitlines()[-1] == "metadata left out: APP3 Meta (2 of 3)"
+
+    def test_a_larger_image_has_more_pixels_per_inch(self, place, run, monkeypatch):
+        monkeypatch.setattr(Halving, "scale", 2, raising=False)
+        monkeypatch.setattr(
+            inference.Restorer, "__call__", lambda self, image: image.repeat(2, 0).repeat(2, 1)
+        )
+        Image.fromarray(noise()).save(place / "a.jpg", dpi=(300, 300))
+        run("a.jpg", "-o", "b.jpg")
+        with Image.open(place / "b.jpg") as result:
+            assert result.info["dpi"] == (600, 600)
+
+    def test_a_jpeg_with_a_hole_fails_by_name(self, place, run, error_of):
+        rows = np.linspace(40, 200, 400).astype(np.uint8)
+        put(place / "in/a.jpg", np.add.outer(rows, noise((400,)) // 4))
+        shutil.copy(place / "in/a.jpg", place / "in/c.jpg")
+        data = (place / "in/a.jpg").read_bytes()
+        middle = len(data) // 2
+        (place / "in/b.jpg").write_bytes(data[:middle] + bytes(4096) + data[middle + 4096 :])
+        message = error_of("in", "-o", "out")
+        assert "in/b.jpg: the JPEG file is cut short or damaged (Corrupt JPEG data" in message
+        assert contents(place / "out").keys() == {"a.jpg", "c.jpg"}
+
     def test_another_format_by_the_name_of_the_file(self, place, run, error_of):
         put(place / "a.png", noise(dtype=np.uint16))
         run("a.png", "-o", "b.tif")

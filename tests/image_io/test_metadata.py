@@ -1,8 +1,15 @@
+import io
+import pathlib
+import re
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, IptcImagePlugin
 
 from lcdnet_jax import image_io
+from tests.image_io.exif_data import camera_exif
 from tests.image_io.files import (
     SHAPES,
     UPRIGHT,
@@ -139,3 +146,145 @@ def test_exif_that_jpeg_cannot_hold_is_dropped(tmp_path):
     for name, survives in (("a.jpg", False), ("a.png", True)):
         image_io.write(tmp_path / name, photo(), metadata=metadata)
         assert (image_io.read_with_metadata(tmp_path / name)[1].exif is not None) == survives
+
+
+# The table in docs/inference.md
+
+
+AUTHOR = "José Müller"
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/">© José</x:xmpmeta>'.encode()
+CHUNKS = {
+    "gAMA": struct.pack(">I", 100_000),
+    "cHRM": struct.pack(">8I", *range(8)),
+    "sRGB": b"\0",
+    "cICP": bytes([9, 16, 0, 1]),
+    "mDCV": bytes(24),
+    "cLLI": bytes(8),
+    "bKGD": bytes(6),
+    "tIME": struct.pack(">HBBBBB", 2026, 1, 2, 3, 4, 5),
+    "iTXt": b"Title\0\0\0\0\0caf\xc3\xa9",
+}
+ROWS = {
+    "color profile": lambda file: file.image.info.get("icc_profile") == profile_of(b"RGB "),
+    "EXIF": lambda file: AUTHOR.encode() in file.data and 0x013B in file.image.getexif(),
+    "maker notes": lambda file: b"CAMERA" in file.data and b"serial 4711" in file.data,
+    "XMP": lambda file: file.xmp() == XMP,
+    "IPTC": lambda file: IptcImagePlugin.getiptcinfo(file.image) == {(2, 80): AUTHOR.encode()},
+    "comments": lambda file: "a comment" in (file.text("comment"), file.text("Comment")),
+    "resolution": lambda file: file.resolution() == (300, 150),
+    "gAMA": lambda file: all(name.encode() + value in file.data for name, value in CHUNKS.items()),
+}
+
+
+class Written:
+    """A written file, seen by other readers."""
+
+    def __init__(self, path):
+        self.path, self.data = path, path.read_bytes()
+        self.image = Image.open(io.BytesIO(self.data))
+        self.image.load()
+
+    def text(self, name):
+        text = self.image.info.get(name, "")
+        return text.decode() if isinstance(text, bytes) else text
+
+    def xmp(self):
+        if self.path.suffix != ".tiff":
+            return self.image.info.get("xmp")
+        with tifffile.TiffFile(self.path) as file:
+            tag = file.pages[0].tags.get(700)
+            return tag and bytes(tag.value)
+
+    def resolution(self):
+        if self.path.suffix != ".webp":
+            return tuple(round(value) for value in self.image.info.get("dpi", ()))
+        exif = self.image.getexif()
+        return exif.get(282), exif.get(283)
+
+
+def documented():
+    """Whether the table says "kept", by the first words of a row and the suffix of a format."""
+    docs = pathlib.Path(__file__).resolve().parents[2] / "docs/inference.md"
+    table = docs.read_text(encoding="utf-8").partition("| metadata |")[2].partition("\n\n")[0]
+    head, _, *rows = table.splitlines()
+    formats = [name.strip().lower() for name in head.split("|")[:-1]]
+    for row in rows:
+        first, *cells = (cell.strip() for cell in row.split("|")[1:-1])
+        (name,) = (name for name in ROWS if first.startswith(name))
+        for suffix, cell in zip(formats, cells, strict=True):
+            assert cell in ("kept", "left out")
+            yield name, suffix, cell == "kept"
+
+
+def rich_file(row):
+    """A file with all metadata: a PNG with chunks, or a JPEG with the rest."""
+    exif = camera_exif("<", thumbnail=False)
+    if row == "gAMA":
+        chunks = [chunk(name.encode(), value) for name, value in CHUNKS.items()]
+        return png_with(saved(photo(), "PNG"), *chunks)
+    iptc = bytes([0x1C, 2, 80]) + struct.pack(">H", len(AUTHOR.encode())) + AUTHOR.encode()
+    resources = b"8BIM\4\4\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+    data = saved(
+        photo(),
+        "JPEG",
+        exif=exif,
+        icc_profile=profile_of(b"RGB "),
+        dpi=(300, 150),
+        comment="a comment",
+    )
+    segments = (
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP),
+        (0xED, b"Photoshop 3.0\0" + resources),
+    )
+    added = [struct.pack(">BBH", 255, m, len(content) + 2) + content for m, content in segments]
+    return data[:2] + b"".join(added) + data[2:]
+
+
+def test_table_of_metadata_has_all_rows():
+    assert {row for row, _, _ in documented()} == {*ROWS}
+    assert {suffix for _, suffix, _ in documented()} >= {"png", "jpeg", "webp", "tiff", "bmp"}
+
+
+@pytest.mark.parametrize(("row", "suffix", "kept"), list(documented()))
+def test_table_of_metadata_is_true(tmp_path, row, suffix, kept):
+    source, target = tmp_path / "source", tmp_path / f"target.{suffix}"
+    source.write_bytes(rich_file(row))
+    image, metadata = image_io.read_with_metadata(source)
+    left_out = image_io.write(target, image, metadata=metadata)
+    assert ROWS[row](Written(target)) == kept
+    names = {"gAMA": "PNG", "comments": "comment", "maker notes": "maker notes|EXIF"}
+    assert bool(re.search(names.get(row, row), " ".join(left_out))) != kept
+    # What is written once is read again, and nothing further is lost.
+    image, metadata = image_io.read_with_metadata(target)
+    assert metadata.left_out == ()
+    assert image_io.write(target, image, metadata=metadata) == ()
+    assert ROWS[row](Written(target)) == kept
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp"])
+@pytest.mark.parametrize("shape", [(9, 8), (9, 8, 3), (9, 8, 4)])
+def test_resolution_without_exif(tmp_path, suffix, shape):
+    if shape[2:] == (4,) and suffix == "jpg":
+        return
+    metadata = image_io.Metadata(resolution=(72.0, 300.0))
+    assert image_io.write(tmp_path / f"a.{suffix}", noise(shape), metadata=metadata) == ()
+    _, found = image_io.read_with_metadata(tmp_path / f"a.{suffix}")
+    np.testing.assert_allclose(found.resolution, (72, 300), rtol=2e-3)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        if suffix != "webp":
+            dpi = [float(value) for value in image.info["dpi"]]
+            np.testing.assert_allclose(dpi, (72, 300), rtol=2e-3)
+
+
+def test_resolution_is_turned_with_the_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(saved(photo(), "JPEG", exif=exif, dpi=(300, 150)))
+    _, metadata = image_io.read_with_metadata(tmp_path / "a.jpg")
+    assert metadata.resolution == (150, 300)
+
+
+def test_a_damaged_profile_is_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", icc_profile=b"nonsense" * 20))
+    _, metadata = image_io.read_with_metadata(tmp_path / "a.png")
+    assert metadata.left_out == ("color profile of other pixels",)
