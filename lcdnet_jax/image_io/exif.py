@@ -22,8 +22,9 @@ EXIF_IFD, GPS_IFD = ExifTags.IFD.Exif.value, ExifTags.IFD.GPSInfo.value
 
 _Tag = ExifTags.Base
 
-# Bytes of a value by type; type 13 points to a directory.
+# Bytes of a value by type; types 13 and 18 point to a directory, 16 to 18 are of BigTIFF.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES |= {16: 8, 17: 8, 18: 8}
 _ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 
 # Tags of the first directory about the pixels of another file, or about its thumbnail.
@@ -90,15 +91,22 @@ class _Data:
 
     def __init__(self, exif: bytes, *, read_only: bool = False):
         self.data: Any = exif if read_only else bytearray(exif.removeprefix(PREFIX))
-        self.order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(self.data[:4]), "")
+        orders = {b"II*\0": "<", b"MM\0*": ">"}
+        big = {b"II+\0": "<", b"MM\0+": ">"} if read_only else {}  # BigTIFF
+        start = bytes(self.data[:4])
+        self.order = (orders | big).get(start, "")
         if not self.order:
             raise ExifError("EXIF data must begin with II or MM")
-        (self.first,) = self._unpack("I", 4)
+        # Formats of a count of entries, of a place, and of type and count of values.
+        self._forms = ("Q", "Q", "HHQ") if start in big else ("H", "I", "HHI")
+        (self.first,) = self._unpack(self._forms[1], 8 if start in big else 4)
         self.directories = {0: self.first}  # by the tag that points there
         entries = self.entries(0)
         for tag in (EXIF_IFD, GPS_IFD):
-            if tag in entries and entries[tag].kind in (_LONG, 13):
-                self.directories[tag] = self._unpack("I", entries[tag].start)[0]
+            form = {_LONG: "I", 13: "I", 16: "Q", 18: "Q"}
+            if tag in entries and entries[tag].kind in form:
+                (place,) = self._unpack(form[entries[tag].kind], entries[tag].start)
+                self.directories[tag] = place
                 try:
                     self.entries(tag)
                 except ExifError:
@@ -110,13 +118,17 @@ class _Data:
         if pointer not in self.directories:
             return found
         start = self.directories[pointer]
-        (count,) = self._unpack("H", start)
-        if start < 8 or start + 2 + 12 * count > len(self.data) or count > _MOST_ENTRIES:
+        of_count, of_place, of_entry = self._forms
+        (count,) = self._unpack(of_count, start)
+        head, inline = struct.calcsize("=" + of_entry), struct.calcsize("=" + of_place)
+        first = start + struct.calcsize("=" + of_count)
+        end = first + (head + inline) * count
+        if start < 8 or end > len(self.data) or count > _MOST_ENTRIES:
             raise ExifError("a directory is cut short")
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, number = self._unpack("HHI", place)
+        for place in range(first, end, head + inline):
+            tag, kind, number = self._unpack(of_entry, place)
             size = _SIZES.get(kind, 0) * number
-            where = place + 8 if size <= 4 else self._unpack("I", place + 8)[0]
+            where = place + head if size <= inline else self._unpack(of_place, place + head)[0]
             if size and where + size <= len(self.data):
                 found.setdefault(tag, _Entry(place, kind, number, where, size))
         return found
@@ -318,7 +330,7 @@ def from_tiff(order: str, directories: Mapping[int, Values]) -> tuple[bytes | No
     left_out = []
     for pointer, values in directories.items():
         dropped = _OF_TIFF if pointer == 0 else {_INTEROPERABILITY}
-        kept = {tag: value for tag, value in values.items() if tag not in dropped}
+        kept = {tag: value for tag, value in values.items() if tag not in dropped and value[0] < 16}
         large = [tag for tag, (_, _, value) in kept.items() if len(value) > _LARGEST_VALUE]
         left_out += [f"TIFF tag {kept.pop(tag) and tag}" for tag in large]
         chosen[pointer] = kept

@@ -221,7 +221,8 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     }
     held = {name: value if name in _HELD[kind] else None for name, value in fitted.items()}
     left_out += [_NAMES[name] for name, value in fitted.items() if value and not held[name]]
-    return Metadata(
+    return dataclasses.replace(
+        metadata,
         **{**held, "comments": held["comments"] or ()},  # type: ignore[arg-type]
         png_chunks=chunks,
         left_out=tuple(dict.fromkeys(left_out)),
@@ -343,8 +344,8 @@ def read_tiff(data: bytes, found: Metadata) -> tuple[Metadata, int]:
         order, directories = exif_lib.read_values(data)
         exif, left_out = exif_lib.from_tiff(order, directories)
         first = directories[0]
-    except exif_lib.ExifError:  # BigTIFF, or a directory that only a tolerant reader reads
-        return dataclasses.replace(found, left_out=("EXIF of an unusual TIFF",)), 1
+    except exif_lib.ExifError:  # a directory that only a tolerant reader reads
+        return dataclasses.replace(found, left_out=("damaged EXIF",)), 1
     resources = first.get(_PHOTOSHOP_TAG, (0, 0, b""))[2]
     if _IPTC_TAG in first and not resources:
         iptc = first[_IPTC_TAG][2]

@@ -168,6 +168,25 @@ def test_tiff_tags_that_do_not_hold_are_dropped(tmp_path):
         assert file.pages[0].tags[282].value == (236, 1)
 
 
+def test_bigtiff(tmp_path):
+    for order in "<>":
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            photo(),
+            photometric="rgb",
+            bigtiff=True,
+            byteorder=order,
+            resolution=(300, 150),
+            resolutionunit="INCH",
+            extratags=[(315, "s", 0, "José".encode(), True)],
+        )
+        order, directories = exif.read_values((tmp_path / "a.tif").read_bytes())
+        data, left_out = exif.from_tiff(order, directories)
+        assert exif.read_resolution(data) == (300, 150)
+        assert "José".encode() in data
+        assert left_out == []
+
+
 def test_a_directory_without_a_pointer_at_its_end():
     """Some writers put the first value where the pointer to the next directory belongs."""
     value = b"Somebody\0\0"
