@@ -16,7 +16,7 @@ from PIL import Image
 from lcdnet_jax.image_io import exif
 from lcdnet_jax.image_io._types import ImageError, Metadata
 
-_MOST_JUNK = 2**16  # bytes between segments
+_MOST_STEPS = 2**16  # segments, and bytes between them
 # Markers of frames, with the size of the image, and of the first scan.
 _FRAMES = {*range(0xC0, 0xD0), 0xDA} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = {0xC0, 0xC1, 0xC9}  # frames in which a scan holds all bits of its coefficients
@@ -41,24 +41,26 @@ _OTHERS = {
     b"JP": "content credentials",  # JUMBF: they vouch for unchanged pixels
 }
 
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xda-\xfe])")
+_IN_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # all but stuffed bytes and restart markers
+
 _COLORS: dict[str, Literal["GRAY", "RGB", "CMYK"]] = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
 def check_segments(stream: BinaryIO, name: str) -> None:
     """Raises ImageError if Pillow would read gigabytes to find the frame."""
     stream.seek(2)
-    junk = 0
-    while junk < _MOST_JUNK and (byte := stream.read(1)):
+    for _ in range(_MOST_STEPS):
+        byte = stream.read(1)
         marker = stream.read(1) if byte == b"\xff" else b"\0"
         if marker == b"\xff":  # a fill byte
             stream.seek(-1, os.SEEK_CUR)
         if marker < b"\xc0" or marker == b"\xff":
-            junk += 1
-        elif marker[0] in _FRAMES:
+            continue
+        if marker[0] in _FRAMES:
             return
-        else:
-            length = int.from_bytes(stream.read(2), "big")
-            stream.seek(max(length - 2, 0), os.SEEK_CUR)
+        length = int.from_bytes(stream.read(2), "big")
+        stream.seek(max(length - 2, 0), os.SEEK_CUR)
     raise ImageError(f"{name}: the JPEG header is damaged or cut short; copy or download it again")
 
 
@@ -76,8 +78,8 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
     Raises:
         ImageError: The file is cut short or damaged, or cannot be checked.
     """
-    data = _without_metadata(data)
     try:
+        data = _without_metadata(data)
         try:
             pixels = _decode_strictly(data, image.mode)
         except ValueError as error:
@@ -87,6 +89,8 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
             raise ValueError(f"{image.width}x{image.height} pixels were announced")
         # Pillow knows which files store CMYK inverted.
         pixels = np.asarray(image.convert("RGB")) if image.mode == "CMYK" else pixels
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise many types
         if "subsampling level" in str(error):
             raise ImageError(
@@ -206,7 +210,10 @@ def _split(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
     """Splits a file into its segments before the first scan, and the place of that scan."""
     segments: list[tuple[int, bytes]] = []
     place = 2
-    while match := re.compile(rb"\xff([\xc0-\xcf\xda-\xfe])").search(data, place):
+    for _ in range(_MOST_STEPS):
+        match = _SEGMENT.search(data, place)
+        if match is None:
+            break
         if match[1][0] == _SCAN:
             return segments, match.start()
         length = int.from_bytes(data[match.end() : match.end() + 2], "big")
@@ -222,6 +229,8 @@ def _without_metadata(data: bytes) -> bytes:
     version of JFIF.
     """
     segments, place = _split(data)
+    if place == len(data):
+        raise ValueError("the pixels are missing")
     kept, sequential = b"", False
     for marker, payload in segments:
         sequential |= marker in _SEQUENTIAL
@@ -247,7 +256,10 @@ def _without_padding(data: bytes, warning: str) -> bytes:
     if not count:
         raise ValueError(warning)
     _, place = _split(data)
-    while match := re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])").search(data, place):
+    for _ in range(_MOST_STEPS):
+        match = _IN_SCAN.search(data, place)
+        if match is None:
+            break
         if match[1][0] == _END:
             start = match.start() - int(count[1])
             if data[start : match.start()].strip(b"\0"):

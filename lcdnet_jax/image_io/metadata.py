@@ -27,6 +27,8 @@ _HELD = {
     "PNG": ("icc_profile", "exif", "xmp", "comments", "png_chunks", "resolution"),
     "JPEG": ("icc_profile", "exif", "xmp", "iptc", "comments", "resolution"),
     "WEBP": ("icc_profile", "exif", "xmp"),
+    "AVIF": ("icc_profile", "exif", "xmp"),
+    "HEIF": ("icc_profile", "exif", "xmp"),
     "BMP": ("resolution",),
     "TIFF": ("icc_profile", "exif", "xmp", "iptc", "resolution"),
 }
@@ -163,14 +165,20 @@ def enlarge_metadata(metadata: Metadata, scale: int) -> Metadata:
     if scale == 1:
         return metadata
     exif, xmp, resolution = metadata.exif, metadata.xmp, metadata.resolution
+    left_out = metadata.left_out
     if exif:
-        exif = exif_lib.enlarge(exif, scale)
+        try:
+            exif = exif_lib.enlarge(exif, scale)
+        except exif_lib.ExifError:
+            exif, left_out = None, (*left_out, "damaged EXIF")
     if xmp:
         for name in (b"tiff:XResolution", b"tiff:YResolution"):
             xmp = _remove_property(xmp, name)
     if resolution:
         resolution = resolution[0] * scale, resolution[1] * scale
-    return dataclasses.replace(metadata, exif=exif, xmp=xmp, resolution=resolution)
+    return dataclasses.replace(
+        metadata, exif=exif, xmp=xmp, resolution=resolution, left_out=left_out
+    )
 
 
 def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:

@@ -89,6 +89,15 @@ def test_restart_markers_in_a_wrong_order_are_an_error():
         image_io.decode(data.replace(b"\xff\xd2", b"\xff\xd5", 1), name="x")
 
 
+def test_endless_segments_are_an_error():
+    data = saved(photo(), "JPEG")
+    with pytest.raises(ImageError, match="header is damaged"):
+        image_io.decode(behind_start(data, b"\xff\xe5\0\2" * 70_000), name="x")
+    place = data.find(b"\xff\xda")  # behind the frame
+    with pytest.raises(ImageError, match="damaged"):
+        image_io.decode(data[:place] + b"\xff\xfe\0\2" * 70_000 + data[place:], name="x")
+
+
 def test_advice_for_a_damaged_file_does_not_remove_it():
     with pytest.raises(ImageError) as error:
         image_io.decode(hole(large()), name="x")

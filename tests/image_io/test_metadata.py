@@ -288,3 +288,11 @@ def test_a_damaged_profile_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", icc_profile=b"nonsense" * 20))
     _, metadata = image_io.read_with_metadata(tmp_path / "a.png")
     assert metadata.left_out == ("color profile of other pixels",)
+
+
+def test_damaged_metadata_of_a_caller(tmp_path):
+    metadata = image_io.Metadata(icc_profile=b"?", exif=b"nonsense", resolution=(72, 72))
+    larger = image_io.enlarge_metadata(metadata, 2)
+    assert (larger.exif, larger.left_out) == (None, ("damaged EXIF",))
+    left_out = image_io.write(tmp_path / "a.png", photo(), metadata=metadata)
+    assert left_out == ("color profile of other pixels", "damaged EXIF")
