@@ -25,7 +25,7 @@ _Tag = ExifTags.Base
 # Bytes of a value by type; types 13 and 18 point to a directory, 16 to 18 are of BigTIFF.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
-_ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
+_SHORT, _LONG, _RATIONAL = 3, 4, 5
 
 # Tags of the first directory about the pixels of another file, or about its thumbnail.
 _OF_THE_FILE = (
@@ -266,9 +266,15 @@ def make_upright(exif: bytes, orientation: int) -> tuple[bytes, list[str]]:
             if x and y:
                 data.set_ratio(pointer, x_tag, y)
                 data.set_ratio(pointer, y_tag, x)
-    if orientation > 1 and data.remove(EXIF_IFD, _IN_PIXELS):
-        left_out.append("subject area")
+    if orientation > 1:
+        left_out += _remove_places(data)
     return bytes(data), left_out
+
+
+def _remove_places(data: _Data) -> list[str]:
+    """Removes what depends on the places of pixels; the names of it."""
+    left_out = ["subject area"] if data.remove(EXIF_IFD, _IN_PIXELS) else []
+    return left_out + ["GeoTIFF tags"] * data.remove(0, _GEOGRAPHIC)
 
 
 def set_size(exif: bytes, height: int, width: int) -> bytes:
@@ -280,16 +286,15 @@ def set_size(exif: bytes, height: int, width: int) -> bytes:
     return bytes(data)
 
 
-def enlarge(exif: bytes, scale: int) -> bytes:
-    """Multiplies the resolutions; removes what is in pixels."""
+def enlarge(exif: bytes, scale: int) -> tuple[bytes, list[str]]:
+    """Multiplies the resolutions; removes what is in pixels, and returns the names of it."""
     data = _Data(exif)
     for tags, pointer in zip(_RESOLUTIONS, (0, EXIF_IFD), strict=True):
         for tag in tags:
             if ratio := data.ratio(pointer, tag):
                 data.set_ratio(pointer, tag, (ratio[0] * scale, ratio[1]))
-    data.remove(EXIF_IFD, _IN_PIXELS)
-    data.remove(0, _GEOGRAPHIC)
-    return bytes(data)
+    left_out = _remove_places(data)
+    return bytes(data), left_out
 
 
 Values = dict[int, tuple[int, int, bytes]]

@@ -119,7 +119,7 @@ def adapt(found: Metadata, channels: int, orientation: int) -> Metadata:
     left_out = list(found.left_out)
     profile = matching_profile(found.icc_profile, channels)
     if found.icc_profile and not profile:
-        left_out.append("color profile of other pixels")
+        left_out.append("color profile that does not fit the pixels")
     exif = found.exif
     if exif:
         try:
@@ -168,7 +168,8 @@ def enlarge_metadata(metadata: Metadata, scale: int) -> Metadata:
     left_out = metadata.left_out
     if exif:
         try:
-            exif = exif_lib.enlarge(exif, scale)
+            exif, notes = exif_lib.enlarge(exif, scale)
+            left_out = tuple(dict.fromkeys((*left_out, *notes)))
         except exif_lib.ExifError:
             exif, left_out = None, (*left_out, "damaged EXIF")
     if xmp:
@@ -196,7 +197,7 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     left_out = list(metadata.left_out)
     profile = matching_profile(metadata.icc_profile, 1 if image.ndim == 2 else image.shape[2])
     if metadata.icc_profile and not profile:
-        left_out.append("color profile of other pixels")
+        left_out.append("color profile that does not fit the pixels")
     exif = metadata.exif
     if exif:
         try:

@@ -99,6 +99,7 @@ def test_enlarged(tmp_path):
     assert read.get_ifd(0x8769)[0xA20E] == 20_000
     assert 0x9214 not in read.get_ifd(0x8769)
     assert larger.resolution == (1200, 600)
+    assert larger.left_out == ("thumbnail", "subject area")
     assert image_io.enlarge_metadata(metadata, 1) is metadata
 
 
@@ -162,6 +163,7 @@ def test_tiff_tags_that_do_not_hold_are_dropped(tmp_path):
         assert 37724 not in tags
         assert (tags[282].value, tags[296].value) == ((118, 1), 3)
     larger = image_io.enlarge_metadata(metadata, 2)
+    assert larger.left_out == ("Photoshop layers", "GeoTIFF tags")
     image_io.write(tmp_path / "c.tif", image, metadata=larger)
     with tifffile.TiffFile(tmp_path / "c.tif") as file:
         assert 33550 not in file.pages[0].tags
@@ -212,7 +214,7 @@ def test_damaged_data_never_raises_another_error():
         exif.read_resolution(bytes(data))
         try:
             upright, _ = exif.make_upright(bytes(data), rng.choice((1, 6)))
-            exif.set_size(exif.enlarge(upright, 2), 70_000, 80_000)
+            exif.set_size(exif.enlarge(upright, 2)[0], 70_000, 80_000)
             order, values = exif.read_values(upright.removeprefix(exif.PREFIX))
             exif.build(order, values)
         except exif.ExifError:

@@ -287,7 +287,7 @@ def test_resolution_is_turned_with_the_image(tmp_path):
 def test_a_damaged_profile_is_named(tmp_path):
     (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", icc_profile=b"nonsense" * 20))
     _, metadata = image_io.read_with_metadata(tmp_path / "a.png")
-    assert metadata.left_out == ("color profile of other pixels",)
+    assert metadata.left_out == ("color profile that does not fit the pixels",)
 
 
 def test_damaged_metadata_of_a_caller(tmp_path):
@@ -295,4 +295,4 @@ def test_damaged_metadata_of_a_caller(tmp_path):
     larger = image_io.enlarge_metadata(metadata, 2)
     assert (larger.exif, larger.left_out) == (None, ("damaged EXIF",))
     left_out = image_io.write(tmp_path / "a.png", photo(), metadata=metadata)
-    assert left_out == ("color profile of other pixels", "damaged EXIF")
+    assert left_out == ("color profile that does not fit the pixels", "damaged EXIF")
