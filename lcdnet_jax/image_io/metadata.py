@@ -28,7 +28,7 @@ _HELD = {
     "JPEG": ("icc_profile", "exif", "xmp", "iptc", "comments", "resolution"),
     "WEBP": ("icc_profile", "exif", "xmp"),
     "AVIF": ("icc_profile", "exif", "xmp"),
-    "HEIF": ("icc_profile", "exif", "xmp"),
+    "HEIC": ("icc_profile", "exif", "xmp"),
     "BMP": ("resolution",),
     "TIFF": ("icc_profile", "exif", "xmp", "iptc", "resolution"),
 }
