@@ -35,7 +35,8 @@ def add_parser(commands: Any) -> None:
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
         "alpha and metadata. A gray picture stays gray, also if its file stores "
-        "color. Rotated images are stored upright. Existing files are overwritten only with "
+        "color. Rotated images are stored upright. Raw files of cameras become TIFF with 16 bits. "
+        "Existing files are overwritten only with "
         "--force, and a file is written whole or not at all. A file that cannot be restored does "
         "not stop the others; the exit status is then 1.",
         epilog="""examples:
@@ -127,7 +128,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=_parse_quality,
         default=95,
-        help="quality of JPEG files, 1 to 100 (default: 95)",
+        help="quality of JPEG, AVIF and HEIC files, 1 to 100 (default: 95)",
     )
 
 
@@ -225,6 +226,7 @@ def _print_warning(message: str) -> None:
 
 def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> list[Job]:
     """The images to restore, without those that an earlier run has restored."""
+    from lcdnet_jax import image_io
     from lcdnet_jax.inference import plan
 
     if arguments.output is None and arguments.force:
@@ -238,6 +240,9 @@ def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> lis
         reference=arguments.reference,
         others=others,
     )
+    if developed := [job for job in jobs if job.source.suffix.lower() in image_io.RAW_SUFFIXES]:
+        names = f"{developed[0].source.name} -> {developed[0].target.name}"
+        print_line(f"raw files are developed and written in another format: {names}")
     if not arguments.skip_existing:
         return jobs
     if arguments.force:

@@ -1,9 +1,10 @@
-"""Reading and writing of images: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color."""
+"""Reading and writing of image files, see ``KINDS``; 8 and 16 bits; gray and color."""
 
 from lcdnet_jax.image_io._types import (
     IMAGE_FORMATS,
     IMAGE_SUFFIXES,
     KINDS,
+    RAW_SUFFIXES,
     Header,
     ImageError,
     Metadata,
@@ -21,6 +22,7 @@ from lcdnet_jax.image_io.codecs import (
     decode,
     decode_header,
     find_images,
+    name_result,
     read,
     read_header,
     read_with_metadata,
@@ -35,6 +37,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "KINDS",
     "LUMA_WEIGHTS",
+    "RAW_SUFFIXES",
     "Header",
     "ImageError",
     "Metadata",
@@ -46,6 +49,7 @@ __all__ = [
     "enlarge_metadata",
     "find_images",
     "from_pil",
+    "name_result",
     "read",
     "read_header",
     "read_with_metadata",

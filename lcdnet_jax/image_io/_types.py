@@ -12,37 +12,53 @@ IMAGE_FORMATS = {
     ".bmp": "BMP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    ".avif": "AVIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
+    ".hif": "HEIC",
 }
 
-IMAGE_SUFFIXES = tuple(IMAGE_FORMATS)
+# Raw files of cameras, which are read only.
+RAW_SUFFIXES = (
+    *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw", ".iiq"),
+)
+
+IMAGE_SUFFIXES = (*IMAGE_FORMATS, *RAW_SUFFIXES)
 
 # Supported kinds of files. One row each: content of the file, what ``read_with_metadata`` returns,
 # and what ``write`` stores for that array under the same suffix.
 KINDS = (
-    ("PNG, JPEG, BMP, TIFF: gray, 8 bits", "[H, W] uint8", "gray, 8 bits"),
-    ("PNG, JPEG, WebP, BMP, TIFF: color, 8 bits", "[H, W, 3] uint8", "color, 8 bits"),
+    ("PNG, JPEG, BMP, TIFF, AVIF, HEIC: gray", "[H, W] uint8", "gray, 8 bits"),
+    ("PNG, JPEG, WebP, BMP, TIFF, AVIF, HEIC: color", "[H, W, 3] uint8", "color, 8 bits"),
     ("PNG, TIFF: gray and alpha, 8 bits", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
-    ("PNG, WebP, BMP, TIFF: color and alpha, 8 bits", "[H, W, 4] uint8", "color and alpha"),
+    ("PNG, WebP, BMP, TIFF, AVIF, HEIC: color, alpha", "[H, W, 4] uint8", "color and alpha"),
     ("PNG, TIFF: gray, 16 bits", "[H, W] uint16", "gray, 16 bits"),
     ("TIFF: gray, 16 bits, white is 0", "[H, W] uint16, black 0, white 65535", "gray, 16 bits"),
     ("PNG, TIFF: color, 16 bits", "[H, W, 3] uint16", "color, 16 bits"),
-    ("PNG: gray and alpha, 16 bits", "[H, W, 2] uint16", "gray and alpha, 16 bits"),
+    ("PNG, TIFF: gray and alpha, 16 bits", "[H, W, 2] uint16", "gray and alpha, 16 bits"),
     ("PNG, TIFF: color and alpha, 16 bits", "[H, W, 4] uint16", "color and alpha, 16 bits"),
-    ("TIFF: gray, float32", "[H, W] float32, values as they are", "gray, float32"),
-    ("TIFF: color, float32", "[H, W, 3] float32, values as they are", "color, float32"),
-    ("PNG, BMP, TIFF: 1 bit; PNG: 2 or 4 bits", "[H, W] uint8, black 0, white 255", "gray, 8 bits"),
+    ("TIFF: gray, float16 or float32", "[H, W] float32, values as they are", "gray, float32"),
+    ("TIFF: color, float16 or float32", "[H, W, 3] float32, values as they are", "color, float32"),
+    ("TIFF: float32, gray and alpha", "[H, W, 2] float32, values as they are", "the same"),
+    ("TIFF: float32, color and alpha", "[H, W, 4] float32, values as they are", "the same"),
+    ("TIFF: premultiplied alpha", "[H, W, 4] uint8, straight alpha", "color and straight alpha"),
+    ("PNG, TIFF: 1, 2 or 4 bits; BMP: 1 bit", "[H, W] uint8, black 0, white 255", "gray, 8 bits"),
     ("PNG, BMP, TIFF: palette", "[H, W, 3] uint8", "color, 8 bits"),
     ("PNG: palette or color with transparency", "[H, W, 4] uint8", "color and alpha, 8 bits"),
     ("PNG: gray with a transparent gray", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
     ("WebP: gray", "[H, W, 3] uint8 (WebP knows no gray)", "color, 8 bits"),
+    ("HEIC: 10 or 12 bits", "[H, W, 3] uint16", "color, 10 bits"),
+    ("raw of a camera (DNG, NEF, CR3, ...)", "[H, W, 3] uint16, sRGB", "`.tif`: color, 16 bits"),
     ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no color management)", "color, 8 bits, no profile"),
     ("JPEG with further pictures (MPO)", "the first picture", "that picture"),
     ("PNG, WebP, TIFF: animation, pages", "refused", ""),
-    ("TIFF: other depths (32-bit integers, float16, float64, signed)", "refused", ""),
-    ("TIFF: 16 bits in planes, CMYK, gray and alpha, or premultiplied alpha", "refused", ""),
-    ("TIFF: float32 in planes, with alpha, or where white is 0", "refused", ""),
+    ("TIFF: a preview or smaller copies besides the picture", "the full picture", "that picture"),
+    ("TIFF: other depths (12 bits, 32-bit integers, float64, signed)", "refused", ""),
+    ("TIFF: CMYK with 16 bits, Lab, float where white is 0", "refused", ""),
+    ("TIFF: previews without a full picture", "refused", ""),
     ("TIFF: channels besides color and alpha (masks, spot colors)", "refused", ""),
-    ("other formats (GIF, HEIC, raw, ...)", "refused", ""),
+    ("AVIF: 10 or 12 bits; AVIF, HEIC: HDR or wide colors, no profile", "refused", ""),
+    ("other formats (GIF, JPEG 2000, ...)", "refused", ""),
     ("missing, empty, cut short or damaged; a pipe or device", "refused", ""),
 )
 
@@ -87,6 +103,8 @@ class Metadata:
         resolution: Pixels per inch, horizontal and vertical, as JFIF, PNG, BMP or TIFF tell, or
             else EXIF; or None.
         left_out: Names of what the file holds besides, such as "thumbnail".
+        tiff_compression: How a TIFF file compresses the result: "lzw", "deflate", "packbits",
+            "lzma" or "zstd". None is Deflate for 16 bits and float32, and nothing for 8 bits.
     """
 
     icc_profile: bytes | None = None
@@ -97,3 +115,4 @@ class Metadata:
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     resolution: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
+    tiff_compression: str | None = None

@@ -1,4 +1,4 @@
-"""Reading and writing of image files: PNG, JPEG, WebP, BMP, TIFF; 8 and 16 bits; gray and color.
+"""Reading and writing of image files, see ``KINDS``; 8 and 16 bits; gray and color.
 
 Pillow identifies every file. It decodes all but JPEG (see :mod:`lcdnet_jax.image_io.jpeg`), because
 it raises an error for a damaged one where OpenCV may return half an image. Pillow silently reduces
@@ -26,12 +26,20 @@ import numpy as np
 from PIL import Image
 
 from lcdnet_jax import atomic_io
-from lcdnet_jax.image_io import jpeg, png, tiff
+from lcdnet_jax.image_io import avif, exif, heic, jpeg, png, raw, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
-from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, Header, ImageError, Metadata
+from lcdnet_jax.image_io._types import (
+    IMAGE_FORMATS,
+    IMAGE_SUFFIXES,
+    RAW_SUFFIXES,
+    Header,
+    ImageError,
+    Metadata,
+)
 from lcdnet_jax.image_io.limits import check_size
 from lcdnet_jax.image_io.metadata import (
     adapt,
+    find_orientation,
     fit,
     orient,
     read_info,
@@ -51,6 +59,16 @@ _SIGNATURES = {
     b"MM\0+": "TIFF",
 }
 
+_SIGNATURE_BYTES = 64
+
+# Brands of files in the layout of MP4.
+_BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    "HEIC": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"},
+}
+
+_OTHER_READERS = {"HEIC": heic, "RAW": raw}  # which Pillow does not open
+
 # Modes of the result by Pillow's mode, or by PNG color type: Pillow hides 16-bit gray with alpha.
 _MODES = {
     "1": "L",
@@ -66,22 +84,21 @@ _MODES = {
     "YCbCr": "RGB",
 }
 
-_MODES_16 = {"I;16": "L", "I;16B": "L", "RGB": "RGB", "RGBA": "RGBA"}
-
 _PNG_MODES = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 
 # Most bytes of a file for each pixel, and beyond that, for metadata and previews.
 _EXPANSION = 64
 _SLACK = 2**28
 
-_LARGEST_WEBP = 2**30  # bytes
+# Most bytes of formats of which decoders read the whole file to find the header.
+_LARGEST = dict.fromkeys(("WEBP", "AVIF", "HEIC", "RAW"), 2**30)
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
     """Reads size, channels and bit depth of an image file, without decoding its pixels.
 
     Args:
-        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
+        path: A file of one of ``KINDS``. The content decides, not the suffix.
 
     Returns:
         The header of the array that ``read`` returns.
@@ -104,7 +121,7 @@ def decode_header(data: bytes, *, name: str) -> Header:
     """Reads size, channels and bit depth from the bytes of an image file.
 
     Args:
-        data: The content of a PNG, JPEG, WebP, BMP or TIFF file.
+        data: The content of a file of one of ``KINDS``.
         name: The name of the file in error messages.
 
     Returns:
@@ -123,7 +140,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     kind becomes an alpha channel. A JPEG with several pictures (MPO) gives the main one.
 
     Args:
-        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
+        path: A file of one of ``KINDS``. The content decides, not the suffix.
 
     Returns:
         ``[H, W]`` (gray), ``[H, W, 2]`` (gray and alpha), ``[H, W, 3]`` (color) or ``[H, W, 4]``
@@ -141,34 +158,23 @@ def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metada
     ``KINDS`` lists the array that each kind of file gives. Damaged metadata counts as absent.
 
     Args:
-        path: A PNG, JPEG, WebP, BMP or TIFF file. The content decides, not the suffix.
+        path: A file of one of ``KINDS``. The content decides, not the suffix.
 
     Returns:
         The image, and the metadata that ``write`` accepts. The image is as from ``read``; a TIFF of
-        float32 gives ``[H, W]`` or ``[H, W, 3]`` float32 with its values unchanged.
+        floating point (16 or 32 bits) gives float32 with its values unchanged.
 
     Raises:
         ImageError: As for ``read``.
     """
-    data, name = _read_bytes(path), os.fspath(path)
-    tags = tiff.read_float_tags(io.BytesIO(data))
-    if tags is None:
-        return _decode(data, name, with_metadata=True)
-    try:
-        pixels, profile = tiff.decode_float(data, tags, name)
-        found, orientation = read_tiff(data, profile)
-        return pixels, adapt(found, 1 if pixels.ndim == 2 else pixels.shape[2], orientation)
-    except ImageError:
-        raise
-    except Exception as error:  # tags of other types or lengths than they should be
-        raise ImageError(f"{name}: the TIFF file is damaged ({error}); copy it again") from error
+    return _decode(_read_bytes(path), os.fspath(path), with_metadata=True)
 
 
 def decode(data: bytes, *, name: str) -> np.ndarray:
     """Decodes the bytes of an image file as ``read`` does.
 
     Args:
-        data: The content of a PNG, JPEG, WebP, BMP or TIFF file.
+        data: The content of a file of one of ``KINDS``.
         name: The name of the file in error messages.
 
     Returns:
@@ -191,15 +197,15 @@ def write(
     """Writes an image file in the format that the suffix names, completely or not at all.
 
     PNG, TIFF, BMP and WebP are lossless. WebP cannot store gray, which reads back as three equal
-    channels. JPEG stores the colors at full resolution (4:4:4).
+    channels. JPEG, AVIF and HEIC store the colors at full resolution (4:4:4).
 
     Args:
         path: The file. Its folder must exist.
         image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray and alpha), 3 (color) or 4
-            (color and alpha). uint8 for all formats, uint16 for PNG and TIFF, float32 without
-            alpha for TIFF. JPEG stores no alpha. BMP stores no gray with alpha, and TIFF none in
-            uint16.
-        quality: Quality of JPEG, 1 to 100.
+            (color and alpha). uint8 for all formats, uint16 for PNG and TIFF, float32 for TIFF.
+            HEIC stores 10 bits of uint16. JPEG stores no alpha; BMP, AVIF and HEIC store no gray
+            with alpha.
+        quality: Quality of JPEG, AVIF and HEIC, 1 to 100.
         metadata: Metadata for the file, which is written as far as the format holds it. A color
             profile is written only if it fits the number of channels.
         force: Whether an existing file is replaced.
@@ -237,7 +243,7 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         image: ``[H, W]`` or ``[H, W, C]``, as for ``write``.
 
     Returns:
-        The name of the format: "PNG", "JPEG", "WEBP", "BMP" or "TIFF".
+        The name of the format: "PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF" or "HEIC".
 
     Raises:
         ImageError: If the suffix is unknown, or the format cannot store the dtype, the shape or
@@ -245,11 +251,15 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
     """
     suffix = pathlib.Path(path).suffix
     kind = IMAGE_FORMATS.get(suffix.lower())
+    if suffix.lower() in RAW_SUFFIXES:
+        raise ImageError(f"{path}: raw files are not written; use .tif")
     if kind is None:
         raise ImageError(
             f"{path}: the suffix {suffix!r} is not a known format; "
-            f"use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"use one of {', '.join(IMAGE_FORMATS)}"
         )
+    if kind == "HEIC":
+        heic.import_pillow_heif(str(path))
     floating = image.dtype == np.float32 and kind == "TIFF"
     if image.dtype not in (np.uint8, np.uint16) and not floating:
         raise ImageError(
@@ -262,21 +272,32 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
             f"{path}: an image of shape {image.shape} cannot be written; "
             "it must be HxW or HxWxC with C = 1, 2, 3 or 4, and not empty"
         )
-    if image.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
+    if image.dtype == np.uint16 and kind not in ("PNG", "TIFF", "HEIC"):
         raise ImageError(
             f"{path}: {kind} cannot hold 16 bits; use .png or .tiff, or call to_uint8 first"
         )
-    if (channels in (2, 4) and kind == "JPEG") or (channels == 2 and kind == "BMP"):
+    if kind == "JPEG" and channels in (2, 4):
         raise ImageError(
-            f"{path}: {kind} cannot hold {'gray with' if kind == 'BMP' else 'an'} alpha channel; "
-            "use .png or write image[..., :-1]"
+            f"{path}: JPEG cannot hold an alpha channel; use .png or write image[..., :-1]"
         )
-    if channels in (2, 4) and floating:
-        raise ImageError(f"{path}: float32 is written without alpha only; write image[..., :-1]")
-    if channels == 2 and kind == "TIFF" and image.dtype == np.uint16:
-        raise ImageError(f"{path}: 16-bit gray with alpha is written as PNG only; use .png")
+    if kind in ("BMP", "AVIF", "HEIC") and channels == 2:
+        raise ImageError(
+            f"{path}: {kind} cannot hold gray with alpha channel; use .png or write image[..., 0]"
+        )
     check_size(path, image.shape)
     return kind
+
+
+def name_result(path: pathlib.Path) -> pathlib.Path:
+    """Names the result of restoring a file.
+
+    Args:
+        path: The name of the file.
+
+    Returns:
+        The same name; with the suffix ``.tif`` for a raw file of a camera, which is not written.
+    """
+    return path.with_suffix(".tif") if path.suffix.lower() in RAW_SUFFIXES else path
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -318,14 +339,26 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 
 def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray, Metadata]:
+    """Decodes a file; only with its metadata may it hold floating point."""
+    kind = _find_kind(io.BytesIO(data), name)
+    if kind in ("TIFF", "HEIC", "RAW"):
+        if kind == "TIFF":
+            pixels, found = tiff.decode(data, name, floats=with_metadata)
+        else:
+            pixels, found = _OTHER_READERS[kind].decode(data, name)
+        if not with_metadata:
+            return pixels, Metadata()
+        orientation = find_orientation(found.exif, found.xmp)
+        if kind == "TIFF" or data.startswith((b"II*\0", b"MM\0*")):
+            found, orientation = read_tiff(data, found)
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        return pixels, adapt(found, channels, orientation)
     with _open_image(io.BytesIO(data), name) as (image, header, mode):
         is_jpeg = image.format in ("JPEG", "MPO")
         if image.format == "PNG":
-            image = Image.open(io.BytesIO(png.without_metadata(data)), formats=["PNG"])
+            image = Image.open(io.BytesIO(png.without_metadata(data, name)), formats=["PNG"])
         if not is_jpeg:
             _load(image, name)
-        # Pillow applies the orientation of some formats (TIFF) while loading and then removes
-        # the tag. Where Pillow does not apply it, OpenCV does not either.
         found, orientation = _find_metadata(data, image)
         if is_jpeg:
             pixels = jpeg.decode(data, image, name)
@@ -344,9 +377,6 @@ def _find_metadata(data: bytes, image: Image.Image) -> tuple[Metadata, int]:
     """The metadata of a file as they are, and the orientation that is still to be applied."""
     if image.format == "PNG":
         return png.read_metadata(data)
-    if image.format == "TIFF":
-        profile = Metadata(icc_profile=image.info.get("icc_profile"))
-        return read_tiff(data, profile)[0], read_orientation(image)
     orientation = read_orientation(image)
     if image.format in ("JPEG", "MPO"):
         return jpeg.read_metadata(data), orientation
@@ -368,16 +398,13 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with _open(path) as stream:
-            if tiff.read_float_tags(stream) is None:
-                stream.seek(0)
-                with _identify(stream, name) as (image, _):
-                    width, height = image.size
-                size = stream.seek(0, os.SEEK_END)
-                if size > _EXPANSION * width * height + _SLACK:
-                    raise ImageError(
-                        f"{name}: has {size} bytes, far more than an image of {width}x{height} "
-                        "pixels needs; save the image again"
-                    )
+            height, width = _read_size(stream, name)
+            size = stream.seek(0, os.SEEK_END)
+            if size > _EXPANSION * width * height + _SLACK:
+                raise ImageError(
+                    f"{name}: has {size} bytes, far more than an image of {width}x{height} "
+                    "pixels needs; save the image again"
+                )
             stream.seek(0)
             return stream.read()
     except OSError as error:
@@ -395,8 +422,50 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _read_header(stream: BinaryIO, name: str) -> Header:
+    kind = _find_kind(stream, name)
+    if kind == "TIFF":
+        return tiff.read_header(stream, name)
+    if kind in _OTHER_READERS:
+        return _OTHER_READERS[kind].read_header(stream, name)
     with _open_image(stream, name) as (_, header, _):
         return header
+
+
+def _read_size(stream: BinaryIO, name: str) -> tuple[int, int]:
+    """Reads height and width, before or after the orientation is applied."""
+    kind = _find_kind(stream, name)
+    if kind == "TIFF":
+        return tiff.read_size(stream, name)
+    if kind in _OTHER_READERS:
+        header = _OTHER_READERS[kind].read_header(stream, name)
+        return header.height, header.width
+    with _identify(stream, name) as (image, _):
+        return image.height, image.width
+
+
+def _find_kind(stream: BinaryIO, name: str) -> str:
+    """Finds the format of a file by its first bytes."""
+    stream.seek(0)
+    start = stream.read(_SIGNATURE_BYTES)
+    if not start:
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
+    kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
+    if raw.is_raw(start, name):
+        kind = "RAW"
+    elif start[4:8] == b"ftyp":
+        brands = {start[place : place + 4] for place in range(8, len(start), 4)}
+        kind = next((kind for kind, known in _BRANDS.items() if brands & known), None)
+    if kind is None:
+        raise ImageError(
+            f"{name}: contains no PNG, JPEG, TIFF or other image of a known format (it begins with "
+            f"{start[:16]!r}); convert it to one of these"
+        )
+    if kind in _LARGEST and stream.seek(0, os.SEEK_END) > _LARGEST[kind]:
+        words = {"WEBP": "WebP", "RAW": "raw"}.get(kind, kind)
+        raise ImageError(
+            f"{name}: is larger than 1 GiB, which no {words} image needs; save it again"
+        )
+    return kind
 
 
 @contextlib.contextmanager
@@ -404,7 +473,7 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
     """Yields Pillow's undecoded image, its header and the mode of the result (L, LA, RGB, RGBA)."""
     with _identify(stream, name) as (image, chunks):
         try:
-            header, mode = _describe(image, chunks, stream, name)
+            header, mode = _describe(image, chunks, name)
         except ImageError:
             raise
         except Exception as error:
@@ -417,15 +486,9 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
 @contextlib.contextmanager
 def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.PngHeader | None]]:
     """Yields Pillow's undecoded image, and the chunks of a PNG."""
-    start = stream.read(16)
-    if not start:
-        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
-    kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
-    if kind is None:
-        raise ImageError(
-            f"{name}: contains no PNG, JPEG, WebP, BMP or TIFF image (it begins with {start!r}); "
-            "convert it to one of these"
-        )
+    kind = _find_kind(stream, name)
+    if kind == "AVIF":
+        avif.check(stream, name)
     chunks = png.read_chunks(stream, name) if kind == "PNG" else None
     _check_length(stream, kind, name)
     try:
@@ -445,15 +508,11 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
 
 def _check_length(stream: BinaryIO, kind: str, name: str) -> None:
     """Raises ImageError for files of which Pillow would read gigabytes to find the header."""
-    if kind == "WEBP" and stream.seek(0, os.SEEK_END) > _LARGEST_WEBP:
-        raise ImageError(f"{name}: is larger than a WebP image can be; save it again")
     if kind == "JPEG":
         jpeg.check_segments(stream, name)
 
 
-def _describe(
-    image: Image.Image, chunks: png.PngHeader | None, stream: BinaryIO, name: str
-) -> tuple[Header, str]:
+def _describe(image: Image.Image, chunks: png.PngHeader | None, name: str) -> tuple[Header, str]:
     """Header and mode of the result."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a photo with previews behind it
@@ -464,14 +523,8 @@ def _describe(
     bits = 8
     if chunks:
         bits = max(chunks.bits, 8)
-    elif image.format == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        bits = tiff.bits_per_channel(tags, stream, name)
-        tiff.check_extra_channels(tags, name)
-        width, height = tiff.read_size(tags)  # as stored: image.size may be turned already
-
-    if bits == 16:
-        mode = _PNG_MODES.get(chunks.color_type) if chunks else _MODES_16.get(image.mode)
+    if chunks and bits == 16:
+        mode = _PNG_MODES.get(chunks.color_type)
     else:
         mode = _MODES.get(image.mode)
         if mode and image.has_transparency_data:
@@ -490,11 +543,7 @@ def _describe(
 
 
 def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np.ndarray:
-    """Pixels decoded by OpenCV, checked against the high bytes that Pillow decoded.
-
-    The comparison finds files that one of them decodes wrongly without an error, such as TIFF in
-    planes.
-    """
+    """Pixels of a PNG decoded by OpenCV, checked against the high bytes that Pillow decoded."""
     coarse = np.asarray(image if len(mode) == 1 else image.convert(mode))
     pixels = decode_by_opencv(data)
     if pixels is not None and pixels.ndim == 3:  # B, G, R(, alpha); gray + alpha is G, G, G, alpha
@@ -508,12 +557,9 @@ def _decode_16_bits(data: bytes, image: Image.Image, mode: str, name: str) -> np
     ):
         raise ImageError(
             f"{name}: Pillow and OpenCV {cv2.__version__} do not agree on the pixels of this "
-            f"16-bit {image.format} (color planes apart? premultiplied alpha?); "
-            "save it again as a plain 16-bit PNG"
+            f"16-bit {image.format}; save it again as a plain 16-bit PNG"
         )
-    # At 16 bits neither decoder inverts images in which white is zero.
-    inverted = image.format == "TIFF" and tiff.is_inverted(image.tag_v2)  # type: ignore[attr-defined]
-    return np.iinfo(np.uint16).max - pixels if inverted else pixels
+    return pixels
 
 
 def _read_error(name: str, error: OSError) -> ImageError:
@@ -547,23 +593,28 @@ def _encode(
 def _encode_pixels(image: np.ndarray, kind: str, quality: int, metadata: Metadata) -> bytes:
     """Encodes an image, in formats without a module of their own with the metadata."""
     channels = 1 if image.ndim == 2 else image.shape[2]
+    if kind == "TIFF":
+        return tiff.encode(image, metadata.icc_profile, metadata.tiff_compression)
+    if kind == "HEIC":
+        return heic.encode(image, quality, metadata)
     if image.dtype != np.uint8:
-        if kind == "TIFF":
-            return tiff.encode(image, metadata.icc_profile)
         return png.encode_16_bits(image)
     options: dict[str, Any] = {}
     if kind == "BMP":
         if channels == 4:  # Pillow would lose alpha
             return _add_resolution(encode_by_opencv(".bmp", image), metadata.resolution)
         options = {"dpi": metadata.resolution or (0, 0)}
-    elif kind == "TIFF":
-        options = {"icc_profile": metadata.icc_profile} if metadata.icc_profile else {}
     elif kind == "JPEG":
         options = {"quality": quality, "subsampling": 0}
     elif kind == "WEBP":
         options = {"lossless": True, "exact": True}  # exact: colors under transparency too
+    elif kind == "AVIF":
+        options = {"quality": quality, "subsampling": "4:0:0" if channels == 1 else "4:4:4"}
+    if kind in ("WEBP", "AVIF"):
         fields = {name: getattr(metadata, name) for name in ("icc_profile", "exif", "xmp")}
         options |= {name: value for name, value in fields.items() if value}
+    if kind == "AVIF" and metadata.exif:  # else Pillow would rebuild it, without maker notes
+        options["exif"] = exif.without_orientation(metadata.exif)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()

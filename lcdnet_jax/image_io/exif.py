@@ -44,6 +44,7 @@ _OF_TIFF = {
     *(_Tag.GrayResponseCurve, _Tag.TransferFunction, _Tag.HalftoneHints, _Tag.InkSet),
     *(_Tag.SMinSampleValue, _Tag.SMaxSampleValue, _Tag.YCbCrCoefficients, _Tag.YCbCrPositioning),
     *(_Tag.ReferenceBlackWhite, _Tag.XMLPacket, 33723, 34377, 37724, EXIF_IFD, GPS_IFD),
+    *(33421, 33422),  # of sensors
     *range(50706, 51200),  # raw files
 }
 _GEOGRAPHIC = (33550, 33922, 34264)  # of GeoTIFF: from pixels to places
@@ -275,6 +276,13 @@ def _remove_places(data: _Data) -> list[str]:
     """Removes what depends on the places of pixels; the names of it."""
     left_out = ["subject area"] if data.remove(EXIF_IFD, _IN_PIXELS) else []
     return left_out + ["GeoTIFF tags"] * data.remove(0, _GEOGRAPHIC)
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """Removes the orientation, which means that the image is upright."""
+    data = _Data(exif)
+    data.remove(0, [_Tag.Orientation])
+    return bytes(data)
 
 
 def set_size(exif: bytes, height: int, width: int) -> bytes:

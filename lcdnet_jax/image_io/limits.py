@@ -7,7 +7,7 @@ import pathlib
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, ImageError
 
 # Pixels of the longer side. JPEG: of libjpeg, below the 65535 of the format.
-_LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383, "PNG": 2**31 - 1, "BMP": 2**31 - 1}
+_LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "PNG": 2**31 - 1, "BMP": 2**31 - 1}
 
 # A BMP states its size in 32 bits, with a header and padded rows.
 _LARGEST_BMP = 2**32 - 2**10

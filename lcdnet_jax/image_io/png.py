@@ -85,10 +85,23 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     )
 
 
-def without_metadata(data: bytes) -> bytes:
-    """The file with nothing but pixels, so that damaged metadata has no effect on them."""
-    parts = [data[start:end] for kind, start, end in _split(data) if kind in _FOR_PIXELS]
-    return b"".join([_SIGNATURE, *parts])
+def without_metadata(data: bytes, name: str) -> bytes:
+    """The file with nothing but pixels, so that damaged metadata has no effect on them.
+
+    Raises:
+        ImageError: A checksum of the pixels is wrong, at which Pillow does not look.
+    """
+    parts = [_SIGNATURE]
+    for kind, start, end in _split(data):
+        if kind not in _FOR_PIXELS:
+            continue
+        if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise ImageError(
+                f"{name}: the PNG file is damaged (a checksum of {kind.decode('ascii')} is wrong); "
+                "copy or download it again"
+            )
+        parts.append(data[start:end])
+    return b"".join(parts)
 
 
 def read_metadata(data: bytes) -> tuple[Metadata, int]:

@@ -86,6 +86,7 @@ def plan_jobs(
     for argument in inputs:
         several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
         for source, name in _find_images(argument, stdin_paths, pathlib.Path(output), others):
+            name = image_io.name_result(name)
             if source.absolute() in seen:
                 continue
             seen.add(source.absolute())
@@ -119,7 +120,7 @@ def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
             f"{source} has no suffix of a format in which its result could be written; name the "
             "result, as -o restored.png"
         )
-    target = source.with_name(f"{source.stem}.restored{source.suffix}")
+    target = image_io.name_result(source.with_name(f"{source.stem}.restored{source.suffix}"))
     references = _References(reference, single=True)
     return Job(source, target, references.find(pathlib.Path(source.name)))
 

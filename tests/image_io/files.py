@@ -5,7 +5,9 @@ import struct
 import zlib
 
 import cv2
+import imagecodecs
 import numpy as np
+import pillow_heif
 import tifffile
 from PIL import Image
 
@@ -52,14 +54,81 @@ def tiff(image, **options):
     return buffer.getvalue()
 
 
-def planes(image):
-    return tiff(np.moveaxis(image, 2, 0), photometric="rgb", planarconfig="separate")
+def pages(*images):
+    """A TIFF of several directories: pairs of an image and options of tifffile."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for image, options in images:
+            file.write(image, **{"photometric": "rgb", **options})
+    return buffer.getvalue()
+
+
+def planes(image, **options):
+    return tiff(np.moveaxis(image, 2, 0), photometric="rgb", planarconfig="separate", **options)
 
 
 def opencv(image, suffix):
     if image.ndim == 3:
         image = image[..., [2, 1, 0, 3][: image.shape[2]]]
     return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def heif(image, **options):
+    """A HEIC file of uint8, or of 10 bits for uint16."""
+    mode = {2: "L", 3: "RGB"}[image.ndim] if image.ndim == 2 or image.shape[2] == 3 else "RGBA"
+    mode += ";16" if image.dtype == np.uint16 else ""
+    file = pillow_heif.from_bytes(mode, image.shape[1::-1], image.tobytes())
+    buffer = io.BytesIO()
+    file.save(buffer, **{"quality": 100, "chroma": 444, **options})
+    return buffer.getvalue()
+
+
+def heif_with(*, primaries=1, transfer=13):
+    """A HEIC file with other colors."""
+    return heif(photo(), color_primaries=primaries, transfer_characteristics=transfer)
+
+
+def avif_with(*, bits=8, primaries=1, transfer=13):
+    """An AVIF file with other colors, or more than 8 bits."""
+    image = photo() if bits == 8 else photo(np.uint16) >> 16 - bits
+    return imagecodecs.avif_encode(
+        image, level=90, speed=10, bitspersample=bits, primaries=primaries, transfer=transfer
+    )
+
+
+def dng(scene=None, *, preview=True, orientation=1, neutral=(0.5, 1, 0.7)):
+    """A raw file: what a sensor with the filters of sRGB sees of linear colors in [0, 1]."""
+    scene = (photo() / 255) ** 2.2 if scene is None else scene
+    scene = scene[: len(scene) // 2 * 2, : scene.shape[1] // 2 * 2]
+    seen = scene * neutral
+    sensor = seen[..., 1].copy()
+    sensor[::2, ::2], sensor[1::2, 1::2] = seen[::2, ::2, 0], seen[1::2, 1::2, 2]
+    from_xyz = np.linalg.inv(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    matrix = np.rint(np.diag(neutral) @ from_xyz * 10_000).astype(int).ravel().tolist()
+    camera = [
+        (50706, "B", 4, (1, 4, 0, 0), True),  # DNGVersion
+        (50708, "s", 0, "Maker Model", True),
+        (50721, "2i", 9, [v for number in matrix for v in (number, 10_000)], True),  # ColorMatrix1
+        (50728, "2I", 3, [v for n in neutral for v in (int(n * 10_000), 10_000)], True),
+        (50778, "H", 1, 21, True),  # daylight
+        (271, "s", 0, "Maker", True),
+        (272, "s", 0, "Model", True),
+        (274, "H", 1, orientation, True),
+    ]
+    pattern = [
+        (33421, "H", 2, (2, 2), True),
+        (33422, "B", 4, (0, 1, 1, 2), True),  # red, green, green, blue
+        (50714, "H", 1, 512, True),  # black
+        (50717, "H", 1, 15512, True),  # white
+    ]
+    mosaic = (sensor * 15000 + 512).astype(np.uint16)
+    raw = {"photometric": "cfa", "extratags": pattern}
+    if not preview:
+        return pages((mosaic, {**raw, "extratags": camera + pattern}))
+    small = (scene[::4, ::4] ** (1 / 2.2) * 255).astype(np.uint8)
+    return pages((small, {"subfiletype": 1, "subifds": 1, "extratags": camera}), (mosaic, raw))
 
 
 def chunk(kind, data):

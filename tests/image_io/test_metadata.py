@@ -4,6 +4,7 @@ import re
 import struct
 
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 from PIL import Image, IptcImagePlugin
@@ -181,7 +182,10 @@ class Written:
 
     def __init__(self, path):
         self.path, self.data = path, path.read_bytes()
-        self.image = Image.open(io.BytesIO(self.data))
+        if path.suffix == ".heic":
+            self.image = pillow_heif.read_heif(self.data).to_pillow()
+        else:
+            self.image = Image.open(io.BytesIO(self.data))
         self.image.load()
 
     def text(self, name):
@@ -196,7 +200,7 @@ class Written:
             return tag and bytes(tag.value)
 
     def resolution(self):
-        if self.path.suffix != ".webp":
+        if self.path.suffix not in (".webp", ".avif", ".heic"):
             return tuple(round(value) for value in self.image.info.get("dpi", ()))
         exif = self.image.getexif()
         return exif.get(282), exif.get(283)
@@ -242,7 +246,8 @@ def rich_file(row):
 
 def test_table_of_metadata_has_all_rows():
     assert {row for row, _, _ in documented()} == {*ROWS}
-    assert {suffix for _, suffix, _ in documented()} >= {"png", "jpeg", "webp", "tiff", "bmp"}
+    formats = {"png", "jpeg", "webp", "avif", "heic", "tiff", "bmp"}
+    assert {suffix for _, suffix, _ in documented()} == formats
 
 
 @pytest.mark.parametrize(("row", "suffix", "kept"), list(documented()))

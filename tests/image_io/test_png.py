@@ -242,3 +242,15 @@ def test_changed_bytes_of_metadata(tmp_path):
         np.testing.assert_array_equal(image_io.decode(data, name="x"), image)
         for suffix in (".png", ".jpg", ".tif"):
             rewritten(tmp_path, data, suffix)
+
+
+@pytest.mark.parametrize("colors", [None, 16])
+def test_a_changed_byte_of_the_pixels_is_an_error(colors):
+    image = Image.fromarray(noise((13, 17, 3)))
+    image = image.quantize(colors) if colors else image
+    data = saved(image, "PNG")
+    for place in range(33, len(data) - 12, 7):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x10
+        with pytest.raises(ImageError, match=r"^x: .*(damaged|cut short)"):
+            image_io.decode(bytes(damaged), name="x")
