@@ -65,12 +65,22 @@ def initialize(
             f"cannot join the other processes ({found or 'no launcher found'}): {error}\nCheck "
             "that all of them were started, with the same coordinator address and a port that is "
             "free there and reachable from all hosts. --coordinator, --processes and "
-            "--process_index need no launcher; --distributed=off trains on this host alone"
+            "--process_index need no launcher; --distributed=off uses this host alone"
         ) from error
     return (
         f"process {jax.process_index()} of {jax.process_count()} (found by {found or 'JAX'}), "
         f"{jax.local_device_count()} of {jax.device_count()} devices here"
     )
+
+
+def leave() -> None:
+    """Ends the contact between the processes, which then run independently.
+
+    None waits for another any longer, or fails with it. All processes must call this function, and
+    none of the functions below after it. :func:`jax.process_index` stays.
+    """
+    jax.local_devices()  # their start needs the contact
+    jax.distributed.shutdown()
 
 
 def find_launcher(environment: Mapping[str, str]) -> str | None:

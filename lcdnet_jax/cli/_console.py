@@ -1,17 +1,15 @@
-"""Console helpers of the commands: output lines, progress and common arguments."""
+"""Console helpers of the commands: output lines and common arguments."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lcdnet_jax.messages import escape, format_duration
+from lcdnet_jax.messages import escape
 
 if TYPE_CHECKING:  # a command imports the library only when it runs
     from lcdnet_jax.weights import Card
@@ -40,52 +38,6 @@ def print_line(line: str) -> None:
             print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
         with open(os.devnull, "wb") as nowhere:  # also for what Python still buffers
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-class Progress:
-    """Prints a line for each image and, on a terminal, a progress bar below.
-
-    Args:
-        names: Names of the images, in order.
-    """
-
-    def __init__(self, names: Sequence[str]):
-        self._names = names
-        self._start = time.perf_counter()
-        self._count = self._pixels = 0
-        self._bar = sys.stderr.isatty()
-        self._draw()
-
-    def done(self, line: str, pixels: int = 0) -> None:
-        """Counts an image and prints its line."""
-        self._count += 1
-        self._pixels += pixels
-        self.close()
-        print_line(line)
-        self._draw()
-
-    def close(self) -> None:
-        """Removes the bar."""
-        if self._bar:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def summary(self) -> str:
-        """Time and speed."""
-        seconds = time.perf_counter() - self._start
-        return f"{format_duration(seconds)}, {self._pixels / 1e6 / seconds:.2g} megapixels/s"
-
-    def _draw(self) -> None:
-        if not self._bar or self._count == len(self._names):
-            return
-        total, seconds = len(self._names), time.perf_counter() - self._start
-        filled = 20 * self._count // total
-        line = f"[{'#' * filled}{'.' * (20 - filled)}] {self._count}/{total}"
-        if self._count:
-            eta = format_duration(seconds / self._count * (total - self._count))
-            line += f"  {self._pixels / 1e6 / seconds:.2g} megapixels/s  ETA {eta}"
-        line += f"  {escape(self._names[self._count])[-30:]}"
-        width = shutil.get_terminal_size().columns - 1  # a full line would wrap on some
-        print(line[:width], end="", file=sys.stderr, flush=True)
 
 
 def add_command(

@@ -10,10 +10,11 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lcdnet_jax.cli._console import Progress, add_command, print_line
+from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.cli._progress import ProgressBar
 from lcdnet_jax.messages import escape
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
@@ -47,7 +48,8 @@ def add_parser(commands: Any) -> None:
   lcdnet-jax restore holiday/ -o restored/ --skip-existing
   lcdnet-jax restore huge.tif -o out.tif --tile 512
   lcdnet-jax restore scan.png -o clean.png --checkpoint sadnet-color-blind
-  lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/""",
+  lcdnet-jax restore noisy/ -o restored/ --checkpoint quickstart --reference clean/
+  lcdnet-jax restore holiday/ -o restored/ --shard 0/2     (on a second host: --shard 1/2)""",
     )
     parser.add_argument(
         "inputs",
@@ -93,6 +95,13 @@ def add_parser(commands: Any) -> None:
         help="pixels discarded at inner tile edges (default: 64; U-Net: 96)",
     )
     parser.add_argument(
+        "--tile-batch",
+        metavar="N",
+        type=int,
+        help="tiles, or images of equal padded size, that each device computes at once (default: "
+        "1 on a CPU, elsewhere as many as have a megapixel together, up to 16)",
+    )
+    parser.add_argument(
         "--ensemble",
         action="store_true",
         help="self-ensemble: average over the eight orientations of the image; slightly better, "
@@ -107,7 +116,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="compute type")
     parser.add_argument(
-        "--device", metavar="NAME", help='where to compute, such as "cpu" or "gpu:1"'
+        "--device",
+        metavar="NAME",
+        help='the only device that computes, such as "cpu" or "gpu:1"; default: all of this host',
     )
     parser.add_argument(
         "--reference",
@@ -130,12 +141,47 @@ def add_parser(commands: Any) -> None:
         default=95,
         help="quality of JPEG, AVIF and HEIC files, 1 to 100 (default: 95)",
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_parse_shard,
+        help="restore only share I of N, I from 0 to N - 1: image I of the sorted list and every "
+        "N-th after it; for N processes that know nothing of each other",
+    )
+    parser.add_argument(
+        "--distributed",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="join the processes on other hosts as train.py does, and restore one share in each; "
+        "auto: if SLURM's srun, mpirun or GKE has started several (default: auto)",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="of process 0, if no launcher provides it"
+    )
+    parser.add_argument(
+        "--processes", metavar="N", type=int, help="number of processes, with --coordinator"
+    )
+    parser.add_argument(
+        "--process_index",
+        metavar="I",
+        type=int,
+        help="number of this process, from 0, with --coordinator",
+    )
 
 
 def _parse_quality(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 100, got {text!r}")
     return int(text)
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(
+            f"must be I/N with I from 0 to N - 1, such as 0/4 for the first of four, got {text!r}"
+        )
+    return int(index), int(count)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -146,55 +192,72 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         ValueError: If the inputs, outputs or options do not fit, or the network takes two views.
+        DistributedError: If the processes of several hosts cannot find each other.
         CheckpointError: If a checkpoint is damaged or missing.
         SystemExit: If an image cannot be restored.
     """
-    from lcdnet_jax.inference import PixelRangeWarning, batch, limits
+    from lcdnet_jax import multihost
+    from lcdnet_jax.inference import MemoryWarning, PixelRangeWarning, batch, limits
 
+    is_joined = _join_processes(arguments)
     others: list[pathlib.Path] = []
-    jobs = _plan_jobs(arguments, others)
+    jobs = _plan_jobs(arguments, others, is_joined)
+    if not (jobs or is_joined):
+        _print_others(others)
+        return
+    restorer = _create_restorer(arguments)  # may communicate: all processes load the same
+    if is_joined:
+        multihost.leave()
     if not jobs:
         _print_others(others)
         return
-    restorer = _create_restorer(arguments)
+    progress = ProgressBar(len(jobs))
     if message := limits.describe_disk(jobs, restorer.module.scale):
-        _print_warning(message)
+        progress.print_warning(message)
     results: list[Result] = []
     failures: list[str] = []
-    progress = Progress([str(job.source) for job in jobs])
+    outcomes = batch.restore(
+        restorer,
+        jobs,
+        force=arguments.force,
+        quality=arguments.quality,
+        progress=progress.advance,
+        on_compile=progress.show_compilation,
+    )
     try:
-        with warnings.catch_warnings(), _without_pixel_limit():
+        with (
+            progress,
+            contextlib.closing(outcomes),
+            warnings.catch_warnings(),
+            _without_pixel_limit(),
+        ):
             # Warnings about metadata and large images.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             # The results have it, with the name of the file.
             warnings.filterwarnings("ignore", category=PixelRangeWarning)
-            for job, outcome in batch.restore(
-                restorer, jobs, force=arguments.force, quality=arguments.quality
-            ):
+            warnings.filterwarnings("always", category=MemoryWarning)
+            warnings.showwarning = lambda message, *_, **__: progress.print_warning(str(message))
+            for job, outcome in outcomes:
                 if isinstance(outcome, Exception):
                     if arguments.debug:
                         raise outcome
                     failures.append(escape(" ".join(str(outcome).split())))
                     if len(jobs) > 1:
-                        progress.done(f"failed {job.source}")
+                        progress.print_line(f"failed {job.source}")
                 else:
                     results.append(outcome)
                     size = f"{outcome.width}x{outcome.height}"
-                    progress.done(
-                        f"{job.target}  {size}{_format_scores([outcome])}",
-                        outcome.width * outcome.height,
-                    )
+                    progress.print_line(f"{job.target}  {size}{_format_scores([outcome])}")
     finally:
-        progress.close()
-        if len(jobs) > 1:
-            print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summary()}")
+        if len(jobs) > 1 or progress.is_shown:
+            print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summarize()}")
         _print_left_out(results)
         if len(results) > 1 and arguments.reference:
             print_line(f"mean{_format_scores(results)}")
         _print_others(others)
         for result in results:
             if result.warning:
-                _print_warning(result.warning)
+                progress.print_warning(result.warning)
     if failures:
         _fail(failures, len(jobs), len(jobs) - len(results) - len(failures))
 
@@ -220,11 +283,9 @@ def _print_others(others: Sequence[pathlib.Path]) -> None:
         print_line(f"{count}: {plan.describe_kinds(others)}")
 
 
-def _print_warning(message: str) -> None:
-    print(f"warning: {escape(message)}", file=sys.stderr)
-
-
-def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> list[Job]:
+def _plan_jobs(
+    arguments: argparse.Namespace, others: list[pathlib.Path], is_joined: bool
+) -> list[Job]:
     """The images to restore, without those that an earlier run has restored."""
     from lcdnet_jax import image_io
     from lcdnet_jax.inference import plan
@@ -233,13 +294,28 @@ def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> lis
         raise ValueError(
             "--force replaces files, and without -o no file is replaced; name the result with -o"
         )
-    jobs = plan.plan_jobs(
-        arguments.inputs,
-        arguments.output,
-        stdin_paths=_read_paths(),
-        reference=arguments.reference,
-        others=others,
-    )
+
+    def plan_all() -> list[Job]:
+        return plan.plan_jobs(
+            arguments.inputs,
+            arguments.output,
+            stdin_paths=_read_paths(),
+            reference=arguments.reference,
+            others=others,
+        )
+
+    index, count = arguments.shard or (0, 1)
+    if is_joined:
+        import jax
+
+        index, count = jax.process_index(), jax.process_count()
+        jobs = _agree_on_jobs(plan_all)
+    else:
+        jobs = plan_all()
+    if count > 1:
+        share = plan.select_share(jobs, index, count)
+        print_line(f"share {index} of {count}: {len(share)} of {len(jobs)} images")
+        jobs = share
     if developed := [job for job in jobs if job.source.suffix.lower() in image_io.RAW_SUFFIXES]:
         names = f"{developed[0].source.name} -> {developed[0].target.name}"
         print_line(f"raw files are developed and written in another format: {names}")
@@ -253,13 +329,49 @@ def _plan_jobs(arguments: argparse.Namespace, others: list[pathlib.Path]) -> lis
     return left
 
 
+def _join_processes(arguments: argparse.Namespace) -> bool:
+    """Joins the processes on other hosts; returns False for a process alone."""
+    from lcdnet_jax import multihost
+
+    if arguments.shard is not None:
+        options = (arguments.coordinator, arguments.processes, arguments.process_index)
+        if arguments.distributed == "on" or options != (None, None, None):
+            raise ValueError(
+                "--shard is for processes that know nothing of each other; leave it out, or the "
+                "options that join processes"
+            )
+        return False
+    joined = multihost.initialize(
+        mode=arguments.distributed,
+        coordinator=arguments.coordinator,
+        processes=arguments.processes,
+        index=arguments.process_index,
+    )
+    if joined:
+        print_line(joined)
+    return joined is not None
+
+
+def _agree_on_jobs(plan_all: Callable[[], list[Job]]) -> list[Job]:
+    """The jobs of process 0, so that each is in one share whatever the other processes see."""
+    from lcdnet_jax import image_io, multihost
+    from lcdnet_jax.inference.plan import Job
+
+    def list_paths() -> list[list[str]]:
+        jobs = [(job.source, job.target, job.reference) for job in plan_all()]
+        return [[str(path) for path in paths if path is not None] for paths in jobs]
+
+    found = multihost.run_on_first_process(list_paths, ValueError, image_io.ImageError)
+    return [Job(*map(pathlib.Path, paths)) for paths in found]
+
+
 def _create_restorer(arguments: argparse.Namespace) -> Restorer:
     """Loads the network of --checkpoint."""
     from lcdnet_jax import inference
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
-    options = ("tile", "overlap", "ensemble", "strength", "local_pool", "dtype", "device")
+    options = ("tile", "overlap", "tile_batch", "ensemble", "strength", "local_pool", "dtype")
     checkpoint = (
         pretrained.path(pretrained.DEFAULT)
         if arguments.checkpoint is None
@@ -269,7 +381,7 @@ def _create_restorer(arguments: argparse.Namespace) -> Restorer:
     restorer = inference.Restorer(
         weights.module,
         weights.variables,
-        **{option: getattr(arguments, option) for option in options},
+        **{option: getattr(arguments, option) for option in (*options, "device")},
     )
     if restorer.module.takes_two_views:
         raise ValueError(
@@ -286,11 +398,11 @@ def _read_paths() -> Iterator[str]:
 
 def _format_scores(results: Sequence[Result]) -> str:
     """Formats the means of the scores of results; empty without scores."""
-    from lcdnet_jax.evaluation import mean
-
     psnr = [result.psnr for result in results if result.psnr is not None]
     if not psnr:
         return ""
+    from lcdnet_jax.evaluation import mean
+
     ssim = mean(result.ssim for result in results if result.ssim is not None)
     shown = "" if math.isnan(ssim) else f"  SSIM {ssim:.4f}"
     return f"  PSNR {mean(psnr):.2f} dB{shown}"

@@ -3,12 +3,14 @@
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning
 from lcdnet_jax.inference.restorer import (
     MAX_PIXELS,
+    MemoryWarning,
     Restorer,
     pad_to_bucket,
 )
 
 __all__ = [
     "MAX_PIXELS",
+    "MemoryWarning",
     "PixelRangeWarning",
     "Restorer",
     "pad_to_bucket",

@@ -1,19 +1,22 @@
-"""Restoration of image files, one by one; an error in one file does not stop the others.
+"""Restoration of image files; an error in one file does not stop the others.
 
+Files are read and written while the network computes (:mod:`lcdnet_jax.inference.pipeline`).
 ``lcdnet-jax restore`` runs it on the jobs of :mod:`lcdnet_jax.inference.plan`.
 """
 
 import dataclasses
 import errno
+import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
 from lcdnet_jax import atomic_io, image_io, metrics
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import ImageError, Metadata
 from lcdnet_jax.inference import Restorer, limits
 from lcdnet_jax.inference.limits import DiskError
+from lcdnet_jax.inference.pipeline import Pipeline, Stopped
 from lcdnet_jax.inference.pixel_range import describe_range
 from lcdnet_jax.inference.plan import Job
 from lcdnet_jax.messages import is_out_of_memory
@@ -43,33 +46,62 @@ class Result:
     warning: str | None = None
 
 
+@dataclasses.dataclass
+class _Image:
+    """An image that has been read."""
+
+    job: Job
+    pixels: np.ndarray
+    metadata: Metadata
+    reference: np.ndarray | None
+
+
 def restore(
     restorer: Restorer,
     jobs: Sequence[Job],
     *,
     force: bool = False,
     quality: int = 95,
-) -> Iterator[tuple[Job, Result | Exception]]:
-    """Restores images one by one; each file is written whole or not at all.
+    progress: Callable[[float, float], None] | None = None,
+    on_compile: Callable[[int, int], None] | None = None,
+) -> Generator[tuple[Job, Result | Exception], None, None]:
+    """Restores images; each file is written whole or not at all.
+
+    Images are read and written by threads while the network computes. At most
+    ``pipeline.MOST_JOBS`` images and ``pipeline.MOST_BYTES`` of pixels are on their way.
 
     Args:
         restorer: The restorer.
         jobs: The jobs, as from :func:`~lcdnet_jax.inference.plan.plan_jobs`.
         force: Whether existing files are replaced.
         quality: Quality of JPEG files, 1 to 100.
+        progress: Called after each window, with the number of images (a fraction) and of input
+            pixels that it adds. It is called in more than one thread. The fractions of all images
+            add up to their number, also if some fail.
+        on_compile: As for :class:`~lcdnet_jax.inference.Restorer`.
 
     Yields:
-        Each job with its result, or with an exception whose message is one line and names the file.
-        A :class:`DiskError` ends the run.
+        Each job with its result, or with an exception whose message is one line and names the file,
+        in the order of the jobs. A :class:`DiskError` ends the run. After KeyboardInterrupt or
+        SystemExit, files that are being written are finished, and the results of finished ones come
+        before the exception is raised.
     """
-    for job in jobs:
-        try:
-            outcome: Result | Exception = _restore_file(restorer, job, force, quality)
-        except Exception as error:  # a library may fail in any way on a strange file
-            outcome = _image_error(job, error)
-        yield job, outcome
-        if isinstance(outcome, DiskError):
-            return
+    run = _Run(restorer, force, quality, progress, on_compile)
+    pipeline = run.pipeline
+    try:
+        for job, outcome in pipeline.run(jobs):
+            yield job, run.describe(job, outcome)
+            if isinstance(outcome, DiskError):
+                break
+        for job, outcome in pipeline.stop():
+            if not isinstance(outcome, DiskError):
+                yield job, run.describe(job, outcome)
+    except (KeyboardInterrupt, SystemExit):
+        for job, outcome in pipeline.stop():
+            yield job, run.describe(job, outcome)
+        raise
+    finally:
+        pipeline.stop()
 
 
 def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
@@ -93,42 +125,121 @@ def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, floa
     return metrics.psnr_and_ssim(a, b)
 
 
-def _restore_file(restorer: Restorer, job: Job, force: bool, quality: int) -> Result:
-    scale = restorer.module.scale
-    _check_target(job, force)
-    limits.check_memory(job.source, scale)
-    image, metadata = image_io.read_with_metadata(job.source)
-    image_io.check_format(job.target, image)
-    height, width, *channels = image.shape
-    image_io.check_size(job.target, (height * scale, width * scale, *channels))
-    limits.check_disk(job, image.nbytes * scale**2)
-    reference = None
-    if job.reference is not None:
-        reference, _ = image_io.read_with_metadata(job.reference)
-        expected = _written_shape(image, job.target, scale)
-        _check_same_shape(expected, _without_alpha(reference).shape, str(job.reference))
-    try:
-        atomic_io.make_folder(job.target)
-    except OSError as error:
-        raise _write_error(error) from error
-    restored = restorer(image)
-    metadata = image_io.enlarge_metadata(metadata, restorer.module.scale)
-    try:
-        left_out = image_io.write(
-            job.target, restored, quality=quality, metadata=metadata, force=force
+class _Run:
+    """The stages of a run over files.
+
+    Args:
+        restorer, force, quality, progress, on_compile: As for :func:`restore`.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        force: bool,
+        quality: int,
+        progress: Callable[[float, float], None] | None,
+        on_compile: Callable[[int, int], None] | None,
+    ):
+        self._restorer = restorer.with_progress(self._report, on_compile=on_compile)
+        self._force = force
+        self._quality = quality
+        self._progress = progress
+        self._computed: Sequence[_Image] = []  # at this moment
+        self._fractions: dict[Job, float] = {}
+        self.pipeline = Pipeline(
+            size=self._estimate_bytes,
+            read=self._read,
+            group=lambda image: self._restorer.group(image.pixels),
+            compute=self._compute,
+            write=self._write,
         )
-    except ImageError as error:
-        if isinstance(error.__cause__, OSError):
-            raise _write_error(error.__cause__) from error
-        raise
-    message = describe_range(image)
-    warning = f"{job.source}: {message}" if message else None
-    result = Result(restored.shape[0], restored.shape[1], left_out=left_out, warning=warning)
-    if reference is None:
-        return result
-    written, _ = image_io.read_with_metadata(job.target)
-    psnr, ssim = score_pair(written, reference)
-    return dataclasses.replace(result, psnr=psnr, ssim=ssim)
+
+    def describe(self, job: Job, outcome: Result | Exception) -> Result | Exception:
+        """Completes the progress of a job; makes an error one line that names the file."""
+        self._advance(job, 1.0, 0)
+        del self._fractions[job]
+        return outcome if isinstance(outcome, Result) else _image_error(job, outcome)
+
+    def _estimate_bytes(self, job: Job) -> int:
+        """Bytes of an image and its result. The header of a damaged file says nothing."""
+        try:
+            header = image_io.read_header(job.source)
+            size = header.height * header.width * header.channels * header.bits // 8
+        except Exception:  # the error is reported when the file is read
+            size = os.path.getsize(job.source) if job.source.is_file() else 0
+        return size * (1 + self._restorer.module.scale**2)
+
+    def _read(self, job: Job) -> _Image:
+        scale = self._restorer.module.scale
+        _check_target(job, self._force)
+        limits.check_memory(job.source, scale)
+        pixels, metadata = image_io.read_with_metadata(job.source)
+        image_io.check_format(job.target, pixels)
+        height, width, *channels = pixels.shape
+        image_io.check_size(job.target, (height * scale, width * scale, *channels))
+        limits.check_disk(job, pixels.nbytes * scale**2)
+        reference = None
+        if job.reference is not None:
+            reference, _ = image_io.read_with_metadata(job.reference)
+            expected = _written_shape(pixels, job.target, scale)
+            _check_same_shape(expected, _without_alpha(reference).shape, str(job.reference))
+        try:
+            atomic_io.make_folder(job.target)
+        except OSError as error:
+            raise _write_error(error) from error
+        return _Image(job, pixels, metadata, reference)
+
+    def _compute(self, images: Sequence[_Image]) -> list[np.ndarray | Exception]:
+        self._computed = images
+        try:
+            if len(images) == 1:
+                return [self._restorer(images[0].pixels)]
+            return [*self._restorer([image.pixels for image in images])]
+        except Exception as error:
+            if isinstance(error, Stopped):
+                raise
+            if len(images) > 1:  # one image may be the cause
+                return [outcome for image in images for outcome in self._compute([image])]
+            return [error]
+
+    def _report(self, done: int, total: int) -> None:
+        """Follows the windows of the images that are computed."""
+        if self.pipeline.is_stopped:
+            raise Stopped
+        for image in self._computed:
+            height, width = image.pixels.shape[:2]
+            self._advance(image.job, done / total, height * width)
+
+    def _advance(self, job: Job, fraction: float, pixels: int) -> None:
+        """Reports that a fraction of an image of so many pixels is complete."""
+        before = self._fractions.get(job, 0.0)
+        self._fractions[job] = max(before, fraction)  # it restarts after a lack of memory
+        step = self._fractions[job] - before
+        if step and self._progress is not None:
+            self._progress(step, step * pixels)
+
+    def _write(self, image: _Image, restored: np.ndarray) -> Result:
+        job = image.job
+        try:
+            left_out = image_io.write(
+                job.target,
+                restored,
+                quality=self._quality,
+                metadata=image_io.enlarge_metadata(image.metadata, self._restorer.module.scale),
+                force=self._force,
+            )
+        except ImageError as error:
+            if isinstance(error.__cause__, OSError):
+                raise _write_error(error.__cause__) from error
+            raise
+        message = describe_range(image.pixels)
+        warning = f"{job.source}: {message}" if message else None
+        result = Result(restored.shape[0], restored.shape[1], left_out=left_out, warning=warning)
+        if image.reference is None:
+            return result
+        written, _ = image_io.read_with_metadata(job.target)
+        psnr, ssim = score_pair(written, image.reference)
+        return dataclasses.replace(result, psnr=psnr, ssim=ssim)
 
 
 def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
@@ -169,7 +280,10 @@ def _write_error(error: OSError) -> ImageError:
 def _image_error(job: Job, error: Exception) -> ImageError:
     """Makes an error of one line that names the file."""
     if is_out_of_memory(error):
-        return ImageError(f"{job.source}: does not fit into memory; use --tile 512 or less")
+        return ImageError(
+            f"{job.source}: does not fit into memory, not even in small tiles; close other "
+            "programs, or use a machine with more memory"
+        )
     text = " ".join(str(error).split())
     if isinstance(error, ImageError):
         names = [str(path) for path in (job.source, job.target, job.reference) if path is not None]

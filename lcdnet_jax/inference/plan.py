@@ -164,6 +164,20 @@ def skip_existing(jobs: Sequence[Job]) -> list[Job]:
     ]
 
 
+def select_share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+    """Selects the jobs of one process of several, which have the same jobs.
+
+    Args:
+        jobs: All jobs, as from :func:`plan_jobs`.
+        index: Which share, from 0 to ``count - 1``.
+        count: Number of shares.
+
+    Returns:
+        Every ``count``-th job, beginning with job ``index``. Each job is in one share.
+    """
+    return list(jobs[index::count])
+
+
 def _find_images(
     argument: str, stdin_paths: Iterable[str], output: pathlib.Path, others: list[pathlib.Path]
 ) -> list[_Image]:

@@ -1,8 +1,11 @@
 """Restorer: restores images of any size with a trained network."""
 
+import contextlib
+import functools
+import itertools
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import jax
@@ -16,6 +19,8 @@ from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
+from lcdnet_jax.inference.program import PlacedVariables, Program
+from lcdnet_jax.messages import is_out_of_memory
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
@@ -24,7 +29,18 @@ from lcdnet_jax.weights import pretrained
 # per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
 
+# Pixels of the result that an accelerator computes in one call, if ``tile_batch`` is None, and the
+# most windows of them. A CPU computes one window: several take no less time and more memory.
+_PIXELS_PER_CALL = 2**20
+_MOST_WINDOWS_PER_CALL = 16
+
+Progress = Callable[[int, int], None]
+
 _Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class MemoryWarning(UserWarning):
+    """The memory was too small for the windows; smaller ones are used from now on."""
 
 
 class Restorer:
@@ -63,7 +79,10 @@ class Restorer:
         bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,
             128, 192, 256, 384, 512, 768, ..., which needs fewer programs but more computation than
             64. Not for whole images of a network with ``global_means``.
-        tile_batch: Tiles per call of the network, at least 1. The last batch is filled up.
+        tile_batch: Windows in one call of the network on each device, at least 1: tiles, or whole
+            images of equal padded size if several are given. An incomplete call is filled up. None
+            means 1 on a CPU, and on other devices as many as have a megapixel together, up to 16.
+            The number changes results by rounding errors.
         ensemble: Whether to return the self-ensemble: the mean of the results for all eight
             orientations of the image (four for networks of two views, see
             ``input_pipeline.tf_ops.orient``). It takes eight times the computation.
@@ -73,7 +92,14 @@ class Restorer:
         local_pool: Side of windows in pixels. Means over the image become means over such windows,
             in networks with this field (LCDNet, NAFNet). None keeps the module's value.
         dtype: Compute type, float32 or bfloat16. None keeps the module's value.
-        device: A JAX device, or a name such as "cpu" or "gpu:1". None means JAX's default.
+        device: The only device, a JAX device or a name such as "cpu" or "gpu:1". None means all
+            devices of this process: tiles, and whole images of equal padded size, are divided
+            among them. They give the same pixels as one device.
+        progress: Called as ``progress(done, total)`` after each window (a tile, or a whole image):
+            the number of windows that are complete, and that of all windows of this call. An
+            exception that it raises ends the call. It is not pickled.
+        on_compile: Called as ``on_compile(height, width)`` before the network is compiled for
+            windows of another number or size. It is not pickled.
 
     Raises:
         ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
@@ -90,12 +116,14 @@ class Restorer:
         overlap: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
         bucket: int | None = None,
-        tile_batch: int = 1,
+        tile_batch: int | None = None,
         ensemble: bool = False,
         strength: float = 1.0,
         local_pool: int | None = None,
         dtype: DTypeLike | None = None,
         device: jax.Device | str | None = None,
+        progress: Progress | None = None,
+        on_compile: Callable[[int, int], None] | None = None,
     ):
         networks.check_module(module)
         if overlap is None:
@@ -137,9 +165,12 @@ class Restorer:
         self.tile_batch = tile_batch
         self.ensemble = ensemble
         self.strength = float(strength)
+        self._progress = progress
+        self._on_compile = on_compile
         self._device = _find_device(device)
-        self._device_variables: Any = None  # set when the first image is restored
-        self._apply = jax.jit(module.apply)
+        self._placed: PlacedVariables | None = None  # set when the first image is restored
+        self._fitting: Restorer | None = None  # with smaller windows, after a lack of memory
+        self._program = Program(module, self._device)
 
     @classmethod
     def from_checkpoint(
@@ -206,7 +237,7 @@ class Restorer:
         Returns:
             A new restorer; this one is not changed.
         """
-        return self._copy(variables=variables, _device_variables=None)
+        return self._copy(variables=variables, _placed=None)
 
     def with_bucket(self, bucket: int | None) -> "Restorer":
         """Makes a restorer with other padding that shares the compiled programs.
@@ -223,16 +254,34 @@ class Restorer:
         _check_integer("bucket", bucket, 1)
         return self._copy(bucket=bucket)
 
+    def with_progress(
+        self,
+        progress: Progress | None,
+        *,
+        on_compile: Callable[[int, int], None] | None = None,
+    ) -> "Restorer":
+        """Makes a restorer with other reports of progress that shares the compiled programs.
+
+        Args:
+            progress: As for :class:`Restorer`.
+            on_compile: As for :class:`Restorer`.
+
+        Returns:
+            A new restorer; this one is not changed.
+        """
+        return self._copy(_progress=progress, _on_compile=on_compile)
+
     def _copy(self, **changes: Any) -> "Restorer":
         """Copies this restorer with its compiled programs and changes attributes of the copy."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **changes)
+        other.__dict__.update(self.__dict__, **{"_fitting": None, **changes})
         return other
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: compiled programs and arrays on devices stay here."""
         state = {**self.__dict__, "variables": jax.tree.map(np.asarray, self.variables)}
-        del state["_apply"], state["_device_variables"]
+        for name in ("_program", "_placed", "_fitting", "_progress", "_on_compile"):
+            del state[name]
         if self._device is not None:  # by its place among the devices of its kind
             platform = self._device.platform
             number = jax.local_devices(backend=platform).index(self._device)
@@ -240,8 +289,9 @@ class Restorer:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _device=_find_device(state["_device"]), _device_variables=None)
-        self._apply = jax.jit(self.module.apply)
+        self.__dict__.update(state, _device=_find_device(state["_device"]))
+        self._placed = self._fitting = self._progress = self._on_compile = None
+        self._program = Program(self.module, self._device)
 
     @overload
     def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray: ...
@@ -287,11 +337,11 @@ class Restorer:
             PixelRangeWarning: If floating-point pixels are far outside of [0, 1], as 0 to 255.
         """
         if isinstance(image, list | tuple):
-            return self._restore_each(image)
+            return self._restore_each(image, _number(len(image)))
         image = image_io.to_array(image)
         if image.ndim == 4 and len(image):
-            return np.stack(self._restore_each(image))
-        return self._restore_one(image)
+            return np.stack(self._restore_each(list(image), _number(len(image))))
+        return self._restore_each([image], [""])[0]
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Applies the network to one image without the rules for pictures, for scores.
@@ -314,35 +364,136 @@ class Restorer:
                 f"expected [H, W, C] floating-point pixels without alpha, got {image.dtype} of "
                 f"shape {image.shape}; call the restorer for pictures"
             )
-        return self._apply_network(image)
+        return self._apply_network([image], lambda count: None)[0]
+
+    def group(self, image: np.ndarray) -> tuple[int, Any]:
+        """Tells which images a call computes faster together than one by one.
+
+        Args:
+            image: An image as for a call, no PIL image.
+
+        Returns:
+            How many, and a key. Only images with the same key belong together.
+        """
+        if self._fitting is not None:
+            return self._fitting.group(image)
+        height, width = image.shape[:2]
+        if not self._is_whole(height, width):
+            return 1, None
+        frame = self._pad_sides(height, width)
+        return self._count_windows_per_call(*frame), frame
 
     def _restore_each(
-        self, images: Sequence[np.ndarray | Image.Image] | np.ndarray
+        self, images: Sequence[np.ndarray | Image.Image], names: Sequence[str]
     ) -> list[np.ndarray]:
-        restored = []
-        for i, image in enumerate(images):
+        """Restores images, together where :meth:`group` says so. Errors begin with their names."""
+        arrays = []
+        for image, name in zip(images, names, strict=True):
+            with _name_in_errors(name):
+                arrays.append(image_io.to_array(image))
+                check_image(arrays[-1], self.module)
+        return self._restore_groups(arrays, names)
+
+    def _restore_groups(
+        self, images: Sequence[np.ndarray], names: Sequence[str], done: int = 0
+    ) -> list[np.ndarray]:
+        """Restores images after ``done`` windows, with smaller windows after a lack of memory."""
+        if self._fitting is not None:
+            return self._fitting._restore_groups(images, names, done)
+        counts = [self._count_windows(image) for image in images]
+        total = done + sum(counts)
+        restored: list[np.ndarray] = []
+        while len(restored) < len(images):
+            first = len(restored)
+            group = self._find_group(images[first:])
+            report = functools.partial(self._report, done, total)
             try:
-                restored.append(self._restore_one(image_io.to_array(image)))
-            except image_io.ImageError as error:
-                raise image_io.ImageError(f"image {i} of {len(images)}: {error}") from None
+                restored += self._restore_group(group, names[first:], report)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._fitting = self._with_smaller_windows(group[0].shape)
+                if self._fitting is None:
+                    raise
+            if self._fitting is not None:  # outside the handler, which holds arrays
+                return restored + self._fitting._restore_groups(images[first:], names[first:], done)
+            done += sum(counts[first : len(restored)])
         return restored
 
-    def _restore_one(self, image: np.ndarray) -> np.ndarray:
-        """Restores one picture in its own type."""
-        picture = Picture(image, self.module)
-        if message := describe_range(image):
-            warnings.warn(message, PixelRangeWarning, stacklevel=3)
-        if self.strength == 0:
-            return image.copy()
-        return picture.finish(self._apply_network(picture.pixels), strength=self.strength)
+    def _report(self, done: int, total: int, count: int) -> None:
+        """Reports that ``count`` more windows are complete."""
+        if self._progress is not None:
+            self._progress(done + count, total)
 
-    def _apply_network(self, pixels: np.ndarray) -> np.ndarray:
-        """Restores ``[H, W, C]`` without alpha in its own type, whole or in tiles."""
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
-            if self._is_whole(*pixels.shape[:2]):
-                restored = self._predict(pixels[None], self._whole_bucket)[0]
-                return convert_dtype(restored, pixels.dtype)
-            return self._restore_tiled(pixels)
+    def _find_group(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Finds the first images that belong together."""
+        most, key = self.group(images[0])
+        for i, image in enumerate(images[1:most], 1):
+            if self.group(image)[1] != key:
+                return images[:i]
+        return images[:most]
+
+    def _restore_group(
+        self, images: Sequence[np.ndarray], names: Sequence[str], report: Callable[[int], None]
+    ) -> list[np.ndarray]:
+        """Restores pictures of one padded size, or one in tiles, each in its own type."""
+        for image in images:
+            if message := describe_range(image):
+                warnings.warn(message, PixelRangeWarning, stacklevel=5)
+        if self.strength == 0:
+            report(sum(map(self._count_windows, images)))
+            return [image.copy() for image in images]
+        pictures = [Picture(image, self.module) for image in images]
+        results = self._apply_network([picture.pixels for picture in pictures], report)
+        finished = []
+        for picture, result, name in zip(pictures, results, names, strict=False):
+            with _name_in_errors(name):
+                finished.append(picture.finish(result, strength=self.strength))
+        return finished
+
+    def _apply_network(
+        self, images: Sequence[np.ndarray], report: Callable[[int], None]
+    ) -> list[np.ndarray]:
+        """Restores ``[H, W, C]`` without alpha, several of one padded size or one in tiles."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the results
+            if not self._is_whole(*images[0].shape[:2]):
+                return [self._restore_tiled(images[0], report)]
+            most = self.group(images[0])[0]
+            results: list[np.ndarray] = [np.empty(0)] * len(images)
+            for channels in {image.shape[2] for image in images}:
+                chosen = [i for i, image in enumerate(images) if image.shape[2] == channels]
+                restored = self._predict([images[i] for i in chosen], self._whole_bucket, most)
+                for i, result in zip(chosen, restored, strict=True):
+                    results[i] = convert_dtype(result, images[i].dtype)
+            report(len(images))
+            return results
+
+    def _with_smaller_windows(self, shape: tuple[int, ...]) -> "Restorer | None":
+        """Makes a restorer that needs less memory for an image, or None if none does.
+
+        It warns that results will be computed in another way.
+        """
+        height, width = shape[:2]
+        whole = self._is_whole(height, width)
+        frame = self._pad_sides(height, width) if whole else (self.tile or tiling.TILE,) * 2
+        if self._count_windows_per_call(*frame) > len(self._program.devices):
+            text, changes = "they are computed one by one from now on", {"tile_batch": 1}
+        else:
+            least = 2 * self.overlap + tiling.RAMP + 1
+            least += -least % tiling.STRIDE
+            tile = min(tiling.TILE, max(frame) // 2 // tiling.STRIDE * tiling.STRIDE)
+            tile = max(tile, least)
+            if tile >= max(frame):
+                return None
+            text, changes = f"using tiles of {tile}x{tile} from now on", {"tile": tile}
+            if whole and self.module.global_means:
+                text += ", which change the result of this network"
+        warnings.warn(
+            f"windows of {frame[1]}x{frame[0]} pixels do not fit into memory; {text}",
+            MemoryWarning,
+            stacklevel=4,
+        )
+        return self._copy(**changes)
 
     @property
     def _scale(self) -> int:
@@ -359,11 +510,43 @@ class Restorer:
     def _is_whole(self, height: int, width: int) -> bool:
         if self.tile is not None:
             return max(height, width) <= self.tile
-        bucket = self._whole_bucket
-        frame = tiling.padded_size(height, bucket) * tiling.padded_size(width, bucket)
-        return self.max_pixels is None or frame * self._scale**2 <= self.max_pixels
+        rows, columns = self._pad_sides(height, width)
+        return self.max_pixels is None or rows * columns * self._scale**2 <= self.max_pixels
 
-    def _restore_tiled(self, pixels: np.ndarray) -> np.ndarray:
+    def _pad_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a whole image with its padding."""
+        rows, columns = (
+            tiling.padded_size(side, self._whole_bucket, tile=self.tile, overlap=self.overlap)
+            for side in (height, width)
+        )
+        return rows, columns
+
+    def _count_windows_per_call(self, height: int, width: int) -> int:
+        """Number of windows of one size in one call, on all devices together."""
+        devices = self._program.devices
+        each = self.tile_batch
+        if each is None:
+            fitting = _PIXELS_PER_CALL // (height * width * self._scale**2)
+            on_cpu = devices[0].platform == "cpu"
+            each = 1 if on_cpu else max(1, min(fitting, _MOST_WINDOWS_PER_CALL))
+        return each * len(devices)
+
+    def _count_windows(self, image: np.ndarray) -> int:
+        """Number of windows of an image."""
+        height, width = image.shape[:2]
+        if self._is_whole(height, width):
+            return 1
+        (tops, _), (lefts, _) = self._place_tiles(height, width)
+        return len(tops) * len(lefts)
+
+    def _place_tiles(self, *sides: int) -> list[tuple[tuple[int, ...], np.ndarray]]:
+        tile = self.tile or tiling.TILE
+        return [
+            tiling.place_tiles(side, tile=tile, overlap=self.overlap, bucket=self.bucket)
+            for side in sides
+        ]
+
+    def _restore_tiled(self, pixels: np.ndarray, report: Callable[[int], None]) -> np.ndarray:
         """Restores ``[H, W, C]`` in tiles, one band after the other along the longer side.
 
         Only ``pixels`` and the result, both in the type of the image, grow with both sides. Tiles
@@ -376,22 +559,23 @@ class Restorer:
 
         pixels = transpose(pixels)
         (height, width), scale = pixels.shape[:2], self._scale
-        (tops, row_weights), (lefts, column_weights) = (
-            tiling.place_tiles(
-                side, tile=self.tile or tiling.TILE, overlap=self.overlap, bucket=self.bucket
-            )
-            for side in (height, width)
-        )
+        (tops, row_weights), (lefts, column_weights) = self._place_tiles(height, width)
         tile_height, tile_width = row_weights.shape[1], column_weights.shape[1]
         rows = _reflect_indices(height, tops[-1] + tile_height)
         columns = _reflect_indices(width, lefts[-1] + tile_width)
         row_weights = row_weights.repeat(scale, axis=1)
         column_weights = column_weights.repeat(scale, axis=1)
+
+        def cut() -> Iterator[np.ndarray]:
+            for top in tops:
+                band = pixels[np.ix_(rows[top : top + tile_height], columns)]
+                for left in lefts:
+                    yield transpose(band[:, left : left + tile_width])
+
+        tiles = map(transpose, self._restore_tiles(cut(), report))
         result = total = np.empty(0)
         for k, top in enumerate(tops):
-            band = pixels[np.ix_(rows[top : top + tile_height], columns)]
-            tiles = self._restore_tiles(band, lefts, tile_width, transpose)
-            for left, weights, tile in zip(lefts, column_weights, tiles, strict=True):
+            for left, weights, tile in zip(lefts, column_weights, tiles, strict=False):
                 if not result.size:  # the number of channels is known only now
                     channels = tile.shape[-1]
                     result = np.empty((height * scale, width * scale, channels), pixels.dtype)
@@ -409,45 +593,76 @@ class Restorer:
         return np.ascontiguousarray(transpose(result))
 
     def _restore_tiles(
-        self, band: np.ndarray, lefts: Sequence[int], tile_width: int, transpose: _Transform
+        self, tiles: Iterable[np.ndarray], report: Callable[[int], None]
     ) -> Iterator[np.ndarray]:
-        """Restores the tiles of a band."""
-        for k in range(0, len(lefts), self.tile_batch):
-            tiles = [
-                transpose(band[:, left : left + tile_width])
-                for left in lefts[k : k + self.tile_batch]
-            ]
-            batch = tiles + tiles[-1:] * (self.tile_batch - len(tiles))  # for one program
-            yield from map(transpose, self._predict(np.stack(batch), bucket=1)[: len(tiles)])
+        """Restores tiles of one size, several at once."""
+        tiles, done = iter(tiles), 0
+        while batch := list(itertools.islice(tiles, 1)):
+            most = self._count_windows_per_call(*batch[0].shape[:2])
+            batch += itertools.islice(tiles, most - 1)
+            restored = self._predict(batch, 1, most)
+            done += len(batch)
+            report(done)
+            yield from restored
 
-    def _predict(self, pixels: np.ndarray, bucket: int | None) -> np.ndarray:
-        """Runs the network on ``[N, H, W, C]`` of any type and channels; returns float32."""
-        x = image_io.to_float(pixels)
-        channels, wanted = x.shape[-1], self.module.channels
+    def _predict(
+        self, images: Sequence[np.ndarray], bucket: int | None, most: int
+    ) -> list[np.ndarray]:
+        """Runs the network on images ``[H, W, C]`` of one padded size and number of channels.
+
+        They may have any type; the results are float32.
+        """
+        converted = [image_io.to_float(image) for image in images]
+        channels, wanted = converted[0].shape[-1], self.module.channels
         if channels == wanted:
-            return self._predict_orientations(x, bucket)
+            return self._predict_orientations(converted, bucket, most)
         if channels == 1:
-            repeated = np.repeat(x, wanted, axis=-1)
-            return self._predict_orientations(repeated, bucket).mean(axis=-1, keepdims=True)
-        planes = [self._predict_orientations(x[..., c : c + 1], bucket) for c in range(channels)]
-        return np.concatenate(planes, axis=-1)
+            repeated = [np.repeat(x, wanted, axis=-1) for x in converted]
+            results = self._predict_orientations(repeated, bucket, most)
+            return [result.mean(axis=-1, keepdims=True) for result in results]
+        planes = [
+            self._predict_orientations([x[..., c : c + 1] for x in converted], bucket, most)
+            for c in range(channels)
+        ]
+        return [np.concatenate(each, axis=-1) for each in zip(*planes, strict=True)]
 
-    def _predict_orientations(self, x: np.ndarray, bucket: int | None) -> np.ndarray:
-        """Runs the network; with ``ensemble``, returns the mean over the orientations."""
-        if self._device_variables is None:
-            _check_layers(self.module, self.variables)
-            self._device_variables = jax.device_put(self.variables, self._device)
+    def _predict_orientations(
+        self, images: Sequence[np.ndarray], bucket: int | None, most: int
+    ) -> list[np.ndarray]:
+        """Runs the network; with ``ensemble``, returns the means over the orientations."""
         two_views = self.module.takes_two_views
-        total: Any = 0
         orientations = self_ensemble.orientations(two_views=two_views)
-        for orientation in orientations if self.ensemble else orientations[:1]:
-            oriented = self_ensemble.orient(x, orientation, two_views=two_views)
-            height, width = (side * self._scale for side in oriented.shape[1:3])
-            padded = pad_to_bucket(oriented, bucket, tile=self.tile, overlap=self.overlap)
-            placed = jax.device_put(padded, self._device)
-            restored = np.asarray(self._apply(self._device_variables, placed), np.float32)
-            total = total + self_ensemble.revert(restored[:, :height, :width], orientation)
-        return total / (len(orientations) if self.ensemble else 1)
+        orientations = orientations if self.ensemble else orientations[:1]
+        totals: list[Any] = [0] * len(images)
+        for orientation in orientations:
+            oriented = [
+                self_ensemble.orient(image[None], orientation, two_views=two_views)
+                for image in images
+            ]
+            padded = [
+                pad_to_bucket(x, bucket, tile=self.tile, overlap=self.overlap) for x in oriented
+            ]
+            for i, (x, restored) in enumerate(zip(oriented, self._run(padded, most), strict=True)):
+                height, width = (side * self._scale for side in x.shape[1:3])
+                part = restored[None, :height, :width]
+                totals[i] = totals[i] + self_ensemble.revert(part, orientation)[0]
+        return [total / len(orientations) for total in totals]
+
+    def _run(self, windows: Sequence[np.ndarray], most: int) -> np.ndarray:
+        """Runs the network on windows ``[1, H, W, C]`` of one size, in one call."""
+        if self._placed is None:
+            _check_layers(self.module, self.variables)
+            self._placed = self._program.place(self.variables)
+        # A single window runs alone, unless that would be one more program to compile.
+        is_alone = len(windows) == 1 and not self._program.is_compiled(
+            (most, *windows[0].shape[1:])
+        )
+        filled = [*windows, *[windows[-1]] * (0 if is_alone else most - len(windows))]
+        batch = np.concatenate(filled)
+        if self._on_compile is not None and not self._program.is_compiled(batch.shape):
+            self._on_compile(*batch.shape[1:3])
+        results = np.asarray(self._program.run(self._placed, batch), np.float32)
+        return results[: len(windows)]
 
 
 def pad_to_bucket(
@@ -477,6 +692,20 @@ def pad_to_bucket(
 def _reflect_indices(side: int, end: int) -> np.ndarray:
     """Indices that pad a side to ``end`` pixels by reflection."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
+
+
+def _number(count: int) -> list[str]:
+    """Names of images in messages."""
+    return [f"image {i} of {count}: " for i in range(count)]
+
+
+@contextlib.contextmanager
+def _name_in_errors(name: str) -> Iterator[None]:
+    """Puts a name before the messages of errors."""
+    try:
+        yield
+    except image_io.ImageError as error:
+        raise image_io.ImageError(f"{name}{error}") from None
 
 
 def _check_layers(module: networks.RestorationNetwork, variables: Variables) -> None:

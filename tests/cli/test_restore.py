@@ -10,7 +10,12 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -19,8 +24,9 @@ from PIL import Image, ImageCms
 
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.cli import main
+from lcdnet_jax.cli import _progress, main
 from lcdnet_jax.inference import limits, plan
+from tests.cli.commands import ROOT
 from tests.cli.halving import Halving, contents, halved, noise, put, same
 from tests.image_io.files import dng, photo
 
@@ -574,7 +580,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("error", "message"),
         [
-            (MemoryError(), "a.png: does not fit into memory; use --tile 512 or less"),
+            (MemoryError(), "a.png: does not fit into memory, not even in small tiles; close"),
             (RuntimeError("RESOURCE_EXHAUSTED: Out\nof memory"), "a.png: does not fit into memory"),
             (RuntimeError("some\nthing"), "a.png: RuntimeError: some thing"),
         ],
@@ -594,26 +600,37 @@ class TestFailures:
         with pytest.raises(image_io.ImageError, match="empty"):
             run("a.png", "-o", "out", "--debug")
 
-    def test_interrupt_keeps_what_is_finished(self, place, run, monkeypatch, capsys):
-        for name in ("a", "b", "c"):
-            put(place / "in" / f"{name}.png")
-        sync, calls = os.fsync, []
+    @pytest.mark.parametrize(
+        ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
+    )
+    def test_signals_keep_what_is_finished(self, place, run, monkeypatch, capsys, number, status):
+        """No file is half written, and no thread stays."""
+        for i, name in enumerate(("a", "b", "c")):
+            put(place / "in" / f"{name}.png", noise((20 + 64 * i, 30, 3)))
+        call, printed = Restorer.__call__, []
+        monkeypatch.setattr(_progress, "print_line", lambda line: print(line) or printed.append(1))
 
-        def interrupted(file):
-            calls.append(file)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            sync(file)
+        def interrupt(self, image):
+            if len(image) == 84:
+                while not printed:
+                    time.sleep(0.001)
+                os.kill(os.getpid(), number)
+                time.sleep(0.1)
+            return call(self, image)
 
-        monkeypatch.setattr(os, "fsync", interrupted)
+        monkeypatch.setattr(Restorer, "__call__", interrupt)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with pytest.raises(SystemExit) as end:
             run("in", "-o", "out")
-        assert end.value.code == 130
+        signal.signal(signal.SIGINT, before)
+        assert end.value.code == status
         shown = capsys.readouterr()
-        assert "1 of 3 images restored" in shown.out
-        assert shown.err == "interrupted\n"
+        assert shown.out.startswith("out/a.png  30x20\n1 of 3 images restored in 0:")
+        assert shown.err == ("interrupted\n" if number == signal.SIGINT else "")
         assert os.listdir(place / "out") == ["a.png"]
         same(place / "out" / "a.png", halved(noise()))
+        names = [thread.name for thread in threading.enumerate()]
+        assert not [name for name in names if name.startswith(("files", "compute"))]
 
 
 class TestReference:
@@ -713,8 +730,9 @@ class TestOptions:
         monkeypatch.setattr(inference, "Restorer", record)
         put(place / "a.png")
         run("a.png", "-o", "b.png", "--tile=256", "--overlap=32", "--ensemble", "--local-pool=48",
-            "--dtype=bfloat16", "--device=cpu", "--strength=0.25")  # fmt: skip
-        options = {"tile": 256, "overlap": 32, "ensemble": True, "strength": 0.25, "local_pool": 48,
+            "--dtype=bfloat16", "--device=cpu", "--strength=0.25", "--tile-batch=3")  # fmt: skip
+        options = {"tile": 256, "overlap": 32, "tile_batch": 3, "ensemble": True, "strength": 0.25,
+                   "local_pool": 48,
                    "dtype": "bfloat16", "device": "cpu"}  # fmt: skip
         assert made == [options]
 
@@ -748,6 +766,13 @@ class TestOptions:
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),
             (["--device=quantum"], "no device 'quantum'; use one of cpu:0, "),
             (["--device=cpu:-1"], "no device 'cpu:-1'; use one of cpu:0, "),
+            (["--tile-batch=0"], "tile_batch must be an integer of at least 1, got 0"),
+            (["--shard=2/2"], "argument --shard: must be I/N with I from 0 to N - 1, such as 0/4"),
+            (["--shard=1"], "argument --shard: must be I/N"),
+            (["--shard=-1/2"], "argument --shard: must be I/N"),
+            (["--shard=0/2", "--distributed=on"], "--shard is for processes that know nothing of"),
+            (["--processes=2"], "a run on several hosts needs --coordinator, --processes and --pr"),
+            (["--distributed=maybe"], "argument --distributed: invalid choice: 'maybe'"),
             (["--quality=0"], "argument --quality: must be a number from 1 to 100, got '0'"),
             (["--quality=101"], "argument --quality: must be a number from 1 to 100, got '101'"),
             (["--quality=ten"], "argument --quality: must be a number from 1 to 100, got 'ten'"),
@@ -761,6 +786,57 @@ class TestOptions:
         assert found.startswith(message)
         assert "\n" not in found
         assert os.listdir(place) == ["a.png"]
+
+
+class TestShares:
+    def test_shards_partition(self, place, run):
+        """The images that one run restores, under the same names."""
+        for i in range(5):
+            put(place / "in" / "x" / f"{i}.png", noise(seed=i))
+        shares = []
+        for i in range(3):
+            out = run("in", "-o", f"out{i}", f"--shard={i}/3")
+            shares.append(sorted(contents(place / f"out{i}")))
+            assert out.startswith(f"share {i} of 3: {len(shares[i])} of 5 images\n")
+        assert shares == [["x/0.png", "x/3.png"], ["x/1.png", "x/4.png"], ["x/2.png"]]
+        same(place / "out1" / "x" / "4.png", halved(noise(seed=4)))
+
+    def test_a_shard_is_the_same_after_an_interruption(self, place, run):
+        for i in range(4):
+            put(place / "in" / f"{i}.png")
+        put(place / "out" / "0.png")
+        out = run("in", "-o", "out", "--shard=0/2", "--skip-existing")
+        assert "share 0 of 2: 2 of 4 images\n1 of 2 images skipped" in out
+        assert sorted(contents(place / "out")) == ["0.png", "2.png"]
+        assert run("0.png", "-o", "new", "--shard=1/2") == "share 1 of 2: 0 of 1 images\n"
+
+    @pytest.mark.extended
+    def test_two_processes(self, place):
+        """Each restores its share of what process 0 finds, and stands alone then."""
+        for i in range(5):
+            put(place / "in" / f"{i}.png", noise((60, 60, 3), seed=i))
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        started = [
+            subprocess.Popen(
+                [
+                    sys.executable, "-c", "from lcdnet_jax.cli.main import main; main()", "restore",
+                    *(["in"] if i == 0 else ["in/0.png"]), "-o", "out", "--tile=32", "--overlap=0",
+                    f"--coordinator=localhost:{port}", "--processes=2", f"--process_index={i}",
+                ],
+                env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place,
+            )
+            for i in range(2)
+        ]  # fmt: skip
+        outputs = [process.communicate(timeout=120) for process in started]
+        assert [process.returncode for process in started] == [0, 0], outputs
+        for i, (out, _) in enumerate(outputs):
+            assert f"process {i} of 2 (found by flags), 8 of 16 devices here\n" in out
+            assert f"share {i} of 2: {3 - i} of 5 images\n" in out
+            assert f"out/{i + 2}.png  60x60\n" in out
+        assert sorted(contents(place / "out")) == [f"{i}.png" for i in range(5)]
 
 
 class TestCheckpoint:

@@ -1,6 +1,10 @@
 """Restoration of files one by one, of a network that halves its images."""
 
 import errno
+import os
+import signal
+import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,23 +81,99 @@ def test_a_full_disk_ends_the_run(tmp_path, restorer, monkeypatch):
     assert "No space left on device" in str(outcome)
 
 
+def test_images_of_one_size_are_computed_together(tmp_path, restorer, monkeypatch):
+    """If the network fails for several, each is computed alone, so that the error names a file."""
+    names = [f"{i}.png" for i in range(9)]
+    for i, name in enumerate(names):
+        put(tmp_path / name, noise((20 + i % 2, 30, 3), seed=i))
+    (tmp_path / "3.png").write_bytes(b"text")
+    bad = image_io.read(tmp_path / "2.png")
+    calls, call = [], Restorer.__call__
+
+    def fail(self, images):
+        single = isinstance(images, np.ndarray)
+        calls.append(1 if single else len(images))
+        if any(np.array_equal(image, bad) for image in ([images] if single else images)):
+            raise ValueError("the third" if single else "one of these")
+        return call(self, images)
+
+    monkeypatch.setattr(Restorer, "__call__", fail)
+    four = Restorer(restorer.module, restorer.variables, tile_batch=4, device="cpu")
+    outcomes = [outcome for _, outcome in batch.restore(four, make_jobs(tmp_path, *names))]
+    assert calls == [4, 1, 1, 1, 1, 4]
+    assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [2, 3]
+    assert str(outcomes[2]) == f"{tmp_path}/2.png: the third"
+    same(tmp_path / "out" / "8.png", halved(image_io.read(tmp_path / "8.png")))
+
+
+def test_progress(tmp_path, restorer):
+    """By windows; images and pixels add up, also with failures and after a second try."""
+    put(tmp_path / "a.png", noise((60, 90, 3)))
+    (tmp_path / "b.png").write_bytes(b"text")
+    put(tmp_path / "c.png", noise((20, 30)))
+    tiled = Restorer(restorer.module, restorer.variables, tile=32, overlap=0, device="cpu")
+    steps = []
+    jobs = make_jobs(tmp_path, "a.png", "b.png", "c.png")
+    list(batch.restore(tiled, jobs, progress=lambda *step: steps.append(step)))
+    images, pixels = np.sum(steps, axis=0)
+    assert images == pytest.approx(3)
+    assert pixels == pytest.approx(60 * 90 + 20 * 30)
+    assert len(steps) > 6
+    assert max(images for images, pixels in steps if pixels) == 1  # c.png
+    assert min(images for images, pixels in steps) < 1 / 5
+
+
+def test_an_interruption_finishes_what_is_written(tmp_path, restorer, monkeypatch):
+    """By Ctrl-C while c.png is computed and b.png is written."""
+    names = ("a.png", "b.png", "c.png", "d.png")
+    for i, name in enumerate(names):
+        put(tmp_path / name, noise((20 + i, 30, 3)))
+    begun, write, call = threading.Event(), image_io.write, Restorer.__call__
+
+    def slow_write(path, *arguments, **options):
+        if path.name == "b.png":
+            begun.set()
+            time.sleep(0.2)
+        return write(path, *arguments, **options)
+
+    def interrupt(self, image):
+        if len(image) == 22:
+            assert begun.wait(20)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return call(self, image)
+
+    monkeypatch.setattr(image_io, "write", slow_write)
+    monkeypatch.setattr(Restorer, "__call__", interrupt)
+    one = Restorer(restorer.module, restorer.variables, device="cpu")
+    results, reported = batch.restore(one, make_jobs(tmp_path, *names)), []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        reported.extend(job.source.name for job, _ in results)
+    signal.signal(signal.SIGINT, before)
+    assert reported == ["a.png", "b.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == reported
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "a.png: does not fit into memory; use --tile 512 or less"),
+        (
+            MemoryError(),
+            "a.png: does not fit into memory, not even in small tiles; close other "
+            "programs, or use a machine with more memory",
+        ),
         (RuntimeError("two\n lines"), "a.png: RuntimeError: two lines"),
         (ValueError("wrong"), "a.png: wrong"),
     ],
 )
-def test_errors_are_one_line(tmp_path, error, message):
-    class Failing:
-        module = Halving()
-
-        def __call__(self, image):
-            raise error
+def test_errors_are_one_line(tmp_path, restorer, monkeypatch, error, message):
+    def fail(self, image):
+        raise error
 
     put(tmp_path / "a.png")
-    ((_, outcome),) = batch.restore(Failing(), make_jobs(tmp_path, "a.png"))
+    monkeypatch.setattr(Restorer, "__call__", fail)
+    ((_, outcome),) = batch.restore(restorer, make_jobs(tmp_path, "a.png"))
     assert isinstance(outcome, ImageError)
     assert str(outcome) == f"{tmp_path}/{message}"
 
@@ -113,15 +193,9 @@ def test_score_pair(rng):
 def test_sides_after_enlarging_are_checked_first(tmp_path):
     """Before the network runs."""
 
-    class Enlarging:
-        module = Halving()
-
-        def __call__(self, image):
-            raise AssertionError
-
-    Enlarging.module = type("Twice", (Halving,), {"scale": 2})()
+    enlarging = Restorer(type("Twice", (Halving,), {"scale": 2})(), {})  # which would fail
     put(tmp_path / "a.jpg", np.zeros((8, 32751, 3), np.uint8))
-    ((_, outcome),) = batch.restore(Enlarging(), make_jobs(tmp_path, "a.jpg"))
+    ((_, outcome),) = batch.restore(enlarging, make_jobs(tmp_path, "a.jpg"))
     assert str(outcome) == (
         f"{tmp_path}/out/a.jpg: JPEG holds at most 65500 pixels a side, and the image has "
         "65502x16; use .png or .tiff"

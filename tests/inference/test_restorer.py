@@ -496,7 +496,7 @@ def shapes(color, monkeypatch):
     """The shapes that one restorer with the default bucket gives its network, each once."""
     restorer = Restorer(color.module, color.variables)
     seen = set()
-    monkeypatch.setattr(restorer, "_apply", lambda _, x: seen.add(x.shape) or x)
+    monkeypatch.setattr(restorer._program, "run", lambda _, x: seen.add(x.shape) or x)
     return restorer, seen
 
 
@@ -612,8 +612,8 @@ def test_device(rng, color):
     image = rng.random((9, 9, 3), np.float32)
     for device in ("cpu:5", jax.devices()[5]):
         restorer = Restorer(color.module, color.variables, bucket=BUCKET, device=device)
-        used, apply = [], restorer._apply
-        restorer._apply = lambda *a, f=apply, to=used: to.append(f(*a)) or to[-1]
+        used, run = [], restorer._program.run
+        restorer._program.run = lambda *a, f=run, to=used: to.append(f(*a)) or to[-1]
         np.testing.assert_array_equal(restorer(image), color(image))
         assert used[0].devices() == {jax.devices()[5]}
     for device in ("cpu:8", "cpu:x", "cpu:-1", "cpu:", "cpu:0:0", "", ":", ":0", "abacus"):
@@ -694,7 +694,7 @@ def test_every_network(rng, name):
     variables["params"] = jax.tree.map(
         lambda leaf: 0.05 * rng.normal(size=leaf.shape).astype("f"), shapes["params"]
     )
-    restorer = Restorer(module, variables, bucket=32, tile=32, overlap=0)
+    restorer = Restorer(module, variables, bucket=32, tile=32, overlap=0, device="cpu")
     small, large = (rng.random(size, np.float32) for size in ((17, 23), (40, 33)))
     whole, tiled = restorer(small), restorer(large)
     scale = module.scale
@@ -703,16 +703,129 @@ def test_every_network(rng, name):
         assert np.isfinite(result).all()
         assert (result != image.repeat(scale, axis=0).repeat(scale, axis=1)).any()
     ensemble = Restorer(module, variables, bucket=32, ensemble=True)
-    ensemble._apply = restorer._apply
+    ensemble._program = restorer._program
     assert np.isfinite(ensemble(small)).all()
     bucket = module.stride if module.global_means else 32
     if module.padding != "reflect":  # the network pads by itself
         bucket = 1
     padded = inference.pad_to_bucket(small[None, ..., None], bucket)
     frame = padded.shape[1:3]
-    assert restorer._apply._cache_size() == len({(32, 32), frame, frame[::-1]})
-    expected = restorer._apply(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
+    assert restorer._program.count_compiled() == len({(32, 32), frame, frame[::-1]})
+    expected = jax.jit(module.apply)(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
+
+
+class TestProgress:
+    def test_windows(self, rng, color):
+        calls = []
+        report = lambda *call: calls.append(call)  # noqa: E731
+        options = {"bucket": BUCKET, "tile": 32, "overlap": 0, "device": "cpu"}
+        tiled = Restorer(color.module, color.variables, **options, progress=report)
+        tiled(rng.random((60, 70, 3), np.float32))
+        windows = calls[-1][0]
+        assert windows > 8
+        assert calls == [(i, windows) for i in range(1, windows + 1)]
+        calls.clear()
+        tiled([rng.random((20, 20, 3), np.float32), rng.random((60, 70, 3), np.float32)])
+        assert calls == [(i, windows + 1) for i in range(1, windows + 2)]
+        calls.clear()
+        color.with_progress(report)(rng.random((2, 9, 9, 3), np.float32))
+        assert calls == [(2, 2)]  # on two of the devices
+        assert color._progress is None
+
+    def test_an_exception_ends_the_call(self, rng, color):
+        def stop(done, total):
+            raise RuntimeError("enough")
+
+        with pytest.raises(RuntimeError, match="enough"):
+            color.with_progress(stop)(rng.random((9, 9, 3), np.float32))
+
+    def test_compilation(self, rng, color):
+        calls = []
+        restorer = Restorer(
+            color.module, color.variables, on_compile=lambda *size: calls.append(size)
+        )
+        for shape in ((60, 70), (64, 80), (50, 60), (60, 70, 3)):
+            restorer(rng.random(shape, np.float32))
+        assert calls == [(64, 96), (64, 64)]
+
+
+class TestMemory:
+    """Windows of more pixels than a device could hold fail."""
+
+    @pytest.fixture
+    def limited(self, color, monkeypatch):
+        """Makes restorers with a limit, and lists the sizes of the windows that fit."""
+
+        def make(most, module=color.module, **options):
+            restorer = Restorer(module, color.variables, **options, device="cpu")
+            run, sizes = restorer._program.run, []
+
+            def limit(variables, windows):
+                if np.prod(windows.shape[:3]) > most:
+                    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating bytes")
+                sizes.append(windows.shape[:3])
+                return run(variables, windows)
+
+            monkeypatch.setattr(restorer._program, "run", limit)
+            return restorer, sizes
+
+        return make
+
+    def test_whole_images(self, rng, color, limited):
+        restorer, sizes = limited(100 * 100, overlap=8)
+        image = rng.random((200, 180, 3), np.float32)
+        expected = Restorer(color.module, color.variables)(image)
+        with pytest.warns(inference.MemoryWarning) as warnings:
+            result = restorer(image)
+        assert [str(warning.message) for warning in warnings] == [
+            "windows of 192x256 pixels do not fit into memory; using tiles of 128x128 from now on",
+            "windows of 128x128 pixels do not fit into memory; using tiles of 64x64 from now on",
+        ]
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+        assert set(sizes) == {(1, 64, 64)}
+        np.testing.assert_array_equal(restorer([image[:60], image])[1], result)  # no warning
+
+    def test_batches(self, rng, limited):
+        restorer, sizes = limited(64 * 64, tile=64, overlap=8, tile_batch=4)
+        images = rng.random((3, 64, 64, 3), np.float32)
+        with pytest.warns(inference.MemoryWarning, match="computed one by one from now on"):
+            restorer(images)
+        assert sizes == [(1, 64, 64)] * 3
+
+    def test_progress_starts_again(self, rng, limited):
+        calls = []
+        options = {"tile": 128, "overlap": 8, "progress": lambda *call: calls.append(call)}
+        restorer, _ = limited(64 * 64, **options)
+        with pytest.warns(inference.MemoryWarning):
+            restorer([rng.random(size, np.float32) for size in ((60, 60), (200, 60))])
+        assert calls[0] == (1, 3)
+        assert calls[-1][0] == calls[-1][1] > 3
+
+    def test_too_little_for_any(self, rng, limited):
+        restorer, _ = limited(50 * 50)
+        with (
+            pytest.warns(inference.MemoryWarning) as warnings,
+            pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"),
+        ):
+            restorer(rng.random((500, 500, 3), np.float32))
+        tiles = [str(warning.message).split()[-4] for warning in warnings]
+        assert tiles == ["256x256", "160x160"]  # twice the overlap of 64 and some
+
+    def test_means_over_the_image(self, limited):
+        module = Whole()
+        restorer, _ = limited(100 * 100, module=module, overlap=8)
+        with pytest.warns(inference.MemoryWarning, match="which change the result of this netw"):
+            restorer(np.zeros((120, 120, 3), np.float32))
+
+    def test_other_errors(self, color, monkeypatch):
+        def fail(variables, windows):
+            raise RuntimeError("something else")
+
+        restorer = Restorer(color.module, color.variables)
+        monkeypatch.setattr(restorer._program, "run", fail)
+        with pytest.raises(RuntimeError, match="something else"):
+            restorer(np.zeros((9, 9), np.float32))
 
 
 def restore_elsewhere(restorer, image):
@@ -743,7 +856,7 @@ class TestPickling:
         image = rng.random((9, 9, 3), np.float32)
         for one in (copy.copy(color), copy.deepcopy(color)):
             np.testing.assert_array_equal(one(image), color(image))
-        assert color.with_bucket(32)._apply is color._apply  # shares compiled programs
+        assert color.with_bucket(32)._program is color._program  # shares compiled programs
 
 
 def test_with_variables_leaves_the_original(rng, color):

@@ -201,8 +201,8 @@ def test_padding_ends_at_the_tile(rng):
     module, variables = pair()[0].module, pair()[0].variables
     whole = Restorer(module, variables)
     restorer = Restorer(module, variables, tile=160, overlap=OVERLAP)
-    seen, apply = [], restorer._apply
-    restorer._apply = lambda variables, x: seen.append(x.shape[1:3]) or apply(variables, x)
+    seen, run = [], restorer._program.run
+    restorer._program.run = lambda variables, x: seen.append(x.shape[1:3]) or run(variables, x)
     for size, shape in (
         ((156, 130), (160, 160)),
         ((157, 60), (192, 64)),
@@ -275,24 +275,24 @@ def test_a_network_that_sees_the_whole_image():
 
 
 def test_the_network_sees_one_window_at_a_time(rng):
-    _, tiled = pair()
-    tiled = tiled.with_variables(tiled.variables)
-    seen, apply = [], tiled._apply
-    tiled._apply = lambda variables, x: seen.append(x.shape) or apply(variables, x)
+    whole, _ = pair()
+    options = {"bucket": BUCKET, "tile": TILE, "overlap": OVERLAP, "device": "cpu"}
+    tiled = Restorer(whole.module, whole.variables, **options)
+    seen, run = [], tiled._program.run
+    tiled._program.run = lambda variables, x: seen.append(x.shape) or run(variables, x)
     tiled(rng.random((50, 41, 3), np.float32))
     assert seen == [(1, TILE, TILE, 3)] * 4 * 3  # padded to 56 x 48: steps of 24 and 16 in eights
 
 
 @pytest.mark.parametrize("size", [(50, 41), (41, 50), (20, 75)], ids=str)
 def test_batches_of_tiles(rng, size):
-    """As one by one; the last batch of a band is filled up, for one program."""
+    """As one by one; the last batch of an image is filled up, for one program."""
     image = rng.random((*size, 3), np.float32)
     whole, _ = pair()
-    restorer = Restorer(
-        whole.module, whole.variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP, tile_batch=4
-    )
-    seen, apply = set(), restorer._apply
-    restorer._apply = lambda variables, x: seen.add(x.shape) or apply(variables, x)
+    options = {"bucket": BUCKET, "tile": TILE, "overlap": OVERLAP, "device": "cpu"}
+    restorer = Restorer(whole.module, whole.variables, **options, tile_batch=4)
+    seen, run = set(), restorer._program.run
+    restorer._program.run = lambda variables, x: seen.add(x.shape) or run(variables, x)
     np.testing.assert_allclose(restorer(image), whole(image), rtol=0, atol=1e-6)
     assert len(seen) == 1
     assert seen.pop()[0] == 4
@@ -300,10 +300,10 @@ def test_batches_of_tiles(rng, size):
 
 def test_large_frames_are_cut_without_being_told(rng):
     whole, _ = pair()
-    restorer = Restorer(whole.module, whole.variables, max_pixels=2 * 64 * 1024)
+    restorer = Restorer(whole.module, whole.variables, max_pixels=2 * 64 * 1024, device="cpu")
     everything = Restorer(whole.module, whole.variables, max_pixels=None)
-    seen, apply = [], restorer._apply
-    restorer._apply = lambda variables, x: seen.append(x.shape[1:3]) or apply(variables, x)
+    seen, run = [], restorer._program.run
+    restorer._program.run = lambda variables, x: seen.append(x.shape[1:3]) or run(variables, x)
     for size, shapes in (
         ((128, 1024), [(128, 1024)]),
         ((128, 1025), [(128, 512)] * 3),  # padded to 1536 columns, of which 1120 are seen
@@ -365,10 +365,10 @@ def test_large_images_share_one_program(rng):
     restorer = Restorer(whole.module, whole.variables, bucket=BUCKET, tile=TILE, overlap=OVERLAP)
 
     def programs(*sizes):
-        before = restorer._apply._cache_size()
+        before = restorer._program.count_compiled()
         for size in sizes:
             restorer(rng.random((*size, 3), np.float32))
-        return restorer._apply._cache_size() - before
+        return restorer._program.count_compiled() - before
 
     assert programs((33, 50), (61, 43), (40, 40), (100, 57), (33, 33)) == 1
     assert programs((50, 10), (90, 16), (77, 9)) == 1  # narrow, one bucket
@@ -413,7 +413,8 @@ def test_local_means_of_lcdnet(lcdnet):
     """As programs, which are quicker to make than to compile."""
 
     def program(restorer):
-        return restorer._apply.lower(restorer.variables, np.zeros((1, 16, 32, 1), "f")).as_text()
+        apply = jax.jit(restorer.module.apply)
+        return apply.lower(restorer.variables, np.zeros((1, 16, 32, 1), "f")).as_text()
 
     module, variables = lcdnet
     full = program(Restorer(module, variables))

@@ -1,0 +1,230 @@
+"""A pipeline: threads read and write files while one thread computes.
+
+Results come in the order of the jobs. The number of jobs on their way and the bytes of their images
+are bounded. An error in one job does not stop the others.
+"""
+
+import collections
+import dataclasses
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+Job = TypeVar("Job")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+Result = TypeVar("Result")
+
+# Jobs between the start of reading and the end of writing. Two of the largest groups, so that one
+# is read while the other is computed.
+MOST_JOBS = 32
+
+# Bytes of their images and results. A job that needs more runs alone.
+MOST_BYTES = 2**28
+
+# Most threads that read and write.
+_MOST_THREADS = 8
+
+
+class Stopped(Exception):
+    """The pipeline was stopped while a job was computed."""
+
+
+class _Pause:
+    """An entry of the queue: no further job starts until a result has been taken."""
+
+
+class _End:
+    """An entry of the queue: the computing thread ends."""
+
+
+@dataclasses.dataclass
+class _Flight(Generic[Job, Input, Result]):
+    """A job on its way."""
+
+    job: Job
+    size: int
+    input: "Future[Input] | None"
+    result: "Future[Result]" = dataclasses.field(default_factory=Future)
+
+
+class Pipeline(Generic[Job, Input, Output, Result]):
+    """Reads, computes and writes at the same time.
+
+    The caller iterates over :meth:`run` and always calls :meth:`stop` at the end.
+
+    Args:
+        size: Estimates the bytes that a job holds between reading and the end of writing. It is
+            called in the caller's thread and must not raise.
+        read: Reads the input of a job. It runs in several threads.
+        group: Returns how many inputs may be computed together with an input, and a key. Only
+            consecutive inputs with the same key are.
+        compute: Computes the outputs of inputs in their order. It runs in one thread. An output
+            that cannot be computed is an exception. It should end early, with any exception, when
+            :attr:`is_stopped` is true.
+        write: Writes an output and returns the result of the job. It runs in several threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: Callable[[Job], int],
+        read: Callable[[Job], Input],
+        group: Callable[[Input], tuple[int, Any]],
+        compute: Callable[[Sequence[Input]], Sequence[Output | Exception]],
+        write: Callable[[Input, Output], Result],
+    ):
+        self._size = size
+        self._read = read
+        self._group = group
+        self._compute = compute
+        self._write = write
+        self._stopped = threading.Event()
+        self._flights: collections.deque[_Flight[Job, Input, Result]] = collections.deque()
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threads = min(_MOST_THREADS, max(2, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="files")
+        # A daemon: what it computes is lost anyway if the process ends. Files are whole, because
+        # Python waits for the threads of the pool.
+        self._thread = threading.Thread(target=self._compute_all, name="compute", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether :meth:`stop` has been called."""
+        return self._stopped.is_set()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result | Exception]]:
+        """Runs jobs.
+
+        Args:
+            jobs: The jobs.
+
+        Yields:
+            Each job with its result, or with the exception of its reading, computation or writing,
+            in the order of the jobs.
+        """
+        waiting = iter(jobs)
+        job: Job | None = next(waiting, None)
+        held = 0
+        while job is not None or self._flights:
+            while job is not None and len(self._flights) < MOST_JOBS:
+                size = self._size(job)
+                if self._flights and held + size > MOST_BYTES:
+                    break
+                held += size
+                flight = _Flight[Job, Input, Result](job, size, self._pool.submit(self._read, job))
+                self._flights.append(flight)
+                self._queue.put(flight)
+                job = next(waiting, None)
+            self._queue.put(_Pause())
+            first = self._flights[0]
+            outcome = _wait(first.result)
+            self._flights.popleft()
+            held -= first.size
+            yield first.job, outcome
+
+    def stop(self) -> list[tuple[Job, Result | Exception]]:
+        """Stops: files that are being written are finished, all other work is dropped.
+
+        Returns:
+            The jobs that are finished and that :meth:`run` has not given, with their results, in
+            order.
+        """
+        self._stopped.set()
+        for flight in self._flights:
+            if (reading := flight.input) is not None:
+                reading.cancel()
+        self._queue.put(_End())
+        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+        finished: list[tuple[Job, Result | Exception]] = []
+        for flight in self._flights:
+            if flight.result.done():
+                error = flight.result.exception()
+                if error is None:
+                    finished.append((flight.job, flight.result.result()))
+                elif isinstance(error, Exception) and not isinstance(
+                    error, Stopped | CancelledError
+                ):
+                    finished.append((flight.job, error))
+        self._flights.clear()
+        return finished
+
+    def _compute_all(self) -> None:
+        """Computes what comes from the queue; runs in its own thread."""
+        entry = self._queue.get()
+        while not isinstance(entry, _End):
+            is_job = isinstance(entry, _Flight)
+            entry = self._compute_group(entry) if is_job else self._queue.get()
+
+    def _compute_group(self, first: _Flight[Job, Input, Result]) -> Any:
+        """Computes a job and those after it that belong to it; returns the next entry."""
+        flights: list[_Flight[Job, Input, Result]] = []
+        inputs: list[Input] = []
+        most, key = 1, None
+        entry: Any = first
+        while isinstance(entry, _Flight):
+            found = self._wait_for_input(entry)
+            if found is not None:
+                given, limit, itself = found
+                if flights and itself != key:
+                    break
+                most, key = limit, itself
+                flights.append(entry)
+                inputs.append(given)
+            if len(flights) == most or not flights:
+                entry = None
+                break
+            entry = self._queue.get()
+            while isinstance(entry, _Pause) and not self._queue.empty():
+                entry = self._queue.get()  # an old pause; after a new one, no job comes
+        if flights:
+            self._compute_and_write(flights, inputs)
+        return self._queue.get() if entry is None else entry
+
+    def _wait_for_input(self, flight: _Flight[Job, Input, Result]) -> tuple[Input, int, Any] | None:
+        """Waits until a job is read, and finds its group; an error becomes its result."""
+        assert flight.input is not None
+        try:
+            given = flight.input.result()
+            return given, *self._group(given)
+        except BaseException as error:
+            flight.result.set_exception(error)
+            return None
+
+    def _compute_and_write(
+        self, flights: Sequence[_Flight[Job, Input, Result]], inputs: Sequence[Input]
+    ) -> None:
+        outputs: Sequence[Output | BaseException]
+        try:
+            outputs = [Stopped()] * len(inputs) if self.is_stopped else self._compute(inputs)
+        except BaseException as error:  # of any type: the caller waits for the results
+            outputs = [error] * len(inputs)
+        for flight, given, output in zip(flights, inputs, outputs, strict=True):
+            flight.input = None  # the pool holds the image until it is written
+            if self.is_stopped:
+                flight.result.set_exception(Stopped())
+            elif isinstance(output, BaseException):
+                flight.result.set_exception(output)
+            else:
+                self._pool.submit(self._write_output, flight, given, output)
+
+    def _write_output(
+        self, flight: _Flight[Job, Input, Result], given: Input, output: Output
+    ) -> None:
+        try:
+            flight.result.set_result(self._write(given, output))
+        except BaseException as error:
+            flight.result.set_exception(error)
+
+
+def _wait(future: "Future[Result]") -> Result | Exception:
+    """Waits for a result; returns an exception, and raises an interruption."""
+    try:
+        return future.result()
+    except Exception as error:
+        return error

@@ -1,0 +1,119 @@
+"""The compiled program of a network: windows of one size, on one device or on several."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lcdnet_jax import networks
+from lcdnet_jax.typing import Variables
+
+
+class Program:
+    """Runs a network on windows. Each number and size of windows is compiled once.
+
+    A single window runs on the first device. More windows are divided evenly among all devices:
+    each runs the same program on its share, and nothing is exchanged. The result of a window does
+    not depend on its device.
+
+    Args:
+        module: The network.
+        device: The only device. None means all devices of this process, or JAX's default device if
+            one is configured.
+    """
+
+    def __init__(self, module: networks.RestorationNetwork, device: jax.Device | None):
+        self._module = module
+        self._device = device
+        self._apply = jax.jit(module.apply)
+        self._compiled: set[tuple[int, ...]] = set()
+
+    @functools.cached_property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices, found when the first image is restored."""
+        if self._device is not None:
+            return (self._device,)
+        default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+        if isinstance(default, str):
+            return (jax.local_devices(backend=default)[0],)
+        return tuple(jax.local_devices()) if default is None else (default,)
+
+    def is_compiled(self, shape: Sequence[int]) -> bool:
+        """Tells whether there is a program for windows ``[N, H, W, C]``."""
+        return tuple(shape) in self._compiled
+
+    def place(self, variables: Variables) -> "PlacedVariables":
+        """Makes variables for :meth:`run`. They are copied to the devices that need them."""
+        return PlacedVariables(variables, self.devices)
+
+    def run(self, variables: "PlacedVariables", windows: np.ndarray) -> Array:
+        """Runs the network.
+
+        Args:
+            variables: As from :meth:`place`.
+            windows: ``[N, H, W, C]`` float32. N is 1 or a multiple of the number of devices.
+
+        Returns:
+            The results ``[N, H', W', C']``.
+        """
+        self._compiled.add(windows.shape)
+        if len(windows) == 1 or len(self.devices) == 1:
+            placed: Array = jax.device_put(windows, self.devices[0])
+            return self._apply(variables.on_first_device, placed)
+        placed = jax.device_put(windows, NamedSharding(self._mesh, PartitionSpec("windows")))
+        return self._apply_on_all(variables.on_all_devices, placed)
+
+    def count_compiled(self) -> int:
+        """Number of programs that have been compiled."""
+        return len(self._compiled)
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        return _make_mesh(self.devices)
+
+    @functools.cached_property
+    def _apply_on_all(self) -> Any:
+        # Not a plain jit on sharded arrays: its partitioner would make the devices exchange parts
+        # of windows in some layers.
+        share = PartitionSpec("windows")
+        return jax.jit(
+            jax.shard_map(
+                self._module.apply,
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), share),
+                out_specs=share,
+                check_vma=False,
+            )
+        )
+
+
+class PlacedVariables:
+    """Variables of a network on devices.
+
+    Args:
+        variables: The variables.
+        devices: The devices of a :class:`Program`.
+    """
+
+    def __init__(self, variables: Variables, devices: Sequence[jax.Device]):
+        self._variables = variables
+        self._devices = devices
+
+    @functools.cached_property
+    def on_first_device(self) -> Any:
+        """A copy on the first device."""
+        return jax.device_put(self._variables, self._devices[0])
+
+    @functools.cached_property
+    def on_all_devices(self) -> Any:
+        """A copy on each device."""
+        everywhere = NamedSharding(_make_mesh(self._devices), PartitionSpec())
+        return jax.device_put(self._variables, everywhere)
+
+
+def _make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), ("windows",))
