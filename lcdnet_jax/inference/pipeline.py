@@ -18,9 +18,9 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 Result = TypeVar("Result")
 
-# Jobs between the start of reading and the end of writing. Two of the largest groups, so that one
-# is read while the other is computed.
-MOST_JOBS = 32
+# Jobs between the start of reading and the end of writing. Several devices compute a hundred small
+# images at once.
+MOST_JOBS = 128
 
 # Bytes of their images and results. A job that needs more runs alone.
 MOST_BYTES = 2**28
