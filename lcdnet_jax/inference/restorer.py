@@ -475,7 +475,10 @@ class Restorer:
         """
         height, width = shape[:2]
         whole = self._is_whole(height, width)
-        frame = self._pad_sides(height, width) if whole else (self.tile or tiling.TILE,) * 2
+        frame = self._pad_sides(height, width)
+        if not whole:
+            (_, row_weights), (_, column_weights) = self._place_tiles(height, width)
+            frame = row_weights.shape[1], column_weights.shape[1]
         if self._count_windows_per_call(*frame) > len(self._program.devices):
             text, changes = "they are computed one by one from now on", {"tile_batch": 1}
         else:
