@@ -138,28 +138,32 @@ def test_what_is_on_its_way_is_bounded(monkeypatch):
 
 
 def test_stop_finishes_what_is_written():
-    """And drops the rest. Further calls return nothing."""
-    writing, go = threading.Event(), threading.Event()
+    """And drops the rest: also what is computed then. Further calls return nothing."""
+    writing, computing = threading.Event(), threading.Event()
+
+    def wait_for_stop():
+        deadline = time.monotonic() + 20
+        while not made.is_stopped:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
 
     def write(number, _):
         if number == 2:
             writing.set()
-            assert go.wait(20)
+            wait_for_stop()
         return number
 
     def compute(numbers):
         if numbers == [3]:
-            assert writing.wait(20)
-            threading.Timer(0.1, go.set).start()
-            while not made.is_stopped:
-                time.sleep(0.001)
-            raise Stopped
+            computing.set()
+            wait_for_stop()
         return numbers
 
     made = make(write=write, compute=compute)
     results = made.run(range(10))
     assert [next(results), next(results)] == [(0, 0), (1, 1)]
     assert writing.wait(20)
+    assert computing.wait(20)
     assert made.stop() == [(2, 2)]
     assert made.stop() == []
 
