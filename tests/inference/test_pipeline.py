@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lcdnet_jax.inference import pipeline
-from lcdnet_jax.inference.pipeline import Pipeline, Stopped
+from lcdnet_jax.inference.pipeline import Pipeline
 
 
 def make(**stages):
