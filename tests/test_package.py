@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -74,14 +75,17 @@ def test_public_names():
         _ = lcdnet_jax.nets
 
 
-def test_wheel_holds_the_library_only(tmp_path):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Path of the wheel, built without a network."""
     try:
         enough = Version(importlib.metadata.version("setuptools")) >= Version("77")
     except importlib.metadata.PackageNotFoundError:
         enough = False
     if not enough:
         pytest.skip("building a wheel without a network needs setuptools >= 77")
-    source = tmp_path / "source"  # a copy: what lies in build/ would get into the wheel
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: what lies in build/ would get into the wheel
     source.mkdir()
     for entry in ROOT.iterdir():
         if entry.suffix in (".py", ".toml", ".md") or entry.name == "LICENSE":
@@ -91,8 +95,12 @@ def test_wheel_holds_the_library_only(tmp_path):
     tool = ["build", "--no-isolation", "--wheel", "--outdir"]
     if importlib.util.find_spec("build") is None:
         tool = ["pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir"]
-    subprocess.run([sys.executable, "-m", *tool, tmp_path, source], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", *tool, folder, source], check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_the_library_only(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
     version = lcdnet_jax.__version__
@@ -107,6 +115,68 @@ def test_wheel_holds_the_library_only(tmp_path):
         assert f"lcdnet_jax-{version}.dist-info/{entry}" in names
     library = {p.relative_to(ROOT).as_posix() for p in (ROOT / "lcdnet_jax").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == library
+
+
+@pytest.fixture(scope="module")
+def run_installed(wheel, tmp_path_factory):
+    """Runs a file of the installed wheel in an empty folder that cannot import the repository."""
+    installed = tmp_path_factory.mktemp("installed")
+    pip = ["pip", "install", "--quiet", "--no-deps", "--no-index", "--target", installed, wheel]
+    subprocess.run([sys.executable, "-m", *pip], check=True, capture_output=True)
+    # -S: an editable install of the repository is not followed. Other packages come by their path.
+    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+
+    def run(*arguments, cwd, paths=(installed, *packages)):
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": os.environ["LCDNET_JAX_COMPILED"],
+        }
+        command = [sys.executable, "-S", *map(str, arguments)]
+        result = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    run.installed, run.packages = installed, packages
+    return run
+
+
+@pytest.mark.extended
+def test_installed_wheel_works_from_an_empty_folder(run_installed, tmp_path):
+    installed, packages = run_installed.installed, run_installed.packages
+    (folder := tmp_path / "empty").mkdir()
+    place = run_installed("-c", "import lcdnet_jax; print(lcdnet_jax.__file__)", cwd=folder)
+    assert pathlib.Path(place.strip()) == installed / "lcdnet_jax" / "__init__.py"
+
+    program = installed / "bin" / "lcdnet-jax"
+    models = run_installed(program, "models", "--pretrained", cwd=folder)
+    weights = [p.stem for p in (installed / "lcdnet_jax").rglob("*.safetensors")]
+    assert len(weights) >= 3
+    assert all(name in models for name in weights)
+    assert "restormer" in run_installed(program, "models", cwd=folder)
+    assert "sadnet" in run_installed(program, "info", "sadnet-gray-blind", cwd=folder)
+
+    # Neither pads an image of this size.
+    noisy = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    image_io.write(folder / "noisy.png", noisy)
+    named = ("--checkpoint", "sadnet-gray-blind")
+    run_installed(program, "restore", "noisy.png", *named, "-o", "restored.png", cwd=folder)
+    restored = image_io.read(folder / "restored.png")
+    assert (restored.shape, restored.dtype) == (noisy.shape, noisy.dtype)
+    assert restored.std() < noisy.std() / 2
+
+    if importlib.util.find_spec("flatbuffers") is None:
+        return
+    run_installed(program, "export", "sadnet-gray-blind", "-o", "model.jaxprog", cwd=folder)
+    shutil.copy(installed / "lcdnet_jax" / "export" / "run_exported.py", folder / "alone.py")
+    run_installed(
+        *("alone.py", "model.jaxprog", "noisy.png", "exported.png"), cwd=folder, paths=packages
+    )
+    exported = image_io.read(folder / "exported.png")
+    assert np.abs(exported.astype(int) - restored).max() <= 1
 
 
 def requirements():
