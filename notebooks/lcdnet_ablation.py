@@ -54,7 +54,7 @@ from configs import lcdnet_ablation
 from lcdnet_jax import Restorer, protocols, training
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarize
+from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, sweep
 
 silence_orbax()
 
@@ -131,15 +131,17 @@ examples = [
     {**example, "clean": middle(example["clean"])}
     for example in list(input_pipeline.create_dataset(config, "eval"))[: budget["images"]]
 ]
-evaluator = Evaluator(
-    protocols.get(config.degradation.protocol).with_degradation(config.degradation.kind),
-    degradation=config_lib.create_degradation(config),
-)
-summaries, sizes = {}, {}
-for row in budget["rows"]:
-    restorer = Restorer.from_checkpoint(runs / row)
-    summaries[row] = summarize(evaluator.score_images(restorer, examples))
-    sizes[row] = sum(leaf.size for leaf in jax.tree.leaves(restorer.variables["params"]))
+kind, rain = config.degradation.kind, config_lib.create_degradation(config)
+protocol = protocols.get(config.degradation.protocol).with_degradation(kind)
+restorers = {row: Restorer.from_checkpoint(runs / row) for row in budget["rows"]}
+images = DataSet("test", examples, [Setting(protocol)])
+summaries = {
+    scored.mode: scored.summary for scored in sweep([images], restorers, degradations={kind: rain})
+}
+sizes = {
+    row: sum(leaf.size for leaf in jax.tree.leaves(restorer.variables["params"]))
+    for row, restorer in restorers.items()
+}
 
 # %%
 WHAT = {
@@ -163,7 +165,7 @@ source = pathlib.Path(folders["eval"] or "scikit-image").name
 display(
     Markdown(
         f"The middle 256x256 pixels of {len(examples)} images of {source}, PSNR in dB, "
-        f"{evaluator.protocol.describe()}."
+        f"{protocol.describe()}."
     )
 )
 
@@ -202,8 +204,8 @@ plt.show()
 
 # %%
 photo = next(iter(input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 3)))
-rainy = evaluator.degrade(middle(photo["clean"]), photo["name"])
-restorer = Restorer.from_checkpoint(runs / "e")
+rainy = Evaluator(protocol, degradation=rain).degrade(middle(photo["clean"]), photo["name"])
+restorer = restorers["e"]
 _, state = jax.jit(lambda v, x: restorer.module.apply(v, x, mutable="intermediates"))(
     restorer.variables, rainy[None]
 )

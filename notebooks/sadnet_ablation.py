@@ -53,7 +53,7 @@ import input_pipeline
 from configs import sadnet_ablation, sadnet_quickstart
 from lcdnet_jax import Restorer, protocols, training, visualization
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarize
+from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, sweep
 
 silence_orbax()
 
@@ -136,18 +136,17 @@ config = experiment("full", 0)
 images = input_pipeline.create_dataset(config, "eval")
 examples = list(images)
 protocol = protocols.get(config.degradation.protocol)
-evaluator = Evaluator(protocol)
+test = DataSet("test", examples, [Setting(protocol, config.degradation.sigma_max)])
 
 
 def scores(row):
-    values, restorer = [], None
+    restorers, restorer = {}, None
     for seed in budget["seeds"]:
         trained = Restorer.from_checkpoint(runs / f"{row}_{seed}")
         # The same compiled program for all seeds.
         restorer = restorer.with_variables(trained.variables) if restorer else trained
-        scored = evaluator.score_images(restorer, examples, sigma=config.degradation.sigma_max)
-        values.append(summarize(scored).psnr)
-    return values
+        restorers[f"seed {seed}"] = restorer
+    return [scored.summary.psnr for scored in sweep([test], restorers)]
 
 
 psnr = {row: scores(row) for row in budget["rows"]}
@@ -216,7 +215,8 @@ plt.show()
 
 # %%
 photo = next(iter(input_pipeline.create_eval_dataset({"source": "photos", "split": "test"}, 3)))
-noisy = evaluator.degrade(photo["clean"], photo["name"], sigma=config.degradation.sigma_max)
+sigma = config.degradation.sigma_max
+noisy = Evaluator(protocol).degrade(photo["clean"], photo["name"], sigma=sigma)
 restorer = Restorer.from_checkpoint(runs / f"full_{budget['seeds'][0]}")
 sampling = restorer.module.sampling(restorer.variables, noisy[None])
 picture = visualization.draw_sampling(

@@ -54,7 +54,7 @@ import input_pipeline
 from lcdnet_jax import Restorer, degradations, protocols, spectra
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.evaluation import Evaluator, summarize
+from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, sweep
 
 silence_orbax()
 
@@ -102,7 +102,7 @@ for arm in ARMS:
             runs / f"sr_{arm}_{seed}", bucket=config.eval.bucket, max_pixels=None
         )
         restorer = restorer.with_variables(trained.variables) if restorer else trained
-        networks[arm, seed] = restorer
+        networks[f"{arm} {seed}"] = restorer
 
 options = config.degradation.options.low_resolution.to_dict()
 scale, (trained_width, _) = options["scale"], options["width"]
@@ -172,19 +172,26 @@ first = next(iter(datasets))
 # equal seed, with the lowest and the highest. `bicubic` is the low-resolution image, enlarged.
 
 # %%
-scorer = Evaluator(protocol, bucket=budget["side"])
 psnr, pictures = {}, {}
+
+
+def keep_pictures(case, number, image):
+    """Of the first data set, those whose spectra are drawn."""
+    for width in SHOWN:
+        if case.dataset == f"{first} {width}":
+            arm, seed = case.mode.split()
+            pictures.setdefault((width, arm, int(seed)), []).append(image.restored)
+            if case.mode == next(iter(networks)):
+                pictures.setdefault((width, "bicubic"), []).append(image.degraded)
+
+
 for name, examples in datasets.items():
     for width in budget["widths"]:
-        pairs = reduced(examples, width)
-        for (arm, seed), network in networks.items():
-            scored = list(scorer.score_images(network, pairs))
-            summary = summarize(scored)
-            psnr.setdefault((name, width, arm), []).append(summary.psnr)
-            psnr[name, width, "bicubic"] = [summary.input_psnr]
-            if name == first and width in SHOWN:
-                pictures[width, arm, seed] = [one.restored for one in scored]
-                pictures[width, "bicubic"] = [one.degraded for one in scored]
+        pairs = DataSet(f"{name} {width}", reduced(examples, width), [Setting(protocol)])
+        for row in sweep([pairs], networks, bucket=budget["side"], on_image=keep_pictures):
+            arm, _ = row.mode.split()
+            psnr.setdefault((name, width, arm), []).append(row.summary.psnr)
+            psnr[name, width, "bicubic"] = [row.summary.input_psnr]
 
 
 # %%
