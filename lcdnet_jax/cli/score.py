@@ -44,8 +44,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "truth",
         metavar="GROUND_TRUTH",
-        help="folder of the ground truth, also in the published layouts of GoPro, HIDE, DPDD and "
-        "the validation blocks of SIDD",
+        help="folder of the ground truth, also in the published layouts of GoPro, HIDE, RealBlur, "
+        "DPDD and the validation blocks of SIDD",
     )
     parser.add_argument(
         "--protocol",

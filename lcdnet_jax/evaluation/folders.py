@@ -165,7 +165,7 @@ def compare_folders(
     Args:
         results: Folders of restored images.
         truth: Folder of the ground truth: images, images in subfolders, or a published layout of
-            GoPro, HIDE, DPDD or the validation blocks of SIDD.
+            GoPro, HIDE, RealBlur, DPDD or the validation blocks of SIDD.
         data_set: Data set whose sets are scored one by one and then averaged. ``results`` and
             ``truth`` then hold a folder for each of its sets.
         scale: Factor of super-resolution. Results may have the size of their ground truth cut to

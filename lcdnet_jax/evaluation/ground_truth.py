@@ -22,6 +22,8 @@ _TRUTH_ENDING = re.compile(r"[-_. ](gt|clean|target|sharp|mean|reference|groundt
 
 _SIDD_TRUTH = "ValidationGtBlocksSrgb"
 _HIDE_FOLDERS = ("test-close-ups", "test-long-shot")
+_REALBLUR_LISTS = "RealBlur_[JR]_test_list.txt"
+_REALBLUR_RESULT = re.compile(r"(scene\d+(?:_reflect)?)[-_/](?:blur[-_])?(\d+)(.*)")
 
 
 class FolderError(ValueError):
@@ -101,7 +103,7 @@ def list_truth(folder: pathlib.Path) -> Truth:
         FolderError: If two files have the same name.
         ImageError: If the folder is missing or contains no images.
     """
-    for read in (_read_sidd, _read_hide, _read_dpdd):
+    for read in (_read_sidd, _read_hide, _read_dpdd, _read_realblur):
         if (found := read(folder)) is not None:
             return found
     if (folder / "test").is_dir() and (folder / "train").is_dir():
@@ -285,3 +287,59 @@ def _read_dpdd(folder: pathlib.Path) -> Truth | None:
     return Truth(
         pictures, lambda name: name, f"{target}: {len(pictures)} images, with names of {source}"
     )
+
+
+def _read_realblur(folder: pathlib.Path) -> Truth | None:
+    """Sharp images of RealBlur-J or RealBlur-R, named ``scene230_7``; those of the test list.
+
+    Results are named as for the authors' ``evaluation_RealBlur_ecc.py``, ``scene230_blur_7``, or as
+    ``eval.py`` names them, ``scene230_7``. As in that program, results called ``scene244`` belong
+    to the folder ``scene244_reflect``.
+    """
+    lists = sorted(folder.glob(_REALBLUR_LISTS))
+    if len(lists) > 1:
+        raise FolderError(
+            {
+                f"{folder} holds RealBlur-J and RealBlur-R; give the folder of the one that was "
+                "restored, which the lines of its list begin with": list(map(str, lists))
+            }
+        )
+    absolute = pathlib.Path(os.path.abspath(folder))
+    sharp = _list_test_images(absolute if lists else absolute.parent, within=absolute)
+    is_listed = bool(sharp)
+    if not sharp:
+        sharp = {
+            f"{path.parent.parent.name}_{path.stem.removeprefix('gt_')}": path
+            for path in sorted(folder.glob("scene*/gt/gt_*"))
+            if path.suffix.lower() in image_io.IMAGE_SUFFIXES
+        }
+    if not sharp:
+        return None
+    missing = [str(path) for path in sharp.values() if not path.is_file()]
+    if missing:
+        raise FolderError({f"{folder} lacks images that its test list names": missing})
+
+    def rename(name: str) -> str:
+        found = _REALBLUR_RESULT.match(name)
+        if found is None:
+            return name
+        scene, number, rest = found.groups()
+        key = f"{scene}_{number}"
+        reflected = f"{scene}_reflect_{number}"
+        return (reflected if key not in sharp and reflected in sharp else key) + rest
+
+    kind = "of the test list" if is_listed else "in scene*/gt, without a test list"
+    pictures = {name: open_picture(path) for name, path in sharp.items()}
+    return Truth(pictures, rename, f"{folder}: {len(pictures)} images {kind}")
+
+
+def _list_test_images(root: pathlib.Path, *, within: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Sharp images below ``within`` by name, from the lists of RealBlur in ``root``."""
+    found = {}
+    for listing in sorted(root.glob(_REALBLUR_LISTS)):
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            path = root / (line.split() or [""])[0]
+            if path.parent.name == "gt" and within in path.parents:
+                name = f"{path.parent.parent.name}_{path.stem.removeprefix('gt_')}"
+                found[name] = path
+    return found

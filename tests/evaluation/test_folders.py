@@ -167,9 +167,9 @@ def test_protocols_by_name():
     assert set(protocols.PROTOCOLS) >= {"gopro", "rain", "dpdd", "realblur", "sidd", "8bit"}
 
 
-def matched(root, **options):
+def matched(root, truth="gt", **options):
     """Names of results by names of ground truth, both below ``root``."""
-    comparison = folders.compare_folders([root / "a"], root / "gt", **options)
+    comparison = folders.compare_folders([root / "a"], root / truth, **options)
     ((found,),) = [one.values() for one in comparison.pairs.values()]
     return {
         pair.clean.label.removeprefix(f"{root}/"): pair.restored.label.removeprefix(f"{root}/")
@@ -243,6 +243,37 @@ class TestNames:
         assert matched(tmp_path) == {clean: restored for restored, clean in names}
         put(tmp_path / "gt/test_c/source/P5.png", picture(rng, (8, 8)))
         assert "has 3 images and" in problems(tmp_path)
+
+    @pytest.mark.parametrize("form", ["{}_blur_{}", "{}_{}", "{}/blur/blur_{}", "{}_blur_{}_out"])
+    def test_realblur_as_published(self, tmp_path, rng, form):
+        """The images of the test list, with the names that the authors' evaluation takes."""
+        archive, version = tmp_path / "archive", "RealBlur-J_ECC_IMCORR_centroid_itensity_ref"
+        test = (("scene001", 1), ("scene001", 11), ("scene244_reflect", 2))
+        names, lines = [], []
+        for scene, number in test:
+            sharp = f"{version}/{scene}/gt/gt_{number}.png"
+            lines.append(f"{sharp} {version}/{scene}/blur/blur_{number}.png ")
+            result = form.format(scene.removesuffix("_reflect"), number)
+            names.append((f"a/{result}.png", f"archive/{sharp}"))
+        fill(tmp_path, names, rng, (8, 8))
+        for more in ("scene001/gt/gt_2", "scene002/gt/gt_1", "scene001/blur/blur_1"):
+            put(archive / version / f"{more}.png", picture(rng, (8, 8)))
+        expected = {clean: restored for restored, clean in names}
+        (archive / "RealBlur_J_test_list.txt").write_text("\n".join([*lines, "\n"]))
+        assert matched(tmp_path, truth="archive") == expected
+        within = f"archive/{version}"
+        assert matched(tmp_path, truth=within) == expected
+        (archive / "RealBlur_R_test_list.txt").write_text("RealBlur-R/scene001/gt/gt_1.png x")
+        assert "holds RealBlur-J and RealBlur-R; give the folder" in problems(
+            tmp_path, truth="archive"
+        )
+        assert matched(tmp_path, truth=within) == expected
+        (archive / version / "scene001/gt/gt_11.png").unlink()
+        assert "lacks images that its test list names:" in problems(tmp_path, truth=within)
+        (archive / "RealBlur_J_test_list.txt").unlink()
+        found = problems(tmp_path, truth=within)  # all images count
+        assert "a has no result for 2 of 4 images" in found
+        assert "a has 1 images without ground truth" in found
 
     @pytest.mark.parametrize("form", ["{:02d}_{:02d}", "{:04d}_{:02d}", "{}_{}_restored"])
     def test_sidd_as_published(self, tmp_path, rng, form):
