@@ -163,6 +163,14 @@ def get_config() -> ConfigDict:
     config.sfm.unselected = "keep"
     config.sfm.target = "clean"
 
+    # --- mixup -------------------------------------------------------------------------------
+    # Mixup replaces a training image by weight * image + (1 - weight) * another image of the batch,
+    # inputs and targets alike, after they are degraded (lcdnet_jax/training/mixup.py). The batch is
+    # cut into `groups` groups. Each is mixed with probability `rate`, in itself and with one weight
+    # of the distribution Beta(`beta`, `beta`). 0 = no mixup. For the objectives "supervised" and
+    # "noise2noise".
+    config.mixup = ConfigDict({"rate": 0.0, "beta": 1.2, "groups": 1})
+
     # --- optimization ------------------------------------------------------------------------
     # Optimizer steps; images per step over all devices and hosts together.
     config.steps = 900_000

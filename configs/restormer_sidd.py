@@ -1,7 +1,7 @@
 """Restormer for the noise of smartphone cameras on SIDD, the recipe of the official code.
 
-The recipe of restormer_gopro.py, with tiles every 384 pixels. The authors' option file also mixes
-pairs of training images ("mixup"), which this library does not.
+The recipe of restormer_gopro.py, with tiles every 384 pixels and the mixup of
+restormer_gaussian.py.
 
 Command: python train.py --config configs/restormer_sidd.py --workdir runs/restormer_sidd
          python eval.py --workdir runs/restormer_sidd
@@ -24,5 +24,6 @@ def get_config() -> ConfigDict:
     config.data.train.path, config.data.eval.path = "data/SIDD_Medium_Srgb", "data/SIDD_validation"
     config.data.tile_stride = 384
     config.data.cache_gb = 4.0
+    config.mixup.rate, config.mixup.beta, config.mixup.groups = 0.5, 1.2, 8
     config.eval.max_images = 0
     return config

@@ -113,6 +113,7 @@ def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
         "data": f"{data['train']['source']} {data['train']['path']}".strip(),
         "degradation": config_lib.describe_degradation(config),
         "masking": config_lib.describe_masking(config),
+        "mixup": config_lib.describe_mixup(config),
         "loss": config["loss"],
         "optimizer": f"{adam}, {rate}, {optimizer['schedule']}"
         + (f", averaged with decay {config['ema_decay']:g}" if config["ema_decay"] else ""),

@@ -20,7 +20,11 @@ An entry point calls :func:`parse_flags`, which validates. Library functions cal
 
 from lcdnet_jax.config.build import check_kernels, create_degradation, find_scale, network
 from lcdnet_jax.config.checks import validate, validate_once
-from lcdnet_jax.config.description import describe_degradation, describe_masking
+from lcdnet_jax.config.description import (
+    describe_degradation,
+    describe_masking,
+    describe_mixup,
+)
 from lcdnet_jax.config.flags import define_config, parse_flags
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
 from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, ObjectiveRules
@@ -43,6 +47,7 @@ __all__ = [
     "define_config",
     "describe_degradation",
     "describe_masking",
+    "describe_mixup",
     "describes_network_alone",
     "differences",
     "fields_of",

@@ -60,7 +60,7 @@ def find_problems(config: ConfigDict) -> list[str]:
         wanted = FIELDS[name].rule(flat[name])
         if wanted:
             found.append(f"config.{name} must be {wanted}, got {flat[name]!r}")
-    return found or _check_tuples(config) or _check_all_stages(config)
+    return found or _check_tuples(config) or [*_check_mixup(config), *_check_all_stages(config)]
 
 
 def _check_tuples(config: ConfigDict) -> list[str]:
@@ -82,6 +82,24 @@ def _check_tuples(config: ConfigDict) -> list[str]:
             "schedule 'cosine_restarts' needs cycles, and the others use none: set them to ()"
         )
     return found
+
+
+def _check_mixup(config: ConfigDict) -> list[str]:
+    if not config.mixup.rate:
+        return []
+    groups, sizes = config.mixup.groups, [stage.batch_size for stage in list_stages(config)]
+    if bad := [size for size in sizes if size % groups]:
+        return [
+            f"config.mixup.groups ({groups}) does not divide batches of "
+            f"{', '.join(map(str, bad))}; choose a divisor"
+        ]
+    if max(sizes) == groups:
+        return [
+            f"config.mixup.groups ({groups}) leaves one image in each group of a batch of "
+            f"{groups}, and none to mix it with; choose fewer groups or a larger batch, or set "
+            "config.mixup.rate to 0"
+        ]
+    return []
 
 
 def _check_all_stages(config: ConfigDict) -> list[str]:

@@ -1,4 +1,4 @@
-"""A configuration in words: how training images are degraded and masked."""
+"""A configuration in words: how training images are degraded, masked and mixed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,3 +47,19 @@ def describe_masking(config: Mapping[str, Any]) -> str:
     if sfm["unselected"] == "zero":
         text += ", other images black"
     return text + (", target masked" if sfm["target"] == "masked" else "")
+
+
+def describe_mixup(config: Mapping[str, Any]) -> str:
+    """Describes ``config.mixup``.
+
+    Args:
+        config: A configuration of this version.
+
+    Returns:
+        One line, such as "Beta(1.2, 1.2) at rate 0.5 in 8 groups", or "none".
+    """
+    mixup = config["mixup"]
+    if not mixup["rate"]:
+        return "none"
+    text = f"Beta({mixup['beta']:g}, {mixup['beta']:g}) at rate {mixup['rate']:g}"
+    return text if mixup["groups"] == 1 else f"{text} in {mixup['groups']} groups"

@@ -66,6 +66,12 @@ def _check_batch(config: ConfigDict, row: ObjectiveRules) -> list[str]:
             f"config.accumulate ({config.accumulate}) cuts the batch, over all of which "
             f"config.objective {config.objective!r} averages; set it to 1"
         )
+    if config.mixup.rate and not row.mixes:
+        suitable = " or ".join(repr(name) for name, other in OBJECTIVES.items() if other.mixes)
+        found.append(
+            f"config.mixup.rate ({config.mixup.rate}) is for config.objective {suitable}, not for "
+            f"{config.objective!r}; set it to 0"
+        )
     return found
 
 

@@ -44,6 +44,8 @@ class ObjectiveRules:
         losses: Allowed values of ``loss``. None: all.
         uses_dct_loss: The objective adds ``dct_loss_weight`` times the DCT loss.
         crop_multiple: ``data.crop`` must be a multiple of this, pixels.
+        mixes: Images of a batch may be mixed (``mixup``): the loss compares the output for
+            "degraded" with "clean" and nothing else.
         accumulates: A batch may be split into parts (``accumulate``).
     """
 
@@ -59,6 +61,7 @@ class ObjectiveRules:
     losses: Allowed | None = None
     uses_dct_loss: bool = True
     crop_multiple: int = 1
+    mixes: bool = False
     accumulates: bool = True
 
 
@@ -82,7 +85,7 @@ _KERNEL_CORRECTION = ObjectiveRules(
 )
 
 OBJECTIVES: Mapping[str, ObjectiveRules] = {
-    "supervised": ObjectiveRules(compares_with_clean=True, takes_two_views=True),
+    "supervised": ObjectiveRules(compares_with_clean=True, takes_two_views=True, mixes=True),
     "noise2noise": ObjectiveRules(
         kinds=Allowed(
             values=("awgn",),
@@ -91,6 +94,7 @@ OBJECTIVES: Mapping[str, ObjectiveRules] = {
             "'supervised', which also trains on pairs of two captures",
         ),
         makes_noise="both noisy copies",
+        mixes=True,
     ),
     "noise2self": ObjectiveRules(
         compares_with_input=True,

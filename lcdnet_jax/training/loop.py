@@ -124,6 +124,7 @@ def train_and_evaluate(
         images = [
             f"degradation: {config_lib.describe_degradation(config)}",
             f"frequency masking: {config_lib.describe_masking(config)}",
+            f"mixup: {config_lib.describe_mixup(config)}",
         ]
         for line in (overview, *_describe_data(datasets), data_line, *images, run):
             if line:

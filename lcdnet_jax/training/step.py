@@ -2,15 +2,20 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
+from lcdnet_jax.training.mixup import mix_images
 from lcdnet_jax.training.objectives import StepFunction
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.typing import Batch, Metrics
+
+# Child of the step's key. Smaller numbers are the keys of the images.
+_MIXUP_STREAM = np.uint32(2**32 - 1)
 
 
 def make_train_step(
@@ -54,7 +59,7 @@ def make_train_step(
 
 
 def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | None) -> Batch:
-    """Makes the network's inputs and targets: masks frequencies, degrades, hides pixels.
+    """Makes the network's inputs and targets: masks frequencies, degrades, hides pixels, mixes.
 
     The result is a pure function of (seed, step, position in the global batch). In it,
     "degraded" is the network's input and "clean" the target of ``config.objective``. The objective
@@ -70,4 +75,8 @@ def prepare(batch: Batch, config: ConfigDict, *, step: Array, axis_name: str | N
         place = place + jax.lax.axis_index(axis_name) * count
     key = jax.random.fold_in(jax.random.key(config.seed), step)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
-    return objectives.get(config).make_inputs(batch, config, keys=keys, step=step)
+    inputs = objectives.get(config).make_inputs(batch, config, keys=keys, step=step)
+    if not config.mixup.rate:
+        return inputs
+    mixup_key = jax.random.fold_in(key, _MIXUP_STREAM)
+    return mix_images(mixup_key, inputs, **config.mixup.to_dict(), axis_name=axis_name)

@@ -131,6 +131,7 @@ class TestInfo:
             "data         folder photos",
             "degradation  awgn, sigma 0 to 50, protocol 8bit",
             "masking      uniform at rate 0.5",
+            "mixup        none",
             "loss         l1",
             "optimizer    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
             "scores       psnr 27.84, ssim 0.7812 on photos, sigma 50, 8bit: rounded",

@@ -1,4 +1,4 @@
-"""Degradation and masking in words."""
+"""Degradation, masking and mixup in words."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -44,3 +44,16 @@ def test_degradation(fields, text):
 )  # fmt: skip
 def test_masking(fields, text):
     assert config_lib.describe_masking(changed(**fields)) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "none"),
+        ({"mixup.rate": 1.0}, "Beta(1.2, 1.2) at rate 1"),
+        ({"mixup.rate": 0.5, "mixup.beta": 0.2, "mixup.groups": 8},
+         "Beta(0.2, 0.2) at rate 0.5 in 8 groups"),
+    ],
+)  # fmt: skip
+def test_mixup(fields, text):
+    assert config_lib.describe_mixup(changed(**fields)) == text

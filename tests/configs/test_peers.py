@@ -45,6 +45,7 @@ def test_settings_of_nafnet(data, width):
     assert (config.data.crop, config.data.augment) == (256, data == "gopro")
     assert config.optimizer.weight_decay == (1e-3 if (data, width) == ("gopro", 64) else 0)
     assert (config.loss, config.optimizer.clip_norm, config.optimizer.beta2) == ("psnr", 0.01, 0.9)
+    assert config.mixup.rate == 0
     schedule = make_schedule(config)
     np.testing.assert_allclose(schedule(0), 1e-3, rtol=1e-6)
     np.testing.assert_allclose(schedule(config.steps // 2), 5e-4, rtol=1e-3)
@@ -65,6 +66,9 @@ def test_settings_of_restormer(data):
     schedule = make_schedule(config)
     for step, rate in ((0, 3e-4), (92_000, 3e-4), (196_000, 1.505e-4), (300_000, 1e-6)):
         np.testing.assert_allclose(schedule(step), rate, rtol=1e-3)
+    mixup = {"rate": 0.5, "beta": 1.2, "groups": 8}  # on each of 8 GPUs
+    assert (config.mixup.to_dict() == mixup) == (data in ("sidd", "gaussian"))
+    assert (config.mixup.rate == 0) == (data not in ("sidd", "gaussian"))
     network = config_lib.network(config)
     assert network.norm_bias == (data not in ("sidd", "gaussian"))
     assert network.channels == (6 if data == "dpdd_dual" else 3)
@@ -89,7 +93,9 @@ TINY = {
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("name", ["nafnet_gopro", "nafnet_sidd", "restormer_derain"])
+@pytest.mark.parametrize(
+    "name", ["nafnet_gopro", "nafnet_sidd", "restormer_derain", "restormer_sidd"]
+)
 def test_train_end_to_end(tmp_path, rng, name, quickly_compiled):
     """A tiny network of the recipe on pairs of pictures, cut in the middle of a stage."""
     for i in range(3):
@@ -103,6 +109,8 @@ def test_train_end_to_end(tmp_path, rng, name, quickly_compiled):
         config.data[split].source, config.data[split].path = "folder", str(tmp_path)
     config.data.crop, config.data.tile, config.data.tile_stride = 32, 0, 0
     config.batch_size = 4
+    if config.mixup.rate:
+        config.mixup.rate, config.mixup.groups = 1.0, 2
     if config.stages.steps:
         config.stages.steps, config.stages.crops = (2, 1), (16, 32)
         config.stages.batch_sizes = (4, 2)

@@ -128,6 +128,7 @@ def test_tensorboard_gets_scalars_and_pictures(trained):
     described = text.tensor_proto.string_val[0].decode()
     assert "degradation: awgn, sigma 50, protocol float" in described
     assert "frequency masking: none" in described
+    assert "mixup: none" in described
 
 
 @pytest.mark.extended
