@@ -6,6 +6,7 @@ which appeared in the meantime is kept.
 """
 
 import contextlib
+import errno
 import os
 import pathlib
 import secrets
@@ -267,9 +268,12 @@ def _exists_error(path: pathlib.Path) -> TargetError:
 
 
 def _write_error(path: Path, error: OSError) -> OSError:
+    cause = error.strerror or str(error)
+    folder = pathlib.Path(path).absolute().parent
+    if error.errno == errno.ENOENT and folder.is_dir():  # in /proc, and in a removed folder
+        cause = f"{folder} takes no new files"
     explanation = OSError(
-        f"cannot write {path}: {error.strerror or error}; choose a writable directory on a disk "
-        "with free space"
+        f"cannot write {path}: {cause}; choose a writable directory on a disk with free space"
     )
     explanation.errno = error.errno
     return explanation

@@ -1,8 +1,27 @@
-"""Helpers for messages: durations, safe and short text, out-of-memory errors."""
+"""Helpers for messages: durations, safe and short text, errors of the system and of memory."""
 
+import errno
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
+
+_PERMISSIONS = "check the permissions of the file and of its folders"
+_SPACE = "free some space, or use another disk"
+_SYSTEM_ADVICE = {
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path, a part of which is a file",
+    errno.EISDIR: "give a file instead of a directory",
+    errno.ELOOP: "correct its links, which lead back to themselves",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EROFS: "use another disk, this one is read-only",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EIO: "use another disk or a backup, this one fails",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
 
 def format_duration(seconds: float) -> str:
@@ -36,6 +55,22 @@ def escape(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def describe_system_error(error: OSError) -> str:
+    """Describes an error of the operating system.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The file, the cause and the fix. The message of the error if it names no file, or if its
+        cause is not a common one.
+    """
+    advice = _SYSTEM_ADVICE.get(error.errno or 0)
+    if type(error).__module__ != "builtins" or error.filename is None or advice is None:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}; {advice}"
 
 
 def shorten(value: Any) -> str:

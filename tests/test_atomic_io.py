@@ -91,6 +91,12 @@ def mode_of(path):
     return stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that takes no files")
+def test_folders_that_take_no_files():
+    with pytest.raises(OSError, match=r"cannot write /proc/x: /proc takes no new files; choose a"):
+        atomic_io.check_file("/proc/x", force=False)
+
+
 def test_check_file(tmp_path):
     (tmp_path / "a").touch()
     atomic_io.check_file(tmp_path / "new" / "er" / "b", force=False)

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import jax
 import pytest
 
@@ -53,3 +56,25 @@ def test_join_some():
     assert messages.join_some(["a", "b"], 2) == "a, b"
     assert messages.join_some(["a", "b", "c", "d"], 2) == "a, b and 2 more"
     assert messages.join_some(["a", "b", "c"], 2, separator="\n  ") == "a\n  b\n  and 1 more"
+
+
+class TestSystemErrors:
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT, errno.EROFS, errno.ENOSPC])
+    @pytest.mark.parametrize("name", ["a b.png", b"a b.png"])
+    def test_file_cause_and_fix(self, number, name):
+        text = messages.describe_system_error(OSError(number, os.strerror(number), name))
+        file, cause, fix = text.replace("; ", ": ").split(": ")
+        assert (file, cause) == ("a b.png", os.strerror(number))
+        assert fix.startswith(("check ", "use ", "free "))
+
+    def test_others_keep_their_message(self):
+        class OurError(OSError):
+            pass
+
+        for error in (
+            OSError(errno.EACCES, "no file"),
+            OSError("text"),
+            OSError(errno.ENOTTY, "rare", "a"),
+            OurError(errno.EACCES, "ours", "a"),
+        ):
+            assert messages.describe_system_error(error) == str(error)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from lcdnet_jax._version import __version__
 from lcdnet_jax.cli import convert, export, info, models, restore, score
 from lcdnet_jax.cli._console import Formatter
-from lcdnet_jax.messages import escape
+from lcdnet_jax.messages import describe_system_error, escape
 
 # Longest error message, in characters. A message may quote a hostile file.
 _LONGEST = 4000
@@ -111,7 +111,8 @@ def _exit(number: int, frame: Any) -> NoReturn:
 def _describe(error: Exception) -> str:
     """An error in one line; long indented lists are cut after three entries."""
     lines = []
-    for line in str(error).splitlines():
+    message = describe_system_error(error) if isinstance(error, OSError) else str(error)
+    for line in message.splitlines():
         entries = line.split("; ")
         if line.startswith("  ") and len(entries) > 4:
             line = f"{'; '.join(entries[:3])}; and {len(entries) - 3} more (--debug lists all)."

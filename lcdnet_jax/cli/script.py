@@ -37,9 +37,10 @@ def end_in_one_line(
     """
     try:
         yield
+    except OSError as error:
+        sys.exit(f"error: {messages.escape(messages.describe_system_error(error))}")
     except (
         ValueError,
-        OSError,
         ImportError,
         CheckpointError,
         multihost.DistributedError,

@@ -38,6 +38,11 @@ class TestEnd:
             (RecursionError("too\n deep"), "RecursionError: too deep (--debug shows where)"),
             (CheckpointError("lost\nFind it."), "lost Find it."),
             (OSError(28, "No space left"), "[Errno 28] No space left"),
+            (
+                PermissionError(13, "Permission denied", "clean/a.png"),
+                "clean/a.png: Permission denied; check the permissions of the file and of its "
+                "folders",
+            ),
         ],
         ids=repr,
     )

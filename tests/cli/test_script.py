@@ -36,6 +36,11 @@ def test_errors_that_users_can_fix(kind, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_errors_of_the_system_name_the_fix():
+    error = PermissionError(13, "Permission denied", "runs/a")
+    assert end_of(error).startswith("error: runs/a: Permission denied; check the permissions")
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
 )
