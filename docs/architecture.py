@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "tools",
         (
             "lcdnet_jax/protocols.py",
-            "lcdnet_jax/convert.py",
+            "lcdnet_jax/convert",
             "lcdnet_jax/visualization.py",
             "lcdnet_jax/spectra.py",
             "lcdnet_jax/resident_images.py",

@@ -3,7 +3,8 @@
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lcdnet_jax import convert, networks
+from lcdnet_jax import networks
+from lcdnet_jax.convert.variables import list_leaves
 
 SMALL = {"depth": 3, "features": 4}  # of DnCNN
 TINY = {
@@ -29,7 +30,7 @@ TINY = {
 def drawn(name, seed=0, **kwargs):
     """Variables of a network, every number its own."""
     rng = np.random.default_rng(seed)
-    shapes = convert._leaves(networks.create(name, **kwargs))
+    shapes = list_leaves(networks.create(name, **kwargs))
     values = {path: rng.normal(size=leaf.shape) for path, leaf in shapes.items()}
     return unflatten_dict({path: value.astype(np.float32) for path, value in values.items()})
 
