@@ -101,13 +101,18 @@ def check_folder(path: Path) -> None:
     Raises:
         OSError: If the folder cannot be written to or made; ``errno`` says why.
     """
-    folder = pathlib.Path(path).absolute().parent
-    while not os.path.lexists(folder):
-        folder = folder.parent
+    folder = _first_existing(pathlib.Path(path).absolute().parent)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def _first_existing(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, or the first one above it that exists."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    return folder
 
 
 def make_folder(path: Path) -> None:
@@ -269,7 +274,7 @@ def _exists_error(path: pathlib.Path) -> TargetError:
 
 def _write_error(path: Path, error: OSError) -> OSError:
     cause = error.strerror or str(error)
-    folder = pathlib.Path(path).absolute().parent
+    folder = _first_existing(pathlib.Path(path).absolute().parent)
     if error.errno == errno.ENOENT and folder.is_dir():  # in /proc, and in a removed folder
         cause = f"{folder} takes no new files"
     explanation = OSError(

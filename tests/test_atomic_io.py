@@ -95,6 +95,8 @@ def mode_of(path):
 def test_folders_that_take_no_files():
     with pytest.raises(OSError, match=r"cannot write /proc/x: /proc takes no new files; choose a"):
         atomic_io.check_file("/proc/x", force=False)
+    with pytest.raises(OSError, match=r"cannot write /proc/x/y: /proc takes no new files; choose"):
+        atomic_io.check_file("/proc/x/y", force=False)
 
 
 def test_check_file(tmp_path):

@@ -2,12 +2,14 @@
 
 import argparse
 import heapq
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.messages import escape
 
 # Files that are listed of each problem, unless --debug is given.
 _LISTED = 20
@@ -128,6 +130,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.niqe and not niqe.available():
         raise ImportError("NIQE needs PyTorch and the package pyiqa: pip install pyiqa")
     output = pathlib.Path(arguments.output)
+    if data_set is None:
+        _check_output(output, [*arguments.results, arguments.truth])
     for name in ("results.json", "results.csv", "images.json", "images.csv"):
         atomic_io.check_file(output / name, force=arguments.force)
     try:
@@ -139,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
             any_depth=arguments.any_depth,
         )
     except ground_truth.FolderError as error:
-        sys.exit(f"error: {error.describe(None if arguments.debug else _LISTED)}")
+        sys.exit(f"error: {escape(error.describe(None if arguments.debug else _LISTED))}")
     for line in (*comparison.truth, *comparison.notes):
         print_line(line)
 
@@ -184,13 +188,25 @@ def run(arguments: argparse.Namespace) -> None:
         print_line(f"written: {output}/panels, {count} panels")
 
 
+def _check_output(output: pathlib.Path, folders: Sequence[str]) -> None:
+    """Raises ValueError if panels would lie among the images that are scored."""
+    place = pathlib.Path(os.path.realpath(output))
+    for folder in folders:
+        scored = pathlib.Path(os.path.realpath(folder))
+        if scored == place or scored in place.parents:
+            raise ValueError(
+                f"OUT ({output}) is in {folder}, where its panels would count as images; choose "
+                "another folder"
+            )
+
+
 def _write_panels(
     comparison: Any, images: Sequence[dict[str, Any]], folder: pathlib.Path, number: int
 ) -> int:
     """Writes panels of the images with the lowest and the highest PSNR over all result folders."""
     import numpy as np
 
-    from lcdnet_jax import atomic_io, image_io, visualization
+    from lcdnet_jax import atomic_io, file_names, image_io, visualization
 
     psnr: dict[tuple[str, str], dict[str, float]] = {}
     for row in images:
@@ -220,7 +236,8 @@ def _write_panels(
             ]
             clean = next(iter(pairs.values())).clean.decode()
             panel = visualization.draw_panel([*pictures, ("ground truth", clean)], clean=clean)
-            path = folder / f"{kind}_{rank}_{dataset}_{name.replace('/', '_')}.png"
+            stem = f"{kind}_{rank}_{dataset}_{name.replace('/', '_')}"
+            path = folder / file_names.shorten_name(stem, ".png")
             atomic_io.make_folder(path)
             image_io.write(path, panel)
             count += 1

@@ -101,6 +101,28 @@ def test_files_that_do_not_fit_are_listed(place, error_of):
     assert not (place / "out").exists()
 
 
+def test_names_in_errors_are_escaped(place, error_of, rng):
+    put(place / "a/\x1b[2J.png", picture(rng))
+    assert "\n  a/\\x1b[2J.png" in error_of(*("a", "gt", "--protocol", "8bit", "-o", "out"))
+
+
+@pytest.mark.parametrize("output", ["gt", "b", "b/scores", "link/scores"])
+def test_panels_never_lie_among_scored_images(place, error_of, output):
+    (place / "link").symlink_to(place / "gt")
+    message = error_of("a", "b", "gt", "--protocol", "8bit", "-o", output)
+    assert message.startswith(f"OUT ({output}) is in ")
+    assert not (place / output / "results.json").exists()
+
+
+def test_long_names_have_panels(tmp_path, monkeypatch, run, rng):
+    monkeypatch.chdir(tmp_path)
+    name = "n" * 245
+    fill(tmp_path, [(f"a/{name}.png", f"gt/{name}.png")], rng)
+    run("a", "gt", "--protocol", "8bit", "-o", "out")
+    (panel,) = (tmp_path / "out/panels").iterdir()
+    assert panel.name.startswith("worst_1_gt_nnn")
+
+
 def test_long_lists_are_cut(place, error_of, rng):
     for i in range(30):
         put(place / f"gt/more{i:02d}.png", picture(rng, (8, 8)))
