@@ -124,7 +124,7 @@ def _check_stages(config: ConfigDict) -> list[str]:
         if value != largest:
             found.append(
                 f"config.{field} ({value}) is not the largest of config.stages.{name} "
-                f"{tuple(config.stages[name])}; set it to {largest}"
+                f"{tuple(config.stages[name])}; set it to {largest}, or change the stages"
             )
     calls = config.steps_per_call
     borders = [stage.first_step for stage in list_stages(config)]

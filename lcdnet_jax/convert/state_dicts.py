@@ -22,6 +22,7 @@ from lcdnet_jax.convert.layouts import (
 )
 from lcdnet_jax.convert.state_dict_file import open_state_dict
 from lcdnet_jax.convert.variables import CHECK_FIELDS, check_arrays, list_leaves, raise_mismatch
+from lcdnet_jax.messages import join_some
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
@@ -46,7 +47,7 @@ def from_torch(
     Raises:
         ValueError: If a key is missing, unknown or of another shape. The message lists all of them,
             and names the presets of the network that fit. Also if there is no state dict, as in a
-            checkpoint that holds only the state of an optimizer.
+            checkpoint that holds only the state of an optimizer, or if weights are not finite.
     """
     variables, dropped = convert_state_dict(name, state_dict, network_kwargs)
     if dropped:
@@ -74,6 +75,7 @@ def convert_state_dict(
     layout = LAYOUTS.get(name, Layout())
     wanted = list_leaves(networks.create(name, **network_kwargs), count=len(opened))
     given = {key.removeprefix("module."): np.asarray(v) for key, v in opened.items()}
+    _check_values(given)
     shapes = {key: value.shape for key, value in given.items()}
 
     found, missing, misshaped = {}, [], []
@@ -107,6 +109,29 @@ def convert_state_dict(
         fix = "They fit " + " or ".join(f"preset={preset!r}" for preset in fitting) + "; give it."
         raise_mismatch(title, missing, extra, misshaped, fix if fitting else CHECK_FIELDS)
     return unflatten_dict(found), dead
+
+
+def _check_values(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError for arrays that are not real numbers, or that hold NaN or infinity."""
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    strange = [
+        f"{key} ({array.dtype})"
+        for key, array in arrays.items()
+        if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+    ]
+    if strange:
+        raise ValueError(
+            f"weights are real numbers, but these are not: {join_some(strange, 3)}; give the state "
+            "dict of the network"
+        )
+    with np.errstate(over="ignore"):  # too large for float32 is infinite
+        as_float32 = {key: array.astype(np.float32) for key, array in arrays.items()}
+    bad = [key for key, array in as_float32.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(
+            f"these weights hold NaN or infinite numbers: {join_some(bad, 3)}; give an earlier "
+            "checkpoint of the training"
+        )
 
 
 def _fitting_presets(

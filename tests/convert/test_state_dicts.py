@@ -156,3 +156,21 @@ class TestFormsOfStateDicts:
             ValueError, match=r"the argument contains no state dict .*; save model\.st"
         ):
             convert.from_torch("dncnn", content, **SMALL)
+
+    @pytest.mark.parametrize(
+        ("dtype", "value", "message"),
+        [
+            (
+                np.float32,
+                np.nan,
+                r"hold NaN or infinite numbers: \S+, \S+, \S+ and 4 more; give an earlier",
+            ),
+            (np.float64, 1e300, "hold NaN or infinite numbers"),  # not in float32
+            (np.complex64, 1, r"are real numbers, but these are not: \S+ \(complex64\), "),
+            (object, None, r"these are not: \S+ \(object\)"),
+        ],
+    )
+    def test_weights_that_are_no_real_numbers(self, dtype, value, message):
+        state = {key: np.full(array.shape, value, dtype) for key, array in self.STATE.items()}
+        with pytest.raises(ValueError, match=message):
+            convert.from_torch("dncnn", state, **SMALL)
