@@ -125,8 +125,11 @@ def _check_values(arrays: Mapping[str, np.ndarray]) -> None:
             "dict of the network"
         )
     with np.errstate(over="ignore"):  # too large for float32 is infinite
-        as_float32 = {key: array.astype(np.float32) for key, array in arrays.items()}
-    bad = [key for key, array in as_float32.items() if not np.isfinite(array).all()]
+        bad = [
+            key
+            for key, array in arrays.items()
+            if not np.isfinite(array.astype(np.float32, copy=False)).all()
+        ]
     if bad:
         raise ValueError(
             f"these weights hold NaN or infinite numbers: {join_some(bad, 3)}; give an earlier "
