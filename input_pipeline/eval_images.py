@@ -12,6 +12,7 @@ from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import data_sets, image_io
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
+from lcdnet_jax.typing import Json, JsonObject
 
 
 class EvalDataset:
@@ -50,7 +51,7 @@ class EvalDataset:
 
 
 def create_eval_dataset(
-    source: Mapping[str, Any], channels: int, *, field: str = "source", scale: int = 1
+    source: Mapping[str, Json], channels: int, *, field: str = "source", scale: int = 1
 ) -> EvalDataset:
     """Opens any source for evaluation, independently of ``config.degradation``.
 
@@ -77,7 +78,7 @@ def create_eval_dataset(
 
 
 def open_for_network(
-    source: Mapping[str, Any], training_config: ConfigDict, *, field: str
+    source: Mapping[str, Json], training_config: ConfigDict, *, field: str
 ) -> EvalDataset:
     """Opens a source for a trained network, with the channels and the scale that it needs.
 
@@ -98,8 +99,8 @@ def open_for_network(
 
 
 def parse_sources(
-    texts: Sequence[str], default: Mapping[str, Any], *, split: str | None = None
-) -> dict[str, dict[str, Any]]:
+    texts: Sequence[str], default: Mapping[str, Json], *, split: str | None = None
+) -> dict[str, JsonObject]:
     """Reads ``--data`` and ``--split`` of eval.py.
 
     Args:
@@ -117,7 +118,7 @@ def parse_sources(
     if split is not None:
         default = {**default, "split": split}
     sources = [_parse_source(text, default) for text in texts] or [dict(default)]
-    named: dict[str, dict[str, Any]] = {}
+    named: dict[str, JsonObject] = {}
     for source in sources:
         name = _source_name(source["source"], source.get("path", ""))
         if name in named:
@@ -132,8 +133,8 @@ def parse_sources(
 
 
 def split_groups(
-    sources: Mapping[str, dict[str, Any]],
-) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[str, ...]]]:
+    sources: Mapping[str, JsonObject],
+) -> tuple[dict[str, JsonObject], dict[str, tuple[str, ...]]]:
     """Replaces groups of test sets whose scores papers average by their sets.
 
     Args:
@@ -143,7 +144,7 @@ def split_groups(
         The sources; five instead of the split "test" of Rain13K, with the split at the end of their
         names. And the names of the sets of each group, by the name of the group.
     """
-    single: dict[str, dict[str, Any]] = {}
+    single: dict[str, JsonObject] = {}
     groups: dict[str, tuple[str, ...]] = {}
     for name, source in sources.items():
         kinds = data_sets.rows(source["source"])
@@ -157,7 +158,7 @@ def split_groups(
     return single, groups
 
 
-def _parse_source(text: str, default: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_source(text: str, default: Mapping[str, Json]) -> JsonObject:
     kind, colon, path = text.partition(":")
     if text == "photos":
         return {"source": "photos", "split": "test"}

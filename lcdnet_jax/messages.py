@@ -4,7 +4,6 @@ import errno
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
 _PERMISSIONS = "check the permissions of the file and of its folders"
 _SPACE = "free some space, or use another disk"
@@ -73,7 +72,7 @@ def describe_system_error(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {error.strerror}; {advice}"
 
 
-def shorten(value: Any) -> str:
+def shorten(value: object) -> str:
     """Shows a value from a file or a caller in at most 60 characters.
 
     Args:

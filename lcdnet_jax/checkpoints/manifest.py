@@ -6,14 +6,14 @@ import os
 import pathlib
 import stat
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from lcdnet_jax import strict_json
+from lcdnet_jax.typing import Json, JsonObject
 
 NAME = "manifest.json"
 
 # Relative path to {"bytes": size, "sha256": hexadecimal digest}.
-Files = Mapping[str, Mapping[str, Any]]
+Files = Mapping[str, JsonObject]
 
 
 class DamageError(Exception):
@@ -69,7 +69,7 @@ def read(directory: pathlib.Path, step: int) -> Files | None:
     return files
 
 
-def _is_entry(name: str, entry: Any) -> bool:
+def _is_entry(name: str, entry: Json) -> bool:
     """Whether a hostile manifest has a file of the checkpoint here."""
     parts = name.split("/")
     return (

@@ -88,9 +88,9 @@ def run(arguments: argparse.Namespace) -> None:
     print_line(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")
 
 
-def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+def _parse_fields(texts: Sequence[str]) -> dict[str, object]:
     """Parses fields and values such as "depth=17"."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     for text in texts:
         field, equals, value = text.partition("=")
         if not equals or not field.isidentifier():
@@ -101,7 +101,7 @@ def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(text: str) -> object:
     """Parses a value of Python or JSON; any other text is a string."""
     for read in (ast.literal_eval, json.loads):
         try:

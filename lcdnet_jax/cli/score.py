@@ -6,10 +6,15 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcdnet_jax.cli._console import add_command, print_line
 from lcdnet_jax.messages import escape
+
+if TYPE_CHECKING:  # the library is imported only when the command runs
+    from lcdnet_jax.evaluation import ScoredImage
+    from lcdnet_jax.evaluation.folders import Comparison
+    from lcdnet_jax.typing import JsonObject
 
 # Files that are listed of each problem, unless --debug is given.
 _LISTED = 20
@@ -147,9 +152,9 @@ def run(arguments: argparse.Namespace) -> None:
     for line in (*comparison.truth, *comparison.notes):
         print_line(line)
 
-    images: list[dict[str, Any]] = []
+    images: list[JsonObject] = []
 
-    def keep(name: str, folder: str, image: Any) -> None:
+    def keep(name: str, folder: str, image: "ScoredImage") -> None:
         scores = {"psnr": image.psnr, "ssim": image.ssim, **image.extra}
         images.append({"dataset": name, "results": folder, "image": image.name, **scores})
 
@@ -201,7 +206,7 @@ def _check_output(output: pathlib.Path, folders: Sequence[str]) -> None:
 
 
 def _write_panels(
-    comparison: Any, images: Sequence[dict[str, Any]], folder: pathlib.Path, number: int
+    comparison: "Comparison", images: "Sequence[JsonObject]", folder: pathlib.Path, number: int
 ) -> int:
     """Writes panels of the images with the lowest and the highest PSNR over all result folders."""
     import numpy as np

@@ -1,10 +1,11 @@
 """A configuration in words: how training images are degraded, masked and mixed."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from lcdnet_jax.typing import Json
 
 
-def describe_degradation(config: Mapping[str, Any]) -> str:
+def describe_degradation(config: Mapping[str, Json]) -> str:
     """Describes ``config.degradation``.
 
     Args:
@@ -28,7 +29,7 @@ def describe_degradation(config: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"protocol {degradation['protocol']}"])
 
 
-def describe_masking(config: Mapping[str, Any]) -> str:
+def describe_masking(config: Mapping[str, Json]) -> str:
     """Describes ``config.sfm``.
 
     Args:
@@ -49,7 +50,7 @@ def describe_masking(config: Mapping[str, Any]) -> str:
     return text + (", target masked" if sfm["target"] == "masked" else "")
 
 
-def describe_mixup(config: Mapping[str, Any]) -> str:
+def describe_mixup(config: Mapping[str, Json]) -> str:
     """Describes ``config.mixup``.
 
     Args:

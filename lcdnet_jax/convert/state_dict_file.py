@@ -134,7 +134,7 @@ def _check_archive(path: str | os.PathLike[str], size: int) -> None:
         )
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, Mapping):
         kinds = {str(k): type(v).__name__ for k, v in list(value.items())[:4]}
         return "a dict of " + (", ".join(f"{k} ({kind})" for k, kind in kinds.items()) or "nothing")

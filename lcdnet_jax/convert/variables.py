@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -29,7 +28,7 @@ def check_variables(name: str, variables: Variables, network_kwargs: Fields) -> 
 
 
 def check_arrays(
-    name: str, arrays: Mapping[tuple[str, ...], Any], network_kwargs: Mapping[str, Any]
+    name: str, arrays: Mapping[tuple[str, ...], PyTree], network_kwargs: Fields
 ) -> None:
     """Checks that variables fit a network, as :func:`check_variables`, by their paths.
 

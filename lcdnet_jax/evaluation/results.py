@@ -6,12 +6,12 @@ import json
 import math
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 
 from lcdnet_jax import atomic_io, file_names, image_io
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
 from lcdnet_jax.messages import escape
+from lcdnet_jax.typing import JsonObject
 
 
 class Results:
@@ -31,7 +31,7 @@ class Results:
         names = [setting.protocol.name for one in datasets for setting in one.settings]
         self._width = max([12, *map(len, names)])
         self._name_width = max([20, *(len(one.name) for one in datasets)])
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[JsonObject] = []
         self._descriptions: dict[str, None] = {}
 
     def add(self, row: Row) -> None:
@@ -72,7 +72,7 @@ class Results:
             f"{'input':>6} {'PSNR':>6} {'SSIM':>7} {'images':>6}"
         )
 
-    def _print(self, row: dict[str, Any]) -> None:
+    def _print(self, row: JsonObject) -> None:
         sigma = "-" if row["sigma"] is None else f"{row['sigma']:g}"
         further = "".join(
             f"  {name.upper()} {row[name]:.4f}" for name in ("mae", "lpips") if name in row
@@ -87,7 +87,7 @@ class Results:
         )
 
 
-def write(rows: list[dict[str, Any]], folder: pathlib.Path, name: str = "results") -> None:
+def write(rows: list[JsonObject], folder: pathlib.Path, name: str = "results") -> None:
     """Writes ``NAME.json`` and ``NAME.csv``, each all or nothing."""
     # JSON has no NaN (SSIM of a tiny image) and no infinity (PSNR of a perfect one).
     finite = [

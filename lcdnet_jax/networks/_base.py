@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import flax.linen as nn
 from jax import Array
@@ -142,7 +142,7 @@ def field_names(network: type[nn.Module] | nn.Module) -> set[str]:
     return {field.name for field in dataclasses.fields(network)} - {"name", "parent"}
 
 
-def check_bounds(network: type[RestorationNetwork], fields: Mapping[str, Any]) -> None:
+def check_bounds(network: type[RestorationNetwork], fields: Fields) -> None:
     """Checks that values for fields of a network are those of a real network.
 
     Args:
@@ -169,7 +169,7 @@ def check_bounds(network: type[RestorationNetwork], fields: Mapping[str, Any]) -
                 raise ValueError(f"{network.__name__} {field} is a mapping; give numbers or texts")
 
 
-def _list_entries(value: Any) -> Iterator[Any]:
+def _list_entries(value: object) -> Iterator[object]:
     """The entries of lists and tuples inside each other."""
     if isinstance(value, list | tuple):
         for entry in value:
@@ -240,7 +240,7 @@ def check_contract(cls: type) -> None:
             )
 
 
-def _mapping(value: Any) -> str | None:
+def _mapping(value: object) -> str | None:
     return None if isinstance(value, Mapping) else "a mapping"
 
 

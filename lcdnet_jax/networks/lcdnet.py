@@ -11,7 +11,7 @@ Read :class:`LCDNet` and its stage :class:`HSFSBlock` first, then the blocks in
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ from lcdnet_jax.networks._lcdnet_blocks import (
     make_conv,
 )
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.typing import Fields, PyTree
 
 _CHOICES = {
     "block": ("mssf", "naf"),
@@ -130,7 +131,7 @@ class LCDNet(RestorationNetwork):
     global_means = True  # and Fourier transforms
     has_scales = True
 
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    PRESETS: ClassVar[Mapping[str, Fields]] = {
         "tiny": {"width": 16, "enc_blocks": (1, 1, 1, 1)},
         "small": {"width": 32, "enc_blocks": (1, 1, 1, 8)},
         "base": {"width": 32, "enc_blocks": (1, 1, 1, 28)},
@@ -149,7 +150,7 @@ class LCDNet(RestorationNetwork):
         train: bool = False,
         axis_name: str | None = None,
         all_scales: bool = False,
-    ) -> Any:
+    ) -> PyTree:
         """Restores ``x [N, H, W, channels]``; ``train`` and ``axis_name`` change nothing here.
 
         Args:

@@ -118,7 +118,7 @@ def _transposed_inverse(x: Array, width: int) -> Array:
     return z * _frequencies(z.shape[3], width, z.dtype)
 
 
-def _frequencies(columns: int, width: int, dtype: Any) -> Array:
+def _frequencies(columns: int, width: int, dtype: jnp.dtype) -> Array:
     """Number of frequencies that each column stands for, ``[1, 1, 1, columns]``."""
     column = jax.lax.broadcasted_iota(jnp.int32, (1, 1, 1, columns), 3)
     alone = (column == 0) | (2 * column == width)

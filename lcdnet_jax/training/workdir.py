@@ -2,7 +2,6 @@
 
 import hashlib
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import DeviceData, HostData
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState, abstract_state, create_state
+from lcdnet_jax.typing import PyTree
 
 
 def open_workdir(
@@ -269,7 +269,7 @@ def _find_weights(name: str) -> pathlib.Path:
         raise config_lib.ConfigError(f"config.init_from: {error}") from None
 
 
-def _load_initial_variables(name: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _load_initial_variables(name: str, wanted: dict[str, PyTree]) -> tuple[dict[str, PyTree], int]:
     """The variables of ``config.init_from`` and their step."""
     path = _find_weights(name)
     if path.is_dir():

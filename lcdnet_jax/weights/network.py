@@ -31,7 +31,7 @@ class Weights:
     card: Card
     is_workdir: bool = False
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[PyTree]:
         """Yields the network, its variables and the card, so that callers can unpack them."""
         return iter((self.module, self.variables, self.card))
 

@@ -199,7 +199,7 @@ def _remove_folders(stored: JsonObject) -> None:
 def _cast(params: PyTree, dtype: str) -> PyTree:
     """Converts to NumPy arrays of another type. Raises ValueError for numbers beyond its range."""
 
-    def cast(path: Any, leaf: Any) -> np.ndarray:
+    def cast(path: PyTree, leaf: PyTree) -> np.ndarray:
         array = np.asarray(leaf)
         with np.errstate(over="ignore"):
             smaller = array.astype(jnp.dtype(dtype))
