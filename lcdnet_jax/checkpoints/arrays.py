@@ -1,4 +1,8 @@
-"""Trees of arrays in Orbax directories: what they hold, and how they are compared."""
+"""Trees of arrays in Orbax directories: what they hold, and how they are compared.
+
+Orbax is imported by the functions that use it: it takes as long as JAX, and most commands of
+``lcdnet-jax`` read no checkpoint.
+"""
 
 import logging as standard_logging
 import os
@@ -7,14 +11,16 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 
 from lcdnet_jax.typing import PyTree
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 # All items that a checkpoint may hold. The run decides which of them exist.
 _ITEMS = ("params", "opt_state", "ema", "batch_stats", "critic")
@@ -75,8 +81,10 @@ def _is_literal(path: pathlib.Path) -> bool:
     return not any(text in f"{path}/" for text in special)
 
 
-def make_handler() -> ocp.CompositeCheckpointHandler:
+def make_handler() -> "ocp.CompositeCheckpointHandler":
     """Makes what reads and writes a checkpoint, each item in a folder of its own."""
+    import orbax.checkpoint as ocp
+
     return ocp.CompositeCheckpointHandler(
         **{name: ocp.StandardCheckpointHandler() for name in _ITEMS}
     )
@@ -84,6 +92,8 @@ def make_handler() -> ocp.CompositeCheckpointHandler:
 
 def read_metadata(where: pathlib.Path, name: str) -> PyTree:
     """Reads shapes and dtypes of the arrays of an item, without the arrays."""
+    import orbax.checkpoint as ocp
+
     return ocp.StandardCheckpointHandler().metadata(where / name)
 
 
@@ -142,6 +152,8 @@ def read_back(where: pathlib.Path, checksums: Mapping[str, PyTree]) -> None:
         Exception: Of many types if the checkpoint cannot be read; ValueError if it holds other
             arrays.
     """
+    import orbax.checkpoint as ocp
+
     handler = ocp.StandardCheckpointHandler()
     for name, tree in checksums.items():  # one by one, which bounds the memory
         wanted = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), tree)

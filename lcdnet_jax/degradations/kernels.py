@@ -6,7 +6,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.io
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -199,6 +198,8 @@ def _read_array(path: pathlib.Path) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
+        import scipy.io  # slow to import, and seldom needed
+
         variables = {
             name: value for name, value in scipy.io.loadmat(path).items() if name[:2] != "__"
         }

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -89,6 +88,8 @@ def shape_noise(noise: Array, *, spectrum: str) -> Array:
 
 def _blur_matrix(side: int) -> np.ndarray:
     """Builds SciPy's Gaussian filter along one axis as a matrix ``[side, side]``."""
+    import scipy.ndimage  # takes as long to import as JAX
+
     return scipy.ndimage.gaussian_filter1d(np.eye(side), 3.0, axis=0).astype(np.float32)
 
 
