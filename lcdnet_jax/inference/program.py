@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -29,8 +30,8 @@ class Program:
     def __init__(self, module: networks.RestorationNetwork, device: jax.Device | None):
         self._module = module
         self._device = device
-        self._apply = jax.jit(module.apply)
-        self._compiled: set[tuple[int, ...]] = set()
+        self._apply = jax.jit(self._convert_and_apply)
+        self._compiled: set[tuple[tuple[int, ...], str]] = set()
 
     @functools.cached_property
     def devices(self) -> tuple[jax.Device, ...]:
@@ -42,9 +43,9 @@ class Program:
             return (jax.local_devices(backend=default)[0],)
         return tuple(jax.local_devices()) if default is None else (default,)
 
-    def is_compiled(self, shape: Sequence[int]) -> bool:
-        """Tells whether there is a program for windows ``[N, H, W, C]``."""
-        return tuple(shape) in self._compiled
+    def is_compiled(self, shape: Sequence[int], dtype: np.dtype) -> bool:
+        """Tells whether there is a program for windows ``[N, H, W, C]`` of a type."""
+        return (tuple(shape), dtype.name) in self._compiled
 
     def place(self, variables: Variables) -> "PlacedVariables":
         """Makes variables for :meth:`run`. They are copied to the devices that need them."""
@@ -55,12 +56,13 @@ class Program:
 
         Args:
             variables: As from :meth:`place`.
-            windows: ``[N, H, W, C]`` float32. N is 1 or a multiple of the number of devices.
+            windows: ``[N, H, W, C]`` float32, or uint8 or uint16, which the program converts to
+                float32 in [0, 1]. N is 1 or a multiple of the number of devices.
 
         Returns:
             The results ``[N, H', W', C']``.
         """
-        self._compiled.add(windows.shape)
+        self._compiled.add((windows.shape, windows.dtype.name))
         if len(windows) == 1 or len(self.devices) == 1:
             placed: Array = jax.device_put(windows, self.devices[0])
             return self._apply(variables.on_first_device, placed)
@@ -70,6 +72,13 @@ class Program:
     def count_compiled(self) -> int:
         """Number of programs that have been compiled."""
         return len(self._compiled)
+
+    def _convert_and_apply(self, variables: Variables, x: Array) -> Any:
+        if jnp.issubdtype(x.dtype, jnp.integer):
+            # A division by a constant would become a product, which is not quite the same.
+            white = jax.lax.optimization_barrier(jnp.float32(jnp.iinfo(x.dtype).max))
+            x = x.astype(jnp.float32) / white
+        return self._module.apply(variables, x)
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
@@ -82,7 +91,7 @@ class Program:
         share = PartitionSpec("windows")
         return jax.jit(
             jax.shard_map(
-                self._module.apply,
+                self._convert_and_apply,
                 mesh=self._mesh,
                 in_specs=(PartitionSpec(), share),
                 out_specs=share,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lcdnet_jax import image_io, networks, value_rules
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.inference import self_ensemble, tiling
+from lcdnet_jax.inference import self_ensemble, tiling, windows
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.program import PlacedVariables, Program
@@ -33,6 +33,9 @@ MAX_PIXELS = 1536 * 1024
 # most windows of them. A CPU computes one window: several take no less time and more memory.
 _PIXELS_PER_CALL = 2**20
 _MOST_WINDOWS_PER_CALL = 16
+
+# Rows of a result that are converted to its type together. Temporary arrays stay in the cache.
+_ROWS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
 
@@ -53,10 +56,12 @@ class Restorer:
     ``global_means`` would see the padding in every pixel. Its whole images are padded to its stride
     only, with zeros if the network pads so, and each padded size is compiled.
 
-    All tiles share one compiled program, and device memory does not grow with the image. The host
-    holds the image, the result and a band of ``tile`` rows (columns, for a wide image) in float32.
-    If the receptive field of a network is within ``overlap``, and ``tile`` and ``bucket`` are
-    multiples of ``tiling.STRIDE``, tiles give the same result as the whole image. A network with
+    Larger images are restored in windows, whose size :mod:`~lcdnet_jax.inference.windows` chooses
+    for each image size, or in tiles of the size ``tile``. All tiles of an image share one compiled
+    program, and device memory does not grow with the image. The host holds the image, the result
+    and a band of one row (column, for a wide image) of tiles in float32. If the receptive field of
+    a network is within ``overlap``, and ``tile`` and ``bucket`` are multiples of
+    ``tiling.STRIDE``, tiles give the same result as the whole image. A network with
     means over the image gives another result, which may be better or worse. Tiles and
     ``local_pool`` are closer to the crops that the network was trained on.
 
@@ -69,10 +74,11 @@ class Restorer:
         tile: Side of the square tiles in pixels, at least ``tiling.STRIDE`` and preferably a
             multiple of it. A side of the image of at most ``tile`` pixels is not split. It is
             padded beyond ``tile`` only as far as ``overlap`` needs. None restores images of up to
-            ``max_pixels`` whole, and larger ones with ``tiling.TILE``.
+            ``max_pixels`` whole, and larger ones in windows that fit the image, of up to
+            ``windows.MOST_PIXELS``.
         overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
             to them, tiles blend over ``tiling.RAMP`` pixels. None means the network's
-            ``tile_overlap``, which is 64, or 96 for the U-Net. With it, tiles and whole images
+            ``tile_overlap``: 64, 85 for SADNet, 96 for the U-Net. With it, tiles and whole images
             agree to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
         max_pixels: Number of pixels, with padding and at the size of the result, up to which an
             image is restored whole if ``tile`` is None. None means no limit.
@@ -219,7 +225,7 @@ class Restorer:
         if self.tile is not None:
             parts.append(f"tiled {self.tile}/{self.overlap}")
         elif self.max_pixels is not None:
-            parts.append(f"tiled {tiling.TILE}/{self.overlap} above {self.max_pixels} pixels")
+            parts.append(f"windows with overlap {self.overlap} above {self.max_pixels} pixels")
         if local is not None:
             parts.append(f"local {local}")
         if self.ensemble:
@@ -542,12 +548,23 @@ class Restorer:
         (tops, _), (lefts, _) = self._place_tiles(height, width)
         return len(tops) * len(lefts)
 
-    def _place_tiles(self, *sides: int) -> list[tuple[tuple[int, ...], np.ndarray]]:
-        tile = self.tile or tiling.TILE
-        return [
-            tiling.place_tiles(side, tile=tile, overlap=self.overlap, bucket=self.bucket)
-            for side in sides
-        ]
+    def _place_tiles(self, height: int, width: int) -> tuple[windows.Places, windows.Places]:
+        """Places tiles of the size that was asked for, or windows that fit the image."""
+        if self.tile is None:
+            limits = [windows.MOST_PIXELS, *([self.max_pixels] if self.max_pixels else [])]
+            return windows.choose_windows(
+                height,
+                width,
+                overlap=self.overlap,
+                stride=self.module.stride,
+                bucket=self.bucket,
+                most_pixels=min(limits) // self._scale**2,
+            )
+        rows, columns = (
+            tiling.place_tiles(side, tile=self.tile, overlap=self.overlap, bucket=self.bucket)
+            for side in (height, width)
+        )
+        return rows, columns
 
     def _restore_tiled(self, pixels: np.ndarray, report: Callable[[int], None]) -> np.ndarray:
         """Restores ``[H, W, C]`` in tiles, one band after the other along the longer side.
@@ -585,12 +602,16 @@ class Restorer:
                     total = np.zeros(
                         (tile_height * scale, columns.size * scale, channels), np.float32
                     )
-                blend = np.multiply.outer(row_weights[k], weights)[..., None]
-                total[:, left * scale : (left + tile_width) * scale] += tile * blend
+                kept_rows, kept = _find_nonzero(row_weights[k]), _find_nonzero(weights)
+                blend = np.multiply.outer(row_weights[k, kept_rows], weights[kept])[..., None]
+                band_part = total[:, left * scale : (left + tile_width) * scale]
+                band_part[kept_rows, kept] += tile[kept_rows, kept] * blend
             # The rows before the next band are complete.
             complete = (tops[k + 1] - top if k + 1 < len(tops) else tile_height) * scale
             part = result[top * scale : top * scale + complete]
-            part[...] = convert_dtype(total[: len(part), : width * scale], pixels.dtype)
+            for first in range(0, len(part), _ROWS_AT_ONCE):
+                some = total[first : min(first + _ROWS_AT_ONCE, len(part)), : width * scale]
+                part[first : first + _ROWS_AT_ONCE] = convert_dtype(some, pixels.dtype)
             total[:-complete] = total[complete:]
             total[-complete:] = 0
         return np.ascontiguousarray(transpose(result))
@@ -615,7 +636,9 @@ class Restorer:
 
         They may have any type; the results are float32.
         """
-        converted = [image_io.to_float(image) for image in images]
+        converted = list(images)  # integers are converted in the compiled program
+        if {image.dtype.name for image in images} not in ({"uint8"}, {"uint16"}):
+            converted = [image_io.to_float(image) for image in images]
         channels, wanted = converted[0].shape[-1], self.module.channels
         if channels == wanted:
             return self._predict_orientations(converted, bucket, most)
@@ -651,21 +674,21 @@ class Restorer:
                 totals[i] = totals[i] + self_ensemble.revert(part, orientation)[0]
         return [total / len(orientations) for total in totals]
 
-    def _run(self, windows: Sequence[np.ndarray], most: int) -> np.ndarray:
+    def _run(self, inputs: Sequence[np.ndarray], most: int) -> np.ndarray:
         """Runs the network on windows ``[1, H, W, C]`` of one size, in one call."""
         if self._placed is None:
             _check_layers(self.module, self.variables)
             self._placed = self._program.place(self.variables)
         # A single window runs alone, unless that would be one more program to compile.
-        is_alone = len(windows) == 1 and not self._program.is_compiled(
-            (most, *windows[0].shape[1:])
+        is_alone = len(inputs) == 1 and not self._program.is_compiled(
+            (most, *inputs[0].shape[1:]), inputs[0].dtype
         )
-        filled = [*windows, *[windows[-1]] * (0 if is_alone else most - len(windows))]
+        filled = [*inputs, *[inputs[-1]] * (0 if is_alone else most - len(inputs))]
         batch = np.concatenate(filled)
-        if self._on_compile is not None and not self._program.is_compiled(batch.shape):
+        if self._on_compile is not None and not self._program.is_compiled(batch.shape, batch.dtype):
             self._on_compile(*batch.shape[1:3])
         results = np.asarray(self._program.run(self._placed, batch), np.float32)
-        return results[: len(windows)]
+        return results[: len(inputs)]
 
 
 def pad_to_bucket(
@@ -689,12 +712,20 @@ def pad_to_bucket(
         _reflect_indices(side, tiling.padded_size(side, bucket, tile=tile, overlap=overlap))
         for side in batch.shape[1:3]
     )
+    if (rows.size, columns.size) == batch.shape[1:3]:
+        return batch.copy()
     return batch[:, rows[:, None], columns]
 
 
 def _reflect_indices(side: int, end: int) -> np.ndarray:
     """Indices that pad a side to ``end`` pixels by reflection."""
     return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
+
+
+def _find_nonzero(weights: np.ndarray) -> slice:
+    """The part of a row of weights, one range, that is not zero."""
+    found = np.flatnonzero(weights)
+    return slice(found[0], found[-1] + 1)
 
 
 def _number(count: int) -> list[str]:

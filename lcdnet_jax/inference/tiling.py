@@ -91,21 +91,28 @@ def place_tiles(
     """
     end = padded_size(side, bucket, tile=tile, overlap=overlap)
     if side <= tile:
-        return (0,), _blend_weights((0,), end)
+        return (0,), blend_weights((0,), end)
     room = tile - 2 * overlap - RAMP
     grid = math.gcd(STRIDE, tile, end)
     if room < grid:
         grid = math.gcd(grid, room)
     count = -(-(end - tile) // (room - room % grid))
     starts = tuple(i * ((end - tile) // grid) // count * grid for i in range(count + 1))
-    return starts, _blend_weights(starts, tile)
+    return starts, blend_weights(starts, tile)
 
 
-def _blend_weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
+def blend_weights(starts: tuple[int, ...], tile: int) -> np.ndarray:
     """Computes weights: a ramp up in the middle of each overlap, minus the next tile's ramp.
 
     Unlike products of a ramp up and a ramp down, these differences add up to 1 even if tiles are so
     close that a pixel lies in two ramps.
+
+    Args:
+        starts: The first pixel of each tile, in ascending order.
+        tile: Pixels of a tile.
+
+    Returns:
+        ``[tiles, tile]`` float32.
     """
     shared = ((one + tile + other) / 2 for one, other in itertools.pairwise(starts))
     middles = np.array([-np.inf, *shared, np.inf])[:, None]

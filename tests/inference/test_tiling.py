@@ -306,7 +306,7 @@ def test_large_frames_are_cut_without_being_told(rng):
     restorer._program.run = lambda variables, x: seen.append(x.shape[1:3]) or run(variables, x)
     for size, shapes in (
         ((128, 1024), [(128, 1024)]),
-        ((128, 1025), [(128, 512)] * 3),  # padded to 1536 columns, of which 1120 are seen
+        ((128, 1025), [(128, 640)] * 2),  # padded to 1536 columns, of which 1120 are seen
         ((520, 3), [(768, 64)]),
     ):
         seen.clear()
@@ -428,7 +428,7 @@ def test_mode(lcdnet):
     module, variables = lcdnet
     tiled = {"tile": 256, "overlap": 64}
     full = {"max_pixels": None}
-    assert Restorer(module, variables).mode == "tiled 512/64 above 1572864 pixels"
+    assert Restorer(module, variables).mode == "windows with overlap 64 above 1572864 pixels"
     assert Restorer(module, variables, **full).mode == "full"
     assert Restorer(module, variables, local_pool=96, **full).mode == "local 96"
     assert Restorer(module, variables, **full, ensemble=True).mode == "ensemble"
