@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from lcdnet_jax._version import __version__
-from lcdnet_jax.cli import convert, export, info, models, restore, score
+from lcdnet_jax.cli import _compilation, convert, export, info, models, restore, score
 from lcdnet_jax.cli._console import Formatter
 from lcdnet_jax.messages import describe_system_error, escape
 
@@ -61,10 +61,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.add_parser(commands)
     for command_parser in commands.choices.values():
         command_parser.add_argument("--debug", action="store_true", help="show where errors arise")
+        command_parser.add_argument(
+            "--no-compilation-cache",
+            action="store_true",
+            help="neither keep compiled programs for the next start nor use those of an earlier one",
+        )
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):  # without a command
         parser.print_help(sys.stderr)
         sys.exit(1)
+    _compilation.set_environment(debug=arguments.debug)
 
     try:
         # An exception during the import of a C module crashes it, or is lost.
@@ -72,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             from lcdnet_jax.checkpoints import silence_orbax
 
             silence_orbax()
+            if not arguments.no_compilation_cache:
+                _compilation.use_cache()
         with _handle_signals(_exit, signal.SIGTERM):
             arguments.run(arguments)
     except KeyboardInterrupt:

@@ -28,9 +28,17 @@ class Program:
     """
 
     def __init__(self, module: networks.RestorationNetwork, device: jax.Device | None):
-        self._module = module
         self._device = device
-        self._apply = jax.jit(self._convert_and_apply)
+
+        def apply(variables: Variables, x: Array) -> Any:
+            if jnp.issubdtype(x.dtype, jnp.integer):
+                # A division by a constant would become a product, which is not quite the same.
+                white = jax.lax.optimization_barrier(jnp.float32(jnp.iinfo(x.dtype).max))
+                x = x.astype(jnp.float32) / white
+            return module.apply(variables, x)
+
+        self._network = apply
+        self._apply = jax.jit(apply)
         self._compiled: set[tuple[tuple[int, ...], str]] = set()
 
     @functools.cached_property
@@ -73,13 +81,6 @@ class Program:
         """Number of programs that have been compiled."""
         return len(self._compiled)
 
-    def _convert_and_apply(self, variables: Variables, x: Array) -> Any:
-        if jnp.issubdtype(x.dtype, jnp.integer):
-            # A division by a constant would become a product, which is not quite the same.
-            white = jax.lax.optimization_barrier(jnp.float32(jnp.iinfo(x.dtype).max))
-            x = x.astype(jnp.float32) / white
-        return self._module.apply(variables, x)
-
     @functools.cached_property
     def _mesh(self) -> Mesh:
         return _make_mesh(self.devices)
@@ -91,7 +92,7 @@ class Program:
         share = PartitionSpec("windows")
         return jax.jit(
             jax.shard_map(
-                self._convert_and_apply,
+                self._network,
                 mesh=self._mesh,
                 in_specs=(PartitionSpec(), share),
                 out_specs=share,

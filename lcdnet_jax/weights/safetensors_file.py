@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -86,7 +85,7 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
     try:
         kwargs = network_arguments(header.card)
         module = create_network(name, kwargs)
-        flat = {tuple(key.split("/")): jnp.asarray(v, jnp.float32) for key, v in tensors.items()}
+        flat = {tuple(key.split("/")): np.asarray(v, np.float32) for key, v in tensors.items()}
         convert.check_arrays(name, flat, kwargs)  # before names become levels of a dict
         variables = unflatten_dict(flat)
     except (ValueError, TypeError) as error:
