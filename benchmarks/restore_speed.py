@@ -86,7 +86,12 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
     restorer = Restorer(weights.module, weights.variables)
     seen: list[tuple[int, ...]] = []
     apply = restorer._apply
-    restorer._apply = lambda variables, x: seen.append(x.shape) or apply(variables, x)
+
+    def apply_and_note(variables: Any, x: Any) -> Any:
+        seen.append(x.shape)
+        return apply(variables, x)
+
+    restorer._apply = apply_and_note
 
     variables = jax.device_put(weights.variables)
     window = np.random.default_rng(0).random((1, alone, alone, weights.module.channels), np.float32)
@@ -134,7 +139,8 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
 
 def _compile_windows(restorer: Any, shape: tuple[int, int]) -> None:
     """Compiles the program for a photo without restoring all of it."""
-    apply, compiled = restorer._apply, []
+    apply = restorer._apply
+    compiled: list[np.ndarray] = []
 
     def apply_once(variables: Any, x: Any) -> Any:
         if not compiled:

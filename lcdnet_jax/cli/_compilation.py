@@ -49,7 +49,7 @@ def use_cache() -> None:
         return
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = find_folder(os.environ)
     try:

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command_parser.add_argument(
             "--no-compilation-cache",
             action="store_true",
-            help="neither keep compiled programs for the next start nor use those of an earlier one",
+            help="do not keep compiled programs for the next start, nor use kept ones",
         )
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):  # without a command

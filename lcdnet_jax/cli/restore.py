@@ -86,13 +86,13 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=int,
         help="restore in tiles of N x N pixels, preferably a multiple of 32; default: whole "
-        "images, and tiles for large ones",
+        "images, and windows that fit the image for large ones",
     )
     parser.add_argument(
         "--overlap",
         metavar="N",
         type=int,
-        help="pixels discarded at inner tile edges (default: 64; U-Net: 96)",
+        help="pixels discarded at inner tile edges (default: 64; SADNet: 77; U-Net: 96)",
     )
     parser.add_argument(
         "--tile-batch",

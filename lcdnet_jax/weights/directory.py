@@ -6,6 +6,8 @@ from its ``config.json``, its ``scores.jsonl`` and the manifest of the checkpoin
 ``config.json`` decides which of the two a directory is.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import pathlib

@@ -30,8 +30,8 @@ def load(
         step: For a directory: the step to load. None: the newest that is not damaged.
 
     Returns:
-        The network, its variables as float32 on the first device, and their card. The card is the
-        stored one, or made from the configuration and the scores of a training, or from the name
+        The network, its variables as float32 arrays of JAX or NumPy, and their card. The card is
+        the stored one, or made from the configuration and the scores of a training, or from the name
         and content of a PyTorch file.
 
     Raises:

@@ -18,6 +18,7 @@ from lcdnet_jax import convert, strict_json
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import card as card_lib
+from lcdnet_jax.weights import pretrained
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights, create_network, network_arguments
 
@@ -86,7 +87,9 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
         kwargs = network_arguments(header.card)
         module = create_network(name, kwargs)
         flat = {tuple(key.split("/")): np.asarray(v, np.float32) for key, v in tensors.items()}
-        convert.check_arrays(name, flat, kwargs)  # before names become levels of a dict
+        # Tracing the network takes half a second. Tests do it for the weights that are installed.
+        if not pretrained.is_installed(path):
+            convert.check_arrays(name, flat, kwargs)  # before names become levels of a dict
         variables = unflatten_dict(flat)
     except (ValueError, TypeError) as error:
         raise CheckpointError(

@@ -191,8 +191,9 @@ def test_help_names_the_defaults_of_the_library(capsys):
     overlaps = {name: networks.get(name).tile_overlap for name in networks.available()}
     usual = networks.RestorationNetwork.tile_overlap
     other = {name: overlap for name, overlap in overlaps.items() if overlap != usual}
-    assert list(other) == ["unet_n2n"]
-    assert f"(default: {usual}; U-Net: {other['unet_n2n']})" in shown
+    assert list(other) == ["sadnet", "unet_n2n"]
+    shown_others = f"SADNet: {other['sadnet']}; U-Net: {other['unet_n2n']}"
+    assert f"(default: {usual}; {shown_others})" in shown
 
 
 def test_help_has_examples(capsys):

@@ -441,6 +441,21 @@ def test_the_input_is_left_alone(rng, color):
     result += 1  # and the result belongs to the caller
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_go_to_the_device_as_they_are(rng, color, dtype):
+    """And become the same numbers there as on the host."""
+    white = np.iinfo(dtype).max
+    image = rng.integers(0, white, (40, 56, 3), dtype, endpoint=True)
+    for options in ({}, {"tile": 32, "overlap": 1}):
+        restorer = Restorer(color.module, color.variables, bucket=BUCKET, **options)
+        seen, apply = set(), restorer._apply
+        restorer._apply = lambda v, x, f=apply, to=seen: to.add(x.dtype) or f(v, x)
+        restored = restorer(image)
+        assert seen == {np.dtype(dtype)}
+        floats = restorer(image.astype(np.float32) / np.float32(white))
+        np.testing.assert_array_equal(restored, np.rint(floats.clip(0, 1) * white).astype(dtype))
+
+
 def test_programs_are_shared(rng, caplog):
     """One for five sizes in a bucket and for all weights; another for the next bucket."""
     restorer = make(3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from lcdnet_jax import Restorer, degradations, image_io, metrics, networks
+from lcdnet_jax import Restorer, convert, degradations, image_io, metrics, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.weights import pretrained
@@ -157,6 +157,15 @@ class TestShipped:
         assert pretrained.names() == ("sadnet-color-blind", "sadnet-gray-blind", "sadnet-photo")
         assert {p.stem for p in FOLDER.glob("*.safetensors")} == set(pretrained.names())
         assert pretrained.DEFAULT == "sadnet-photo"
+
+    def test_arrays_are_those_of_the_network(self, name):
+        """Loading takes that for granted, because tracing takes half a second."""
+        file = pretrained.path(name)
+        _, variables, loaded = weights_lib.load(file)
+        kwargs = {**loaded["kwargs"], "channels": loaded["channels"]}
+        convert.check_variables(loaded["network"], variables, kwargs)
+        assert pretrained.is_installed(file)
+        assert not pretrained.is_installed(pathlib.Path(file.name))
 
     def test_cards_say_what_users_ask(self, name):
         described = card(name)

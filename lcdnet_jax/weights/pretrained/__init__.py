@@ -65,6 +65,18 @@ def path(name: str) -> pathlib.Path:
     return file
 
 
+def is_installed(file: pathlib.Path) -> bool:
+    """Tells whether a file is one of the weights that are installed with the library.
+
+    Args:
+        file: The path of the file.
+
+    Returns:
+        True for what :func:`path` returns.
+    """
+    return file.parent == _FOLDER and file.stem in names()
+
+
 def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
     """Finds pretrained weights by name, and accepts any other existing path.
 
