@@ -31,8 +31,8 @@ def load(
 
     Returns:
         The network, its variables as float32 arrays of JAX or NumPy, and their card. The card is
-        the stored one, or made from the configuration and the scores of a training, or from the name
-        and content of a PyTorch file.
+        the stored one, or made from the configuration and the scores of a training, or from the
+        name and content of a PyTorch file.
 
     Raises:
         CheckpointError: For damaged files, and for files of another format.
