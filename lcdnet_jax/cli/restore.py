@@ -92,7 +92,7 @@ def add_parser(commands: Any) -> None:
         "--overlap",
         metavar="N",
         type=int,
-        help="pixels discarded at inner tile edges (default: 64; SADNet: 77; U-Net: 96)",
+        help="pixels discarded at inner tile edges (default: 64; SADNet: 85; U-Net: 96)",
     )
     parser.add_argument(
         "--tile-batch",

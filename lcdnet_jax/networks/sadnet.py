@@ -83,7 +83,7 @@ class SADNet(RestorationNetwork):
     scale = 1
     stride = 8
     input_range = (0.0, 1.0)
-    tile_overlap = 77  # benchmarks/receptive_field.py, of the weights that are installed
+    tile_overlap = 85  # benchmarks/receptive_field.py, of the weights that are installed
     two_views = False
     global_means = False
     has_scales = False
