@@ -12,7 +12,7 @@ read these files in order:
 * ``build``: the network and the degradation that a configuration describes.
 * ``description``: degradation and masking in words.
 * ``stages``: crop and batch by step.
-* ``flags``: ``--config`` on the command line.
+* ``flags``: ``--config`` on the command line, of this process or another (:func:`read_config`).
 
 An entry point calls :func:`parse_flags`, which validates. Library functions call
 :func:`validate_once`, which does not check the same content again.
@@ -25,7 +25,7 @@ from lcdnet_jax.config.description import (
     describe_masking,
     describe_mixup,
 )
-from lcdnet_jax.config.flags import define_config, parse_flags
+from lcdnet_jax.config.flags import define_config, parse_flags, read_config
 from lcdnet_jax.config.network_fields import as_json, fields_of, resolve_stored, summarize
 from lcdnet_jax.config.objectives import NO_VGG, OBJECTIVES, ObjectiveRules
 from lcdnet_jax.config.schema import FIELDS, ConfigError, Field
@@ -56,6 +56,7 @@ __all__ = [
     "load",
     "network",
     "parse_flags",
+    "read_config",
     "resolve_stored",
     "save",
     "stage_at",

@@ -73,6 +73,38 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def read_config(arguments: Sequence[str]) -> ConfigDict:
+    """Reads the configuration that a command would use. The flags of this process do not change.
+
+    Args:
+        arguments: The command without the program: ``--config``, overrides of its fields, and other
+            flags, which are ignored.
+
+    Returns:
+        The configuration, which is valid.
+
+    Raises:
+        ConfigError: If there is no ``--config``, if the file cannot be read, or if the
+            configuration breaks a rule. The message is one line for each mistake.
+    """
+    argv = ["", *arguments]
+    values = flags.FlagValues()
+    with _config_errors():
+        config_flags.DEFINE_config_file(
+            "config", None, "", flag_values=values, lock_config=True, sys_argv=argv
+        )
+        flag = values["config"]
+        flag.parser = _Parser(flag.parser, argv)
+        _check_names(argv)
+        values(argv, known_only=True)
+        config = flag.value
+        if config is None:
+            raise ConfigError("give --config, such as --config configs/sadnet_small.py")
+        _remove_placeholders(config)
+        checks.validate(config)
+    return typing.cast(ConfigDict, config)
+
+
 class _Mistake(Exception):
     """A mistake on the command line. It is not a ValueError, because absl would wrap that."""
 
@@ -80,11 +112,21 @@ class _Mistake(Exception):
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
-        yield
-    except (ConfigError, _Mistake) as error:
+        with _config_errors():
+            yield
+    except ConfigError as error:
         sys.exit(f"error: {error}")
+
+
+@contextlib.contextmanager
+def _config_errors() -> Iterator[None]:
+    try:
+        yield
+    except _Mistake as error:
+        raise ConfigError(str(error)) from error
     except (flags.Error, OSError) as error:  # the last line has the cause
-        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()} (--help lists the flags)")
+        cause = str(error).strip().splitlines()[-1].strip()
+        raise ConfigError(f"{cause} (--help lists the flags)") from error
 
 
 class _Parser(flags.ArgumentParser):
@@ -92,17 +134,23 @@ class _Parser(flags.ArgumentParser):
 
     ml_collections parses a value by the type of the value that it replaces. If there is none, this
     class adds a placeholder of the right type.
+
+    Args:
+        reader: The parser of ml_collections, which reads the file.
+        argv: The command line. None: that of this process.
     """
 
-    def __init__(self, reader: flags.ArgumentParser):
+    def __init__(self, reader: flags.ArgumentParser, argv: Sequence[str] | None = None):
         super().__init__()
         self._reader = reader
+        self._argv = argv
 
     def flag_type(self) -> str:
         return self._reader.flag_type()
 
     def parse(self, path: Any) -> ConfigDict:
-        _check_names(sys.argv)
+        argv = sys.argv if self._argv is None else self._argv
+        _check_names(argv)
         if isinstance(path, str):
             _check_file(pathlib.Path(path.partition(":")[0]))
         try:
@@ -113,9 +161,9 @@ class _Parser(flags.ArgumentParser):
             raise _Mistake(_describe_file_error(path, error)) from error
         if not isinstance(config, ConfigDict):
             raise _Mistake(f"{path}: get_config() must return a ConfigDict, got {config!r}")
-        _check_fields(config, path, sys.argv)
+        _check_fields(config, path, argv)
         with config.unlocked():
-            _add_placeholders(config, sys.argv)
+            _add_placeholders(config, argv)
         return config
 
 

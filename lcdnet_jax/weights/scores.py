@@ -32,8 +32,8 @@ def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Json]]) -> None:
     atomic_io.write(path, written + added.encode(), force=True)
 
 
-def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
-    """The rows of the newest evaluation up to a step.
+def read(workdir: pathlib.Path) -> list[JsonObject]:
+    """Reads the rows of all evaluations of a run, in the order of the file.
 
     Working directories of versions before ``scores.jsonl`` have none. A damaged line is skipped
     with a warning, since the weights are good without their scores.
@@ -47,7 +47,12 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
         logging.warning("cannot read the scores in %s: %s", path, error)
         return []
     parsed = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
-    rows = [row for row in parsed if row is not None]
+    return [row for row in parsed if row is not None]
+
+
+def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
+    """Reads the rows of the newest evaluation up to a step, as :func:`read`."""
+    rows = read(workdir)
     newest = max((row["step"] for row in rows if row["step"] <= step), default=None)
     return [row for row in rows if row["step"] == newest]
 

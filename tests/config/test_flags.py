@@ -5,7 +5,14 @@ import sys
 import pytest
 from absl import flags
 
-from lcdnet_jax.config import ConfigError, checks, define_config, parse_flags, validate
+from lcdnet_jax.config import (
+    ConfigError,
+    checks,
+    define_config,
+    parse_flags,
+    read_config,
+    validate,
+)
 from lcdnet_jax.config.flags import _list_overrides
 
 # ml_collections loads config files in an old way.
@@ -237,3 +244,35 @@ def test_fields_that_the_file_lacks(error, tmp_path):
 def test_names_of_overrides():
     argv = ["a", "--config=x", "--config.a.b=1", "-config.c", "2", "--noconfig.d", "--configs.e"]
     assert _list_overrides(argv) == ["a.b", "c", "d"]
+
+
+class TestReadConfig:
+    @pytest.fixture(autouse=True)
+    def in_the_root(self, monkeypatch, request):
+        monkeypatch.chdir(request.config.rootpath)
+
+    def test_leaves_the_flags_of_this_process_alone(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["script.py", "--config.steps=1"])
+        known = set(flags.FLAGS)
+        for seed in (3, 4):
+            config = read_config(
+                ["--config", "configs/tiny.py", f"--config.seed={seed}", "--workdir", "x",
+                 "--config.network.kwargs.use_context=False"]
+            )  # fmt: skip
+            assert (config.seed, config.network.kwargs.use_context) == (seed, False)
+            assert config.steps != 1
+        assert set(flags.FLAGS) == known
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--config.seed=1"], "give --config, such as"),
+            (["--config=configs/tiny.py", "--config.sed=1"], "unknown field config.sed; did you"),
+            (["--config=configs/tiny.py", "--config.seed=-1"], "config.seed must be"),
+            (["--config=configs/tiny.py", "--config.seed=x"], "x"),
+            (["--config=configs/tinny.py"], "did you mean configs/tiny.py"),
+        ],
+    )
+    def test_mistakes(self, arguments, message):
+        with pytest.raises(ConfigError, match=message):
+            read_config(arguments)
