@@ -127,3 +127,12 @@ def test_what_is_left_out_is_named(make_run, main, tmp_path):
 def test_no_run_at_all(main, tmp_path):
     with pytest.raises(SystemExit, match=r"no working directory of train\.py"):
         main(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections
+@pytest.mark.extended
+def test_what_train_leaves(workdir, main):
+    (row,) = json.loads(main(workdir, "--json").out)
+    assert row["step"] == row["steps"] > 0
+    assert row["psnr"] == row["best_psnr"] > 0
+    assert row["seconds"] > 0

@@ -1,6 +1,9 @@
 """Combinations of fields, and the order in which their runs are made."""
 
 import os
+import pathlib
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -189,3 +192,17 @@ class TestProgram:
         with pytest.raises(SystemExit, match=message):
             self.main(monkeypatch, *arguments)
         assert not log.exists()
+
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", ["docs/scaling.md", "scripts/slurm.sbatch"])
+def test_commands_that_are_shown(monkeypatch, capsys, name):
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    found = re.findall(r"(?:benchmarks\.sweep|sbatch .*slurm\.sbatch) (--config.*--vary.*)", text)
+    assert found
+    for command in found:
+        monkeypatch.setattr(sys, "argv", ["sweep", *shlex.split(command), "--print"])
+        sweep.main()
+        assert len(capsys.readouterr().out.splitlines()) == 6  # --array=0-5
