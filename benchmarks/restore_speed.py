@@ -85,13 +85,14 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
     weights = weights_lib.load(pretrained.find(name))
     restorer = Restorer(weights.module, weights.variables)
     seen: list[tuple[int, ...]] = []
-    apply = restorer._apply
+    apply = restorer._program.run
 
     def apply_and_note(variables: Any, x: Any) -> Any:
         seen.append(x.shape)
         return apply(variables, x)
 
-    restorer._apply = apply_and_note
+    program: Any = restorer._program
+    program.run = apply_and_note
 
     variables = jax.device_put(weights.variables)
     window = np.random.default_rng(0).random((1, alone, alone, weights.module.channels), np.float32)
@@ -139,7 +140,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
 
 def _compile_windows(restorer: Any, shape: tuple[int, int]) -> None:
     """Compiles the program for a photo without restoring all of it."""
-    apply = restorer._apply
+    apply = restorer._program.run
     compiled: list[np.ndarray] = []
 
     def apply_once(variables: Any, x: Any) -> Any:
@@ -147,9 +148,9 @@ def _compile_windows(restorer: Any, shape: tuple[int, int]) -> None:
             compiled.append(np.asarray(apply(variables, x)))
         return compiled[0]
 
-    restorer._apply = apply_once
+    restorer._program.run = apply_once
     restorer(np.zeros((*shape, 3), np.uint8))
-    restorer._apply = apply
+    restorer._program.run = apply
 
 
 def measure_start(name: str, megapixels: float, runs: int) -> dict[str, Any]:

@@ -68,8 +68,9 @@ def test_images_on_four_devices(rng, sadnet, monkeypatch):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
     everywhere, first = set(jax.devices()[4:]), {jax.devices()[4]}
-    # 4, 2 and filled up, gray, 96 x 64, and one for which there is a program of 4.
-    assert calls == [(4, everywhere), (4, everywhere), (4, everywhere), (1, first), (4, everywhere)]
+    # 4 of uint8; then of floats: gray alone, 2 and filled up, 96 x 64, and one for which there is
+    # a program of 4.
+    assert calls == [(4, everywhere), (1, first), (4, everywhere), (1, first), (4, everywhere)]
 
 
 def test_default_device(sadnet):
