@@ -349,6 +349,11 @@ def from_tiff(order: str, directories: Mapping[int, Values]) -> tuple[bytes | No
         chosen[pointer] = kept
     if 37724 in directories.get(0, {}):
         left_out.append("Photoshop layers")
+    _, _, text = chosen.get(0, {}).get(_Tag.ImageDescription, (0, 0, b""))
+    if text.startswith((b'{"shape":', b"ImageJ=")) or b"<OME" in text[:1000]:
+        del chosen[0][_Tag.ImageDescription]
+        if not text.startswith(b"{"):  # which tifffile adds to every file
+            left_out.append("description of the stored planes")
     left_out += _remove_maker_note(chosen)
     if not any(chosen.values()):
         return None, left_out

@@ -122,12 +122,17 @@ def _convert_colors(picture: Picture, pixels: np.ndarray) -> np.ndarray:
     if color == PHOTOMETRIC.MINISWHITE:
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
     if color == PHOTOMETRIC.SEPARATED:
-        return np.asarray(Image.fromarray(pixels, "CMYK").convert("RGB"))
+        return _convert_to_rgb("CMYK", pixels)
     if color == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
-        return np.asarray(Image.fromarray(pixels, "YCbCr").convert("RGB"))
+        return _convert_to_rgb("YCbCr", pixels)
     if picture.alpha == ASSOCIATED:
         pixels = _divide_by_alpha(pixels)
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _convert_to_rgb(mode: str, pixels: np.ndarray) -> np.ndarray:
+    image = Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())
+    return np.asarray(image.convert("RGB"))
 
 
 def _divide_by_alpha(pixels: np.ndarray) -> np.ndarray:

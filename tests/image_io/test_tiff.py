@@ -501,6 +501,17 @@ def test_tiff_is_turned(tmp_path, orientation):
         np.testing.assert_array_equal(again, found)
 
 
+@pytest.mark.parametrize("text", [None, "ImageJ=1.54\nimages=3", "<?xml?><OME></OME>", "a photo"])
+def test_descriptions_of_the_layout_are_not_passed_on(tmp_path, text):
+    """tifffile writes one itself, without being asked."""
+    image, metadata = read(planes(photo(), description=text), tmp_path)
+    layout = text != "a photo"
+    assert metadata.left_out == ("description of the stored planes",) * (layout and bool(text))
+    image_io.write(tmp_path / "b.tif", image, metadata=metadata)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].description == ("" if layout else text)
+
+
 def test_resolution_and_exif_of_a_bigtiff_are_kept(tmp_path):
     for big in (False, True):
         data = tiff(photo(), resolution=(300, 150), bigtiff=big, datetime="2026:01:02 03:04:05")
