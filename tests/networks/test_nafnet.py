@@ -88,6 +88,17 @@ class TestLocalPooling:
             before, after = (np.asarray(apply(variables, y)) for y in (x, changed))
             assert (np.abs(after - before)[:, :, :16].max() > 2e-6) == moves
 
+    @pytest.mark.parametrize(
+        ("local_pool", "windows"), [(384, {384, 192, 96, 48, 24}), (8, {8, 4, 2, 1})]
+    )
+    def test_windows_of_each_scale(self, tiny, monkeypatch, local_pool, windows):
+        """In its own pixels, at least one."""
+        module, variables = tiny
+        seen, mean = set(), nafnet.windowed_mean
+        monkeypatch.setattr(nafnet, "windowed_mean", lambda x, w: seen.add(w) or mean(x, w))
+        jax.eval_shape(module.clone(local_pool=local_pool).apply, variables, image(1, 16, 16, 3))
+        assert seen == windows
+
     def test_option_of_restorers(self, tiny):
         module, variables = tiny
         restorer = Restorer(module, variables, local_pool=32)
