@@ -115,4 +115,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     Returns:
         True if the host or a device has no memory left.
     """
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or is_device_out_of_memory(error)
+
+
+def is_device_out_of_memory(error: BaseException) -> bool:
+    """Tells whether an error of JAX reports that the memory of a device is exhausted.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        True if a device has no memory left. Python's MemoryError is of the host.
+    """
+    return not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" in str(error)

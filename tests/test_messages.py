@@ -28,6 +28,8 @@ def test_is_out_of_memory():
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     )
     assert not messages.is_out_of_memory(jax.errors.JaxRuntimeError("INTERNAL"))
+    assert not messages.is_device_out_of_memory(MemoryError("RESOURCE_EXHAUSTED"))
+    assert messages.is_device_out_of_memory(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x"))
 
 
 @pytest.mark.parametrize(

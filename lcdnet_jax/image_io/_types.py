@@ -75,7 +75,7 @@ class Header:
         height: Pixels after the EXIF orientation is applied.
         width: Pixels after the EXIF orientation is applied.
         channels: 1 (gray), 2 (gray and alpha), 3 (color) or 4 (color and alpha).
-        bits: 8 or 16 bits per channel.
+        bits: 8 or 16 bits per channel; 32 for floating point.
     """
 
     height: int

@@ -94,14 +94,16 @@ _SLACK = 2**28
 _LARGEST = dict.fromkeys(("WEBP", "AVIF", "HEIC", "RAW"), 2**30)
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: str | os.PathLike[str], *, floats: bool = False) -> Header:
     """Reads size, channels and bit depth of an image file, without decoding its pixels.
 
     Args:
         path: A file of one of ``KINDS``. The content decides, not the suffix.
+        floats: Whether a TIFF may hold floating point, as ``read_with_metadata`` supports it.
 
     Returns:
-        The header of the array that ``read`` returns.
+        The header of the array that ``read`` returns, or with ``floats`` that of
+        ``read_with_metadata``.
 
     Raises:
         ImageError: If the file is missing, empty, not an image, of zero size, holds several
@@ -112,7 +114,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     name = os.fspath(path)
     try:
         with _open(path) as stream:
-            return _read_header(stream, name)
+            return _read_header(stream, name, floats=floats)
     except OSError as error:
         raise _read_error(name, error) from error
 
@@ -421,10 +423,10 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb")
 
 
-def _read_header(stream: BinaryIO, name: str) -> Header:
+def _read_header(stream: BinaryIO, name: str, *, floats: bool = False) -> Header:
     kind = _find_kind(stream, name)
     if kind == "TIFF":
-        return tiff.read_header(stream, name)
+        return tiff.read_header(stream, name, floats=floats)
     if kind in _OTHER_READERS:
         return _OTHER_READERS[kind].read_header(stream, name)
     with _open_image(stream, name) as (_, header, _):

@@ -48,16 +48,20 @@ _ENCODERS: dict[str | None, tuple[COMPRESSION, Callable[[np.ndarray], bytes | by
 }
 
 
-def read_header(stream: BinaryIO, name: str) -> Header:
-    """Reads size, channels and bits; raises ImageError for floating point and damaged files."""
+def read_header(stream: BinaryIO, name: str, *, floats: bool = False) -> Header:
+    """Reads size, channels and bits of the decoded array.
+
+    Raises ImageError for damaged files, and for floating point if not wanted.
+    """
     try:
         with open_picture(stream, name) as picture:
-            if picture.is_float:
+            if picture.is_float and not floats:
                 raise make_type_error(name, picture.bits, "floating-point")
             height, width = picture.height, picture.width
             if picture.orientation >= 5:
                 height, width = width, height
-            return Header(height, width, picture.channels, 16 if picture.bits == 16 else 8)
+            bits = 32 if picture.is_float else 16 if picture.bits == 16 else 8
+            return Header(height, width, picture.channels, bits)
     except RawPictureError:
         return raw.read_header(stream, name)
 

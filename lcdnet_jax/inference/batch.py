@@ -13,9 +13,8 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 
 from lcdnet_jax import atomic_io, image_io, metrics
-from lcdnet_jax.image_io import ImageError, Metadata
+from lcdnet_jax.image_io import Header, ImageError, Metadata
 from lcdnet_jax.inference import Restorer, limits
-from lcdnet_jax.inference.limits import DiskError
 from lcdnet_jax.inference.pipeline import Pipeline, Stopped
 from lcdnet_jax.inference.pixel_range import describe_range
 from lcdnet_jax.inference.plan import Job
@@ -23,6 +22,10 @@ from lcdnet_jax.messages import is_out_of_memory
 
 # Errors of the disk, not of one file: all further files would fail too.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class DiskError(ImageError):
+    """An error of the disk, such as no space, which affects all further images, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,9 @@ def restore(
     """Restores images; each file is written whole or not at all.
 
     Images are read and written by threads while the network computes. At most
-    ``pipeline.MOST_JOBS`` images and ``pipeline.MOST_BYTES`` of pixels are on their way.
+    ``pipeline.MOST_JOBS`` images are on their way. They, their references and their results have
+    ``pipeline.MOST_BYTES`` of pixels together, or are one image that has more. In addition, the
+    images that the network computes at the moment are held in float32.
 
     Args:
         restorer: The restorer.
@@ -102,6 +107,7 @@ def restore(
         raise
     finally:
         pipeline.stop()
+        pipeline.join()  # a second interruption ends this
 
 
 def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
@@ -145,11 +151,12 @@ class _Run:
         self._quality = quality
         self._progress = progress
         self._computed: Sequence[_Image] = []  # at this moment
+        self._headers: dict[Job, Header] = {}  # of jobs that are not read yet
         self._fractions: dict[Job, float] = {}
         self.pipeline = Pipeline(
             size=self._estimate_bytes,
             read=self._read,
-            group=lambda image: self._restorer.group(image.pixels),
+            find_batch_key=lambda image: self._restorer.find_batch_key(image.pixels),
             compute=self._compute,
             write=self._write,
         )
@@ -161,23 +168,25 @@ class _Run:
         return outcome if isinstance(outcome, Result) else _image_error(job, outcome)
 
     def _estimate_bytes(self, job: Job) -> int:
-        """Bytes of an image and its result. The header of a damaged file says nothing."""
-        try:
-            header = image_io.read_header(job.source)
-            size = header.height * header.width * header.channels * header.bits // 8
-        except Exception:  # the error is reported when the file is read
-            size = os.path.getsize(job.source) if job.source.is_file() else 0
-        return size * (1 + self._restorer.module.scale**2)
+        """Bytes of an image, its result and its reference, by their headers."""
+        header = _read_header(job.source)
+        if header is not None:
+            self._headers[job] = header
+        size = _count_bytes(job.source, header) * (1 + self._restorer.module.scale**2)
+        if job.reference is not None:
+            size += _count_bytes(job.reference, _read_header(job.reference))
+        return size
 
     def _read(self, job: Job) -> _Image:
         scale = self._restorer.module.scale
         _check_target(job, self._force)
-        limits.check_memory(job.source, scale)
+        if (header := self._headers.pop(job, None)) is not None:
+            limits.check_memory(job.source, header, scale)
         pixels, metadata = image_io.read_with_metadata(job.source)
         image_io.check_format(job.target, pixels)
         height, width, *channels = pixels.shape
         image_io.check_size(job.target, (height * scale, width * scale, *channels))
-        limits.check_disk(job, pixels.nbytes * scale**2)
+        limits.check_disk(job.target, pixels, metadata, scale)
         reference = None
         if job.reference is not None:
             reference, _ = image_io.read_with_metadata(job.reference)
@@ -201,6 +210,8 @@ class _Run:
             if len(images) > 1:  # one image may be the cause
                 return [outcome for image in images for outcome in self._compute([image])]
             return [error]
+        finally:
+            self._computed = []
 
     def _report(self, done: int, total: int) -> None:
         """Follows the windows of the images that are computed."""
@@ -240,6 +251,24 @@ class _Run:
         written, _ = image_io.read_with_metadata(job.target)
         psnr, ssim = score_pair(written, image.reference)
         return dataclasses.replace(result, psnr=psnr, ssim=ssim)
+
+
+def _read_header(path: pathlib.Path) -> Header | None:
+    """Reads the header of a file; None if that fails, which is reported when the file is read."""
+    try:
+        return image_io.read_header(path, floats=True)
+    except Exception:
+        return None
+
+
+def _count_bytes(path: pathlib.Path, header: Header | None) -> int:
+    """Bytes of the pixels of a file. The header of a damaged file says nothing."""
+    if header is not None:
+        return limits.count_bytes(header)
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0
 
 
 def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:

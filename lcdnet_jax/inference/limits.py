@@ -5,40 +5,30 @@ import pathlib
 import shutil
 from collections.abc import Sequence
 
+import numpy as np
+
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import Header, ImageError, Metadata
 from lcdnet_jax.inference.plan import Job
 
 # The decoded image, the result, and for each what a decoder or encoder holds besides.
 _COPIES = 2
 
-# The least size of a written file in parts of its pixels, where it is not known from the input.
-_LEAST = {"BMP": 1.0, "TIFF": 0.3, "PNG": 0.2, "WEBP": 0.1}
-_LEAST_LOSSY = 0.01
-
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
-class DiskError(ImageError):
-    """An error of the disk, such as no space, which affects all further images, too."""
-
-
-def check_memory(source: pathlib.Path, scale: int) -> None:
+def check_memory(source: pathlib.Path, header: Header, scale: int) -> None:
     """Checks that an image and its result fit into memory, before the image is decoded.
 
     Args:
         source: The image file.
+        header: Its header.
         scale: How many times larger the result is.
 
     Raises:
         ImageError: If they need more memory than the machine has left. The message says how much.
     """
-    try:
-        header = image_io.read_header(source)
-    except ImageError:  # its error is reported when the file is decoded
-        return
-    pixels = header.height * header.width
-    needed = _COPIES * pixels * header.channels * header.bits // 8 * (1 + scale**2)
+    needed = _COPIES * count_bytes(header) * (1 + scale**2)
     available = available_memory()
     if available is not None and needed > available:
         raise ImageError(
@@ -47,6 +37,18 @@ def check_memory(source: pathlib.Path, scale: int) -> None:
             f"memory, and {_format(available)} are left; close other programs, or cut the picture "
             "into parts and restore each"
         )
+
+
+def count_bytes(header: Header) -> int:
+    """Counts the bytes of the pixels of an image.
+
+    Args:
+        header: The header of its file.
+
+    Returns:
+        Bytes of the decoded array.
+    """
+    return header.height * header.width * header.channels * header.bits // 8
 
 
 def available_memory() -> int | None:
@@ -77,24 +79,29 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
-def check_disk(job: Job, pixel_bytes: int) -> None:
-    """Checks that the result of a job fits onto the disk, before it is computed.
+def check_disk(target: pathlib.Path, image: np.ndarray, metadata: Metadata, scale: int) -> None:
+    """Checks that a result without compression fits onto the disk, before it is computed.
 
-    The size of a compressed file is not known before. The check assumes less than is likely, so
-    that it refuses only what can hardly fit.
+    The size of a compressed file is not known before: a blank picture needs almost nothing.
 
     Args:
-        job: The job.
-        pixel_bytes: Bytes of the result's pixels.
+        target: The file that will be written.
+        image: The image that is restored.
+        metadata: The metadata of the result.
+        scale: How many times larger the result is.
 
     Raises:
-        DiskError: If there is too little space. The message says how much is needed.
+        ImageError: If there is too little space. The message says how much is needed.
     """
-    kind, free = _kind(job.target), _free_space(job.target)
-    least = _LEAST.get(kind, _LEAST_LOSSY) * pixel_bytes
-    if free is not None and least > free:
-        raise DiskError(
-            f"cannot write {job.target}: it needs about {_format(least)}, and {_format(free)} are "
+    kind, free = _kind(target), _free_space(target)
+    # As image_io writes TIFF.
+    is_plain = image.dtype == np.uint8 and metadata.tiff_compression is None
+    if free is None or not (kind == "BMP" or (kind == "TIFF" and is_plain)):
+        return
+    needed = image.nbytes * scale**2
+    if needed > free:
+        raise ImageError(
+            f"cannot write {target}: it needs about {_format(needed)}, and {_format(free)} are "
             "free; delete files, or choose a directory on another disk"
         )
 

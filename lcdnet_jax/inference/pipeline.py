@@ -5,12 +5,13 @@ are bounded. An error in one job does not stop the others.
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -33,7 +34,7 @@ class Stopped(Exception):
     """The pipeline was stopped while a job was computed."""
 
 
-class _Pause:
+class _AllStarted:
     """An entry of the queue: no further job starts until a result has been taken."""
 
 
@@ -54,14 +55,14 @@ class _Flight(Generic[Job, Input, Result]):
 class Pipeline(Generic[Job, Input, Output, Result]):
     """Reads, computes and writes at the same time.
 
-    The caller iterates over :meth:`run` and always calls :meth:`stop` at the end.
+    The caller iterates over :meth:`run` and always calls :meth:`stop` and :meth:`join` at the end.
 
     Args:
         size: Estimates the bytes that a job holds between reading and the end of writing. It is
             called in the caller's thread and must not raise.
         read: Reads the input of a job. It runs in several threads.
-        group: Returns how many inputs may be computed together with an input, and a key. Only
-            consecutive inputs with the same key are.
+        find_batch_key: Returns how many inputs may be computed together with an input, and a key.
+            Only consecutive inputs with the same key are.
         compute: Computes the outputs of inputs in their order. It runs in one thread. An output
             that cannot be computed is an exception. It should end early, with any exception, when
             :attr:`is_stopped` is true.
@@ -73,16 +74,17 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         *,
         size: Callable[[Job], int],
         read: Callable[[Job], Input],
-        group: Callable[[Input], tuple[int, Any]],
+        find_batch_key: Callable[[Input], tuple[int, Any]],
         compute: Callable[[Sequence[Input]], Sequence[Output | Exception]],
         write: Callable[[Input, Output], Result],
     ):
         self._size = size
         self._read = read
-        self._group = group
+        self._find_batch_key = find_batch_key
         self._compute = compute
         self._write = write
         self._stopped = threading.Event()
+        self._failure: BaseException | None = None  # of the computing thread
         self._flights: collections.deque[_Flight[Job, Input, Result]] = collections.deque()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threads = min(_MOST_THREADS, max(2, os.cpu_count() or 1))
@@ -106,12 +108,19 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         Yields:
             Each job with its result, or with the exception of its reading, computation or writing,
             in the order of the jobs.
+
+        Raises:
+            BaseException: If the computing thread fails outside of a job, for example because no
+                thread can be started. The jobs that have been started come before, with this error.
         """
         waiting = iter(jobs)
         job: Job | None = next(waiting, None)
         held = 0
         while job is not None or self._flights:
-            while job is not None and len(self._flights) < MOST_JOBS:
+            failure = self._failure
+            if failure is not None and not self._flights:
+                raise failure
+            while job is not None and len(self._flights) < MOST_JOBS and failure is None:
                 size = self._size(job)
                 if self._flights and held + size > MOST_BYTES:
                     break
@@ -120,7 +129,9 @@ class Pipeline(Generic[Job, Input, Output, Result]):
                 self._flights.append(flight)
                 self._queue.put(flight)
                 job = next(waiting, None)
-            self._queue.put(_Pause())
+            self._queue.put(_AllStarted())
+            if self._failure is not None:  # the thread may have failed before a job started
+                self._fail_all(self._failure)
             first = self._flights[0]
             outcome = _wait(first.result)
             self._flights.popleft()
@@ -128,7 +139,9 @@ class Pipeline(Generic[Job, Input, Output, Result]):
             yield first.job, outcome
 
     def stop(self) -> list[tuple[Job, Result | Exception]]:
-        """Stops: files that are being written are finished, all other work is dropped.
+        """Stops: files that are being read or written are finished, all other work is dropped.
+
+        It does not wait for the computation, which may take minutes; see :meth:`join`.
 
         Returns:
             The jobs that are finished and that :meth:`run` has not given, with their results, in
@@ -139,7 +152,6 @@ class Pipeline(Generic[Job, Input, Output, Result]):
             if (reading := flight.input) is not None:
                 reading.cancel()
         self._queue.put(_End())
-        self._thread.join()
         self._pool.shutdown(cancel_futures=True)
         finished: list[tuple[Job, Result | Exception]] = []
         for flight in self._flights:
@@ -154,15 +166,30 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         self._flights.clear()
         return finished
 
+    def join(self) -> None:
+        """Waits, after :meth:`stop`, until the computation has ended. It may be interrupted."""
+        self._thread.join()
+
     def _compute_all(self) -> None:
         """Computes what comes from the queue; runs in its own thread."""
-        entry = self._queue.get()
-        while not isinstance(entry, _End):
-            is_job = isinstance(entry, _Flight)
-            entry = self._compute_group(entry) if is_job else self._queue.get()
+        try:
+            entry = self._queue.get()
+            while not isinstance(entry, _End):
+                is_job = isinstance(entry, _Flight)
+                entry = self._compute_group(entry) if is_job else self._queue.get()
+        except BaseException as error:  # of any type: the caller must not wait forever
+            self._failure = error
+            self._fail_all(error)
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Gives an error to all jobs that are neither finished nor written at the moment."""
+        for flight in list(self._flights):
+            if flight.input is not None:
+                with contextlib.suppress(InvalidStateError):  # it has failed before
+                    flight.result.set_exception(Stopped() if self.is_stopped else error)
 
     def _compute_group(self, first: _Flight[Job, Input, Result]) -> Any:
-        """Computes a job and those after it that belong to it; returns the next entry."""
+        """Computes a job and those after it with the same key; returns the next entry."""
         flights: list[_Flight[Job, Input, Result]] = []
         inputs: list[Input] = []
         most, key = 1, None
@@ -170,28 +197,28 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         while isinstance(entry, _Flight):
             found = self._wait_for_input(entry)
             if found is not None:
-                given, limit, itself = found
-                if flights and itself != key:
+                input_, limit, input_key = found
+                if flights and input_key != key:
                     break
-                most, key = limit, itself
+                most, key = limit, input_key
                 flights.append(entry)
-                inputs.append(given)
+                inputs.append(input_)
             if len(flights) == most or not flights:
                 entry = None
                 break
             entry = self._queue.get()
-            while isinstance(entry, _Pause) and not self._queue.empty():
-                entry = self._queue.get()  # an old pause; after a new one, no job comes
+            while isinstance(entry, _AllStarted) and not self._queue.empty():
+                entry = self._queue.get()  # an old one; after a new one, no job comes
         if flights:
             self._compute_and_write(flights, inputs)
         return self._queue.get() if entry is None else entry
 
     def _wait_for_input(self, flight: _Flight[Job, Input, Result]) -> tuple[Input, int, Any] | None:
-        """Waits until a job is read, and finds its group; an error becomes its result."""
+        """Waits until a job is read, and finds its key; an error becomes its result."""
         assert flight.input is not None
         try:
-            given = flight.input.result()
-            return given, *self._group(given)
+            input_ = flight.input.result()
+            return input_, *self._find_batch_key(input_)
         except BaseException as error:
             flight.result.set_exception(error)
             return None
@@ -204,20 +231,22 @@ class Pipeline(Generic[Job, Input, Output, Result]):
             outputs = [Stopped()] * len(inputs) if self.is_stopped else self._compute(inputs)
         except BaseException as error:  # of any type: the caller waits for the results
             outputs = [error] * len(inputs)
-        for flight, given, output in zip(flights, inputs, outputs, strict=True):
-            flight.input = None  # the pool holds the image until it is written
+        for flight, input_, output in zip(flights, inputs, outputs, strict=True):
             if self.is_stopped:
                 flight.result.set_exception(Stopped())
             elif isinstance(output, BaseException):
                 flight.result.set_exception(output)
             else:
-                self._pool.submit(self._write_output, flight, given, output)
+                self._pool.submit(self._write_output, flight, input_, output)
+            flight.input = None  # the pool holds the image until it is written
 
     def _write_output(
-        self, flight: _Flight[Job, Input, Result], given: Input, output: Output
+        self, flight: _Flight[Job, Input, Result], input_: Input, output: Output
     ) -> None:
+        if flight.result.done():  # the pool took the output, and then no thread could start
+            return
         try:
-            flight.result.set_result(self._write(given, output))
+            flight.result.set_result(self._write(input_, output))
         except BaseException as error:
             flight.result.set_exception(error)
 

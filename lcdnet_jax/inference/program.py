@@ -15,7 +15,7 @@ from lcdnet_jax.typing import Variables
 
 
 class Program:
-    """Runs a network on windows. Each number and size of windows is compiled once.
+    """Runs a network on windows. Each number, size and type of windows is compiled once.
 
     A single window runs on the first device. More windows are divided evenly among all devices:
     each runs the same program on its share, and nothing is exchanged. The result of a window does
@@ -77,10 +77,6 @@ class Program:
             return self._apply(variables.on_first_device, placed)
         placed = jax.device_put(windows, NamedSharding(self._mesh, PartitionSpec("windows")))
         return self._apply_on_all(variables.on_all_devices, placed)
-
-    def count_compiled(self) -> int:
-        """Number of programs that have been compiled."""
-        return len(self._compiled)
 
     @functools.cached_property
     def _mesh(self) -> Mesh:

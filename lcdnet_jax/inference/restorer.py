@@ -20,7 +20,7 @@ from lcdnet_jax.inference import self_ensemble, tiling, windows
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.program import PlacedVariables, Program
-from lcdnet_jax.messages import is_out_of_memory
+from lcdnet_jax.messages import is_device_out_of_memory
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
@@ -43,7 +43,7 @@ _Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class MemoryWarning(UserWarning):
-    """The memory was too small for the windows; smaller ones are used from now on."""
+    """The device's memory was too small for the windows of an image; smaller ones are used."""
 
 
 class Restorer:
@@ -175,7 +175,9 @@ class Restorer:
         self._on_compile = on_compile
         self._device = _find_device(device)
         self._placed: PlacedVariables | None = None  # set when the first image is restored
-        self._fitting: Restorer | None = None  # with smaller windows, after a lack of memory
+        # Pixels in one call that did not fit into the device's memory, and a restorer with smaller
+        # windows for images that need as many. Other images do not depend on what came before.
+        self._smaller: tuple[int, Restorer] | None = None
         self._program = Program(module, self._device)
 
     @classmethod
@@ -280,13 +282,13 @@ class Restorer:
     def _copy(self, **changes: Any) -> "Restorer":
         """Copies this restorer with its compiled programs and changes attributes of the copy."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, **{"_fitting": None, **changes})
+        other.__dict__.update(self.__dict__, **{"_smaller": None, **changes})
         return other
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: compiled programs and arrays on devices stay here."""
         state = {**self.__dict__, "variables": jax.tree.map(np.asarray, self.variables)}
-        for name in ("_program", "_placed", "_fitting", "_progress", "_on_compile"):
+        for name in ("_program", "_placed", "_smaller", "_progress", "_on_compile"):
             del state[name]
         if self._device is not None:  # by its place among the devices of its kind
             platform = self._device.platform
@@ -296,7 +298,7 @@ class Restorer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _device=_find_device(state["_device"]))
-        self._placed = self._fitting = self._progress = self._on_compile = None
+        self._placed = self._smaller = self._progress = self._on_compile = None
         self._program = Program(self.module, self._device)
 
     @overload
@@ -372,27 +374,27 @@ class Restorer:
             )
         return self._apply_network([image], lambda count: None)[0]
 
-    def group(self, image: np.ndarray) -> tuple[int, Any]:
-        """Tells which images a call computes faster together than one by one.
+    def find_batch_key(self, image: np.ndarray) -> tuple[int, Any]:
+        """Finds which images a call computes faster together than one by one.
 
         Args:
             image: An image as for a call, no PIL image.
 
         Returns:
-            How many, and a key. Only images with the same key belong together.
+            The most images that are computed together, and a key. Only images with equal keys are.
         """
-        if self._fitting is not None:
-            return self._fitting.group(image)
-        height, width = image.shape[:2]
-        if not self._is_whole(height, width):
+        chosen = self._choose_windows(image.shape)
+        height, width, *channels = image.shape
+        if not chosen._is_whole(height, width):
             return 1, None
-        frame = self._pad_sides(height, width)
-        return self._count_windows_per_call(*frame), frame
+        frame = chosen._pad_sides(height, width)
+        key = (frame, chosen.tile, chosen.tile_batch, tuple(channels), image.dtype)
+        return chosen._count_windows_per_call(*frame), key
 
     def _restore_each(
         self, images: Sequence[np.ndarray | Image.Image], names: Sequence[str]
     ) -> list[np.ndarray]:
-        """Restores images, together where :meth:`group` says so. Errors begin with their names."""
+        """Restores images, together if they have one key. Errors begin with their names."""
         arrays = []
         for image, name in zip(images, names, strict=True):
             with _name_in_errors(name):
@@ -401,29 +403,31 @@ class Restorer:
         return self._restore_groups(arrays, names)
 
     def _restore_groups(
-        self, images: Sequence[np.ndarray], names: Sequence[str], done: int = 0
+        self, images: Sequence[np.ndarray], names: Sequence[str]
     ) -> list[np.ndarray]:
-        """Restores images after ``done`` windows, with smaller windows after a lack of memory."""
-        if self._fitting is not None:
-            return self._fitting._restore_groups(images, names, done)
-        counts = [self._count_windows(image) for image in images]
-        total = done + sum(counts)
+        """Restores images; with smaller windows where the device's memory is too small."""
+        counts = [self._choose_windows(image.shape)._count_windows(image) for image in images]
+        done, total = 0, sum(counts)
         restored: list[np.ndarray] = []
-        while len(restored) < len(images):
-            first = len(restored)
-            group = self._find_group(images[first:])
+        while (first := len(restored)) < len(images):
+            last = self._find_group_end(images, first)
+            group, chosen = images[first:last], self._choose_windows(images[first].shape)
             report = functools.partial(self._report, done, total)
             try:
-                restored += self._restore_group(group, names[first:], report)
+                restored += chosen._restore_group(group, names[first:last], report)
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not is_device_out_of_memory(error):
                     raise
-                self._fitting = self._with_smaller_windows(group[0].shape)
-                if self._fitting is None:
+                if not chosen._add_smaller_windows(group[0].shape):
                     raise
-            if self._fitting is not None:  # outside the handler, which holds arrays
-                return restored + self._fitting._restore_groups(images[first:], names[first:], done)
-            done += sum(counts[first : len(restored)])
+            if len(restored) > first:
+                done += sum(counts[first:last])
+                continue
+            # Outside the handler, which holds arrays.
+            counts[first:] = [
+                self._choose_windows(image.shape)._count_windows(image) for image in images[first:]
+            ]
+            total = done + sum(counts[first:])
         return restored
 
     def _report(self, done: int, total: int, count: int) -> None:
@@ -431,13 +435,13 @@ class Restorer:
         if self._progress is not None:
             self._progress(done + count, total)
 
-    def _find_group(self, images: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """Finds the first images that belong together."""
-        most, key = self.group(images[0])
-        for i, image in enumerate(images[1:most], 1):
-            if self.group(image)[1] != key:
-                return images[:i]
-        return images[:most]
+    def _find_group_end(self, images: Sequence[np.ndarray], first: int) -> int:
+        """Finds the index behind the images from ``first`` that are computed together."""
+        most, key = self.find_batch_key(images[first])
+        end = min(first + most, len(images))
+        return next(
+            (i for i in range(first + 1, end) if self.find_batch_key(images[i])[1] != key), end
+        )
 
     def _restore_group(
         self, images: Sequence[np.ndarray], names: Sequence[str], report: Callable[[int], None]
@@ -452,7 +456,7 @@ class Restorer:
         pictures = [Picture(image, self.module) for image in images]
         results = self._apply_network([picture.pixels for picture in pictures], report)
         finished = []
-        for picture, result, name in zip(pictures, results, names, strict=False):
+        for picture, result, name in zip(pictures, results, names, strict=True):
             with _name_in_errors(name):
                 finished.append(picture.finish(result, strength=self.strength))
         return finished
@@ -464,7 +468,7 @@ class Restorer:
         with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the results
             if not self._is_whole(*images[0].shape[:2]):
                 return [self._restore_tiled(images[0], report)]
-            most = self.group(images[0])[0]
+            most = self._count_windows_per_call(*self._pad_sides(*images[0].shape[:2]))
             results: list[np.ndarray] = [np.empty(0)] * len(images)
             for channels in {image.shape[2] for image in images}:
                 chosen = [i for i, image in enumerate(images) if image.shape[2] == channels]
@@ -474,27 +478,38 @@ class Restorer:
             report(len(images))
             return results
 
-    def _with_smaller_windows(self, shape: tuple[int, ...]) -> "Restorer | None":
-        """Makes a restorer that needs less memory for an image, or None if none does.
+    def _choose_windows(self, shape: tuple[int, ...]) -> "Restorer":
+        """Chooses this restorer, or one with smaller windows for an image that needs them."""
+        if self._smaller is None:
+            return self
+        too_many, smaller = self._smaller
+        is_small = self._count_pixels_per_call(shape) < too_many
+        return self if is_small else smaller._choose_windows(shape)
 
-        It warns that results will be computed in another way.
+    def _add_smaller_windows(self, shape: tuple[int, ...]) -> bool:
+        """Chooses smaller windows for images as large as one that did not fit into memory.
+
+        It warns that results will be computed in another way. It returns False if no windows are
+        smaller.
         """
+        count = self._count_pixels_per_call(shape)
+        if self._smaller is not None:  # for larger images
+            self._smaller = count, self._smaller[1]
+            return True
         height, width = shape[:2]
         whole = self._is_whole(height, width)
-        frame = self._pad_sides(height, width)
-        if not whole:
-            (_, row_weights), (_, column_weights) = self._place_tiles(height, width)
-            frame = row_weights.shape[1], column_weights.shape[1]
+        frame = self._find_frame(height, width)
+        changes: dict[str, int]
         if self._count_windows_per_call(*frame) > len(self._program.devices):
-            text, changes = "they are computed one by one from now on", {"tile_batch": 1}
+            text, changes = "windows as large are computed one by one", {"tile_batch": 1}
         else:
             least = 2 * self.overlap + tiling.RAMP + 1
             least += -least % tiling.STRIDE
             tile = min(tiling.TILE, max(frame) // 2 // tiling.STRIDE * tiling.STRIDE)
             tile = max(tile, least)
             if tile >= max(frame):
-                return None
-            text, changes = f"using tiles of {tile}x{tile} from now on", {"tile": tile}
+                return False
+            text, changes = f"using tiles of {tile}x{tile} for images as large", {"tile": tile}
             if whole and self.module.global_means:
                 text += ", which change the result of this network"
         warnings.warn(
@@ -502,7 +517,20 @@ class Restorer:
             MemoryWarning,
             stacklevel=4,
         )
-        return self._copy(**changes)
+        self._smaller = count, self._copy(**changes)
+        return True
+
+    def _find_frame(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the windows of an image."""
+        if self._is_whole(height, width):
+            return self._pad_sides(height, width)
+        (_, row_weights), (_, column_weights) = self._place_tiles(height, width)
+        return row_weights.shape[1], column_weights.shape[1]
+
+    def _count_pixels_per_call(self, shape: tuple[int, ...]) -> int:
+        """Pixels of all windows in one call for an image."""
+        rows, columns = self._find_frame(*shape[:2])
+        return rows * columns * self._count_windows_per_call(rows, columns)
 
     @property
     def _scale(self) -> int:

@@ -522,3 +522,13 @@ def test_resolution_and_exif_of_a_bigtiff_are_kept(tmp_path):
             assert page.tags.valueof(282) == (300, 1)
             assert page.tags.valueof(283) == (150, 1)
             assert page.tags.valueof(306) == "2026:01:02 03:04:05"
+
+
+def test_header_of_floating_point(tmp_path):
+    """As read_with_metadata reads it, float16 too."""
+    for dtype in ("f2", "f4"):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 7, 3), dtype), photometric="rgb")
+        with pytest.raises(ImageError, match="floating-point"):
+            image_io.read_header(tmp_path / "a.tif")
+        header = image_io.read_header(tmp_path / "a.tif", floats=True)
+        assert header == image_io.Header(5, 7, 3, 32)

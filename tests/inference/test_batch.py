@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from skimage import metrics as skimage_metrics
 
 from lcdnet_jax import Restorer, atomic_io, image_io, inference
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.inference import batch
+from lcdnet_jax.inference import batch, limits
 from lcdnet_jax.inference.plan import Job
 from tests.cli.halving import Halving, halved, noise, put, same
 
@@ -79,6 +80,47 @@ def test_a_full_disk_ends_the_run(tmp_path, restorer, monkeypatch):
     assert job.source == tmp_path / "a.png"
     assert isinstance(outcome, batch.DiskError)
     assert "No space left on device" in str(outcome)
+
+
+def test_an_image_too_large_for_the_disk_does_not_stop_the_others(tmp_path, restorer, monkeypatch):
+    put(tmp_path / "a.bmp", noise((60, 90, 3)))
+    put(tmp_path / "b.bmp")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5000))
+    (_, first), (_, second) = batch.restore(restorer, make_jobs(tmp_path, "a.bmp", "b.bmp"))
+    assert "a.bmp: it needs about 16.2 kB, and 5.0 kB are free" in str(first)
+    assert second == batch.Result(20, 30)
+
+
+def test_memory_for_floating_point_is_checked(tmp_path, restorer, monkeypatch):
+    """Before it is decoded. A damaged file has an error of its own."""
+    put(tmp_path / "a.tif", np.float32(noise()) / 255)
+    (tmp_path / "b.tif").write_bytes(b"text")
+    monkeypatch.setattr(limits, "available_memory", lambda: 4 * 20 * 30 * 3 * 4 - 1)
+    (_, first), (_, second) = batch.restore(restorer, make_jobs(tmp_path, "a.tif", "b.tif"))
+    assert "a.tif: 30x20 pixels need about 28.8 kB of memory" in str(first)
+    assert "contains no PNG" in str(second)
+
+
+def test_estimates(tmp_path, restorer, monkeypatch):
+    """Image, result and reference; of a file without a header, its bytes; it never fails."""
+    put(tmp_path / "a.tif", np.zeros((20, 30, 3), np.float32))
+    put(tmp_path / "b.png", np.zeros((20, 30), np.uint16))
+    (tmp_path / "c.png").write_bytes(b"text")
+    run = batch._Run(restorer, False, 95, None, None)
+    estimates = [
+        run._estimate_bytes(Job(tmp_path / name, tmp_path / "out.png", reference))
+        for name, reference in [
+            ("a.tif", None),
+            ("b.png", tmp_path / "a.tif"),
+            ("c.png", None),
+            ("none.png", tmp_path / "none.png"),
+            ("n" * 300, None),
+        ]
+    ]
+    run.pipeline.stop()
+    run.pipeline.join()
+    assert estimates == [2 * 7200, 2 * 1200 + 7200, 2 * 4, 0, 0]
 
 
 def test_images_of_one_size_are_computed_together(tmp_path, restorer, monkeypatch):
@@ -153,6 +195,34 @@ def test_an_interruption_finishes_what_is_written(tmp_path, restorer, monkeypatc
     signal.signal(signal.SIGINT, before)
     assert reported == ["a.png", "b.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == reported
+
+
+def test_a_second_interruption_does_not_wait(tmp_path, restorer, monkeypatch):
+    """The first one waits for b.png, which may be compiled; a.png is reported before."""
+    for i, name in enumerate(("a.png", "b.png")):
+        put(tmp_path / name, noise((20 + i, 30, 3)))
+    computing, end, call = threading.Event(), threading.Event(), Restorer.__call__
+
+    def compile_long(self, image):
+        if len(image) == 21:
+            computing.set()
+            assert end.wait(20)
+        return call(self, image)
+
+    monkeypatch.setattr(Restorer, "__call__", compile_long)
+    one = Restorer(restorer.module, restorer.variables, device="cpu")
+    results = batch.restore(one, make_jobs(tmp_path, "a.png", "b.png"))
+    assert next(results)[0].source.name == "a.png"
+    assert computing.wait(20)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert 0.4 < time.monotonic() - start < 10
+    signal.signal(signal.SIGINT, before)
+    end.set()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def make(**stages):
     defaults = {
         "size": lambda job: 1,
         "read": lambda job: job,
-        "group": lambda number: (1, None),
+        "find_batch_key": lambda number: (1, None),
         "compute": lambda numbers: [2 * number for number in numbers],
         "write": lambda number, doubled: str(doubled),
     }
@@ -27,6 +27,7 @@ def run(jobs, **stages):
         return list(made.run(jobs))
     finally:
         made.stop()
+        made.join()
         assert not [t for t in threading.enumerate() if t.name.startswith(("files", "compute"))]
 
 
@@ -66,12 +67,12 @@ def test_stages_overlap():
     assert run(range(2), read=read, compute=compute, write=write) == [(0, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("stage", ["read", "compute", "write", "group"])
+@pytest.mark.parametrize("stage", ["read", "compute", "write", "find_batch_key"])
 def test_errors_are_of_one_job(stage):
     def fail(number, *_):
         if number in (3, [3]):
             raise ValueError("three")
-        return {"read": number, "write": number, "group": (1, None)}.get(stage, number)
+        return {"read": number, "write": number, "find_batch_key": (1, None)}.get(stage, number)
 
     outcomes = run(range(6), **{stage: fail})
     assert [job for job, _ in outcomes] == list(range(6))
@@ -83,7 +84,7 @@ def test_outputs_may_be_errors():
     def compute(numbers):
         return [ValueError(n) if n % 2 else n for n in numbers]
 
-    outcomes = run(range(4), compute=compute, group=lambda number: (4, None))
+    outcomes = run(range(4), compute=compute, find_batch_key=lambda number: (4, None))
     assert [isinstance(outcome, ValueError) for _, outcome in outcomes] == [False, True] * 2
 
 
@@ -100,10 +101,10 @@ def test_groups():
             raise ValueError
         return job
 
-    def group(number):
+    def find_batch_key(number):
         return (4, "small") if number != 8 else (1, None)
 
-    run(range(12), compute=compute, read=read, group=group)
+    run(range(12), compute=compute, read=read, find_batch_key=find_batch_key)
     assert groups == [[0, 1, 2, 3], [4, 6, 7], [8], [9, 10, 11]]
 
 
@@ -168,6 +169,58 @@ def test_stop_finishes_what_is_written():
     assert made.stop() == []
 
 
+def test_stop_does_not_wait_for_the_computation():
+    """Which may be a compilation of minutes; what is finished is known at once."""
+    computing, end = threading.Event(), threading.Event()
+
+    def compute(numbers):
+        if numbers == [2]:
+            computing.set()
+            assert end.wait(20)
+        return numbers
+
+    made = make(compute=compute)
+    results = made.run(range(3))
+    assert next(results) == (0, "0")
+    assert computing.wait(20)
+    assert made.stop() == [(1, "1")]
+    assert made._thread.is_alive()
+    end.set()
+    made.join()
+
+
+class TestFailureOfTheThread:
+    """Outside of a job: each job that has been started gets the error, then it is raised."""
+
+    def test_no_thread_for_writing(self, monkeypatch):
+        made = make()
+        submit, error = made._pool.submit, RuntimeError("can't start new thread")
+
+        def fail(function, *arguments):
+            if function == made._write_output:
+                raise error
+            return submit(function, *arguments)
+
+        monkeypatch.setattr(made._pool, "submit", fail)
+        outcomes = []
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            outcomes.extend(made.run(range(1000)))
+        made.stop()
+        made.join()
+        assert 0 < len(outcomes) < 1000
+        assert all(outcome is error for _, outcome in outcomes)
+
+    def test_too_few_outputs(self):
+        made = make(compute=lambda numbers: [] if numbers == [200] else numbers)
+        outcomes = []
+        with pytest.raises(ValueError, match="shorter"):
+            outcomes.extend(made.run(range(1000)))
+        made.stop()
+        made.join()
+        assert [outcome for _, outcome in outcomes[:200]] == [str(i) for i in range(200)]
+        assert all("shorter" in str(outcome) for _, outcome in outcomes[200:])
+
+
 def test_interruption_of_a_thread():
     """As a KeyboardInterrupt that Python raises there, it reaches the caller."""
 
@@ -182,3 +235,4 @@ def test_interruption_of_a_thread():
     with pytest.raises(KeyboardInterrupt):
         next(results)
     made.stop()
+    made.join()

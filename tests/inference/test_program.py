@@ -93,3 +93,14 @@ def test_every_network_on_two_devices(rng, name):
     both._program.devices = tuple(jax.devices()[:2])
     expected = Restorer(module, variables, **options, device="cpu")(images)
     np.testing.assert_allclose(both(images), expected, rtol=0, atol=1e-6)
+
+
+def test_each_type_has_a_program(sadnet):
+    program = Program(sadnet[0], jax.devices()[0])
+    shape, float32 = (1, 32, 32, 3), np.dtype(np.float32)
+    variables = program.place(sadnet[1])
+    assert not program.is_compiled(shape, float32)
+    program.run(variables, np.zeros(shape, float32))
+    assert program.is_compiled(shape, float32)
+    assert not program.is_compiled(shape, np.dtype(np.uint8))
+    assert not program.is_compiled((2, *shape[1:]), float32)

@@ -15,7 +15,7 @@ from lcdnet_jax import Restorer, image_io, inference, networks, ops
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.inference import tiling
+from lcdnet_jax.inference import picture, tiling
 
 
 class Blur(networks.RestorationNetwork):
@@ -726,7 +726,7 @@ def test_every_network(rng, name):
         bucket = 1
     padded = inference.pad_to_bucket(small[None, ..., None], bucket)
     frame = padded.shape[1:3]
-    assert restorer._program.count_compiled() == len({(32, 32), frame, frame[::-1]})
+    assert len(restorer._program._compiled) == len({(32, 32), frame, frame[::-1]})
     expected = jax.jit(module.apply)(variables, padded)[0, : 17 * scale, : 23 * scale, 0]
     np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-6)
 
@@ -795,17 +795,47 @@ class TestMemory:
         with pytest.warns(inference.MemoryWarning) as warnings:
             result = restorer(image)
         assert [str(warning.message) for warning in warnings] == [
-            "windows of 192x256 pixels do not fit into memory; using tiles of 128x128 from now on",
-            "windows of 128x128 pixels do not fit into memory; using tiles of 64x64 from now on",
+            "windows of 192x256 pixels do not fit into memory; using tiles of 128x128 for "
+            "images as large",
+            "windows of 128x128 pixels do not fit into memory; using tiles of 64x64 for "
+            "images as large",
         ]
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
         assert set(sizes) == {(1, 64, 64)}
         np.testing.assert_array_equal(restorer([image[:60], image])[1], result)  # no warning
 
+    def test_smaller_images_do_not_depend_on_larger_ones(self, rng, color, limited):
+        """They are restored whole before and after one for which memory was too small."""
+        small, large = (rng.random(size, np.float32) for size in ((90, 60, 3), (200, 180, 3)))
+        restorer, sizes = limited(100 * 100, overlap=0)
+        before = restorer(small)
+        with pytest.warns(inference.MemoryWarning):
+            restorer(large)
+        sizes.clear()
+        np.testing.assert_array_equal(restorer(small), before)
+        assert sizes == [(1, 96, 64)]
+        sizes.clear()
+        np.testing.assert_array_equal(restorer([large, small])[1], before)  # no warning
+        assert sizes[-1] == (1, 96, 64)
+
+    def test_of_the_host(self, color, limited, monkeypatch):
+        """Smaller windows do not help against it."""
+
+        def fail(self, *arguments, **options):
+            raise MemoryError
+
+        restorer, _ = limited(100 * 100)
+        monkeypatch.setattr(picture.Picture, "finish", fail)
+        with pytest.raises(MemoryError):
+            restorer(np.zeros((90, 90, 3), np.uint8))
+        assert restorer._smaller is None
+
     def test_batches(self, rng, limited):
         restorer, sizes = limited(64 * 64, tile=64, overlap=8, tile_batch=4)
         images = rng.random((3, 64, 64, 3), np.float32)
-        with pytest.warns(inference.MemoryWarning, match="computed one by one from now on"):
+        with pytest.warns(
+            inference.MemoryWarning, match="windows as large are computed one by one"
+        ):
             restorer(images)
         assert sizes == [(1, 64, 64)] * 3
 
@@ -825,7 +855,7 @@ class TestMemory:
             pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"),
         ):
             restorer(rng.random((500, 500, 3), np.float32))
-        tiles = [str(warning.message).split()[-4] for warning in warnings]
+        tiles = [str(warning.message).split()[-5] for warning in warnings]
         assert tiles == ["256x256", "160x160"]  # twice the overlap of 64 and some
 
     def test_means_over_the_image(self, limited):
@@ -842,6 +872,47 @@ class TestMemory:
         monkeypatch.setattr(restorer._program, "run", fail)
         with pytest.raises(RuntimeError, match="something else"):
             restorer(np.zeros((9, 9), np.float32))
+
+
+class TestBatches:
+    @pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+    def test_types_are_not_mixed(self, rng, color, channels):
+        """8 and 16 bits of one size, in one call."""
+        two = Restorer(color.module, color.variables, tile_batch=2, device="cpu")
+        one = Restorer(color.module, color.variables, tile_batch=1, device="cpu")
+        images = [
+            rng.integers(0, np.iinfo(dtype).max, (20, 30, *channels), dtype, endpoint=True)
+            for dtype in (np.uint8, np.uint16, np.uint16, np.uint8)
+        ] + [rng.random((20, 30, *channels), np.float32)]
+        keys = [two.find_batch_key(image) for image in images]
+        assert [most for most, _ in keys] == [2] * 5
+        assert keys[1] == keys[2]
+        assert len({key for _, key in keys}) == 3
+        for image, result in zip(images, two(images), strict=True):
+            assert result.dtype == image.dtype
+            expected = one(image).astype(np.float64)
+            atol = 1 if image.dtype.kind == "u" else 1e-6
+            np.testing.assert_allclose(result.astype(np.float64), expected, rtol=0, atol=atol)
+
+    def test_channels_are_not_mixed(self, color):
+        gray, rgb = np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.uint8)
+        assert color.find_batch_key(gray)[1] != color.find_batch_key(rgb)[1]
+
+    def test_time_does_not_grow_with_the_square_of_the_number(self, color):
+        """Each image is looked at a few times, however many follow."""
+
+        class Counted(list):
+            read = 0
+
+            def __getitem__(self, index):
+                found = super().__getitem__(index)
+                Counted.read += len(found) if isinstance(index, slice) else 1
+                return found
+
+        restorer = Restorer(color.module, color.variables, strength=0)
+        images = Counted(np.zeros((500, 4, 4, 3), np.uint8))
+        restorer._restore_groups(images, Counted([""] * 500))
+        assert Counted.read < 10 * 500
 
 
 def restore_elsewhere(restorer, image):
