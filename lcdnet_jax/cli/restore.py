@@ -146,7 +146,7 @@ def add_parser(commands: Any) -> None:
         metavar="I/N",
         type=_parse_shard,
         help="restore only share I of N, I from 0 to N - 1: image I of the sorted list and every "
-        "N-th after it; for N processes that know nothing of each other",
+        "N-th after it; for N processes that are started independently",
     )
     parser.add_argument(
         "--distributed",
@@ -162,7 +162,8 @@ def add_parser(commands: Any) -> None:
         "--processes", metavar="N", type=int, help="number of processes, with --coordinator"
     )
     parser.add_argument(
-        "--process_index",
+        "--process-index",
+        "--process_index",  # as for train.py
         metavar="I",
         type=int,
         help="number of this process, from 0, with --coordinator",
@@ -201,14 +202,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     is_joined = _join_processes(arguments)
     others: list[pathlib.Path] = []
-    jobs = _plan_jobs(arguments, others, is_joined)
-    if not (jobs or is_joined):
-        _print_others(others)
-        return
-    restorer = _create_restorer(arguments)  # may communicate: all processes load the same
-    if is_joined:
-        multihost.leave()
-    if not jobs:
+    try:
+        jobs = _plan_jobs(arguments, others, is_joined)
+        # It may communicate, so that a process without jobs takes part.
+        restorer = _create_restorer(arguments) if jobs or is_joined else None
+    finally:
+        if is_joined:  # also after an error: the others wait for this process
+            multihost.leave()
+    if not jobs or restorer is None:
         _print_others(others)
         return
     progress = ProgressBar(len(jobs))
@@ -224,6 +225,19 @@ def run(arguments: argparse.Namespace) -> None:
         progress=progress.advance,
         on_compile=progress.show_compilation,
     )
+
+    def report(job: Job, outcome: Result | Exception) -> None:
+        if isinstance(outcome, Exception):
+            if arguments.debug:
+                raise outcome
+            failures.append(escape(" ".join(str(outcome).split())))
+            if len(jobs) > 1:
+                progress.print_line(f"failed {job.source}")
+        else:
+            results.append(outcome)
+            size = f"{outcome.width}x{outcome.height}"
+            progress.print_line(f"{job.target}  {size}{_format_scores([outcome])}")
+
     try:
         with (
             progress,
@@ -237,17 +251,14 @@ def run(arguments: argparse.Namespace) -> None:
             warnings.filterwarnings("ignore", category=PixelRangeWarning)
             warnings.filterwarnings("always", category=MemoryWarning)
             warnings.showwarning = lambda message, *_, **__: progress.print_warning(str(message))
-            for job, outcome in outcomes:
-                if isinstance(outcome, Exception):
-                    if arguments.debug:
-                        raise outcome
-                    failures.append(escape(" ".join(str(outcome).split())))
-                    if len(jobs) > 1:
-                        progress.print_line(f"failed {job.source}")
-                else:
-                    results.append(outcome)
-                    size = f"{outcome.width}x{outcome.height}"
-                    progress.print_line(f"{job.target}  {size}{_format_scores([outcome])}")
+            try:
+                for job, outcome in outcomes:
+                    report(job, outcome)
+            except (KeyboardInterrupt, SystemExit) as interruption:
+                # Gives what is finished by then, and raises the interruption again.
+                report(*outcomes.throw(interruption))
+                for job, outcome in outcomes:
+                    report(job, outcome)
     finally:
         if len(jobs) > 1 or progress.is_shown:
             print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summarize()}")
@@ -337,7 +348,7 @@ def _join_processes(arguments: argparse.Namespace) -> bool:
         options = (arguments.coordinator, arguments.processes, arguments.process_index)
         if arguments.distributed == "on" or options != (None, None, None):
             raise ValueError(
-                "--shard is for processes that know nothing of each other; leave it out, or the "
+                "--shard is for processes that are started independently; leave it out, or the "
                 "options that join processes"
             )
         return False

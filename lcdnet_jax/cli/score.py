@@ -135,8 +135,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.niqe and not niqe.available():
         raise ImportError("NIQE needs PyTorch and the package pyiqa: pip install pyiqa")
     output = pathlib.Path(arguments.output)
-    if data_set is None:
-        _check_output(output, [*arguments.results, arguments.truth])
+    scored = [pathlib.Path(folder) for folder in (*arguments.results, arguments.truth)]
+    if data_set is not None:  # beside its sets, nothing counts as an image
+        scored = [
+            folder / part / name
+            for folder in scored
+            for part in (".", "test")
+            for name in data_set.groups["test"]
+        ]
+    _check_output(output, scored)
     for name in ("results.json", "results.csv", "images.json", "images.csv"):
         atomic_io.check_file(output / name, force=arguments.force)
     try:
@@ -193,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
         print_line(f"written: {output}/panels, {count} panels")
 
 
-def _check_output(output: pathlib.Path, folders: Sequence[str]) -> None:
+def _check_output(output: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
     """Raises ValueError if panels would lie among the images that are scored."""
     place = pathlib.Path(os.path.realpath(output))
     for folder in folders:

@@ -75,9 +75,9 @@ def convert_state_dict(
     layout = LAYOUTS.get(name, Layout())
     wanted = list_leaves(networks.create(name, **network_kwargs), count=len(opened))
     given = {key.removeprefix("module."): np.asarray(v) for key, v in opened.items()}
-    _check_values(given)
     shapes = {key: value.shape for key, value in given.items()}
 
+    used: dict[str, np.ndarray] = {}
     found, missing, misshaped = {}, [], []
     for path, leaf in wanted.items():
         keys = torch_keys(path, leaf.shape, layout)
@@ -92,14 +92,13 @@ def convert_state_dict(
                 continue
             shape = leaf.shape[1:] if is_stacked(path, layout) else leaf.shape
             axes, expected = torch_axes(path, shape, layout)
-            value = given.pop(key)
+            value = used[key] = given.pop(key)
             if value.shape != expected:
                 misshaped.append(f"{key} gives {value.shape}, the network needs {expected}")
                 continue
             blocks.append(value.transpose(np.argsort(axes)).reshape(shape))
         if len(blocks) == len(keys):
-            whole = np.stack(blocks) if is_stacked(path, layout) else blocks[0]
-            found[path] = jnp.asarray(whole, jnp.float32)
+            found[path] = np.stack(blocks) if is_stacked(path, layout) else blocks[0]
 
     dead = sorted(k for k in given if re.fullmatch(f"{ALWAYS_DEAD}|{layout.dead}", k))
     extra = sorted(set(given) - set(dead))
@@ -108,7 +107,9 @@ def convert_state_dict(
         fitting = _fitting_presets(name, shapes, network_kwargs)
         fix = "They fit " + " or ".join(f"preset={preset!r}" for preset in fitting) + "; give it."
         raise_mismatch(title, missing, extra, misshaped, fix if fitting else CHECK_FIELDS)
-    return unflatten_dict(found), dead
+    _check_values(used)
+    variables = {path: jnp.asarray(array, jnp.float32) for path, array in found.items()}
+    return unflatten_dict(variables), dead
 
 
 def _check_values(arrays: Mapping[str, np.ndarray]) -> None:

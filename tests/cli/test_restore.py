@@ -22,7 +22,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics
+from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, multihost
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import _progress, main
 from lcdnet_jax.inference import limits, plan
@@ -492,16 +492,18 @@ class TestFailures:
         assert os.listdir(place / "out") == ["b.png"]
 
     def test_too_little_disk_space(self, place, error_of, monkeypatch, capsys):
-        """It is foreseen for all files, and the run ends before one is computed in vain."""
+        """It is foreseen for all files, and none is computed in vain."""
         for name in ("a.bmp", "b.bmp"):
             put(place / "in" / name)
         usage = shutil.disk_usage(place)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1799))
         monkeypatch.setattr(Restorer, "__call__", None)
-        assert error_of("in", "-o", "out") == (
-            "1 of 2 images failed, and 1 were not tried:\n  cannot write out/a.bmp: it needs about "
-            "1.8 kB, and 1.8 kB are free; delete files, or choose a directory on another disk"
-        )
+        failures = [
+            f"\n  cannot write out/{name}: it needs about 1.8 kB, and 1.8 kB are free; delete "
+            "files, or choose a directory on another disk"
+            for name in ("a.bmp", "b.bmp")
+        ]
+        assert error_of("in", "-o", "out") == f"2 of 2 images failed:{failures[0]}{failures[1]}"
         assert capsys.readouterr().err.startswith(
             "warning: the results need about 3.8 kB and 1.8 kB are free for out; the run ends where"
         )
@@ -599,6 +601,30 @@ class TestFailures:
         (place / "a.png").touch()
         with pytest.raises(image_io.ImageError, match="empty"):
             run("a.png", "-o", "out", "--debug")
+
+    def test_an_interruption_while_a_line_is_printed(self, place, run, monkeypatch, capsys):
+        """What has been written by then is listed, too."""
+        for name in ("a.png", "b.png"):
+            put(place / name)
+        print_line, printed = _progress.ProgressBar.print_line, []
+
+        def interrupt(self, line):
+            printed.append(line)
+            if len(printed) == 1:
+                deadline = time.monotonic() + 20
+                while not (place / "out" / "b.png").exists():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                raise KeyboardInterrupt
+            print_line(self, line)
+
+        monkeypatch.setattr(_progress.ProgressBar, "print_line", interrupt)
+        with pytest.raises(SystemExit) as end:
+            run("a.png", "b.png", "-o", "out/")
+        assert end.value.code == 130
+        out = capsys.readouterr().out
+        assert "out/b.png  30x20" in out
+        assert "2 of 2 images restored" in out
 
     @pytest.mark.parametrize(
         ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
@@ -770,7 +796,7 @@ class TestOptions:
             (["--shard=2/2"], "argument --shard: must be I/N with I from 0 to N - 1, such as 0/4"),
             (["--shard=1"], "argument --shard: must be I/N"),
             (["--shard=-1/2"], "argument --shard: must be I/N"),
-            (["--shard=0/2", "--distributed=on"], "--shard is for processes that know nothing of"),
+            (["--shard=0/2", "--distributed=on"], "--shard is for processes that are started"),
             (["--processes=2"], "a run on several hosts needs --coordinator, --processes and --pr"),
             (["--distributed=maybe"], "argument --distributed: invalid choice: 'maybe'"),
             (["--quality=0"], "argument --quality: must be a number from 1 to 100, got '0'"),
@@ -810,6 +836,23 @@ class TestShares:
         assert sorted(contents(place / "out")) == ["0.png", "2.png"]
         assert run("0.png", "-o", "new", "--shard=1/2") == "share 1 of 2: 0 of 1 images\n"
 
+    def test_an_error_does_not_keep_other_processes_waiting(self, place, monkeypatch, error_of):
+        """They wait until each process has left."""
+        left = []
+        monkeypatch.setattr(multihost, "initialize", lambda **options: "process 0 of 2")
+        monkeypatch.setattr(multihost, "leave", lambda: left.append(True))
+        put(place / "a.png")
+        assert "no device 'none'" in error_of("a.png", "-o", "b.png", "--device=none")
+        assert left == [True]
+        assert "none" in error_of("a.png", "-o", "b.png", "--reference=none")
+        assert left == [True, True]
+
+    @pytest.mark.parametrize("option", ["--process-index=1", "--process_index=1"])
+    def test_number_of_a_process(self, place, option):
+        with pytest.raises(SystemExit) as end:
+            main.main(["restore", "a.png", option])
+        assert "missing: --coordinator, --processes" in str(end.value.code)
+
     @pytest.mark.extended
     def test_two_processes(self, place):
         """Each restores its share of what process 0 finds, and stands alone then."""
@@ -823,7 +866,7 @@ class TestShares:
                 [
                     sys.executable, "-c", "from lcdnet_jax.cli.main import main; main()", "restore",
                     *(["in"] if i == 0 else ["in/0.png"]), "-o", "out", "--tile=32", "--overlap=0",
-                    f"--coordinator=localhost:{port}", "--processes=2", f"--process_index={i}",
+                    f"--coordinator=localhost:{port}", "--processes=2", f"--process-index={i}",
                 ],
                 env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place,

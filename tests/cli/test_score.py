@@ -196,6 +196,17 @@ def test_rain13k(tmp_path, monkeypatch, run, rng):
     )
 
 
+@pytest.mark.parametrize("part", ["", "test/"])
+def test_panels_never_lie_in_a_set(tmp_path, monkeypatch, error_of, rng, part):
+    """Beside the sets they may."""
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, [(f"a/{part}{n}/1.png", f"gt/{part}{n}/target/1.png") for n in RAIN], rng)
+    output = f"a/{part}{RAIN[1]}/scores"
+    message = error_of("a", "gt", "--protocol", "rain13k", "-o", output)
+    assert message.startswith(f"OUT ({output}) is in a/{part}{RAIN[1]}, where")
+    assert not (tmp_path / output).exists()
+
+
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 @pytest.mark.parametrize("protocol", ["gopro", "rain"])

@@ -174,3 +174,9 @@ class TestFormsOfStateDicts:
         state = {key: np.full(array.shape, value, dtype) for key, array in self.STATE.items()}
         with pytest.raises(ValueError, match=message):
             convert.from_torch("dncnn", state, **SMALL)
+
+    def test_unused_keys_may_hold_anything(self):
+        unused = {"layer.num_batches_tracked": np.float32(np.nan)}
+        expected = convert.from_torch("dncnn", self.STATE, **SMALL)
+        found = convert.from_torch("dncnn", {**self.STATE, **unused}, **SMALL)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)

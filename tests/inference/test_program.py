@@ -58,7 +58,7 @@ def test_tiles_on_four_devices(rng, sadnet, monkeypatch, tile_batch):
 
 
 def test_images_on_four_devices(rng, sadnet, monkeypatch):
-    """Images of equal padded size, whatever their types and sizes; others run alone."""
+    """Images of equal padded size, type and channels; others run alone."""
     one, four = Restorer(*sadnet, device="cpu"), four_devices(Restorer(*sadnet))
     calls = watch(four, monkeypatch)
     images = [rng.integers(0, 256, (50 + i, 60, 3), np.uint8) for i in range(5)]
@@ -68,9 +68,8 @@ def test_images_on_four_devices(rng, sadnet, monkeypatch):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
     everywhere, first = set(jax.devices()[4:]), {jax.devices()[4]}
-    # 4 of uint8; then of floats: gray alone, 2 and filled up, 96 x 64, and one for which there is
-    # a program of 4.
-    assert calls == [(4, everywhere), (1, first), (4, everywhere), (1, first), (4, everywhere)]
+    # 4 of uint8, 1 filled up for their program; alpha, gray, 96 x 64 and another alone.
+    assert calls == [(4, everywhere), (4, everywhere), *[(1, first)] * 4]
 
 
 def test_default_device(sadnet):
