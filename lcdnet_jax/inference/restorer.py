@@ -660,12 +660,12 @@ class Restorer:
     def _predict(
         self, images: Sequence[np.ndarray], bucket: int | None, most: int
     ) -> list[np.ndarray]:
-        """Runs the network on images ``[H, W, C]`` of one padded size and number of channels.
+        """Runs the network on images ``[H, W, C]`` of one padded size, type and number of channels.
 
-        They may have any type; the results are float32.
+        The type may be any; the results are float32.
         """
         converted = list(images)  # integers are converted in the compiled program
-        if {image.dtype.name for image in images} not in ({"uint8"}, {"uint16"}):
+        if images[0].dtype.name not in ("uint8", "uint16"):
             converted = [image_io.to_float(image) for image in images]
         channels, wanted = converted[0].shape[-1], self.module.channels
         if channels == wanted:
