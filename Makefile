@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 
 # The oldest versions that pyproject.toml allows. Needs uv, since pip cannot choose them.
 install-minimum:
-	uv venv --quiet --python $(PYTHON) $(VENV)
+	uv venv --quiet --clear --python $(PYTHON) $(VENV)
 	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct --editable ".[test]"
 	@touch $(STAMP)
 
