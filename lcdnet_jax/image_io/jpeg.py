@@ -108,7 +108,7 @@ def read_metadata(data: bytes) -> Metadata:
     segments, _ = _split(data)
     first_exif = xmp = resolution = None
     profile: dict[int, bytes] = {}
-    resources, comments, left_out = b"", [], []
+    resources, comments, left_out = [], [], []
     for marker, payload in segments:
         if marker == _JFIF and payload.startswith(b"JFIF\0"):
             resolution = _read_density(payload)
@@ -121,7 +121,7 @@ def read_metadata(data: bytes) -> Metadata:
         elif marker == _ICC and payload.startswith(_ICC_NAME):
             profile[payload[len(_ICC_NAME)] if len(payload) > len(_ICC_NAME) else 0] = payload[14:]
         elif marker == _PHOTOSHOP and payload.startswith(_PHOTOSHOP_NAME):
-            resources += payload.removeprefix(_PHOTOSHOP_NAME)
+            resources.append(payload.removeprefix(_PHOTOSHOP_NAME))
         elif marker == _COMMENT:
             comments.append(payload)
         elif marker >= _JFIF and marker < 0xF0:
@@ -130,7 +130,7 @@ def read_metadata(data: bytes) -> Metadata:
         icc_profile=b"".join(part for _, part in sorted(profile.items())) or None,
         exif=first_exif,
         xmp=xmp,
-        iptc=resources or None,
+        iptc=b"".join(resources) or None,
         comments=tuple(comments),
         resolution=resolution,
         left_out=tuple(name for name in dict.fromkeys(left_out) if name),
@@ -174,14 +174,14 @@ def add_metadata(jpeg: bytes, metadata: Metadata) -> bytes:
         for start in range(0, len(resources), step)
     ]
     new += [(_COMMENT, comment) for comment in metadata.comments]
-    result = jpeg[:2]
+    parts = [jpeg[:2]]
     for marker, payload in segments:
         if marker == _JFIF and metadata.resolution:
             payload = payload[:7] + _make_density(metadata.resolution) + payload[12:]
-        result += _make_segment(marker, payload)
+        parts.append(_make_segment(marker, payload))
         if marker == _JFIF:
-            result += b"".join(_make_segment(*segment) for segment in new)
-    return result + jpeg[place:]
+            parts += [_make_segment(*segment) for segment in new]
+    return b"".join([*parts, jpeg[place:]])
 
 
 def _make_density(resolution: tuple[float, float]) -> bytes:
@@ -231,19 +231,19 @@ def _without_metadata(data: bytes) -> bytes:
     segments, place = _split(data)
     if place == len(data):
         raise ValueError("the pixels are missing")
-    kept, sequential = b"", False
+    kept, sequential = [data[:2]], False
     for marker, payload in segments:
         sequential |= marker in _SEQUENTIAL
         if marker == _JFIF and payload.startswith(b"JFIF\0"):  # says that colors are YCbCr
             payload = b"JFIF\0\1\1\0\0\1\0\1\0\0"
         elif marker >= _JFIF and not (marker == _ADOBE and payload.startswith(b"Adobe")):
             continue
-        kept += _make_segment(marker, payload)
+        kept.append(_make_segment(marker, payload))
     scan = bytearray(data[place:])
     end = 2 + int.from_bytes(scan[2:4], "big")
     if sequential and end <= len(scan):
         scan[end - 3 : end] = b"\0\x3f\0"  # all coefficients; some cameras write other values
-    return data[:2] + kept + bytes(scan)
+    return b"".join([*kept, scan])
 
 
 def _without_padding(data: bytes, warning: str) -> bytes:

@@ -46,6 +46,7 @@ _SEGMENT_BYTES = 65533  # of JPEG, in one segment
 # Prefixes of XMP about other pictures in the file: gain maps, videos, depth.
 _OF_OTHER_PICTURES = re.compile(rb"\b(Container:Directory|hdrgm:|GCamera:|GDepth:|GImage:|apdi:)")
 _REGIONS = re.compile(rb"\b(mwg-rs:|MPReg:|stArea:)")  # places in the stored image
+_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b")
 _XMP_LIMIT = 2**24  # bytes
 
 # Photoshop image resources about the stored file: resolution, thumbnails, profile, EXIF, XMP.
@@ -260,12 +261,29 @@ def _adapt_xmp(xmp: bytes, orientation: int) -> tuple[bytes | None, list[str]]:
     if orientation > 1 and _REGIONS.search(xmp):
         return None, ["XMP with regions of the rotated image"]
     left_out = []
-    without = re.sub(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", b"", xmp, flags=re.DOTALL)
+    without = _remove_thumbnails(xmp)
     if without != xmp:
         left_out.append("thumbnail")
     without = _set_property(without, b"tiff:Orientation", b"1")
     without = _remove_property(without, b"xmpNote:HasExtendedXMP")
     return (without, left_out) if _is_xml(without) else (None, ["XMP"])
+
+
+def _remove_thumbnails(xmp: bytes) -> bytes:
+    """Removes the elements with thumbnails, in one pass whatever the XMP holds."""
+    kept, place = [], 0
+    ended = set()  # prefixes with no further end
+    for opening in _THUMBNAILS.finditer(xmp):
+        if opening.start() < place or opening[1] in ended:
+            continue
+        closing = b"</%b:Thumbnails>" % opening[1]
+        end = xmp.find(closing, opening.end())
+        if end < 0:
+            ended.add(opening[1])
+            continue
+        kept.append(xmp[place : opening.start()])
+        place = end + len(closing)
+    return b"".join([*kept, xmp[place:]])
 
 
 def _is_xml(xmp: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ _XMP_KEY = b"XML:com.adobe.xmp"
 # Texts of ImageMagick with EXIF data or XMP in hexadecimal digits.
 _RAW_EXIF, _RAW_XMP = (b"Raw profile type exif", b"Raw profile type APP1"), b"Raw profile type xmp"
 
-# Lost without loss: hints for the decoder of the stored pixels.
+# Not reported when they are left out: hints for the decoder of the stored pixels.
 _SILENT = (b"iDOT", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")
 
 _LONGEST = 2**24  # bytes of metadata in a chunk
@@ -53,7 +52,7 @@ class PngHeader:
 
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     """Reads the chunks of a PNG except the pixels; raises ImageError unless it ends with IEND."""
-    color_key, has_pixels, stub = False, False, _SIGNATURE
+    color_key, has_pixels, stub = False, False, [_SIGNATURE]
     found: dict[str, bytes] = {}
     stream.seek(8)
     start = stream.read(8 + 13 + 4)
@@ -61,22 +60,23 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
         width, height, bits, color_type = struct.unpack(">IIBB", start[8:18])
         if not width or not height:
             raise ImageError(f"{name}: the image has zero size ({width}x{height}); save it again")
-        stub += start
+        stub.append(start)
         for _ in range(_MOST_CHUNKS):
             chunk = stream.read(8)
             length, kind = struct.unpack(">I4s", chunk.ljust(8, b"\0"))
             if not kind.isalpha():  # such as the zeros of a sparse file
                 break
             if kind == b"IEND":
-                stub += _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")
-                return PngHeader(bits, color_type, color_key, _find_orientation(found), stub)
+                stub += [_chunk(b"IDAT", b""), _chunk(b"IEND", b"")]
+                orientation = _find_orientation(found)
+                return PngHeader(bits, color_type, color_key, orientation, b"".join(stub))
             has_pixels |= kind == b"IDAT"
             described = kind in (b"PLTE", b"tRNS", b"acTL", b"fcTL") and not has_pixels
             wanted = described or kind == b"eXIf" or kind in _TEXTS
             data = stream.read(length + 4) if wanted and length <= _LONGEST else b""
             stream.seek(length + 4 - len(data), os.SEEK_CUR)
             if described:
-                stub += chunk + data if data else b""
+                stub += [chunk, data] if data else []
                 color_key |= kind == b"tRNS"
             elif data[length:] == struct.pack(">I", zlib.crc32(kind + data[:length])):
                 _collect(found, kind, data[:length])
@@ -91,16 +91,17 @@ def without_metadata(data: bytes, name: str) -> bytes:
     Raises:
         ImageError: A checksum of the pixels is wrong, at which Pillow does not look.
     """
-    parts = [_SIGNATURE]
+    view = memoryview(data)  # whose parts are no copies
+    parts: list[bytes | memoryview] = [_SIGNATURE]
     for kind, start, end in _split(data):
         if kind not in _FOR_PIXELS:
             continue
-        if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ImageError(
                 f"{name}: the PNG file is damaged (a checksum of {kind.decode('ascii')} is wrong); "
                 "copy or download it again"
             )
-        parts.append(data[start:end])
+        parts.append(view[start:end])
     return b"".join(parts)
 
 
@@ -176,16 +177,22 @@ def _collect(found: dict[str, bytes], kind: bytes, data: bytes) -> bool:
         return True
     if key not in (*_RAW_EXIF, _RAW_XMP):
         return False
-    # A line break, a name, the length, and hexadecimal digits in lines.
-    raw = _inflate(text[1:]) if kind == b"zTXt" else text
-    match = re.match(rb"\s*\w+\s+\d+\s+([0-9a-fA-F\s]*)\0?$", raw)
-    digits = b"".join(match[1].split()) if match else b""
-    content = bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+    content = _read_raw_profile(_inflate(text[1:]) if kind == b"zTXt" else text)
     if content.startswith(exif.PREFIX):
         found.setdefault("exif", content)
     elif content:
         found.setdefault("xmp", content.removeprefix(b"http://ns.adobe.com/xap/1.0/\0"))
     return True
+
+
+def _read_raw_profile(text: bytes) -> bytes:
+    """Reads a text of ImageMagick: a name, a length, and hexadecimal digits in lines."""
+    _, _, digits = [*text.split(None, 2), b"", b"", b""][:3]
+    digits = digits.rstrip(b"\0").translate(None, b" \t\r\n\v\f")
+    try:
+        return bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii"))
+    except ValueError:
+        return b""
 
 
 def _find_orientation(found: dict[str, bytes]) -> int:

@@ -2,6 +2,7 @@ import io
 import pathlib
 import re
 import struct
+import time
 
 import numpy as np
 import pillow_heif
@@ -10,6 +11,7 @@ import tifffile
 from PIL import Image, IptcImagePlugin
 
 from lcdnet_jax import image_io
+from lcdnet_jax.image_io import metadata as metadata_lib
 from tests.image_io.exif_data import camera_exif
 from tests.image_io.files import (
     SHAPES,
@@ -301,3 +303,21 @@ def test_damaged_metadata_of_a_caller(tmp_path):
     assert (larger.exif, larger.left_out) == (None, ("damaged EXIF",))
     left_out = image_io.write(tmp_path / "a.png", photo(), metadata=metadata)
     assert left_out == ("color profile that does not fit the pixels", "damaged EXIF")
+
+
+def test_thumbnails_of_xmp_are_removed():
+    xmp = (
+        b"<a><xmp:Thumbnails>1</xmp:Thumbnails>2<xap:Thumbnails x='3'>4</xap:Thumbnails>"
+        b"<xmp:Thumbnails>5<!-- <xap:Thumbnails> --></xmp:Thumbnails>6</a>"
+    )
+    found = metadata_lib.adapt(image_io.Metadata(xmp=xmp), 3, 1)
+    assert found.xmp == b"<a>26</a>"
+    assert found.left_out == ("thumbnail",)
+
+
+def test_many_thumbnails_without_an_end_are_read_soon():
+    """A search for the end from each of them would take minutes."""
+    xmp = b"<a>" + b"<xmp:Thumbnails/><xap:Thumbnails/>" * 30_000 + b"</a>"
+    start = time.perf_counter()
+    assert metadata_lib.adapt(image_io.Metadata(xmp=xmp), 3, 1).xmp == xmp
+    assert time.perf_counter() - start < 2

@@ -1,6 +1,7 @@
 import io
 import random
 import struct
+import time
 import zlib
 
 import cv2
@@ -186,6 +187,19 @@ def test_exif_of_imagemagick(tmp_path):
 
 
 BOMB = zlib.compress(bytes(2**25))  # grows 1000-fold
+
+
+def test_a_hostile_profile_of_imagemagick_ends_soon(tmp_path):
+    """Blanks without digits: a pattern that tries every place would take minutes."""
+    text = b"x 1" + b" " * 100_000 + b"!"
+    path = tmp_path / "a.png"
+    data = saved(noise((13, 17, 3)), "PNG")
+    hostile = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text))
+    path.write_bytes(png_with(data, hostile))
+    start = time.perf_counter()
+    assert image_io.read_header(path) == image_io.Header(13, 17, 3, 8)
+    assert image_io.read_with_metadata(path)[1].exif is None
+    assert time.perf_counter() - start < 2
 
 
 def wrong_sum(kind, data):
