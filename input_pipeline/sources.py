@@ -181,7 +181,9 @@ def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
         examples = (
             _read_pairs(folder, *found[0])
             if found
-            else _read_clean_images(image_io.find_images(folder))
+            else _read_clean_images(
+                image_io.find_images(folder, suffixes=image_io.DATA_SET_SUFFIXES)
+            )
         )
     except ImageError as error:
         raise ImageError(f"{field}.path: {error}") from error

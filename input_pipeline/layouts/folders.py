@@ -29,7 +29,7 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
     return [
         entry
         for entry in list_entries(folder)
-        if entry.suffix.lower() in image_io.IMAGE_SUFFIXES and entry.is_file()
+        if entry.suffix.lower() in image_io.DATA_SET_SUFFIXES and entry.is_file()
     ]
 
 
@@ -40,7 +40,7 @@ def index_by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         ImageError: There is no folder or no image in it, or two images have equal names.
     """
     found: dict[str, pathlib.Path] = {}
-    for path in image_io.find_images(folder):
+    for path in image_io.find_images(folder, suffixes=image_io.DATA_SET_SUFFIXES):
         stem = file_names.normalize(path.stem)
         if stem in found:
             raise ImageError(

@@ -286,12 +286,14 @@ def _without_pixel_limit() -> Iterator[None]:
 
 
 def _print_others(others: Sequence[pathlib.Path]) -> None:
-    """Tells which files of the inputs were passed over."""
+    """Tells which files of the inputs were skipped."""
     from lcdnet_jax.inference import plan
 
     if others:
         count = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds skipped"
         print_line(f"{count}: {plan.describe_kinds(others)}")
+    if missing := plan.describe_missing_package(others):
+        print_line(f"to read {missing}")
 
 
 def _plan_jobs(
@@ -330,6 +332,9 @@ def _plan_jobs(
     if developed := [job for job in jobs if job.source.suffix.lower() in image_io.RAW_SUFFIXES]:
         names = f"{developed[0].source.name} -> {developed[0].target.name}"
         print_line(f"raw files are developed and written in another format: {names}")
+    if renamed := [job for job in developed if job.target.stem == job.source.name]:
+        names = f"{renamed[0].source.name} -> {renamed[0].target.name}"
+        print_line(f"raw files beside an image of the same name keep their suffix: {names}")
     if not arguments.skip_existing:
         return jobs
     if arguments.force:

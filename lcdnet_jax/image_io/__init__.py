@@ -1,6 +1,7 @@
 """Reading and writing of image files, see ``KINDS``; 8 and 16 bits; gray and color."""
 
 from lcdnet_jax.image_io._types import (
+    DATA_SET_SUFFIXES,
     IMAGE_FORMATS,
     IMAGE_SUFFIXES,
     KINDS,
@@ -22,6 +23,7 @@ from lcdnet_jax.image_io.codecs import (
     decode,
     decode_header,
     find_images,
+    find_missing_package,
     name_result,
     read,
     read_header,
@@ -33,6 +35,7 @@ from lcdnet_jax.image_io.metadata import enlarge_metadata
 from lcdnet_jax.image_io.pil_images import from_pil
 
 __all__ = [
+    "DATA_SET_SUFFIXES",
     "IMAGE_FORMATS",
     "IMAGE_SUFFIXES",
     "KINDS",
@@ -48,6 +51,7 @@ __all__ = [
     "decode_header",
     "enlarge_metadata",
     "find_images",
+    "find_missing_package",
     "from_pil",
     "name_result",
     "read",

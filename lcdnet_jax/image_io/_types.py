@@ -25,6 +25,10 @@ RAW_SUFFIXES = (
 
 IMAGE_SUFFIXES = (*IMAGE_FORMATS, *RAW_SUFFIXES)
 
+# Files of a data set: neither HEIC nor raw files, so that the photos of a camera beside the images
+# do not become examples, and no extra package decides what is trained on.
+DATA_SET_SUFFIXES = tuple(suffix for suffix, kind in IMAGE_FORMATS.items() if kind != "HEIC")
+
 # Supported kinds of files. One row each: content of the file, what ``read_with_metadata`` returns,
 # and what ``write`` stores for that array under the same suffix.
 KINDS = (

@@ -18,7 +18,7 @@ import os
 import pathlib
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import cv2
@@ -286,7 +286,7 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         raise ImageError(
             f"{path}: {kind} cannot hold gray with alpha channel; use .png or write image[..., 0]"
         )
-    check_size(path, image.shape)
+    check_size(path, image.shape, dtype=image.dtype)
     return kind
 
 
@@ -302,11 +302,34 @@ def name_result(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix(".tif") if path.suffix.lower() in RAW_SUFFIXES else path
 
 
-def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+def find_missing_package(path: str | os.PathLike[str]) -> str | None:
+    """Tells which package must be installed before a file with this suffix can be read.
+
+    Args:
+        path: The name of the file.
+
+    Returns:
+        What to give to ``pip install``, or None if nothing is missing.
+    """
+    suffix = pathlib.Path(path).suffix.lower()
+    readers = {"HEIC": heic.import_pillow_heif, "RAW": raw.import_rawpy}
+    importer = readers.get("RAW" if suffix in RAW_SUFFIXES else IMAGE_FORMATS.get(suffix, ""))
+    try:
+        if importer is not None:
+            importer(os.fspath(path))
+    except ImageError:
+        return "lcdnet-jax[photo]"
+    return None
+
+
+def find_images(
+    folder: str | os.PathLike[str], *, suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> list[pathlib.Path]:
     """Finds the image files of a folder by suffix, without subfolders and hidden files.
 
     Args:
         folder: The folder.
+        suffixes: Suffixes of images, in small letters.
 
     Returns:
         The files, sorted by name.
@@ -325,13 +348,11 @@ def find_images(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
     found = [
         entry
         for entry in entries
-        if entry.suffix.lower() in IMAGE_SUFFIXES
-        and not entry.name.startswith(".")
-        and entry.is_file()
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
     ]
     if not found:
         raise ImageError(
-            f"{folder}: contains no image; put files with the suffix {', '.join(IMAGE_SUFFIXES)} "
+            f"{folder}: contains no image; put files with the suffix {', '.join(suffixes)} "
             "directly into it (subfolders are not searched)"
         )
     return found

@@ -4,36 +4,57 @@ import math
 import os
 import pathlib
 
+import numpy as np
+
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, ImageError
 
 # Pixels of the longer side. JPEG: of libjpeg, below the 65535 of the format.
-_LONGEST_SIDES = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "PNG": 2**31 - 1, "BMP": 2**31 - 1}
+# AVIF: of its decoder, below the 65536 of the format. HEIC: the longest that was written and read.
+_LONGEST_SIDES = {
+    "JPEG": 65500,
+    "WEBP": 16383,
+    "AVIF": 32768,
+    "HEIC": 32768,
+    "PNG": 2**31 - 1,
+    "BMP": 2**31 - 1,
+}
 
-# A BMP states its size in 32 bits, with a header and padded rows.
-_LARGEST_BMP = 2**32 - 2**10
+_MOST_PIXELS = {"AVIF": 2**28, "HEIC": 2**30}  # of the decoders libavif and libheif
+
+# Bytes of pixels. A BMP states its size in 32 bits, with a header and padded rows. Places in a TIFF
+# have 32 bits, also those of the metadata behind the pixels. Whether compression would be enough is
+# not known before.
+_MOST_BYTES = {"BMP": 2**32 - 2**10, "TIFF": 2**32 - 2**26}
 
 
-def check_size(path: str | os.PathLike[str], shape: tuple[int, ...]) -> None:
+def check_size(
+    path: str | os.PathLike[str], shape: tuple[int, ...], *, dtype: np.typing.DTypeLike = np.uint8
+) -> None:
     """Checks that the format that a path names can hold an image of a size.
 
     Args:
         path: The file that will be written; its suffix names the format, as for ``check_format``.
         shape: ``(H, W)`` or ``(H, W, C)`` of the image.
+        dtype: Type of the pixels.
 
     Raises:
         ImageError: If a side is too long for the format, or the file would be too large.
     """
-    kind = IMAGE_FORMATS.get(pathlib.Path(path).suffix.lower())
+    kind = IMAGE_FORMATS.get(pathlib.Path(path).suffix.lower(), "")
     height, width = shape[:2]
-    longest = _LONGEST_SIDES.get(kind or "", math.inf)
+    row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    if kind == "BMP":
+        row += -row % 4
+    longest = _LONGEST_SIDES.get(kind, math.inf)
     if max(height, width) > longest:
-        raise ImageError(
-            f"{path}: {kind} holds at most {longest} pixels a side, and the image has "
-            f"{width}x{height}; use .png or .tiff"
-        )
-    row = math.prod(shape[1:])
-    if kind == "BMP" and height * (row + -row % 4) > _LARGEST_BMP:
-        raise ImageError(
-            f"{path}: BMP holds at most 4 GB, and the image has {width}x{height} pixels; use .png "
-            "or .tiff"
-        )
+        limit = f"{longest} pixels a side"
+    elif height * width > _MOST_PIXELS.get(kind, math.inf):
+        limit = f"{_MOST_PIXELS[kind] // 10**6} megapixels"
+    elif height * row > _MOST_BYTES.get(kind, math.inf):
+        limit = "4 GB"
+    else:
+        return
+    other = {"PNG": ".tiff", "TIFF": ".png"}.get(kind, ".png or .tiff")
+    raise ImageError(
+        f"{path}: {kind} holds at most {limit}, and the image has {width}x{height}; use {other}"
+    )

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,8 +75,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, Metadata]:
     return pixels, Metadata(left_out=("EXIF",))
 
 
-@contextlib.contextmanager
-def _open(stream: BinaryIO, name: str) -> Iterator[Any]:
+def import_rawpy(name: str) -> ModuleType:
+    """Imports rawpy; raises ImageError if it is not installed."""
     try:
         import rawpy
     except ImportError as error:
@@ -83,6 +84,12 @@ def _open(stream: BinaryIO, name: str) -> Iterator[Any]:
             f"{name}: is a raw file of a camera, which needs an extra package: "
             "pip install 'lcdnet-jax[photo]'; or export it as TIFF with 16 bits"
         ) from error
+    return rawpy
+
+
+@contextlib.contextmanager
+def _open(stream: BinaryIO, name: str) -> Iterator[Any]:
+    rawpy = import_rawpy(name)
     try:
         raw = rawpy.imread(stream)
         height, width = _find_size(raw)

@@ -63,13 +63,14 @@ def plan_jobs(
         reference: A file for a single image, or a folder. The folder has one file for each image,
             with the name of the result (of the image if ``output`` is None); the suffix may differ.
             None means no references.
-        others: A list to which all files of folders and patterns are added that are passed over,
-            because they are no images, and links to folders that are not followed.
-            :func:`describe_kinds` counts them.
+        others: A list to which all files of folders and patterns are added that are skipped,
+            because they are no images or their reader is not installed (HEIC and raw files), and
+            links to folders that are not followed. :func:`describe_kinds` counts them.
 
     Returns:
         One job for each image, in the order of the inputs. The images of a folder are sorted by
-        name.
+        name. The result of a raw file of a camera is a TIFF: "a.tif" for "a.nef", or "a.nef.tif"
+        if another image has that name.
 
     Raises:
         ValueError: If there is no image, two results would have the same name, the output is of
@@ -80,22 +81,20 @@ def plan_jobs(
     others = [] if others is None else others
     if output is None:
         return [_plan_beside(inputs, reference)]
-    found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
-    seen: set[pathlib.Path] = set()
+    images: dict[pathlib.Path, _Image] = {}  # by absolute path, each once
     several = len(inputs) > 1
     for argument in inputs:
         several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
-        for source, name in _find_images(argument, stdin_paths, pathlib.Path(output), others):
-            name = image_io.name_result(name)
-            if source.absolute() in seen:
-                continue
-            seen.add(source.absolute())
-            if name in found:
-                raise ValueError(
-                    f"{found[name]} and {source} would both become {name} in {output}; restore "
-                    "them into different folders"
-                )
-            found[name] = source
+        for image in _find_images(argument, stdin_paths, pathlib.Path(output), others):
+            images.setdefault(image[0].absolute(), image)
+    found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
+    for source, name in _name_results(list(images.values())):
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {source} would both become {name} in {output}; restore "
+                "them into different folders"
+            )
+        found[name] = source
     if not found:
         raise ValueError("no image was named; give files, folders, patterns, or - and a list")
     folder = _find_output_folder(output, several)
@@ -105,6 +104,21 @@ def plan_jobs(
         target = pathlib.Path(output) if folder is None else folder / name
         jobs.append(Job(source, target, references.find(name)))
     return jobs
+
+
+def _name_results(images: Sequence[_Image]) -> list[_Image]:
+    """Names the results of images below the output.
+
+    The result of DSC1.NEF is DSC1.tif, and DSC1.NEF.tif if another image has that name.
+    """
+    counts = collections.Counter(image_io.name_result(name) for _, name in images)
+    named = []
+    for source, name in images:
+        result = image_io.name_result(name)
+        if result != name and counts[result] > 1:
+            result = name.with_name(f"{name.name}{result.suffix}")
+        named.append((source, result))
+    return named
 
 
 def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
@@ -137,6 +151,22 @@ def describe_kinds(paths: Iterable[pathlib.Path]) -> str:
     counts = collections.Counter(map(_describe_kind, paths))
     entries = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return join_some([f"{count} {kind}" for kind, count in entries], 12)
+
+
+def describe_missing_package(paths: Iterable[pathlib.Path]) -> str | None:
+    """Tells what to install to read files that were skipped.
+
+    Args:
+        paths: Files that are no images, as ``plan_jobs`` lists them.
+
+    Returns:
+        Text such as ".heic, .nef: pip install 'lcdnet-jax[photo]'", or None.
+    """
+    missing = [path for path in paths if _lacks_package(path)]
+    if not missing:
+        return None
+    suffixes = ", ".join(sorted({path.suffix.lower() for path in missing}))
+    return f"{suffixes}: pip install '{image_io.find_missing_package(missing[0])}'"
 
 
 def _describe_kind(path: pathlib.Path) -> str:
@@ -191,17 +221,17 @@ def _find_images(
     if not _is_pattern(argument):
         return _find_images_at(pathlib.Path(argument), output, others)
     found: list[_Image] = []
-    passed: list[pathlib.Path] = []
+    skipped: list[pathlib.Path] = []
     for path in sorted(_match(argument, output)):
         if path.is_dir():
-            found += _walk_folder(path, output, passed)
+            found += _walk_folder(path, output, skipped)
         elif _is_image(path):
             found.append((path, pathlib.Path(path.name)))
         else:
-            passed.append(path)
+            skipped.append(path)
     if not found:
-        raise ValueError(f"no image matches {argument}{_only(passed)}; check the pattern")
-    others += passed
+        raise ValueError(f"no image matches {argument}{_only(skipped)}; check the pattern")
+    others += skipped
     return found
 
 
@@ -263,19 +293,22 @@ def _find_images_at(
 ) -> list[_Image]:
     if not path.is_dir():
         return [(path, pathlib.Path(path.name))]
-    passed: list[pathlib.Path] = []
-    found = list(_walk_folder(path, output, passed))
+    skipped: list[pathlib.Path] = []
+    found = list(_walk_folder(path, output, skipped))
     if not found:
         raise ValueError(
-            f"{path}: contains no image{_only(passed)}; put files with the suffix "
+            f"{path}: contains no image{_only(skipped)}; put files with the suffix "
             f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
         )
-    others += passed
+    others += skipped
     return found
 
 
 def _only(others: Sequence[pathlib.Path]) -> str:
-    return f", only {describe_kinds(others)}" if others else ""
+    if not others:
+        return ""
+    missing = describe_missing_package(others)
+    return f", only {describe_kinds(others)}" + (f" (to read {missing})" if missing else "")
 
 
 def _walk_folder(
@@ -305,9 +338,14 @@ def _remove_hidden(here: pathlib.Path, folders: list[str], output: pathlib.Path)
 
 
 def _is_image(path: pathlib.Path) -> bool:
-    """Tells whether a path has the suffix of an image and is not a pipe or device."""
+    """Tells whether a path has the suffix of an image that can be read; no pipe or device."""
     special = os.path.exists(path) and not os.path.isfile(path)
-    return _has_image_suffix(path) and not special
+    return _has_image_suffix(path) and not special and not _lacks_package(path)
+
+
+def _lacks_package(path: pathlib.Path) -> bool:
+    """Tells whether a path has the suffix of an image whose reader is not installed."""
+    return _has_image_suffix(path) and image_io.find_missing_package(path.name) is not None
 
 
 def _has_image_suffix(path: pathlib.Path) -> bool:

@@ -94,8 +94,33 @@ class TestFormats:
         run("in/a.dng")
         same(place / "in" / "a.restored.tif", halved(image_io.read(place / "in" / "a.dng")))
         (place / "in" / "a.restored.tif").unlink()
+
+    def test_of_cameras_beside_their_exports(self, place, run):
         put(place / "in" / "a.tif")
-        assert "would both become a.tif" in error_of("in", "-o", "out", "--force")
+        for name in ("a.DNG", "b.dng"):
+            (place / "in" / name).write_bytes(dng())
+        out = run("in", "-o", "out")
+        assert "beside an image of the same name keep their suffix: a.DNG -> a.DNG.tif" in out
+        assert sorted(contents(place / "out")) == ["a.DNG.tif", "a.tif", "b.tif"]
+        same(place / "out" / "a.tif", halved(image_io.read(place / "in" / "a.tif")))
+        same(place / "out" / "a.DNG.tif", halved(image_io.read(place / "in" / "a.DNG")))
+
+    def test_without_their_packages(self, place, run, error_of, monkeypatch):
+        """A folder is restored without them; a file that is named is an error."""
+        for name in ("a.tif", "b.heic"):
+            put(place / "in" / name)
+        for name in ("a.DNG", "c.dng"):
+            (place / "in" / name).write_bytes(dng())
+        monkeypatch.setitem(sys.modules, "rawpy", None)
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        out = run("in", "-o", "out")
+        assert "3 files of other kinds skipped: 2 .dng, 1 .heic" in out
+        assert out.count("to read .dng, .heic: pip install 'lcdnet-jax[photo]'") == 1
+        assert contents(place / "out").keys() == {"a.tif"}
+        for name in ("in/c.dng", "in/b.heic"):
+            assert "pip install 'lcdnet-jax[photo]'" in error_of(name, "-o", "new/")
+        message = error_of("in/*.dng", "-o", "new/")
+        assert "only 1 .dng (to read .dng: pip install 'lcdnet-jax[photo]')" in message
 
     @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
     def test_profile_and_exif_survive_upright(self, place, run, name):

@@ -8,9 +8,16 @@ from lcdnet_jax.image_io import ImageError
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
+        ("a.avif", (32769, 9, 3), "AVIF holds at most 32768 pixels a side"),
+        ("a.avif", (20000, 20000, 3), "AVIF holds at most 268 megapixels"),
+        ("a.heic", (32769, 9), "HEIC holds at most 32768 pixels a side"),
         ("a.jpg", (65501, 1), "JPEG holds at most 65500 pixels a side, and the image has 1x65501"),
         ("a.JFIF", (1, 65501, 3), "JPEG holds at most 65500 pixels a side"),
-        ("a.webp", (16384, 9, 3), "WEBP holds at most 16383 pixels a side, and .* 9x16384; "),
+        (
+            "a.webp",
+            (16384, 9, 3),
+            "WEBP holds at most 16383 pixels a side, .* 9x16384; ",
+        ),
         ("a.bmp", (40000, 36000, 3), "BMP holds at most 4 GB, and the image has 36000x40000"),
         ("a.bmp", (2**20, 4097), "BMP holds at most 4 GB"),
     ],
@@ -27,17 +34,32 @@ def test_too_large(name, shape, message):
         ("a.webp", (16383, 16383)),
         ("a.bmp", (30000, 40000, 3)),
         ("a.png", (70000, 70000)),
-        ("a.tif", (10**6, 10**6, 4)),
+        ("a.tif", (37000, 37000, 3)),
     ],
 )
 def test_large_enough(name, shape):
     image_io.check_size(name, shape)
 
 
-@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65500), (".webp", 16383)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((38000, 38000, 3), np.uint8), ((27000, 27000, 3), np.uint16), ((33000, 33000), np.float32)],
+)
+def test_a_tiff_has_places_of_32_bits(shape, dtype):
+    """Found before the network runs, and not by the encoder behind it."""
+    with pytest.raises(ImageError, match=r"^a.tif: TIFF holds at most 4 GB, .* use .png$"):
+        image_io.check_size("a.tif", shape, dtype=dtype)
+    pixels = np.broadcast_to(np.zeros((), dtype), shape)
+    with pytest.raises(ImageError, match="TIFF holds at most 4 GB"):
+        image_io.check_format("a.tif", pixels)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "side"), [(".jpg", 65500), (".webp", 16383), (".avif", 32768), (".heic", 32768)]
+)
 def test_the_longest_sides_are_written(tmp_path, suffix, side):
     """And one more pixel is refused before the encoder sees it."""
-    image = np.zeros((1, side + 1, 3), np.uint8)
+    image = np.zeros((32 if suffix == ".heic" else 1, side + 1, 3), np.uint8)
     with pytest.raises(ImageError, match=f"holds at most {side} pixels a side"):
         image_io.check_format(tmp_path / f"a{suffix}", image)
     image_io.write(tmp_path / f"a{suffix}", image[:, 1:])

@@ -71,6 +71,26 @@ def test_mistakes(place, inputs, output, message):
         plan.plan_jobs(inputs, output)
 
 
+def test_raw_files_of_equal_names(place):
+    """Two kinds of raw files, and one beside its export, keep their suffixes in the results."""
+    for name in ("in/a.dng", "in/a.NEF", "in/b.nef", "in/b.tif", "in/c.nef", "in/sub/c.tif"):
+        put(place / "a.png")
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "a.png").rename(place / name)
+    assert planned("in") == {
+        "out/a.NEF.tif": "in/a.NEF",
+        "out/a.dng.tif": "in/a.dng",
+        "out/b.nef.tif": "in/b.nef",
+        "out/b.tif": "in/b.tif",
+        "out/c.tif": "in/c.nef",
+        "out/sub/c.tif": "in/sub/c.tif",
+    }
+    assert planned("in/b.nef", "in/b.tif") == {
+        "out/b.nef.tif": "in/b.nef",
+        "out/b.tif": "in/b.tif",
+    }
+
+
 def test_references(place):
     """By the name of the result, with any suffix; the exact name first."""
     for name in ("in/a.png", "in/b.png", "truth/a.tif", "truth/b.png", "truth/b.tif"):

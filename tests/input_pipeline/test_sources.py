@@ -104,6 +104,18 @@ def test_a_pair_with_a_bad_half_is_left_out(tmp_path, config, fill):
     assert list(create(config, "train").list_images()) == ["a"]
 
 
+def test_photos_of_cameras_are_no_examples(tmp_path, config, fill):
+    """HEIC and raw files beside the images do not change what a run trains on."""
+    images = {"a.png": (8, 8, 3), "b.jfif": (8, 8, 3), "c.avif": (8, 8, 3)}
+    for folder in ("photos", "input", "target"):
+        fill(tmp_path / folder, images)
+        for name in ("a.dng", "x.dng", "y.heic", "z.NEF"):
+            (tmp_path / folder / name).write_bytes(b"photo")
+    for path, kind in ((tmp_path / "photos", "awgn"), (tmp_path, "none")):
+        config.data.eval.path, config.degradation.kind = str(path), kind
+        assert [item["name"] for item in create(config, "eval")] == ["a", "b", "c"]
+
+
 def test_equal_stems_are_told_apart_by_suffix(tmp_path, config, fill):
     fill(tmp_path, {"a.png": (8, 8), "a.bmp": (8, 8), "b.png": (8, 8)})
     config.data.eval.path = str(tmp_path)
