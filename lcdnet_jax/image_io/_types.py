@@ -51,7 +51,7 @@ KINDS = (
     ("PNG: palette or color with transparency", "[H, W, 4] uint8", "color and alpha, 8 bits"),
     ("PNG: gray with a transparent gray", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
     ("WebP: gray", "[H, W, 3] uint8 (WebP knows no gray)", "color, 8 bits"),
-    ("HEIC: 10 or 12 bits", "[H, W, 3] uint16", "color, 10 bits"),
+    ("HEIC: 10 or 12 bits", "[H, W, 3] uint16", "color, 10 or 12 bits"),
     ("raw of a camera (DNG, NEF, CR3, ...)", "[H, W, 3] uint16, sRGB", "`.tif`: color, 16 bits"),
     ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no color management)", "color, 8 bits, no profile"),
     ("JPEG with further pictures (MPO)", "the first picture", "that picture"),
@@ -109,6 +109,8 @@ class Metadata:
         left_out: Names of what the file holds besides, such as "thumbnail".
         tiff_compression: How a TIFF file compresses the result: "lzw", "deflate", "packbits",
             "lzma" or "zstd". None is Deflate for 16 bits and float32, and nothing for 8 bits.
+        heic_bits: Bits per channel of a HEIC file with more than 8 (10 or 12), with which it is
+            written again. None is 10, and the bits that are lost are reported.
     """
 
     icc_profile: bytes | None = None
@@ -120,3 +122,4 @@ class Metadata:
     resolution: tuple[float, float] | None = None
     left_out: tuple[str, ...] = ()
     tiff_compression: str | None = None
+    heic_bits: int | None = None

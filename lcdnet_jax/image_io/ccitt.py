@@ -19,9 +19,10 @@ _NAMES = {
     COMPRESSION.CCITT_T6: "group4",
 }
 
-_EOL = re.compile("0{11,}1")  # end of a line in T.4; no other codes have as many zeros
+# End of a line in T.4, a byte for each bit; no other codes have as many zeros.
+_EOL = re.compile(rb"\0{11,}\x01")
 
-_END_MARK = ("0" * 11 + "1") * 2  # of T.6
+_END_BYTES = 8  # more than the end mark of T.6, which is twice 11 zeros and a one
 
 _ROWS_PER_STRIP = 278
 
@@ -40,10 +41,9 @@ def is_whole(data: bytes | bytearray, bits: np.ndarray, compression: int) -> boo
     expected = _encode(bits, compression)
     if compression == COMPRESSION.CCITT_T4:
         return _split_lines(data) == _split_lines(expected)
-    found, wanted = _trim(data), _trim(expected)
-    if compression == COMPRESSION.CCITT_T6 and len(found) != len(wanted):
-        wanted = wanted[: -len(_END_MARK)].rstrip("0")  # a file without it
-    return found == wanted
+    found, wanted = bytes(data).rstrip(b"\0"), expected.rstrip(b"\0")  # without filling bits
+    is_t6 = compression == COMPRESSION.CCITT_T6
+    return found == wanted or (is_t6 and found == _remove_end_mark(wanted))
 
 
 def _encode(bits: np.ndarray, compression: int) -> bytes:
@@ -61,11 +61,14 @@ def _encode(bits: np.ndarray, compression: int) -> bytes:
     return buffer.getvalue()[start : start + length]
 
 
-def _split_lines(data: bytes | bytearray) -> list[str]:
-    """The codes of each line, without end marks and filling bits."""
-    return [line for part in _EOL.split(_trim(data)) if (line := part.rstrip("0"))]
+def _remove_end_mark(data: bytes) -> bytes:
+    """Removes the end mark of T.6, which some files lack: its two ones become filling bits."""
+    bits = np.unpackbits(np.frombuffer(data[-_END_BYTES:], np.uint8))
+    bits[np.flatnonzero(bits)[-2:]] = 0
+    return (data[:-_END_BYTES] + np.packbits(bits).tobytes()).rstrip(b"\0")
 
 
-def _trim(data: bytes | bytearray) -> str:
-    """The bits as text, without filling bits at the end."""
-    return "".join(f"{byte:08b}" for byte in data).rstrip("0")
+def _split_lines(data: bytes | bytearray) -> list[bytes]:
+    """The codes of each line, a byte for each bit, without end marks and filling bits."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8)).tobytes().rstrip(b"\0")
+    return [line for part in _EOL.split(bits) if (line := part.rstrip(b"\0"))]

@@ -205,15 +205,16 @@ def write(
         path: The file. Its folder must exist.
         image: ``[H, W]`` or ``[H, W, C]`` with C = 1 (gray), 2 (gray and alpha), 3 (color) or 4
             (color and alpha). uint8 for all formats, uint16 for PNG and TIFF, float32 for TIFF.
-            HEIC stores 10 bits of uint16. JPEG stores no alpha; BMP, AVIF and HEIC store no gray
-            with alpha.
+            HEIC stores 10 bits of uint16, or as many as ``metadata.heic_bits`` says. JPEG stores no
+            alpha; BMP, AVIF and HEIC store no gray with alpha.
         quality: Quality of JPEG, AVIF and HEIC, 1 to 100.
         metadata: Metadata for the file, which is written as far as the format holds it. A color
             profile is written only if it fits the number of channels.
         force: Whether an existing file is replaced.
 
     Returns:
-        Names of the metadata that the file does not hold, with ``metadata.left_out``.
+        Names of what the file does not hold: metadata, with ``metadata.left_out``, and bits of
+        pixels.
 
     Raises:
         ImageError: If the suffix, dtype or shape cannot be written, if the file may not be
@@ -228,8 +229,11 @@ def write(
     kind = check_format(path, image)
     try:
         data, left_out = _encode(np.ascontiguousarray(image), kind, quality, metadata or Metadata())
-    except Exception as error:  # the encoders' own limits, such as WebP's 16383 pixels a side
-        raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); try PNG") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the encoders' own limits, of many types
+        other = ".tiff" if kind == "PNG" else ".png"
+        raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); use {other}") from error
     try:
         atomic_io.write(path, data, force=force)
     except (atomic_io.TargetError, OSError) as error:
@@ -409,6 +413,8 @@ def _find_metadata(data: bytes, image: Image.Image) -> tuple[Metadata, int]:
 def _load(image: Image.Image, name: str) -> None:
     try:
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise many types
         raise ImageError(
             f"{name}: the {image.format} file is cut short or damaged ({error}); "
@@ -610,6 +616,8 @@ def _encode(
         data = jpeg.add_metadata(_encode_pixels(image, kind, quality, fitted), fitted)
     else:
         data = _encode_pixels(image, kind, quality, fitted)
+    if kind == "HEIC" and image.dtype == np.uint16 and fitted.heic_bits is None:
+        left_out += ("6 of 16 bits a channel (HEIC holds 10)",)
     return data, left_out
 
 

@@ -1,18 +1,19 @@
 """HEIC files (HEIF with HEVC), by pillow-heif, which the extra ``photo`` installs.
 
-10 and 12 bits are read as uint16, and uint16 is written with 10 bits. Damage that leaves the
-lengths as they are is not noticed, since HEVC has no checksum.
+10 and 12 bits are read as uint16, and written as they were. Other uint16 gets 10 bits. Damage
+that leaves the lengths as they are is not noticed, since HEVC has no checksum.
 """
 
+import dataclasses
 import io
 from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from lcdnet_jax.image_io._types import Header, ImageError, Metadata
 from lcdnet_jax.image_io.avif import UNSPECIFIED, is_srgb
+from lcdnet_jax.image_io.limits import check_pixels
 from lcdnet_jax.image_io.metadata import read_info
 
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -41,6 +42,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, Metadata]:
     image, _ = _open(io.BytesIO(data), name)
     try:
         pixels = np.array(image)  # decodes
+    except MemoryError:
+        raise
     except Exception as error:  # of many types
         raise ImageError(
             f"{name}: the HEIC file is cut short or damaged ({error}); copy or download it again"
@@ -48,11 +51,12 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, Metadata]:
     bits = image.info["bit_depth"]
     if pixels.dtype == np.uint16:  # the lower bits are zeros; repeat the upper ones
         pixels |= pixels >> bits
-    return pixels, read_info(image.info)
+    metadata = read_info(image.info)
+    return pixels, dataclasses.replace(metadata, heic_bits=bits if bits > 8 else None)
 
 
 def encode(image: np.ndarray, quality: int, metadata: Metadata) -> bytes:
-    """Encodes gray, RGB or RGBA of uint8 or uint16, chroma at full resolution."""
+    """Encodes gray, RGB or RGBA of uint8 or uint16 (10 or 12 bits), chroma at full resolution."""
     pillow_heif = import_pillow_heif("the result")
     channels = 1 if image.ndim == 2 else image.shape[2]
     mode = {v: k for k, v in _CHANNELS.items()}[channels]
@@ -61,7 +65,8 @@ def encode(image: np.ndarray, quality: int, metadata: Metadata) -> bytes:
     file = pillow_heif.from_bytes(mode, image.shape[1::-1], image.tobytes())
     buffer = io.BytesIO()
     fields = {name: getattr(metadata, name) for name in ("icc_profile", "exif", "xmp")}
-    file.save(buffer, quality=quality, chroma=444, **fields)
+    bits = metadata.heic_bits or 10  # uint8 is stored with 8
+    file.save(buffer, quality=quality, chroma=444, bit_depth=bits, **fields)
     return buffer.getvalue()
 
 
@@ -86,11 +91,7 @@ def _open(stream: BinaryIO, name: str) -> tuple[Any, int]:
         ) from error
     if count > 1:
         raise ImageError(f"{name}: holds {count} pictures; save each to a file of its own")
-    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise ImageError(
-            f"{name}: {width}x{height} pixels are suspiciously many; raise "
-            "PIL.Image.MAX_IMAGE_PIXELS to allow it"
-        )
+    check_pixels(height, width, name)
     if channels is None or not (has_profile or srgb):
         raise ImageError(
             f"{name}: has premultiplied alpha, or HDR or wide-gamut colors without a profile, "

@@ -47,6 +47,10 @@ _IN_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # all but stuffed bytes a
 _COLORS: dict[str, Literal["GRAY", "RGB", "CMYK"]] = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 
 
+class SamplingError(ValueError):
+    """Colors in an unusual resolution, which libjpeg decodes and simplejpeg does not."""
+
+
 def check_segments(stream: BinaryIO, name: str) -> None:
     """Raises ImageError if Pillow would read gigabytes to find the frame."""
     stream.seek(2)
@@ -67,6 +71,8 @@ def check_segments(stream: BinaryIO, name: str) -> None:
 def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
     """Decodes a JPEG file; an error if the decoder reports any damage.
 
+    Damage may go unnoticed in files with colors in an unusual resolution (``SamplingError``).
+
     Args:
         data: The file.
         image: The same file, opened by Pillow.
@@ -76,15 +82,15 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
         ``[H, W]`` or ``[H, W, 3]`` uint8, as stored: no orientation is applied.
 
     Raises:
-        ImageError: The file is cut short or damaged, or cannot be checked.
+        ImageError: The file is cut short or damaged.
     """
     try:
         data = _without_metadata(data)
         try:
-            pixels = _decode_strictly(data, image.mode)
-        except ValueError as error:
-            data = _without_padding(data, str(error))
-            pixels = _decode_strictly(data, image.mode)
+            pixels = decode_strictly(data, _COLORS[image.mode])
+        except SamplingError:
+            # Pillow decodes these. Damage in them that libjpeg only warns of is not noticed.
+            pixels = np.asarray(image.convert("RGB"))
         if pixels.shape[1::-1] != image.size:
             raise ValueError(f"{image.width}x{image.height} pixels were announced")
         # Pillow knows which files store CMYK inverted.
@@ -92,11 +98,6 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many types
-        if "subsampling level" in str(error):
-            raise ImageError(
-                f"{name}: stores the colors of this JPEG in an unusual resolution, with which "
-                "damage would not be noticed; save it again in any program"
-            ) from error
         raise ImageError(
             f"{name}: the JPEG file is cut short or damaged ({error}); copy or download it again"
         ) from error
@@ -199,11 +200,31 @@ def _make_segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-def _decode_strictly(data: bytes, mode: str) -> np.ndarray:
-    """Raises ValueError where libjpeg warns. The pixels are those that Pillow decodes."""
-    return simplejpeg.decode_jpeg(
-        data, colorspace=_COLORS[mode], fastdct=False, fastupsample=False, strict=True
-    )
+def decode_strictly(data: bytes, colorspace: Literal["GRAY", "RGB", "CMYK"]) -> np.ndarray:
+    """Decodes a JPEG file without metadata; an error wherever libjpeg warns.
+
+    Args:
+        data: The file. Zeros before its end, which some cameras write, are no damage.
+        colorspace: Colors of the result.
+
+    Returns:
+        ``[H, W, channels]`` uint8, the pixels that Pillow decodes.
+
+    Raises:
+        SamplingError: simplejpeg does not know the resolution of the colors.
+        ValueError: The file is cut short or damaged.
+    """
+    for _ in range(2):
+        try:
+            return simplejpeg.decode_jpeg(
+                data, colorspace=colorspace, fastdct=False, fastupsample=False, strict=True
+            )
+        except ValueError as error:
+            warning = str(error)
+        if "subsampling level" in warning:  # told by the header, before any pixel is decoded
+            raise SamplingError(warning)
+        data = _without_padding(data, warning)
+    raise ValueError(warning)
 
 
 def _split(data: bytes) -> tuple[list[tuple[int, bytes]], int]:

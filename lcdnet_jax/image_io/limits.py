@@ -1,10 +1,11 @@
-"""Sizes that the file formats can hold."""
+"""Sizes that the file formats can hold, and that are read."""
 
 import math
 import os
 import pathlib
 
 import numpy as np
+from PIL import Image
 
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, ImageError
 
@@ -58,3 +59,21 @@ def check_size(
     raise ImageError(
         f"{path}: {kind} holds at most {limit}, and the image has {width}x{height}; use {other}"
     )
+
+
+def check_pixels(height: int, width: int, name: str) -> None:
+    """Checks the size that a header announces against Pillow's limit for decompression bombs.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        name: The name of the file in errors.
+
+    Raises:
+        ImageError: There are more pixels than Pillow allows.
+    """
+    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ImageError(
+            f"{name}: {width}x{height} pixels are suspiciously many; raise "
+            "PIL.Image.MAX_IMAGE_PIXELS to allow it"
+        )

@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from lcdnet_jax.image_io._types import RAW_SUFFIXES, Header, ImageError, Metadata
+from lcdnet_jax.image_io.limits import check_pixels
 
 # First bytes of raw files, and where they begin. Others have the layout of TIFF.
 _SIGNATURES = (
@@ -65,6 +65,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, Metadata]:
                 no_auto_bright=True,
                 adjust_maximum_thr=0.0,
             )
+        except MemoryError:
+            raise
         except Exception as error:  # rawpy.LibRawError and others
             raise _damaged(name, error) from error
     if pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -96,11 +98,7 @@ def _open(stream: BinaryIO, name: str) -> Iterator[Any]:
     except Exception as error:  # rawpy.LibRawError and others
         raise _damaged(name, error) from error
     with raw:
-        if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-            raise ImageError(
-                f"{name}: {width}x{height} pixels are suspiciously many; raise "
-                "PIL.Image.MAX_IMAGE_PIXELS to allow it"
-            )
+        check_pixels(height, width, name)
         yield raw
 
 

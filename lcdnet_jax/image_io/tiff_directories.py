@@ -5,15 +5,16 @@ import dataclasses
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import tifffile
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from lcdnet_jax.image_io._types import ImageError
+from lcdnet_jax.image_io.limits import check_pixels
 from lcdnet_jax.image_io.metadata import ORIENTATION_TAG
 
 _Tag = ExifTags.Base  # the tags of TIFF files by name
@@ -48,6 +49,8 @@ _PIXEL_TAGS = {
 }
 
 _NEW_SUBFILE_TYPE, _T4_OPTIONS, _INK_SET = 254, 292, 332
+
+_CLEARLY_LARGER = 4  # times as many pixels as a preview of the same picture
 
 _REDUCED = 1  # bit of NewSubfileType: a preview or thumbnail
 
@@ -150,11 +153,7 @@ def open_picture(stream: BinaryIO, name: str) -> Iterator[Picture]:
         try:
             file = tifffile.TiffFile(cast(Any, _BoundedStream(stream, name)), _multifile=False)
             pages, inner = _list_directories(file, name)
-            for message in messages:
-                tag = re.search(r"TiffTag (\d+)", message)
-                numbers = "incorrect Strip" in message  # compared by _check_segments
-                if not numbers and (tag is None or int(tag[1]) in _PIXEL_TAGS):
-                    raise ValueError(message)
+            _check_messages(messages)
             page = _find_picture(pages, inner, name)
             picture = _describe(page, pages[0], name)
         except ImageError:
@@ -164,6 +163,22 @@ def open_picture(stream: BinaryIO, name: str) -> Iterator[Picture]:
                 f"{name}: the TIFF header is damaged or cut short ({error}); copy the file again"
             ) from error
         yield picture
+        try:
+            _check_messages(messages)
+        except ValueError as error:
+            raise ImageError(
+                f"{name}: the TIFF file is cut short or damaged ({error}); copy or download it "
+                "again"
+            ) from error
+
+
+def _check_messages(messages: Iterable[str]) -> None:
+    """Raises ValueError for errors of tifffile that are about pixels."""
+    for message in messages:
+        tag = re.search(r"TiffTag (\d+)", message)
+        numbers = "incorrect Strip" in message  # compared by _check_segments
+        if not numbers and (tag is None or int(tag[1]) in _PIXEL_TAGS):
+            raise ValueError(message)
 
 
 class _TifffileMessages(logging.Filter):
@@ -243,7 +258,7 @@ def _list_directories(
 def _find_picture(
     pages: list[tifffile.TiffPage], inner: list[tifffile.TiffPage], name: str
 ) -> tifffile.TiffPage:
-    """Finds the one full picture; previews, thumbnails and smaller copies are passed over."""
+    """Finds the one full picture; previews, thumbnails and smaller copies are ignored."""
     full = [page for page in pages if not _is_reduced(page)]
     within = [page for page in inner if not _is_reduced(page)]
     if full:  # smaller copies of it are not always marked
@@ -256,6 +271,11 @@ def _find_picture(
         )
     if any(page.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) for page in found):
         raise RawPictureError(f"{name}: is a raw file of a camera; export it as TIFF")
+    if len(full) == 1 and within:  # a preview in front of the picture is not always marked
+        largest = max(within, key=_area)
+        others = [page for page in found if page is not largest]
+        if all(_CLEARLY_LARGER * _area(page) <= _area(largest) for page in others):
+            return largest
     if len(found) > 1:
         raise ImageError(
             f"{name}: holds {len(found)} pictures (pages); save each to a file of its own"
@@ -300,11 +320,7 @@ def _describe(page: tifffile.TiffPage, first: tifffile.TiffPage, name: str) -> P
     width, height = _integer(page, _Tag.ImageWidth), _integer(page, _Tag.ImageLength)
     if width <= 0 or height <= 0:
         raise ImageError(f"{name}: the image has zero size ({width}x{height}); save it again")
-    if width * height > 2 * (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise ImageError(
-            f"{name}: {width}x{height} pixels are suspiciously many; raise "
-            "PIL.Image.MAX_IMAGE_PIXELS to allow it"
-        )
+    check_pixels(height, width, name)
     samples = _integer(page, _Tag.SamplesPerPixel, 1)
     all_bits = _integers(page, _Tag.BitsPerSample, 1)
     formats = _integers(page, _Tag.SampleFormat, _UNSIGNED)

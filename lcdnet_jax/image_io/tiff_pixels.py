@@ -6,16 +6,16 @@ uncompressed, LZW and PackBits data, which have no checksum; nor in most ZSTD da
 optional.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
 import numpy as np
-import simplejpeg
 from PIL import ExifTags, Image
 from tifffile import COMPRESSION, PHOTOMETRIC
 
-from lcdnet_jax.image_io import ccitt
+from lcdnet_jax.image_io import ccitt, jpeg
 from lcdnet_jax.image_io._types import ImageError
 from lcdnet_jax.image_io.tiff_directories import (
     ASSOCIATED,
@@ -24,6 +24,8 @@ from lcdnet_jax.image_io.tiff_directories import (
     Picture,
     check_length,
 )
+
+_PIXELS_AT_ONCE = 2**20  # divided by alpha in float64, which bounds the memory
 
 _DECODERS: dict[str, Callable[..., Any]] = {
     "lzw": imagecodecs.lzw_decode,
@@ -50,7 +52,7 @@ def decode_pixels(picture: Picture, data: bytes, name: str) -> np.ndarray:
     """
     try:
         return _convert_colors(picture, _decode_segments(picture, data, name))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # the decoders raise many types
         raise ImageError(
@@ -98,7 +100,8 @@ def _check_jpeg(segment: bytes | bytearray, tables: bytes | None) -> None:
     """Raises ValueError for damage, of which imagecodecs does not tell."""
     if tables:  # without their end mark, in front of the pixels
         segment = tables[:-2] + segment[2:]
-    simplejpeg.decode_jpeg(segment, colorspace="GRAY", strict=True)
+    with contextlib.suppress(jpeg.SamplingError):
+        jpeg.decode_strictly(bytes(segment), "GRAY")
 
 
 def _check_fax(segment: bytes | bytearray, bits: np.ndarray, compression: int, name: str) -> None:
@@ -126,7 +129,7 @@ def _convert_colors(picture: Picture, pixels: np.ndarray) -> np.ndarray:
     if color == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
         return _convert_to_rgb("YCbCr", pixels)
     if picture.alpha == ASSOCIATED:
-        pixels = _divide_by_alpha(pixels)
+        _divide_by_alpha(pixels)
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
@@ -135,11 +138,14 @@ def _convert_to_rgb(mode: str, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _divide_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Divides colors by alpha; the colors of pixels that are not seen at all become 0."""
-    colors, alpha = pixels[..., :-1].astype(np.float64), pixels[..., -1:]
+def _divide_by_alpha(pixels: np.ndarray) -> None:
+    """Divides colors by alpha in place; the colors of pixels that nobody sees become 0."""
     top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
-    straight = np.divide(colors * top, alpha, out=np.zeros_like(colors), where=alpha > 0)
-    if pixels.dtype.kind != "f":
-        straight = np.rint(straight).clip(0, top)
-    return np.concatenate([straight.astype(pixels.dtype), alpha], axis=-1)
+    rows_at_once = max(_PIXELS_AT_ONCE // pixels.shape[1], 1)
+    for start in range(0, len(pixels), rows_at_once):
+        rows = pixels[start : start + rows_at_once]
+        colors, alpha = rows[..., :-1].astype(np.float64), rows[..., -1:]
+        straight = np.divide(colors * top, alpha, out=np.zeros_like(colors), where=alpha > 0)
+        if pixels.dtype.kind != "f":
+            straight = np.rint(straight).clip(0, top)
+        rows[..., :-1] = straight

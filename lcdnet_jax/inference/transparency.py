@@ -1,6 +1,7 @@
-"""Colors of pixels that are fully transparent, which nobody sees and a network would.
+"""Fills the colors of fully transparent pixels before the network sees them.
 
-Most editors store black there. Without the fill, black leaks into the visible rim.
+Nobody sees these colors, and most editors store black. The network would mix it into the visible
+pixels at the border.
 """
 
 import cv2
@@ -38,14 +39,18 @@ def fill_hidden_colors(pixels: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         A copy of the same shape and type, in which visible pixels are the same.
     """
     height, width = hidden.shape
-    _, labels = cv2.distanceTransformWithLabels(
+    labels = cv2.distanceTransformWithLabels(
         hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    visible = np.flatnonzero(~hidden)
-    place_of = np.zeros(len(visible) + 1, np.int64)  # of the visible pixel that has a label
-    place_of[labels.ravel()[visible]] = visible
-    filled = pixels.copy()
+    )[1]
     rows_at_once = max(_CHUNK // width, 1)
+    # Place of the visible pixel that has a label.
+    place_of = np.zeros(
+        hidden.size - np.count_nonzero(hidden) + 1, np.int32 if hidden.size < 2**31 else np.int64
+    )
+    for top in range(0, height, rows_at_once):
+        visible = np.flatnonzero(~hidden[top : top + rows_at_once]) + top * width
+        place_of[labels.ravel()[visible]] = visible
+    filled = pixels.copy()
     for top in range(0, height, rows_at_once):
         rows, columns = np.nonzero(hidden[top : top + rows_at_once])
         rows += top

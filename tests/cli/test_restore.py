@@ -176,14 +176,14 @@ class TestFormats:
         printed = run("a.jpg", "b.jpg", "c.jpg", "-o", "out/")
         assert "left out" not in printed
         assert run("c.jpg", "-o", "c.webp").count("\n") == 1
-        assert run("a.jpg", "-o", "a.bmp").splitlines()[1:] == ["metadata left out: comment"]
+        assert run("a.jpg", "-o", "a.bmp").splitlines()[1:] == ["left out: comment"]
         # A name from the file is printed without its control characters.
         data = (place / "c.jpg").read_bytes()
         for name in ("x.jpg", "y.jpg"):
             segment = b"\xff\xe3\0\x10Meta\x1b[31m\0\0\0\0\0"
             (place / name).write_bytes(data[:2] + segment + data[2:])
         printed = run("c.jpg", "x.jpg", "y.jpg", "-o", "more/")
-        assert printed.splitlines()[-1] == "metadata left out: APP3 Meta (2 of 3)"
+        assert printed.splitlines()[-1] == "left out: APP3 Meta (2 of 3)"
 
     def test_a_larger_image_has_more_pixels_per_inch(self, place, run, monkeypatch):
         monkeypatch.setattr(Halving, "scale", 2, raising=False)

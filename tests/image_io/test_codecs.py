@@ -233,7 +233,7 @@ MAKERS = {
     ],
     "PNG: gray with a transparent": lambda _: [saved(GRAY, "PNG", transparency=3)],
     "WebP: gray": lambda _: [saved(GRAY, "WEBP")],
-    "HEIC: 10": lambda _: [heif(photo(np.uint16))],
+    "HEIC: 10": lambda _: [heif(photo(np.uint16), bit_depth=bits) for bits in (10, 12)],
     "raw of": lambda _: [dng(), dng(preview=False)],
     "JPEG, TIFF: CMYK": lambda _: each(
         [Image.fromarray(COLOR).convert("CMYK")],
@@ -519,6 +519,20 @@ def test_written_files_follow_the_umask(tmp_path):
     image_io.write(tmp_path / "a.png", noise((5, 6)))
     (tmp_path / "plain").touch()
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_errors_of_encoders(tmp_path, monkeypatch):
+    """Lack of memory is no limit of the format."""
+    for error, expected in ((MemoryError("all"), MemoryError), (SystemError("x"), ImageError)):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(Image.Image, "save", fail)
+        with pytest.raises(
+            expected, match=r"all|a\.png: cannot be encoded as PNG \(x\); use \.tiff"
+        ):
+            image_io.write(tmp_path / "a.png", photo())
 
 
 def test_find_images(tmp_path):

@@ -44,6 +44,24 @@ def test_ten_bits_become_sixteen(tmp_path):
         assert np.abs(again.astype(int) - found).mean() < 200
 
 
+def test_bits_are_kept_or_their_loss_is_reported(tmp_path):
+    """HEIC of 10 and 12 bits stays so; of other pixels with 16 bits, 10 are kept."""
+    image = photo(np.uint16)
+    for bits in (10, 12):
+        (tmp_path / "a.heic").write_bytes(heif(image, bit_depth=bits))
+        pixels, metadata = image_io.read_with_metadata(tmp_path / "a.heic")
+        assert image_io.write(tmp_path / "b.heic", pixels, metadata=metadata) == ()
+        assert pillow_heif.read_heif(tmp_path / "b.heic", False).info["bit_depth"] == bits
+        assert image_io.write(tmp_path / "b.png", pixels, metadata=metadata) == ()
+    image_io.write(tmp_path / "a.png", image)
+    pixels, metadata = image_io.read_with_metadata(tmp_path / "a.png")
+    for given in (metadata, None):
+        lost = image_io.write(tmp_path / "b.heic", pixels, metadata=given)
+        assert lost == ("6 of 16 bits a channel (HEIC holds 10)",)
+        assert pillow_heif.read_heif(tmp_path / "b.heic", False).info["bit_depth"] == 10
+    assert image_io.write(tmp_path / "b.heic", photo()) == ()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_heic_is_turned_once(orientation):
     exif = Image.Exif()

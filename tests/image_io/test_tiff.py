@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import struct
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import ImageError, ccitt, tiff_directories, tiff_pixels
 from tests.image_io.files import (
     FLOAT,
     UPRIGHT,
@@ -172,6 +173,29 @@ def test_jpeg_in_tiff_is_read_as_by_pillow(tmp_path):
         assert metadata.tiff_compression == "deflate"
 
 
+def test_zeros_before_the_end_of_jpeg_in_tiff(tmp_path):
+    """As some cameras write them, also in files of JPEG."""
+    data = tiff(photo(height=64, width=80), compression="jpeg")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        (start,), (length,) = page.dataoffsets, page.databytecounts
+        counts = page.tags["StripByteCounts"].valueoffset
+    jpeg = data[start : start + length]
+    padded = data[:start] + jpeg[:-2] + bytes(100) + jpeg[-2:] + data[start + length :]
+    assert counts < start
+    padded = padded[:counts] + struct.pack("<I", length + 100) + padded[counts + 4 :]
+    np.testing.assert_array_equal(read(padded, tmp_path)[0], read(data, tmp_path)[0])
+
+
+def test_alpha_is_divided_in_blocks_of_rows(tmp_path, monkeypatch):
+    """With the same result, and little memory besides the pixels."""
+    values = noise((61, 67, 4), np.uint16)
+    data = tiff(values, extrasamples=["assocalpha"])
+    expected, _ = read(data, tmp_path)
+    monkeypatch.setattr(tiff_pixels, "_PIXELS_AT_ONCE", 200)
+    np.testing.assert_array_equal(read(data, tmp_path)[0], expected)
+
+
 FAX = ["group3", "group4", "tiff_ccitt"]
 
 
@@ -188,6 +212,18 @@ def test_fax_is_read_as_by_pillow(tmp_path, compression, info):
         options = {"compression": compression, "tiffinfo": {**info, 278: 64}}
         data = saved(Image.fromarray(image), "TIFF", **options)
         check(tmp_path, data, image.astype(np.uint8) * 255)
+
+
+@pytest.mark.parametrize("compression", [2, 3, 4])
+def test_checking_fax_takes_little_memory(compression):
+    """A byte for each bit, at most; the codes of a large scan have megabytes."""
+    codes = np.random.default_rng(0).integers(1, 256, 1_000_000, np.uint8).tobytes()
+    tracemalloc.start()
+    try:
+        assert not ccitt.is_whole(codes, np.zeros((8, 8), np.uint8), compression)
+        assert tracemalloc.get_traced_memory()[1] < 30 * len(codes)
+    finally:
+        tracemalloc.stop()
 
 
 def test_fax_in_two_dimensions_of_group_3_is_refused():
@@ -208,6 +244,7 @@ def test_the_full_picture_is_found_and_never_a_preview(tmp_path):
         (pages((small, {**preview, "subifds": 2}), (small, preview), (full, {})), full),
         (pages((small, {**preview, **turned, "subifds": 1}), (full, {})), np.rot90(full, -1)),
         (pages((full, {"subifds": 1}), (small, {})), full),  # a pyramid without marks
+        (pages((small, {"subifds": 1}), (full, {})), full),  # an unmarked preview in front
         (pages((small, preview), (full, {})), full),
         (pages((full, {}), (small, preview), (small, preview)), full),
     ):
@@ -223,7 +260,8 @@ MASK = {"photometric": "minisblack", "extratags": [(254, "I", 1, 4, True)]}
         (pages((photo(), {"subfiletype": 1})), "previews only"),
         (pages((photo(), {}), (photo(), {})), "2 pictures"),
         (pages((photo(), {}), (photo()[::4, ::4], {})), "2 pictures"),
-        (pages((photo()[::4, ::4], {"subifds": 1}), (photo(), {})), "2 pictures"),
+        (pages((photo()[::2], {"subifds": 1}), (photo(), {})), "2 pictures"),
+        (pages((photo()[::4, ::4], {"subifds": 2}), (photo(), {}), (photo(), {})), "3 pictures"),
         (pages((photo(), {}), (photo()[..., 0], MASK)), "2 pictures"),
         (pages(*[(photo()[:1, :1], {})] * 1200), "more than 1000"),
     ],
@@ -435,6 +473,17 @@ def test_tifffile_speaks_to_its_other_users_only(caplog, capfd):
     ):
         pass
     assert caplog.records
+
+
+def test_errors_that_tifffile_tells_while_pixels_are_decoded():
+    data = tiff(photo())
+    with (
+        pytest.raises(ImageError, match=r"^x: the TIFF file is .*damaged \(a strip is odd\)"),
+        tiff_directories.open_picture(io.BytesIO(data), "x"),
+    ):
+        tifffile.logger().error("a strip is odd")
+    with tiff_directories.open_picture(io.BytesIO(data), "x"):
+        tifffile.logger().error("TiffTag 270 is of no consequence")
 
 
 # Writing
