@@ -427,17 +427,23 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with _open(path) as stream:
-            height, width = _read_size(stream, name)
-            size = stream.seek(0, os.SEEK_END)
-            if size > _EXPANSION * width * height + _SLACK:
-                raise ImageError(
-                    f"{name}: has {size} bytes, far more than an image of {width}x{height} "
-                    "pixels needs; save the image again"
-                )
+            if _find_kind(stream, name) not in _LARGEST:
+                _check_file_size(stream, name)
             stream.seek(0)
             return stream.read()
     except OSError as error:
         raise _read_error(name, error) from error
+
+
+def _check_file_size(stream: BinaryIO, name: str) -> None:
+    """Raises ImageError for a file that is far larger than its picture needs."""
+    height, width = _read_size(stream, name)
+    size = stream.seek(0, os.SEEK_END)
+    if size > _EXPANSION * width * height + _SLACK:
+        raise ImageError(
+            f"{name}: has {size} bytes, far more than an image of {width}x{height} pixels needs; "
+            "save the image again"
+        )
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -461,13 +467,10 @@ def _read_header(stream: BinaryIO, name: str, *, floats: bool = False) -> Header
 
 
 def _read_size(stream: BinaryIO, name: str) -> tuple[int, int]:
-    """Reads height and width, before or after the orientation is applied."""
+    """Reads height and width of formats that ``_LARGEST`` does not bound, as stored."""
     kind = _find_kind(stream, name)
     if kind == "TIFF":
         return tiff.read_size(stream, name)
-    if kind in _OTHER_READERS:
-        header = _OTHER_READERS[kind].read_header(stream, name)
-        return header.height, header.width
     with _identify(stream, name) as (image, _):
         return image.height, image.width
 

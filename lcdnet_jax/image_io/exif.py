@@ -376,11 +376,28 @@ def with_resolution(exif: bytes | None, resolution: tuple[float, float]) -> byte
     first = directories.setdefault(0, {})
     if _Tag.XResolution not in first:
         for tag, value in zip(_RESOLUTIONS[0], resolution, strict=True):
-            ratio = fractions.Fraction(value).limit_denominator(10_000)
-            pair = struct.pack(order + "II", ratio.numerator, ratio.denominator)
+            pair = struct.pack(order + "II", *_make_ratio(value))
             first[tag] = (_RATIONAL, 1, pair)
         first[_Tag.ResolutionUnit] = (_SHORT, 1, struct.pack(order + "H", _INCH))
     return build(order, directories)
+
+
+def set_resolution(exif: bytes, resolution: tuple[float, float]) -> bytes:
+    """Changes the pixels per inch in the first directory, where they have a place.
+
+    Raises:
+        ExifError: The data is damaged.
+    """
+    data = _Data(exif)
+    if all(data.ratio(0, tag) for tag in _RESOLUTIONS[0]):
+        data.set_number(0, _Tag.ResolutionUnit, _INCH)
+        for tag, value in zip(_RESOLUTIONS[0], resolution, strict=True):
+            data.set_ratio(0, tag, _make_ratio(value))
+    return bytes(data)
+
+
+def _make_ratio(value: float) -> tuple[int, int]:
+    return fractions.Fraction(value).limit_denominator(10_000).as_integer_ratio()
 
 
 def add_to_tiff(tiff: bytes, exif: bytes | None, tags: Values) -> tuple[bytes, list[str]]:

@@ -215,9 +215,9 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     comments, resolution = metadata.comments, metadata.resolution
     iptc, chunks = metadata.iptc, metadata.png_chunks
     if resolution and "exif" in _HELD[kind] and "resolution" not in _HELD[kind]:
-        exif = exif or exif_lib.with_resolution(None, resolution)
-        if exif_lib.read_resolution(exif):
-            resolution = None  # EXIF tells it
+        exif = _tell_resolution(exif, resolution)
+        if _is_told(exif, resolution):
+            resolution = None
     if kind != "PNG":
         left_out += _name_chunks(kind for kind, _ in chunks)
         chunks = ()
@@ -237,6 +237,24 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
         png_chunks=chunks,
         left_out=tuple(dict.fromkeys(left_out)),
     )
+
+
+def _tell_resolution(exif: bytes | None, resolution: tuple[float, float]) -> bytes:
+    """EXIF data with a resolution, as far as there is a place for it."""
+    if exif is None:
+        return exif_lib.with_resolution(None, resolution)
+    if _is_told(exif, resolution):
+        return exif
+    try:
+        return exif_lib.set_resolution(exif, resolution)
+    except exif_lib.ExifError:
+        return exif
+
+
+def _is_told(exif: bytes, resolution: tuple[float, float]) -> bool:
+    """Tells whether EXIF data has a resolution; JFIF rounds it to whole numbers."""
+    found = exif_lib.read_resolution(exif)
+    return found is not None and np.allclose(found, resolution, rtol=0.01, atol=0.5)
 
 
 def _name_chunks(kinds: Iterable[bytes]) -> list[str]:

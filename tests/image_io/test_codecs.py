@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import ImageError, codecs
 from tests.image_io.files import (
     FLOAT,
     SHAPES,
@@ -519,6 +519,18 @@ def test_written_files_follow_the_umask(tmp_path):
     image_io.write(tmp_path / "a.png", noise((5, 6)))
     (tmp_path / "plain").touch()
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(("kind", "module"), [("HEIC", "heic"), ("RAW", "raw")])
+def test_formats_whose_header_is_the_file_are_opened_once(tmp_path, monkeypatch, kind, module):
+    """Their readers of headers read all of it."""
+    path = tmp_path / "a.dng"
+    path.write_bytes({"HEIC": heif(photo()), "RAW": dng()}[kind])
+    reader, opened = getattr(codecs, module), []
+    original = reader._open
+    monkeypatch.setattr(reader, "_open", lambda *args: opened.append(1) or original(*args))
+    image_io.read_with_metadata(path)
+    assert len(opened) == 1
 
 
 def test_errors_of_encoders(tmp_path, monkeypatch):

@@ -283,6 +283,25 @@ def test_resolution_without_exif(tmp_path, suffix, shape):
             np.testing.assert_allclose(dpi, (72, 300), rtol=2e-3)
 
 
+@pytest.mark.parametrize("suffix", ["webp", "avif", "heic"])
+def test_resolution_that_exif_contradicts_or_lacks(tmp_path, suffix):
+    """It replaces that of EXIF, and is named if EXIF has no place for it."""
+    for told, unit in ((72, 2), (28, 3), (300.2, 2), (None, 2)):
+        exif = Image.Exif()
+        exif[0x010F] = "Maker"
+        if told:
+            exif[0x011A] = exif[0x011B] = told
+            exif[0x0128] = unit
+        (tmp_path / "a.jpg").write_bytes(saved(photo(), "JPEG", exif=exif, dpi=(300, 300)))
+        image, metadata = image_io.read_with_metadata(tmp_path / "a.jpg")
+        left_out = image_io.write(tmp_path / f"b.{suffix}", image, metadata=metadata)
+        _, found = image_io.read_with_metadata(tmp_path / f"b.{suffix}")
+        if told:
+            np.testing.assert_allclose(found.resolution, (300, 300), rtol=1e-3)
+        assert left_out == (() if told else ("resolution",))
+        assert b"Maker" in found.exif
+
+
 def test_resolution_is_turned_with_the_image(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
