@@ -53,7 +53,7 @@ class PngHeader:
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     """Reads the chunks of a PNG except the pixels; raises ImageError unless it ends with IEND."""
     color_key, has_pixels, stub = False, False, [_SIGNATURE]
-    found: dict[str, bytes] = {}
+    found = _Found()
     stream.seek(8)
     start = stream.read(8 + 13 + 4)
     if len(start) == 25 and start[4:8] == b"IHDR":
@@ -109,7 +109,7 @@ def read_metadata(data: bytes) -> tuple[Metadata, int]:
     """Reads the metadata of a PNG file as they are, and its orientation."""
     header = data[24:26]
     kept: list[tuple[bytes, bytes]] = []
-    found: dict[str, bytes] = {}
+    found = _Found()
     left_out: list[str] = []
     resolution = None
     for kind, start, end in _split(data):
@@ -119,7 +119,7 @@ def read_metadata(data: bytes) -> tuple[Metadata, int]:
         if zlib.crc32(data[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             left_out.append(f"damaged {kind.decode('ascii')}")
         elif _collect(found, kind, content):
-            if kind == b"iCCP" and "icc_profile" not in found:
+            if kind == b"iCCP" and not found.icc_profile:
                 left_out.append("damaged color profile")
         elif kind == b"pHYs":
             x, y, unit = struct.unpack(">IIB", content[:9].ljust(9, b"\0"))
@@ -135,9 +135,9 @@ def read_metadata(data: bytes) -> tuple[Metadata, int]:
         else:
             left_out.append(kind.decode("ascii"))
     metadata = Metadata(
-        icc_profile=found.get("icc_profile"),
-        exif=found.get("exif"),
-        xmp=found.get("xmp"),
+        icc_profile=found.icc_profile,
+        exif=found.exif,
+        xmp=found.xmp,
         png_chunks=tuple(kept),
         resolution=resolution,
         left_out=tuple(dict.fromkeys(left_out)),
@@ -157,15 +157,27 @@ def _split(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         place = end
 
 
-def _collect(found: dict[str, bytes], kind: bytes, data: bytes) -> bool:
-    """Keeps the content of a chunk with a profile, EXIF data or XMP; False for another chunk."""
+@dataclasses.dataclass
+class _Found:
+    """Metadata of the chunks so far, and the keys of those that were decompressed."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    keys: set[bytes] = dataclasses.field(default_factory=set)
+
+
+def _collect(found: _Found, kind: bytes, data: bytes) -> bool:
+    """Keeps the content of a chunk with a profile, EXIF data or XMP; False for another chunk.
+
+    Of several compressed chunks of one key the first counts: each may grow to megabytes.
+    """
     if kind == b"eXIf":
-        found["exif"] = exif.PREFIX + data.removeprefix(exif.PREFIX)
+        found.exif = exif.PREFIX + data.removeprefix(exif.PREFIX)
         return True
     if kind == b"iCCP":
-        profile = _inflate(data.partition(b"\0")[2][1:])
-        if profile:
-            found["icc_profile"] = profile
+        if _is_first(found, kind):
+            found.icc_profile = _inflate(data.partition(b"\0")[2][1:]) or None
         return True
     if kind not in _TEXTS:
         return False
@@ -173,16 +185,25 @@ def _collect(found: dict[str, bytes], kind: bytes, data: bytes) -> bool:
     if key == _XMP_KEY and kind == b"iTXt":
         compressed = text[:1] == b"\1"
         text = text[2:].partition(b"\0")[2].partition(b"\0")[2]
-        found["xmp"] = _inflate(text) if compressed else text
+        if _is_first(found, key):
+            found.xmp = _inflate(text) if compressed else text
         return True
     if key not in (*_RAW_EXIF, _RAW_XMP):
         return False
+    if not _is_first(found, key):
+        return True
     content = _read_raw_profile(_inflate(text[1:]) if kind == b"zTXt" else text)
     if content.startswith(exif.PREFIX):
-        found.setdefault("exif", content)
+        found.exif = found.exif or content
     elif content:
-        found.setdefault("xmp", content.removeprefix(b"http://ns.adobe.com/xap/1.0/\0"))
+        found.xmp = found.xmp or content.removeprefix(b"http://ns.adobe.com/xap/1.0/\0")
     return True
+
+
+def _is_first(found: _Found, key: bytes) -> bool:
+    is_first = key not in found.keys
+    found.keys.add(key)
+    return is_first
 
 
 def _read_raw_profile(text: bytes) -> bytes:
@@ -195,8 +216,8 @@ def _read_raw_profile(text: bytes) -> bytes:
         return b""
 
 
-def _find_orientation(found: dict[str, bytes]) -> int:
-    return find_orientation(found.get("exif"), found.get("xmp"))
+def _find_orientation(found: _Found) -> int:
+    return find_orientation(found.exif, found.xmp)
 
 
 def _inflate(data: bytes) -> bytes:

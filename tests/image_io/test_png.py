@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import ImageError, png
 from tests.image_io.files import (
     check,
     chunk,
@@ -200,6 +200,22 @@ def test_a_hostile_profile_of_imagemagick_ends_soon(tmp_path):
     assert image_io.read_header(path) == image_io.Header(13, 17, 3, 8)
     assert image_io.read_with_metadata(path)[1].exif is None
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    "start", [b"iCCPName\0\0", b"zTXtRaw profile type exif\0\0", b"iTXtXML:com.adobe.xmp\0\1\0\0\0"]
+)
+def test_many_chunks_that_grow_are_read_soon(tmp_path, monkeypatch, start):
+    """Each grows to megabytes, so only the first of a key is decompressed."""
+    inflated, inflate = [], png._inflate
+    monkeypatch.setattr(png, "_inflate", lambda data: inflated.append(1) or inflate(data))
+    part = chunk(start[:4], start[4:] + zlib.compress(bytes(1000)))
+    path = tmp_path / "a.png"
+    path.write_bytes(png_with(saved(noise((13, 17, 3)), "PNG"), *[part] * 200))
+    image_io.read_header(path)
+    assert len(inflated) <= 1
+    image_io.read_with_metadata(path)
+    assert len(inflated) <= 4
 
 
 def wrong_sum(kind, data):
