@@ -185,7 +185,8 @@ class _Run:
         pixels, metadata = image_io.read_with_metadata(job.source)
         image_io.check_format(job.target, pixels)
         height, width, *channels = pixels.shape
-        image_io.check_size(job.target, (height * scale, width * scale, *channels))
+        enlarged = (height * scale, width * scale, *channels)
+        image_io.check_size(job.target, enlarged, dtype=pixels.dtype)
         limits.check_disk(job.target, pixels, metadata, scale)
         reference = None
         if job.reference is not None:

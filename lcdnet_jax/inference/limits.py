@@ -14,6 +14,9 @@ from lcdnet_jax.inference.plan import Job
 # The decoded image, the result, and for each what a decoder or encoder holds besides.
 _COPIES = 2
 
+# Bytes per pixel to fill colors that alpha hides, which any image with alpha may have.
+_FILL = 13
+
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
@@ -29,6 +32,8 @@ def check_memory(source: pathlib.Path, header: Header, scale: int) -> None:
         ImageError: If they need more memory than the machine has left. The message says how much.
     """
     needed = _COPIES * count_bytes(header) * (1 + scale**2)
+    if header.channels in (2, 4):
+        needed += _FILL * header.height * header.width
     available = available_memory()
     if available is not None and needed > available:
         raise ImageError(
