@@ -1,71 +1,126 @@
-"""How the commands compile: quickly, and once, because compiled programs are kept in a folder.
+"""Compilation of the commands: in less time, and kept in a folder for the next start.
 
 Only the program ``lcdnet-jax`` does this. ``import lcdnet_jax`` changes nothing of JAX.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import pathlib
 import platform
+import stat
 import sys
 import tempfile
+import time
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
-# Any value keeps the folder from being used, as --no-compilation-cache does.
-OFF = "LCDNET_JAX_NO_COMPILATION_CACHE"
+# With a value such as 1 the folder is not used, as with --no-compilation-cache.
+VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
 
-# Without loops unrolled, LLVM compiles SADNet in a third of the time, and the programs are as fast.
-_QUICK = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
+# Without unrolled loops, LLVM compiles SADNet in a third of the time, and the programs are as fast.
+_NO_UNROLLING = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+# Programs that were not used for so long are deleted, and beyond so many bytes the ones that were
+# not used for longest. Not ``jax_compilation_cache_max_size``: it needs filelock, and a process
+# that is killed while it writes leaves a program without a time, after which nothing is kept.
+_MOST_DAYS = 90
+_MOST_BYTES = 10**9
+
+_folder: pathlib.Path | None = None  # set by use_cache
+_show_in_full = warnings.showwarning
 
 
-def set_environment(*, debug: bool) -> None:
+def set_environment(*, quiet: bool) -> None:
     """Sets what XLA reads when it starts. Call it before JAX is imported.
 
     Does nothing after that, and changes no variable that the user has set to something else.
 
     Args:
-        debug: Whether XLA may log errors. They also come as exceptions, and it takes programs that
-            were compiled for this very machine for those of another one.
+        quiet: Whether XLA may not log errors, which also come as exceptions. On some processors of
+            Intel it logs one for every kept program: it takes its own tuning, such as
+            prefer-no-gather, for features that the processor lacks (github.com/openxla/xla, issue
+            44565). XLA can hide all errors or none.
     """
     if "jax" in sys.modules:
         return
-    if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     flags = os.environ.get("XLA_FLAGS", "")
-    if _QUICK.partition("=")[0] not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_QUICK}".strip()
+    if _NO_UNROLLING.partition("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_NO_UNROLLING}".strip()
+    if quiet and _LOG_LEVEL not in os.environ:
+        os.environ[_LOG_LEVEL] = "3"
+        import jax  # noqa: F401
+
+        del os.environ[_LOG_LEVEL]  # processes that this one starts log as usual
+
+
+def is_allowed(environment: Mapping[str, str]) -> bool:
+    """Tells whether the environment lets commands keep compiled programs."""
+    return environment.get(VARIABLE, "").strip().lower() in ("", "0", "false", "no", "off")
 
 
 def use_cache() -> None:
     """Keeps compiled programs in the user's folder for caches, and takes them from there.
 
     A folder that JAX already has (``JAX_COMPILATION_CACHE_DIR``) is used instead. If the folder
-    cannot be written, one line on standard error says so.
+    cannot be used, or others can write to it, one line on standard error says so.
     """
-    if os.environ.get(OFF):
-        return
     import jax
 
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    folder = find_folder(os.environ)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+        folder = find_folder(os.environ)
+        _create(folder)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         print(
-            f"compiled programs are not kept for the next start: cannot write to {folder} "
-            f"({error.strerror}); set JAX_COMPILATION_CACHE_DIR to another folder, or {OFF}=1",
+            f"compiled programs are not kept for the next start: {reason}; set "
+            f"JAX_COMPILATION_CACHE_DIR to another folder, or {VARIABLE}=1",
             file=sys.stderr,
         )
         return
+    _prune(folder.parent)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    global _folder, _show_in_full
+    _folder, _show_in_full = folder, warnings.showwarning
+    warnings.showwarning = _show
+
+
+def describe_warning(text: str) -> str:
+    """Describes a warning of JAX about the folder in plain words, and deletes damaged programs.
+
+    JAX writes a program in place and never writes it again, so one that was cut off by a full disk
+    or a killed process would stay. JAX warns before it compiles and writes, so what is deleted then
+    is replaced. The warning does not name the file, so all programs in the folder are deleted.
+
+    Args:
+        text: Any warning.
+
+    Returns:
+        The description, or ``text`` if it is about something else or another folder.
+    """
+    import jax
+
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    if _folder is None or cache != str(_folder):
+        return text
+    if text.startswith("Error reading persistent compilation cache"):
+        for path in _folder.glob("*-cache"):
+            _delete(path)
+        return f"a compiled program in {_folder} is damaged; it is compiled again"
+    if text.startswith("Error writing persistent compilation cache"):
+        reason = text.partition("': ")[2]
+        return f"compiled programs cannot be kept in {_folder}: {reason}"
+    return text
 
 
 def find_folder(environment: Mapping[str, str]) -> pathlib.Path:
@@ -77,16 +132,19 @@ def find_folder(environment: Mapping[str, str]) -> pathlib.Path:
     Returns:
         A folder in that of the system for caches. Its name is a hash of the processor and of the
         versions of JAX, because a program may not run on another processor.
+
+    Raises:
+        RuntimeError: If the folder for caches is in the user's home, and the user has none.
     """
-    home = pathlib.Path.home()
     if sys.platform == "win32":
-        caches = environment.get("LOCALAPPDATA") or home / "AppData" / "Local"
+        variable, default = "LOCALAPPDATA", "AppData/Local"
     elif sys.platform == "darwin":
-        caches = home / "Library" / "Caches"
+        variable, default = "", "Library/Caches"
     else:
-        caches = environment.get("XDG_CACHE_HOME") or home / ".cache"
+        variable, default = "XDG_CACHE_HOME", ".cache"
+    caches = environment.get(variable) or pathlib.Path.home() / default
     versions = [importlib.metadata.version(package) for package in ("jax", "jaxlib")]
-    identity = "\n".join([*versions, platform.platform(), _describe_processor()])
+    identity = "\n".join([*versions, platform.system(), _describe_processor()])
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return pathlib.Path(caches, "lcdnet-jax", "compiled", name)
 
@@ -100,3 +158,64 @@ def _describe_processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
     lines = {line for line in text.splitlines() if line.partition(":")[0].strip() in known}
     return "\n".join([platform.machine(), *sorted(lines)])
+
+
+def _create(folder: pathlib.Path) -> None:
+    """Creates the folder and two above it for this user alone.
+
+    Raises:
+        OSError: If it cannot be written, or another user could place programs in it, which this
+            process would run.
+    """
+    try:
+        folder.parents[2].mkdir(parents=True, exist_ok=True)
+        for each in (folder.parents[1], folder.parents[0], folder):
+            each.mkdir(exist_ok=True, mode=0o700)
+            if hasattr(os, "geteuid"):
+                _check_owner(each)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno is None:  # of _check_owner
+            raise
+        raise OSError(error.errno, f"cannot write to {folder} ({error.strerror})") from None
+
+
+def _check_owner(folder: pathlib.Path) -> None:
+    """Raises OSError for a folder, or a link to it, of another user or writable for others."""
+    found = folder.stat()
+    if {found.st_uid, folder.lstat().st_uid} != {os.geteuid()}:
+        raise OSError(None, f"{folder} belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(None, f"other users can write to {folder} (chmod go-w forbids it)")
+
+
+def _prune(root: pathlib.Path) -> None:
+    """Deletes programs, of all versions, that were not used for long or are too many."""
+    files = []
+    for path in root.rglob("*"):
+        try:
+            found = path.lstat()
+        except OSError:  # another process was faster
+            continue
+        if stat.S_ISREG(found.st_mode):
+            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+    oldest, total = time.time() - _MOST_DAYS * 86400, 0
+    for used, size, path in sorted(files, reverse=True):
+        total += size
+        if used < oldest or total > _MOST_BYTES:
+            _delete(path)
+
+
+def _show(message: Warning | str, *arguments: Any, **options: Any) -> None:
+    """Shows a warning: JAX's about the folder in one line, others as Python does."""
+    text = describe_warning(str(message))
+    if text == str(message):
+        _show_in_full(message, *arguments, **options)
+    else:
+        print(f"warning: {text}", file=sys.stderr)
+
+
+def _delete(path: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # deleted by another process, or in use on Windows
+        path.unlink()

@@ -18,6 +18,9 @@ from lcdnet_jax.cli import _compilation, convert, export, info, models, restore,
 from lcdnet_jax.cli._console import Formatter
 from lcdnet_jax.messages import describe_system_error, escape
 
+# Commands that run compiled programs.
+_COMPUTE = (restore, score, export)
+
 # Longest error message, in characters. A message may quote a hostile file.
 _LONGEST = 4000
 
@@ -59,26 +62,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(metavar="COMMAND")
     for command in (restore, score, models, info, convert, export):
         command.add_parser(commands)
-    for command_parser in commands.choices.values():
-        command_parser.add_argument("--debug", action="store_true", help="show where errors arise")
-        command_parser.add_argument(
-            "--no-compilation-cache",
-            action="store_true",
-            help="do not keep compiled programs for the next start, nor use kept ones",
-        )
+        added = list(commands.choices.values())[-1]
+        added.add_argument("--debug", action="store_true", help="show where errors arise")
+        if command in _COMPUTE:
+            added.add_argument(
+                "--no-compilation-cache",
+                action="store_true",
+                help="do not keep compiled programs for the next start, nor use kept ones",
+            )
     arguments = parser.parse_args(argv)
     if not hasattr(arguments, "run"):  # without a command
         parser.print_help(sys.stderr)
         sys.exit(1)
-    _compilation.set_environment(debug=arguments.debug)
+    # Commands that compute nothing have no such option.
+    keeps = not vars(arguments).get("no_compilation_cache", True)
+    keeps = keeps and _compilation.is_allowed(os.environ)
 
     try:
         # An exception during the import of a C module crashes it, or is lost.
         with _handle_signals(_exit_at_once, signal.SIGINT, signal.SIGTERM):
+            _compilation.set_environment(quiet=keeps and not arguments.debug)
             from lcdnet_jax.checkpoints import silence_orbax
 
             silence_orbax()
-            if not arguments.no_compilation_cache:
+            if keeps:
                 _compilation.use_cache()
         with _handle_signals(_exit, signal.SIGTERM):
             arguments.run(arguments)

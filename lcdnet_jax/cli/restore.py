@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lcdnet_jax.cli import _compilation
 from lcdnet_jax.cli._console import add_command, print_line
 from lcdnet_jax.cli._progress import ProgressBar
 from lcdnet_jax.messages import escape
@@ -250,7 +251,9 @@ def run(arguments: argparse.Namespace) -> None:
             # The results have it, with the name of the file.
             warnings.filterwarnings("ignore", category=PixelRangeWarning)
             warnings.filterwarnings("always", category=MemoryWarning)
-            warnings.showwarning = lambda message, *_, **__: progress.print_warning(str(message))
+            warnings.showwarning = lambda message, *_, **__: progress.print_warning(
+                _compilation.describe_warning(str(message))
+            )
             try:
                 for job, outcome in outcomes:
                     report(job, outcome)
