@@ -70,7 +70,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
     """Restores a photo in this process, and runs the network alone."""
     from lcdnet_jax.cli import _compilation
 
-    _compilation.set_environment(debug=False)  # as the command does
+    _compilation.set_environment(quiet=True)  # as the command does
 
     from benchmarks import timing
 

@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcdnet_jax import networks
+from lcdnet_jax.inference import limits
 from lcdnet_jax.typing import Variables
 
 
@@ -70,13 +71,42 @@ class Program:
 
         Returns:
             The results ``[N, H', W', C']``.
+
+        Raises:
+            JaxRuntimeError: With RESOURCE_EXHAUSTED if the memory is too small, on a CPU by XLA's
+                plan of the compiled program.
         """
-        self._compiled.add((windows.shape, windows.dtype.name))
+        apply, arguments = self._prepare(variables, windows)
+        if not self.is_compiled(windows.shape, windows.dtype):
+            self._check_memory(apply.lower(*arguments).compile(), windows.shape)
+            self._compiled.add((windows.shape, windows.dtype.name))
+        result: Array = apply(*arguments)
+        return result
+
+    def _check_memory(self, compiled: jax.stages.Compiled, shape: tuple[int, ...]) -> None:
+        """Raises the error that a device raises, where the system would end the process instead."""
+        available = limits.available_memory()
+        plan = compiled.memory_analysis()
+        if self.devices[0].platform != "cpu" or available is None or plan is None:
+            return
+        used = 1 if shape[0] == 1 else len(self.devices)
+        needed = used * (plan.temp_size_in_bytes + plan.output_size_in_bytes)
+        if needed > available:
+            raise jax.errors.JaxRuntimeError(
+                f"RESOURCE_EXHAUSTED: windows of {shape[2]}x{shape[1]} pixels need "
+                f"{needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are left; use "
+                "smaller tiles, or close other programs"
+            )
+
+    def _prepare(
+        self, variables: "PlacedVariables", windows: np.ndarray
+    ) -> tuple[Any, tuple[Any, Array]]:
+        """Chooses the function for a number of windows, and places its arguments."""
         if len(windows) == 1 or len(self.devices) == 1:
             placed: Array = jax.device_put(windows, self.devices[0])
-            return self._apply(variables.on_first_device, placed)
+            return self._apply, (variables.on_first_device, placed)
         placed = jax.device_put(windows, NamedSharding(self._mesh, PartitionSpec("windows")))
-        return self._apply_on_all(variables.on_all_devices, placed)
+        return self._apply_on_all, (variables.on_all_devices, placed)
 
     @functools.cached_property
     def _mesh(self) -> Mesh:

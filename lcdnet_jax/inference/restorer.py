@@ -75,13 +75,15 @@ class Restorer:
             multiple of it. A side of the image of at most ``tile`` pixels is not split. It is
             padded beyond ``tile`` only as far as ``overlap`` needs. None restores images of up to
             ``max_pixels`` whole, and larger ones in windows that fit the image, of up to
-            ``windows.MOST_PIXELS``.
+            ``windows.MOST_PIXELS`` divided by the scale of the network.
         overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
             to them, tiles blend over ``tiling.RAMP`` pixels. None means the network's
             ``tile_overlap``: 64, 85 for SADNet, 96 for the U-Net. With it, tiles and whole images
             agree to 2e-3 for the networks that docs/inference.md lists: SADNet, DnCNN, the U-Net.
         max_pixels: Number of pixels, with padding and at the size of the result, up to which an
-            image is restored whole if ``tile`` is None. None means no limit.
+            image is restored whole if ``tile`` is None. None means no limit. Less than
+            ``windows.MOST_PIXELS`` also makes windows smaller, but not so small that more than
+            about five pixels are computed for one (``windows.limit_pixels``). ``tile`` does.
         bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,
             128, 192, 256, 384, 512, 768, ..., which needs fewer programs but more computation than
             64. Not for whole images of a network with ``global_means``.
@@ -143,8 +145,8 @@ class Restorer:
         ):
             _check_integer(name, value, least)
         _check_strength(strength, module)
-        if tile is not None or max_pixels is not None:
-            tiling.check(tiling.TILE if tile is None else tile, overlap)
+        if tile is not None:
+            tiling.check(tile, overlap)
         if local_pool is not None:
             if "local_pool" not in networks.field_names(module):
                 raise ValueError(
@@ -579,14 +581,15 @@ class Restorer:
     def _place_tiles(self, height: int, width: int) -> tuple[windows.Places, windows.Places]:
         """Places tiles of the size that was asked for, or windows that fit the image."""
         if self.tile is None:
-            limits = [windows.MOST_PIXELS, *([self.max_pixels] if self.max_pixels else [])]
             return windows.choose_windows(
                 height,
                 width,
                 overlap=self.overlap,
                 stride=self.module.stride,
                 bucket=self.bucket,
-                most_pixels=min(limits) // self._scale**2,
+                most_pixels=windows.limit_pixels(
+                    self.max_pixels, overlap=self.overlap, scale=self._scale
+                ),
             )
         rows, columns = (
             tiling.place_tiles(side, tile=self.tile, overlap=self.overlap, bucket=self.bucket)

@@ -33,11 +33,14 @@ def check(tile: int, overlap: int) -> None:
     Raises:
         ValueError: If ``tile`` is at most ``2 * overlap + RAMP``.
     """
-    if tile <= 2 * overlap + RAMP:
+    shared = 2 * overlap + RAMP
+    if tile <= shared:
+        fast = 2 * shared + -2 * shared % STRIDE  # computes four pixels for one
+        fitting = (tile - RAMP - 1) // 2
         raise ValueError(
             f"tile {tile} is too small for overlap {overlap} on both sides and the {RAMP} pixels "
-            f"over which tiles blend; use a tile of at least {2 * overlap + RAMP + 1} or a smaller "
-            "overlap"
+            f"over which tiles blend; use a tile of at least {shared + 1}, better {fast}"
+            + (f", or an overlap of at most {fitting}" if fitting >= 0 else "")
         )
 
 

@@ -1,9 +1,10 @@
-"""Windows chosen for an image: their size from memory and cost, their places from the overlap.
+"""Windows chosen for an image: the fewest computed pixels, in windows of a bounded size.
 
 :mod:`~lcdnet_jax.inference.tiling` places tiles of a size that the user gives. Here the size is
-free. Each pixel of an overlap is computed twice, so large windows cost least, and memory limits
-them. The chosen windows fit the image: they need not be square, and the last window of a row or a
-column ends with the image instead of hanging over it.
+free. Each pixel of an overlap is computed twice, so large windows cost least. Memory grows with
+them, so their size has a limit, and a restorer uses tiles where a network needs more memory than
+there is. The chosen windows fit the image: they need not be square, and the last window of a row or
+a column ends with the image instead of hanging over it.
 """
 
 import itertools
@@ -14,7 +15,9 @@ import numpy as np
 
 from lcdnet_jax.inference import tiling
 
-# Pixels of a window, at the size of the result.
+# Pixels of a window, divided by the scale of a network that enlarges. By XLA's memory plans on the
+# CPU, in kB per pixel: SADNet `small` 0.64, `base` 2.6, DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN
+# and IKC `base` of scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
 MOST_PIXELS = 1344 * 1024
 
 # Sides are multiples of it, so that images of many sizes share programs. It makes a window at most
@@ -23,6 +26,24 @@ STEP = 32
 
 # Places along one side: the first pixel of each window, and the weights of its pixels.
 Places = tuple[tuple[int, ...], np.ndarray]
+
+
+def limit_pixels(max_pixels: int | None, *, overlap: int, scale: int) -> int:
+    """Computes how many pixels a window may have.
+
+    Args:
+        max_pixels: As for :class:`~lcdnet_jax.inference.restorer.Restorer`.
+        overlap: As for :func:`choose_windows`.
+        scale: How many times larger the result is.
+
+    Returns:
+        ``MOST_PIXELS``, or ``max_pixels`` if that is less, divided by the scale. Not by its square:
+        windows as small would compute four pixels for one. No limit is so low that about five
+        pixels were computed for one.
+    """
+    most = MOST_PIXELS if max_pixels is None else min(max_pixels, MOST_PIXELS)
+    side = 2 * (2 * overlap + tiling.RAMP)
+    return max(most // scale, side**2)
 
 
 class _Split(NamedTuple):

@@ -27,6 +27,7 @@ from benchmarks import (
     bench_table7,
     macs,
     restore_memory,
+    restore_speed,
     soak_resume,
     tiling_error,
     timing,
@@ -624,3 +625,15 @@ def test_layers(name):
     other = dataclasses.replace(small, peer=lambda x, kernel: 2 * layer.peer(x, kernel))
     with pytest.raises(ValueError, match="would be that of another computation"):
         bench_layers.measure(other, gradient=False, seconds=0.0)
+
+
+def test_restore_speed(monkeypatch):
+    monkeypatch.setattr(timing, "use_one_core", lambda: None)
+    weights = str(
+        pathlib.Path(benchmarks.__file__).parents[1] / "checkpoints/dncnn-gray.safetensors"
+    )
+    row = restore_speed.measure(weights, 0.01, 64, 1)
+    assert row["image"] == [87, 115]
+    assert row["windows"] == [3, 96, 128]  # one for each color
+    assert row["computed"] == round(3 * 96 * 128 / 87 / 115, 3)
+    assert row["ratio"] > 0

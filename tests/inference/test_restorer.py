@@ -15,7 +15,7 @@ from lcdnet_jax import Restorer, image_io, inference, networks, ops
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.inference import picture, tiling
+from lcdnet_jax.inference import limits, picture, tiling
 
 
 class Blur(networks.RestorationNetwork):
@@ -863,6 +863,21 @@ class TestMemory:
         restorer, _ = limited(100 * 100, module=module, overlap=8)
         with pytest.warns(inference.MemoryWarning, match="which change the result of this netw"):
             restorer(np.zeros((120, 120, 3), np.float32))
+
+    def test_a_cpu_has_no_such_error(self, rng, color, monkeypatch):
+        """The system would end the process, so XLA's plan is compared with what is left."""
+        image = rng.random((200, 180, 3), np.float32)
+        expected = Restorer(color.module, color.variables)(image)
+        monkeypatch.setattr(limits, "available_memory", lambda: 10**5)
+        restorer = Restorer(color.module, color.variables, overlap=8, device="cpu")
+        with pytest.warns(inference.MemoryWarning, match="windows of 192x256 pixels do not fit"):
+            result = restorer(image)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+        monkeypatch.setattr(limits, "available_memory", lambda: 10)
+        with pytest.raises(RuntimeError, match=r"RESOURCE_EXHAUSTED: windows of 64x64 pixels need"):
+            Restorer(color.module, color.variables, overlap=8, device="cpu").predict(
+                image[:60, :60]
+            )
 
     def test_other_errors(self, color, monkeypatch):
         def fail(variables, windows):

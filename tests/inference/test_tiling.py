@@ -99,7 +99,8 @@ def test_tiles_start_on_the_stride_of_networks():
         (
             144,
             64,
-            "tile 144 is too small for overlap 64 .* tile of at least 145 or a smaller",
+            "tile 144 is too small for overlap 64 .* tile of at least 145, better 288, or an "
+            "overlap of at most 63$",
         ),
         (32, 8, "tile of at least 33"),
         (31, 0, "tile must be an integer of at least 32, got 31"),
@@ -110,6 +111,12 @@ def test_tiles_start_on_the_stride_of_networks():
 def test_tiles_that_leave_nothing(tile, overlap, message):
     with pytest.raises(ValueError, match=message):
         Restorer(Filter(), {}, tile=tile, overlap=overlap)
+
+
+def test_an_overlap_without_tiles():
+    """It may be larger than any tile of the default size allows; windows grow with it."""
+    Restorer(Filter(), {}, overlap=256)
+    Restorer(Filter(), {}, tile=160, overlap=71)  # as the message for tile=160 says
 
 
 # --- Images ---------------------------------------------------------------------------------------

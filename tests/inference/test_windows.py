@@ -74,6 +74,24 @@ def test_memory_limits_windows():
     assert rows.shape[1] == columns.shape[1] == 2 * 64 + tiling.RAMP + 48
 
 
+@pytest.mark.parametrize("overlap", [16, 64, 77, 96])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("max_pixels", [None, 1, 50_000, 2**30])
+def test_no_limit_makes_windows_that_compute_little(overlap, scale, max_pixels):
+    """Windows of 50,000 pixels would compute 17 for one with an overlap of 77."""
+    most = windows.limit_pixels(max_pixels, overlap=overlap, scale=scale)
+    assert most <= max(windows.MOST_PIXELS // scale, (4 * overlap + 2 * tiling.RAMP) ** 2)
+    pixels, _ = count_pixels(*choose(3000, 4000, overlap=overlap, most_pixels=most))
+    assert pixels <= 5.2 * 3000 * 4000
+    if max_pixels is None and overlap == 64:  # tiles of 512 compute two and more for one
+        assert pixels <= {1: 1.31, 2: 1.5, 4: 1.9}[scale] * 3000 * 4000
+
+
+def test_less_memory_than_windows_take():
+    for most, expected in ((2**20, 2**20), (2**30, windows.MOST_PIXELS), (1, 288**2)):
+        assert windows.limit_pixels(most, overlap=64, scale=1) == expected
+
+
 def test_a_window_is_hardly_padded(rng):
     """Not even at the end of a row: the last window moves inwards."""
     for height, width in rng.integers(1200, 6000, (50, 2)).tolist():
