@@ -868,7 +868,7 @@ class TestMemory:
         """The system would end the process, so XLA's plan is compared with what is left."""
         image = rng.random((200, 180, 3), np.float32)
         expected = Restorer(color.module, color.variables)(image)
-        monkeypatch.setattr(limits, "available_memory", lambda: 10**5)
+        monkeypatch.setattr(limits, "available_memory", lambda: 5 * 10**5)
         restorer = Restorer(color.module, color.variables, overlap=8, device="cpu")
         with pytest.warns(inference.MemoryWarning, match="windows of 192x256 pixels do not fit"):
             result = restorer(image)
