@@ -347,10 +347,10 @@ class Restorer:
             PixelRangeWarning: If floating-point pixels are far outside of [0, 1], as 0 to 255.
         """
         if isinstance(image, list | tuple):
-            return self._restore_each(image, _number(len(image)))
+            return self._restore_each(image, _list_names(len(image)))
         image = image_io.to_array(image)
         if image.ndim == 4 and len(image):
-            return np.stack(self._restore_each(list(image), _number(len(image))))
+            return np.stack(self._restore_each(list(image), _list_names(len(image))))
         return self._restore_each([image], [""])[0]
 
     def predict(self, image: np.ndarray) -> np.ndarray:
@@ -759,7 +759,7 @@ def _find_nonzero(weights: np.ndarray) -> slice:
     return slice(found[0], found[-1] + 1)
 
 
-def _number(count: int) -> list[str]:
+def _list_names(count: int) -> list[str]:
     """Names of images in messages."""
     return [f"image {i} of {count}: " for i in range(count)]
 
