@@ -148,7 +148,7 @@ def find_free_path(path: Path) -> pathlib.Path:
     return free
 
 
-def write(path: Path, data: bytes, *, force: bool) -> None:
+def write(path: Path, data: bytes, *, force: bool, mode: int = 0o666) -> None:
     """Writes a temporary file in the same folder and renames it.
 
     Args:
@@ -156,6 +156,7 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
         data: The content of the file.
         force: Whether an existing file is replaced. Its permissions are kept. A link is replaced,
             not followed.
+        mode: Permissions of a new file. The umask restricts them.
 
     Raises:
         TargetError: If the target exists without ``force``, even if it has just appeared.
@@ -164,7 +165,8 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
     path = pathlib.Path(path)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as stream:
+        # The file has no other permissions at any moment.
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # some file systems report a full disk only now
@@ -174,6 +176,13 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
         else:
             _publish(temporary, path)
     except OSError as error:
+        if error.errno == errno.ENOENT and not path.parent.exists():
+            missing = OSError(
+                f"cannot write {path}: the folder {path.parent} does not exist; make it, or choose "
+                "another one"
+            )
+            missing.errno = error.errno
+            raise missing from error
         raise _write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):

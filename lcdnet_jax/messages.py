@@ -56,6 +56,18 @@ def escape(text: str) -> str:
     )
 
 
+def escape_line(text: str) -> str:
+    """Makes text of one line safe to print, such as the name of a file.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The same text as by :func:`escape`, where line breaks are backslash sequences, too.
+    """
+    return escape(text).replace("\n", "\\n")
+
+
 def describe_system_error(error: OSError) -> str:
     """Describes an error of the operating system.
 

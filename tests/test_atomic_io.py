@@ -83,8 +83,20 @@ def test_permissions(tmp_path, umask):
         (tmp_path / "link").symlink_to("new")
         atomic_io.write(tmp_path / "link", b"3", force=True)
         assert mode_of(tmp_path / "link") == 0o666 & ~umask
+        for mode in (0o640, 0o600, 0o444):
+            atomic_io.write(tmp_path / f"{mode}", b"1", force=False, mode=mode)
+            assert mode_of(tmp_path / f"{mode}") == mode & ~umask
+        atomic_io.write(tmp_path / "384", b"2", force=True, mode=0o666)  # 384 is 0o600
+        assert mode_of(tmp_path / "384") == 0o600
     finally:
         os.umask(before)
+
+
+def test_a_missing_folder(tmp_path):
+    path = tmp_path / "no" / "a"
+    with pytest.raises(OSError, match=r"a: the folder .*/no does not exist; make it") as error:
+        atomic_io.write(path, b"1", force=False)
+    assert error.value.errno == errno.ENOENT
 
 
 def mode_of(path):

@@ -80,3 +80,7 @@ class TestSystemErrors:
             OurError(errno.EACCES, "ours", "a"),
         ):
             assert messages.describe_system_error(error) == str(error)
+
+
+def test_escape_line():
+    assert messages.escape_line("a\nb\x1b\udce9") == "a\\nb\\x1b\\udce9"

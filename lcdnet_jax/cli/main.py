@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         version=f"%(prog)s {__version__}",
         help="show the version and exit",
     )
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     for command in (restore, score, models, info, convert, export):
         command.add_parser(commands)
         added = list(commands.choices.values())[-1]
@@ -70,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 action="store_true",
                 help="do not keep compiled programs for the next start, nor use kept ones",
             )
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:  # argparse would name the help of the program instead of that of the command
+        used = commands.choices.get(arguments.command, parser)
+        used.error(f"unrecognized arguments: {' '.join(unknown)}")
     if not hasattr(arguments, "run"):  # without a command
         parser.print_help(sys.stderr)
         sys.exit(1)

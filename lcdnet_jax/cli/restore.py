@@ -10,13 +10,13 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lcdnet_jax.cli import _compilation
 from lcdnet_jax.cli._console import add_command, print_line
 from lcdnet_jax.cli._progress import ProgressBar
-from lcdnet_jax.messages import escape
+from lcdnet_jax.messages import escape, escape_line
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax import Restorer
@@ -63,9 +63,10 @@ def add_parser(commands: Any) -> None:
         "-o",
         "--output",
         metavar="OUT",
-        help="folder for the results, which keep the names and the subfolders of the inputs; or, "
-        "for one image, a file name, whose suffix selects the format; default for one file: "
-        "photo.restored.jpg beside photo.jpg, if no file has that name",
+        help="folder for the results, which keep their names, and their subfolders in a folder IN; "
+        "files that match a pattern lie directly in OUT; or, for one image, a file name, whose "
+        "suffix selects the format; default for one file: photo.restored.jpg beside photo.jpg, if "
+        "no file has that name",
     )
     parser.add_argument(
         "--checkpoint",
@@ -98,7 +99,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--tile-batch",
         metavar="N",
-        type=int,
+        type=_parse_count,
         help="tiles, or images of equal padded size, that each device computes at once (default: "
         "1 on a CPU, elsewhere as many as have a megapixel together, up to 16)",
     )
@@ -111,7 +112,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--local-pool",
         metavar="N",
-        type=int,
+        type=_parse_count,
         help="LCDNet: average over windows of N pixels, the crop size of training, instead of over "
         "the whole image",
     )
@@ -177,6 +178,12 @@ def _parse_quality(text: str) -> int:
     return int(text)
 
 
+def _parse_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return int(text)
+
+
 def _parse_shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
@@ -218,6 +225,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress.print_warning(message)
     results: list[Result] = []
     failures: list[str] = []
+    left_out: dict[str, list[pathlib.Path]] = collections.defaultdict(list)  # images by what
     outcomes = batch.restore(
         restorer,
         jobs,
@@ -233,11 +241,14 @@ def run(arguments: argparse.Namespace) -> None:
                 raise outcome
             failures.append(escape(" ".join(str(outcome).split())))
             if len(jobs) > 1:
-                progress.print_line(f"failed {job.source}")
+                progress.print_line(f"failed {escape_line(str(job.source))}")
         else:
             results.append(outcome)
             size = f"{outcome.width}x{outcome.height}"
-            progress.print_line(f"{job.target}  {size}{_format_scores([outcome])}")
+            for name in outcome.left_out:
+                left_out[name].append(job.source)
+            name = escape_line(str(job.target))
+            progress.print_line(f"{name}  {size}{_format_scores([outcome])}")
 
     try:
         with (
@@ -265,7 +276,7 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         if len(jobs) > 1 or progress.is_shown:
             print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summarize()}")
-        _print_left_out(results)
+        _print_left_out(left_out, len(results))
         if len(results) > 1 and arguments.reference:
             print_line(f"mean{_format_scores(results)}")
         _print_others(others)
@@ -427,12 +438,17 @@ def _format_scores(results: Sequence[Result]) -> str:
     return f"  PSNR {mean(psnr):.2f} dB{shown}"
 
 
-def _print_left_out(results: Sequence[Result]) -> None:
-    """Says which metadata and bits of the images the results lack."""
-    counts = collections.Counter(name for result in results for name in result.left_out)
-    if counts:
-        share = "" if len(results) == 1 else f" ({{}} of {len(results)})"
-        listed = ", ".join(name + share.format(count) for name, count in sorted(counts.items()))
+def _print_left_out(left_out: Mapping[str, Sequence[pathlib.Path]], count: int) -> None:
+    """Says which metadata and bits of the images the results lack, and of which images."""
+
+    def describe(name: str, images: Sequence[pathlib.Path]) -> str:
+        if count == 1:
+            return name
+        share = escape_line(str(images[0])) if len(images) == 1 else f"{len(images)} of {count}"
+        return f"{name} ({share})"
+
+    if left_out:
+        listed = ", ".join(describe(name, images) for name, images in sorted(left_out.items()))
         print_line(f"left out: {listed}")
 
 

@@ -3,6 +3,7 @@
 Any byte order is accepted. The functions that convert return the byte order of the machine.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from lcdnet_jax.image_io._types import ImageError
 from lcdnet_jax.image_io.pil_images import from_pil
+from lcdnet_jax.messages import shorten
 
 # Weights of MATLAB's rgb2gray; gray test sets such as BSD68 were made with its rounded output.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
@@ -27,11 +29,16 @@ def to_array(image: Any) -> np.ndarray:
         The array. NumPy arrays are returned as they are.
 
     Raises:
-        ImageError: For any other dtype, a masked array, or a PIL image of another mode. The message
-            says how to convert it.
+        ImageError: For a path, any other dtype, a masked array, or a PIL image of another mode.
+            The message says how to convert it.
     """
     if isinstance(image, Image.Image):
         return from_pil(image)
+    if isinstance(image, str | os.PathLike):
+        raise ImageError(
+            f"the image is a path, {shorten(os.fspath(image))}; read it with "
+            "lcdnet_jax.image_io.read"
+        )
     if isinstance(image, np.ma.MaskedArray):
         raise ImageError(
             "the image is a masked array; replace what is masked, as by image.filled(0)"

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, value_rules
 from lcdnet_jax.image_io import avif, exif, heic, jpeg, png, raw, tiff
 from lcdnet_jax.image_io._opencv import decode_by_opencv, encode_by_opencv
 from lcdnet_jax.image_io._types import (
@@ -195,6 +195,7 @@ def write(
     quality: int = 95,
     metadata: Metadata | None = None,
     force: bool = True,
+    mode: int = 0o666,
 ) -> tuple[str, ...]:
     """Writes an image file in the format that the suffix names, completely or not at all.
 
@@ -210,18 +211,21 @@ def write(
         quality: Quality of JPEG, AVIF and HEIC, 1 to 100.
         metadata: Metadata for the file, which is written as far as the format holds it. A color
             profile is written only if it fits the number of channels.
-        force: Whether an existing file is replaced.
+        force: Whether an existing file is replaced. It keeps its permissions.
+        mode: Permissions of a new file. The umask restricts them.
 
     Returns:
         Names of what the file does not hold: metadata, with ``metadata.left_out``, and bits of
         pixels.
 
     Raises:
-        ImageError: If the suffix, dtype or shape cannot be written, if the file may not be
-            replaced, or if writing fails (full disk, read-only folder); then its cause is the
-            OSError. An existing file is unchanged after an error.
+        ImageError: If the suffix, dtype or shape cannot be written, ``quality`` is out of its
+            range, the file may not be replaced, or writing fails (full disk, read-only or missing
+            folder); then its cause is the OSError. An existing file is unchanged after an error.
     """
     path = pathlib.Path(path)
+    if wanted := value_rules.integer(1, high=100)(quality):
+        raise ImageError(f"{path}: quality must be {wanted}, got {quality!r}")
     image = np.asarray(image)
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim == 3 and image.shape[2] == 1:
@@ -235,7 +239,7 @@ def write(
         other = ".tiff" if kind == "PNG" else ".png"
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); use {other}") from error
     try:
-        atomic_io.write(path, data, force=force)
+        atomic_io.write(path, data, force=force, mode=mode)
     except (atomic_io.TargetError, OSError) as error:
         raise ImageError(str(error)) from error
     return left_out

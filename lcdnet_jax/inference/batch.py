@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
@@ -57,6 +58,7 @@ class _Image:
     pixels: np.ndarray
     metadata: Metadata
     reference: np.ndarray | None
+    mode: int  # permissions of the file
 
 
 def restore(
@@ -78,7 +80,8 @@ def restore(
     Args:
         restorer: The restorer.
         jobs: The jobs, as from :func:`~lcdnet_jax.inference.plan.plan_jobs`.
-        force: Whether existing files are replaced.
+        force: Whether existing files are replaced. They keep their permissions; new files have no
+            more than their input and the umask allow.
         quality: Quality of JPEG files, 1 to 100.
         progress: Called after each window, with the number of images (a fraction) and of input
             pixels that it adds. It is called in more than one thread. The fractions of all images
@@ -197,7 +200,7 @@ class _Run:
             atomic_io.make_folder(job.target)
         except OSError as error:
             raise _write_error(error) from error
-        return _Image(job, pixels, metadata, reference)
+        return _Image(job, pixels, metadata, reference, os.stat(job.source).st_mode)
 
     def _compute(self, images: Sequence[_Image]) -> list[np.ndarray | Exception]:
         self._computed = images
@@ -239,12 +242,14 @@ class _Run:
                 quality=self._quality,
                 metadata=image_io.enlarge_metadata(image.metadata, self._restorer.module.scale),
                 force=self._force,
+                # Nobody else may see more than of the input, which this process has read.
+                mode=image.mode & 0o666 | stat.S_IRUSR,
             )
         except ImageError as error:
             if isinstance(error.__cause__, OSError):
                 raise _write_error(error.__cause__) from error
             raise
-        message = describe_range(image.pixels)
+        message = describe_range(image.pixels, channels=self._restorer.module.channels)
         warning = f"{job.source}: {message}" if message else None
         result = Result(restored.shape[0], restored.shape[1], left_out=left_out, warning=warning)
         if image.reference is None:

@@ -56,9 +56,10 @@ def plan_jobs(
             twice is used once, at its first place.
         output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
             suffix, or if there are several images. Results keep their names, and those from a
-            folder also keep its subfolders. For a single image that is given as a file it may be a
-            file. None, for such an image only, means a file beside it: the result of "photo.jpg" is
-            "photo.restored.jpg".
+            folder also keep its subfolders. The files that a pattern matches lie in the output
+            itself, and a folder that it matches keeps its subfolders. For a single image that is
+            given as a file it may be a file. None, for such an image only, means a file beside
+            it: the result of "photo.jpg" is "photo.restored.jpg".
         stdin_paths: Paths, one per line; empty lines are ignored.
         reference: A file for a single image, or a folder. The folder has one file for each image,
             with the name of the result (of the image if ``output`` is None); the suffix may differ.
@@ -78,6 +79,11 @@ def plan_jobs(
     """
     if output == "" or not all(inputs) or reference == "":
         raise ValueError("a path is empty, as an unset variable is; give names")
+    if output == "-":
+        raise ValueError(
+            "results cannot be written to standard output; name a file or folder (./- for a folder "
+            "of this name)"
+        )
     others = [] if others is None else others
     if output is None:
         return [_plan_beside(inputs, reference)]
@@ -216,7 +222,7 @@ def _find_images(
     Other files are added to ``others``.
     """
     if argument == "-":
-        paths = [pathlib.Path(line.rstrip("\r\n")) for line in stdin_paths if line.strip()]
+        paths = [pathlib.Path(_check_line(line)) for line in stdin_paths if line.strip()]
         return [image for path in paths for image in _find_images_at(path, output, others)]
     if not _is_pattern(argument):
         return _find_images_at(pathlib.Path(argument), output, others)
@@ -233,6 +239,16 @@ def _find_images(
         raise ValueError(f"no image matches {argument}{_only(skipped)}; check the pattern")
     others += skipped
     return found
+
+
+def _check_line(line: str) -> str:
+    """The path on a line of a list."""
+    if "\0" in line:
+        raise ValueError(
+            "the list of paths has null bytes, as find -print0 writes them; leave out -print0, and "
+            "give one path per line"
+        )
+    return line.rstrip("\r\n")
 
 
 def _is_pattern(argument: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from lcdnet_jax.inference import self_ensemble, tiling, windows
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.program import PlacedVariables, Program
-from lcdnet_jax.messages import is_device_out_of_memory
+from lcdnet_jax.messages import is_device_out_of_memory, shorten
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
@@ -133,6 +134,11 @@ class Restorer:
         progress: Progress | None = None,
         on_compile: Callable[[int, int], None] | None = None,
     ):
+        if isinstance(module, str | os.PathLike):
+            raise TypeError(
+                f"Restorer takes a network and its variables, got {shorten(os.fspath(module))}; "
+                "use Restorer.from_checkpoint(path) or Restorer.from_pretrained(name)"
+            )
         networks.check_module(module)
         if overlap is None:
             overlap = module.tile_overlap
@@ -144,6 +150,9 @@ class Restorer:
             ("tile_batch", tile_batch, 1),
         ):
             _check_integer(name, value, least)
+        _check_boolean("ensemble", ensemble)
+        _check_callable("progress", progress)
+        _check_callable("on_compile", on_compile)
         _check_strength(strength, module)
         if tile is not None:
             tiling.check(tile, overlap)
@@ -201,6 +210,11 @@ class Restorer:
         Raises:
             CheckpointError, ConfigError, CardError, ValueError: If the path has no usable weights.
         """
+        if str(path) in pretrained.names() and not os.path.exists(path):
+            raise ValueError(
+                f"{path} does not exist; pretrained weights are loaded by "
+                f"Restorer.from_pretrained({str(path)!r})"
+            )
         weights = weights_lib.load(path, ema=ema, step=step)
         return cls(weights.module, weights.variables, **options)
 
@@ -278,7 +292,12 @@ class Restorer:
 
         Returns:
             A new restorer; this one is not changed.
+
+        Raises:
+            ValueError: If one of them is neither None nor callable.
         """
+        _check_callable("progress", progress)
+        _check_callable("on_compile", on_compile)
         return self._copy(_progress=progress, _on_compile=on_compile)
 
     def _copy(self, **changes: Any) -> "Restorer":
@@ -450,7 +469,7 @@ class Restorer:
     ) -> list[np.ndarray]:
         """Restores pictures of one padded size, or one in tiles, each in its own type."""
         for image in images:
-            if message := describe_range(image):
+            if message := describe_range(image, channels=self.module.channels):
                 warnings.warn(message, PixelRangeWarning, stacklevel=5)
         if self.strength == 0:
             report(sum(map(self._count_windows, images)))
@@ -798,6 +817,19 @@ def _check_integer(name: str, value: Any, least: int) -> None:
     plain = int(value) if isinstance(value, np.integer) else value
     if value is not None and (wanted := value_rules.integer(least)(plain)):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _check_boolean(name: str, value: Any) -> None:
+    """Raises ValueError unless an option is True or False."""
+    plain = bool(value) if isinstance(value, np.bool_) else value
+    if wanted := value_rules.boolean(plain):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _check_callable(name: str, value: Any) -> None:
+    """Raises ValueError unless an option is None or can be called."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function or None, got {value!r}")
 
 
 def _check_strength(strength: Any, module: networks.RestorationNetwork) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from lcdnet_jax import atomic_io, strict_json
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.messages import escape, join_some
+from lcdnet_jax.messages import escape_line, join_some
 from lcdnet_jax.typing import Json
 
 NAME = "data.json"
@@ -151,20 +151,15 @@ def _is_record(value: Json) -> bool:
     )
 
 
-def _show(name: str) -> str:
-    """A name in one line of a message; names of files may hold line breaks."""
-    return escape(name).replace("\n", "\\n")
-
-
 def _list_changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
     """A line for each kind of change."""
     if before is None:
         return [f"some of {len(now)} images; the record has too many to list them"]
     kinds = {
-        "added": [_show(name) for name in sorted(now.keys() - before.keys())],
-        "missing": [_show(name) for name in sorted(before.keys() - now.keys())],
+        "added": [escape_line(name) for name in sorted(now.keys() - before.keys())],
+        "missing": [escape_line(name) for name in sorted(before.keys() - now.keys())],
         "changed": [
-            f"{_show(name)} ({before[name]} before, {now[name]} now)"
+            f"{escape_line(name)} ({before[name]} before, {now[name]} now)"
             for name in sorted(before.keys() & now.keys())
             if before[name] != now[name]
         ],

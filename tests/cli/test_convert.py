@@ -231,7 +231,6 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "the following arguments are required: COMMAND (lcdnet-jax --help explains)"),
             (["fly"], "invalid choice: 'fly' (choose from "),
             (["convert", "dncnn", "{pth}"], "are required: -o/--output (lcdnet-jax convert --help"),
             (["convert", "dncnn", "{pth}", "-o", "{out}", "--sett", "a=1"], "unrecognized argumen"),

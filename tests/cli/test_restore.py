@@ -184,6 +184,8 @@ class TestFormats:
             (place / name).write_bytes(data[:2] + segment + data[2:])
         printed = run("c.jpg", "x.jpg", "y.jpg", "-o", "more/")
         assert printed.splitlines()[-1] == "left out: APP3 Meta (2 of 3)"
+        printed = run("b.jpg", "x.jpg", "-o", "single/")
+        assert printed.splitlines()[-1] == "left out: APP3 Meta (x.jpg)"
 
     def test_a_larger_image_has_more_pixels_per_inch(self, place, run, monkeypatch):
         monkeypatch.setattr(Halving, "scale", 2, raising=False)
@@ -534,6 +536,27 @@ class TestFailures:
         )
         assert not (place / "out").exists()
 
+    @pytest.mark.parametrize(("given", "made"), [(0o640, 0o640), (0o600, 0o600), (0o777, 0o644)])
+    def test_others_see_no_more_than_of_the_input(self, place, run, given, made):
+        put(place / "a.png").chmod(given)
+        put(place / "old.png").chmod(0o664)
+        before = os.umask(0o022)
+        try:
+            run("a.png")
+            run("a.png", "-o", "old.png", "--force")
+        finally:
+            os.umask(before)
+        assert (place / "a.restored.png").stat().st_mode & 0o777 == made
+        assert (place / "old.png").stat().st_mode & 0o777 == 0o664
+
+    def test_names_with_line_breaks_are_one_line(self, place, run, error_of, capsys):
+        put(place / "in" / "a\nb.png")
+        assert run("in", "-o", "out").splitlines()[0] == "out/a\\nb.png  30x20"
+        put(place / "in" / "c.png")
+        with pytest.raises(SystemExit):
+            run("in", "-o", "out")
+        assert "failed in/a\\nb.png\n" in capsys.readouterr().out
+
     def test_no_permission(self, place, error_of, monkeypatch):
         put(place / "a.png")
         put(place / "b.png", noise((5, 5)))
@@ -817,7 +840,11 @@ class TestOptions:
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),
             (["--device=quantum"], "no device 'quantum'; use one of cpu:0, "),
             (["--device=cpu:-1"], "no device 'cpu:-1'; use one of cpu:0, "),
-            (["--tile-batch=0"], "tile_batch must be an integer of at least 1, got 0"),
+            (
+                ["--tile-batch=0"],
+                "argument --tile-batch: must be an integer of at least 1, got '0'",
+            ),
+            (["--local-pool=-8"], "argument --local-pool: must be an integer of at least 1, got"),
             (["--shard=2/2"], "argument --shard: must be I/N with I from 0 to N - 1, such as 0/4"),
             (["--shard=1"], "argument --shard: must be I/N"),
             (["--shard=-1/2"], "argument --shard: must be I/N"),
@@ -827,7 +854,7 @@ class TestOptions:
             (["--quality=0"], "argument --quality: must be a number from 1 to 100, got '0'"),
             (["--quality=101"], "argument --quality: must be a number from 1 to 100, got '101'"),
             (["--quality=ten"], "argument --quality: must be a number from 1 to 100, got 'ten'"),
-            (["--ensemle"], "unrecognized arguments: --ensemle"),
+            (["--ensemle"], "unrecognized arguments: --ensemle (lcdnet-jax restore --help "),
         ],
         ids=str,
     )

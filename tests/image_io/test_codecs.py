@@ -625,3 +625,10 @@ class TestLargeFiles:
             file.truncate(3 * 2**30)
         with pytest.raises(ImageError, match=r"far more than an image of 5x5|larger than 1 GiB"):
             image_io.read(path)
+
+
+@pytest.mark.parametrize("quality", [0, 101, 9.5, True, "95"])
+def test_quality_is_checked(tmp_path, quality):
+    with pytest.raises(ImageError, match="quality must be an integer from 1 up to 100, got"):
+        image_io.write(tmp_path / "a.jpg", np.zeros((9, 9), np.uint8), quality=quality)
+    image_io.write(tmp_path / "a.jpg", np.zeros((9, 9), np.uint8), quality=1)

@@ -64,3 +64,8 @@ def test_types():
     assert convert_dtype(values, np.dtype("f8")).tolist() == [-1, 0.5, 2]
     with pytest.raises(ImageError, match="the result holds NaN"):
         convert_dtype(np.float32([np.nan]), np.dtype(np.uint8))
+
+
+def test_a_batch_of_gray_images_needs_an_axis():
+    with pytest.raises(ImageError, match=r"as \[N, H, W, 1\], as by x\[\.\.\., None\]"):
+        check_image(np.zeros((2, 9, 9), np.float32), networks.create("dncnn", channels=3))

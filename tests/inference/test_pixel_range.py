@@ -19,7 +19,7 @@ from lcdnet_jax.inference import pixel_range
 )
 @pytest.mark.parametrize("dtype", ["f4", ">f8"])
 def test_far_outside(values, fix, dtype):
-    message = pixel_range.describe_range(np.array(values, dtype))
+    message = pixel_range.describe_range(np.array(values, dtype), channels=3)
     assert message is not None
     assert message.startswith(f"the pixels are from {values[0]:.4g} to {values[1]:.4g}, far")
     assert message.endswith(fix.replace("\\", ""))
@@ -27,9 +27,23 @@ def test_far_outside(values, fix, dtype):
 
 @pytest.mark.parametrize("values", [[0, 1], [-2, 3], [-4, 5], [1, 1]], ids=str)
 def test_close(values):
-    assert pixel_range.describe_range(np.array(values, np.float32)) is None
+    assert pixel_range.describe_range(np.array(values, np.float32), channels=3) is None
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integers_have_a_white(dtype):
-    assert pixel_range.describe_range(np.array([0, 255], dtype)) is None
+    assert pixel_range.describe_range(np.array([0, 255], dtype), channels=3) is None
+
+
+@pytest.mark.parametrize("colors", [1, 3])
+def test_what_alpha_hides_does_not_count(colors):
+    image = np.zeros((2, 3, colors + 1), np.float32)
+    image[0, 0] = 255, *[255] * (colors - 1), 0
+    image[1, 1, -1] = 1
+    assert pixel_range.describe_range(image, channels=3) is None
+    assert pixel_range.describe_range(image, channels=colors + 1) is not None
+    image[1, 1, 0] = 255
+    assert pixel_range.describe_range(image, channels=3) is not None
+    image[..., -1] = 1
+    image[1, 1, 0] = 0
+    assert pixel_range.describe_range(image, channels=3) is not None

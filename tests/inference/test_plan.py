@@ -212,3 +212,16 @@ def test_other_files(place):
     assert plan.describe_kinds(
         map(pathlib.Path, ["in/link", "a.B", "q.txt", "R.TXT", "c", "in/.d"])
     ) == ("2 .txt, 2 without a suffix, 1 .b, 1 linked folder")
+
+
+def test_standard_output_is_no_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"standard output; name a file or folder \(\./- for"):
+        plan.plan_jobs(["a.png"], "-")
+    assert plan.plan_jobs(["a.png"], "./-")[0].target == pathlib.Path("-", "a.png")
+
+
+def test_null_bytes_in_a_list():
+    with pytest.raises(ValueError, match="leave out -print0, and give one path per line"):
+        plan.plan_jobs(["-"], "out", stdin_paths=["a.png\0b.png\0"])

@@ -996,3 +996,35 @@ def test_every_network_on_the_command_line(rng, tmp_path, name):
     cli.main(["restore", *files.split()])
     expected = Restorer.from_checkpoint(tmp_path / "net")(image)
     np.testing.assert_array_equal(image_io.read(tmp_path / "out.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"ensemble": "no"}, "ensemble must be True or False, got 'no'"),
+        ({"progress": 3}, "progress must be a function or None, got 3"),
+        ({"on_compile": 3}, "on_compile must be a function or None, got 3"),
+    ],
+    ids=str,
+)
+def test_options_are_checked_at_once(color, option, message):
+    with pytest.raises(ValueError, match=message):
+        Restorer(color.module, color.variables, **option)
+    if "ensemble" in option:
+        assert Restorer(color.module, color.variables, ensemble=np.True_).ensemble
+        return
+    with pytest.raises(ValueError, match=message):
+        color.with_progress(**{"progress": None, **option})
+
+
+def test_paths_and_names_in_a_wrong_place(color, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=r"got 'a'; use Restorer.from_checkpoint\(path\) or"):
+        Restorer("a", {})
+    with pytest.raises(ValueError, match=r"by Restorer.from_pretrained\('sadnet-photo'\)"):
+        Restorer.from_checkpoint("sadnet-photo")
+    for path in ("a.png", tmp_path / "a.png"):
+        with pytest.raises(
+            ImageError, match=r"is a path, '.*; read it with lcdnet_jax.image_io.re"
+        ):
+            color(path)
