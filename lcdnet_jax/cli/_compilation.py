@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from lcdnet_jax.messages import escape_line
+
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
 VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
 
@@ -68,23 +70,22 @@ def is_allowed(environment: Mapping[str, str]) -> bool:
 def use_cache() -> None:
     """Keeps compiled programs in the user's folder for caches, and takes them from there.
 
-    A folder that JAX already has (``JAX_COMPILATION_CACHE_DIR``) is used instead. If the folder
-    cannot be used, or others can write to it, one line on standard error says so.
+    A folder that JAX already has (``JAX_COMPILATION_CACHE_DIR``) is used instead. If it is a file,
+    or the folder cannot be used, or others can write to it, one line on standard error says so.
     """
     import jax
 
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
+    given = jax.config.values["jax_compilation_cache_dir"]
+    if given is not None:
+        if os.path.isfile(given):  # JAX would warn for each program
+            _print_unused(f"{given} is a file")
+            jax.config.update("jax_compilation_cache_dir", None)
         return
     try:
         folder = find_folder(os.environ)
         _create(folder)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        print(
-            f"compiled programs are not kept for the next start: {reason}; set "
-            f"JAX_COMPILATION_CACHE_DIR to another folder, or {VARIABLE}=1",
-            file=sys.stderr,
-        )
+        _print_unused(getattr(error, "strerror", None) or str(error).rstrip("."))
         return
     _prune(folder.parent)
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -93,6 +94,14 @@ def use_cache() -> None:
     global _folder, _show_in_full
     _folder, _show_in_full = folder, warnings.showwarning
     warnings.showwarning = _show
+
+
+def _print_unused(reason: str) -> None:
+    line = (
+        f"compiled programs are not kept for the next start: {reason}; set "
+        f"JAX_COMPILATION_CACHE_DIR to another folder, or {VARIABLE}=1"
+    )
+    print(escape_line(line), file=sys.stderr)
 
 
 def describe_warning(text: str) -> str:
@@ -142,7 +151,9 @@ def find_folder(environment: Mapping[str, str]) -> pathlib.Path:
         variable, default = "", "Library/Caches"
     else:
         variable, default = "XDG_CACHE_HOME", ".cache"
-    caches = environment.get(variable) or pathlib.Path.home() / default
+    caches = environment.get(variable, "")
+    if not os.path.isabs(caches):  # the specification of XDG ignores relative paths
+        caches = str(pathlib.Path.home() / default)
     versions = [importlib.metadata.version(package) for package in ("jax", "jaxlib")]
     identity = "\n".join([*versions, platform.system(), _describe_processor()])
     name = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -83,6 +83,16 @@ def test_a_folder_that_cannot_be_written(tmp_path, restore):
     assert (tmp_path / "out.png").exists()
 
 
+def test_a_file_instead_of_the_folder_of_jax(tmp_path, restore):
+    (tmp_path / "file").write_text("a file")
+    result = run(tmp_path / "caches", *restore, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file"))
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("compiled programs are not kept for the next start: ")
+    assert f"{tmp_path / 'file'} is a file; set JAX_COMPILATION_CACHE_DIR to another folder" in line
+    assert not (tmp_path / "caches").exists()
+
+
 @pytest.fixture
 def kept(tmp_path, restore):
     """The only compiled program of a first start."""
@@ -249,6 +259,11 @@ def test_places(monkeypatch):
         monkeypatch.setattr(sys, "platform", platform)
         folder = _compilation.find_folder(variables)
         assert folder.parent == pathlib.Path(expected, "lcdnet-jax", "compiled").expanduser()
+
+
+def test_a_relative_folder_for_caches_is_ignored(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert _compilation.find_folder({"XDG_CACHE_HOME": "caches"}) == _compilation.find_folder({})
 
 
 def test_each_machine_and_version_has_a_folder(monkeypatch):
