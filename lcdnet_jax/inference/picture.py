@@ -132,16 +132,12 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
             "the network takes the left and right view of a dual-pixel camera as [H, W, "
             f"{TWO_VIEW_CHANNELS}], got shape {shape}; join the views along the last axis"
         )
-    if usable and len(shape) == 3 and channels > 4 and wanted in (1, 3):
-        raise image_io.ImageError(
-            f"expected [H, W] or [H, W, C] with C from 1 to 4, got shape {shape}; give several "
-            "gray images as [N, H, W, 1], as by x[..., None]"
-        )
     if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
+        hint = "; gray images are joined as [N, H, W, 1], as by x[..., None]" * (len(shape) == 3)
         raise image_io.ImageError(
             "expected an image [H, W] or [H, W, C] with C = 1 (gray), 2 (gray, alpha), 3 (color) "
             f"or 4 (color, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
-            f"{shape}"
+            f"{shape}{hint}"
         )
     return channels - (channels in (2, 4))
 
