@@ -390,6 +390,8 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
             image = Image.open(io.BytesIO(png.without_metadata(data, name)), formats=["PNG"])
         if not is_jpeg:
             _load(image, name)
+        if image.format == "PNG":
+            png.check_rows(data, image, name)
         found, orientation = _find_metadata(data, image)
         if is_jpeg:
             pixels = jpeg.decode(data, image, name)

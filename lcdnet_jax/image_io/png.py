@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from lcdnet_jax.image_io import exif
 from lcdnet_jax.image_io._opencv import encode_by_opencv
@@ -28,6 +29,16 @@ _RAW_EXIF, _RAW_XMP = (b"Raw profile type exif", b"Raw profile type APP1"), b"Ra
 
 # Not reported when they are left out: hints for the decoder of the stored pixels.
 _SILENT = (b"iDOT", b"hIST", b"sPLT", b"acTL", b"fcTL", b"fdAT")
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each color type
+
+# First column, first row, step of columns and step of rows of each pass.
+_ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
+_BYTES_AT_ONCE = 2**20  # of pixels that are decompressed only to be counted
 
 _LONGEST = 2**24  # bytes of metadata in a chunk
 _MOST_CHUNKS = 2**20
@@ -103,6 +114,47 @@ def without_metadata(data: bytes, name: str) -> bytes:
             )
         parts.append(view[start:end])
     return b"".join(parts)
+
+
+def check_rows(data: bytes, image: Image.Image, name: str) -> None:
+    """Raises ImageError if rows are missing, for which Pillow silently gives zeros.
+
+    Args:
+        data: The file.
+        image: What Pillow decoded.
+        name: The name of the file in errors.
+    """
+    width, height, bits, color_type, interlace = struct.unpack(">IIBBxxB", data[16:29])
+    last_row = image.crop((0, height - 1, width, height))
+    if not interlace and np.asarray(last_row).any():  # to count costs a third of the decoding
+        return
+    bits *= _CHANNELS[color_type]
+    expected = 0
+    for left, top, across, down in _ADAM7 if interlace else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            expected += rows * (1 + (columns * bits + 7) // 8)
+    found = _count_inflated(data, expected)
+    if found < expected:
+        raise ImageError(
+            f"{name}: the PNG file is cut short or damaged (its pixels have {found} of {expected} "
+            "bytes); copy or download it again"
+        )
+
+
+def _count_inflated(data: bytes, most: int) -> int:
+    """Counts the bytes of the decompressed pixels, until there are ``most``."""
+    decoder = zlib.decompressobj()
+    view, count = memoryview(data), 0
+    for kind, start, end in _split(data):
+        part: bytes | memoryview = view[start + 8 : end - 4] if kind == b"IDAT" else b""
+        while len(part) and count < most:
+            try:
+                count += len(decoder.decompress(part, _BYTES_AT_ONCE))
+            except zlib.error:
+                return count
+            part = decoder.unconsumed_tail
+    return count + len(decoder.flush()) if count < most else count
 
 
 def read_metadata(data: bytes) -> tuple[Metadata, int]:

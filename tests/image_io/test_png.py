@@ -41,6 +41,44 @@ def test_other_readers_see_the_16_bit_gray_alpha_png(tmp_path):
     np.testing.assert_array_equal(seen[..., [0, 3]], image)
 
 
+def png_of(width, height, bits, color_type, rows, *, interlace=0):
+    """A PNG whose checksums are right, whatever its rows are."""
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, interlace)
+    pixels = zlib.compress(rows)
+    chunks = (b"IHDR", header), (b"IDAT", pixels[:50]), (b"IDAT", pixels[50:]), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+@pytest.mark.parametrize(("bits", "color_type"), [(8, 2), (16, 2), (16, 0), (8, 0), (1, 0), (8, 6)])
+def test_missing_rows_are_an_error(bits, color_type):
+    """Pillow gives zeros for them. Black rows that are there are none of them."""
+    row = 1 + (17 * bits * {0: 1, 2: 3, 6: 4}[color_type] + 7) // 8
+    rows = b"".join(b"\0" + b"\x55" * (row - 1) for _ in range(13))
+    image_io.decode(png_of(17, 13, bits, color_type, rows), name="x")
+    black = rows[: 12 * row] + bytes(row)
+    image_io.decode(png_of(17, 13, bits, color_type, black), name="x")
+    for height, present in ((13, rows[: 12 * row]), (13, rows[: 5 * row]), (40, rows), (40, black)):
+        data = png_of(17, height, bits, color_type, present)
+        message = f"^x: .*damaged .*have {len(present)} of {height * row} bytes"
+        with pytest.raises(ImageError, match=message):
+            image_io.decode(data, name="x")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (17, 13), (5, 4)])
+def test_missing_rows_of_an_interlaced_png(size):
+    width, height = size
+    rows = b""
+    for left, top, across, down in png._ADAM7:
+        columns, count = len(range(left, width, across)), len(range(top, height, down))
+        rows += (b"\0" + b"\x55" * 3 * columns) * count if columns else b""
+    expected = np.full((height, width, 3), 0x55, np.uint8)
+    found = image_io.decode(png_of(width, height, 8, 2, rows, interlace=1), name="x")
+    np.testing.assert_array_equal(found, expected)
+    last = 1 + 3 * (width if height > 1 else len(range(1, width, 2)) or 1)
+    with pytest.raises(ImageError, match=r"^x: .*damaged"):
+        image_io.decode(png_of(width, height, 8, 2, rows[:-last], interlace=1), name="x")
+
+
 def chunks_of(data):
     """Kind and content of each chunk."""
     found, place = [], 8
