@@ -131,18 +131,22 @@ class Picture:
         rows, columns = self.segment_size
         return -(-self.height // rows), -(-self.width // columns)
 
-    def list_lengths(self, index: int) -> set[int]:
-        """Lists the numbers of bytes that a decoded strip or tile may have.
+    def list_heights(self, index: int) -> set[int]:
+        """Lists the numbers of rows that a strip or tile may have.
 
         The last strip ends with the picture, or is as long as the others.
         """
         down, across = self.segment_grid
-        rows, columns = self.segment_size
+        rows = self.segment_size[0]
+        if self.page.is_tiled or index // across % down < down - 1:
+            return {rows}
+        return {rows, self.height - (down - 1) * rows}
+
+    def list_lengths(self, index: int) -> set[int]:
+        """Lists the numbers of bytes that a decoded strip or tile may have."""
+        columns = self.segment_size[1]
         row = -(-columns * self.samples // self.planes * self.bits // 8)
-        lengths = {rows * row}
-        if not self.page.is_tiled and index // across % down == down - 1:
-            lengths.add((self.height - (down - 1) * rows) * row)
-        return lengths
+        return {rows * row for rows in self.list_heights(index)}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ optional.
 """
 
 import contextlib
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,8 @@ def _decode_segments(picture: Picture, data: bytes, name: str) -> np.ndarray:
             segment = decoder(segment, out=max(picture.list_lengths(index)) + 1)
         if page.compression == COMPRESSION.NONE:
             check_length(picture, index, len(segment), name)
+        if compression == COMPRESSION.JPEG:
+            _check_jpeg_size(segment, picture, index)
         part, (plane, _, top, left, _), _ = page.decode(
             segment, index, jpegtables=page.jpegtables, _fullsize=page.is_tiled
         )
@@ -94,6 +97,14 @@ def _decode_segments(picture: Picture, data: bytes, name: str) -> np.ndarray:
         channels = slice(plane, plane + 1) if picture.planes > 1 else slice(None)
         pixels[top : top + part.shape[0], left : left + part.shape[1], channels] = part
     return pixels
+
+
+def _check_jpeg_size(segment: bytes | bytearray, picture: Picture, index: int) -> None:
+    """Raises ValueError unless a strip or tile has its size: tifffile would reshape another one."""
+    with Image.open(io.BytesIO(segment), formats=["JPEG"]) as image:
+        width, height = image.size
+    if width != picture.segment_size[1] or height not in picture.list_heights(index):
+        raise ValueError(f"strip or tile {index} has {width}x{height} pixels")
 
 
 def _check_jpeg(segment: bytes | bytearray, tables: bytes | None) -> None:

@@ -172,6 +172,33 @@ def test_jpeg_in_tiff_is_read_as_by_pillow(tmp_path):
         assert metadata.tiff_compression == "deflate"
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "options"),
+    [
+        (256, 40, {"rowsperstrip": 32}),
+        (256, 160, {"rowsperstrip": 32}),
+        (322, 16, {"tile": (32, 32)}),
+        (322, 64, {"tile": (32, 32)}),
+        (323, 64, {"tile": (32, 32)}),
+    ],
+)
+def test_jpeg_in_tiff_of_another_size(tag, value, options):
+    data = bytearray(tiff(photo(height=64, width=80), compression="jpeg", **options))
+    place = entry(data, tag)
+    data[place + 8 : place + 12] = struct.pack("<I", value)
+    with pytest.raises(ImageError, match=r"^x: the TIFF file is .*damaged"):
+        image_io.decode(bytes(data), name="x")
+
+
+def test_jpeg_in_tiff_reshaped_to_as_many_bytes():
+    data = bytearray(tiff(photo(height=64, width=80), compression="jpeg", rowsperstrip=64))
+    for tag, value in ((256, 64), (257, 80), (278, 80)):
+        place = entry(data, tag)
+        data[place + 8 : place + 12] = struct.pack("<I", value)
+    with pytest.raises(ImageError, match=r"strip or tile 0 has 80x64 pixels"):
+        image_io.decode(bytes(data), name="x")
+
+
 def test_zeros_before_the_end_of_jpeg_in_tiff(tmp_path):
     """As some cameras write them, also in files of JPEG."""
     data = tiff(photo(height=64, width=80), compression="jpeg")
