@@ -20,6 +20,10 @@ _LONGEST_SIDES = {
     "BMP": 2**31 - 1,
 }
 
+# HEIC: of x265, if the other side has less than 32 pixels: a picture of its level 4.1 has at most
+# 2228224 pixels, and a side at most the root of 8 times as many, which is counted in blocks of 8.
+_THIN, _LONGEST_OF_THIN = 32, 4216
+
 _MOST_PIXELS = {"AVIF": 2**28, "HEIC": 2**30}  # of the decoders libavif and libheif
 
 # Bytes of pixels. A BMP states its size in 32 bits, with a header and padded rows. Places in a TIFF
@@ -39,7 +43,8 @@ def check_size(
         dtype: Type of the pixels.
 
     Raises:
-        ImageError: If a side is too long for the format, or the file would be too large.
+        ImageError: If a side is too long for the format, also beside a very short one, or the file
+            would be too large.
     """
     kind = IMAGE_FORMATS.get(pathlib.Path(path).suffix.lower(), "")
     height, width = shape[:2]
@@ -49,6 +54,8 @@ def check_size(
     longest = _LONGEST_SIDES.get(kind, math.inf)
     if max(height, width) > longest:
         limit = f"{longest} pixels a side"
+    elif kind == "HEIC" and min(height, width) < _THIN and max(height, width) > _LONGEST_OF_THIN:
+        limit = f"{_LONGEST_OF_THIN} pixels a side if the other has less than {_THIN}"
     elif height * width > _MOST_PIXELS.get(kind, math.inf):
         limit = f"{_MOST_PIXELS[kind] // 10**6} megapixels"
     elif height * row > _MOST_BYTES.get(kind, math.inf):

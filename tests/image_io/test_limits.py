@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import ImageError, limits
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,12 @@ from lcdnet_jax.image_io import ImageError
         ("a.avif", (32769, 9, 3), "AVIF holds at most 32768 pixels a side"),
         ("a.avif", (20000, 20000, 3), "AVIF holds at most 268 megapixels"),
         ("a.heic", (32769, 9), "HEIC holds at most 32768 pixels a side"),
+        ("a.heic", (5000, 31), "HEIC holds at most 4216 pixels a side if the other has less than"),
+        (
+            "a.heif",
+            (8, 4217, 3),
+            "HEIC holds at most 4216 pixels a side if the other has less than",
+        ),
         ("a.jpg", (65501, 1), "JPEG holds at most 65500 pixels a side, and the image has 1x65501"),
         ("a.JFIF", (1, 65501, 3), "JPEG holds at most 65500 pixels a side"),
         (
@@ -64,3 +70,17 @@ def test_the_longest_sides_are_written(tmp_path, suffix, side):
         image_io.check_format(tmp_path / f"a{suffix}", image)
     image_io.write(tmp_path / f"a{suffix}", image[:, 1:])
     assert image_io.read_header(tmp_path / f"a{suffix}").width == side
+
+
+@pytest.mark.parametrize("shape", [(1, 4216), (4216, 31), (32, 4217), (4217, 32)])
+def test_thin_heic_is_written(tmp_path, shape):
+    image_io.write(tmp_path / "a.heic", np.zeros((*shape, 3), np.uint8))
+    assert image_io.read(tmp_path / "a.heic").shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 4217), (4217, 31)])
+def test_x265_takes_no_longer_thin_image(monkeypatch, tmp_path, shape):
+    """Else the limit could go."""
+    monkeypatch.setattr(limits, "_LONGEST_OF_THIN", 5000)
+    with pytest.raises(ImageError, match="cannot be encoded as HEIC"):
+        image_io.write(tmp_path / "a.heic", np.zeros((*shape, 3), np.uint8))
