@@ -8,6 +8,7 @@ stand, and all other bytes, such as text in any encoding, stay as they are.
 
 import dataclasses
 import fractions
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -58,6 +59,9 @@ _SIZE_TAGS = (
     (_Tag.ExifImageWidth, _Tag.ExifImageHeight),
 )
 _IN_PIXELS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: where the subject was stored
+
+_PLAIN_SHAPE = re.compile(rb'\{"shape": \[[\d, ]*\]\}\0*')
+_LAYOUT_NAME = "description of the stored planes"
 
 _INCH, _CENTIMETER = 2, 3  # ResolutionUnit
 
@@ -260,6 +264,10 @@ def make_upright(exif: bytes, orientation: int) -> tuple[bytes, list[str]]:
     left_out = ["thumbnail"] if data.remove_thumbnail() else []
     data.set_number(0, _Tag.Orientation, 1)
     data.remove(0, _OF_THE_FILE)
+    entry = data.entries(0).get(_Tag.ImageDescription)
+    if entry and _is_layout(bytes(data.data[entry.start : entry.start + entry.size])):
+        data.remove(0, [_Tag.ImageDescription])
+        left_out.append(_LAYOUT_NAME)
     data.remove(EXIF_IFD, [_Tag.CompressedBitsPerPixel])
     if orientation >= 5:
         for (x_tag, y_tag), pointer in zip(_RESOLUTIONS, (0, EXIF_IFD), strict=True):
@@ -270,6 +278,16 @@ def make_upright(exif: bytes, orientation: int) -> tuple[bytes, list[str]]:
     if orientation > 1:
         left_out += _remove_places(data)
     return bytes(data), left_out
+
+
+def _is_layout(description: bytes) -> bool:
+    """Tells whether a description is for programs, about the planes of the file that held it."""
+    text = description[:1000].lstrip()
+    return (
+        text.startswith((b"ImageJ=", b"shape=("))
+        or (text.startswith(b"{") and b'"shape":' in text)
+        or b"<OME" in text
+    )
 
 
 def _remove_places(data: _Data) -> list[str]:
@@ -350,10 +368,10 @@ def from_tiff(order: str, directories: Mapping[int, Values]) -> tuple[bytes | No
     if 37724 in directories.get(0, {}):
         left_out.append("Photoshop layers")
     _, _, text = chosen.get(0, {}).get(_Tag.ImageDescription, (0, 0, b""))
-    if text.startswith((b'{"shape":', b"ImageJ=")) or b"<OME" in text[:1000]:
+    if _is_layout(text):
         del chosen[0][_Tag.ImageDescription]
-        if not text.startswith(b"{"):  # which tifffile adds to every file
-            left_out.append("description of the stored planes")
+        if not _PLAIN_SHAPE.fullmatch(text):  # which tifffile adds to every file
+            left_out.append(_LAYOUT_NAME)
     left_out += _remove_maker_note(chosen)
     if not any(chosen.values()):
         return None, left_out
