@@ -433,12 +433,23 @@ def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with _open(path) as stream:
+            before = os.fstat(stream.fileno())
             if _find_kind(stream, name) not in _LARGEST:
                 _check_file_size(stream, name)
             stream.seek(0)
-            return stream.read()
+            data = stream.read()
+            after = os.fstat(stream.fileno())
     except OSError as error:
         raise _read_error(name, error) from error
+    if not _is_same(before, after):
+        raise ImageError(
+            f"{name}: was changed while it was read; read it again when it is complete"
+        )
+    return data
+
+
+def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
 
 
 def _check_file_size(stream: BinaryIO, name: str) -> None:
@@ -515,8 +526,9 @@ def _open_image(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, Head
         except ImageError:
             raise
         except Exception as error:
+            cause = str(error) or type(error).__name__
             raise ImageError(
-                f"{name}: the {image.format} header is damaged ({error}); copy the file again"
+                f"{name}: the {image.format} header is damaged ({cause}); copy the file again"
             ) from error
         yield image, header, mode
 
@@ -535,6 +547,10 @@ def _identify(stream: BinaryIO, name: str) -> Iterator[tuple[Image.Image, png.Pn
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: {error}; raise PIL.Image.MAX_IMAGE_PIXELS to allow it") from None
     except Exception as error:  # a damaged header fails in many ways
+        if kind in ("PNG", "WEBP", "AVIF"):
+            raise ImageError(
+                f"{name}: the {kind} header is damaged or cut short; copy or download it again"
+            ) from error
         raise ImageError(
             f"{name}: the {kind} header is damaged, cut short or of an unsupported kind "
             "(such as floating point or 32-bit numbers); copy the file again, or save it with "

@@ -20,7 +20,7 @@ from lcdnet_jax.image_io.tiff_directories import (
     UNASSOCIATED,
     Picture,
     RawPictureError,
-    make_type_error,
+    make_float_error,
     open_picture,
 )
 from lcdnet_jax.image_io.tiff_pixels import decode_pixels
@@ -56,7 +56,7 @@ def read_header(stream: BinaryIO, name: str, *, floats: bool = False) -> Header:
     try:
         with open_picture(stream, name) as picture:
             if picture.is_float and not floats:
-                raise make_type_error(name, picture.bits, "floating-point")
+                raise make_float_error(name, picture.bits)
             height, width = picture.height, picture.width
             if picture.orientation >= 5:
                 height, width = width, height
@@ -84,7 +84,7 @@ def decode(data: bytes, name: str, *, floats: bool) -> tuple[np.ndarray, Metadat
     try:
         with open_picture(io.BytesIO(data), name) as picture:
             if picture.is_float and not floats:
-                raise make_type_error(name, picture.bits, "floating-point")
+                raise make_float_error(name, picture.bits)
             metadata = _read_metadata(picture)
             pixels = decode_pixels(picture, data, name)
     except RawPictureError:

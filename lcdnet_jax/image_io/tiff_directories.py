@@ -403,8 +403,8 @@ def _check_compression(page: tifffile.TiffPage, bits: int, name: str) -> None:
     if wrong:
         words = getattr(number, "name", number)
         raise ImageError(
-            f"{name}: a TIFF compressed as {words} with such pixels is not supported; save the "
-            "image again, compressed by LZW or Deflate"
+            f"{name}: a TIFF compressed as {words}{' with such pixels' * (number in known)} is not "
+            "supported; save the image again, compressed by LZW or Deflate"
         )
 
 
@@ -453,6 +453,15 @@ def check_length(picture: Picture, index: int, length: int, name: str) -> None:
             f"{name}: the TIFF file is cut short or damaged (strip or tile {index} has {length} of "
             f"{min(lengths)} bytes); copy or download it again"
         )
+
+
+def make_float_error(name: str, bits: int) -> ImageError:
+    """Makes the error of floating point where unsigned numbers are wanted."""
+    return ImageError(
+        f"{name}: floating-point TIFF with {bits} bits a channel has no fixed range; read it by "
+        "read_with_metadata, which returns float32, or save the image again as unsigned numbers "
+        "with 8 or 16 bits"
+    )
 
 
 def make_type_error(name: str, bits: int, kind: str) -> ImageError:

@@ -417,6 +417,40 @@ def test_suspiciously_large_image(monkeypatch, limit):
         image_io.decode(saved(photo(), "PNG"), name="x")
 
 
+@pytest.mark.parametrize("height", [61, 99])
+@pytest.mark.parametrize("function", [image_io.read, image_io.read_with_metadata])
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch, function, height):
+    """Old and new rows would be mixed."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(photo()))
+    check_file_size = codecs._check_file_size
+
+    def change(stream, name):
+        check_file_size(stream, name)
+        path.write_bytes(tiff(photo(height=height)))
+        os.utime(path, ns=(1, 1))  # clocks of files are coarse
+
+    monkeypatch.setattr(codecs, "_check_file_size", change)
+    with pytest.raises(ImageError, match=r"a\.tif: was changed while it was read; read it"):
+        function(path)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_cut_header_is_no_unsupported_kind(kind):
+    data = saved(photo(), kind)
+    with pytest.raises(ImageError, match=f"^x: the {kind} header is damaged or cut short; copy"):
+        image_io.decode(data[: len(data) // 2], name="x")
+
+
+def test_damage_without_words_of_pillow(monkeypatch):
+    def fail(*_):
+        raise EOFError
+
+    monkeypatch.setattr(codecs, "read_orientation", fail)
+    with pytest.raises(ImageError, match=r"^x: the JPEG header is damaged \(EOFError\); copy"):
+        image_io.decode(saved(photo(), "JPEG"), name="x")
+
+
 def test_zero_size():
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 5, 8, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
@@ -427,8 +461,14 @@ def test_zero_size():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tiff(photo()[..., 0].astype(np.float32)), "floating-point TIFF with 32 bits"),
-        (lambda: tiff(photo().astype(np.float16)), "floating-point TIFF with 16 bits"),
+        (
+            lambda: tiff(photo()[..., 0].astype(np.float32)),
+            "floating-point TIFF with 32 bits.*by read_with_metadata",
+        ),
+        (
+            lambda: tiff(photo().astype(np.float16)),
+            "floating-point TIFF with 16 bits.*by read_with_metadata",
+        ),
         (lambda: tiff(photo()[..., 0].astype(np.int16)), "signed TIFF with 16 bits"),
         (lambda: tiff(photo()[..., 0].astype(np.uint32)), "unsigned TIFF with 32 bits"),
         (lambda: tiff(np.stack([photo()] * 3)), "3 pictures"),
@@ -449,6 +489,9 @@ def test_zero_size():
             lambda: png_with(opencv(photo(np.uint16), ".png"), chunk(b"tRNS", bytes(6))),
             "one transparent color",
         ),
+        (lambda: tiff(photo(), compression="webp"), "TIFF compressed as WEBP is not supported"),
+        (lambda: tiff(photo(), compression="png"), "TIFF compressed as PNG is not supported"),
+        (lambda: tiff(photo(), compression="jpegxl"), "TIFF compressed as JPEGXL is not supported"),
         (lambda: tiff(FOUR, extrasamples=["unspecified"]), "neither color nor alpha"),
     ],
 )

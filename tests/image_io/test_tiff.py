@@ -588,6 +588,26 @@ def test_descriptions_of_the_layout_are_not_passed_on(tmp_path, text):
         assert file.pages[0].description == ("" if layout else text)
 
 
+@pytest.mark.parametrize("text", ['{"shape": [61, 67, 3]}', "ImageJ=1.54", "shape=(61, 67, 3)"])
+def test_descriptions_of_the_layout_in_exif_data(tmp_path, text):
+    """As converters of TIFF files keep them."""
+    exif = Image.Exif()
+    exif[270], exif[271] = text, "Maker"
+    (tmp_path / "a.png").write_bytes(saved(photo(), "PNG", exif=exif))
+    image, metadata = image_io.read_with_metadata(tmp_path / "a.png")
+    assert metadata.left_out == ("description of the stored planes",)
+    image_io.write(tmp_path / "b.png", image, metadata=metadata)
+    with Image.open(tmp_path / "b.png") as file:
+        assert 270 not in file.getexif()
+        assert file.getexif()[271] == "Maker"
+
+
+def test_descriptions_of_tifffile_with_more_than_the_shape_are_reported(tmp_path):
+    data = tiff(photo(), metadata={"axes": "YXS", "unit": "um"})
+    assert read(data, tmp_path)[1].left_out == ("description of the stored planes",)
+    assert read(tiff(photo()), tmp_path)[1].left_out == ()
+
+
 def test_resolution_and_exif_of_a_bigtiff_are_kept(tmp_path):
     for big in (False, True):
         data = tiff(photo(), resolution=(300, 150), bigtiff=big, datetime="2026:01:02 03:04:05")
