@@ -150,6 +150,6 @@ def test_a_lack_of_memory_is_one_line(place, checkpoint, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert "2 of 2 images restored" in shown.out
     assert shown.err == (
-        "warning: windows of 256x256 pixels do not fit into memory; using tiles of 160x160 from "
-        "now on\n"
+        "warning: windows of 256x256 pixels do not fit into memory; using tiles of 160x160 for "
+        "images as large\n"
     )

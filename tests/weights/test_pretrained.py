@@ -56,6 +56,7 @@ def shipped(tmp_path, monkeypatch):
     (folder / "SHA256SUMS").write_text(f"{digest}  {file.name}\n")
     monkeypatch.setattr(pretrained, "_FOLDER", folder)
     monkeypatch.setattr(pretrained, "DEFAULT", "dncnn-tiny")
+    monkeypatch.setattr(pretrained, "PURPOSES", {"dncnn-tiny": "nothing"})
     return file
 
 
