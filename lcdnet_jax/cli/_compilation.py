@@ -24,7 +24,7 @@ from lcdnet_jax.messages import escape_line
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
 VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
 
-# Without unrolled loops, LLVM compiles SADNet in a third of the time, and the programs are as fast.
+# Without unrolled loops, LLVM compiles SADNet in less than half of the time; programs are as fast.
 _NO_UNROLLING = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"

@@ -59,6 +59,7 @@ def test_the_second_start_compiles_nothing(tmp_path, restore):
     assert count(run(tmp_path / "caches", *restore)) == [0, 1]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("how", ["option", "variable", "jax"])
 def test_the_user_decides(tmp_path, restore, how):
     home, other = tmp_path / "caches", tmp_path / "other"
@@ -73,6 +74,7 @@ def test_the_user_decides(tmp_path, restore, how):
     assert other.exists() == (how == "jax")
 
 
+@pytest.mark.extended
 def test_a_folder_that_cannot_be_written(tmp_path, restore):
     (tmp_path / "caches").write_text("a file")
     result = run(tmp_path / "caches", *restore)
@@ -83,6 +85,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, restore):
     assert (tmp_path / "out.png").exists()
 
 
+@pytest.mark.extended
 def test_a_file_instead_of_the_folder_of_jax(tmp_path, restore):
     (tmp_path / "file").write_text("a file")
     result = run(tmp_path / "caches", *restore, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file"))
@@ -101,6 +104,7 @@ def kept(tmp_path, restore):
     return file
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("left", [0, 100])
 def test_a_program_that_was_cut_off_is_compiled_again(tmp_path, restore, kept, left):
     """By a full disk or a killed process."""
@@ -116,6 +120,7 @@ def test_a_program_that_was_cut_off_is_compiled_again(tmp_path, restore, kept, l
     assert count(run(tmp_path, *restore)) == [0, 1]
 
 
+@pytest.mark.extended
 def test_a_full_disk(tmp_path, restore):
     code = COUNT.replace(
         "import jax\n",
@@ -141,6 +146,7 @@ def test_other_warnings_stay(capsys, monkeypatch):
     assert len(shown) == 1
 
 
+@pytest.mark.extended
 def test_xla_says_nothing_of_other_machines(tmp_path, restore, kept):
     """It takes its own tuning for features that the processor lacks."""
     from jax._src import compilation_cache
@@ -156,6 +162,7 @@ def test_xla_says_nothing_of_other_machines(tmp_path, restore, kept):
 DEBUG = "import sys\nfrom lcdnet_jax.cli import main\nmain.main(sys.argv[1:])"
 
 
+@pytest.mark.extended
 def test_xla_logs_again_in_processes_of_this_one(tmp_path, restore):
     code = COUNT + "import os; print('TF_CPP_MIN_LOG_LEVEL' in os.environ)"
     assert run(tmp_path, *restore, code=code).stdout.splitlines()[-1] == "False"

@@ -61,7 +61,13 @@ def test_a_tiff_has_places_of_32_bits(shape, dtype):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "side"), [(".jpg", 65500), (".webp", 16383), (".avif", 32768), (".heic", 32768)]
+    ("suffix", "side"),
+    [
+        (".jpg", 65500),
+        (".webp", 16383),
+        (".avif", 32768),
+        pytest.param(".heic", 32768, marks=pytest.mark.extended),
+    ],
 )
 def test_the_longest_sides_are_written(tmp_path, suffix, side):
     """And one more pixel is refused before the encoder sees it."""

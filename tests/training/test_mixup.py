@@ -38,7 +38,10 @@ def mix_slowly(batch, mixture):
     return mixed
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize(
+    "groups",
+    [pytest.param(1, marks=pytest.mark.extended), 2, pytest.param(3, marks=pytest.mark.extended)],
+)
 def test_against_a_slow_version(rng, groups):
     """Other seeds, groups and padding; both arrays are mixed alike, whatever their sizes."""
     batch = batch_of(rng, count=8, padding=2)
