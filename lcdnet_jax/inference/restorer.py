@@ -15,9 +15,18 @@ import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
-from lcdnet_jax import image_io, networks, value_rules
+from lcdnet_jax import image_io, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import self_ensemble, tiling, windows
+from lcdnet_jax.inference.options import (
+    check_boolean,
+    check_callable,
+    check_integer,
+    check_layers,
+    check_strength,
+    find_device,
+)
+from lcdnet_jax.inference.padding import pad_to_bucket, reflect_indices
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.program import PlacedVariables, Program
@@ -149,11 +158,11 @@ class Restorer:
             ("bucket", bucket, 1),
             ("tile_batch", tile_batch, 1),
         ):
-            _check_integer(name, value, least)
-        _check_boolean("ensemble", ensemble)
-        _check_callable("progress", progress)
-        _check_callable("on_compile", on_compile)
-        _check_strength(strength, module)
+            check_integer(name, value, least)
+        check_boolean("ensemble", ensemble)
+        check_callable("progress", progress)
+        check_callable("on_compile", on_compile)
+        check_strength(strength, module)
         if tile is not None:
             tiling.check(tile, overlap)
         if local_pool is not None:
@@ -184,7 +193,7 @@ class Restorer:
         self.strength = float(strength)
         self._progress = progress
         self._on_compile = on_compile
-        self._device = _find_device(device)
+        self._device = find_device(device)
         self._placed: PlacedVariables | None = None  # set when the first image is restored
         # Pixels in one call that did not fit into the device's memory, and a restorer with smaller
         # windows for images that need as many. Other images do not depend on what came before.
@@ -275,7 +284,7 @@ class Restorer:
         Raises:
             ValueError: If ``bucket`` is neither None nor an integer of at least 1.
         """
-        _check_integer("bucket", bucket, 1)
+        check_integer("bucket", bucket, 1)
         return self._copy(bucket=bucket)
 
     def with_progress(
@@ -296,8 +305,8 @@ class Restorer:
         Raises:
             ValueError: If one of them is neither None nor callable.
         """
-        _check_callable("progress", progress)
-        _check_callable("on_compile", on_compile)
+        check_callable("progress", progress)
+        check_callable("on_compile", on_compile)
         return self._copy(_progress=progress, _on_compile=on_compile)
 
     def _copy(self, **changes: Any) -> "Restorer":
@@ -318,7 +327,7 @@ class Restorer:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _device=_find_device(state["_device"]))
+        self.__dict__.update(state, _device=find_device(state["_device"]))
         self._placed = self._smaller = self._progress = self._on_compile = None
         self._program = Program(self.module, self._device)
 
@@ -631,8 +640,8 @@ class Restorer:
         (height, width), scale = pixels.shape[:2], self._scale
         (tops, row_weights), (lefts, column_weights) = self._place_tiles(height, width)
         tile_height, tile_width = row_weights.shape[1], column_weights.shape[1]
-        rows = _reflect_indices(height, tops[-1] + tile_height)
-        columns = _reflect_indices(width, lefts[-1] + tile_width)
+        rows = reflect_indices(height, tops[-1] + tile_height)
+        columns = reflect_indices(width, lefts[-1] + tile_width)
         row_weights = row_weights.repeat(scale, axis=1)
         column_weights = column_weights.repeat(scale, axis=1)
 
@@ -727,7 +736,7 @@ class Restorer:
     def _run(self, inputs: Sequence[np.ndarray], most: int) -> np.ndarray:
         """Runs the network on windows ``[1, H, W, C]`` of one size, in one call."""
         if self._placed is None:
-            _check_layers(self.module, self.variables)
+            check_layers(self.module, self.variables)
             self._placed = self._program.place(self.variables)
         # A single window runs alone, unless that would be one more program to compile.
         is_alone = len(inputs) == 1 and not self._program.is_compiled(
@@ -739,37 +748,6 @@ class Restorer:
             self._on_compile(*batch.shape[1:3])
         results = np.asarray(self._program.run(self._placed, batch), np.float32)
         return results[: len(inputs)]
-
-
-def pad_to_bucket(
-    batch: np.ndarray, bucket: int | None, *, tile: int | None = None, overlap: int = 0
-) -> np.ndarray:
-    """Pads images by reflection at the bottom and right.
-
-    :func:`lcdnet_jax.inference.tiling.padded_size` computes the size.
-
-    Args:
-        batch: Images ``[N, H, W, C]`` of any dtype.
-        bucket: Sides are padded to a multiple of this many pixels, or to the next common size if
-            it is None.
-        tile: Side of the tiles in pixels, or None for whole images.
-        overlap: Overlap of the tiles in pixels.
-
-    Returns:
-        A copy ``[N, H', W', C]`` of the same dtype.
-    """
-    rows, columns = (
-        _reflect_indices(side, tiling.padded_size(side, bucket, tile=tile, overlap=overlap))
-        for side in batch.shape[1:3]
-    )
-    if (rows.size, columns.size) == batch.shape[1:3]:
-        return batch.copy()
-    return batch[:, rows[:, None], columns]
-
-
-def _reflect_indices(side: int, end: int) -> np.ndarray:
-    """Indices that pad a side to ``end`` pixels by reflection."""
-    return np.pad(np.arange(side), (0, max(end - side, 0)), mode="reflect")
 
 
 def _find_nonzero(weights: np.ndarray) -> slice:
@@ -790,71 +768,3 @@ def _name_in_errors(name: str) -> Iterator[None]:
         yield
     except image_io.ImageError as error:
         raise image_io.ImageError(f"{name}{error}") from None
-
-
-def _check_layers(module: networks.RestorationNetwork, variables: Variables) -> None:
-    """Raises ValueError for weights of another scale, which Flax may accept.
-
-    A network of scale 4 has all layers of the network of scale 2 and one more. Flax would ignore
-    the additional layer.
-    """
-    if module.scale == 1:
-        return
-    expected, given = (
-        {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
-        for tree in (networks.abstract_variables(module).get("params"), variables.get("params"))
-    )
-    if expected != given:
-        raise ValueError(
-            f"the variables are of another network than this {type(module).__name__} of scale "
-            f"{module.scale}, which has {len(expected)} arrays where they have {len(given)}; "
-            "create it with the scale and the sizes that they were trained with"
-        )
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    """Raises ValueError unless an option is None or an integer of at least ``least``."""
-    plain = int(value) if isinstance(value, np.integer) else value
-    if value is not None and (wanted := value_rules.integer(least)(plain)):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _check_boolean(name: str, value: Any) -> None:
-    """Raises ValueError unless an option is True or False."""
-    plain = bool(value) if isinstance(value, np.bool_) else value
-    if wanted := value_rules.boolean(plain):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-
-
-def _check_callable(name: str, value: Any) -> None:
-    """Raises ValueError unless an option is None or can be called."""
-    if value is not None and not callable(value):
-        raise ValueError(f"{name} must be a function or None, got {value!r}")
-
-
-def _check_strength(strength: Any, module: networks.RestorationNetwork) -> None:
-    """Raises ValueError for a strength outside of [0, 1], or that the network cannot have."""
-    plain = strength.item() if isinstance(strength, np.generic) else strength
-    if value_rules.number(0, high=1)(plain):
-        raise ValueError(f"strength must be a number from 0 to 1, got {strength!r}")
-    if plain < 1 and (module.scale > 1 or module.takes_two_views):
-        reason = f"enlarges by {module.scale}" if module.scale > 1 else "takes two views"
-        raise ValueError(
-            f"{type(module).__name__} {reason}, so its result cannot be mixed with the image; "
-            "leave strength 1"
-        )
-
-
-def _find_device(device: jax.Device | str | None) -> jax.Device | None:
-    if not isinstance(device, str):
-        return device
-    platform, colon, number = device.partition(":")
-    try:
-        if platform and (
-            number.isdecimal() or not colon
-        ):  # an index of -1 would give the last device
-            return jax.local_devices(backend=platform)[int(number or 0)]
-        raise ValueError
-    except (RuntimeError, ValueError, IndexError):
-        found = ", ".join(f"{d.platform}:{d.id}" for d in jax.local_devices())
-        raise ValueError(f"no device {device!r}; use one of {found}") from None

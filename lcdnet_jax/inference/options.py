@@ -1,0 +1,77 @@
+"""Options of a restorer: checks of their values."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from lcdnet_jax import networks, value_rules
+from lcdnet_jax.typing import Variables
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless an option is None or an integer of at least ``least``."""
+    plain = int(value) if isinstance(value, np.integer) else value
+    if value is not None and (wanted := value_rules.integer(least)(plain)):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raises ValueError unless an option is True or False."""
+    plain = bool(value) if isinstance(value, np.bool_) else value
+    if wanted := value_rules.boolean(plain):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raises ValueError unless an option is None or can be called."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function or None, got {value!r}")
+
+
+def check_strength(strength: Any, module: networks.RestorationNetwork) -> None:
+    """Raises ValueError for a strength outside of [0, 1], or that the network cannot have."""
+    plain = strength.item() if isinstance(strength, np.generic) else strength
+    if value_rules.number(0, high=1)(plain):
+        raise ValueError(f"strength must be a number from 0 to 1, got {strength!r}")
+    if plain < 1 and (module.scale > 1 or module.takes_two_views):
+        reason = f"enlarges by {module.scale}" if module.scale > 1 else "takes two views"
+        raise ValueError(
+            f"{type(module).__name__} {reason}, so its result cannot be mixed with the image; "
+            "leave strength 1"
+        )
+
+
+def check_layers(module: networks.RestorationNetwork, variables: Variables) -> None:
+    """Raises ValueError for weights of another scale, which Flax may accept.
+
+    A network of scale 4 has all layers of the network of scale 2 and one more. Flax would ignore
+    the additional layer.
+    """
+    if module.scale == 1:
+        return
+    expected, given = (
+        {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (networks.abstract_variables(module).get("params"), variables.get("params"))
+    )
+    if expected != given:
+        raise ValueError(
+            f"the variables are of another network than this {type(module).__name__} of scale "
+            f"{module.scale}, which has {len(expected)} arrays where they have {len(given)}; "
+            "create it with the scale and the sizes that they were trained with"
+        )
+
+
+def find_device(device: jax.Device | str | None) -> jax.Device | None:
+    """Finds a device by its name; raises ValueError if there is none."""
+    if not isinstance(device, str):
+        return device
+    platform, colon, number = device.partition(":")
+    try:
+        # An index of -1 would give the last device.
+        if platform and (number.isdecimal() or not colon):
+            return jax.local_devices(backend=platform)[int(number or 0)]
+        raise ValueError
+    except (RuntimeError, ValueError, IndexError):
+        found = ", ".join(f"{d.platform}:{d.id}" for d in jax.local_devices())
+        raise ValueError(f"no device {device!r}; use one of {found}") from None
