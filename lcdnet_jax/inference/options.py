@@ -3,7 +3,9 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from lcdnet_jax import networks, value_rules
 from lcdnet_jax.typing import Variables
@@ -60,6 +62,30 @@ def check_layers(module: networks.RestorationNetwork, variables: Variables) -> N
             f"{module.scale}, which has {len(expected)} arrays where they have {len(given)}; "
             "create it with the scale and the sizes that they were trained with"
         )
+
+
+def configure_module(
+    module: networks.RestorationNetwork, *, local_pool: int | None, dtype: DTypeLike | None
+) -> networks.RestorationNetwork:
+    """Changes fields of a network; raises ValueError for values or fields that it cannot have."""
+    if local_pool is not None:
+        if "local_pool" not in networks.field_names(module):
+            raise ValueError(
+                f"{type(module).__name__} has no local_pool; leave it None"
+                + (
+                    ", or use tile to show the network smaller windows"
+                    if module.global_means
+                    else ", as the network has no means over the image"
+                )
+            )
+        module = module.clone(local_pool=local_pool)
+    if dtype is not None:
+        if dtype not in ("float32", "bfloat16", jnp.float32, jnp.bfloat16):
+            raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
+        if "dtype" not in networks.field_names(module):
+            raise ValueError(f"{type(module).__name__} has no dtype; leave it None")
+        module = module.clone(dtype=jnp.dtype(dtype))
+    return module
 
 
 def find_device(device: jax.Device | str | None) -> jax.Device | None:

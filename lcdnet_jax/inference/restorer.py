@@ -2,34 +2,35 @@
 
 import contextlib
 import functools
-import itertools
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
 
 from lcdnet_jax import image_io, networks
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.inference import self_ensemble, tiling, windows
+from lcdnet_jax.inference import tiling
 from lcdnet_jax.inference.options import (
     check_boolean,
     check_callable,
     check_integer,
     check_layers,
     check_strength,
+    configure_module,
     find_device,
 )
-from lcdnet_jax.inference.padding import pad_to_bucket, reflect_indices
 from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
+from lcdnet_jax.inference.predictor import Predictor
 from lcdnet_jax.inference.program import PlacedVariables, Program
+from lcdnet_jax.inference.tiled import restore_tiled
+from lcdnet_jax.inference.window_layout import WindowLayout
 from lcdnet_jax.messages import is_device_out_of_memory, shorten
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
@@ -38,14 +39,6 @@ from lcdnet_jax.weights import pretrained
 # published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet `tiny` and SADNet `small` need 0.7 kB
 # per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
-
-# Pixels of the result that an accelerator computes in one call, if ``tile_batch`` is None, and the
-# most windows of them. A CPU computes one window: several take no less time and more memory.
-_PIXELS_PER_CALL = 2**20
-_MOST_WINDOWS_PER_CALL = 16
-
-# Rows of a result that are converted to its type together. Temporary arrays stay in the cache.
-_ROWS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
 
@@ -165,23 +158,7 @@ class Restorer:
         check_strength(strength, module)
         if tile is not None:
             tiling.check(tile, overlap)
-        if local_pool is not None:
-            if "local_pool" not in networks.field_names(module):
-                raise ValueError(
-                    f"{type(module).__name__} has no local_pool; leave it None"
-                    + (
-                        ", or use tile to show the network smaller windows"
-                        if module.global_means
-                        else ", as the network has no means over the image"
-                    )
-                )
-            module = module.clone(local_pool=local_pool)
-        if dtype is not None:
-            if dtype not in ("float32", "bfloat16", jnp.float32, jnp.bfloat16):
-                raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
-            if "dtype" not in networks.field_names(module):
-                raise ValueError(f"{type(module).__name__} has no dtype; leave it None")
-            module = module.clone(dtype=jnp.dtype(dtype))
+        module = configure_module(module, local_pool=local_pool, dtype=dtype)
         self.module = module
         self.variables = variables
         self.bucket = bucket
@@ -413,13 +390,13 @@ class Restorer:
         Returns:
             The most images that are computed together, and a key. Only images with equal keys are.
         """
-        chosen = self._choose_windows(image.shape)
+        layout = self._choose_windows(image.shape)._layout
         height, width, *channels = image.shape
-        if not chosen._is_whole(height, width):
+        if not layout.is_whole(height, width):
             return 1, None
-        frame = chosen._pad_sides(height, width)
-        key = (frame, chosen.tile, chosen.tile_batch, tuple(channels), image.dtype)
-        return chosen._count_windows_per_call(*frame), key
+        frame = layout.pad_sides(height, width)
+        key = (frame, layout.tile, layout.tile_batch, tuple(channels), image.dtype)
+        return layout.count_windows_per_call(*frame), key
 
     def _restore_each(
         self, images: Sequence[np.ndarray | Image.Image], names: Sequence[str]
@@ -436,7 +413,7 @@ class Restorer:
         self, images: Sequence[np.ndarray], names: Sequence[str]
     ) -> list[np.ndarray]:
         """Restores images; with smaller windows where the device's memory is too small."""
-        counts = [self._choose_windows(image.shape)._count_windows(image) for image in images]
+        counts = [self._count_windows(image) for image in images]
         done, total = 0, sum(counts)
         restored: list[np.ndarray] = []
         while (first := len(restored)) < len(images):
@@ -454,9 +431,7 @@ class Restorer:
                 done += sum(counts[first:last])
                 continue
             # Outside the handler, which holds arrays.
-            counts[first:] = [
-                self._choose_windows(image.shape)._count_windows(image) for image in images[first:]
-            ]
+            counts[first:] = [self._count_windows(image) for image in images[first:]]
             total = done + sum(counts[first:])
         return restored
 
@@ -481,7 +456,7 @@ class Restorer:
             if message := describe_range(image, channels=self.module.channels):
                 warnings.warn(message, PixelRangeWarning, stacklevel=5)
         if self.strength == 0:
-            report(sum(map(self._count_windows, images)))
+            report(sum(self._layout.count_windows(*image.shape[:2]) for image in images))
             return [image.copy() for image in images]
         pictures = [Picture(image, self.module) for image in images]
         results = self._apply_network([picture.pixels for picture in pictures], report)
@@ -495,25 +470,57 @@ class Restorer:
         self, images: Sequence[np.ndarray], report: Callable[[int], None]
     ) -> list[np.ndarray]:
         """Restores ``[H, W, C]`` without alpha, several of one padded size or one in tiles."""
+        height, width = images[0].shape[:2]
+        layout, predictor = self._layout, self._make_predictor()
         with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the results
-            if not self._is_whole(*images[0].shape[:2]):
-                return [self._restore_tiled(images[0], report)]
-            most = self._count_windows_per_call(*self._pad_sides(*images[0].shape[:2]))
+            if not layout.is_whole(height, width):
+                restored = restore_tiled(
+                    images[0],
+                    place_windows=layout.place_windows,
+                    predict=lambda tiles: predictor.predict_tiles(tiles, report),
+                    scale=self.module.scale,
+                )
+                return [restored]
+            most = layout.count_windows_per_call(*layout.pad_sides(height, width))
             results: list[np.ndarray] = [np.empty(0)] * len(images)
             for channels in {image.shape[2] for image in images}:
                 chosen = [i for i, image in enumerate(images) if image.shape[2] == channels]
-                restored = self._predict([images[i] for i in chosen], self._whole_bucket, most)
-                for i, result in zip(chosen, restored, strict=True):
+                predicted = predictor.predict(
+                    [images[i] for i in chosen], layout.whole_bucket, most
+                )
+                for i, result in zip(chosen, predicted, strict=True):
                     results[i] = convert_dtype(result, images[i].dtype)
             report(len(images))
             return results
+
+    def _make_predictor(self) -> Predictor:
+        if self._placed is None:
+            check_layers(self.module, self.variables)
+            self._placed = self._program.place(self.variables)
+        return Predictor(self._layout, self._program, self._placed, self.ensemble, self._on_compile)
+
+    @property
+    def _layout(self) -> WindowLayout:
+        return WindowLayout(
+            self.module,
+            tile=self.tile,
+            overlap=self.overlap,
+            max_pixels=self.max_pixels,
+            bucket=self.bucket,
+            tile_batch=self.tile_batch,
+            devices=self._program.devices,
+        )
+
+    def _count_windows(self, image: np.ndarray) -> int:
+        """Counts the windows of an image."""
+        return self._choose_windows(image.shape)._layout.count_windows(*image.shape[:2])
 
     def _choose_windows(self, shape: tuple[int, ...]) -> "Restorer":
         """Chooses this restorer, or one with smaller windows for an image that needs them."""
         if self._smaller is None:
             return self
         too_many, smaller = self._smaller
-        is_small = self._count_pixels_per_call(shape) < too_many
+        is_small = self._layout.count_pixels_per_call(*shape[:2]) < too_many
         return self if is_small else smaller._choose_windows(shape)
 
     def _add_smaller_windows(self, shape: tuple[int, ...]) -> bool:
@@ -522,238 +529,23 @@ class Restorer:
         It warns that results will be computed in another way. It returns False if no windows are
         smaller.
         """
-        count = self._count_pixels_per_call(shape)
+        height, width = shape[:2]
+        layout = self._layout
+        count = layout.count_pixels_per_call(height, width)
         if self._smaller is not None:  # for larger images
             self._smaller = count, self._smaller[1]
             return True
-        height, width = shape[:2]
-        whole = self._is_whole(height, width)
-        frame = self._find_frame(height, width)
-        changes: dict[str, int]
-        if self._count_windows_per_call(*frame) > len(self._program.devices):
-            text, changes = "windows as large are computed one by one", {"tile_batch": 1}
-        else:
-            least = 2 * self.overlap + tiling.RAMP + 1
-            least += -least % tiling.STRIDE
-            tile = min(tiling.TILE, max(frame) // 2 // tiling.STRIDE * tiling.STRIDE)
-            tile = max(tile, least)
-            if tile >= max(frame):
-                return False
-            text, changes = f"using tiles of {tile}x{tile} for images as large", {"tile": tile}
-            if whole and self.module.global_means:
-                text += ", which change the result of this network"
+        smaller = layout.find_smaller(height, width)
+        if smaller is None:
+            return False
+        rows, columns = layout.measure_window(height, width)
         warnings.warn(
-            f"windows of {frame[1]}x{frame[0]} pixels do not fit into memory; {text}",
+            f"windows of {columns}x{rows} pixels do not fit into memory; {smaller.description}",
             MemoryWarning,
             stacklevel=4,
         )
-        self._smaller = count, self._copy(**changes)
+        self._smaller = count, self._copy(**smaller.options)
         return True
-
-    def _find_frame(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the windows of an image."""
-        if self._is_whole(height, width):
-            return self._pad_sides(height, width)
-        (_, row_weights), (_, column_weights) = self._place_tiles(height, width)
-        return row_weights.shape[1], column_weights.shape[1]
-
-    def _count_pixels_per_call(self, shape: tuple[int, ...]) -> int:
-        """Pixels of all windows in one call for an image."""
-        rows, columns = self._find_frame(*shape[:2])
-        return rows * columns * self._count_windows_per_call(rows, columns)
-
-    @property
-    def _scale(self) -> int:
-        return self.module.scale
-
-    @property
-    def _whole_bucket(self) -> int | None:
-        """The bucket of whole images."""
-        if not self.module.global_means:
-            return self.bucket
-        # Mirrored pixels in the place of the network's own zeros would change all means.
-        return self.module.stride if self.module.padding == "reflect" else 1
-
-    def _is_whole(self, height: int, width: int) -> bool:
-        if self.tile is not None:
-            return max(height, width) <= self.tile
-        rows, columns = self._pad_sides(height, width)
-        return self.max_pixels is None or rows * columns * self._scale**2 <= self.max_pixels
-
-    def _pad_sides(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a whole image with its padding."""
-        rows, columns = (
-            tiling.padded_size(side, self._whole_bucket, tile=self.tile, overlap=self.overlap)
-            for side in (height, width)
-        )
-        return rows, columns
-
-    def _count_windows_per_call(self, height: int, width: int) -> int:
-        """Number of windows of one size in one call, on all devices together."""
-        devices = self._program.devices
-        each = self.tile_batch
-        if each is None:
-            fitting = _PIXELS_PER_CALL // (height * width * self._scale**2)
-            on_cpu = devices[0].platform == "cpu"
-            each = 1 if on_cpu else max(1, min(fitting, _MOST_WINDOWS_PER_CALL))
-        return each * len(devices)
-
-    def _count_windows(self, image: np.ndarray) -> int:
-        """Number of windows of an image."""
-        height, width = image.shape[:2]
-        if self._is_whole(height, width):
-            return 1
-        (tops, _), (lefts, _) = self._place_tiles(height, width)
-        return len(tops) * len(lefts)
-
-    def _place_tiles(self, height: int, width: int) -> tuple[windows.Places, windows.Places]:
-        """Places tiles of the size that was asked for, or windows that fit the image."""
-        if self.tile is None:
-            return windows.choose_windows(
-                height,
-                width,
-                overlap=self.overlap,
-                stride=self.module.stride,
-                bucket=self.bucket,
-                most_pixels=windows.limit_pixels(
-                    self.max_pixels, overlap=self.overlap, scale=self._scale
-                ),
-            )
-        rows, columns = (
-            tiling.place_tiles(side, tile=self.tile, overlap=self.overlap, bucket=self.bucket)
-            for side in (height, width)
-        )
-        return rows, columns
-
-    def _restore_tiled(self, pixels: np.ndarray, report: Callable[[int], None]) -> np.ndarray:
-        """Restores ``[H, W, C]`` in tiles, one band after the other along the longer side.
-
-        Only ``pixels`` and the result, both in the type of the image, grow with both sides. Tiles
-        are cut from the image, and their weighted sum in float32 covers one band.
-        """
-        wide = pixels.shape[1] > pixels.shape[0]
-
-        def transpose(x: np.ndarray) -> np.ndarray:
-            return x.swapaxes(-3, -2) if wide else x
-
-        pixels = transpose(pixels)
-        (height, width), scale = pixels.shape[:2], self._scale
-        (tops, row_weights), (lefts, column_weights) = self._place_tiles(height, width)
-        tile_height, tile_width = row_weights.shape[1], column_weights.shape[1]
-        rows = reflect_indices(height, tops[-1] + tile_height)
-        columns = reflect_indices(width, lefts[-1] + tile_width)
-        row_weights = row_weights.repeat(scale, axis=1)
-        column_weights = column_weights.repeat(scale, axis=1)
-
-        def cut() -> Iterator[np.ndarray]:
-            for top in tops:
-                band = pixels[np.ix_(rows[top : top + tile_height], columns)]
-                for left in lefts:
-                    yield transpose(band[:, left : left + tile_width])
-
-        tiles = map(transpose, self._restore_tiles(cut(), report))
-        result = total = np.empty(0)
-        for k, top in enumerate(tops):
-            for left, weights, tile in zip(lefts, column_weights, tiles, strict=False):
-                if not result.size:  # the number of channels is known only now
-                    channels = tile.shape[-1]
-                    result = np.empty((height * scale, width * scale, channels), pixels.dtype)
-                    total = np.zeros(
-                        (tile_height * scale, columns.size * scale, channels), np.float32
-                    )
-                kept_rows, kept = _find_nonzero(row_weights[k]), _find_nonzero(weights)
-                blend = np.multiply.outer(row_weights[k, kept_rows], weights[kept])[..., None]
-                band_part = total[:, left * scale : (left + tile_width) * scale]
-                band_part[kept_rows, kept] += tile[kept_rows, kept] * blend
-            # The rows before the next band are complete.
-            complete = (tops[k + 1] - top if k + 1 < len(tops) else tile_height) * scale
-            part = result[top * scale : top * scale + complete]
-            for first in range(0, len(part), _ROWS_AT_ONCE):
-                some = total[first : min(first + _ROWS_AT_ONCE, len(part)), : width * scale]
-                part[first : first + _ROWS_AT_ONCE] = convert_dtype(some, pixels.dtype)
-            total[:-complete] = total[complete:]
-            total[-complete:] = 0
-        return np.ascontiguousarray(transpose(result))
-
-    def _restore_tiles(
-        self, tiles: Iterable[np.ndarray], report: Callable[[int], None]
-    ) -> Iterator[np.ndarray]:
-        """Restores tiles of one size, several at once."""
-        tiles, done = iter(tiles), 0
-        while batch := list(itertools.islice(tiles, 1)):
-            most = self._count_windows_per_call(*batch[0].shape[:2])
-            batch += itertools.islice(tiles, most - 1)
-            restored = self._predict(batch, 1, most)
-            done += len(batch)
-            report(done)
-            yield from restored
-
-    def _predict(
-        self, images: Sequence[np.ndarray], bucket: int | None, most: int
-    ) -> list[np.ndarray]:
-        """Runs the network on images ``[H, W, C]`` of one padded size, type and number of channels.
-
-        The type may be any; the results are float32.
-        """
-        converted = list(images)  # integers are converted in the compiled program
-        if images[0].dtype.name not in ("uint8", "uint16"):
-            converted = [image_io.to_float(image) for image in images]
-        channels, wanted = converted[0].shape[-1], self.module.channels
-        if channels == wanted:
-            return self._predict_orientations(converted, bucket, most)
-        if channels == 1:
-            repeated = [np.repeat(x, wanted, axis=-1) for x in converted]
-            results = self._predict_orientations(repeated, bucket, most)
-            return [result.mean(axis=-1, keepdims=True) for result in results]
-        planes = [
-            self._predict_orientations([x[..., c : c + 1] for x in converted], bucket, most)
-            for c in range(channels)
-        ]
-        return [np.concatenate(each, axis=-1) for each in zip(*planes, strict=True)]
-
-    def _predict_orientations(
-        self, images: Sequence[np.ndarray], bucket: int | None, most: int
-    ) -> list[np.ndarray]:
-        """Runs the network; with ``ensemble``, returns the means over the orientations."""
-        two_views = self.module.takes_two_views
-        orientations = self_ensemble.orientations(two_views=two_views)
-        orientations = orientations if self.ensemble else orientations[:1]
-        totals: list[Any] = [0] * len(images)
-        for orientation in orientations:
-            oriented = [
-                self_ensemble.orient(image[None], orientation, two_views=two_views)
-                for image in images
-            ]
-            padded = [
-                pad_to_bucket(x, bucket, tile=self.tile, overlap=self.overlap) for x in oriented
-            ]
-            for i, (x, restored) in enumerate(zip(oriented, self._run(padded, most), strict=True)):
-                height, width = (side * self._scale for side in x.shape[1:3])
-                part = restored[None, :height, :width]
-                totals[i] = totals[i] + self_ensemble.revert(part, orientation)[0]
-        return [total / len(orientations) for total in totals]
-
-    def _run(self, inputs: Sequence[np.ndarray], most: int) -> np.ndarray:
-        """Runs the network on windows ``[1, H, W, C]`` of one size, in one call."""
-        if self._placed is None:
-            check_layers(self.module, self.variables)
-            self._placed = self._program.place(self.variables)
-        # A single window runs alone, unless that would be one more program to compile.
-        is_alone = len(inputs) == 1 and not self._program.is_compiled(
-            (most, *inputs[0].shape[1:]), inputs[0].dtype
-        )
-        filled = [*inputs, *[inputs[-1]] * (0 if is_alone else most - len(inputs))]
-        batch = np.concatenate(filled)
-        if self._on_compile is not None and not self._program.is_compiled(batch.shape, batch.dtype):
-            self._on_compile(*batch.shape[1:3])
-        results = np.asarray(self._program.run(self._placed, batch), np.float32)
-        return results[: len(inputs)]
-
-
-def _find_nonzero(weights: np.ndarray) -> slice:
-    """The part of a row of weights, one range, that is not zero."""
-    found = np.flatnonzero(weights)
-    return slice(found[0], found[-1] + 1)
 
 
 def _list_names(count: int) -> list[str]:
