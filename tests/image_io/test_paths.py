@@ -1,0 +1,23 @@
+import pytest
+
+from lcdnet_jax import image_io
+from lcdnet_jax.image_io import ImageError
+
+
+def test_find_images(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.tif", "10.webp", "notes.txt", ".hidden.png", "._a.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    found = image_io.find_images(tmp_path)
+    assert found == [tmp_path / name for name in ("10.webp", "a.jpg", "b.PNG", "c.tif")]
+    assert image_io.find_images(str(tmp_path)) == found
+
+
+def test_find_images_refuses(tmp_path):
+    with pytest.raises(ImageError, match=r"contains no image.*\.png, \.jpg.*subfolders"):
+        image_io.find_images(tmp_path)
+    with pytest.raises(ImageError, match="does not exist"):
+        image_io.find_images(tmp_path / "none")
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ImageError, match="is a file, not a folder"):
+        image_io.find_images(tmp_path / "a.png")
