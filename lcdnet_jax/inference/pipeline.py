@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,9 @@ MOST_JOBS = 128
 
 # Bytes of their images and results. A job that needs more runs alone.
 MOST_BYTES = 2**28
+
+# Most seconds until a signal such as Ctrl-C is handled.
+_SECONDS_TO_SIGNAL = 0.1
 
 # Most threads that read and write.
 _MOST_THREADS = 8
@@ -253,6 +257,9 @@ class Pipeline(Generic[Job, Input, Output, Result]):
 
 def _wait(future: "Future[Result]") -> Result | Exception:
     """Waits for a result; returns an exception, and raises an interruption."""
+    # A signal that arrives just before a thread blocks is handled only when the thread runs again.
+    while not future.done():
+        futures.wait([future], timeout=_SECONDS_TO_SIGNAL)
     try:
         return future.result()
     except Exception as error:

@@ -26,6 +26,7 @@ from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, multih
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import _progress, main
 from lcdnet_jax.inference import limits, plan
+from lcdnet_jax.inference.pipeline import Pipeline
 from tests.cli.commands import ROOT
 from tests.cli.halving import Halving, contents, halved, noise, put, same
 from tests.image_io.files import dng, photo
@@ -681,15 +682,25 @@ class TestFailures:
         """No file is half written, and no thread stays."""
         for i, name in enumerate(("a", "b", "c")):
             put(place / "in" / f"{name}.png", noise((20 + 64 * i, 30, 3)))
-        call, printed = Restorer.__call__, []
+        create, call, pipelines, printed = Pipeline.__init__, Restorer.__call__, [], []
         monkeypatch.setattr(_progress, "print_line", lambda line: print(line) or printed.append(1))
+        monkeypatch.setattr(
+            Pipeline,
+            "__init__",
+            lambda self, **stages: pipelines.append(self) or create(self, **stages),
+        )
+
+        def wait_until(is_reached):
+            deadline = time.monotonic() + 20
+            while not is_reached():
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
 
         def interrupt(self, image):
             if len(image) == 84:
-                while not printed:
-                    time.sleep(0.001)
+                wait_until(lambda: printed)
                 os.kill(os.getpid(), number)
-                time.sleep(0.1)
+                wait_until(lambda: pipelines[0].is_stopped)  # while this image is computed
             return call(self, image)
 
         monkeypatch.setattr(Restorer, "__call__", interrupt)
