@@ -8,70 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from PIL import Image
 
-from lcdnet_jax import Restorer, image_io, inference, networks, ops
+from lcdnet_jax import Restorer, image_io, inference, networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main as cli
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.inference import limits, picture, tiling
-
-
-class Blur(networks.RestorationNetwork):
-    """Mixes neighbors and channels, so that borders and channel order show; quick to compile."""
-
-    channels: int = 3
-
-    @nn.compact
-    def __call__(self, x):
-        return x + nn.Conv(self.channels, (3, 3))(x)
-
-
-BUCKET = 16
-
-
-def make(channels, seed=0):
-    module = Blur(channels)
-    variables = module.init(jax.random.key(seed), jnp.zeros((1, 4, 4, channels)))
-    return Restorer(module, variables, bucket=BUCKET)
-
-
-@pytest.fixture(scope="module")
-def color():
-    return make(3)
-
-
-@pytest.fixture(scope="module")
-def gray():
-    return make(1)
-
-
-def mirrored(image, bucket=BUCKET):
-    """Larger by reflection without repeating the border, one row and column at a time."""
-    for axis in (0, 1):
-        size = image.shape[axis]
-        target = -(-size // bucket) * bucket
-        period = max(2 * (size - 1), 1)
-        index = [min(i % period, period - i % period) for i in range(target)]
-        image = np.take(image, index if size > 1 else [0] * target, axis=axis)
-    return image
-
-
-def by_hand(restorer, image):
-    """The module itself on the mirrored image, by a plain convolution in NumPy."""
-    kernel, bias = (
-        np.asarray(restorer.variables["params"]["Conv_0"][k]) for k in ("kernel", "bias")
-    )
-    height, width = image.shape[:2]
-    image = mirrored(image)
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-    result = image + bias
-    for dy in range(3):
-        for dx in range(3):
-            window = padded[dy : dy + image.shape[0], dx : dx + image.shape[1]]
-            result = result + window @ kernel[dy, dx]
-    return result[:height, :width]
+from lcdnet_jax.inference import limits, picture
+from lcdnet_jax.networks import _blocks
+from tests.inference.blur import BUCKET, Blur, TwoViews, Whole, by_hand, make
+from tests.inference.filters import Filter, pair
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (1, 9), (11, 1), (37, 31), (17, 2)])
@@ -107,25 +53,6 @@ def test_floats_are_neither_clipped_nor_rejected(rng, color):
     assert result.max() > 1
     np.testing.assert_allclose(result, by_hand(color, image), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(color(image.astype(np.float64)), result)
-
-
-def test_gray_image_in_a_color_network(rng, color):
-    """Repeated over the channels; the mean of the result."""
-    image = rng.random((13, 9), np.float32)
-    result = color(image)
-    np.testing.assert_array_equal(color(image[..., None])[..., 0], result)
-    expected = by_hand(color, np.stack([image] * 3, axis=-1)).mean(-1)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
-
-
-def test_color_image_in_a_gray_network(rng, gray):
-    """Channel by channel."""
-    image = rng.random((13, 9, 3), np.float32)
-    result = gray(image)
-    for c in range(3):
-        np.testing.assert_array_equal(result[..., c], gray(image[..., c]))
-        expected = by_hand(gray, image[..., c : c + 1])
-        np.testing.assert_allclose(result[..., c : c + 1], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -198,16 +125,6 @@ def test_errors_tell_which_image(rng, color):
         color(np.stack([good, good, bad]))
     with pytest.raises(ImageError, match=r"^image 0 of 1: expected an image .* shape \(9,\)"):
         color([[0.1] * 9])
-
-
-class TwoViews(networks.RestorationNetwork):
-    """The left view and a quarter of the right one; needs no parameters."""
-
-    channels: int = 6
-    two_views = True
-
-    def __call__(self, x):
-        return x[..., :3] + x[..., 3:] / 4
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -441,22 +358,6 @@ def test_the_input_is_left_alone(rng, color):
     result += 1  # and the result belongs to the caller
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_integers_go_to_the_device_as_they_are(rng, color, dtype):
-    """And become the same numbers there as on the host."""
-    white = np.iinfo(dtype).max
-    image = rng.integers(0, white, (40, 56, 3), dtype, endpoint=True)
-    for options in ({}, {"tile": 32, "overlap": 1}):
-        restorer = Restorer(color.module, color.variables, bucket=BUCKET, **options)
-        seen, run = set(), restorer._program.run
-        restorer._program.run = lambda v, x, f=run, to=seen: to.add(x.dtype) or f(v, x)
-        restored = restorer(image)
-        assert seen == {np.dtype(dtype)}
-        floats = restorer(image.astype(np.float32) / np.float32(white))
-        expected = np.rint(floats.clip(0, 1) * white)
-        np.testing.assert_array_equal(restored, expected)
-
-
 def test_programs_are_shared(rng, caplog):
     """One for five sizes in a bucket and for all weights; another for the next bucket."""
     restorer = make(3)
@@ -475,191 +376,11 @@ def test_programs_are_shared(rng, caplog):
     assert compiled(restorer, (49, 50)) == 1
 
 
-class Whole(networks.RestorationNetwork):
-    """Adds the image's mean and the size of its padding; pads to its stride itself."""
-
-    channels: int = 3
-    stride = 4
-    global_means = True
-
-    @nn.compact
-    def __call__(self, x):
-        y = ops.pad_to_multiple(x, self.stride)
-        y = y + y.mean((1, 2), keepdims=True) + y.shape[1] * y.shape[2]
-        return y[:, : x.shape[1], : x.shape[2]]
-
-
-@pytest.mark.parametrize("options", [{}, {"bucket": 64}, {"tile": 64, "overlap": 8}], ids=str)
-@pytest.mark.parametrize("size", [(9, 50), (8, 12), (1, 3)])
-def test_networks_with_global_means_see_the_image_alone(rng, options, size):
-    """Padded to their stride, as they do themselves; whatever the bucket."""
-    image = rng.random((*size, 3), np.float32)
-    restorer = Restorer(Whole(), {}, **options)
-    np.testing.assert_allclose(restorer(image), Whole().apply({}, image[None])[0], rtol=1e-6)
-    ensemble = Restorer(Whole(), {}, ensemble=True, **options)
-    np.testing.assert_allclose(ensemble(image), restorer(image), atol=0.2)  # of 4 * 52 and more
-
-
-def test_what_is_whole_follows_the_stride(rng):
-    """9x50 pixels are 12x52 for a stride of 4, and would be 64x64 for the default bucket."""
-    image = rng.random((9, 50, 3), np.float32)
-    restorer = Restorer(Whole(), {}, max_pixels=12 * 52)
-    np.testing.assert_allclose(restorer(image), Whole().apply({}, image[None])[0], rtol=1e-6)
-
-
-@pytest.fixture
-def shapes(color, monkeypatch):
-    """The shapes that one restorer with the default bucket gives its network, each once."""
-    restorer = Restorer(color.module, color.variables)
-    seen = set()
-    monkeypatch.setattr(restorer._program, "run", lambda _, x: seen.add(x.shape) or x)
-    return restorer, seen
-
-
-def test_few_programs_for_many_sizes(rng, shapes):
-    """As many as there are shapes. Each side has one of seven lengths, wherever it comes from."""
-    restorer, seen = shapes
-    sizes = rng.integers(100, 701, (40, 2))
-    computed = 0
-    for height, width in sizes:
-        image = np.zeros((height, width, 3), np.uint8)
-        assert restorer(image).shape == image.shape
-    assert len(seen) <= 22
-    assert {side for shape in seen for side in shape[1:3]} <= {128, 192, 256, 384, 512, 768}
-    # What that costs: the area of the padded images against that of the images.
-    computed = np.prod(
-        [[tiling.padded_size(side, None) for side in size] for size in sizes.tolist()], 1
-    )
-    assert computed.sum() <= 1.5 * sizes.prod(axis=1).sum()
-    assert (computed <= 2.25 * sizes.prod(axis=1)).all()
-
-
 def test_networks_may_ask_for_more_overlap():
     assert Restorer(networks.create("unet_n2n"), {}, tile=512).mode == "tiled 512/96"
     assert Restorer(networks.create("dncnn"), {}, tile=512).mode == "tiled 512/64"
     assert Restorer(networks.create("unet_n2n"), {}, tile=512, overlap=32).mode == "tiled 512/32"
 
-
-def test_a_handful_of_programs_for_photos(rng, shapes):
-    """Of cameras, whose sides are as 3 to 2, 4 to 3 or 16 to 9."""
-    restorer, seen = shapes
-    for ratio in (3 / 2, 4 / 3, 16 / 9):
-        for width in rng.integers(400, 701, 20):
-            restorer(np.zeros((round(width / ratio), width), np.uint8))
-    assert len(seen) <= 6
-
-
-# --- Options --------------------------------------------------------------------------------------
-
-
-def test_the_ensemble_is_the_mean_over_eight(rng, color):
-    """Four quarter turns, of the image and of its mirror image."""
-    image = rng.random((17, 23, 3), np.float32)
-    ensemble = Restorer(color.module, color.variables, bucket=BUCKET, ensemble=True)
-    expected = np.zeros(image.shape)
-    for turns in range(4):
-        expected += np.rot90(color(np.rot90(image, turns)), -turns) / 8
-        expected += np.rot90(color(np.rot90(image[:, ::-1], turns)), -turns)[:, ::-1] / 8
-    np.testing.assert_allclose(ensemble(image), expected, rtol=0, atol=1e-6)
-    assert np.abs(ensemble(image) - color(image)).max() > 1e-3
-    np.testing.assert_array_equal(
-        ensemble(image[..., 0]), ensemble(image[..., 0, None].repeat(3, axis=-1)).mean(axis=-1)
-    )
-
-
-def test_the_ensemble_in_tiles(rng, color):
-    """Where padding plays no part, as of the whole frame."""
-    image = rng.random((80, 48, 3), np.float32)
-    options = {"bucket": BUCKET, "ensemble": True}
-    whole = Restorer(color.module, color.variables, **options)
-    tiled = Restorer(color.module, color.variables, **options, tile=32, overlap=1)
-    np.testing.assert_allclose(tiled(image), whole(image), rtol=0, atol=1e-6)
-
-
-def test_the_ensemble_of_two_views(rng):
-    """Only what a dual-pixel camera could take: four, and exchanged views where columns turn."""
-
-    class Columns(networks.RestorationNetwork):
-        """Differences along columns of the left view, and the right view."""
-
-        channels: int = 6
-        two_views = True
-
-        def __call__(self, x):
-            return x[..., :3] - jnp.roll(x[..., 3:], 1, axis=1) / 4
-
-    def swapped(x):
-        return np.concatenate([x[..., 3:], x[..., :3]], axis=-1)
-
-    views = rng.random((16, 32, 6), np.float32)
-    one = Restorer(Columns(), {}, bucket=BUCKET)
-    expected = sum(
-        (
-            one(views),
-            one(views[::-1])[::-1],
-            one(swapped(views)[:, ::-1])[:, ::-1],
-            one(swapped(views)[::-1, ::-1])[::-1, ::-1],
-        )
-    )
-    result = Restorer(Columns(), {}, bucket=BUCKET, ensemble=True)(views)
-    np.testing.assert_allclose(result, expected / 4, rtol=0, atol=1e-6)
-
-
-def test_bfloat16(rng):
-    module = networks.create("dncnn", depth=3, features=4)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
-    image = rng.random((17, 23), np.float32)
-    exact, coarse = (
-        Restorer(module, variables, bucket=BUCKET, dtype=dtype) for dtype in (None, "bfloat16")
-    )
-    assert coarse.module.dtype == jnp.bfloat16
-    assert coarse(image).dtype == np.float32
-    difference = np.abs(coarse(image) - exact(image)).max()
-    assert 0 < difference < 0.05
-    back = Restorer(coarse.module, variables, bucket=BUCKET, dtype=jnp.float32)
-    np.testing.assert_array_equal(back(image), exact(image))
-    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
-        Restorer(module, variables, dtype="float16")
-    with pytest.raises(ValueError, match="TwoViews has no dtype; leave it None"):
-        Restorer(TwoViews(), {}, dtype="bfloat16")
-
-
-def test_device(rng, color):
-    image = rng.random((9, 9, 3), np.float32)
-    for device in ("cpu:5", jax.devices()[5]):
-        restorer = Restorer(color.module, color.variables, bucket=BUCKET, device=device)
-        used, run = [], restorer._program.run
-        restorer._program.run = lambda *a, f=run, to=used: to.append(f(*a)) or to[-1]
-        np.testing.assert_array_equal(restorer(image), color(image))
-        assert used[0].devices() == {jax.devices()[5]}
-    for device in ("cpu:8", "cpu:x", "cpu:-1", "cpu:", "cpu:0:0", "", ":", ":0", "abacus"):
-        with pytest.raises(ValueError, match=f"no device '{device}'; use one of cpu:0, cpu:1"):
-            Restorer(color.module, color.variables, device=device)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "least"),
-    [
-        ("tile", 24, 32),
-        ("tile", 512.5, 32),
-        ("tile", True, 32),
-        ("overlap", -1, 0),
-        ("overlap", "64", 0),
-        ("max_pixels", -1, 1),
-        ("max_pixels", 0, 1),
-        ("bucket", 0, 1),
-        ("bucket", 2.5, 1),
-        ("tile_batch", 0, 1),
-    ],
-)
-def test_integers(option, value, least):
-    message = f"^{option} must be an integer of at least {least}, got {value!r}$"
-    with pytest.raises(ValueError, match=message):
-        Restorer(Blur(), {}, **{option: value})
-    Restorer(Blur(), {}, tile=np.int64(256), overlap=np.int16(0))
-
-
-# --- Networks -------------------------------------------------------------------------------------
 
 # The smallest of each; a field that a network lacks is a mistake here, a network that is missing
 # here is restored with its defaults.
@@ -889,47 +610,6 @@ class TestMemory:
             restorer(np.zeros((9, 9), np.float32))
 
 
-class TestBatches:
-    @pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
-    def test_types_are_not_mixed(self, rng, color, channels):
-        """8 and 16 bits of one size, in one call."""
-        two = Restorer(color.module, color.variables, tile_batch=2, device="cpu")
-        one = Restorer(color.module, color.variables, tile_batch=1, device="cpu")
-        images = [
-            rng.integers(0, np.iinfo(dtype).max, (20, 30, *channels), dtype, endpoint=True)
-            for dtype in (np.uint8, np.uint16, np.uint16, np.uint8)
-        ] + [rng.random((20, 30, *channels), np.float32)]
-        keys = [two.find_batch_key(image) for image in images]
-        assert [most for most, _ in keys] == [2] * 5
-        assert keys[1] == keys[2]
-        assert len({key for _, key in keys}) == 3
-        for image, result in zip(images, two(images), strict=True):
-            assert result.dtype == image.dtype
-            expected = one(image).astype(np.float64)
-            atol = 1 if image.dtype.kind == "u" else 1e-6
-            np.testing.assert_allclose(result.astype(np.float64), expected, rtol=0, atol=atol)
-
-    def test_channels_are_not_mixed(self, color):
-        gray, rgb = np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.uint8)
-        assert color.find_batch_key(gray)[1] != color.find_batch_key(rgb)[1]
-
-    def test_time_does_not_grow_with_the_square_of_the_number(self, color):
-        """Each image is looked at a few times, however many follow."""
-
-        class Counted(list):
-            read = 0
-
-            def __getitem__(self, index):
-                found = super().__getitem__(index)
-                Counted.read += len(found) if isinstance(index, slice) else 1
-                return found
-
-        restorer = Restorer(color.module, color.variables, strength=0)
-        images = Counted(np.zeros((500, 4, 4, 3), np.uint8))
-        restorer._restore_groups(images, Counted([""] * 500))
-        assert Counted.read < 10 * 500
-
-
 def restore_elsewhere(restorer, image):
     return restorer(image), restorer.mode
 
@@ -970,13 +650,6 @@ def test_with_variables_leaves_the_original(rng, color):
     np.testing.assert_array_equal(color(image), before)
 
 
-def test_bucket():
-    image = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
-    padded = inference.pad_to_bucket(image, 4)
-    assert padded[0, ..., 0].tolist() == [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1], [3, 4, 5, 4]]
-    assert inference.pad_to_bucket(image, 1).shape == image.shape
-
-
 @pytest.mark.extended
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network_on_the_command_line(rng, tmp_path, name):
@@ -998,25 +671,6 @@ def test_every_network_on_the_command_line(rng, tmp_path, name):
     np.testing.assert_array_equal(image_io.read(tmp_path / "out.png"), expected)
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"ensemble": "no"}, "ensemble must be True or False, got 'no'"),
-        ({"progress": 3}, "progress must be a function or None, got 3"),
-        ({"on_compile": 3}, "on_compile must be a function or None, got 3"),
-    ],
-    ids=str,
-)
-def test_options_are_checked_at_once(color, option, message):
-    with pytest.raises(ValueError, match=message):
-        Restorer(color.module, color.variables, **option)
-    if "ensemble" in option:
-        assert Restorer(color.module, color.variables, ensemble=np.True_).ensemble
-        return
-    with pytest.raises(ValueError, match=message):
-        color.with_progress(**{"progress": None, **option})
-
-
 def test_paths_and_names_in_a_wrong_place(color, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TypeError, match=r"got 'a'; use Restorer.from_checkpoint\(path\) or"):
@@ -1028,3 +682,66 @@ def test_paths_and_names_in_a_wrong_place(color, tmp_path, monkeypatch):
             ImageError, match=r"is a path, '.*; read it with lcdnet_jax.image_io.re"
         ):
             color(path)
+
+
+class LocalMean(networks.RestorationNetwork):
+    channels: int = 1
+    local_pool: int | None = None
+
+    def __call__(self, x):
+        return jnp.zeros_like(x) + _blocks.windowed_mean(x, self.local_pool)
+
+
+def test_local_means(rng):
+    """As numbers: the means of LCDNet's blocks, alone."""
+    image = rng.random((12, 20), np.float32)
+    module = LocalMean()
+    full, wide, local = (
+        Restorer(module, {}, bucket=1, local_pool=window)(image) for window in (None, 20, 5)
+    )
+    np.testing.assert_allclose(full, image.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(wide, full)
+    np.testing.assert_allclose(local[4, 7], image[2:7, 5:10].mean(), rtol=1e-5)
+
+
+@pytest.mark.extended
+def test_local_means_of_lcdnet(lcdnet):
+    """As programs, which are quicker to make than to compile."""
+
+    def program(restorer):
+        apply = jax.jit(restorer.module.apply)
+        return apply.lower(restorer.variables, np.zeros((1, 16, 32, 1), "f")).as_text()
+
+    module, variables = lcdnet
+    full = program(Restorer(module, variables))
+    assert program(Restorer(module, variables, local_pool=32)) == full
+    local = program(Restorer(module, variables, local_pool=8))
+    assert local == program(Restorer(module.clone(local_pool=8), variables))
+    assert local != full
+
+
+def test_mode(lcdnet):
+    module, variables = lcdnet
+    tiled = {"tile": 256, "overlap": 64}
+    full = {"max_pixels": None}
+    assert Restorer(module, variables).mode == "windows with overlap 64 above 1572864 pixels"
+    assert Restorer(module, variables, **full).mode == "full"
+    assert Restorer(module, variables, local_pool=96, **full).mode == "local 96"
+    assert Restorer(module, variables, **full, ensemble=True).mode == "ensemble"
+    assert Restorer(module, variables, **tiled).mode == "tiled 256/64"
+    assert Restorer(module, variables, local_pool=96, **tiled).mode == "tiled 256/64, local 96"
+    assert Restorer(module.clone(local_pool=24), variables, **full).mode == "local 24"
+    assert Restorer(Filter(), {}, **tiled).mode == "tiled 256/64"
+    assert module.local_pool is None
+
+
+def test_options_are_kept(rng, lcdnet, monkeypatch):
+    whole, tiled = pair()
+    other = jax.tree.map(lambda a: 2 * a, whole.variables)
+    image = rng.random((41, 50, 3), np.float32)
+    result = tiled.with_variables(other)(image)
+    np.testing.assert_allclose(result, whole.with_variables(other)(image), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result, 2 * tiled(image), rtol=0, atol=1e-6)
+    monkeypatch.setattr(weights_lib, "load", lambda *_, **__: weights_lib.Weights(*lcdnet, {}))
+    loaded = Restorer.from_checkpoint("run", tile=200, overlap=32, local_pool=12)
+    assert loaded.with_variables({}).mode == "tiled 200/32, local 12"
