@@ -1,5 +1,7 @@
 """Order, overlap, groups, errors and the end of a pipeline, with jobs that are numbers."""
 
+import _thread
+import signal
 import threading
 import time
 
@@ -236,3 +238,25 @@ def test_interruption_of_a_thread():
         next(results)
     made.stop()
     made.join()
+
+
+def test_a_signal_that_wakes_nobody():
+    """One that arrives just before the caller blocks is handled, and not when a result comes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    handled, in_time = threading.Event(), []
+
+    def compute(numbers):
+        _thread.interrupt_main()  # sets the flag of SIGINT and interrupts no waiting
+        in_time.append(handled.wait(10))
+        return numbers
+
+    made = make(compute=compute)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(made.run([0]))
+    finally:
+        handled.set()
+        made.stop()
+        made.join()
+        signal.signal(signal.SIGINT, before)
+    assert in_time == [True]
