@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lcdnet_jax/typing.py",
         ),
     ),
+    ("paths", ("lcdnet_jax/storage.py",)),
 )
 # Importing these says nothing about the order: the package itself, and its version.
 _IGNORED = ("lcdnet_jax/__init__.py", "lcdnet_jax/_version.py")

@@ -3,6 +3,10 @@
 An existing target is replaced only with ``force``. :func:`check_file` and :func:`check_directory`
 find an error before the content is computed. The functions that write check again, so that a file
 which appeared in the meantime is kept.
+
+Paths may be of buckets, see :mod:`lcdnet_jax.storage`. There a file is one object, which is written
+whole or not at all. A directory is complete when its marker exists, a file that is written last and
+deleted first; replacing a directory is therefore not all or nothing.
 """
 
 import contextlib
@@ -12,10 +16,11 @@ import pathlib
 import secrets
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-Path = str | os.PathLike[str]
+from lcdnet_jax import storage
+from lcdnet_jax.storage import Path
 
 
 class TargetError(ValueError):
@@ -33,12 +38,16 @@ def check_file(path: Path, *, force: bool) -> None:
         TargetError: If the path is a directory, or exists without ``force``.
         OSError: If its folder cannot be written to or made.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
+    path = storage.to_path(path)
+    if storage.is_dir(path):
         raise TargetError(f"{path} is a directory; give a file")
-    if not force and os.path.lexists(path):
+    if not force and _lexists(path):
         raise _exists_error(path)
     check_folder(path)
+
+
+def _lexists(path: pathlib.Path) -> bool:
+    return storage.exists(path) if storage.is_bucket(path) else os.path.lexists(path)
 
 
 class DirectoryKind(NamedTuple):
@@ -46,12 +55,13 @@ class DirectoryKind(NamedTuple):
 
     Attributes:
         name: The name of the kind in messages, such as "export".
-        required: Names of files and directories that every such directory contains.
+        required: Names of files and directories that every such directory contains. In a bucket,
+            the first is the marker of a complete directory.
         optional: Names of files and directories that it may also contain.
     """
 
     name: str
-    required: Collection[str]
+    required: Sequence[str]
     optional: Collection[str]
 
 
@@ -70,16 +80,19 @@ def check_directory(path: Path, kind: DirectoryKind, *, force: bool) -> None:
             without ``force``.
         OSError: If its parent folder cannot be written to or made.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
+    path = storage.to_path(path)
+    if storage.is_dir(path):
         _check_content(path, kind, force)
-    elif path.exists():
+    elif storage.exists(path):
         raise TargetError(f"{path} is a file; give a directory")
     check_folder(path)
 
 
 def _check_content(path: pathlib.Path, kind: DirectoryKind, force: bool) -> None:
-    content = {entry.name for entry in path.iterdir()}
+    if storage.is_bucket(path):
+        content = {name.partition("/")[0] for name in storage.list_files(path)}
+    else:
+        content = {entry.name for entry in path.iterdir()}
     if content and not force:
         raise TargetError(f"{path} is not empty; choose another directory, or --force")
     unknown = content.difference(kind.required, kind.optional)
@@ -101,7 +114,11 @@ def check_folder(path: Path) -> None:
     Raises:
         OSError: If the folder cannot be written to or made; ``errno`` says why.
     """
-    folder = _first_existing(pathlib.Path(path).absolute().parent)
+    path = storage.to_path(path)
+    if storage.is_bucket(path):
+        storage.check_bucket(path, write=True)
+        return
+    folder = _first_existing(path.absolute().parent)
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -124,9 +141,12 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: If the folder cannot be made or written to; ``errno`` says why.
     """
+    path = storage.to_path(path)
     check_folder(path)
+    if storage.is_bucket(path):  # which has no folders
+        return
     try:
-        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _write_error(path, error) from error
 
@@ -140,29 +160,35 @@ def find_free_path(path: Path) -> pathlib.Path:
     Returns:
         The path, with -2, -3, ... added to its name if it exists.
     """
-    free = path = pathlib.Path(path)
+    free = path = storage.to_path(path)
     number = 1
-    while os.path.lexists(free):
+    while _lexists(free):
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free
 
 
 def write(path: Path, data: bytes, *, force: bool, mode: int = 0o666) -> None:
-    """Writes a temporary file in the same folder and renames it.
+    """Writes a temporary file in the same folder and renames it, or writes an object of a bucket.
 
     Args:
         path: The file. Its folder must exist.
         data: The content of the file.
         force: Whether an existing file is replaced. Its permissions are kept. A link is replaced,
             not followed.
-        mode: Permissions of a new file. The umask restricts them.
+        mode: Permissions of a new local file. The umask restricts them.
 
     Raises:
         TargetError: If the target exists without ``force``, even if it has just appeared.
         OSError: If writing fails; ``errno`` says why. The target is unchanged then.
     """
-    path = pathlib.Path(path)
+    path = storage.to_path(path)
+    if storage.is_bucket(path):
+        try:
+            storage.write(path, data, replace=force)
+        except FileExistsError as error:
+            raise _exists_error(path) from error
+        return
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         # The file has no other permissions at any moment.
@@ -218,23 +244,33 @@ def _publish(temporary: pathlib.Path, path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def replace_directory(path: Path, *, force: bool) -> Iterator[pathlib.Path]:
+def replace_directory(path: Path, kind: DirectoryKind, *, force: bool) -> Iterator[pathlib.Path]:
     """Yields a temporary path that becomes the directory ``path`` if no exception is raised.
 
     Args:
         path: The directory. Missing parents are made.
+        kind: What the directory contains.
         force: Whether an existing directory is replaced. An empty one is always replaced. The
             permissions of the directory are kept.
 
     Yields:
-        A path in the same file system that does not exist yet. The caller makes a directory there.
+        A local path that does not exist yet. The caller makes a directory there.
 
     Raises:
         TargetError: If the target exists without ``force`` when the content is complete.
         OSError: If writing fails. The target is unchanged then. If the old directory cannot be
             restored, the message says where it is.
     """
-    path = pathlib.Path(path)
+    path = storage.to_path(path)
+    if storage.is_bucket(path):
+        with tempfile.TemporaryDirectory(prefix="lcdnet_jax-") as scratch:
+            made = pathlib.Path(scratch) / "new"
+            yield made
+            if not force and storage.exists(path):
+                raise _exists_error(path)
+            storage.remove(path, marker=kind.required[0])
+            storage.upload(made, path, marker=kind.required[0])
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}-", dir=path.parent) as scratch:

@@ -12,6 +12,8 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
+from lcdnet_jax import storage
+
 # Limits of a value: levels of nesting, and bytes of a file.
 MAX_DEPTH = 64
 MAX_BYTES = 16 * 2**20
@@ -83,6 +85,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         JSONError: For a path that is not a regular file, such as a pipe or a device without an end.
         OSError: If the file cannot be opened or read.
     """
+    path = storage.to_path(path)
+    if storage.is_bucket(path):
+        return storage.read_bytes(path, most=MAX_BYTES + 1)
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for a writer
         raise JSONError("it is not a regular file")

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import gc
+import importlib.util
 import pathlib
 import shutil
 import tempfile
@@ -109,6 +110,27 @@ def shared_data():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory):
+    """A server of buckets on this machine; skips visibly where its program is absent."""
+    from tests import _gcs
+
+    if importlib.util.find_spec("gcsfs") is None:  # it reads the environment when it is imported
+        pytest.skip("gcsfs is not installed")
+    try:
+        with _gcs.serve(tmp_path_factory.mktemp("gcs")) as server:
+            yield server
+    except _gcs.Missing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def bucket(gcs, request):
+    """The URL of an empty bucket. No test may make a local folder of that name."""
+    yield gcs.make_bucket(f"bucket-{len(list(gcs.folder.iterdir()))}")
+    assert not list(pathlib.Path().glob("gs:*"))
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ ROOMS = (
     "resident_images",
     "sfm",
     "spectra",
+    "storage",
     "strict_json",
     "training",
     "value_rules",

@@ -9,7 +9,9 @@ import threading
 import pytest
 
 from lcdnet_jax import atomic_io
-from lcdnet_jax.atomic_io import TargetError
+from lcdnet_jax.atomic_io import DirectoryKind, TargetError
+
+KIND = DirectoryKind("export", required=("new",), optional=())
 
 
 @pytest.fixture(params=[True, False], ids=["links", "no-links"])
@@ -126,7 +128,7 @@ def test_check_file(tmp_path):
 
 class TestDirectories:
     def make(self, path, meanwhile=lambda: None, *, force):
-        with atomic_io.replace_directory(path, force=force) as made:
+        with atomic_io.replace_directory(path, KIND, force=force) as made:
             made.mkdir()
             (made / "new").touch()
             meanwhile()

@@ -201,7 +201,8 @@ def test_bad_jax_releases_are_excluded_wherever_jax_is_named():
 def test_extras_and_floors():
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
-        *("train", "test", "notebooks", "export", "benchmarks", "photo", "torch", "cuda", "tpu")
+        *("train", "test", "notebooks", "export", "benchmarks", "gcs"),
+        *("photo", "torch", "cuda", "tpu"),
     }
     assert [where for where, r in requirements() if r.name == "torch"] == ["torch"]
     assert PROJECT["project"]["requires-python"] == ">=3.11"

@@ -79,7 +79,7 @@ def write_saved_model(
     network = prepare(module, variables, sizes, platforms, about)
     card = network.card
     card["format"] = "TensorFlow SavedModel"
-    with atomic_io.replace_directory(path, force=force) as made:
+    with atomic_io.replace_directory(path, _KIND, force=force) as made:
         _write_model(tf, jax2tf, made, network)
         loaded = tf.saved_model.load(str(made))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lcdnet_jax import atomic_io, value_rules
+from lcdnet_jax import atomic_io, storage, value_rules
 from lcdnet_jax.image_io import exif, heic, jpeg, png, tiff
 from lcdnet_jax.image_io._opencv import encode_by_opencv
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, RAW_SUFFIXES, ImageError, Metadata
@@ -52,7 +52,7 @@ def write(
             range, the file may not be replaced, or writing fails (full disk, read-only or missing
             folder); then its cause is the OSError. An existing file is unchanged after an error.
     """
-    path = pathlib.Path(path)
+    path = storage.to_path(path)
     if wanted := value_rules.integer(1, high=100)(quality):
         raise ImageError(f"{path}: quality must be {wanted}, got {quality!r}")
     image = np.asarray(image)

@@ -99,7 +99,7 @@ def _is_array(leaf: Any) -> bool:
 
 def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool) -> None:
     """Writes a parameters-only directory, all or nothing."""
-    with atomic_io.replace_directory(output, force=force) as made:
+    with atomic_io.replace_directory(output, KIND, force=force) as made:
         made.mkdir()
         config_lib.save(card_lib.network_config(card), made / "config.json")
         card_lib.write(card, made)

@@ -1,0 +1,405 @@
+"""Paths that users give: files on this machine, and objects in buckets.
+
+A path in a bucket is a URL: ``gs://bucket/name`` (Google Cloud Storage, tested), ``s3://`` or
+``az://``. :func:`to_path` makes a path object of it by ``etils.epath``. ``fsspec`` and its package
+for the bucket read and write the objects; TensorFlow is never used for that, although epath would
+prefer it. The functions below take both kinds of paths. Those that write are for buckets only:
+:mod:`lcdnet_jax.atomic_io` writes both kinds.
+
+What a bucket cannot do decides how this library uses it:
+
+- An object is written whole or not at all, by one request, but several are not. What several
+  objects hold together is complete when its marker exists, which is written last and deleted first.
+- Nothing can be appended or renamed.
+- A list of objects is one request for each thousand; a question about one object is a request, too.
+
+Every request that fails for a reason that may pass is repeated, after longer and longer waits, for
+about half a minute. Each repetition logs a line.
+"""
+
+import contextlib
+import errno
+import functools
+import hashlib
+import importlib.util
+import logging as standard_logging
+import os
+import pathlib
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+
+Path = str | os.PathLike[str]
+
+# What reads each kind of bucket: the package, what to give to pip, and its name for a user.
+_BACKENDS = {
+    "gs": ("gcsfs", "lcdnet-jax[gcs]", "Google Cloud Storage"),
+    "s3": ("s3fs", "s3fs", "Amazon S3"),
+    "az": ("adlfs", "adlfs", "Azure Blob Storage"),
+}
+
+# Lines of gcsfs and google.auth that say nothing new: credentials are missing, an error follows.
+_HIDDEN = (
+    "Could not determine bucket type",
+    "Authentication failed using Compute Engine authentication",
+    "out of retries on exception",
+    "non-retriable exception",
+)
+_RETRIED = "retrying after exception: "
+
+
+class StorageError(OSError):
+    """A bucket cannot be used or does not answer; the message names the path, cause and fix."""
+
+
+def to_path(path: Path) -> pathlib.Path:
+    """Makes a path object of what a user gave. No request is made.
+
+    Args:
+        path: A local path or the URL of an object or folder in a bucket.
+
+    Returns:
+        A ``pathlib.Path``, or ``epath.Path`` for a URL, which has the same attributes and
+        operators. Use the functions of this module instead of its methods that read or write.
+
+    Raises:
+        StorageError: For a URL of an unknown kind or without a bucket, or if the package that
+            reads such buckets is not installed.
+    """
+    if is_bucket(path):
+        return path  # type: ignore[return-value]
+    text = os.fspath(path)
+    match = re.match("([A-Za-z][A-Za-z0-9+.-]+):/(/?)([^/]*)", text)
+    if match is None or not (match[2] or match[1] in _BACKENDS):
+        return pathlib.Path(path)
+    scheme, slashes, bucket = match.groups()
+    if scheme not in _BACKENDS:
+        known = ", ".join(f"{name}:// ({about})" for name, (_, _, about) in _BACKENDS.items())
+        raise StorageError(f"{text}: {scheme}:// is not supported; use a local path, {known}")
+    if not slashes or not bucket:
+        raise StorageError(f"{text} names no bucket; write {scheme}://BUCKET/PATH")
+    package, requirement, about = _BACKENDS[scheme]
+    if importlib.util.find_spec(package) is None:
+        raise StorageError(
+            f'{text}: {about} needs the package {package}; pip install "{requirement}"'
+        )
+    _prepare()
+    from etils import epath
+
+    return epath.Path(text)
+
+
+def is_bucket(path: Path) -> bool:
+    """Tells whether a path object is of a bucket.
+
+    Args:
+        path: A path.
+
+    Returns:
+        True for such an object from :func:`to_path`. False for a text.
+    """
+    return isinstance(path, pathlib.PurePath) and os.fspath(path).startswith(
+        tuple(f"{scheme}://" for scheme in _BACKENDS)
+    )
+
+
+@functools.cache
+def _prepare() -> None:
+    """Lets epath, and Orbax by it, use fsspec for buckets, and sets up fsspec."""
+    os.environ["EPATH_USE_TF"] = "false"
+    import fsspec
+    from etils.epath import gpath
+
+    gpath._is_tf_installed.cache_clear()  # read the variable again
+    for scheme in (*_BACKENDS, "gcs"):  # epath calls it gcs
+        # TensorStore and other processes write, too: a list that was kept would be out of date.
+        fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
+    for name in ("gcsfs", "google.auth._default"):
+        logger = standard_logging.getLogger(name)
+        logger.addFilter(functools.partial(_show, logger.getEffectiveLevel()))
+    standard_logging.getLogger("gcsfs").setLevel(standard_logging.DEBUG)  # where repetitions are
+
+
+def _show(level: int, record: standard_logging.LogRecord) -> bool:
+    """Whether a record of gcsfs is logged. Reports each repeated request in a line of our own."""
+    text = record.getMessage()
+    if _RETRIED in text:
+        reason = _first_line(text.partition(_RETRIED)[2])
+        logging.warning("the bucket does not answer (%s); the request is repeated", reason)
+        return False
+    return record.levelno >= level and not any(hidden in text for hidden in _HIDDEN)
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+def _filesystem(path: pathlib.Path) -> Any:
+    """The fsspec filesystem of a path in a bucket. fsspec keeps it."""
+    import fsspec
+
+    with _convert_errors(path):
+        return fsspec.filesystem(os.fspath(path).partition(":")[0])
+
+
+@contextlib.contextmanager
+def _convert_errors(path: pathlib.Path) -> Iterator[None]:
+    """Converts the errors of fsspec, which are of many types, to OSErrors that name the path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    except Exception as error:
+        local = isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno
+        if local:  # of a file on this machine: the disk is full, for example
+            raise
+        code, text = getattr(error, "code", None), str(error)
+        if code in (401, 403) or text.startswith("Forbidden"):
+            advice = (
+                "ask for access to the bucket, or log in: gcloud auth application-default login"
+            )
+            reason = f"access is denied ({text.splitlines()[-1]})"
+        else:
+            advice = "check the name and the network, then run the same command again"
+            reason = f"the bucket does not answer ({_first_line(error)})"
+        raise StorageError(f"{path}: {reason}; {advice}") from error
+
+
+def check_bucket(path: pathlib.Path, *, write: bool = False) -> None:
+    """Checks that the bucket of a path exists and can be used. Does nothing for a local path.
+
+    Args:
+        path: A path from :func:`to_path`.
+        write: Whether objects must be written: a small one is written beside ``path`` and deleted.
+
+    Raises:
+        StorageError: If the bucket does not exist, denies access or does not answer.
+    """
+    if not is_bucket(path):
+        return
+    filesystem = _filesystem(path)
+    bucket = "/".join(os.fspath(path).split("/")[:3])
+    try:
+        with _convert_errors(path):
+            if write:
+                probe = str(path.parent / f".{secrets.token_hex(8)}.tmp")
+                filesystem.pipe_file(probe, b"")
+                filesystem.rm_file(probe)
+            elif not filesystem.exists(bucket):
+                raise FileNotFoundError
+    except FileNotFoundError:
+        raise StorageError(
+            f"{path}: the bucket {bucket} does not exist; check its name, or create it first"
+        ) from None
+
+
+def exists(path: pathlib.Path) -> bool:
+    """Tells whether a file or folder exists.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        True if it exists. A folder of a bucket exists if it holds an object.
+
+    Raises:
+        OSError: If the bucket cannot be asked.
+    """
+    if not is_bucket(path):
+        return path.exists()
+    with _convert_errors(path):
+        return bool(_filesystem(path).exists(str(path)))
+
+
+def is_dir(path: pathlib.Path) -> bool:
+    """Tells whether a path is a folder.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        True for an existing folder. A folder of a bucket exists if it holds an object.
+
+    Raises:
+        OSError: If the bucket cannot be asked.
+    """
+    if not is_bucket(path):
+        return path.is_dir()
+    with _convert_errors(path):
+        return bool(_filesystem(path).isdir(str(path)))
+
+
+def read_bytes(path: pathlib.Path, *, most: int | None = None) -> bytes:
+    """Reads a file.
+
+    Args:
+        path: The file.
+        most: Number of bytes to read. None reads all.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        OSError: If it does not exist or cannot be read.
+    """
+    if not is_bucket(path):
+        with open(path, "rb") as file:
+            return file.read(-1 if most is None else most)
+    filesystem = _filesystem(path)
+    with _convert_errors(path):
+        if most is None:
+            return bytes(filesystem.cat_file(str(path)))
+        with filesystem.open(str(path), "rb") as file:
+            return bytes(file.read(most))
+
+
+def compute_sha256(path: pathlib.Path) -> str:
+    """Computes the SHA-256 of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Hexadecimal digits.
+
+    Raises:
+        OSError: If it does not exist or cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if is_bucket(path):
+            stack.enter_context(_convert_errors(path))
+            file = stack.enter_context(_filesystem(path).open(str(path), "rb"))
+        else:
+            file = stack.enter_context(open(path, "rb"))
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_files(folder: pathlib.Path) -> dict[str, int]:
+    """Lists the files below a folder, by one request for each thousand objects of a bucket.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Sizes in bytes by path relative to the folder, sorted. Empty if there is no such folder.
+
+    Raises:
+        OSError: If the folder cannot be listed.
+    """
+    if not is_bucket(folder):
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    filesystem = _filesystem(folder)
+    start = str(folder).partition("://")[2].rstrip("/") + "/"
+    with _convert_errors(folder):
+        found = filesystem.find(str(folder), detail=True)
+    return {
+        name.removeprefix(start): int(about["size"])
+        for name, about in sorted(found.items())
+        if name.startswith(start)
+    }
+
+
+def write(path: pathlib.Path, data: bytes, *, replace: bool = True) -> None:
+    """Writes an object of a bucket, whole or not at all.
+
+    The MD5 that Google Cloud Storage computes is compared; from other buckets the object is read
+    back.
+
+    Args:
+        path: The object.
+        data: Its content.
+        replace: Whether an existing object is replaced.
+
+    Raises:
+        FileExistsError: If the object exists without ``replace``, even if it has just appeared.
+        StorageError: If it cannot be written.
+    """
+    filesystem = _filesystem(path)
+    mode = "overwrite" if replace else "create"
+    with _convert_errors(path):
+        if _has_checksums(path):
+            filesystem.pipe_file(str(path), data, mode=mode, consistency="md5")
+            return
+        filesystem.pipe_file(str(path), data, mode=mode)
+        if filesystem.cat_file(str(path)) != data:
+            raise StorageError(f"{path} is not as it was written; run the same command again")
+
+
+def _has_checksums(path: pathlib.Path) -> bool:
+    """Whether gcsfs can compare the MD5 of what the server has stored."""
+    return str(path).startswith("gs:")
+
+
+def remove(path: pathlib.Path, *, marker: str | None = None) -> None:
+    """Deletes an object of a bucket, or a folder with all objects below it, if it exists.
+
+    Args:
+        path: The object or folder.
+        marker: Name in the folder of the object that is deleted first.
+
+    Raises:
+        OSError: If it cannot be deleted.
+    """
+    filesystem = _filesystem(path)
+    with _convert_errors(path):
+        if marker is not None:
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm_file(str(path / marker))
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm(str(path), recursive=True)
+
+
+def upload(folder: pathlib.Path, path: pathlib.Path, *, marker: str | None = None) -> None:
+    """Copies the files of a local folder into a bucket.
+
+    Args:
+        folder: The local folder.
+        path: The folder in the bucket.
+        marker: Name of the file that is copied last.
+
+    Raises:
+        OSError: If a file cannot be read or written. Those before it are written then.
+    """
+    for name in sorted(list_files(folder), key=lambda name: (name == marker, name)):
+        upload_file(folder / name, path / name)
+
+
+def upload_file(file: pathlib.Path, path: pathlib.Path) -> None:
+    """Copies a local file into a bucket.
+
+    Args:
+        file: The local file.
+        path: The object. An existing one is replaced.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    if not _has_checksums(path):
+        write(path, file.read_bytes())
+        return
+    filesystem = _filesystem(path)
+    with _convert_errors(path):
+        filesystem.put_file(str(file), str(path), consistency="md5")
+
+
+def download_file(path: pathlib.Path, file: pathlib.Path) -> None:
+    """Copies an object of a bucket to a local file.
+
+    Args:
+        path: The object.
+        file: The local file. An existing one is replaced.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    filesystem = _filesystem(path)
+    with _convert_errors(path):
+        filesystem.get_file(str(path), str(file))
