@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from lcdnet_jax._version import __version__
-from lcdnet_jax.cli import _compilation, convert, export, info, models, restore, score
+from lcdnet_jax.cli import _compilation, convert, export, info, models, restore, score, serve
 from lcdnet_jax.cli._console import Formatter
 from lcdnet_jax.messages import describe_system_error, escape
 
 # Commands that run compiled programs.
-_COMPUTE = (restore, score, export)
+_COMPUTE = (restore, score, serve, export)
 
 # Longest error message, in characters. A message may quote a hostile file.
 _LONGEST = 4000
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="show the version and exit",
     )
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    for command in (restore, score, models, info, convert, export):
+    for command in (restore, serve, score, models, info, convert, export):
         command.add_parser(commands)
         added = list(commands.choices.values())[-1]
         added.add_argument("--debug", action="store_true", help="show where errors arise")

@@ -397,28 +397,13 @@ def _agree_on_jobs(plan_all: Callable[[], list[Job]]) -> list[Job]:
 
 def _create_restorer(arguments: argparse.Namespace) -> Restorer:
     """Loads the network of --checkpoint."""
-    from lcdnet_jax import inference
-    from lcdnet_jax import weights as weights_lib
-    from lcdnet_jax.weights import pretrained
+    from lcdnet_jax.inference import batch
 
     options = ("tile", "overlap", "tile_batch", "ensemble", "strength", "local_pool", "dtype")
-    checkpoint = (
-        pretrained.path(pretrained.DEFAULT)
-        if arguments.checkpoint is None
-        else pretrained.find(arguments.checkpoint)
-    )
-    weights = weights_lib.load(checkpoint)
-    restorer = inference.Restorer(
-        weights.module,
-        weights.variables,
+    return batch.create_restorer(
+        arguments.checkpoint,
         **{option: getattr(arguments, option) for option in (*options, "device")},
     )
-    if restorer.module.takes_two_views:
-        raise ValueError(
-            f"{checkpoint} takes two views of a dual-pixel camera at once, which files "
-            "do not hold; join them in Python and call Restorer"
-        )
-    return restorer
 
 
 def _read_paths() -> Iterator[str]:

@@ -10,16 +10,19 @@ import os
 import pathlib
 import stat
 from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import numpy as np
 
 from lcdnet_jax import atomic_io, image_io, metrics
+from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.image_io import Header, ImageError, Metadata
 from lcdnet_jax.inference import Restorer, limits
 from lcdnet_jax.inference.pipeline import Pipeline, Stopped
 from lcdnet_jax.inference.pixel_range import describe_range
 from lcdnet_jax.inference.plan import Job
 from lcdnet_jax.messages import is_out_of_memory
+from lcdnet_jax.weights import pretrained
 
 # Errors of the disk, not of one file: all further files would fail too.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -61,6 +64,32 @@ class _Image:
     mode: int  # permissions of the file
 
 
+def create_restorer(checkpoint: str | os.PathLike[str] | None, **options: Any) -> Restorer:
+    """Creates the restorer of image files.
+
+    Args:
+        checkpoint: A path or a name as for :func:`lcdnet_jax.weights.pretrained.find`; None means
+            the default weights.
+        **options: Options of :class:`~lcdnet_jax.inference.Restorer`.
+
+    Returns:
+        The restorer.
+
+    Raises:
+        CheckpointError, ConfigError, CardError, ValueError: If there are no usable weights, an
+            option has a wrong value, or the network takes two views.
+    """
+    path = pretrained.find(pretrained.DEFAULT if checkpoint is None else checkpoint)
+    weights = weights_lib.load(path)
+    restorer = Restorer(weights.module, weights.variables, **options)
+    if restorer.module.takes_two_views:
+        raise ValueError(
+            f"{path} takes two views of a dual-pixel camera at once, which files "
+            "do not hold; join them in Python and call Restorer"
+        )
+    return restorer
+
+
 def restore(
     restorer: Restorer,
     jobs: Sequence[Job],
@@ -69,6 +98,7 @@ def restore(
     quality: int = 95,
     progress: Callable[[float, float], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
+    on_windows: Callable[[int, int], None] | None = None,
 ) -> Generator[tuple[Job, Result | Exception], None, None]:
     """Restores images; each file is written whole or not at all.
 
@@ -87,6 +117,9 @@ def restore(
             pixels that it adds. It is called in more than one thread. The fractions of all images
             add up to their number, also if some fail.
         on_compile: As for :class:`~lcdnet_jax.inference.Restorer`.
+        on_windows: Called as ``on_windows(done, total)`` before the first window of the images that
+            are computed together and after each: the number of windows that are complete, and that
+            of all windows of these images. An exception that it raises is their result.
 
     Yields:
         Each job with its result, or with an exception whose message is one line and names the file,
@@ -94,7 +127,7 @@ def restore(
         SystemExit, files that are being written are finished, and the results of finished ones come
         before the exception is raised.
     """
-    run = _Run(restorer, force, quality, progress, on_compile)
+    run = _Run(restorer, force, quality, progress, on_compile, on_windows)
     pipeline = run.pipeline
     try:
         for job, outcome in pipeline.run(jobs):
@@ -138,7 +171,7 @@ class _Run:
     """The stages of a run over files.
 
     Args:
-        restorer, force, quality, progress, on_compile: As for :func:`restore`.
+        restorer, force, quality, progress, on_compile, on_windows: As for :func:`restore`.
     """
 
     def __init__(
@@ -148,11 +181,13 @@ class _Run:
         quality: int,
         progress: Callable[[float, float], None] | None,
         on_compile: Callable[[int, int], None] | None,
+        on_windows: Callable[[int, int], None] | None,
     ):
         self._restorer = restorer.with_progress(self._report, on_compile=on_compile)
         self._force = force
         self._quality = quality
         self._progress = progress
+        self._on_windows = on_windows
         self._computed: Sequence[_Image] = []  # at this moment
         self._headers: dict[Job, Header] = {}  # of jobs that are not read yet
         self._fractions: dict[Job, float] = {}
@@ -205,6 +240,9 @@ class _Run:
     def _compute(self, images: Sequence[_Image]) -> list[np.ndarray | Exception]:
         self._computed = images
         try:
+            self._report_windows(
+                0, sum(self._restorer.count_windows(image.pixels) for image in images)
+            )
             if len(images) == 1:
                 return [self._restorer(images[0].pixels)]
             return [*self._restorer([image.pixels for image in images])]
@@ -224,6 +262,11 @@ class _Run:
         for image in self._computed:
             height, width = image.pixels.shape[:2]
             self._advance(image.job, done / total, height * width)
+        self._report_windows(done, total)
+
+    def _report_windows(self, done: int, total: int) -> None:
+        if self._on_windows is not None:
+            self._on_windows(done, total)
 
     def _advance(self, job: Job, fraction: float, pixels: int) -> None:
         """Reports that a fraction of an image of so many pixels is complete."""

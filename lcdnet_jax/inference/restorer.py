@@ -264,6 +264,22 @@ class Restorer:
         check_integer("bucket", bucket, 1)
         return self._copy(bucket=bucket)
 
+    def with_strength(self, strength: float) -> "Restorer":
+        """Makes a restorer of another strength that shares the compiled programs.
+
+        Args:
+            strength: As for :class:`Restorer`.
+
+        Returns:
+            A new restorer; this one is not changed.
+
+        Raises:
+            ValueError: If ``strength`` is not in [0, 1], or less than 1 for a network that enlarges
+                or takes two views.
+        """
+        _check_strength(strength, self.module)
+        return self._copy(strength=float(strength))
+
     def with_progress(
         self,
         progress: Progress | None,
@@ -397,6 +413,17 @@ class Restorer:
         frame = layout.pad_sides(height, width)
         key = (frame, layout.tile, layout.tile_batch, tuple(channels), image.dtype)
         return layout.count_windows_per_call(*frame), key
+
+    def count_windows(self, image: np.ndarray) -> int:
+        """Counts the windows of an image, as a call computes it and reports its progress.
+
+        Args:
+            image: An image as for a call, no PIL image.
+
+        Returns:
+            The number of windows; 1 for an image that is restored whole.
+        """
+        return self._choose_windows(image.shape)._count_windows(image)
 
     def _restore_each(
         self, images: Sequence[np.ndarray | Image.Image], names: Sequence[str]

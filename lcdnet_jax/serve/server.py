@@ -1,0 +1,175 @@
+"""The process of the server: socket, signals, folder of temporary files."""
+
+import contextlib
+import pathlib
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Generator
+from types import FrameType
+
+import uvicorn
+from PIL import Image
+
+from lcdnet_jax.messages import describe_system_error
+from lcdnet_jax.serve.app import App
+from lcdnet_jax.serve.catalog import Catalog
+from lcdnet_jax.serve.jobs import Jobs
+from lcdnet_jax.serve.protocol import Protocol
+from lcdnet_jax.serve.settings import ServeError, Settings
+
+# More connections than these are answered with 503.
+_MOST_CONNECTIONS = 256
+
+# Time for responses that are under way when the server ends.
+_SHUTDOWN_SECONDS = 3
+
+
+class Server:
+    """A server that listens from the start and answers while :meth:`run` runs.
+
+    Args:
+        settings: The settings.
+
+    Attributes:
+        url: Address of the page, without the token.
+
+    Raises:
+        ServeError: If the address cannot be used, as when the port is in use.
+        CheckpointError, ConfigError, CardError, ValueError: If weights cannot be used.
+    """
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._socket = _listen(settings)
+        try:
+            self._catalog = Catalog(settings.checkpoints)
+        except BaseException:
+            self._socket.close()
+            raise
+        host, port = self._socket.getsockname()[:2]
+        shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        self._jobs: Jobs | None = None
+        self._uvicorn: _Uvicorn | None = None
+
+    def run(self) -> bool:
+        """Answers requests until SIGINT or SIGTERM, or until :meth:`stop` is called.
+
+        Temporary files are deleted at the end.
+
+        Returns:
+            Whether nothing is computed any more. If not, a thread of JAX still runs.
+        """
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ``max_megapixels`` counts
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="lcdnet-jax-serve-", ignore_cleanup_errors=True
+            ) as folder:
+                jobs = Jobs(pathlib.Path(folder), self._catalog, self._settings)
+                app = App(jobs, self._catalog, self._settings).create()
+                protocol = type(
+                    "TimedProtocol", (Protocol,), {"STALL_SECONDS": self._settings.stall_seconds}
+                )
+                config = uvicorn.Config(
+                    app,
+                    http=protocol,
+                    ws="none",
+                    loop="asyncio",
+                    lifespan="off",
+                    log_config=None,
+                    log_level="error",
+                    access_log=False,
+                    server_header=False,
+                    limit_concurrency=_MOST_CONNECTIONS,
+                    timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+                )
+                self._jobs, self._uvicorn = jobs, _Uvicorn(config, jobs)
+                jobs.start()
+                try:
+                    self._uvicorn.run(sockets=[self._socket])
+                finally:
+                    jobs.close()
+                    has_ended = jobs.join(_SHUTDOWN_SECONDS)
+                return has_ended
+        finally:
+            self._socket.close()
+            Image.MAX_IMAGE_PIXELS = before
+
+    def stop(self) -> None:
+        """Ends :meth:`run`, from another thread."""
+        if self._uvicorn is not None:
+            self._uvicorn.stop()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Ends quietly after SIGINT and SIGTERM.
+
+    Args:
+        config: The configuration.
+        jobs: The jobs, which are canceled first: streams of events would not end otherwise.
+    """
+
+    def __init__(self, config: uvicorn.Config, jobs: Jobs):
+        super().__init__(config)
+        self._jobs = jobs
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._jobs.close()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handles signals; unlike uvicorn's, it does not raise them again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends the server; at once if asked twice."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        # Not here: the lock of the jobs may be held by the code that the signal interrupts.
+        threading.Thread(target=self._jobs.close, daemon=True).start()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Opens the socket, so that errors and the port are known before anything else happens."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        opened = socket.create_server(address[:2], family=family, backlog=128)
+    except (OSError, OverflowError, UnicodeError) as error:
+        code = getattr(error, "errno", None)
+        if isinstance(error, socket.gaierror | UnicodeError):
+            raise ServeError(
+                f"{host} is no address of this machine; leave --host off, or give one"
+            ) from error
+        if isinstance(error, OSError) and code is not None:
+            raise ServeError(_describe_port_error(error, host, port)) from error
+        raise ServeError(f"{host}:{port} cannot be used ({error}); give another --port") from error
+    return opened
+
+
+def _describe_port_error(error: OSError, host: str, port: int) -> str:
+    import errno
+
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is in use, perhaps by another lcdnet-jax serve; choose another "
+            f"one, as --port {port + 1 if port < 65535 else 0}, or --port 0 for any free one"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; leave --host off, or give one"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights; choose one above 1023, as --port 7860"
+    return f"{host}:{port} cannot be used ({describe_system_error(error)}); give another --port"
