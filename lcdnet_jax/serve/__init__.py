@@ -14,6 +14,9 @@ requests, and ``GET /openapi.json`` returns that description.
 | ``jobs.py`` | images that wait, are computed or are kept, and the thread that computes |
 | ``catalog.py`` | weights, their restorers and their speed |
 | ``previews.py`` | 8-bit sRGB pictures for the page |
+| ``demo.py`` | the photograph of the demo |
+| ``openapi.py`` | description of the requests |
+| ``settings.py``, ``errors.py`` | settings, errors |
 | ``static/`` | the page |
 """
 

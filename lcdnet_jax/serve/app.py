@@ -1,13 +1,16 @@
 """The requests of the page and of the HTTP API. ``openapi.py`` describes them."""
 
 import asyncio
+import functools
 import hashlib
+import io
 import json
 import mimetypes
 import pathlib
 import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -58,7 +61,8 @@ class App:
             for path in _STATIC.rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
-        self._one_at_a_time = anyio.CapacityLimiter(1)  # decoding takes memory
+        # Pictures take memory.
+        self._decoding, self._rendering = anyio.CapacityLimiter(1), anyio.CapacityLimiter(2)
 
     def create(self) -> Guard:
         """Makes the application.
@@ -246,13 +250,13 @@ class App:
         try:
             pixels = await self._find_pixels(job, side)
             if left is not None and top is not None and width is not None and height is not None:
-                content = await run_in_threadpool(
+                draw = functools.partial(
                     previews.render_part, pixels, left=left, top=top, width=width, height=height
                 )
             else:
-                content = await run_in_threadpool(
-                    previews.render, pixels, size=min(size, previews.MOST_SIDE)
-                )
+                size = min(size, previews.MOST_SIDE)
+                draw = functools.partial(previews.render, pixels, size=size)
+            content = await anyio.to_thread.run_sync(draw, limiter=self._rendering)
         except ImageError as error:
             self._jobs.find(job.id)  # gone in the meantime
             text = self._jobs.describe_error(job.upload, job.result_name, error)
@@ -268,11 +272,20 @@ class App:
         """The file of pixels of an image, which is made when it is first needed."""
         source = job.upload.source if side == "before" else job.plan.target
         target = job.upload.folder / f"{side}.npy"
-        async with self._one_at_a_time:
-            if not target.exists():
-                scale = 1 if side == "before" else job.weights.restorer.module.scale
-                self._jobs.hold(job.upload, previews.count_bytes(job.header) * scale**2)
+        async with self._decoding:
+            if target.exists():
+                return target
+            scale = 1 if side == "before" else job.weights.restorer.module.scale
+            size = previews.count_bytes(job.header) * scale**2
+            self._jobs.hold(job.upload, size)
+            try:
                 await run_in_threadpool(previews.write_pixels, source, target)
+            except BaseException:
+                self._jobs.release(job.upload, size)
+                raise
+            finally:
+                if job.upload.is_deleted:  # meanwhile
+                    self._jobs.discard(job.upload)
         return target
 
     # Several results
@@ -305,18 +318,18 @@ class _OneDelivery(FileResponse):
             self._jobs.forget(self._job)
 
 
-class _Chunks:
+class _Chunks(io.RawIOBase):
     """A file for writing whose content is taken out piece by piece."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
-        self._chunks.append(bytes(data))
-        return len(data)
+    def writable(self) -> bool:
+        return True
 
-    def flush(self) -> None:
-        """Does nothing: nothing is held back."""
+    def write(self, data: Any, /) -> int:
+        self._chunks.append(bytes(data))
+        return len(self._chunks[-1])
 
     def take(self) -> bytes:
         chunks, self._chunks = self._chunks, []
@@ -326,7 +339,7 @@ class _Chunks:
 def _zip(jobs: Sequence[Job]) -> Iterator[bytes]:
     """The bytes of a ZIP file of results, without compression."""
     chunks = _Chunks()
-    with zipfile.ZipFile(chunks, "w") as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(chunks, "w") as archive:
         for job, name in zip(jobs, _name_uniquely([job.result_name for job in jobs]), strict=True):
             entry = zipfile.ZipInfo(name, time.localtime()[:6])
             entry.external_attr = 0o644 << 16

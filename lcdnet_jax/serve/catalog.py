@@ -201,6 +201,6 @@ def _is_blind(card: Card) -> bool | None:
 def _count_macs(card: Card) -> int | None:
     """Multiply-accumulates per pixel of a network with the size of a preset."""
     costs = COSTS.get(card["network"], {})
-    by_parameters = {parameters: macs for parameters, macs in costs.values()}
+    by_parameters = dict(costs.values())
     close = [count for count in by_parameters if np.isclose(count, card["parameters"], rtol=0.01)]
     return by_parameters[close[0]] if close else None

@@ -131,7 +131,8 @@ class Guard:
     def _start_session(self, scope: Scope) -> HTMLResponse:
         """Sets the cookie, and opens the page without the token in its address.
 
-        A redirect would not do: after a link from elsewhere, the browser would leave the cookie off.
+        A redirect would not do: after a link from elsewhere, the browser would leave the cookie
+        off.
         """
         target = html.escape(scope.get("root_path", "") + "/")
         response = HTMLResponse(

@@ -18,13 +18,19 @@ from typing import Any
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header
 from lcdnet_jax.inference import batch, plan
+from lcdnet_jax.serve import demo
 from lcdnet_jax.serve.catalog import Catalog, Weights
 from lcdnet_jax.serve.errors import RequestError
 from lcdnet_jax.serve.settings import Settings
+from lcdnet_jax.weights import pretrained
 
 FINAL = ("done", "failed", "canceled")
 
 _SWEEP_SECONDS = 2.0
+
+# Most jobs, also ended ones. Their uploads are limited by bytes.
+_MOST_JOBS = 1000
+
 _logger = logging.getLogger(__name__)
 
 _MEDIA_TYPES = {
@@ -51,12 +57,25 @@ class Upload:
         source: The file in it, whose name is generated.
         name: The client's name of the file, without folders; only for messages and for the client.
         held: Bytes on the disk that it has reserved.
+        is_deleted: Whether the folder was deleted.
     """
 
     folder: pathlib.Path
     source: pathlib.Path
-    name: str
+    name: str = ""
     held: int = 0
+    is_deleted: bool = False
+
+    def set_name(self, name: str) -> None:
+        """Sets the client's name of the file.
+
+        Args:
+            name: The name, with the suffix of an image.
+        """
+        # Of the client's name, only one of the known suffixes becomes part of a path.
+        suffix = pathlib.PurePath(name).suffix.lower()
+        (known,) = (each for each in image_io.IMAGE_SUFFIXES if each == suffix)
+        self.name, self.source = name, self.source.with_suffix(known)
 
 
 @dataclasses.dataclass(eq=False)
@@ -113,7 +132,7 @@ class Job:
     @property
     def result_name(self) -> str:
         """The name of the result, as ``lcdnet-jax restore`` gives it."""
-        name = pathlib.PurePath(self.upload.name)
+        name = pathlib.Path(self.upload.name)
         return str(image_io.name_result(name.with_name(f"{name.stem}.restored{name.suffix}")))
 
     @property
@@ -135,6 +154,7 @@ class Jobs:
         self._root = root
         self._catalog = catalog
         self._settings = settings
+        self._most_bytes = min(settings.kept_bytes, shutil.disk_usage(root).free // 2)
         self._lock = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._queue: collections.deque[Job] = collections.deque()
@@ -183,21 +203,15 @@ class Jobs:
 
     # Uploads
 
-    def create_upload(self, name: str) -> Upload:
+    def create_upload(self) -> Upload:
         """Makes a folder for an image.
 
-        Args:
-            name: The client's name of the file, with the suffix of an image.
-
         Returns:
-            The upload, without a file yet.
+            The upload, without a name or a file yet.
         """
-        # Of the client's name, only one of the known suffixes becomes part of a path.
-        suffix = pathlib.PurePath(name).suffix.lower()
-        (known,) = (each for each in image_io.IMAGE_SUFFIXES if each == suffix)
         folder = self._root / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
-        return Upload(folder, folder / f"{secrets.token_hex(8)}{known}", name)
+        return Upload(folder, folder / secrets.token_hex(8))
 
     def hold(self, upload: Upload, size: int) -> None:
         """Reserves disk space; forgets the oldest results if there is too little.
@@ -207,11 +221,13 @@ class Jobs:
             size: Bytes.
 
         Raises:
-            RequestError: If there is too little space (429).
+            RequestError: If there is too little space (429), or the upload was deleted (404).
         """
         with self._lock:
+            if upload.is_deleted:
+                raise _unknown()
             self._make_space(size)
-            if self._held + size > self._settings.kept_bytes:
+            if self._held + size > self._most_bytes:
                 raise RequestError(
                     429,
                     "the server holds as many images as it may; try again when some are finished",
@@ -220,18 +236,32 @@ class Jobs:
             self._held += size
             upload.held += size
 
+    def release(self, upload: Upload, size: int) -> None:
+        """Gives reserved disk space back.
+
+        Args:
+            upload: The upload.
+            size: Bytes of :meth:`hold`.
+        """
+        with self._lock:
+            if not upload.is_deleted:
+                self._held -= size
+                upload.held -= size
+
     def _make_space(self, size: int) -> None:
+        if self._held + size <= self._most_bytes:
+            return
         finished = sorted(
             (job for job in self._jobs.values() if job.state in FINAL),
             key=lambda job: job.ended or 0.0,
         )
         for job in finished:
-            if self._held + size <= self._settings.kept_bytes:
+            if self._held + size <= self._most_bytes:
                 return
             self._forget(job)
 
     def discard(self, upload: Upload) -> None:
-        """Deletes the files of an upload that did not become a job.
+        """Deletes the files of an upload that is no job, or no longer.
 
         Args:
             upload: The upload.
@@ -242,7 +272,7 @@ class Jobs:
     def _delete_files(self, upload: Upload) -> None:
         shutil.rmtree(upload.folder, ignore_errors=True)
         self._held -= upload.held
-        upload.held = 0
+        upload.held, upload.is_deleted = 0, True
 
     # Jobs
 
@@ -281,6 +311,9 @@ class Jobs:
         with self._lock:
             self.check_queue()
             job = Job(secrets.token_urlsafe(24), upload, header, weights, strength, planned)
+            ended = [each for each in self._jobs.values() if each.state in FINAL]
+            for each in ended[: len(self._jobs) - _MOST_JOBS]:
+                self._forget(each)
             self._jobs[job.id] = job
             self._queue.append(job)
             self._lock.notify_all()
@@ -301,7 +334,7 @@ class Jobs:
         with self._lock:
             job = self._jobs.get(name)
             if job is None:
-                raise RequestError(404, "no such job; results are kept for a limited time")
+                raise _unknown()
             job.asked = time.monotonic()
             return job
 
@@ -432,8 +465,8 @@ class Jobs:
 
     def _warm_up(self) -> None:
         """Compiles the default weights for the demo, and measures their speed."""
-        from lcdnet_jax.serve import demo
-
+        if self._catalog.default not in pretrained.names():
+            return  # they may need minutes, and the first image others
         weights = self._catalog.find(None)
         image = image_io.decode(demo.read(), name=demo.NAME)
         try:
@@ -441,7 +474,7 @@ class Jobs:
                 start = time.monotonic()
                 weights.restorer(image)
                 seconds = time.monotonic() - start
-                if self._is_closed:
+                if self._is_closed or self._queue:
                     return
         except Exception:  # the first job will say why
             _logger.debug("the warm-up failed", exc_info=True)
@@ -535,6 +568,10 @@ class Jobs:
                     elif now - job.asked > self._settings.unattended_seconds:
                         job.error = "canceled, because nobody asked about it"
                         self._finish(job, "canceled")
+
+
+def _unknown() -> RequestError:
+    return RequestError(404, "no such job; results are kept for a limited time")
 
 
 def _measure_seconds(job: Job) -> float | None:

@@ -53,4 +53,8 @@ class Protocol(H11Protocol):
                 self._waits_for_headers.cancel()
                 self._waits_for_headers = None
         elif self._waits_for_headers is None:
-            self._waits_for_headers = self.loop.call_later(self.STALL_SECONDS, self.transport.abort)
+            self._waits_for_headers = self.loop.call_later(self.STALL_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()

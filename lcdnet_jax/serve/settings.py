@@ -3,7 +3,7 @@
 import dataclasses
 import ipaddress
 
-# Bytes of a file for each pixel (16 bits, four channels), and beyond that for metadata and previews.
+# Bytes of a file for each pixel (16 bits, four channels), and beyond that for metadata.
 _BYTES_PER_PIXEL = 8
 _SLACK = 2**26
 
@@ -28,8 +28,9 @@ class Settings:
         unattended_seconds: How long a job waits or is computed though nobody asks about it.
         stall_seconds: How long a client may neither send nor read. An upload has to be as fast as
             a kilobyte per second after that time.
-        kept_bytes: Most bytes of all uploads, previews and results together.
-        warm_up: Whether the default weights are compiled for the demo before anybody asks.
+        kept_bytes: Most bytes of all uploads, previews and results together. Half of the free disk
+            space if that is less.
+        warm_up: Whether pretrained default weights are compiled for the demo before anybody asks.
     """
 
     host: str = "127.0.0.1"
@@ -47,6 +48,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.token == "":
             raise ServeError("the token is empty, as an unset variable is; give a long random text")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ServeError("the token has characters that headers of HTTP cannot hold; use ASCII")
         if self.token is None and not is_loopback(self.host):
             raise ServeError(
                 f"other machines can reach {self.host}, so a token is needed: --token TEXT, with a "

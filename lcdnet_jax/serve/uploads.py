@@ -25,7 +25,7 @@ _HINT = f"send the file as multipart field {_FIELD}, as curl -F {_FIELD}=@photo.
 # Slowest upload after ``stall_seconds``, in bytes per second.
 _SLOWEST = 1000
 
-_LONGEST_NAME = 120
+_LONGEST_NAME, _LONGEST_TEXT = 120, 1000
 
 
 async def receive(request: Request, jobs: Jobs, settings: Settings) -> tuple[Upload, Header]:
@@ -51,30 +51,40 @@ async def receive(request: Request, jobs: Jobs, settings: Settings) -> tuple[Upl
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > settings.body_bytes:
         raise _too_large(settings)
+    upload = jobs.create_upload()
+    try:
+        await _store(request, upload, jobs, settings)
+        return upload, await run_in_threadpool(_read_header, upload, jobs, settings)
+    except BaseException as error:
+        jobs.discard(upload)
+        if isinstance(error, OSError):
+            raise RequestError(
+                507,
+                f"the image cannot be stored ({error.strerror}); free some space in the server's "
+                "folder for temporary files",
+            ) from error
+        raise
+
+
+async def _store(request: Request, upload: Upload, jobs: Jobs, settings: Settings) -> None:
+    """Stores the image of a form; sets the name of the upload."""
     parser = MultiPartParser(
         request.headers,
-        _limit(request, settings),
+        _limit(request, upload, jobs, settings),
         max_files=1,
-        max_fields=0,
-        max_part_size=_SLOWEST,
+        max_fields=1,
+        max_part_size=_LONGEST_TEXT,
     )
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise RequestError(400, f"{error.message.rstrip('.')}; {_HINT}") from None
+        raise RequestError(400, f"the form cannot be read ({error.message}); {_HINT}") from None
     try:
         given = form.get(_FIELD)
-        if not isinstance(given, UploadFile) or len(form) > 1:
-            raise RequestError(400, f"the form has no field {_FIELD} with a file; {_HINT}")
-        name = clean_name(given.filename or "")
-        upload = jobs.create_upload(name)
-        try:
-            jobs.hold(upload, given.size or 0)
-            await run_in_threadpool(_store, given.file, upload.source)
-            return upload, await run_in_threadpool(_read_header, upload, jobs, settings)
-        except BaseException:
-            jobs.discard(upload)
-            raise
+        if not isinstance(given, UploadFile) or len(form.multi_items()) > 1:
+            raise RequestError(400, f"the form must have one field {_FIELD} with a file; {_HINT}")
+        upload.set_name(clean_name(given.filename or ""))
+        await run_in_threadpool(_copy, given.file, upload.source)
     finally:
         await form.close()
 
@@ -97,12 +107,15 @@ def clean_name(given: str) -> str:
         raise RequestError(
             415,
             f"{name.name or 'the file'} has no suffix of a format in which its result could be "
-            f"written; send it with a name that ends in one of {', '.join(image_io.IMAGE_SUFFIXES)}",
+            "written; send it with a name that ends in one of "
+            f"{', '.join(image_io.IMAGE_SUFFIXES)}",
         )
     return f"{name.stem[:_LONGEST_NAME]}{name.suffix}"
 
 
-async def _limit(request: Request, settings: Settings) -> AsyncGenerator[bytes, None]:
+async def _limit(
+    request: Request, upload: Upload, jobs: Jobs, settings: Settings
+) -> AsyncGenerator[bytes, None]:
     """The body of a request, as long as it is neither too large nor too slow."""
     stream, start, total = aiter(request.stream()), time.monotonic(), 0
     while True:
@@ -119,10 +132,11 @@ async def _limit(request: Request, settings: Settings) -> AsyncGenerator[bytes, 
         seconds = time.monotonic() - start
         if seconds > settings.stall_seconds and total < _SLOWEST * seconds:
             raise _too_slow()
+        jobs.hold(upload, len(chunk))
         yield chunk
 
 
-def _store(file: BinaryIO, target: pathlib.Path) -> None:
+def _copy(file: BinaryIO, target: pathlib.Path) -> None:
     with open(target, "xb") as stream:
         shutil.copyfileobj(file, stream, 2**20)
 
@@ -149,7 +163,6 @@ def _too_large(settings: Settings) -> RequestError:
         413,
         f"the file is larger than {settings.body_bytes / 1e6:.0f} MB, which this server takes; "
         "start it with a higher --max-megapixels",
-        {"Connection": "close"},
     )
 
 
