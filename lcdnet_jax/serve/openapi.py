@@ -9,9 +9,9 @@ Json = dict[str, Any]
 
 _INTRODUCTION = """Restores image files. Results are the bytes that `lcdnet-jax restore` writes.
 
-One image is computed at a time; others wait in a queue of limited length. Only who has the id of a
-job reaches it. Results are deleted an hour after somebody last asked about them, earlier if space is
-needed, and when the server ends. A job about which nobody asks for five minutes is canceled.
+One image is computed at a time; others wait in a queue of limited length. Only who has the id of
+a job reaches it. Results are deleted an hour after somebody last asked about them, earlier if space
+is needed, and when the server ends. A job about which nobody asks for five minutes is canceled.
 
 Every error is JSON with the cause and the fix as `error`."""
 
