@@ -1,6 +1,7 @@
 """The process of the server: socket, signals, folder of temporary files."""
 
 import contextlib
+import logging
 import pathlib
 import signal
 import socket
@@ -62,6 +63,7 @@ class Server:
         Returns:
             Whether nothing is computed any more. If not, a thread of JAX still runs.
         """
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of wrong forms
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ``max_megapixels`` counts
         try:
             with tempfile.TemporaryDirectory(
