@@ -16,6 +16,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scripts", ("train.py", "eval.py", "quickstart.py", "notebooks", "benchmarks")),
     ("front ends", ("input_pipeline", "lcdnet_jax/cli")),
+    ("web page", ("lcdnet_jax/serve",)),
     ("training", ("lcdnet_jax/training", "configs")),
     ("evaluation, export", ("lcdnet_jax/evaluation", "lcdnet_jax/export")),
     ("inference", ("lcdnet_jax/inference",)),

@@ -42,6 +42,7 @@ ROOMS = (
     "ops",
     "protocols",
     "resident_images",
+    "serve",
     "sfm",
     "spectra",
     "storage",

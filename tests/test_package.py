@@ -110,6 +110,10 @@ def test_wheel_holds_the_library_only(wheel):
     shipped = {p.name for p in (ROOT / "lcdnet_jax/weights/pretrained").iterdir() if p.is_file()}
     assert len(shipped) >= 5  # __init__.py, LICENSE, SHA256SUMS, and weights
     assert {f"lcdnet_jax/weights/pretrained/{name}" for name in shipped} <= set(names)
+    page = [p for p in (ROOT / "lcdnet_jax/serve").rglob("*") if p.is_file()]
+    page = [p for p in page if p.suffix not in (".py", ".pyc")]
+    assert "demo.jpg" in {p.name for p in page}
+    assert {p.relative_to(ROOT).as_posix() for p in page} <= set(names)
     licenses = ("licenses/LICENSE", "licenses/lcdnet_jax/weights/pretrained/LICENSE")
     for entry in (*licenses, "entry_points.txt"):
         assert f"lcdnet_jax-{version}.dist-info/{entry}" in names
@@ -202,7 +206,7 @@ def test_extras_and_floors():
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
         *("train", "test", "notebooks", "export", "benchmarks", "gcs"),
-        *("photo", "torch", "cuda", "tpu"),
+        *("photo", "serve", "torch", "cuda", "tpu"),
     }
     assert [where for where, r in requirements() if r.name == "torch"] == ["torch"]
     assert PROJECT["project"]["requires-python"] == ">=3.11"

@@ -9,6 +9,9 @@ from typing import Any
 from lcdnet_jax.cli import _compilation
 from lcdnet_jax.cli._console import add_command, print_line
 
+# Packages of the extra "serve", by the names that are imported.
+_PACKAGES = ("python_multipart", "starlette", "uvicorn")
+
 
 def add_parser(commands: Any) -> None:
     """Adds the parser of the command ``serve``.
@@ -112,12 +115,15 @@ def run(arguments: argparse.Namespace) -> None:
         CheckpointError, ConfigError, CardError, ValueError: If weights cannot be used.
     """
     try:
+        import python_multipart  # noqa: F401  # Starlette would miss it only later
+
         from lcdnet_jax.serve import Server, Settings
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn", "anyio"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _PACKAGES:
             raise
         raise ImportError(
-            f"lcdnet-jax serve needs extra packages ({error.name} is not installed): pip install "
+            f"lcdnet-jax serve needs extra packages ({missing} is not installed): pip install "
             "'lcdnet-jax[serve]'"
         ) from error
 

@@ -181,7 +181,7 @@ class _Run:
         quality: int,
         progress: Callable[[float, float], None] | None,
         on_compile: Callable[[int, int], None] | None,
-        on_windows: Callable[[int, int], None] | None,
+        on_windows: Callable[[int, int], None] | None = None,
     ):
         self._restorer = restorer.with_progress(self._report, on_compile=on_compile)
         self._force = force

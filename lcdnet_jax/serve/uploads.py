@@ -1,16 +1,17 @@
 """Images that are received: limits of size and time, and names."""
 
+from __future__ import annotations
+
 import asyncio
 import pathlib
 import re
-import shutil
 import time
 from collections.abc import AsyncGenerator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from lcdnet_jax import image_io
@@ -19,13 +20,19 @@ from lcdnet_jax.serve.errors import RequestError
 from lcdnet_jax.serve.jobs import Jobs, Upload
 from lcdnet_jax.serve.settings import Settings
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 _FIELD = "image"
 _HINT = f"send the file as multipart field {_FIELD}, as curl -F {_FIELD}=@photo.jpg does"
 
 # Slowest upload after ``stall_seconds``, in bytes per second.
 _SLOWEST = 1000
 
-_LONGEST_NAME, _LONGEST_TEXT = 120, 1000
+_LONGEST_NAME = 120
+
+# Bytes that are written at once.
+_CHUNK = 2**20
 
 
 async def receive(request: Request, jobs: Jobs, settings: Settings) -> tuple[Upload, Header]:
@@ -68,25 +75,91 @@ async def receive(request: Request, jobs: Jobs, settings: Settings) -> tuple[Upl
 
 async def _store(request: Request, upload: Upload, jobs: Jobs, settings: Settings) -> None:
     """Stores the image of a form; sets the name of the upload."""
-    parser = MultiPartParser(
-        request.headers,
-        _limit(request, upload, jobs, settings),
-        max_files=1,
-        max_fields=1,
-        max_part_size=_LONGEST_TEXT,
-    )
+    _, options = parse_options_header(request.headers["content-type"])
+    form = _Form(upload)
     try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise RequestError(400, f"the form cannot be read ({error.message}); {_HINT}") from None
-    try:
-        given = form.get(_FIELD)
-        if not isinstance(given, UploadFile) or len(form.multi_items()) > 1:
-            raise RequestError(400, f"the form must have one field {_FIELD} with a file; {_HINT}")
-        upload.set_name(clean_name(given.filename or ""))
-        await run_in_threadpool(_copy, given.file, upload.source)
+        parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
+        async for chunk in _limit(request, upload, jobs, settings):
+            parser.write(chunk)
+            if form.waiting > _CHUNK:
+                await run_in_threadpool(form.flush)
+        await run_in_threadpool(form.flush)
+    except FormParserError as error:
+        raise RequestError(400, f"the form is damaged ({error}); {_HINT}") from None
     finally:
-        await form.close()
+        form.close()
+    if not form.is_complete:
+        raise RequestError(400, f"the form is cut short, or has no field {_FIELD}; {_HINT}")
+
+
+class _Form:
+    """The content of a form, which must be one file in the field "image".
+
+    Args:
+        upload: Gets the name and the file.
+
+    Attributes:
+        is_complete: Whether the form has ended after the file.
+        waiting: Bytes that :meth:`flush` would write.
+    """
+
+    def __init__(self, upload: Upload):
+        self._upload = upload
+        self._file: BinaryIO | None = None
+        self._chunks: list[bytes] = []
+        self._header, self._value = b"", b""
+        self._disposition = b""
+        self.is_complete = False
+        self.waiting = 0
+
+    @property
+    def callbacks(self) -> MultipartCallbacks:
+        """What the parser calls."""
+        return {
+            "on_header_field": self._add_header,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._begin_file,
+            "on_part_data": self._add_data,
+            "on_end": self._end,
+        }
+
+    def flush(self) -> None:
+        """Writes what has come so far."""
+        chunks, self._chunks, self.waiting = self._chunks, [], 0
+        if self._file is not None:
+            self._file.writelines(chunks)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _begin_file(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        given = options.get(b"filename")
+        if self._file is not None or options.get(b"name") != _FIELD.encode() or given is None:
+            raise RequestError(400, f"the form must have one field {_FIELD} with a file; {_HINT}")
+        self._upload.set_name(clean_name(given.decode("utf-8", "replace")))
+        self._file = open(self._upload.source, "xb")  # noqa: SIM115  # closed by close
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._chunks.append(data[start:end])
+        self.waiting += end - start
+
+    def _end(self) -> None:
+        self.is_complete = self._file is not None
 
 
 def clean_name(given: str) -> str:
@@ -134,11 +207,6 @@ async def _limit(
             raise _too_slow()
         jobs.hold(upload, len(chunk))
         yield chunk
-
-
-def _copy(file: BinaryIO, target: pathlib.Path) -> None:
-    with open(target, "xb") as stream:
-        shutil.copyfileobj(file, stream, 2**20)
 
 
 def _read_header(upload: Upload, jobs: Jobs, settings: Settings) -> Header:

@@ -17,7 +17,7 @@ from tests.guards import guarded, records
 FILE = "api.json"
 RECORDED = records.read(FILE)
 SCRIPTS = ("train.py", "eval.py", "quickstart.py")
-COMMANDS = ("", "restore", "score", "models", "info", "convert", "export")
+COMMANDS = ("", "restore", "serve", "score", "models", "info", "convert", "export")
 
 # Of section 5 of the design: what others call, below lcdnet_jax.
 NAMES = (

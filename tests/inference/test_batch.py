@@ -68,6 +68,51 @@ def test_scores_are_of_the_written_file(tmp_path, restorer):
     assert result.psnr == pytest.approx(expected, abs=1e-3)
 
 
+def test_windows_are_reported(tmp_path):
+    """Before the first window and after each, also if several images are computed together."""
+    variables = {"params": {"gain": jnp.full(1, 0.5)}}
+    tiled = Restorer(Halving(), variables, tile=32, overlap=0, device="cpu", tile_batch=2)
+    put(tmp_path / "a.png", noise((64, 32, 3)))
+    put(tmp_path / "b.png", noise((20, 30, 3)))
+    seen = []
+    outcomes = batch.restore(
+        tiled,
+        make_jobs(tmp_path, "a.png", "b.png"),
+        on_windows=lambda done, total: seen.append((done, total)),
+    )
+    assert [outcome for _, outcome in outcomes] == [batch.Result(64, 32), batch.Result(20, 30)]
+    count = tiled.count_windows(noise((64, 32, 3)))
+    assert count > 1
+    assert seen[0] == (0, count)
+    assert seen[-3:] == [(count, count), (0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("when", [0, 1])
+def test_an_image_is_left_off_between_windows(tmp_path, when):
+    variables = {"params": {"gain": jnp.full(1, 0.5)}}
+    tiled = Restorer(Halving(), variables, tile=32, overlap=0, device="cpu")
+    put(tmp_path / "a.png", noise((96, 32, 3)))
+    seen = []
+
+    def stop(done, total):
+        seen.append(done)
+        if done == when:
+            raise InterruptedError("stopped")
+
+    ((_, outcome),) = batch.restore(tiled, make_jobs(tmp_path, "a.png"), on_windows=stop)
+    assert "stopped" in str(outcome)
+    assert seen == list(range(when + 1))
+    assert not (tmp_path / "out" / "a.png").exists()
+
+
+def test_create_restorer(tmp_path):
+    assert batch.create_restorer(None).module.channels == 3
+    gray = batch.create_restorer("sadnet-gray-blind", strength=0.5, tile=512)
+    assert (gray.module.channels, gray.strength, gray.tile) == (1, 0.5, 512)
+    with pytest.raises(ValueError, match="does not exist; give a working directory"):
+        batch.create_restorer(tmp_path / "none")
+
+
 def test_a_full_disk_ends_the_run(tmp_path, restorer, monkeypatch):
     for name in ("a.png", "b.png"):
         put(tmp_path / name)

@@ -330,6 +330,18 @@ class TestStrength:
         with pytest.raises(ValueError, match="TwoViews takes two views, so its result cannot be"):
             Restorer(TwoViews(), {}, strength=0.5)
         Restorer(rcan, {}, strength=1)
+        with pytest.raises(ValueError, match="RCAN enlarges by 2"):
+            Restorer(rcan, {}).with_strength(0.5)
+
+    def test_of_a_copy(self, rng, color):
+        image = rng.random((13, 9, 3), np.float32)
+        half = color.with_strength(0.5)
+        assert (half.strength, color.strength) == (0.5, 1)
+        assert half._program is color._program
+        expected = Restorer(color.module, color.variables, strength=0.5, bucket=BUCKET)(image)
+        np.testing.assert_array_equal(half(image), expected)
+        with pytest.raises(ValueError, match=r"strength must be a number from 0 to 1, got 2"):
+            color.with_strength(2)
 
 
 def test_values_of_8_bits_as_floats(rng, color):
@@ -462,6 +474,8 @@ class TestProgress:
         windows = calls[-1][0]
         assert windows > 8
         assert calls == [(i, windows) for i in range(1, windows + 1)]
+        assert tiled.count_windows(np.zeros((60, 70, 3))) == windows
+        assert tiled.count_windows(np.zeros((20, 20))) == 1
         calls.clear()
         tiled([rng.random((20, 20, 3), np.float32), rng.random((60, 70, 3), np.float32)])
         assert calls == [(i, windows + 1) for i in range(1, windows + 2)]

@@ -47,7 +47,7 @@ def test_speed():
 
 
 def test_strength_of_a_network_that_enlarges(tmp_path):
-    kwargs = {"groups": 1, "blocks": 1, "features": 4, "scale": 2}
+    kwargs = {"groups": 1, "blocks": 1, "features": 16, "scale": 2}
     module = networks.create("rcan", **kwargs)
     variables = jax.tree.map(
         lambda x: np.zeros(x.shape, x.dtype), networks.abstract_variables(module)
