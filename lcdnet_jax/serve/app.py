@@ -79,6 +79,7 @@ class App:
             Route("/demo", self._get_demo),
             Route("/restore", self._restore, methods=["POST"]),
             Route("/jobs", self._add_job, methods=["POST"]),
+            Route("/preview", self._make_preview, methods=["POST"]),
             Route("/jobs/{id}", self._get_job),
             Route("/jobs/{id}", self._delete_job, methods=["DELETE"]),
             Route("/jobs/{id}/events", self._get_events),
@@ -267,6 +268,27 @@ class App:
             self._jobs.find(job.id)
             raise RequestError(404, f"there is no picture: the job is {job.state}") from None
         return Response(content, media_type="image/png")
+
+    async def _make_preview(self, request: Request) -> Response:
+        """Draws an image that is not restored, and forgets it."""
+        if set(request.query_params) - {"size"}:
+            raise RequestError(400, "the only parameter is size")
+        size = _parse_number(request.query_params.get("size"), "size", 1) or _PREVIEW_SIZE
+        upload, header = await receive(request, self._jobs, self._settings)
+        try:
+            pixels = upload.folder / "before.npy"
+            self._jobs.hold(upload, previews.count_bytes(header))
+            async with self._decoding:
+                await run_in_threadpool(previews.write_pixels, upload.source, pixels)
+            draw = functools.partial(previews.render, pixels, size=min(size, previews.MOST_SIDE))
+            content = await anyio.to_thread.run_sync(draw, limiter=self._rendering)
+        except ImageError as error:
+            text = self._jobs.describe_error(upload, upload.name, error)
+            raise RequestError(422, text) from None
+        finally:
+            self._jobs.discard(upload)
+        sides = {"X-Image-Width": str(header.width), "X-Image-Height": str(header.height)}
+        return Response(content, media_type="image/png", headers=sides)
 
     async def _find_pixels(self, job: Job, side: str) -> pathlib.Path:
         """The file of pixels of an image, which is made when it is first needed."""

@@ -89,6 +89,19 @@ def describe() -> Json:
                     ],
                 ),
             },
+            "/preview": {
+                "post": _operation(
+                    "Picture of an image in 8-bit sRGB, without restoring it",
+                    {200: _content("The picture; the headers X-Image-Width and X-Image-Height have "
+                                   "the size of the image, upright", "image/png", _BYTES)},
+                    errors=_UPLOAD_ERRORS,
+                    parameters=[
+                        _number("size", "Longest side in pixels, up to 4096 (default: 1600); "
+                                "smaller pictures keep their size", 1),
+                    ],
+                    body=_IMAGE,
+                )
+            },
             "/results.zip": {
                 "get": _operation(
                     "Results of several jobs as one file",
