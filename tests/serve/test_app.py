@@ -164,6 +164,20 @@ class TestPreviews:
         small = self.load(server, job, "before", size=20)
         assert small.shape == (18, 20, 3)
 
+    def test_without_a_job(self, server):
+        pixels = photo(np.uint16)
+        before = server.held(), server.count_files(), len(server.jobs._jobs)
+        answer = server.client.post("/preview?size=20", files=form(tiff(pixels), "a.tif"))
+        assert answer.status_code == 200
+        assert (answer.headers["x-image-width"], answer.headers["x-image-height"]) == ("67", "61")
+        assert np.asarray(Image.open(io.BytesIO(answer.content))).shape == (18, 20, 3)
+        broken = saved(photo(), "PNG")[:-300]
+        answer = server.client.post("/preview", files=form(broken, "häßlich.png"))
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith("häßlich.png: ")
+        assert server.client.post("/preview?x=1", files=form()).status_code == 400
+        assert (server.held(), server.count_files(), len(server.jobs._jobs)) == before
+
     @pytest.mark.parametrize(
         ("query", "text"),
         [
