@@ -11,7 +11,7 @@ requests, and ``GET /openapi.json`` returns that description.
 | ``guard.py`` | who may ask: Host, Origin, token; headers of all responses |
 | ``app.py`` | the requests |
 | ``uploads.py`` | images that are received |
-| ``jobs.py`` | images that wait, are computed or are kept, and the thread that computes |
+| ``jobs.py``, ``job.py`` | images that wait, are computed or kept; the thread that computes |
 | ``catalog.py`` | weights, their restorers and their speed |
 | ``previews.py`` | 8-bit sRGB pictures for the page |
 | ``demo.py`` | the photograph of the demo |

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import json
-import mimetypes
 import pathlib
 import time
 import zipfile
@@ -28,11 +27,20 @@ from lcdnet_jax.serve import demo, openapi, previews
 from lcdnet_jax.serve.catalog import Catalog, Weights, parse_strength
 from lcdnet_jax.serve.errors import RequestError
 from lcdnet_jax.serve.guard import Guard
-from lcdnet_jax.serve.jobs import FINAL, Job, Jobs
+from lcdnet_jax.serve.job import FINAL, Job
+from lcdnet_jax.serve.jobs import Jobs
 from lcdnet_jax.serve.settings import Settings
 from lcdnet_jax.serve.uploads import receive
 
 _STATIC = pathlib.Path(__file__).parent / "static"
+
+# Not those of the system, which may be wrong, and then a browser runs no script.
+_PAGE_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 
 # Seconds between two looks at a job, and between two signs of life of a stream of events.
 _LOOK_SECONDS = 0.2
@@ -117,7 +125,7 @@ class App:
         known = request.headers.get("if-none-match", "")
         if tag in [each.strip().removeprefix("W/") for each in known.split(",")]:
             return Response(status_code=304, headers=headers)
-        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        media_type = _PAGE_TYPES.get(path.suffix, "text/plain")
         return Response(content, media_type=media_type, headers=headers)
 
     async def _get_demo(self, request: Request) -> Response:

@@ -6,7 +6,6 @@ image at a time, so that results are those of ``lcdnet-jax restore``.
 
 import collections
 import contextlib
-import dataclasses
 import logging
 import pathlib
 import secrets
@@ -21,10 +20,9 @@ from lcdnet_jax.inference import batch, plan
 from lcdnet_jax.serve import demo
 from lcdnet_jax.serve.catalog import Catalog, Weights
 from lcdnet_jax.serve.errors import RequestError
+from lcdnet_jax.serve.job import FINAL, Job, Upload
 from lcdnet_jax.serve.settings import Settings
 from lcdnet_jax.weights import pretrained
-
-FINAL = ("done", "failed", "canceled")
 
 _SWEEP_SECONDS = 2.0
 
@@ -33,112 +31,9 @@ _MOST_JOBS = 1000
 
 _logger = logging.getLogger(__name__)
 
-_MEDIA_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-    "AVIF": "image/avif",
-    "HEIC": "image/heic",
-}
-
 
 class Canceled(Exception):
     """Ends the computation of a job that is canceled."""
-
-
-@dataclasses.dataclass(eq=False)
-class Upload:
-    """An image that was received, in a folder of its own.
-
-    Attributes:
-        folder: The folder, which is deleted as a whole.
-        source: The file in it, whose name is generated.
-        name: The client's name of the file, without folders; only for messages and for the client.
-        held: Bytes on the disk that it has reserved.
-        is_deleted: Whether the folder was deleted.
-    """
-
-    folder: pathlib.Path
-    source: pathlib.Path
-    name: str = ""
-    held: int = 0
-    is_deleted: bool = False
-
-    def set_name(self, name: str) -> None:
-        """Sets the client's name of the file.
-
-        Args:
-            name: The name, with the suffix of an image.
-        """
-        # Of the client's name, only one of the known suffixes becomes part of a path.
-        suffix = pathlib.PurePath(name).suffix.lower()
-        (known,) = (each for each in image_io.IMAGE_SUFFIXES if each == suffix)
-        self.name, self.source = name, self.source.with_suffix(known)
-
-
-@dataclasses.dataclass(eq=False)
-class Job:
-    """An image and what becomes of it. :class:`Jobs` changes it and guards it by its lock.
-
-    Attributes:
-        id: The name that only its client knows.
-        upload: The image.
-        header: Its size.
-        weights: The weights.
-        strength: How much of the change is used.
-        plan: The files of the restoration.
-        state: "queued", "compiling", "restoring", "writing", or one of ``FINAL``.
-        done, windows: Windows that are complete, and all of them once they are counted.
-        error: The message of a failure.
-        is_disk_full: Whether the disk is the cause.
-        notes: Lines about the image that the user should know.
-        left_out: Names of what the result does not hold.
-        result_bytes: Size of the result.
-        asked: When a client last asked.
-        ended: When the final state was reached.
-        started, first, last: When the windows were counted, and the first and the last one were
-            complete.
-        was_compiled: Whether the time of the first window includes a compilation.
-    """
-
-    id: str
-    upload: Upload
-    header: Header
-    weights: Weights
-    strength: float
-    plan: plan.Job
-    state: str = "queued"
-    done: int = 0
-    windows: int | None = None
-    error: str | None = None
-    is_disk_full: bool = False
-    notes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    result_bytes: int = 0
-    asked: float = dataclasses.field(default_factory=time.monotonic)
-    ended: float | None = None
-    started: float | None = None
-    first: float | None = None
-    last: float | None = None
-    was_compiled: bool = False
-
-    @property
-    def megapixels(self) -> float:
-        """Millions of pixels of the image."""
-        return self.header.height * self.header.width / 1e6
-
-    @property
-    def result_name(self) -> str:
-        """The name of the result, as ``lcdnet-jax restore`` gives it."""
-        name = pathlib.Path(self.upload.name)
-        return str(image_io.name_result(name.with_name(f"{name.stem}.restored{name.suffix}")))
-
-    @property
-    def media_type(self) -> str:
-        """The media type of the result."""
-        return _MEDIA_TYPES[image_io.IMAGE_FORMATS[self.plan.target.suffix]]
 
 
 class Jobs:
@@ -411,7 +306,7 @@ class Jobs:
                 "queue_position": position,
                 "windows_done": job.done,
                 "windows": job.windows,
-                "megapixels_per_second": _measure_speed(job),
+                "megapixels_per_second": job.measure_speed(),
                 "eta_seconds": self._estimate_time_left(job, now),
                 "seconds": 0.0 if job.started is None else until - job.started,
                 "error": job.error,
@@ -534,7 +429,7 @@ class Jobs:
             self._held += job.result_bytes
             job.upload.held += job.result_bytes
             self._finish(job, "done")
-        if (seconds := _measure_seconds(job)) is not None and job.strength > 0:
+        if (seconds := job.measure_seconds()) is not None and job.strength > 0:
             self._catalog.add_measurement(job.weights, seconds, job.megapixels)
 
     def describe_error(self, upload: Upload, result: str, error: Exception | str) -> str:
@@ -572,25 +467,3 @@ class Jobs:
 
 def _unknown() -> RequestError:
     return RequestError(404, "no such job; results are kept for a limited time")
-
-
-def _measure_seconds(job: Job) -> float | None:
-    """Time of the network for a finished job; None if it includes a compilation."""
-    if job.started is None or job.first is None or job.last is None or not job.windows:
-        return None
-    if not job.was_compiled:
-        return job.last - job.started
-    if job.windows > 1:
-        return (job.last - job.first) / (job.windows - 1) * job.windows
-    return None
-
-
-def _measure_speed(job: Job) -> float | None:
-    """Megapixels per second so far; None before the first window."""
-    if job.started is None or job.last is None or job.first is None or not job.windows:
-        return None
-    if job.was_compiled and job.done > 1:
-        share, seconds = (job.done - 1) / job.windows, job.last - job.first
-    else:
-        share, seconds = job.done / job.windows, job.last - job.started
-    return job.megapixels * share / max(seconds, 1e-9)

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header, ImageError
 from lcdnet_jax.serve.errors import RequestError
-from lcdnet_jax.serve.jobs import Jobs, Upload
+from lcdnet_jax.serve.job import Upload
+from lcdnet_jax.serve.jobs import Jobs
 from lcdnet_jax.serve.settings import Settings
 
 if TYPE_CHECKING:
