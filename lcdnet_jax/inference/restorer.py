@@ -277,7 +277,7 @@ class Restorer:
             ValueError: If ``strength`` is not in [0, 1], or less than 1 for a network that enlarges
                 or takes two views.
         """
-        _check_strength(strength, self.module)
+        check_strength(strength, self.module)
         return self._copy(strength=float(strength))
 
     def with_progress(
@@ -423,7 +423,7 @@ class Restorer:
         Returns:
             The number of windows; 1 for an image that is restored whole.
         """
-        return self._choose_windows(image.shape)._count_windows(image)
+        return self._choose_windows(image.shape)._layout.count_windows(*image.shape[:2])
 
     def _restore_each(
         self, images: Sequence[np.ndarray | Image.Image], names: Sequence[str]
@@ -440,7 +440,7 @@ class Restorer:
         self, images: Sequence[np.ndarray], names: Sequence[str]
     ) -> list[np.ndarray]:
         """Restores images; with smaller windows where the device's memory is too small."""
-        counts = [self._count_windows(image) for image in images]
+        counts = [self.count_windows(image) for image in images]
         done, total = 0, sum(counts)
         restored: list[np.ndarray] = []
         while (first := len(restored)) < len(images):
@@ -458,7 +458,7 @@ class Restorer:
                 done += sum(counts[first:last])
                 continue
             # Outside the handler, which holds arrays.
-            counts[first:] = [self._count_windows(image) for image in images[first:]]
+            counts[first:] = [self.count_windows(image) for image in images[first:]]
             total = done + sum(counts[first:])
         return restored
 
@@ -537,10 +537,6 @@ class Restorer:
             tile_batch=self.tile_batch,
             devices=self._program.devices,
         )
-
-    def _count_windows(self, image: np.ndarray) -> int:
-        """Counts the windows of an image."""
-        return self._choose_windows(image.shape)._layout.count_windows(*image.shape[:2])
 
     def _choose_windows(self, shape: tuple[int, ...]) -> "Restorer":
         """Chooses this restorer, or one with smaller windows for an image that needs them."""

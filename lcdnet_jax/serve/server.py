@@ -1,13 +1,14 @@
 """The process of the server: socket, signals, folder of temporary files."""
 
 import contextlib
+import errno
 import logging
 import pathlib
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import FrameType
 
 import uvicorn
@@ -54,6 +55,7 @@ class Server:
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
         self._jobs: Jobs | None = None
         self._uvicorn: _Uvicorn | None = None
+        self._is_stopped = False
 
     def run(self) -> bool:
         """Answers requests until SIGINT or SIGTERM, or until :meth:`stop` is called.
@@ -65,48 +67,58 @@ class Server:
         """
         logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of wrong forms
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ``max_megapixels`` counts
-        try:
-            with tempfile.TemporaryDirectory(
-                prefix="lcdnet-jax-serve-", ignore_cleanup_errors=True
-            ) as folder:
-                jobs = Jobs(pathlib.Path(folder), self._catalog, self._settings)
-                app = App(jobs, self._catalog, self._settings).create()
-                protocol = type(
-                    "TimedProtocol", (Protocol,), {"STALL_SECONDS": self._settings.stall_seconds}
-                )
-                config = uvicorn.Config(
-                    app,
-                    http=protocol,
-                    ws="none",
-                    loop="asyncio",
-                    lifespan="off",
-                    log_config=None,
-                    log_level="error",
-                    access_log=False,
-                    server_header=False,
-                    limit_concurrency=_MOST_CONNECTIONS,
-                    timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-                )
-                self._jobs, self._uvicorn = jobs, _Uvicorn(config, jobs)
-                jobs.start()
-                try:
-                    self._uvicorn.run(sockets=[self._socket])
-                finally:
-                    jobs.close()
-                    has_ended = jobs.join(_SHUTDOWN_SECONDS)
-                return has_ended
-        finally:
-            self._socket.close()
-            Image.MAX_IMAGE_PIXELS = before
+        # The folder is made last and deleted while signals still only end the server.
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(setattr, Image, "MAX_IMAGE_PIXELS", before)
+            cleanup.callback(self._socket.close)
+            cleanup.enter_context(_handle_signals(self._handle_signal))
+            folder = cleanup.enter_context(
+                tempfile.TemporaryDirectory(prefix="lcdnet-jax-serve-", ignore_cleanup_errors=True)
+            )
+            jobs = Jobs(pathlib.Path(folder), self._catalog, self._settings)
+            self._jobs, self._uvicorn = jobs, _Uvicorn(self._configure(jobs), jobs)
+            if self._is_stopped:
+                return True
+            jobs.start()
+            try:
+                self._uvicorn.run(sockets=[self._socket])
+            finally:
+                jobs.close()
+                has_ended = jobs.join(_SHUTDOWN_SECONDS)
+            return has_ended
+
+    def _configure(self, jobs: Jobs) -> uvicorn.Config:
+        protocol = type(
+            "TimedProtocol", (Protocol,), {"STALL_SECONDS": self._settings.stall_seconds}
+        )
+        return uvicorn.Config(
+            App(jobs, self._catalog, self._settings).create(),
+            http=protocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        self._is_stopped = True
+        if self._uvicorn is not None:
+            self._uvicorn.handle_exit(number, frame)
 
     def stop(self) -> None:
         """Ends :meth:`run`, from another thread."""
+        self._is_stopped = True
         if self._uvicorn is not None:
             self._uvicorn.stop()
 
 
 class _Uvicorn(uvicorn.Server):
-    """Ends quietly after SIGINT and SIGTERM.
+    """Ends quietly when it is told to.
 
     Args:
         config: The configuration.
@@ -123,24 +135,32 @@ class _Uvicorn(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handles signals; unlike uvicorn's, it does not raise them again at the end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Does nothing: ``Server.run`` handles signals, also while it cleans up."""
+        yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends the server; at once if asked twice."""
+        """Ends the server; without waiting for responses if asked twice."""
         self.force_exit = self.should_exit
         self.should_exit = True
         # Not here: the lock of the jobs may be held by the code that the signal interrupts.
         threading.Thread(target=self._jobs.close, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _handle_signals(
+    handler: Callable[[int, FrameType | None], None],
+) -> Generator[None, None, None]:
+    """Sets the handler of SIGINT and SIGTERM; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -163,8 +183,6 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _describe_port_error(error: OSError, host: str, port: int) -> str:
-    import errno
-
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} of {host} is in use, perhaps by another lcdnet-jax serve; choose another "

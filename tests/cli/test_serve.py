@@ -44,16 +44,18 @@ def launch(tmp_path):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ends_cleanly_while_it_computes(launch, tmp_path, number):
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT] * 3])
+def test_ends_cleanly_while_it_computes(launch, tmp_path, signals):
     process, url = launch()
     demo = httpx.get(f"{url}demo", trust_env=False).content
     for _ in range(3):
         httpx.post(f"{url}jobs", files=form(demo, "demo.jpg"), trust_env=False)
     (folder,) = tmp_path.glob("lcdnet-jax-serve-*")
     assert list(folder.iterdir())
-    process.send_signal(number)
     begin = time.monotonic()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.2)
     output, errors = process.communicate(timeout=60)
     assert time.monotonic() - begin < 20
     assert (process.returncode, output) == (0, "")
