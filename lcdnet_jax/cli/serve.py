@@ -127,6 +127,8 @@ def run(arguments: argparse.Namespace) -> None:
             "'lcdnet-jax[serve]'"
         ) from error
 
+    from lcdnet_jax.inference import PixelRangeWarning
+
     server = Server(
         Settings(
             host=arguments.host,
@@ -141,7 +143,9 @@ def run(arguments: argparse.Namespace) -> None:
     print_line(f"{server.url}{suffix}  (Ctrl-C ends it)")
     if arguments.open:
         _open_page(server.url, arguments.token)
+    # Warnings about metadata. Jobs have those about pixels, with the name of the file.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=PixelRangeWarning)
     warnings.showwarning = lambda message, *_, **__: print(
         f"warning: {_compilation.describe_warning(str(message))}", file=sys.stderr
     )

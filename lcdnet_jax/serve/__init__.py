@@ -6,7 +6,7 @@ requests, and ``GET /openapi.json`` returns that description.
 
 | file | holds |
 |---|---|
-| ``server.py`` | the process: socket, signals, folder of temporary files |
+| ``server.py``, ``folder.py`` | the process: socket, signals, folder of temporary files |
 | ``protocol.py`` | time limits of connections |
 | ``guard.py`` | who may ask: Host, Origin, token; headers of all responses |
 | ``app.py`` | the requests |

@@ -3,10 +3,8 @@
 import contextlib
 import errno
 import logging
-import pathlib
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from types import FrameType
@@ -17,6 +15,7 @@ from PIL import Image
 from lcdnet_jax.messages import describe_system_error
 from lcdnet_jax.serve.app import App
 from lcdnet_jax.serve.catalog import Catalog
+from lcdnet_jax.serve.folder import create_folder
 from lcdnet_jax.serve.jobs import Jobs
 from lcdnet_jax.serve.protocol import Protocol
 from lcdnet_jax.serve.settings import ServeError, Settings
@@ -72,10 +71,8 @@ class Server:
             cleanup.callback(setattr, Image, "MAX_IMAGE_PIXELS", before)
             cleanup.callback(self._socket.close)
             cleanup.enter_context(_handle_signals(self._handle_signal))
-            folder = cleanup.enter_context(
-                tempfile.TemporaryDirectory(prefix="lcdnet-jax-serve-", ignore_cleanup_errors=True)
-            )
-            jobs = Jobs(pathlib.Path(folder), self._catalog, self._settings)
+            folder = cleanup.enter_context(create_folder())
+            jobs = Jobs(folder, self._catalog, self._settings)
             self._jobs, self._uvicorn = jobs, _Uvicorn(self._configure(jobs), jobs)
             if self._is_stopped:
                 return True
