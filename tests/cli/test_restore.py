@@ -25,7 +25,7 @@ from PIL import Image, ImageCms
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, multihost
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import _progress, main
-from lcdnet_jax.inference import limits, plan
+from lcdnet_jax.inference import batch, limits, plan
 from lcdnet_jax.inference.pipeline import Pipeline
 from tests.cli.commands import ROOT
 from tests.cli.halving import Halving, contents, halved, noise, put, same
@@ -812,7 +812,7 @@ class TestOptions:
             made.append(options)
             return Restorer(module, variables)
 
-        monkeypatch.setattr(inference, "Restorer", record)
+        monkeypatch.setattr(batch, "Restorer", record)
         put(place / "a.png")
         run("a.png", "-o", "b.png", "--tile=256", "--overlap=32", "--ensemble", "--local-pool=48",
             "--dtype=bfloat16", "--device=cpu", "--strength=0.25", "--tile-batch=3")  # fmt: skip
