@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 from lcdnet_jax import image_io
 from lcdnet_jax.serve import previews
-from tests.image_io.files import photo, saved, tiff
+from tests.image_io.files import dng, photo, saved, tiff
 
 
 def load(content):
@@ -36,6 +36,22 @@ def test_whole_and_parts(tmp_path, channels, dtype):
     assert max(small.shape[:2]) == 33
     assert abs(small.astype(float).mean() - expected.mean()) < 2
     assert path.stat().st_size <= previews.count_bytes(image_io.read_header(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.bmp", "a.avif", "a.heic", "a.hif"])
+def test_formats(tmp_path, name):
+    image = photo(np.uint16 if name == "a.hif" else np.uint8)
+    image_io.write(tmp_path / name, image)
+    expected = image_io.to_uint8(image_io.read(tmp_path / name))
+    previews.write_pixels(tmp_path / name, tmp_path / "pixels.npy")
+    found = load(previews.render(tmp_path / "pixels.npy", size=100))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_raw(tmp_path):
+    path = pixels_of(tmp_path, dng(), "a.dng")
+    expected = image_io.to_uint8(image_io.read(tmp_path / "a.dng"))
+    np.testing.assert_array_equal(load(previews.render(path, size=1000)), expected)
 
 
 def test_profiles_are_applied(tmp_path):

@@ -86,7 +86,7 @@ def start_of_request(server):
 
 
 def test_a_slow_client_is_sent_away_and_blocks_nobody(start):
-    with start(stall_seconds=0.5) as server:
+    with start(stall_seconds=1.0) as server:
         host, port = server.client.base_url.host, server.client.base_url.port
         with socket.create_connection((host, port), timeout=20) as slow:
             slow.sendall(start_of_request(server))
@@ -98,7 +98,7 @@ def test_a_slow_client_is_sent_away_and_blocks_nobody(start):
         with socket.create_connection((host, port), timeout=20) as slow:
             slow.sendall(start_of_request(server))
             with contextlib.suppress(OSError):  # the server has closed the connection
-                for _ in range(20):
+                for _ in range(40):
                     time.sleep(0.1)
                     slow.sendall(b"x")
             assert b" 408 " in slow.recv(1000)
