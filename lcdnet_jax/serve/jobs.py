@@ -147,7 +147,7 @@ class Jobs:
         if self._held + size <= self._most_bytes:
             return
         finished = sorted(
-            (job for job in self._jobs.values() if job.state in FINAL),
+            (job for job in self._jobs.values() if job.state in FINAL and job.upload.held),
             key=lambda job: job.ended or 0.0,
         )
         for job in finished:
@@ -207,7 +207,7 @@ class Jobs:
             self.check_queue()
             job = Job(secrets.token_urlsafe(24), upload, header, weights, strength, planned)
             ended = [each for each in self._jobs.values() if each.state in FINAL]
-            for each in ended[: len(self._jobs) - _MOST_JOBS]:
+            for each in ended[: max(len(self._jobs) + 1 - _MOST_JOBS, 0)]:
                 self._forget(each)
             self._jobs[job.id] = job
             self._queue.append(job)

@@ -106,6 +106,14 @@ def test_the_oldest_results_make_room(start):
         assert "as many images as it may" in answer.json()["error"]
 
 
+def test_the_oldest_jobs_are_forgotten(start, monkeypatch):
+    monkeypatch.setattr(jobs, "_MOST_JOBS", 4)
+    with start() as server:
+        made = [finish(server, add(server)) for _ in range(6)]
+        found = [server.client.get(f"/jobs/{job['id']}").status_code for job in made]
+        assert found == [404, 404, 200, 200, 200, 200]
+
+
 def test_messages_name_no_file_of_the_server(server):
     upload = server.jobs.create_upload()
     try:
