@@ -63,7 +63,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         help="a working directory of train.py, a directory of convert or export, a .safetensors "
-        "file, or the name of pretrained weights",
+        "file, the name of pretrained weights, or hf://ORG/NAME[@REVISION] on the Hugging Face hub",
     )
 
 

@@ -27,12 +27,13 @@ def add_parser(commands: Any) -> None:
         help="write a checkpoint's weights, or the network as a program",
         description="Writes the weights of a checkpoint, or the network with its weights as a "
         "program that runs with JAX or TensorFlow, without this library. The suffix of OUT selects "
-        "the form.",
+        "the form. Or uploads the weights to the Hugging Face hub.",
         epilog="""OUT:
   NAME              directory with the weights and card.json, which all commands accept
   NAME.safetensors  the same in one file
   NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
   NAME.jaxprog      StableHLO program, which lcdnet_jax/export/run_exported.py runs
+  NAME.tflite       LiteRT (TensorFlow Lite) file for one image of one --size
   NAME, --saved-model  SavedModel of TensorFlow
 
 examples:
@@ -40,10 +41,19 @@ examples:
   lcdnet-jax export quickstart -o quickstart.safetensors --dtype bfloat16
   lcdnet-jax export sadnet-photo -o photo.pth
   lcdnet-jax export quickstart -o quickstart.jaxprog
-  lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512""",
+  lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512
+  lcdnet-jax export quickstart -o quickstart.tflite --size 256x256 --quantize int8
+  lcdnet-jax export quickstart --push-to-hub my-name/quickstart --license CC-BY-4.0""",
     )
     add_checkpoint(parser)
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="see below")
+    parser.add_argument("-o", "--output", metavar="OUT", help="see below")
+    parser.add_argument(
+        "--push-to-hub",
+        metavar="ORG/NAME",
+        help="upload the weights, their card and a page about them to this model repository of the "
+        "Hugging Face hub, which is created if needed; needs a token ('hf auth login' or HF_TOKEN)",
+    )
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument(
         "--step", metavar="N", type=int, help="step of a training; default: the newest"
     )
@@ -69,14 +79,28 @@ examples:
         metavar="HxW",
         type=_parse_size,
         action="append",
-        help="size of images, for networks that need a fixed size (LCDNet, N3Net); may be repeated",
+        help="size of images, for networks that need a fixed size (LCDNet, N3Net) and for .tflite; "
+        "may be repeated, except for .tflite",
+    )
+    programs.add_argument(
+        "--batch",
+        metavar="N",
+        type=_parse_count,
+        help="number of images that a SavedModel takes; default: any",
+    )
+    programs.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="store weights of a .tflite as 8-bit integers (dynamic range)",
     )
     programs.add_argument(
         "--platforms",
         metavar="LIST",
         help="comma-separated list of cpu, cuda, rocm, tpu (default: cpu,cuda,tpu)",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT")
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT, or files of the repository"
+    )
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -84,6 +108,12 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not sides:
         raise argparse.ArgumentTypeError(f"must be height and width as in 512x768, got {text!r}")
     return int(sides[1]), int(sides[2])
+
+
+def _parse_count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,4}", text):
+        raise argparse.ArgumentTypeError(f"must be a number of images from 1, got {text!r}")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -99,48 +129,69 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: If writing fails.
     """
     from lcdnet_jax import weights as weights_lib
-    from lcdnet_jax.export import stablehlo
-    from lcdnet_jax.weights import pretrained, safetensors_file, torch_file
+    from lcdnet_jax.export import litert, stablehlo
+    from lcdnet_jax.weights import hub, pretrained, safetensors_file, torch_file
 
-    output = arguments.output
-    suffix = os.path.splitext(output)[1].lower()
-    program = suffix == stablehlo.SUFFIX or arguments.saved_model
+    output, repo = arguments.output, arguments.push_to_hub
+    if output is None and repo is None:
+        raise ValueError("nothing would be written; give -o OUT, --push-to-hub ORG/NAME, or both")
+    suffix = os.path.splitext(output or "")[1].lower()
+    lite = suffix == litert.SUFFIX
+    program = suffix == stablehlo.SUFFIX or lite or arguments.saved_model
     torch = suffix in torch_file.SUFFIXES
     one_file = suffix in safetensors_file.SUFFIXES
     for_weights = ("license", "notes", "scores", "dtype")
     options_by_kind = {
         "a program": ("size", "platforms") if not program else (),
-        "weights": for_weights if program else (),
-        "a directory or .safetensors": for_weights if torch else (),
+        "a SavedModel": ("batch",) if not arguments.saved_model else (),
+        "a .tflite": ("quantize",) if not lite else (),
+        "a .jaxprog or SavedModel": ("platforms",) if lite else (),
+        "weights": (*for_weights, "push_to_hub") if program else (),
+        "a directory or .safetensors": (*for_weights, "push_to_hub") if torch else (),
     }
     for kind, options in options_by_kind.items():
         for option in options:
             if getattr(arguments, option) is not None:
-                raise ValueError(f"--{option} is for {kind}, which {output} is not; leave it off")
+                written = output or f"the upload to {repo}"
+                raise ValueError(
+                    f"--{option.replace('_', '-')} is for {kind}, which {written} is not; leave it "
+                    "off"
+                )
     if suffix and not (program or torch or one_file):
         first = (safetensors_file.SUFFIXES[0], torch_file.SUFFIXES[0], stablehlo.SUFFIX)
         raise ValueError(
             f"the suffix {suffix!r} of {output} is not a kind of export; use {', '.join(first)}, "
-            "or none for a directory"
+            f"{litert.SUFFIX}, or none for a directory"
         )
+    if lite and arguments.saved_model:
+        raise ValueError(f"--saved-model writes a directory; leave off it or {suffix}")
+    if lite and len(arguments.size or ()) != 1:
+        raise ValueError(f"{output} needs one size of images; give one, as in --size 256x256")
+    if arguments.private and repo is None:
+        raise ValueError("--private is for --push-to-hub; leave it off")
     metrics = None if arguments.scores is None else weights_lib.read_results(arguments.scores)
+    if repo is not None:
+        hub.check_upload(repo)  # before the network is loaded
     weights = weights_lib.load(pretrained.find(arguments.checkpoint), step=arguments.step)
+    described = {
+        "license": arguments.license,
+        "notes": arguments.notes,
+        "metrics": metrics,
+        "dtype": arguments.dtype,
+        "force": arguments.force,
+    }
     if program:
         _export_program(arguments, weights)
     elif torch:
         weights_lib.save_torch(weights, output, force=arguments.force)
-    else:
+    elif output is not None:
         save = weights_lib.save_safetensors if one_file else weights_lib.save_directory
-        save(
-            weights,
-            output,
-            license=arguments.license,
-            notes=arguments.notes,
-            metrics=metrics,
-            dtype=arguments.dtype,
-            force=arguments.force,
-        )
-    print_line(f"written      {output}")
+        save(weights, output, **described)
+    if output is not None:
+        print_line(f"written      {output}")
+    if repo is not None:
+        name = weights_lib.save_to_hub(weights, repo, private=arguments.private, **described)
+        print_line(f"uploaded     {name}")
 
 
 def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
@@ -148,22 +199,42 @@ def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
 
     stored: Mapping[str, Any] = weights.card
     about = ("network", "kwargs", "step", "averaged", "licence", "notes", "origin")
-    platforms = arguments.platforms.split(",") if arguments.platforms else export.DEFAULT_PLATFORMS
+    network = (arguments.output, weights.module, weights.variables)
+    options: dict[str, Any] = {
+        "about": {field: stored[field] for field in about},
+        "force": arguments.force,
+    }
+    if arguments.output.lower().endswith(export.litert.SUFFIX):
+        size = arguments.size[0]
+        card = export.write_litert(*network, size=size, quantize=arguments.quantize, **options)
+        _print_program(card)
+        return
+    if arguments.platforms:
+        options["platforms"] = arguments.platforms.split(",")
+    if arguments.saved_model:
+        options["batch"] = arguments.batch
     write = export.write_saved_model if arguments.saved_model else export.write
     try:
-        card = write(
-            arguments.output,
-            weights.module,
-            weights.variables,
-            sizes=arguments.size,
-            platforms=platforms,
-            about={field: stored[field] for field in about},
-            force=arguments.force,
-        )
+        card = write(*network, sizes=arguments.size, **options)
     except export.ExportError as error:  # it names an argument of Python
         raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
-    sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
-    print_line(f"images       {', '.join(sizes) or 'of any size'}, any number of them")
+    _print_program(card)
     print_line(f"platforms    {', '.join(card['platforms'])}")
+
+
+def _print_program(card: Mapping[str, Any]) -> None:
+    sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
+    number = (
+        "one at a time"
+        if card.get("batch") == 1
+        else f"{card.get('batch') or 'any number'} of them"
+    )
+    print_line(f"images       {', '.join(sizes) or 'of any size'}, {number}")
+    if quantization := card.get("quantization"):
+        scores = [f"{psnr:.1f} dB on {photo}" for photo, psnr in quantization["psnr"].items()]
+        print_line(
+            f"quantized    {quantization['type']}; results against float32: {', '.join(scores)}"
+        )
+        return
     worst = max(case["difference"] for case in card["verified"])
     print_line(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")

@@ -72,8 +72,8 @@ def add_parser(commands: Any) -> None:
         "--checkpoint",
         metavar="CHECKPOINT",
         help="trained network: a working directory of train.py, the output of convert or export, "
-        "or the name of pretrained weights ('lcdnet-jax models --pretrained' lists them); default: "
-        "sadnet-photo",
+        "the name of pretrained weights ('lcdnet-jax models --pretrained' lists them), or "
+        "hf://ORG/NAME[@REVISION] on the Hugging Face hub; default: sadnet-photo",
     )
     parser.add_argument(
         "--strength",

@@ -16,13 +16,14 @@ def find_checkpoint(workdir: str | None, checkpoint: str | None) -> pathlib.Path
     Args:
         workdir: Working directory of train.py, or None.
         checkpoint: Working directory, directory or file with weights, or name of pretrained
-            weights; or None.
+            weights, also of the Hugging Face hub; or None.
 
     Returns:
         The directory or file.
 
     Raises:
         ValueError: If both arguments are given or none is, or nothing has this name.
+        ImportError, OSError: For a name of the hub, as ``hub.download``.
     """
     if bool(workdir) == bool(checkpoint):
         raise ValueError("give one directory, as --workdir or as --checkpoint")

@@ -1,14 +1,15 @@
 """Export of networks with their weights as programs that run without this library.
 
-Two forms: a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`) and a *SavedModel* for
-TensorFlow (:mod:`lcdnet_jax.export.saved_model`).
+The forms are a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`), a *SavedModel* for
+TensorFlow (:mod:`lcdnet_jax.export.saved_model`) and a *LiteRT* file for phones
+(:mod:`lcdnet_jax.export.litert`).
 
-A program takes any number of images. Most networks are exported once for images of any size. Their
-sides are symbolic multiples of the network's stride, and the runner pads images to such multiples
-as the network itself does. The code of some networks needs sizes as numbers (the Fourier transforms
-of LCDNet, the neighborhoods of N3Net). Such a network becomes one program for each requested size,
-and smaller images are padded. The padding influences their results, because such a network sees the
-whole image.
+LiteRT files take one image of one size. The other forms take any number of images. Most networks
+are exported once for images of any size. Their sides are symbolic multiples of the network's
+stride, and the runner pads images to such multiples as the network itself does. The code of some
+networks needs sizes as numbers (the Fourier transforms of LCDNet, the neighborhoods of N3Net). Such
+a network becomes one program for each requested size, and smaller images are padded. The padding
+influences their results, because such a network sees the whole image.
 
 Every export is run and compared with the network before it is written.
 """
@@ -21,6 +22,7 @@ from lcdnet_jax.export._prepare import (
     ExportError,
     Sizes,
 )
+from lcdnet_jax.export.litert import write_litert
 from lcdnet_jax.export.saved_model import write_saved_model
 from lcdnet_jax.export.stablehlo import export_program, write
 
@@ -33,5 +35,6 @@ __all__ = [
     "Sizes",
     "export_program",
     "write",
+    "write_litert",
     "write_saved_model",
 ]

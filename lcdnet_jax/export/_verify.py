@@ -1,7 +1,7 @@
 """Comparison of an exported network with the network itself."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.export
@@ -18,14 +18,21 @@ _COARSE_TOLERANCE = 2e-2
 
 
 def verify(
-    restore: Callable[[np.ndarray], np.ndarray], network: Network, *, pads: bool = True
+    restore: Callable[[np.ndarray], np.ndarray],
+    network: Network,
+    *,
+    pads: bool = True,
+    tolerance: Mapping[str, float] = _TOLERANCE,
 ) -> list[JsonObject]:
     """Compares an exported network with the network itself.
 
     Args:
         restore: The exported network, a function of ``[N, H, W, C]`` float32 in [0, 1].
-        network: The network.
+        network: The network. Its card may have a "batch", the only number of images that
+            ``restore`` takes.
         pads: Whether ``restore`` pads images that are smaller than the card's sizes.
+        tolerance: The largest allowed difference for a type of computation, relative to the larger
+            of 1 and the largest value. Other types have a coarse one.
 
     Returns:
         For each case the number and the size of the images, the largest absolute difference and the
@@ -48,11 +55,13 @@ def verify(
         side = stride * -(-16 // stride)
         plain, odd = (side, side + stride), (side + stride + stride // 2, side)
         cases = [(plain, plain, (2,)), (odd, odd, (1,))]  # the network pads by itself
+    if batch := card.get("batch"):
+        cases = [(size, full, (batch,)) for size, full, _ in cases]
     rng = np.random.default_rng(0)
     apply = jax.jit(network.module.apply)  # weights as arguments, unlike in the export
     found = []
     for size, full, counts in cases:
-        images = rng.random((2, *size, card["channels"]), np.float32)
+        images = rng.random((max(counts), *size, card["channels"]), np.float32)
         margin = [(0, 0), *((0, b - a) for a, b in zip(size, full, strict=True)), (0, 0)]
         height, width = (side * card["scale"] for side in size)
         with _explain_memory(full):
@@ -63,15 +72,48 @@ def verify(
             for count in counts:
                 restored = restore(images[:count])
                 case = {"images": count, "size": list(size)}
-                found.append(case | _compare(restored, expected[:count], card, case))
+                relative = tolerance.get(card["dtype"], _COARSE_TOLERANCE)
+                found.append(case | _compare(restored, expected[:count], card, case, relative))
+    return found
+
+
+def compare_results(
+    restore: Callable[[np.ndarray], np.ndarray], network: Network, images: Sequence[np.ndarray]
+) -> list[float]:
+    """Compares the results of an exported network that is less exact.
+
+    Args:
+        restore: The exported network, as for :func:`verify`.
+        network: The network.
+        images: Each ``[1, H, W, C]`` float32 in [0, 1].
+
+    Returns:
+        For each image the PSNR in dB between both results, clipped to [0, 1]. NaN where a result
+        is.
+
+    Raises:
+        ExportError: If an image does not fit into memory.
+    """
+    apply = jax.jit(network.module.apply)
+    found = []
+    for image in images:
+        with _explain_memory(image.shape[1:3]):
+            with jax.default_device(network.device):
+                expected = np.asarray(apply(network.variables, image), np.float64)
+            restored = restore(image)
+        error = np.mean(np.square(np.clip(restored, 0, 1) - np.clip(expected, 0, 1)))
+        found.append(float(-10 * np.log10(np.maximum(error, 1e-10))))
     return found
 
 
 def _compare(
-    restored: np.ndarray, expected: np.ndarray, card: JsonObject, case: JsonObject
+    restored: np.ndarray,
+    expected: np.ndarray,
+    card: JsonObject,
+    case: JsonObject,
+    relative: float,
 ) -> dict[str, float]:
     """Computes the largest difference; raises ExportError if it exceeds the tolerance."""
-    relative = _TOLERANCE.get(card["dtype"], _COARSE_TOLERANCE)
     allowed = relative * max(1.0, float(np.abs(expected).max()))
     same = restored.shape == expected.shape
     difference = float(np.abs(restored - expected).max()) if same else np.nan
@@ -95,6 +137,6 @@ def _explain_memory(size: Sequence[int]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ExportError(
-            f"two images of {size[0]}x{size[1]} pixels do not fit into memory for "
-            "verification; export for smaller sizes"
+            f"images of {size[0]}x{size[1]} pixels do not fit into memory for verification; export "
+            "for smaller sizes"
         ) from error

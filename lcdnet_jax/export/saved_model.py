@@ -36,6 +36,7 @@ def write_saved_model(
     *,
     sizes: Sizes | None = None,
     platforms: Sequence[str] = DEFAULT_PLATFORMS,
+    batch: int | None = None,
     about: Mapping[str, Json] | None = None,
     force: bool = False,
 ) -> JsonObject:
@@ -53,6 +54,7 @@ def write_saved_model(
         variables: As for :func:`export_program`.
         sizes: As for :func:`export_program`.
         platforms: As for :func:`export_program`; must include "cpu".
+        batch: Number of images, for converters that need a fixed one. None: any number.
         about: As for :func:`export_program`.
         force: Whether an earlier export is replaced.
 
@@ -60,8 +62,9 @@ def write_saved_model(
         The card, which ``card.json`` in the directory contains.
 
     Raises:
-        ExportError: As for :func:`export_program`, if ``platforms`` lacks "cpu", or if the path
-            contains ``*``, ``?`` or ``[``, which TensorFlow takes for a pattern.
+        ExportError: As for :func:`export_program`, if ``platforms`` lacks "cpu" or ``batch`` is
+            less than 1, or if the path contains ``*``, ``?`` or ``[``, which TensorFlow takes for a
+            pattern.
         TargetError: If the path may not be replaced, even if it has changed during the export.
         OSError: If writing fails.
         ImportError: If TensorFlow is not installed.
@@ -75,10 +78,12 @@ def write_saved_model(
     atomic_io.check_directory(path, _KIND, force=force)
     if "cpu" not in platforms:
         raise ExportError("a SavedModel is verified on the CPU; add cpu to platforms")
+    if batch is not None and batch < 1:
+        raise ExportError(f"batch is a number of images, at least 1, got {batch}")
     tf, jax2tf = _import_tensorflow()
     network = prepare(module, variables, sizes, platforms, about)
     card = network.card
-    card["format"] = "TensorFlow SavedModel"
+    card |= {"format": "TensorFlow SavedModel", "batch": batch}
     with atomic_io.replace_directory(path, _KIND, force=force) as made:
         _write_model(tf, jax2tf, made, network)
         loaded = tf.saved_model.load(str(made))
@@ -109,6 +114,8 @@ def _write_model(tf: Any, jax2tf: Any, directory: pathlib.Path, network: Network
     card = network.card
     sizes, stride, scale = card["sizes"], card["stride"], card["scale"]
     shape, constraints = symbolic_shape(card, None) if sizes is None else ("b, ...", ())
+    if card["batch"] is not None:
+        shape = shape.replace("b", str(card["batch"]), 1)
     converted = jax2tf.convert(
         network.apply,
         polymorphic_shapes=[f"({shape})"],
@@ -130,7 +137,9 @@ def _write_model(tf: Any, jax2tf: Any, directory: pathlib.Path, network: Network
     signatures = {}
     for number, (height, width) in enumerate(sizes or [(None, None)]):
         name = f"size_{height}x{width}" if number else "serving_default"
-        images = tf.TensorSpec([None, height, width, card["channels"]], tf.float32, "images")
+        images = tf.TensorSpec(
+            [card["batch"], height, width, card["channels"]], tf.float32, "images"
+        )
         with without_tracebacks():
             signatures[name] = model.__call__.get_concrete_function(images)
     tf.saved_model.save(model, str(directory), signatures=signatures)

@@ -196,7 +196,8 @@ class Restorer:
         Raises:
             CheckpointError, ConfigError, CardError, ValueError: If the path has no usable weights.
         """
-        if str(path) in pretrained.names() and not os.path.exists(path):
+        is_name = str(path) in pretrained.names() or weights_lib.hub.is_name(path)
+        if is_name and not os.path.exists(path):
             raise ValueError(
                 f"{path} does not exist; pretrained weights are loaded by "
                 f"Restorer.from_pretrained({str(path)!r})"
@@ -206,10 +207,12 @@ class Restorer:
 
     @classmethod
     def from_pretrained(cls, name: str = pretrained.DEFAULT, **options: Any) -> "Restorer":
-        """Loads pretrained weights that are installed with the library.
+        """Loads pretrained weights, installed with the library or from the Hugging Face hub.
 
         Args:
-            name: Name of the weights, one of ``lcdnet_jax.weights.pretrained.names()``.
+            name: Name of the weights, one of ``lcdnet_jax.weights.pretrained.names()``, or
+                ``hf://ORG/NAME[@REVISION]`` for weights that ``lcdnet-jax export --push-to-hub``
+                uploaded (extra ``hub``). They are downloaded once and then found without a network.
             **options: Options of :class:`Restorer`.
 
         Returns:
@@ -218,6 +221,8 @@ class Restorer:
         Raises:
             PretrainedError: If the name is unknown, or the file is missing or damaged. The message
                 lists the known names. It is a ValueError.
+            HubError, CardError, ImportError, OSError: For a name of the hub, see
+                :func:`lcdnet_jax.weights.hub.download`.
         """
         return cls.from_checkpoint(pretrained.path(name), **options)
 

@@ -265,7 +265,7 @@ def _find_weights(name: str) -> pathlib.Path:
     """The path of ``config.init_from``, a path or the name of pretrained weights."""
     try:
         return weights_lib.pretrained.find(name)
-    except weights_lib.pretrained.PretrainedError as error:
+    except (weights_lib.pretrained.PretrainedError, weights_lib.hub.HubError) as error:
         raise config_lib.ConfigError(f"config.init_from: {error}") from None
 
 

@@ -169,8 +169,19 @@ def write(card: Card, directory: str | pathlib.Path) -> None:
     Raises:
         OSError: If writing fails.
     """
-    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-    (pathlib.Path(directory) / NAME).write_text(text)
+    (pathlib.Path(directory) / NAME).write_bytes(encode(card))
+
+
+def encode(card: Card) -> bytes:
+    """The content of ``card.json``.
+
+    Args:
+        card: The card.
+
+    Returns:
+        JSON.
+    """
+    return (json.dumps(card, indent=2, allow_nan=False) + "\n").encode()
 
 
 def parse(text: str | bytes, where: str) -> Card:

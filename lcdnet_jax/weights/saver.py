@@ -14,7 +14,15 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
 from lcdnet_jax.weights import card as card_lib
-from lcdnet_jax.weights import directory, loader, safetensors_file, scores, torch_file
+from lcdnet_jax.weights import (
+    directory,
+    hub,
+    loader,
+    model_card,
+    safetensors_file,
+    scores,
+    torch_file,
+)
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights
 
@@ -126,6 +134,53 @@ def save_torch(
     return weights.card
 
 
+def save_to_hub(
+    source: Path | Weights,
+    repo: str,
+    *,
+    license: str | None = None,
+    notes: str | None = None,
+    metrics: Sequence[Mapping[str, Json]] | None = None,
+    dtype: str | None = None,
+    private: bool = False,
+    force: bool = False,
+    **load_options: Any,
+) -> str:
+    """Uploads weights to a model repository of the Hugging Face hub, as one commit.
+
+    The repository gets the file of :func:`save_safetensors`, the card, a page made from the card,
+    and checksums. ``Restorer.from_pretrained("hf://ORG/NAME")`` loads them.
+
+    Args:
+        source: Weights, or a path that :func:`load` reads.
+        repo: The repository, "ORG/NAME". It is created if it does not exist.
+        license: As for :func:`save_directory`.
+        notes: As for :func:`save_directory`.
+        metrics: As for :func:`save_directory`.
+        dtype: As for :func:`save_directory`.
+        private: Whether a new repository is private.
+        force: Whether to replace files of the repository. Its history keeps them.
+        **load_options: Arguments of :func:`load`, if ``source`` is a path.
+
+    Returns:
+        The name of this version of the weights, "hf://ORG/NAME@COMMIT".
+
+    Raises:
+        HubError: For a wrong name, without a token that may write, for a repository that holds
+            files (without ``force``), and if the hub does not answer.
+        CheckpointError, ValueError, OSError: As :func:`load`; also for metrics of other weights.
+        ImportError: If huggingface_hub is not installed.
+    """
+    hub.check_upload(repo)  # before anything is loaded
+    weights = _prepare(source, load_options, license, notes, metrics, dtype)
+    files = {
+        card_lib.NAME: card_lib.encode(weights.card),
+        hub.WEIGHTS: safetensors_file.encode(weights.variables, weights.card),
+        hub.PAGE: model_card.render(weights.card, repo.removeprefix(hub.PREFIX)).encode(),
+    }
+    return hub.upload(repo, files, private=private, force=force)
+
+
 def _prepare(
     source: Path | Weights,
     load_options: Fields,
@@ -192,7 +247,7 @@ def _remove_folders(stored: JsonObject) -> None:
         (stored, "resume"),
         (stored.get("gan", {}), "vgg"),
     ):
-        if isinstance(fields.get(field), str):
+        if isinstance(fields.get(field), str) and not hub.is_name(fields[field]):
             fields[field] = pathlib.PurePath(fields[field]).name
 
 

@@ -130,7 +130,7 @@ class TestSizes:
     @pytest.mark.parametrize(
         ("error", "message"),
         [
-            (MemoryError(), "two images of 8x12 pixels do not fit into memory"),
+            (MemoryError(), "images of 8x12 pixels do not fit into memory"),
             (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "8x12 pixels do not"),
             (jax.errors.JaxRuntimeError("INTERNAL"), "INTERNAL"),
         ],

@@ -5,13 +5,16 @@
 
 Each is a safetensors file in this folder, with its card, that ``weights.load`` reads.
 ``SHA256SUMS`` has the checksums, for ``sha256sum --check``. docs/pretrained.md describes their
-training and their scores.
+training and their scores. Names ``hf://ORG/NAME`` mean weights of the Hugging Face hub, which
+:mod:`lcdnet_jax.weights.hub` downloads.
 """
 
 import difflib
 import hashlib
 import os
 import pathlib
+
+from lcdnet_jax.weights import hub
 
 # The weights that `lcdnet-jax restore` uses by default.
 DEFAULT = "sadnet-photo"
@@ -44,14 +47,18 @@ def path(name: str) -> pathlib.Path:
     """Finds the file of pretrained weights and verifies its checksum.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`names`, or ``hf://ORG/NAME[@REVISION]``, see
+            :func:`lcdnet_jax.weights.hub.download`.
 
     Returns:
         The path.
 
     Raises:
         PretrainedError: If no weights have that name, or the file is missing or changed.
+        HubError, CardError, ImportError, OSError: For a name of the hub, as ``hub.download``.
     """
+    if hub.is_name(name):
+        return hub.download(name)
     sums = _checksums()
     if name not in sums:
         raise PretrainedError(f"no pretrained weights {name!r}; {_known(name)}")
@@ -72,7 +79,7 @@ def is_installed(file: pathlib.Path) -> bool:
         file: The path of the file.
 
     Returns:
-        True for what :func:`path` returns.
+        True for what :func:`path` returns for one of :func:`names`.
     """
     return file.parent == _FOLDER and file.stem in names()
 
@@ -83,23 +90,24 @@ def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
     A name means the weights even if a folder has that name; "./NAME" means the folder.
 
     Args:
-        checkpoint: A name or a path.
+        checkpoint: A name, also of the hub, or a path.
 
     Returns:
         The path.
 
     Raises:
         PretrainedError: As :func:`path`, or if it is neither a name nor an existing path.
+        HubError, CardError, ImportError, OSError: As :func:`path`.
     """
     name = os.fspath(checkpoint)
-    if name in _checksums():
+    if hub.is_name(name) or name in _checksums():
         return path(name)
     given = pathlib.Path(checkpoint)
     if given.exists():
         return given
     raise PretrainedError(
         f"{name} does not exist; give a working directory of train.py, what lcdnet-jax convert or "
-        f"export wrote, or a name of pretrained weights: {_known(name)}"
+        f"export wrote, hf://ORG/NAME, or a name of pretrained weights: {_known(name)}"
     )
 
 
