@@ -219,22 +219,20 @@ def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
     except export.ExportError as error:  # it names an argument of Python
         raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
     _print_program(card)
-    print_line(f"platforms    {', '.join(card['platforms'])}")
 
 
 def _print_program(card: Mapping[str, Any]) -> None:
     sizes = [f"{height}x{width}" for height, width in card["sizes"] or ()]
-    number = (
-        "one at a time"
-        if card.get("batch") == 1
-        else f"{card.get('batch') or 'any number'} of them"
-    )
+    batch = card.get("batch")
+    number = "one at a time" if batch == 1 else f"{batch or 'any number'} of them"
     print_line(f"images       {', '.join(sizes) or 'of any size'}, {number}")
+    if card["format"] != "LiteRT":
+        print_line(f"platforms    {', '.join(card['platforms'])}")
     if quantization := card.get("quantization"):
-        scores = [f"{psnr:.1f} dB on {photo}" for photo, psnr in quantization["psnr"].items()]
-        print_line(
-            f"quantized    {quantization['type']}; results against float32: {', '.join(scores)}"
+        scores = ", ".join(
+            f"{psnr:.1f} dB on {name}" for name, psnr in quantization["psnr"].items()
         )
+        print_line(f"quantized    {quantization['type']}; results against float32: {scores}")
         return
     worst = max(case["difference"] for case in card["verified"])
     print_line(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")

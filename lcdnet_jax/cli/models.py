@@ -19,8 +19,9 @@ def add_parser(commands: Any) -> None:
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
-        "per megapixel). With --pretrained, lists the weights that are installed with the library, "
-        "what they are for, and their size; 'lcdnet-jax info NAME' says more about each.",
+        "per megapixel), and which networks cannot be exported in some form. With --pretrained, "
+        "lists the weights that are installed with the library, what they are for, and their size; "
+        "'lcdnet-jax info NAME' says more about each.",
         epilog="""examples:
   lcdnet-jax models
   lcdnet-jax models --pretrained
@@ -64,6 +65,7 @@ def _print_pretrained() -> None:
 
 def _print_networks() -> None:
     from lcdnet_jax import networks
+    from lcdnet_jax.export import litert
     from lcdnet_jax.networks.costs import COSTS
 
     rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
@@ -74,3 +76,5 @@ def _print_networks() -> None:
             rows.append((name, preset, channels, f"{parameters:,}", f"{macs / 1000:,.1f}"))
     for name, preset, *numbers in rows:
         print_line(f"{name:9} {preset:17}" + "".join(f"{number:>12}" for number in numbers))
+    for name, reason in litert.UNSUPPORTED.items():
+        print_line(f"{name} cannot be exported as {litert.SUFFIX}: {reason}")

@@ -16,11 +16,12 @@ import contextlib
 import io
 import json
 import os
-import tempfile
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from lcdnet_jax import atomic_io, networks
@@ -35,10 +36,10 @@ SUFFIX = ".tflite"
 # where the runtime can, and results of float32.
 QUANTIZATIONS = ("int8",)
 
-# Networks that have operations which the runtime lacks, and which.
+# Registered networks that cannot be exported, and why.
 UNSUPPORTED = {
-    "lcdnet": "Fourier transforms, whose complex numbers LiteRT cannot compute with",
-    "n3net": "sums of overlapping patches (scatter), for which LiteRT has no operation",
+    "lcdnet": "it has Fourier transforms, whose complex numbers LiteRT cannot compute with",
+    "n3net": "it adds up overlapping patches (scatter), for which LiteRT has no operation",
 }
 
 # Largest difference of float32 from the live network, as in _verify.
@@ -121,8 +122,8 @@ def check_supported(module: RestorationNetwork) -> None:
     for name, reason in UNSUPPORTED.items():
         if isinstance(module, networks.get(name)):
             raise ExportError(
-                f"{type(module).__name__} cannot be exported for LiteRT, since it has {reason}; "
-                "export it as .jaxprog or SavedModel"
+                f"{type(module).__name__} cannot be exported for LiteRT: {reason}; export it as "
+                ".jaxprog or SavedModel"
             )
 
 
@@ -166,22 +167,21 @@ def _convert(packages: tuple[Any, Any, Any], network: Network, quantize: str | N
     tf, jax2tf, _ = packages
     card = network.card
     (height, width), channels = card["sizes"][0], card["channels"]
+    # As arrays of JAX. With those of NumPy the converter stops at products of small matrices.
+    variables = jax.device_put(network.variables, network.device)
     converted = jax2tf.convert(
-        network.apply, with_gradient=False, native_serialization_platforms=("cpu",)
+        lambda images: network.module.apply(variables, images),
+        with_gradient=False,
+        native_serialization_platforms=("cpu",),
     )
     images = tf.TensorSpec([1, height, width, channels], tf.float32, "images")
     model = tf.Module()
     model.restore = tf.function(
         lambda images: {"restored": converted(images)}, autograph=False, input_signature=[images]
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        without_tracebacks(),
-        _hide_standard_error(),
-    ):
-        # Names of inputs and outputs survive only in a SavedModel.
-        tf.saved_model.save(model, folder, signatures=model.restore)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with without_tracebacks(), _hide_standard_error():
+        function = model.restore.get_concrete_function()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
         if quantize is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         try:
@@ -189,14 +189,14 @@ def _convert(packages: tuple[Any, Any, Any], network: Network, quantize: str | N
         except Exception as error:  # the converter does not document its types
             raise ExportError(
                 f"{card['network']} cannot be exported for LiteRT, which lacks an operation of it "
-                f"({_first_reason(str(error))}); export it as .jaxprog or SavedModel"
+                f"({_find_reason(str(error))}); export it as .jaxprog or SavedModel"
             ) from error
 
 
-def _first_reason(text: str) -> str:
-    """The first error in the output of the converter, without the place in the source."""
-    lines = [line.rpartition("error: ")[2] for line in text.splitlines() if "error: " in line]
-    return " ".join((lines or [text])[0].split())[:200]
+def _find_reason(text: str) -> str:
+    """The operation that stopped the converter, or the beginning of its long output."""
+    found = re.search(r"failed to legalize operation '[^']+'|'[\w.]+' op [^\n]+", text)
+    return " ".join((found[0] if found else text).split())[:200]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 from lcdnet_jax import networks, ops
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.cli import main
-from lcdnet_jax.export import run_exported
+from lcdnet_jax.export import litert, run_exported
 from tests.cli.halving import contents
 
 pytestmark = pytest.mark.usefixtures("stand_in")
@@ -53,6 +53,32 @@ class TestExport:
             "-o", "w.jaxprog", "--size", "9x11", "--platforms=cpu", "--force"
         )
 
+    @pytest.mark.extended
+    def test_litert(self, export, place):
+        out = export("-o", "w.tflite", "--size", "9x11")
+        assert out.startswith(
+            "images       9x11, one at a time\nverified     1 cases, largest diff"
+        )
+        card = litert.read_card(place / "w.tflite")
+        assert card["about"]["kwargs"] == {"width": 3}
+        out = export("-o", "w.tflite", "--size", "9x11", "--quantize", "int8", "--force")
+        assert "\nquantized    int8; results against float32: 100.0 dB on astronaut, " in out
+        assert "verified" not in out
+
+    @pytest.mark.extended
+    def test_saved_model_of_a_fixed_batch(self, export, place):
+        out = export(
+            "-o", "w", "--saved-model", "--batch", "2", "--size", "9x11", "--platforms=cpu"
+        )
+        assert out.startswith("images       9x11, 2 of them\n")
+
+    def test_a_network_that_litert_lacks(self, export, checkpoint, monkeypatch):
+        weights = weights_lib.load(checkpoint)
+        weights = dataclasses.replace(weights, module=networks.create("n3net"), variables={})
+        monkeypatch.setattr(weights_lib, "load", lambda path, step: weights)
+        with pytest.raises(SystemExit, match=r"N3Net cannot be exported for LiteRT: it adds up"):
+            export("-o", "w.tflite", "--size", "16x16")
+
     def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
         """Is told in words of the command line."""
         weights = weights_lib.load(checkpoint)
@@ -76,6 +102,24 @@ class TestExport:
                 )
                 for size in ("9", "9x", "0x9", "9x-9", "9x9x9", 30 * "9" + "x9")
             ),
+            ([], "nothing would be written; give -o OUT, --push-to-hub ORG/NAME, or both"),
+            (["-o", "w.tflite"], "w.tflite needs one size of images; give one, as in --size 256"),
+            (["-o", "w.tflite", "--size=8x8", "--size=9x9"], "w.tflite needs one size of images"),
+            (["-o", "w.tflite", "--platforms", "cpu"], "--platforms is for a .jaxprog or SavedMo"),
+            (["-o", "w.tflite", "--saved-model"], "--saved-model writes a directory; leave off"),
+            (["-o", "w", "--quantize", "int8"], "--quantize is for a .tflite, which w is not; l"),
+            (["-o", "w.tflite", "--quantize", "int4"], "argument --quantize: invalid choice"),
+            (["-o", "w.jaxprog", "--batch", "1"], "--batch is for a SavedModel, which w.jaxprog"),
+            (["-o", "w", "--saved-model", "--batch", "0"], "argument --batch: must be a number of"),
+            (["-o", "w", "--private"], "--private is for --push-to-hub; leave it off"),
+            (["-o", "w.jaxprog", "--push-to-hub", "a/b"], "--push-to-hub is for weights, which w."),
+            (["-o", "w.pth", "--push-to-hub", "a/b"], "--push-to-hub is for a directory or .safe"),
+            (
+                ["--push-to-hub", "a/b", "--size", "8x8"],
+                "--size is for a program, which the upload",
+            ),
+            (["--push-to-hub", "ab"], "ab is no name of the hub; write hf://ORG/NAME"),
+            (["-o", "there.tflite", "--size", "8x8"], "there.tflite exists; choose another name"),
             (["-o", "w.jaxprog", "--size", "99999x99999"], "99999x99999 pixels are too many"),
             (["-o", "w.jaxprog", "--platforms", "abacus"], "no platform 'abacus'; choose from cpu"),
             (["-o", "w", "--step", "7"], "{checkpoint}/checkpoints has no step 7; there are: 0"),
@@ -87,7 +131,7 @@ class TestExport:
     )
     def test_mistakes(self, export, checkpoint, place, arguments, message):
         message = message.format(checkpoint=checkpoint, place=place)
-        for name in ("there/file", "there.jaxprog", "there.safetensors"):
+        for name in ("there/file", "there.jaxprog", "there.safetensors", "there.tflite"):
             (place / name).parent.mkdir(exist_ok=True)
             (place / name).write_text("")
         before = contents(place)

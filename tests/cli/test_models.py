@@ -6,6 +6,7 @@ import pytest
 
 from lcdnet_jax import networks
 from lcdnet_jax.cli import main
+from lcdnet_jax.export import litert
 from lcdnet_jax.networks import registered
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.weights import pretrained
@@ -41,7 +42,10 @@ class TestModels:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
         assert "dncnn                                 1     556,032       554.1" in lines
-        assert {line.split()[0] for line in lines[1:]} == set(networks.available())
+        table, notes = lines[1 : -len(litert.UNSUPPORTED)], lines[-len(litert.UNSUPPORTED) :]
+        assert {line.split()[0] for line in table} == set(networks.available())
+        for line, (name, reason) in zip(notes, litert.UNSUPPORTED.items(), strict=True):
+            assert line == f"{name} cannot be exported as .tflite: {reason}"
         document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
         assert "\n".join(["```", *lines, "```"]) in document.read_text()
 

@@ -56,6 +56,24 @@ class TestSavedModel:
         expected = module.apply(variables, x)
         np.testing.assert_allclose(loaded(x).numpy(), expected, rtol=0, atol=1e-5, strict=True)
 
+    @pytest.mark.parametrize("sizes", [None, [(8, 12)]])
+    def test_fixed_batch(self, doubling, tmp_path, sizes):
+        """As converters to other forms need it."""
+        tf = pytest.importorskip("tensorflow")
+        module, variables = doubling
+        path = tmp_path / "model"
+        card = export.write_saved_model(path, module, variables, sizes=sizes, batch=2)
+        assert card["batch"] == 2
+        assert {case["images"] for case in card["verified"]} == {2}
+        loaded = tf.saved_model.load(str(path))
+        (specification,) = loaded.signatures["serving_default"].inputs[:1]
+        assert specification.shape[0] == 2
+        x = image(2, 8, 12, 1)
+        expected = module.apply(variables, x)
+        np.testing.assert_allclose(loaded(x).numpy(), expected, rtol=0, atol=1e-5, strict=True)
+        with pytest.raises(export.ExportError, match="batch is a number of images, at least 1"):
+            export.write_saved_model(path, module, variables, batch=0, force=True)
+
     def test_refusals(self, doubling, tmp_path, monkeypatch):
         (tmp_path / "mine").write_text("something else")
         with pytest.raises(TargetError, match="is a file; give a directory"):
