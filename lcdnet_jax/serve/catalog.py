@@ -13,7 +13,7 @@ from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.inference import Restorer, batch
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.serve.errors import RequestError
-from lcdnet_jax.weights import Card, pretrained
+from lcdnet_jax.weights import Card, hub, pretrained
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ class Catalog:
             if pretrained.is_installed(path):
                 name = path.stem
             else:
-                name = self._find_free_name(path.absolute())
+                name = self._find_free_name(checkpoint, path.absolute())
                 self._add(name, path, None)
             if number == 0:
                 self.default = name
@@ -70,9 +70,13 @@ class Catalog:
             name, purpose or _describe(card), card, restorer, _count_macs(card)
         )
 
-    def _find_free_name(self, path: pathlib.Path) -> str:
-        """The name of the file or folder; with a number if it is taken."""
-        base = name = path.stem if path.is_file() else path.name
+    def _find_free_name(self, checkpoint: str, path: pathlib.Path) -> str:
+        """The name of the file, folder or repository; with a number if it is taken."""
+        if hub.is_name(checkpoint):
+            base = checkpoint.partition("@")[0].rpartition("/")[2]
+        else:
+            base = path.stem if path.is_file() else path.name
+        name = base
         number = 1
         while name in self._weights:
             number += 1

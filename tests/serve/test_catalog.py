@@ -10,7 +10,7 @@ from lcdnet_jax import networks
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.serve.catalog import Catalog, parse_strength
 from lcdnet_jax.serve.errors import RequestError
-from lcdnet_jax.weights import pretrained
+from lcdnet_jax.weights import hub, pretrained
 
 
 def test_names(checkpoint, tmp_path):
@@ -29,6 +29,12 @@ def test_names(checkpoint, tmp_path):
             catalog.find(wrong)
     with pytest.raises(ValueError, match="does not exist; give a working directory"):
         Catalog([str(tmp_path / "none")])
+
+
+def test_weights_of_the_hub(checkpoint, monkeypatch):
+    """Have the name of their repository, not that of a file in the cache."""
+    monkeypatch.setattr(hub, "download", lambda name: checkpoint)
+    assert Catalog(["hf://org/mine@v1"]).default == "mine"
 
 
 def test_speed():
