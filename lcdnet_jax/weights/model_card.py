@@ -52,8 +52,7 @@ def render(card: Card, repo: str) -> str:
         _render_header(card, scale),
         f"# {repo.rpartition('/')[2]}",
         f"Weights of `{network}` ({card['parameters']:,} parameters) for {images} images{result}, "
-        "written by [lcdnet_jax](https://pypi.org/project/lcdnet-jax/), a library for image "
-        "restoration in JAX.",
+        "written by lcdnet_jax, a library for image restoration in JAX.",
         _plain(card["notes"]),
         "## Use",
         _render_use(repo),
