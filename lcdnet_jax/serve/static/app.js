@@ -15,6 +15,7 @@ let selected = null;
 const viewer = new Viewer({
   stage: byId("stage"), slider: byId("slider"), single: byId("single-pane"),
   leftPane: byId("left-pane"), rightPane: byId("right-pane"), onZoom: showZoom,
+  onMissing: (run) => queue.check(run),
 });
 const settings = new Settings(updateSettings);
 const queue = new Queue(updateRun);

@@ -65,7 +65,7 @@ export class Photo {
     if (run !== undefined) return serverSource(run, "before", "Original", this.width, this.height);
     return {
       key: `local ${this.local}`, label: "Original", width: this.width, height: this.height,
-      overview: this.local, crop: null, isExact: this.isWhole,
+      overview: this.local, crop: null, isExact: this.isWhole, run: null,
     };
   }
 
@@ -86,6 +86,7 @@ function serverSource(run, which, label, width, height) {
     overview: previewAddress(run.id, which, { size: PREVIEW }),
     crop: (x, y, w, h) => previewAddress(run.id, which, { x, y, w, h }),
     isExact: Math.max(width, height) <= PREVIEW,
+    run,
   };
 }
 

@@ -1,7 +1,7 @@
 // The runs that wait: the page sends one image at a time, so that many images do not fill the
 // server's queue.
 
-import { deleteJob, followJob, ServerError, startJob } from "./api.js";
+import { deleteJob, followJob, readJob, ServerError, startJob } from "./api.js";
 
 const BUSY = 429;
 const LONGEST_WAIT = 10; // seconds between two attempts while the server is busy
@@ -47,6 +47,16 @@ export class Queue {
     this.change(run, { state: "canceled" });
     run.abort?.abort();
     if (run.id !== null) deleteJob(run.id).catch(() => {}); // the job may just have ended
+  }
+
+  /** Asks whether the server still has the result of a run. */
+  async check(run) {
+    if (run.state !== "done") return;
+    try {
+      await readJob(run.id);
+    } catch (error) {
+      this.change(run, { state: "failed", error: error.message });
+    }
   }
 
   change(run, values) {

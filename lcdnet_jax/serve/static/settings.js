@@ -19,9 +19,10 @@ export class Settings {
   /** Fills the choice with the server's answer to GET /weights. */
   fill({ default: usual, weights }) {
     this.weights = weights;
-    for (const one of weights) {
+    const isUsual = (one) => one.name === usual;
+    for (const one of [...weights.filter(isUsual), ...weights.filter((one) => !isUsual(one))]) {
       const input = element("input", {
-        type: "radio", name: "weights", value: one.name, checked: one.name === usual,
+        type: "radio", name: "weights", value: one.name, checked: isUsual(one),
       });
       input.addEventListener("change", () => this.update());
       const estimate = element("span", { className: "estimate" });

@@ -1,8 +1,9 @@
 // The picture: one image, or two under a divider, with zoom and pan.
 //
-// A source is {key, label, width, height, overview, crop, isExact}. `overview` is the address of the
-// whole picture, perhaps made smaller. `crop(x, y, width, height)` is the address of a part at full
-// size, or null where `overview` is all there is. `isExact` says that `overview` has every pixel.
+// A source is {key, label, width, height, overview, crop, isExact, run}. `overview` is the address of
+// the whole picture, perhaps made smaller. `crop(x, y, width, height)` is the address of a part at full
+// size, or null where `overview` is all there is. `isExact` says that `overview` has every pixel. `run`
+// is the run whose server has the picture, or null.
 //
 // Lengths are in pixels of the larger source ("picture pixels"). 100 % shows one of them as one
 // pixel of the screen, not as one CSS pixel.
@@ -17,8 +18,9 @@ const SHARP_FROM = 2; // from this zoom on pixels are shown as squares
 
 /** One picture: an overview with the visible crops above it. */
 class Pane {
-  constructor(root) {
+  constructor(root, onMissing) {
     this.root = root;
+    this.onMissing = onMissing;
     this.world = element("div", { className: "world" });
     this.root.append(this.world);
     this.tiles = new Map();
@@ -34,11 +36,16 @@ class Pane {
     const overview = element("img", {
       className: "overview", alt: source.label, draggable: false, src: source.overview,
     });
+    if (source.run !== null) {
+      overview.addEventListener("error", () => this.onMissing(source.run));
+    }
+    overview.addEventListener("load", () => this.view && this.loadTiles(this.view));
     this.world.append(overview);
   }
 
   /** Places the picture; `view` is {width, height, scale, x, y, box, zoom}. */
   place(view) {
+    this.view = view;
     if (this.source === null) return;
     const { style } = this.world;
     style.width = `${view.width}px`;
@@ -93,14 +100,17 @@ class Pane {
 }
 
 export class Viewer {
-  /** `onZoom(zoom, isFit)` is called with pixels of the screen for one pixel of the picture. */
-  constructor({ stage, slider, single, leftPane, rightPane, onZoom }) {
+  /**
+   * `onZoom(zoom, isFit)` is called with pixels of the screen for one pixel of the picture, and
+   * `onMissing(run)` when the server has no picture of a run.
+   */
+  constructor({ stage, slider, single, leftPane, rightPane, onZoom, onMissing }) {
     this.stage = stage;
     this.slider = slider;
     this.single = single;
-    this.left = new Pane(leftPane);
-    this.right = new Pane(rightPane);
-    this.alone = new Pane(single);
+    this.left = new Pane(leftPane, onMissing);
+    this.right = new Pane(rightPane, onMissing);
+    this.alone = new Pane(single, onMissing);
     this.onZoom = onZoom;
     this.isFit = true;
     this.zoom = 1;
