@@ -4,7 +4,7 @@
 import { deleteJob, followJob, readJob, ServerError, startJob } from "./api.js";
 
 const BUSY = 429;
-const LONGEST_WAIT = 10; // seconds between two attempts while the server is busy
+const LONGEST_WAIT = 3; // seconds between two attempts while the server is busy
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
