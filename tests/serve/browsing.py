@@ -60,6 +60,10 @@ class Page:
             "Emulation.setEmulatedMedia",
             {"features": [{"name": name, "value": value} for name, value in features.items()]},
         )
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)  # of what was before
+        for old in self.downloads.iterdir():
+            old.unlink()
         self._url = url
         self.driver.get(url)
         self.wait(lambda: self.find("#weights input"))
@@ -168,13 +172,14 @@ class Page:
 
     def picture(self, selector):
         """The pixels of an element without what lies above it, once all images are loaded."""
-        self.value("document.querySelector('#stage').scrollIntoView()")
-        self.wait(
-            lambda: self.value("[...document.images].every((i) => i.complete && i.naturalWidth)")
-        )
+        self.driver.execute_script("document.querySelector('#stage').scrollIntoView()")
+        loaded = "[...document.images].every((image) => image.complete && image.naturalWidth)"
+        for _ in range(3):  # crops are asked for when the whole picture is there
+            self.wait(lambda: self.value(loaded))
+            time.sleep(0.2)  # the divider glides
         left, top, width, height = self.box(selector)
-        self.value("document.querySelectorAll('.stage-label').forEach((l) => l.remove())")
-        time.sleep(0.3)  # the divider glides
+        labels = "document.querySelectorAll('.stage-label')"
+        self.driver.execute_script(f"{labels}.forEach((label) => label.hidden = true)")
         image = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
         box = (round(left), round(top), round(left + width), round(top + height))
         return np.asarray(image.crop(box)).astype(int)
@@ -206,7 +211,7 @@ class Page:
         assert [text for text in messages if _EXPECTED_LOG not in text] == []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent" and self._url is not None:
+            if message["method"] == "Network.requestWillBeSent":
                 url = message["params"]["request"]["url"]
                 assert url.startswith((self._url, "blob:" + self._url, "about:", "data:")), url
 

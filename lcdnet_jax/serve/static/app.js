@@ -51,6 +51,7 @@ async function prepare(photo) {
 function select(photo) {
   selected = photo;
   for (const other of photos.keys()) updateRow(other);
+  for (const run of photo?.finished ?? []) queue.check(run);
   showSelected();
   updatePage();
 }

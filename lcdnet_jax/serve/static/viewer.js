@@ -93,6 +93,7 @@ class Pane {
     tile.style.top = `${y / ratio}px`;
     tile.style.width = `${width / ratio}px`;
     tile.style.height = `${height / ratio}px`;
+    tile.addEventListener("error", () => this.onMissing(this.source.run));
     tile.src = this.source.crop(x, y, width, height);
     this.tiles.set(key, tile);
     this.world.append(tile);
@@ -166,7 +167,7 @@ export class Viewer {
   /** Sets the zoom; `point` (with clientX and clientY) stays where it is on the screen. */
   setZoom(zoom, point = null) {
     const before = this.view;
-    const next = Math.min(LARGEST_ZOOM, Math.max(this.fitZoom(), zoom));
+    const next = Math.min(LARGEST_ZOOM, Math.max(this.smallestZoom(), zoom));
     if (point !== null && before) {
       const box = this.boxRect();
       const at = { x: point.clientX - box.left, y: point.clientY - box.top };
@@ -194,6 +195,11 @@ export class Viewer {
     return Math.min(room.width / width, room.height / height) * devicePixelRatio;
   }
 
+  /** Small pictures can be shown at 100 %, although they then do not fill the stage. */
+  smallestZoom() {
+    return Math.min(1, this.fitZoom());
+  }
+
   boxRect() {
     return (this.slider.hidden ? this.single : this.slider).getBoundingClientRect();
   }
@@ -214,15 +220,22 @@ export class Viewer {
     };
     const x = place(this.center.x, width, box.width);
     const y = place(this.center.y, height, box.height);
-    this.center = {
-      x: (box.width / 2 - x) / scale / width,
-      y: (box.height / 2 - y) / scale / height,
-    };
+    const middle = (start, total, inside) =>
+      total * scale <= inside + 1 ? 0.5 : (inside / 2 - start) / scale / total;
+    this.center = { x: middle(x, width, box.width), y: middle(y, height, box.height) };
     this.view = { width, height, scale, x, y, box, zoom: this.zoom };
+    // The stage may begin between two pixels of the screen.
+    const stage = this.stage.getBoundingClientRect();
+    const center = (from, outer, inner) => {
+      const start = Math.round((from + (outer - inner) / 2) * devicePixelRatio) / devicePixelRatio;
+      return `${start - from}px`;
+    };
     const canPan = width * scale > box.width + 1 || height * scale > box.height + 1;
     for (const shown of [this.slider, this.single]) {
       shown.style.setProperty("--box-width", `${box.width}px`);
       shown.style.setProperty("--box-height", `${box.height}px`);
+      shown.style.left = center(stage.left, room.width, box.width);
+      shown.style.top = center(stage.top, room.height, box.height);
     }
     // Whole picture: drag anywhere. Enlarged: the handle moves the divider, the rest the picture.
     this.slider.handle = String(canPan);
@@ -276,8 +289,10 @@ export class Viewer {
   }
 
   zoomOut(factor, point = null) {
-    if (this.zoom / factor <= this.fitZoom()) this.fit();
-    else this.setZoom(this.zoom / factor, point);
+    const next = this.zoom / factor;
+    const fit = this.fitZoom();
+    if (this.zoom > fit && next <= fit) this.fit();
+    else this.setZoom(next, point);
   }
 
   useWheel(event) {
