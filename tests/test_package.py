@@ -114,8 +114,9 @@ def test_wheel_holds_the_library_only(wheel):
     page = [p for p in page if p.suffix not in (".py", ".pyc")]
     assert "demo.jpg" in {p.name for p in page}
     assert {p.relative_to(ROOT).as_posix() for p in page} <= set(names)
-    licenses = ("licenses/LICENSE", "licenses/lcdnet_jax/weights/pretrained/LICENSE")
-    for entry in (*licenses, "entry_points.txt"):
+    licenses = PROJECT["project"]["license-files"]
+    assert len(licenses) == 3
+    for entry in (*(f"licenses/{path}" for path in licenses), "entry_points.txt"):
         assert f"lcdnet_jax-{version}.dist-info/{entry}" in names
     library = {p.relative_to(ROOT).as_posix() for p in (ROOT / "lcdnet_jax").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == library

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 AXE = pathlib.Path(__file__).parent / "vendor" / "axe.min.js"
 WIDE, NARROW = (1360, 860), (390, 844)
 
@@ -120,12 +121,18 @@ class Page:
     def paste(self, name, content):
         self._transfer("paste", name, content)
 
+    def double_click(self, selector, x, y):
+        script = "arguments[0].dispatchEvent(new MouseEvent('dblclick', arguments[1]))"
+        point = {"clientX": x, "clientY": y, "bubbles": True}
+        self.driver.execute_script(script, self.find(selector)[0], point)
+
     def _transfer(self, kind, name, content):
         make = {
-            "drop": "new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true})",
-            "paste": "new ClipboardEvent('paste', {clipboardData: transfer, bubbles: true})",
+            "drop": "DragEvent('drop', {dataTransfer: transfer, ",
+            "paste": "ClipboardEvent('paste', {clipboardData: transfer, ",
         }
-        script = f"{_TRANSFER} document.body.dispatchEvent({make[kind]})"
+        event = f"new {make[kind]} bubbles: true, cancelable: true}})"
+        script = f"{_TRANSFER} document.body.dispatchEvent({event})"
         self.driver.execute_script(script, name, base64.b64encode(content).decode())
 
     def download(self, selector):

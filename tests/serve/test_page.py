@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.extended,
     pytest.mark.skipif(
         browsing.CHROMIUM is None or browsing.DRIVER is None,
-        reason="chromium or chromedriver is not installed (apt-get install chromium chromium-driver)",
+        reason="not installed: apt-get install chromium chromium-driver",
     ),
 ]
 
@@ -122,7 +122,7 @@ class TestRestoring:
     def test_shows_size_and_estimate(self, page, put):
         page.add(put("photo.jpg", jpeg()))
         page.restore()
-        assert "120 × 200" in page.rows()[0].text  # upright
+        assert re.search("120 . 200", page.rows()[0].text)  # upright
         page.wait(lambda: re.search(r"small\s+about \d+\.\d s", page.text("#weights")))
 
     def test_of_a_file_by_drop_and_by_paste(self, page):
@@ -319,13 +319,12 @@ class TestViewer:
         page.add(put("a.png", png(600, 2200)))
         page.restore()
         left, top, width, height = page.box("#slider")
-        point = {"clientX": left + width * 0.75, "clientY": top + height * 0.5, "bubbles": True}
-        script = "document.querySelector('#slider').dispatchEvent(new MouseEvent('dblclick', arguments[0]))"
-        page.driver.execute_script(script, point)
+        x, y = left + width * 0.75, top + height * 0.5
+        page.double_click("#slider", x, y)
         assert page.text("#zoom-value") == "100 %"
         world = page.box("#right-pane .world")
-        assert (point["clientX"] - world[0]) / world[2] == pytest.approx(0.75, abs=0.002)
-        assert (point["clientY"] - world[1]) / world[3] == pytest.approx(0.5, abs=0.002)
+        assert (x - world[0]) / world[2] == pytest.approx(0.75, abs=0.002)
+        assert (y - world[1]) / world[3] == pytest.approx(0.5, abs=0.002)
 
     def test_compares_two_weights(self, browser, start, checkpoint, put, tmp_path):
         other = random_weights(tmp_path / "other", "dncnn", 1, depth=3, features=4, channels=3)

@@ -90,7 +90,7 @@ function restore(some) {
 
 /** What the settings ask for and the image does not have yet. */
 function missingRuns(photo) {
-  if (photo.error !== null) return [];
+  if (photo.isRefused) return [];
   return settings.chosen
     .map(({ name, strength }) => new Run(photo, name, strength))
     .filter((run) => !photo.runs.some(

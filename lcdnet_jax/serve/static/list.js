@@ -100,8 +100,7 @@ class RunRow {
 }
 
 function describePhoto(photo) {
-  if (photo.error !== null) return size(photo.file.size);
-  if (photo.width === 0) return "Reading …";
+  if (photo.width === 0) return photo.error === null ? "Reading …" : size(photo.file.size);
   return `${photo.width} × ${photo.height}, ${size(photo.file.size)}`;
 }
 

@@ -3,6 +3,7 @@
 import { makePreview, previewAddress } from "./api.js";
 
 const PREVIEW = 2048; // longest side of an overview, in pixels
+const REFUSED = [413, 415, 422]; // answers that will not change when asked again
 const LARGEST_LOCAL = 48e6; // bytes; the browser would decode larger files slowly
 
 export class Photo {
@@ -13,7 +14,8 @@ export class Photo {
     this.height = 0;
     this.local = null; // a blob address that the browser can show
     this.isWhole = false; // `local` has every pixel
-    this.error = null; // why the image cannot be read
+    this.error = null; // why there is no picture of it
+    this.isRefused = false; // the server cannot restore it
     this.runs = [];
   }
 
@@ -35,6 +37,7 @@ export class Photo {
       this.isWhole = Math.max(this.width, this.height) <= PREVIEW;
     } catch (error) {
       this.error = error.message;
+      this.isRefused = REFUSED.includes(error.status);
     }
   }
 
