@@ -47,7 +47,7 @@ class Page:
         self.driver, self.downloads = driver, downloads
         self._url = None
 
-    def open(self, url, *, size=WIDE, dark=False, reduced_motion=False):
+    def open(self, url, *, query="", size=WIDE, dark=False, reduced_motion=False):
         width, height = size
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -66,7 +66,7 @@ class Page:
         for old in self.downloads.iterdir():
             old.unlink()
         self._url = url
-        self.driver.get(url)
+        self.driver.get(url + query)
         self.wait(lambda: self.find("#weights input"))
         return self
 
@@ -215,7 +215,8 @@ class Page:
     def check_logs(self):
         """Errors of scripts, violations of the security policy, and requests to others."""
         messages = [entry["message"] for entry in self.driver.get_log("browser")]
-        assert [text for text in messages if _EXPECTED_LOG not in text] == []
+        faults = [text for text in messages if _EXPECTED_LOG not in text]
+        assert faults == [], "\n".join(faults)
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":

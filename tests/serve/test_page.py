@@ -435,6 +435,16 @@ class TestEverybody:
         assert page.value(moving) == 0
 
 
+def test_a_token_in_the_address_opens_the_page(browser, start, put):
+    with start(token="a-long-secret") as server:
+        page = browser.open(server.url, query="?token=a-long-secret")
+        assert "token" not in page.driver.current_url
+        page.add(put("deep.tif", deep_tiff()))
+        page.restore()
+        page.download("#download")
+        page.check_logs()
+
+
 def test_files_are_deleted_when_the_page_is_closed(browser, start, put):
     with start() as server:
         page = browser.open(server.url)

@@ -39,7 +39,9 @@ class Pane {
     if (source.run !== null) {
       overview.addEventListener("error", () => this.onMissing(source.run));
     }
-    overview.addEventListener("load", () => this.view && this.loadTiles(this.view));
+    overview.addEventListener("load", () => { // its size decides whether crops are needed
+      if (this.source === source && this.view) this.loadTiles(this.view);
+    });
     this.world.append(overview);
   }
 
