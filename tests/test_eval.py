@@ -13,7 +13,7 @@ import pytest
 from lcdnet_jax import image_io, networks, training
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import Evaluator
-from lcdnet_jax.inference import restorer as restorer_lib
+from lcdnet_jax.inference import predictor
 from lcdnet_jax.metrics import lpips
 from lcdnet_jax.networks import registered
 from lcdnet_jax.weights import pretrained
@@ -142,14 +142,14 @@ class TestEval:
 
     @pytest.mark.extended
     def test_the_evaluation_of_the_paper_pads_nothing(self, workdir, tmp_path, monkeypatch):
-        real, shapes = restorer_lib.pad_to_bucket, set()
+        real, shapes = predictor.pad_to_bucket, set()
 
         def spy(batch, *limits, **tiles):
             padded = real(batch, *limits, **tiles)
             shapes.add((batch.shape[1:3], padded.shape[1:3]))
             return padded
 
-        monkeypatch.setattr(restorer_lib, "pad_to_bucket", spy)
+        monkeypatch.setattr(predictor, "pad_to_bucket", spy)
         command = ("eval.py", "--workdir", workdir, "--output", tmp_path, "--protocols")
         run(*command, "8bit")
         assert {padded for _, padded in shapes} == {(64, 64)}
@@ -260,7 +260,10 @@ class TestEval:
         np.testing.assert_allclose(full["psnr"], tiled["psnr"], atol=0.1)
         assert f"tiled 32/1     {tiled['input_psnr']:6.2f}" in capsys.readouterr().out
         assert (tmp_path / "wide_float_sigma50_tiled" / "k0.png").is_file()
-        assert " has no local_pool; leave it None" in error_of(*command, "--modes=local")
+        found = error_of(*command, "--modes=local")
+        assert "--modes local is for networks with means over windows, which " in found
+        found = error_of(*command, "--modes=tiled", "--tile=50", "--overlap=20")
+        assert "--tile 50 is too small for --overlap 20 on both sides" in found
 
     @pytest.mark.extended
     def test_other_degradations_than_noise(self, data, tmp_path, capsys):

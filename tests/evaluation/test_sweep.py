@@ -8,7 +8,7 @@ from flax import linen as nn
 from lcdnet_jax import networks, protocols
 from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, add_means, summarize, sweep
 from lcdnet_jax.inference import Restorer
-from lcdnet_jax.inference import restorer as restorer_lib
+from lcdnet_jax.inference import predictor
 
 
 class Scale(networks.RestorationNetwork):
@@ -106,14 +106,14 @@ def test_degradations_by_kind(examples, restorers):
 
 def test_a_protocol_that_cuts_sides_pads_nothing(examples, restorers, monkeypatch):
     """In each mode, whatever the restorer does else; its weights are placed once."""
-    real, shapes = restorer_lib.pad_to_bucket, []
+    real, shapes = predictor.pad_to_bucket, []
 
     def spy(batch, *limits, **tiles):
         padded = real(batch, *limits, **tiles)
         shapes.append(padded.shape[1:3])
         return padded
 
-    monkeypatch.setattr(restorer_lib, "pad_to_bucket", spy)
+    monkeypatch.setattr(predictor, "pad_to_bucket", spy)
     chosen = [*settings("float", 25.0), *settings("sadnet", 25.0, 50.0)]
     list(sweep([DataSet("set", examples, chosen)], {"same": restorers["same"]}))
     assert shapes == [(32, 32)] * 2 + [(16, 24)] * 4
