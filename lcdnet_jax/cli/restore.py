@@ -349,14 +349,28 @@ def _plan_jobs(
     if renamed := [job for job in developed if job.target.stem == job.source.name]:
         names = f"{renamed[0].source.name} -> {renamed[0].target.name}"
         print_line(f"raw files beside an image of the same name keep their suffix: {names}")
-    if not arguments.skip_existing:
-        return jobs
-    if arguments.force:
-        raise ValueError("--force replaces what --skip-existing keeps; give one of them")
-    left = plan.skip_existing(jobs)
-    if len(left) < len(jobs):
-        print_line(f"{len(jobs) - len(left)} of {len(jobs)} images skipped, whose results exist")
-    return left
+    if arguments.skip_existing:
+        if arguments.force:
+            raise ValueError("--force replaces what --skip-existing keeps; give one of them")
+        left = plan.skip_existing(jobs)
+        if len(left) < len(jobs):
+            print_line(
+                f"{len(jobs) - len(left)} of {len(jobs)} images skipped, whose results exist"
+            )
+        jobs = left
+    if arguments.output is None:
+        _check_results_are_new(jobs)
+    return jobs
+
+
+def _check_results_are_new(jobs: Sequence[Job]) -> None:
+    """Raises ValueError if a file exists that only --force with -o would replace."""
+    for job in jobs:
+        if os.path.lexists(job.target):
+            raise ValueError(
+                f"{job.target} exists; name another result with -o, or keep it with "
+                "--skip-existing, or replace it with -o and --force"
+            )
 
 
 def _join_processes(arguments: argparse.Namespace) -> bool:
@@ -398,12 +412,16 @@ def _agree_on_jobs(plan_all: Callable[[], list[Job]]) -> list[Job]:
 def _create_restorer(arguments: argparse.Namespace) -> Restorer:
     """Loads the network of --checkpoint."""
     from lcdnet_jax.inference import batch
+    from lcdnet_jax.inference.options import OptionError
 
     options = ("tile", "overlap", "tile_batch", "ensemble", "strength", "local_pool", "dtype")
-    return batch.create_restorer(
-        arguments.checkpoint,
-        **{option: getattr(arguments, option) for option in (*options, "device")},
-    )
+    try:
+        return batch.create_restorer(
+            arguments.checkpoint,
+            **{option: getattr(arguments, option) for option in (*options, "device")},
+        )
+    except OptionError as error:
+        raise error.with_flags("-") from error
 
 
 def _read_paths() -> Iterator[str]:

@@ -12,9 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import degradations, protocols
+from lcdnet_jax import degradations, networks, protocols
 from lcdnet_jax.evaluation.sweep import Setting
 from lcdnet_jax.inference import Restorer
+from lcdnet_jax.inference.options import OptionError
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.typing import Variables
 
@@ -264,6 +265,15 @@ def create_restorers(
         raise ValueError("--tile and --overlap are for --modes tiled; add it, or leave them off")
     if "local" not in request.modes and request.local_pool:
         raise ValueError("--local_pool is for --modes local; add it, or leave it off")
-    return {
-        mode: Restorer(module, variables, bucket=bucket, **options[mode]) for mode in request.modes
-    }
+    if "local" in request.modes and "local_pool" not in networks.field_names(module):
+        raise ValueError(
+            f"--modes local is for networks with means over windows, which {type(module).__name__} "
+            "does not have; leave it off"
+        )
+    try:
+        return {
+            mode: Restorer(module, variables, bucket=bucket, **options[mode])
+            for mode in request.modes
+        }
+    except OptionError as error:
+        raise error.with_flags("_") from error

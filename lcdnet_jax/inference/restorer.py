@@ -113,8 +113,9 @@ class Restorer:
             windows of another number or size. It is not pickled.
 
     Raises:
-        ValueError: If ``tile`` is too small for ``overlap``, the network has no local means, or
-            an option has a value out of its range.
+        OptionError: If ``tile`` is too small for ``overlap``, the network has no local means, or
+            an option has a value out of its range. It is a ValueError.
+        ValueError: If there is no such device.
         TypeError: If ``module`` does not derive from ``lcdnet_jax.networks.RestorationNetwork``.
     """
 

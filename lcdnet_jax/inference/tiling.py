@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from lcdnet_jax.inference.options import OptionError
+
 # Pixels over which a tile blends into the next. If the receptive field of a network exceeds the
 # overlap, the results of two tiles differ by an offset that varies slowly. Over 16 pixels, a
 # difference of 4/255 becomes steps of 1/255 every fourth pixel, which are invisible. With a power
@@ -31,13 +33,13 @@ def check(tile: int, overlap: int) -> None:
         overlap: Pixels that are discarded at the edges of tiles inside the image.
 
     Raises:
-        ValueError: If ``tile`` is at most ``2 * overlap + RAMP``.
+        OptionError: If ``tile`` is at most ``2 * overlap + RAMP``.
     """
     shared = 2 * overlap + RAMP
     if tile <= shared:
         fast = 2 * shared + -2 * shared % STRIDE  # computes four pixels for one
         fitting = (tile - RAMP - 1) // 2
-        raise ValueError(
+        raise OptionError(
             f"tile {tile} is too small for overlap {overlap} on both sides and the {RAMP} pixels "
             f"over which tiles blend; use a tile of at least {shared + 1}, better {fast}"
             + (f", or an overlap of at most {fitting}" if fitting >= 0 else "")

@@ -260,7 +260,10 @@ class TestNames:
         assert run("in/a.b.png") == "in/a.b.restored.png  30x20\n"
         same(place / "in" / "a.b.restored.png", halved(noise()))
         before = contents(place)
-        assert error_of("in/a.b.png").startswith("in/a.b.restored.png exists; choose another name")
+        assert error_of("in/a.b.png") == (
+            "in/a.b.restored.png exists; name another result with -o, or keep it with "
+            "--skip-existing, or replace it with -o and --force"
+        )
         assert error_of("in/a.b.png", "--force").startswith(
             "--force replaces files, and without -o"
         )
@@ -840,14 +843,17 @@ class TestOptions:
         ("arguments", "message"),
         [
             (["--tile=abc"], "argument --tile: invalid int value: 'abc'"),
-            (["--tile=31", "--overlap=0"], "tile must be an integer of at least 32, got 31"),
-            (["--tile=-64"], "tile must be an integer of at least 32, got -64"),
-            (["--tile=100", "--overlap=64"], "tile 100 is too small for overlap 64 on both sides"),
-            (["--overlap=-1"], "overlap must be an integer of at least 0, got -1"),
-            (["--strength=1.5"], "strength must be a number from 0 to 1, got 1.5"),
-            (["--strength=nan"], "strength must be a number from 0 to 1, got nan"),
+            (["--tile=31", "--overlap=0"], "--tile must be an integer of at least 32, got 31"),
+            (["--tile=-64"], "--tile must be an integer of at least 32, got -64"),
+            (
+                ["--tile=100", "--overlap=64"],
+                "--tile 100 is too small for --overlap 64 on both sides",
+            ),
+            (["--overlap=-1"], "--overlap must be an integer of at least 0, got -1"),
+            (["--strength=1.5"], "--strength must be a number from 0 to 1, got 1.5"),
+            (["--strength=nan"], "--strength must be a number from 0 to 1, got nan"),
             (["--strength=half"], "argument --strength: invalid float value: 'half'"),
-            (["--local-pool=8"], "Halving has no local_pool"),
+            (["--local-pool=8"], "Halving has no --local-pool; leave it out, as the network"),
             (["--dtype=float16"], "argument --dtype: invalid choice: 'float16'"),
             (["--device=quantum"], "no device 'quantum'; use one of cpu:0, "),
             (["--device=cpu:-1"], "no device 'cpu:-1'; use one of cpu:0, "),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lcdnet_jax import Restorer, networks
+from lcdnet_jax.inference.options import OptionError
 from tests.inference.blur import BUCKET, Blur, TwoViews
 from tests.inference.filters import Filter
 
@@ -23,7 +24,7 @@ def test_bfloat16(rng):
     np.testing.assert_array_equal(back(image), exact(image))
     with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
         Restorer(module, variables, dtype="float16")
-    with pytest.raises(ValueError, match="TwoViews has no dtype; leave it None"):
+    with pytest.raises(ValueError, match="TwoViews has no dtype; leave it out"):
         Restorer(TwoViews(), {}, dtype="bfloat16")
 
 
@@ -82,9 +83,17 @@ def test_options_are_checked_at_once(color, option, message):
 
 
 def test_networks_without_local_means(lcdnet):
-    with pytest.raises(ValueError, match="Filter has no local_pool; leave it None, as the network"):
+    with pytest.raises(ValueError, match="Filter has no local_pool; leave it out, as the network"):
         Restorer(Filter(), {}, local_pool=96)
-    with pytest.raises(ValueError, match="RCAN has no local_pool; leave it None, or use tile to s"):
+    with pytest.raises(ValueError, match="RCAN has no local_pool; leave it out, or use tile to s"):
         Restorer(networks.create("rcan"), {}, local_pool=96)
     with pytest.raises(ValueError, match="local_pool must be an integer of at least 1, got 0"):
         Restorer(*lcdnet, local_pool=0)
+
+
+def test_flags_in_messages():
+    error = OptionError("tile_batch 1 of tiles, overlapping: tile 2, overlap 3; local_pool")
+    assert str(error.with_flags("-")) == (
+        "--tile-batch 1 of tiles, overlapping: --tile 2, --overlap 3; --local-pool"
+    )
+    assert str(error.with_flags("_")).endswith("--local_pool")
