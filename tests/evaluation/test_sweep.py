@@ -7,8 +7,7 @@ from flax import linen as nn
 
 from lcdnet_jax import networks, protocols
 from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, add_means, summarize, sweep
-from lcdnet_jax.inference import Restorer
-from lcdnet_jax.inference import predictor
+from lcdnet_jax.inference import Restorer, predictor
 
 
 class Scale(networks.RestorationNetwork):
