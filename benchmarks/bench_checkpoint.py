@@ -19,14 +19,13 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import compare_with_peer, run_cases
+from benchmarks import Result, compare_with_peer, run_cases
 from configs import default
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
@@ -82,7 +81,7 @@ class _Measurement:
     megabytes_on_disk: float
 
 
-def _report_steps(measured: _Measurement) -> Mapping[str, Any]:
+def _report_steps(measured: _Measurement) -> Result:
     return {
         "value": round(measured.alone.mean, 2),
         "unit": "ms/step",
@@ -91,7 +90,7 @@ def _report_steps(measured: _Measurement) -> Mapping[str, Any]:
     }
 
 
-def _report_steps_with_saves(measured: _Measurement) -> Mapping[str, Any]:
+def _report_steps_with_saves(measured: _Measurement) -> Result:
     ours, peer, alone = measured.background, measured.waiting, measured.alone
     saves = len(ours.returned)
     return {
@@ -108,7 +107,7 @@ def _report_steps_with_saves(measured: _Measurement) -> Mapping[str, Any]:
     }
 
 
-def _report_save(measured: _Measurement) -> Mapping[str, Any]:
+def _report_save(measured: _Measurement) -> Result:
     ours, peer = measured.background, measured.waiting
     returned, complete = _median_ms(ours.returned), _median_ms(peer.complete)
     return {

@@ -28,6 +28,7 @@ from jax import Array
 
 from benchmarks import Result, round_significant, run_cases, timing
 from lcdnet_jax import networks
+from lcdnet_jax.typing import Variables
 
 _LEARNING_RATE = 1e-3
 _FIRST_LOSSES = 2  # which are compared; later ones amplify rounding
@@ -236,7 +237,7 @@ Parts = tuple[Any, Callable[[], Any], tuple[Any, ...]]
 
 def _forward(
     module: networks.RestorationNetwork,
-    variables: Any,
+    variables: Variables,
     images: np.ndarray,
     target: np.ndarray,
     steps: int,
@@ -250,7 +251,7 @@ def _forward(
 
 def _training(
     module: networks.RestorationNetwork,
-    variables: Any,
+    variables: Variables,
     images: np.ndarray,
     target: np.ndarray,
     steps: int,
@@ -320,7 +321,7 @@ def _losses(first: np.ndarray, call: timing.Call) -> np.ndarray:
 def _make_peers(
     case: Case,
     module: networks.RestorationNetwork,
-    variables: Any,
+    variables: Variables,
     images: np.ndarray,
     target: np.ndarray,
     compiled: bool,

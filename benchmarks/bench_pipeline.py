@@ -36,6 +36,7 @@ import input_pipeline
 from benchmarks import Result, compare_with_peer, round_significant, run_cases
 from configs import default
 from lcdnet_jax import image_io, resident_images
+from lcdnet_jax.typing import JsonObject
 
 
 def main() -> None:
@@ -155,7 +156,7 @@ def _measure(
         batches = dataset.batches()
         rate = _measure_batches(batches, options)
         batches.close()  # stops reading ahead, which would slow the next case
-    compared: dict[str, Any] = {}
+    compared: JsonObject = {}
     if options.peer and peer and cache_gb and not config.sfm.rate:
         on_host = config.degradation.where == "host"
         theirs = peer(config.degradation.sigma_max if on_host else None)

@@ -12,15 +12,14 @@ import argparse
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import fft
 
-from benchmarks import compare_with_peer, run_cases
+from benchmarks import Result, compare_with_peer, run_cases
 from configs import sadnet_small
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import sfm
@@ -58,7 +57,7 @@ def _measure_masking(
     clean: np.ndarray,
     peer_seconds: Callable[[], float],
     seconds: float,
-) -> Mapping[str, Any]:
+) -> Result:
     """Patches masked a second."""
     count = len(clean)
     ours = count / _median_seconds(prepare(clean), seconds)
@@ -105,7 +104,7 @@ def _mask_one_by_one(clean: np.ndarray) -> None:
             fft.idctn(fft.dctn(image[..., channel], norm="ortho") * mask, norm="ortho")
 
 
-def _measure_share_of_step(clean: np.ndarray, seconds: float) -> Mapping[str, Any]:
+def _measure_share_of_step(clean: np.ndarray, seconds: float) -> Result:
     """Time of masking alone as a share of a training step with it.
 
     The difference of steps with and without masking would be lost between two compilations.

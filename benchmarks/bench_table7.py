@@ -19,9 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import run_cases, timing
+from benchmarks import Result, run_cases, timing
 from benchmarks.macs import count_macs, count_parameters
 from lcdnet_jax import networks
+from lcdnet_jax.typing import JsonObject
 
 _SIZE = "480x320"
 
@@ -58,7 +59,7 @@ def main() -> None:
     chosen = [case for case in _NETWORKS if options.only in case]
     rows: list[tuple[str, Mapping[str, Any]]] = []
 
-    def measure(case: str) -> Mapping[str, Any]:
+    def measure(case: str) -> Result:
         paper, kwargs = _NETWORKS[case]
         result = _measure(kwargs, (1, height, width, 3), seconds)
         if paper and options.size == _SIZE:
@@ -74,7 +75,7 @@ def main() -> None:
 
 def _measure(
     kwargs: Mapping[str, Any], shape: tuple[int, int, int, int], seconds: float
-) -> dict[str, Any]:
+) -> JsonObject:
     module = networks.create(**{"channels": shape[-1], **kwargs})
     x = jax.random.uniform(jax.random.key(0), shape)
     variables = module.init(jax.random.key(1), jnp.zeros((1, 8, 8, shape[-1])))

@@ -20,6 +20,8 @@ import sys
 import time
 from typing import Any
 
+from lcdnet_jax.typing import JsonObject
+
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
@@ -62,7 +64,7 @@ def exchanges(text: str) -> tuple[int, int]:
     return summed, len(re.findall(rf"= .*? (?:{kinds})(?:-start)?\(", text))
 
 
-def check(name: str, size: int) -> list[dict[str, Any]]:
+def check(name: str, size: int) -> list[JsonObject]:
     """The lines of one network, on random images of ``size`` pixels."""
     config = default.get_config()
     config.network.name, config.network.kwargs = name, ConfigDict(NETWORKS[name])
@@ -80,7 +82,7 @@ def check(name: str, size: int) -> list[dict[str, Any]]:
         state = jax.device_put(start, partitioner.get_state_sharding(start))
         program: Any = compile_program(module, tx, config, partitioner, state)
         given = partitioner.put_batches([batch])
-        line: dict[str, Any] = {"case": "check_parallel", "network": name, "strategy": strategy}
+        line: JsonObject = {"case": "check_parallel", "network": name, "strategy": strategy}
         begin = time.perf_counter()
         if how["strategy"] == "jit":
             program = program.lower(state, given).compile()

@@ -23,6 +23,7 @@ import numpy as np
 from input_pipeline import create_eval_dataset
 from lcdnet_jax import protocols
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.typing import JsonObject
 
 # What the scores of one image are of.
 _KEY = ("dataset", "sigma", "protocol", "channels", "image")
@@ -66,7 +67,7 @@ def main() -> None:
             _print_mean(rows)
 
 
-def _read_earlier(output: pathlib.Path) -> list[dict[str, Any]]:
+def _read_earlier(output: pathlib.Path) -> list[JsonObject]:
     """What earlier runs have scored, without a line that was cut off when one was killed."""
     text = output.read_text() if output.exists() else ""
     whole, _, cut = text.rpartition("\n")

@@ -49,6 +49,7 @@ import jax
 import numpy as np
 
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
+from lcdnet_jax.typing import JsonObject
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -220,7 +221,7 @@ class _Soak:
                 raise SoakError("\n  ".join([f"{directory} is not as {uninterrupted}:", *problems]))
             print(f"run {self._runs} has ended as the uninterrupted one", flush=True)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> JsonObject:
         """The numbers of the last line."""
         return {
             "benchmark": "soak_resume",
@@ -378,7 +379,7 @@ def _check_end(process: _Process, directory: pathlib.Path) -> None:
         )
 
 
-def read_state(workdir: pathlib.Path) -> dict[str, Any]:
+def read_state(workdir: pathlib.Path) -> JsonObject:
     """The newest checkpoint, verified: its items as trees of NumPy arrays, and "step"."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     checkpoints = Checkpoints(workdir)

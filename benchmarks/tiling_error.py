@@ -29,6 +29,7 @@ import skimage.data
 
 from lcdnet_jax import Restorer, checkpoints, convert, degradations, image_io, networks
 from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.typing import JsonObject
 
 _SIGMA = 25 / 255
 _TILES = ((256, 32), (256, 64), (512, 32), (512, 64), (512, 96))
@@ -71,9 +72,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def measure(
-    loaded: Loaded, tiles: list[tuple[int, int]], *, width: int
-) -> Iterator[dict[str, Any]]:
+def measure(loaded: Loaded, tiles: list[tuple[int, int]], *, width: int) -> Iterator[JsonObject]:
     """One result for each tile and overlap, on an image of ``width`` pixels."""
     module, variables, weights = loaded
     clean, degraded, plain = _make_images(width, module.channels, module.scale)

@@ -25,6 +25,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import Result, compare_with_peer, round_significant
+from lcdnet_jax.typing import JsonObject
 
 _ROUND_SECONDS = 0.05  # of calls on an accelerator, with one wait at their end
 _TRIAL_SECONDS = 0.3
@@ -207,7 +208,7 @@ def compare(
     best = min(trials, key=trials.__getitem__, default=None)
     times = measure_medians([ours, *([made[best].call] if best else [])], seconds)
     value = times[0].value
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "value": round_significant(value),
         "unit": "ms",
         "clock": "processor" if on_cpu() else "wall",

@@ -52,10 +52,9 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lcdnet_jax/messages.py",
             "lcdnet_jax/strict_json.py",
             "lcdnet_jax/value_rules.py",
-            "lcdnet_jax/typing.py",
         ),
     ),
-    ("paths", ("lcdnet_jax/storage.py",)),
+    ("paths, types", ("lcdnet_jax/storage.py", "lcdnet_jax/typing.py")),
 )
 # Importing these says nothing about the order: the package itself, and its version.
 _IGNORED = ("lcdnet_jax/__init__.py", "lcdnet_jax/_version.py")

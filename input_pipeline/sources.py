@@ -48,11 +48,14 @@ PHOTOS = {
 
 _SHOWN = 1000  # images that a message lists
 
+# A section of a configuration that names a source, such as ``config.data.train``.
+Spec = Mapping[str, Any]
+
 # Names of the two folders of pairs: degraded, clean.
 PAIRS = (("input", "target"), ("noisy", "clean"))
 
 
-def open_source(spec: Mapping[str, Any], *, field: str, on_bad_image: str | None = None) -> Source:
+def open_source(spec: Spec, *, field: str, on_bad_image: str | None = None) -> Source:
     """Lists the examples of a source and checks all headers.
 
     Args:
@@ -150,7 +153,7 @@ def _join_sources(kinds: Sequence[str], sources: Sequence[Source], field: str) -
 # Readers
 
 
-def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
+def _read_photos(spec: Spec, field: str) -> Source:
     split = _require_split(spec, field)
     found = importlib.util.find_spec("skimage")  # does not import it, which is slow
     if found is None or found.origin is None:
@@ -169,7 +172,7 @@ def _read_photos(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"photos {split}", _read_clean_images(paths))
 
 
-def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
+def _read_folder(spec: Spec, field: str) -> Source:
     folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
     try:
         found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
@@ -190,7 +193,7 @@ def _read_folder(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"folder {folder}", examples)
 
 
-def _read_layout(spec: Mapping[str, Any], field: str) -> Source:
+def _read_layout(spec: Spec, field: str) -> Source:
     """A folder as published, see ``layouts.LAYOUTS``."""
     name = spec["source"]
     splits = DATA_SETS[name].splits
@@ -204,7 +207,7 @@ def _read_layout(spec: Mapping[str, Any], field: str) -> Source:
     return Source(" ".join([name, *split, str(folder)]), examples, published)
 
 
-def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
+def _read_fmd(spec: Spec, field: str) -> Source:
     split, feature = _require_split(spec, field), _require_value(spec, field, "feature")
     levels = [level.strip() for level in feature.split(",")]
     if feature == "image":
@@ -222,7 +225,7 @@ def _read_fmd(spec: Mapping[str, Any], field: str) -> Source:
     return Source(f"fmd {split} {folder}", examples)
 
 
-def _read_tfds(spec: Mapping[str, Any], field: str) -> Source:
+def _read_tfds(spec: Spec, field: str) -> Source:
     """One split of a TFDS data set. Its encoded images are kept in memory."""
     try:
         # Comes first: TFDS imports TensorFlow, which must not see the accelerators.
@@ -300,7 +303,7 @@ def _build_command(builder: Any, path: str) -> str:
 
 # A reader takes a mapping like ``config.data.train``, whose ``source`` is one name, and the name of
 # that mapping in errors.
-Reader = Callable[[Mapping[str, Any], str], Source]
+Reader = Callable[[Spec, str], Source]
 
 # The reader of each row of ``lcdnet_jax/data_sets.py`` that a configuration may use, by name.
 READERS: dict[str, Reader] = {
@@ -340,7 +343,7 @@ def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tu
     )
 
 
-def _require_value(spec: Mapping[str, Any], field: str, key: str) -> str:
+def _require_value(spec: Spec, field: str, key: str) -> str:
     value = spec.get(key)
     if not value or not isinstance(value, str):
         raise ValueError(
@@ -349,7 +352,7 @@ def _require_value(spec: Mapping[str, Any], field: str, key: str) -> str:
     return value
 
 
-def _require_split(spec: Mapping[str, Any], field: str) -> str:
+def _require_split(spec: Spec, field: str) -> str:
     """The split of a published data set, checked."""
     name, split = spec["source"], _require_value(spec, field, "split")
     splits = DATA_SETS[name].splits

@@ -8,10 +8,12 @@ must call the functions below in the same order.
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
+
+from lcdnet_jax.typing import JsonObject
 
 T = TypeVar("T")
 
@@ -144,7 +146,7 @@ def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T
         return action()
     from jax.experimental import multihost_utils
 
-    outcome: dict[str, Any] = {}
+    outcome: JsonObject = {}
     if jax.process_index() == 0:
         try:
             outcome = {"result": action()}

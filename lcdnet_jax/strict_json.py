@@ -10,9 +10,10 @@ import math
 import os
 import stat
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
 from lcdnet_jax import storage
+from lcdnet_jax.typing import Json, JsonObject
 
 # Limits of a value: levels of nesting, and bytes of a file.
 MAX_DEPTH = 64
@@ -23,7 +24,7 @@ class JSONError(ValueError):
     """The text is not JSON, or holds a value that this library never writes."""
 
 
-def parse(text: str | bytes) -> Any:
+def parse(text: str | bytes) -> Json:
     """Parses JSON.
 
     Args:
@@ -56,7 +57,7 @@ def parse(text: str | bytes) -> Any:
     return value
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(path: str | os.PathLike[str]) -> Json:
     """Reads a JSON file.
 
     Args:
@@ -95,7 +96,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def compute_sha256(value: Any) -> str:
+def compute_sha256(value: Json) -> str:
     """Computes the checksum of a value.
 
     Args:
@@ -107,7 +108,7 @@ def compute_sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _make_object(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
     made = dict(pairs)
     if len(made) != len(pairs):
         seen: set[str] = set()
@@ -116,7 +117,7 @@ def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise JSONError(f"it holds {name}, which is not a JSON number")
 
 
@@ -128,7 +129,7 @@ def _parse_integer(text: str) -> int:
     return value
 
 
-def _check(value: Any, depth: int) -> None:
+def _check(value: Json, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise JSONError(f"it is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):

@@ -1,4 +1,8 @@
-"""Aliases for type annotations."""
+"""Aliases for type annotations.
+
+``Any`` itself stands only where a value may be of any type: in ``**kwargs``, for values that are
+about to be checked, and for objects of packages that have no types.
+"""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from absl import logging
+from jax import Array
+from jax.tree_util import KeyPath
 
 from lcdnet_jax.typing import PyTree
 
@@ -36,7 +38,7 @@ def silence_orbax() -> None:
     standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
     show = sys.unraisablehook
 
-    def unraisablehook(unraisable: Any) -> None:
+    def unraisablehook(unraisable: "sys.UnraisableHookArgs") -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             show(unraisable)
 
@@ -131,7 +133,7 @@ def compute_checksums(items: Mapping[str, PyTree]) -> dict[str, PyTree]:
 class _Checksum:
     """Shape, dtype and CRC-32 of an array. A leaf for ``jax.tree``."""
 
-    def __init__(self, array: Any):
+    def __init__(self, array: Array | np.ndarray):
         self.shape, self.dtype = array.shape, array.dtype
         whole = not isinstance(array, jax.Array) or array.is_fully_addressable
         self.crc = _compute_crc(np.asarray(array)) if whole else None
@@ -178,7 +180,7 @@ def list_nonfinite(items: Mapping[str, PyTree]) -> list[str]:
     return [_path(path).lstrip("/") for path, leaf in leaves if not _is_finite(leaf)]
 
 
-def _is_finite(array: Any) -> bool:
+def _is_finite(array: Array | np.ndarray) -> bool:
     array = take_one_copy(array)
     if not isinstance(array, jax.Array):
         parts = [array]
@@ -217,7 +219,7 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     return {_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
 
 
-def _path(path: Any) -> str:
+def _path(path: KeyPath) -> str:
     parts = []
     for entry in path:
         for attribute in ("key", "name", "idx"):

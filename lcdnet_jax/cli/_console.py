@@ -7,12 +7,15 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lcdnet_jax.messages import escape
 
 if TYPE_CHECKING:  # a command imports the library only when it runs
     from lcdnet_jax.weights import Card
+
+# The commands of the program, to which each adds its parser.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -41,7 +44,7 @@ def print_line(line: str) -> None:
 
 
 def add_command(
-    commands: Any,
+    commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace], None],
     *,

@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lcdnet_jax.cli._console import print_line
 from lcdnet_jax.messages import escape, format_duration
 
-if TYPE_CHECKING:  # rich is imported only for a terminal
+if TYPE_CHECKING:  # rich is imported only for a terminal, JAX only when a command runs
     from rich.progress import Progress
+
+    from lcdnet_jax.typing import Fields
 
 # Each drawing takes about a millisecond of the processor.
 _DRAWINGS_PER_SECOND = 4
@@ -99,7 +101,7 @@ class ProgressBar:
         seconds = time.perf_counter() - self._start
         return f"{format_duration(seconds)}, {self._speed():.2g} megapixels/s"
 
-    def _describe(self) -> dict[str, Any]:
+    def _describe(self) -> Fields:
         """The texts beside the bar."""
         whole = int(self._images + 1e-6)  # fractions do not quite add up to 1
         return {"images": f"{whole}/{self._count}", "speed": f"{self._speed():.2g} MP/s"}

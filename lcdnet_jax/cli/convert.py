@@ -5,12 +5,11 @@ import ast
 import json
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
-from lcdnet_jax.cli._console import add_command, format_network, print_line
+from lcdnet_jax.cli._console import Commands, add_command, format_network, print_line
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``convert``.
 
     Args:

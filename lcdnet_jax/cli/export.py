@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lcdnet_jax.cli._console import add_checkpoint, add_command, print_line
+from lcdnet_jax.cli._console import Commands, add_checkpoint, add_command, print_line
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax.weights import Weights
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``export``.
 
     Args:

@@ -1,12 +1,14 @@
 """The command ``lcdnet-jax info``, which describes a checkpoint."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lcdnet_jax.cli._console import (
+    Commands,
     add_checkpoint,
     add_command,
     format_fields,
@@ -14,8 +16,11 @@ from lcdnet_jax.cli._console import (
     print_line,
 )
 
+if TYPE_CHECKING:  # imports JAX
+    from lcdnet_jax.typing import JsonObject
 
-def add_parser(commands: Any) -> None:
+
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``info``.
 
     Args:
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     low, high = card["input_range"]
     others = [str(step) for step in steps if step != card["step"]]
     averaged = ", averaged weights (EMA)" if card["averaged"] else ""
-    rows: dict[str, Any] = {
+    rows: JsonObject = {
         "network": format_network(card),
         "channels": card["channels"],
         "computes in": card["dtype"],
@@ -86,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
                 title = ""
 
 
-def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
+def _describe_training(stored: JsonObject) -> dict[str, str]:
     """Rows about the configuration of a training, of this version or an older one."""
     from lcdnet_jax import config as config_lib
 
@@ -96,7 +101,7 @@ def _describe_training(stored: Mapping[str, Any]) -> dict[str, str]:
         return {"trained": "by a configuration that this version cannot read"}
 
 
-def _list_training(config: Mapping[str, Any]) -> dict[str, str]:
+def _list_training(config: JsonObject) -> dict[str, str]:
     from lcdnet_jax import config as config_lib
 
     data, optimizer = config["data"], config["optimizer"]

@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
 from lcdnet_jax._version import __version__
 from lcdnet_jax.cli import _compilation, convert, export, info, models, restore, score, serve
@@ -102,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _handle_signals(handler: Callable[[int, Any], NoReturn], *signals: int) -> Iterator[None]:
+def _handle_signals(
+    handler: Callable[[int, FrameType | None], NoReturn], *signals: int
+) -> Iterator[None]:
     """Sets a handler for signals; does nothing outside the main thread, where Python forbids it."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -115,13 +118,13 @@ def _handle_signals(handler: Callable[[int, Any], NoReturn], *signals: int) -> I
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
-def _exit_at_once(number: int, frame: Any) -> NoReturn:
+def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     """Ends the process at once; nothing has been written yet."""
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
 
-def _exit(number: int, frame: Any) -> NoReturn:
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
     """Ends the process by an exception, so that partial files are removed."""
     sys.exit(128 + number)
 

@@ -1,12 +1,11 @@
 """The command ``lcdnet-jax models``, which lists networks or pretrained weights."""
 
 import argparse
-from typing import Any
 
-from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.cli._console import Commands, add_command, print_line
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``models``.
 
     Args:

@@ -11,10 +11,10 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lcdnet_jax.cli import _compilation
-from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.cli._console import Commands, add_command, print_line
 from lcdnet_jax.cli._progress import ProgressBar
 from lcdnet_jax.messages import escape, escape_line
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax.inference.plan import Job
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``restore``.
 
     Args:

@@ -6,9 +6,9 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.cli._console import Commands, add_command, print_line
 from lcdnet_jax.messages import escape
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the library is imported only when the command runs
 _LISTED = 20
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``score``.
 
     Args:

@@ -6,7 +6,6 @@ Nothing is computed and no file is read, see :func:`lcdnet_jax.config.check_kern
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import degradations
 from lcdnet_jax.config import build
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
+from lcdnet_jax.typing import Fields
 
 
 def find_problems(config: ConfigDict, scale: int) -> list[str]:
@@ -138,7 +138,7 @@ def _make_abstract_keys() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
 
 
-def _replace_folder(options: dict[str, Any]) -> dict[str, Any]:
+def _replace_folder(options: Fields) -> Fields:
     """Options with one kernel in place of a folder of kernels, which is not read here."""
     low = options.get("low_resolution")
     if not isinstance(low, Mapping) or not isinstance(low.get("pool"), str):

@@ -21,7 +21,7 @@ STORED_APART = ("name", "channels", "dtype")
 _LEFT_OUT = ("parent", *STORED_APART)  # Flax adds "parent"
 
 
-def fields_of(module: networks.RestorationNetwork) -> dict[str, Any]:
+def fields_of(module: networks.RestorationNetwork) -> Fields:
     """Collects the fields of a network to store.
 
     Args:
@@ -37,7 +37,7 @@ def fields_of(module: networks.RestorationNetwork) -> dict[str, Any]:
     }
 
 
-def resolve(name: str, kwargs: Fields) -> dict[str, Any]:
+def resolve(name: str, kwargs: Fields) -> Fields:
     """Resolves the fields of a network that a user describes, by the current presets.
 
     Args:
@@ -57,7 +57,7 @@ def resolve(name: str, kwargs: Fields) -> dict[str, Any]:
     return {**_defaults(name), **kept, **given}
 
 
-def resolve_stored(name: str, kwargs: Fields) -> dict[str, Any]:
+def resolve_stored(name: str, kwargs: Fields) -> Fields:
     """Resolves the fields of a stored network, by the presets of the file's version.
 
     Args:
@@ -80,7 +80,7 @@ def resolve_stored(name: str, kwargs: Fields) -> dict[str, Any]:
     return {**_defaults(name), **preset, **given}
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def _defaults(name: str) -> Fields:
     """Default values of a network's fields."""
     return {
         field.name: field.default
@@ -91,7 +91,7 @@ def _defaults(name: str) -> dict[str, Any]:
     }
 
 
-def summarize(name: str, kwargs: Fields) -> dict[str, Any]:
+def summarize(name: str, kwargs: Fields) -> Fields:
     """Describes stored fields briefly, as a user would write them.
 
     Args:

@@ -7,7 +7,6 @@ import math
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,7 +16,7 @@ from lcdnet_jax.evaluation.sweep import Setting
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.inference.options import OptionError
 from lcdnet_jax.networks import RestorationNetwork
-from lcdnet_jax.typing import Variables
+from lcdnet_jax.typing import Fields, Variables
 
 # Side of the tiles of --modes tiled, pixels.
 TILE = 384
@@ -110,7 +109,7 @@ def choose_degradations(request: Request, training_config: ConfigDict) -> list[D
     return list(chosen.values())
 
 
-def parse_kernel(text: str) -> tuple[str, dict[str, Any]]:
+def parse_kernel(text: str) -> tuple[str, Fields]:
     """Reads one of --kernels.
 
     Args:
@@ -253,7 +252,7 @@ def create_restorers(
     Raises:
         ValueError: For an unknown mode, and for options that no mode uses.
     """
-    options: dict[str, dict[str, Any]] = {
+    options: dict[str, Fields] = {
         "full": {"max_pixels": None},
         "local": {"local_pool": request.local_pool or round(1.5 * crop), "max_pixels": None},
         "tiled": {"tile": request.tile or TILE, "overlap": request.overlap},

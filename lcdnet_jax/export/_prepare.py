@@ -3,12 +3,13 @@
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from lcdnet_jax import networks
 from lcdnet_jax._version import __version__
@@ -46,7 +47,7 @@ class Network(NamedTuple):
 
     module: networks.RestorationNetwork
     variables: Variables
-    apply: Callable[[Any], Any]
+    apply: Callable[[Array], Array]
     card: JsonObject
     device: jax.Device
 
@@ -69,8 +70,8 @@ def prepare(
                 "checkpoint from before training went wrong"
             )
 
-    def apply(images: Any) -> Any:
-        return module.apply(variables, images)
+    def apply(images: Array) -> Array:
+        return cast(Array, module.apply(variables, images))
 
     networks.check_module(module)
     channels, scale = int(module.channels), module.scale
@@ -99,7 +100,7 @@ def prepare(
     return Network(module, variables, apply, card, device)
 
 
-def _check_any_size(apply: Callable[[Any], Any], card: JsonObject) -> None:
+def _check_any_size(apply: Callable[[Array], Array], card: JsonObject) -> None:
     """Raises ExportError if the network needs sides as numbers, not only as multiples."""
     try:
         jax.eval_shape(apply, symbolic_images(card, None))

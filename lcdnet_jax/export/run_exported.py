@@ -40,7 +40,7 @@ class Program:
             between the sides of results and images), "platforms", "verified" and more.
     """
 
-    def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: Any):
+    def __init__(self, card: dict[str, Any], programs: Sequence[bytes], device: jax.Device):
         self.card = card
         self._device = device
         self._functions = [jax.jit(_deserialize(data, card).call) for data in programs]
@@ -104,7 +104,7 @@ class Program:
         )
 
 
-def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Program:
+def load(path: str | os.PathLike[str] | IO[bytes], *, device: jax.Device | None = None) -> Program:
     """Opens an exported network.
 
     Args:
@@ -142,7 +142,7 @@ def load(path: str | os.PathLike[str] | IO[bytes], *, device: Any = None) -> Pro
     return Program(card, programs, device)
 
 
-def _first_device() -> Any:
+def _first_device() -> jax.Device:
     try:
         return jax.local_devices()[0]
     except (AssertionError, RuntimeError) as error:  # JAX asserts where a plugin is missing

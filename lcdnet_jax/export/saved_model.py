@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def write_saved_model(
     return card
 
 
-def _import_tensorflow() -> tuple[Any, Any]:
+def _import_tensorflow() -> tuple[ModuleType, ModuleType]:
     try:
         import tensorflow as tf
         from jax.experimental import jax2tf
@@ -109,7 +110,9 @@ def _import_tensorflow() -> tuple[Any, Any]:
     return tf, jax2tf
 
 
-def _write_model(tf: Any, jax2tf: Any, directory: pathlib.Path, network: Network) -> None:
+def _write_model(
+    tf: ModuleType, jax2tf: ModuleType, directory: pathlib.Path, network: Network
+) -> None:
     """Writes the network, unverified, as a SavedModel."""
     card = network.card
     sizes, stride, scale = card["sizes"], card["stride"], card["scale"]

@@ -1,12 +1,10 @@
 """OpenCV's decoder and encoder of images."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 
 
-def decode_by_opencv(data: bytes) -> Any:
+def decode_by_opencv(data: bytes) -> np.ndarray | None:
     """Pixels in OpenCV's channel order; None where OpenCV cannot decode the file."""
     # The function moved between OpenCV 4 and 5. Level 0 silences libtiff's warnings on good files.
     set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel

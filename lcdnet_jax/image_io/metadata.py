@@ -68,7 +68,7 @@ def read_orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def find_orientation(exif: Any, xmp: Any) -> int:
+def find_orientation(exif: bytes | None, xmp: bytes | str | None) -> int:
     """Finds the orientation, 1 to 8, in EXIF data, or else in XMP."""
     value = exif_lib.read_orientation(exif) if isinstance(exif, bytes) else None
     if value is None and isinstance(xmp, bytes):
@@ -88,11 +88,12 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def matching_profile(profile: Any, channels: int) -> bytes | None:
+def matching_profile(profile: bytes | None, channels: int) -> bytes | None:
     """Returns the color profile if it is valid and fits the number of channels, else None."""
     space = b"GRAY" if channels <= 2 else b"RGB "
-    good = isinstance(profile, bytes) and 128 <= len(profile) <= _PROFILE_LIMIT
-    return profile if good and profile[16:20] == space and profile[36:40] == b"acsp" else None
+    if not isinstance(profile, bytes) or not 128 <= len(profile) <= _PROFILE_LIMIT:
+        return None
+    return profile if profile[16:20] == space and profile[36:40] == b"acsp" else None
 
 
 def read_info(info: Mapping[str | tuple[int, int], Any]) -> Metadata:

@@ -9,7 +9,6 @@ optional.
 import contextlib
 import io
 from collections.abc import Callable
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -28,7 +27,7 @@ from lcdnet_jax.image_io.tiff_directories import (
 
 _PIXELS_AT_ONCE = 2**20  # divided by alpha in float64, which bounds the memory
 
-_DECODERS: dict[str, Callable[..., Any]] = {
+_DECODERS: dict[str, Callable[..., bytes | bytearray]] = {
     "lzw": imagecodecs.lzw_decode,
     "deflate": imagecodecs.deflate_decode,
     "packbits": imagecodecs.packbits_decode,

@@ -78,7 +78,7 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         *,
         size: Callable[[Job], int],
         read: Callable[[Job], Input],
-        find_batch_key: Callable[[Input], tuple[int, Any]],
+        find_batch_key: Callable[[Input], tuple[int, object]],
         compute: Callable[[Sequence[Input]], Sequence[Output | Exception]],
         write: Callable[[Input, Output], Result],
     ):
@@ -217,7 +217,9 @@ class Pipeline(Generic[Job, Input, Output, Result]):
             self._compute_and_write(flights, inputs)
         return self._queue.get() if entry is None else entry
 
-    def _wait_for_input(self, flight: _Flight[Job, Input, Result]) -> tuple[Input, int, Any] | None:
+    def _wait_for_input(
+        self, flight: _Flight[Job, Input, Result]
+    ) -> tuple[Input, int, object] | None:
         """Waits until a job is read, and finds its key; an error becomes its result."""
         assert flight.input is not None
         try:

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -88,7 +87,7 @@ class Predictor:
         two_views = self.layout.module.takes_two_views
         orientations = self_ensemble.orientations(two_views=two_views)
         orientations = orientations if self.ensemble else orientations[:1]
-        totals: list[Any] = [0] * len(images)
+        totals: list[np.ndarray] = [np.zeros((), np.float32)] * len(images)
         for orientation in orientations:
             oriented = [
                 self_ensemble.orient(image[None], orientation, two_views=two_views)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +31,13 @@ class Program:
     def __init__(self, module: networks.RestorationNetwork, device: jax.Device | None):
         self._device = device
 
-        def apply(variables: Variables, x: Array) -> Any:
+        def apply(variables: Variables, x: Array) -> Array:
             if jnp.issubdtype(x.dtype, jnp.integer):
                 # A table, because XLA replaces the division by a product, which rounds differently.
                 white = jnp.iinfo(x.dtype).max
                 levels = np.arange(white + 1, dtype=np.float32) / np.float32(white)
                 x = jnp.take(jnp.asarray(levels), x.astype(jnp.int32), mode="clip")
-            return module.apply(variables, x)
+            return cast(Array, module.apply(variables, x))
 
         self._network = apply
         self._apply = jax.jit(apply)
@@ -48,7 +48,7 @@ class Program:
         """The devices, found when the first image is restored."""
         if self._device is not None:
             return (self._device,)
-        default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+        default: jax.Device | str | None = jax.config.jax_default_device  # type: ignore[attr-defined]
         if isinstance(default, str):
             return (jax.local_devices(backend=default)[0],)
         return tuple(jax.local_devices()) if default is None else (default,)
@@ -100,7 +100,7 @@ class Program:
 
     def _prepare(
         self, variables: "PlacedVariables", windows: np.ndarray
-    ) -> tuple[Any, tuple[Any, Array]]:
+    ) -> tuple[jax.stages.Wrapped, tuple[Variables, Array]]:
         """Chooses the function for a number of windows, and places its arguments."""
         if len(windows) == 1 or len(self.devices) == 1:
             placed: Array = jax.device_put(windows, self.devices[0])
@@ -113,7 +113,7 @@ class Program:
         return _make_mesh(self.devices)
 
     @functools.cached_property
-    def _apply_on_all(self) -> Any:
+    def _apply_on_all(self) -> jax.stages.Wrapped:
         # Not a plain jit on sharded arrays: its partitioner would make the devices exchange parts
         # of windows in some layers.
         share = PartitionSpec("windows")
@@ -141,12 +141,12 @@ class PlacedVariables:
         self._devices = devices
 
     @functools.cached_property
-    def on_first_device(self) -> Any:
+    def on_first_device(self) -> Variables:
         """A copy on the first device."""
         return jax.device_put(self._variables, self._devices[0])
 
     @functools.cached_property
-    def on_all_devices(self) -> Any:
+    def on_all_devices(self) -> Variables:
         """A copy on each device."""
         everywhere = NamedSharding(_make_mesh(self._devices), PartitionSpec())
         return jax.device_put(self._variables, everywhere)

@@ -403,7 +403,7 @@ class Restorer:
             )
         return self._apply_network([image], lambda count: None)[0]
 
-    def find_batch_key(self, image: np.ndarray) -> tuple[int, Any]:
+    def find_batch_key(self, image: np.ndarray) -> tuple[int, object]:
         """Finds which images a call computes faster together than one by one.
 
         Args:

@@ -1,12 +1,14 @@
 """Blocks of LCDNet in the order of use, then their layers; see ``lcdnet.py``."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
@@ -365,7 +367,12 @@ def make_conv(features: int, size: int, dtype: DTypeLike, name: str, *, bias: bo
 
 
 def _dense(
-    features: int, dtype: DTypeLike, name: str, *, bias: bool = True, init: Any = None
+    features: int,
+    dtype: DTypeLike,
+    name: str,
+    *,
+    bias: bool = True,
+    init: Initializer | None = None,
 ) -> nn.Dense:
     """Dense layer on channels, for means."""
     init = init or nn.initializers.lecun_normal()
@@ -400,7 +407,7 @@ def _softmax(x: Array, axis: int) -> Array:
     return jax.nn.softmax(x.astype(at_least_float32(x.dtype)), axis=axis).astype(x.dtype)
 
 
-def _layer_norm(shared: Shared, name: str, axis: int = -1) -> Any:
+def _layer_norm(shared: Shared, name: str, axis: int = -1) -> Callable[[Array], Array]:
     """Layer normalization over the channels of each pixel, in float32."""
     exact = at_least_float32(shared.dtype)
     layer = nn.LayerNorm(

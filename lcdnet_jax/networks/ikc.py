@@ -15,7 +15,7 @@ which contains all three. It does not hold the parts, since none maps one image 
 
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -115,7 +115,7 @@ class IKC(RestorationNetwork):
         super().__post_init__()
 
     def setup(self) -> None:
-        same: dict[str, Any] = {
+        same: Fields = {
             name: getattr(self, name) for name in ("channels", "features", "code_length", "dtype")
         }
         self.predictor = Predictor(**same)

@@ -5,8 +5,6 @@ Tai, Yang, Liu and Xu, "MemNet: A Persistent Memory Network for Image Restoratio
 arXiv 2003.07119) trains ("the SFM code" below): 20 channels, and units with weights of their own.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -14,6 +12,7 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import batch_norm, check_fields, check_image, conv
+from lcdnet_jax.typing import Fields
 
 
 class MemNet(RestorationNetwork):
@@ -54,7 +53,7 @@ class MemNet(RestorationNetwork):
     def __call__(self, x: Array, *, train: bool = False, axis_name: str | None = None) -> Array:
         """Restores ``x [N, H, W, channels]``."""
         check_image(x, "MemNet", self.channels)
-        state: dict[str, Any] = {"train": train, "axis_name": axis_name}
+        state: Fields = {"train": train, "axis_name": axis_name}
         first = BNReLUConv(self.features, dtype=self.dtype, name="feature_extractor")
         memory = [first(x, **state)]
         for i in range(self.blocks):
@@ -75,7 +74,7 @@ class MemoryBlock(nn.Module):
 
     @nn.compact
     def __call__(self, memory: list[Array], *, train: bool, axis_name: str | None) -> Array:
-        state: dict[str, Any] = {"train": train, "axis_name": axis_name}
+        state: Fields = {"train": train, "axis_name": axis_name}
         y = memory[-1]
         short_term = []
         for i in range(self.units):

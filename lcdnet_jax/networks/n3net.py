@@ -6,7 +6,7 @@ arXiv 2003.07119) keeps these sizes. Read :class:`N3Net` first, then :class:`N3B
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,6 +24,7 @@ from lcdnet_jax.networks._blocks import (
     torch_default,
 )
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.typing import Fields
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -134,7 +135,7 @@ class LocalNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, axis_name: str | None) -> Array:
-        options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": _fan_out_normal}
+        options: Fields = {"dtype": self.dtype, "kernel_init": _fan_out_normal}
         y = nn.relu(conv(x, self.features, bias=True, name="conv1", **options))
         for i in range(self.depth - 2):
             y = conv(y, self.features, name=f"layer1_{3 * i}", **options)
@@ -198,7 +199,7 @@ class N3Block(nn.Module):
 
     def _cnn(self, x: Array, out: int, name: str, train: bool, axis_name: str | None) -> Array:
         """Three convolutions, BatchNorm after the first two: ``[N, H, W, out]`` of ``x``'s type."""
-        options: dict[str, Any] = {"dtype": self.dtype, "kernel_init": torch_default}
+        options: Fields = {"dtype": self.dtype, "kernel_init": torch_default}
         y = x
         for i in (0, 3):
             y = conv(y, self.features, name=f"{name}_{i}", **options)

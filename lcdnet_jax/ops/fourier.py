@@ -13,13 +13,12 @@ which take channels first, and transpose only once in each direction.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def rfft2(x: Array) -> Array:
@@ -141,11 +140,13 @@ def _over_shards(function: Callable[[Array], Array]) -> Callable[[Array], Array]
     """Makes a function of independent images keep the sharding of the batch axis."""
     partitioned = custom_partitioning(function)
 
-    def sharding(mesh: Any, argument: Any) -> NamedSharding:
+    def sharding(mesh: Mesh, argument: jax.ShapeDtypeStruct) -> NamedSharding:
         spec = argument.sharding.spec
         return NamedSharding(mesh, PartitionSpec(spec[0] if spec else None))
 
-    def partition(mesh: Any, arguments: Any, result: Any) -> tuple[Any, Any, Any, Any]:
+    def partition(
+        mesh: Mesh, arguments: tuple[jax.ShapeDtypeStruct, ...], result: jax.ShapeDtypeStruct
+    ) -> tuple[Mesh, Callable[[Array], Array], NamedSharding, tuple[NamedSharding, ...]]:
         del result
         kept = sharding(mesh, arguments[0])
         return mesh, function, kept, (kept,)

@@ -4,7 +4,6 @@ import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import prepare
 from lcdnet_jax.training.workdir import check_data, load_or_create_state, load_run_config
-from lcdnet_jax.typing import Batch, PyTree
+from lcdnet_jax.typing import Batch, Fields, PyTree
 
 Arrays = dict[str, np.ndarray]
 
@@ -139,7 +138,7 @@ def replay(
     for line in _describe_step(step, config, state, replayed):
         print(line)
     with convert_disk_errors(make_error):
-        arrays: dict[str, Any] = {**replayed.inputs, "restored": replayed.restored}
+        arrays: Fields = {**replayed.inputs, "restored": replayed.restored}
         np.savez(folder / "batch.npz", **arrays)
         image_io.write(folder / "batch.png", _draw_images(replayed))
     print(f"written to {folder}: batch.npz, batch.png", flush=True)

@@ -293,7 +293,7 @@ def network_config(card: Card) -> ConfigDict:
         raise CardError(f"kwargs in the card cannot be fields of a network ({reason})") from None
 
 
-def network_fields(card: Card) -> dict[str, Json]:
+def network_fields(card: Card) -> Fields:
     """All fields of the network; cards of older versions may name a preset instead."""
     return config_lib.resolve_stored(card["network"], card["kwargs"])
 

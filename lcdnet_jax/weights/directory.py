@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pathlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,7 @@ def _list_variables(
         ) from error
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     """Whether a leaf of Orbax's metadata describes an array."""
     return hasattr(leaf, "shape")
 

@@ -5,15 +5,13 @@ Noise uses children 0 and 1 of that key. Everything else uses the children below
 options do not change the noise.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations, sfm
-from lcdnet_jax.typing import Batch
+from lcdnet_jax.typing import Batch, Fields
 
 # Children of an image's key. Changing one changes every training run.
 MASK_STREAM, HIDDEN_PIXEL_STREAM, DEGRADATION_STREAM, PROTOCOL_STREAM = 2, 3, 4, 5
@@ -67,7 +65,7 @@ def add_noise(keys: Array, images: Array, config: ConfigDict, *, copies: int) ->
     return [apply_protocols(keys, copy, config.degradation.protocol) for copy in noisy]
 
 
-def noise_options(config: ConfigDict) -> dict[str, Any]:
+def noise_options(config: ConfigDict) -> Fields:
     """Keyword arguments of the noise functions of :mod:`lcdnet_jax.degradations`."""
     degradation = config.degradation
     return {
