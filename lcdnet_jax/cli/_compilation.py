@@ -1,4 +1,4 @@
-"""Compilation of the commands: in less time, and kept in a folder for the next start.
+"""Compilation in the commands: faster, and with a cache of compiled programs.
 
 Only the program ``lcdnet-jax`` does this. ``import lcdnet_jax`` changes nothing of JAX.
 """

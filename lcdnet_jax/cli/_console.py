@@ -27,7 +27,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def print_line(line: str) -> None:
-    """Prints a line in the encoding of standard output; work goes on if that cannot be written.
+    """Prints a line in the encoding of standard output; the command continues if that fails.
 
     The line is escaped, so it may hold text from files.
     """

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             added.add_argument(
                 "--no-compilation-cache",
                 action="store_true",
-                help="do not keep compiled programs for the next start, nor use kept ones",
+                help="neither read nor write the cache of compiled programs",
             )
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:  # argparse would name the help of the program instead of that of the command

@@ -255,7 +255,7 @@ def run(arguments: argparse.Namespace) -> None:
             progress,
             contextlib.closing(outcomes),
             warnings.catch_warnings(),
-            _without_pixel_limit(),
+            _lift_pixel_limit(),
         ):
             # Warnings about metadata and large images.
             warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -288,7 +288,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _without_pixel_limit() -> Iterator[None]:
+def _lift_pixel_limit() -> Iterator[None]:
     """Lifts Pillow's limit of pixels: phones take photos beyond it. ``limits`` checks memory."""
     from PIL import Image
 

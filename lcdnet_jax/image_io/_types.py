@@ -50,7 +50,7 @@ KINDS = (
     ("PNG, BMP, TIFF: palette", "[H, W, 3] uint8", "color, 8 bits"),
     ("PNG: palette or color with transparency", "[H, W, 4] uint8", "color and alpha, 8 bits"),
     ("PNG: gray with a transparent gray", "[H, W, 2] uint8", "gray and alpha, 8 bits"),
-    ("WebP: gray", "[H, W, 3] uint8 (WebP knows no gray)", "color, 8 bits"),
+    ("WebP: gray", "[H, W, 3] uint8 (WebP has no gray)", "color, 8 bits"),
     ("HEIC: 10 or 12 bits", "[H, W, 3] uint16", "color, 10 or 12 bits"),
     ("raw of a camera (DNG, NEF, CR3, ...)", "[H, W, 3] uint16, sRGB", "`.tif`: color, 16 bits"),
     ("JPEG, TIFF: CMYK", "[H, W, 3] uint8 (no color management)", "color, 8 bits, no profile"),
@@ -106,7 +106,7 @@ class Metadata:
             others that stay valid when pixels change.
         resolution: Pixels per inch, horizontal and vertical, as JFIF, PNG, BMP or TIFF tell, or
             else EXIF; or None.
-        left_out: Names of what the file holds besides, such as "thumbnail".
+        left_out: Names of what else the file holds, such as "thumbnail".
         tiff_compression: How a TIFF file compresses the result: "lzw", "deflate", "packbits",
             "lzma" or "zstd". None is Deflate for 16 bits and float32, and nothing for 8 bits.
         heic_bits: Bits per channel of a HEIC file with more than 8 (10 or 12), with which it is

@@ -50,7 +50,11 @@ def to_array(image: Any) -> np.ndarray:
 
 def _check_dtype(dtype: np.dtype) -> None:
     """Raises ImageError for pixels that are neither uint8, uint16 nor floating point."""
-    if _native(dtype) in (np.uint8, np.uint16) or dtype.kind == "f" or dtype.name == "bfloat16":
+    if (
+        _to_native_order(dtype) in (np.uint8, np.uint16)
+        or dtype.kind == "f"
+        or dtype.name == "bfloat16"
+    ):
         return
     if dtype.kind == "b":
         fix = "image.astype(numpy.uint8) * 255 makes black and white of it"
@@ -64,7 +68,7 @@ def _check_dtype(dtype: np.dtype) -> None:
     raise ImageError(f"expected uint8, uint16 or floating-point pixels, got {dtype}; {fix}")
 
 
-def _native(dtype: np.dtype) -> np.dtype:
+def _to_native_order(dtype: np.dtype) -> np.dtype:
     """The type in the byte order of the machine."""
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
@@ -123,7 +127,7 @@ def to_uint16(image: np.ndarray) -> np.ndarray:
 
 def _to_integer(image: np.ndarray, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarray:
     image = np.asarray(image)
-    if _native(image.dtype) == dtype:
+    if _to_native_order(image.dtype) == dtype:
         return image.astype(dtype, copy=False)
     values = to_float(image) if image.dtype.kind != "f" else image
     if not np.isfinite(values).all():

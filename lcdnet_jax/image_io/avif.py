@@ -26,7 +26,7 @@ def is_srgb(primaries: int, transfer: int) -> bool:
 
 
 def check(stream: BinaryIO, name: str) -> None:
-    """Raises ImageError for AVIF files that Pillow would change without a word.
+    """Raises ImageError for AVIF files that Pillow would change silently.
 
     Args:
         stream: The file.

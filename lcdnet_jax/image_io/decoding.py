@@ -98,7 +98,7 @@ def _decode(data: bytes, name: str, *, with_metadata: bool) -> tuple[np.ndarray,
     with open_image(io.BytesIO(data), name) as (image, header, mode):
         is_jpeg = image.format in ("JPEG", "MPO")
         if image.format == "PNG":
-            image = Image.open(io.BytesIO(png.without_metadata(data, name)), formats=["PNG"])
+            image = Image.open(io.BytesIO(png.strip_metadata(data, name)), formats=["PNG"])
         if not is_jpeg:
             _load(image, name)
         if image.format == "PNG":

@@ -172,7 +172,7 @@ def _encode_pixels(image: np.ndarray, kind: str, quality: int, metadata: Metadat
         fields = {name: getattr(metadata, name) for name in ("icc_profile", "exif", "xmp")}
         options |= {name: value for name, value in fields.items() if value}
     if kind == "AVIF" and metadata.exif:  # else Pillow would rebuild it, without maker notes
-        options["exif"] = exif.without_orientation(metadata.exif)
+        options["exif"] = exif.remove_orientation(metadata.exif)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()

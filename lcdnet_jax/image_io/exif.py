@@ -204,7 +204,7 @@ class _Data:
                     self.data[start : start + size] = bytes(size)
                 else:
                     del self.data[start:]
-        except ExifError:  # nobody finds it
+        except ExifError:  # no entry leads to it
             pass
         del self.directories[1]
         if end + 4 <= len(self.data):
@@ -296,7 +296,7 @@ def _remove_places(data: _Data) -> list[str]:
     return left_out + ["GeoTIFF tags"] * data.remove(0, _GEOGRAPHIC)
 
 
-def without_orientation(exif: bytes) -> bytes:
+def remove_orientation(exif: bytes) -> bytes:
     """Removes the orientation, which means that the image is upright."""
     data = _Data(exif)
     data.remove(0, [_Tag.Orientation])
@@ -388,7 +388,7 @@ def _remove_maker_note(directories: dict[int, Values]) -> list[str]:
     return ["maker notes, which TIFF cannot hold"]
 
 
-def with_resolution(exif: bytes | None, resolution: tuple[float, float]) -> bytes:
+def add_resolution(exif: bytes | None, resolution: tuple[float, float]) -> bytes:
     """EXIF data with a resolution in pixels per inch, if it has none; nothing may point into it."""
     order, directories = read_values(exif.removeprefix(PREFIX)) if exif else ("<", {})
     first = directories.setdefault(0, {})
@@ -488,7 +488,7 @@ def _build(
     first = {tag: v for tag, v in directories.get(0, {}).items() if tag not in (EXIF_IFD, GPS_IFD)}
     first |= dict.fromkeys(nested, (_LONG, 1, bytes(4)))
     raw = {tag: entry for tag, entry in raw.items() if tag not in first}
-    place = start + 12 * len(raw) + _length(first)
+    place = start + 12 * len(raw) + _count_bytes(first)
     rest = b""
     for pointer in nested:
         first[pointer] = (_LONG, 1, struct.pack(order + "I", place + len(rest)))
@@ -496,7 +496,7 @@ def _build(
     return _build_directory(order, first, start, raw), rest
 
 
-def _length(values: Values) -> int:
+def _count_bytes(values: Values) -> int:
     sizes = (len(value) for _, _, value in values.values())
     return 2 + 12 * len(values) + 4 + sum(size + size % 2 for size in sizes if size > 4)
 

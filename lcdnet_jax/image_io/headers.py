@@ -81,7 +81,7 @@ def read_header(path: str | os.PathLike[str], *, floats: bool = False) -> Header
         with _open(path) as stream:
             return _read_header(stream, name, floats=floats)
     except OSError as error:
-        raise read_error(name, error) from error
+        raise make_read_error(name, error) from error
 
 
 def decode_header(data: bytes, *, name: str) -> Header:
@@ -112,7 +112,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             data = stream.read()
             after = os.fstat(stream.fileno())
     except OSError as error:
-        raise read_error(name, error) from error
+        raise make_read_error(name, error) from error
     if not _is_same(before, after):
         raise ImageError(
             f"{name}: was changed while it was read; read it again when it is complete"
@@ -161,7 +161,7 @@ def find_kind(stream: BinaryIO, name: str) -> str:
     return kind
 
 
-def read_error(name: str, error: OSError) -> ImageError:
+def make_read_error(name: str, error: OSError) -> ImageError:
     """Makes the error for a file that the system cannot read."""
     return ImageError(
         f"{name}: cannot be read ({error.strerror or error}); check the path and its permissions"

@@ -85,7 +85,7 @@ def decode(data: bytes, image: Image.Image, name: str) -> np.ndarray:
         ImageError: The file is cut short or damaged.
     """
     try:
-        data = _without_metadata(data)
+        data = _strip_metadata(data)
         try:
             pixels = decode_strictly(data, _COLORS[image.mode])
         except SamplingError:
@@ -221,9 +221,9 @@ def decode_strictly(data: bytes, colorspace: Literal["GRAY", "RGB", "CMYK"]) -> 
             )
         except ValueError as error:
             warning = str(error)
-        if "subsampling level" in warning:  # told by the header, before any pixel is decoded
+        if "subsampling level" in warning:  # known from the header, before any pixel is decoded
             raise SamplingError(warning)
-        data = _without_padding(data, warning)
+        data = _strip_padding(data, warning)
     raise ValueError(warning)
 
 
@@ -243,7 +243,7 @@ def _split(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
     return segments, len(data)
 
 
-def _without_metadata(data: bytes) -> bytes:
+def _strip_metadata(data: bytes) -> bytes:
     """Removes what the pixels do not need and a decoder might warn of.
 
     libjpeg reports its first warning only, and that may be about bytes between segments or the
@@ -267,7 +267,7 @@ def _without_metadata(data: bytes) -> bytes:
     return b"".join([*kept, scan])
 
 
-def _without_padding(data: bytes, warning: str) -> bytes:
+def _strip_padding(data: bytes, warning: str) -> bytes:
     """Removes zeros between the last scan and the end marker, which some cameras write.
 
     Raises:

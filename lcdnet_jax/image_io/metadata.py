@@ -88,7 +88,7 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def matching_profile(profile: bytes | None, channels: int) -> bytes | None:
+def select_profile(profile: bytes | None, channels: int) -> bytes | None:
     """Returns the color profile if it is valid and fits the number of channels, else None."""
     space = b"GRAY" if channels <= 2 else b"RGB "
     if not isinstance(profile, bytes) or not 128 <= len(profile) <= _PROFILE_LIMIT:
@@ -119,7 +119,7 @@ def adapt(found: Metadata, channels: int, orientation: int) -> Metadata:
         The metadata, without what is damaged or not valid for these pixels.
     """
     left_out = list(found.left_out)
-    profile = matching_profile(found.icc_profile, channels)
+    profile = select_profile(found.icc_profile, channels)
     if found.icc_profile and not profile:
         left_out.append("color profile that does not fit the pixels")
     exif = found.exif
@@ -197,7 +197,7 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     """
     height, width = image.shape[:2]
     left_out = list(metadata.left_out)
-    profile = matching_profile(metadata.icc_profile, 1 if image.ndim == 2 else image.shape[2])
+    profile = select_profile(metadata.icc_profile, 1 if image.ndim == 2 else image.shape[2])
     if metadata.icc_profile and not profile:
         left_out.append("color profile that does not fit the pixels")
     exif = metadata.exif
@@ -216,8 +216,8 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     comments, resolution = metadata.comments, metadata.resolution
     iptc, chunks = metadata.iptc, metadata.png_chunks
     if resolution and "exif" in _HELD[kind] and "resolution" not in _HELD[kind]:
-        exif = _tell_resolution(exif, resolution)
-        if _is_told(exif, resolution):
+        exif = _store_resolution(exif, resolution)
+        if _has_resolution(exif, resolution):
             resolution = None
     if kind != "PNG":
         left_out += _name_chunks(kind for kind, _ in chunks)
@@ -240,11 +240,11 @@ def fit(metadata: Metadata, kind: str, image: np.ndarray) -> Metadata:
     )
 
 
-def _tell_resolution(exif: bytes | None, resolution: tuple[float, float]) -> bytes:
+def _store_resolution(exif: bytes | None, resolution: tuple[float, float]) -> bytes:
     """EXIF data with a resolution, as far as there is a place for it."""
     if exif is None:
-        return exif_lib.with_resolution(None, resolution)
-    if _is_told(exif, resolution):
+        return exif_lib.add_resolution(None, resolution)
+    if _has_resolution(exif, resolution):
         return exif
     try:
         return exif_lib.set_resolution(exif, resolution)
@@ -252,7 +252,7 @@ def _tell_resolution(exif: bytes | None, resolution: tuple[float, float]) -> byt
         return exif
 
 
-def _is_told(exif: bytes, resolution: tuple[float, float]) -> bool:
+def _has_resolution(exif: bytes, resolution: tuple[float, float]) -> bool:
     """Tells whether EXIF data has a resolution; JFIF rounds it to whole numbers."""
     found = exif_lib.read_resolution(exif)
     return found is not None and np.allclose(found, resolution, rtol=0.01, atol=0.5)
@@ -417,7 +417,7 @@ def write_tiff(tiff: bytes, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]
     """
     exif = metadata.exif
     if metadata.resolution:
-        exif = exif_lib.with_resolution(exif, metadata.resolution)
+        exif = exif_lib.add_resolution(exif, metadata.resolution)
     tags: exif_lib.Values = {}
     if metadata.xmp:
         tags[_XMP_TAG] = (1, len(metadata.xmp), metadata.xmp)

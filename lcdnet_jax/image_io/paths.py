@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lcdnet_jax.image_io import heic, raw
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, RAW_SUFFIXES, ImageError
-from lcdnet_jax.image_io.headers import read_error
+from lcdnet_jax.image_io.headers import make_read_error
 
 
 def find_images(
@@ -31,7 +31,7 @@ def find_images(
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
-        raise read_error(str(folder), error) from error
+        raise make_read_error(str(folder), error) from error
     found = [
         entry
         for entry in entries

@@ -64,7 +64,7 @@ class PngHeader:
 def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     """Reads the chunks of a PNG except the pixels; raises ImageError unless it ends with IEND."""
     color_key, has_pixels, stub = False, False, [_SIGNATURE]
-    found = _Found()
+    found = _ChunkMetadata()
     stream.seek(8)
     start = stream.read(8 + 13 + 4)
     if len(start) == 25 and start[4:8] == b"IHDR":
@@ -78,7 +78,7 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
             if not kind.isalpha():  # such as the zeros of a sparse file
                 break
             if kind == b"IEND":
-                stub += [_chunk(b"IDAT", b""), _chunk(b"IEND", b"")]
+                stub += [_make_chunk(b"IDAT", b""), _make_chunk(b"IEND", b"")]
                 orientation = _find_orientation(found)
                 return PngHeader(bits, color_type, color_key, orientation, b"".join(stub))
             has_pixels |= kind == b"IDAT"
@@ -96,11 +96,11 @@ def read_chunks(stream: BinaryIO, name: str) -> PngHeader:
     )
 
 
-def without_metadata(data: bytes, name: str) -> bytes:
+def strip_metadata(data: bytes, name: str) -> bytes:
     """The file with nothing but pixels, so that damaged metadata has no effect on them.
 
     Raises:
-        ImageError: A checksum of the pixels is wrong, at which Pillow does not look.
+        ImageError: A checksum of the pixels is wrong. Pillow does not check it.
     """
     view = memoryview(data)  # whose parts are no copies
     parts: list[bytes | memoryview] = [_SIGNATURE]
@@ -161,7 +161,7 @@ def read_metadata(data: bytes) -> tuple[Metadata, int]:
     """Reads the metadata of a PNG file as they are, and its orientation."""
     header = data[24:26]
     kept: list[tuple[bytes, bytes]] = []
-    found = _Found()
+    found = _ChunkMetadata()
     left_out: list[str] = []
     resolution = None
     for kind, start, end in _split(data):
@@ -210,7 +210,7 @@ def _split(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 @dataclasses.dataclass
-class _Found:
+class _ChunkMetadata:
     """Metadata of the chunks so far, and the keys of those that were decompressed."""
 
     icc_profile: bytes | None = None
@@ -219,7 +219,7 @@ class _Found:
     keys: set[bytes] = dataclasses.field(default_factory=set)
 
 
-def _collect(found: _Found, kind: bytes, data: bytes) -> bool:
+def _collect(found: _ChunkMetadata, kind: bytes, data: bytes) -> bool:
     """Keeps the content of a chunk with a profile, EXIF data or XMP; False for another chunk.
 
     Of several compressed chunks of one key the first counts: each may grow to megabytes.
@@ -252,7 +252,7 @@ def _collect(found: _Found, kind: bytes, data: bytes) -> bool:
     return True
 
 
-def _is_first(found: _Found, key: bytes) -> bool:
+def _is_first(found: _ChunkMetadata, key: bytes) -> bool:
     is_first = key not in found.keys
     found.keys.add(key)
     return is_first
@@ -268,7 +268,7 @@ def _read_raw_profile(text: bytes) -> bytes:
         return b""
 
 
-def _find_orientation(found: _Found) -> int:
+def _find_orientation(found: _ChunkMetadata) -> int:
     return find_orientation(found.exif, found.xmp)
 
 
@@ -292,9 +292,9 @@ def encode_16_bits(image: np.ndarray) -> bytes:
     rows = np.pad(rows, ((0, 0), (1, 0)))  # filter type 0 before each row
     return (
         b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
-        + _chunk(b"IDAT", zlib.compress(rows.tobytes()))
-        + _chunk(b"IEND", b"")
+        + _make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
+        + _make_chunk(b"IDAT", zlib.compress(rows.tobytes()))
+        + _make_chunk(b"IEND", b"")
     )
 
 
@@ -317,7 +317,7 @@ def add_metadata(png: bytes, metadata: Metadata) -> bytes:
     if metadata.xmp:
         chunks.append((b"iTXt", _XMP_KEY + bytes(5) + metadata.xmp))
     chunks += [_make_comment(comment) for comment in metadata.comments]
-    added = b"".join(_chunk(*chunk) for chunk in chunks)
+    added = b"".join(_make_chunk(*chunk) for chunk in chunks)
     return png[:33] + added + png[33:]  # behind IHDR
 
 
@@ -331,5 +331,5 @@ def _make_comment(text: bytes) -> tuple[bytes, bytes]:
     return b"iTXt", b"Comment" + bytes(5) + text
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def _make_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -68,7 +68,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, Metadata]:
         except MemoryError:
             raise
         except Exception as error:  # rawpy.LibRawError and others
-            raise _damaged(name, error) from error
+            raise _make_damage_error(name, error) from error
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(
             f"{name}: its sensor is not that of a color camera; export it as TIFF with 16 bits"
@@ -96,7 +96,7 @@ def _open(stream: BinaryIO, name: str) -> Iterator[Any]:
         raw = rawpy.imread(stream)
         height, width = _find_size(raw)
     except Exception as error:  # rawpy.LibRawError and others
-        raise _damaged(name, error) from error
+        raise _make_damage_error(name, error) from error
     with raw:
         check_pixels(height, width, name)
         yield raw
@@ -108,7 +108,7 @@ def _find_size(raw: Any) -> tuple[int, int]:
     return (width, height) if raw.sizes.flip & 4 else (height, width)
 
 
-def _damaged(name: str, error: Exception) -> ImageError:
+def _make_damage_error(name: str, error: Exception) -> ImageError:
     cause = error.args[0] if error.args else error
     words = os.fsdecode(cause) if isinstance(cause, bytes) else str(cause)
     return ImageError(

@@ -266,7 +266,7 @@ def _find_picture(
     full = [page for page in pages if not _is_reduced(page)]
     within = [page for page in inner if not _is_reduced(page)]
     if full:  # smaller copies of it are not always marked
-        within = [page for page in within if _area(page) >= _area(full[0])]
+        within = [page for page in within if _count_pixels(page) >= _count_pixels(full[0])]
     found = full + within
     if not found:
         raise ImageError(
@@ -276,9 +276,9 @@ def _find_picture(
     if any(page.photometric in (PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW) for page in found):
         raise RawPictureError(f"{name}: is a raw file of a camera; export it as TIFF")
     if len(full) == 1 and within:  # a preview in front of the picture is not always marked
-        largest = max(within, key=_area)
+        largest = max(within, key=_count_pixels)
         others = [page for page in found if page is not largest]
-        if all(_CLEARLY_LARGER * _area(page) <= _area(largest) for page in others):
+        if all(_CLEARLY_LARGER * _count_pixels(page) <= _count_pixels(largest) for page in others):
             return largest
     if len(found) > 1:
         raise ImageError(
@@ -300,18 +300,18 @@ def _is_reduced(page: tifffile.TiffPage) -> bool:
     return bool(page.subfiletype & _REDUCED)
 
 
-def _area(page: tifffile.TiffPage) -> int:
-    return _integer(page, _Tag.ImageWidth) * _integer(page, _Tag.ImageLength)
+def _count_pixels(page: tifffile.TiffPage) -> int:
+    return _get_integer(page, _Tag.ImageWidth) * _get_integer(page, _Tag.ImageLength)
 
 
-def _integer(page: tifffile.TiffPage, tag: int, default: int | None = None) -> int:
+def _get_integer(page: tifffile.TiffPage, tag: int, default: int | None = None) -> int:
     value = page.tags.valueof(tag, default)
     if not isinstance(value, (int, np.integer)):
         raise ValueError(f"tag {int(tag)} is {value!r:.40}")
     return int(value)
 
 
-def _integers(page: tifffile.TiffPage, tag: int, default: int) -> set[int]:
+def _get_integers(page: tifffile.TiffPage, tag: int, default: int) -> set[int]:
     """The values of a tag that has one for each channel."""
     values = np.atleast_1d(page.tags.valueof(tag, default))
     if values.dtype.kind not in "iu":
@@ -321,13 +321,13 @@ def _integers(page: tifffile.TiffPage, tag: int, default: int) -> set[int]:
 
 def _describe(page: tifffile.TiffPage, first: tifffile.TiffPage, name: str) -> Picture:
     """Checks all that decides whether the pixels can be decoded."""
-    width, height = _integer(page, _Tag.ImageWidth), _integer(page, _Tag.ImageLength)
+    width, height = _get_integer(page, _Tag.ImageWidth), _get_integer(page, _Tag.ImageLength)
     if width <= 0 or height <= 0:
         raise ImageError(f"{name}: the image has zero size ({width}x{height}); save it again")
     check_pixels(height, width, name)
-    samples = _integer(page, _Tag.SamplesPerPixel, 1)
-    all_bits = _integers(page, _Tag.BitsPerSample, 1)
-    formats = _integers(page, _Tag.SampleFormat, _UNSIGNED)
+    samples = _get_integer(page, _Tag.SamplesPerPixel, 1)
+    all_bits = _get_integers(page, _Tag.BitsPerSample, 1)
+    formats = _get_integers(page, _Tag.SampleFormat, _UNSIGNED)
     is_float = formats == {_FLOAT} and all_bits in ({16}, {32})
     bits = max(all_bits)
     is_integer = formats <= {_UNSIGNED, 4} and all_bits in ({1}, {2}, {4}, {8}, {16})
@@ -354,12 +354,12 @@ def _find_alpha(
     page: tifffile.TiffPage, samples: int, bits: int, is_float: bool, name: str
 ) -> int | None:
     """Finds the kind of alpha; raises ImageError for colors and channels that are not read."""
-    color = _integer(page, _Tag.PhotometricInterpretation)
+    color = _get_integer(page, _Tag.PhotometricInterpretation)
     colors = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}.get(color, 0)
     wrong = (
         not colors
         or (color == PHOTOMETRIC.PALETTE and (bits == 16 or is_float))
-        or (color == PHOTOMETRIC.SEPARATED and (bits != 8 or _integer(page, _INK_SET, 1) != 1))
+        or (color == PHOTOMETRIC.SEPARATED and (bits != 8 or _get_integer(page, _INK_SET, 1) != 1))
         or (color == PHOTOMETRIC.YCBCR and bits != 8)
         or (color == PHOTOMETRIC.MINISWHITE and is_float)
     )
@@ -409,7 +409,7 @@ def _check_compression(page: tifffile.TiffPage, bits: int, name: str) -> None:
 
 
 def _check_segments(picture: Picture, name: str) -> None:
-    """Raises ImageError unless there is each strip or tile, in the file."""
+    """Raises ImageError unless every strip or tile lies in the file."""
     page = picture.page
     rows, columns = picture.segment_size
     if rows <= 0 or columns <= 0 or page.tiledepth > 1:

@@ -149,7 +149,7 @@ def _convert_to_rgb(mode: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def _divide_by_alpha(pixels: np.ndarray) -> None:
-    """Divides colors by alpha in place; the colors of pixels that nobody sees become 0."""
+    """Divides colors by alpha in place; the colors of hidden pixels become 0."""
     top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
     rows_at_once = max(_PIXELS_AT_ONCE // pixels.shape[1], 1)
     for start in range(0, len(pixels), rows_at_once):

@@ -162,7 +162,7 @@ def score_pair(restored: np.ndarray, reference: np.ndarray) -> tuple[float, floa
     Raises:
         ImageError: If the sizes or the numbers of colors differ.
     """
-    a, b = (_without_alpha(image_io.to_float(image)) for image in (restored, reference))
+    a, b = (_remove_alpha(image_io.to_float(image)) for image in (restored, reference))
     _check_same_shape(a.shape, b.shape, "the reference")
     return metrics.psnr_and_ssim(a, b)
 
@@ -203,7 +203,7 @@ class _Run:
         """Completes the progress of a job; makes an error one line that names the file."""
         self._advance(job, 1.0, 0)
         del self._fractions[job]
-        return outcome if isinstance(outcome, Result) else _image_error(job, outcome)
+        return outcome if isinstance(outcome, Result) else _make_image_error(job, outcome)
 
     def _estimate_bytes(self, job: Job) -> int:
         """Bytes of an image, its result and its reference, by their headers."""
@@ -229,12 +229,12 @@ class _Run:
         reference = None
         if job.reference is not None:
             reference, _ = image_io.read_with_metadata(job.reference)
-            expected = _written_shape(pixels, job.target, scale)
-            _check_same_shape(expected, _without_alpha(reference).shape, str(job.reference))
+            expected = _compute_written_shape(pixels, job.target, scale)
+            _check_same_shape(expected, _remove_alpha(reference).shape, str(job.reference))
         try:
             atomic_io.make_folder(job.target)
         except OSError as error:
-            raise _write_error(error) from error
+            raise _make_write_error(error) from error
         return _Image(job, pixels, metadata, reference, os.stat(job.source).st_mode)
 
     def _compute(self, images: Sequence[_Image]) -> list[np.ndarray | Exception]:
@@ -290,7 +290,7 @@ class _Run:
             )
         except ImageError as error:
             if isinstance(error.__cause__, OSError):
-                raise _write_error(error.__cause__) from error
+                raise _make_write_error(error.__cause__) from error
             raise
         message = describe_range(image.pixels, channels=self._restorer.module.channels)
         warning = f"{job.source}: {message}" if message else None
@@ -320,9 +320,9 @@ def _count_bytes(path: pathlib.Path, header: Header | None) -> int:
         return 0
 
 
-def _written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
+def _compute_written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
     """Computes height, width and colors of the written result when it is read back."""
-    height, width, colors = _without_alpha(image).shape
+    height, width, colors = _remove_alpha(image).shape
     webp = target.suffix.lower() == ".webp"  # WebP cannot store gray
     return height * scale, width * scale, 3 if webp else colors
 
@@ -347,15 +347,15 @@ def _check_target(job: Job, force: bool) -> None:
         hint = "" if job.target.is_dir() else ", or --skip-existing to keep it"
         raise ImageError(f"{error}{hint}") from error
     except OSError as error:
-        raise _write_error(error) from error
+        raise _make_write_error(error) from error
 
 
-def _write_error(error: OSError) -> ImageError:
+def _make_write_error(error: OSError) -> ImageError:
     kind = DiskError if error.errno in _DISK_ERRORS else ImageError
     return kind(str(error))
 
 
-def _image_error(job: Job, error: Exception) -> ImageError:
+def _make_image_error(job: Job, error: Exception) -> ImageError:
     """Makes an error of one line that names the file."""
     if is_out_of_memory(error):
         return ImageError(
@@ -373,7 +373,7 @@ def _image_error(job: Job, error: Exception) -> ImageError:
     return ImageError(f"{job.source}: {text}")
 
 
-def _without_alpha(image: np.ndarray) -> np.ndarray:
+def _remove_alpha(image: np.ndarray) -> np.ndarray:
     """Removes alpha; returns ``[H, W, 1]`` or ``[H, W, 3]``."""
     if image.ndim == 2:
         return image[..., None]

@@ -1,4 +1,4 @@
-"""Memory and disk space that a run over image files needs, and what there is."""
+"""Memory and disk space: what a run over image files needs, and what is free."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header, ImageError, Metadata
 from lcdnet_jax.inference.plan import Job
 
-# The decoded image, the result, and for each what a decoder or encoder holds besides.
+# The decoded image, the result, and as much again for what the decoder and encoder hold.
 _COPIES = 2
 
 # Bytes per pixel to fill colors that alpha hides, which any image with alpha may have.
@@ -34,7 +34,7 @@ def check_memory(source: pathlib.Path, header: Header, scale: int) -> None:
     needed = _COPIES * count_bytes(header) * (1 + scale**2)
     if header.channels in (2, 4):
         needed += _FILL * header.height * header.width
-    available = available_memory()
+    available = find_available_memory()
     if available is not None and needed > available:
         raise ImageError(
             f"{source}: {header.width}x{header.height} pixels"
@@ -56,7 +56,7 @@ def count_bytes(header: Header) -> int:
     return header.height * header.width * header.channels * header.bits // 8
 
 
-def available_memory() -> int | None:
+def find_available_memory() -> int | None:
     """Finds how much memory this process may still use.
 
     Returns:
@@ -98,7 +98,7 @@ def check_disk(target: pathlib.Path, image: np.ndarray, metadata: Metadata, scal
     Raises:
         ImageError: If there is too little space. The message says how much is needed.
     """
-    kind, free = _kind(target), _free_space(target)
+    kind, free = _get_format(target), _find_free_space(target)
     # As image_io writes TIFF.
     is_plain = image.dtype == np.uint8 and metadata.tiff_compression is None
     if free is None or not (kind == "BMP" or (kind == "TIFF" and is_plain)):
@@ -124,11 +124,11 @@ def describe_disk(jobs: Sequence[Job], scale: int) -> str | None:
     Returns:
         A message that names the space that is needed and that is free, or None.
     """
-    free = _free_space(jobs[0].target) if jobs else None
+    free = _find_free_space(jobs[0].target) if jobs else None
     needed = sum(
         scale**2 * os.path.getsize(job.source)
         for job in jobs
-        if job.source.is_file() and _kind(job.source) == _kind(job.target)
+        if job.source.is_file() and _get_format(job.source) == _get_format(job.target)
     )
     if free is None or needed <= free:
         return None
@@ -139,11 +139,11 @@ def describe_disk(jobs: Sequence[Job], scale: int) -> str | None:
     )
 
 
-def _kind(path: pathlib.Path) -> str:
+def _get_format(path: pathlib.Path) -> str:
     return image_io.IMAGE_FORMATS.get(path.suffix.lower(), "")
 
 
-def _free_space(path: pathlib.Path) -> int | None:
+def _find_free_space(path: pathlib.Path) -> int | None:
     """Free bytes for a file that need not exist, nor its folder; None if unknown."""
     for folder in path.absolute().parents:
         try:

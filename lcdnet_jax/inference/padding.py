@@ -10,7 +10,7 @@ def pad_to_bucket(
 ) -> np.ndarray:
     """Pads images by reflection at the bottom and right.
 
-    :func:`lcdnet_jax.inference.tiling.padded_size` computes the size.
+    :func:`lcdnet_jax.inference.tiling.compute_padded_size` computes the size.
 
     Args:
         batch: Images ``[N, H, W, C]`` of any dtype.
@@ -23,7 +23,7 @@ def pad_to_bucket(
         A copy ``[N, H', W', C]`` of the same dtype.
     """
     rows, columns = (
-        reflect_indices(side, tiling.padded_size(side, bucket, tile=tile, overlap=overlap))
+        reflect_indices(side, tiling.compute_padded_size(side, bucket, tile=tile, overlap=overlap))
         for side in batch.shape[1:3]
     )
     if (rows.size, columns.size) == batch.shape[1:3]:

@@ -1,7 +1,7 @@
-"""A picture on its way through a network: the pixels that the network sees, and its result.
+"""Pictures before and after a network: the pixels that the network sees, and its result.
 
-It handles what belongs to pictures and not to networks: alpha, gray stored as color, types of
-pixels, and the strength of the change.
+This module handles what belongs to pictures and not to networks: alpha, gray stored as color, types
+of pixels, and the strength of the change.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ class Picture:
             channels has one.
 
     Raises:
-        ImageError: If the image is none for this network.
+        ImageError: If the network cannot take the image.
     """
 
     def __init__(self, image: np.ndarray, module: RestorationNetwork):

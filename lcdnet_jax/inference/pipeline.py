@@ -1,6 +1,6 @@
 """A pipeline: threads read and write files while one thread computes.
 
-Results come in the order of the jobs. The number of jobs on their way and the bytes of their images
+Results come in the order of the jobs. The number of jobs in progress and the bytes of their images
 are bounded. An error in one job does not stop the others.
 """
 
@@ -48,7 +48,7 @@ class _End:
 
 @dataclasses.dataclass
 class _Flight(Generic[Job, Input, Result]):
-    """A job on its way."""
+    """A job in progress."""
 
     job: Job
     size: int

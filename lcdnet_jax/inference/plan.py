@@ -131,8 +131,8 @@ def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
     """Plans the result of one image beside it."""
     if len(inputs) != 1 or inputs[0] == "-" or _is_pattern(inputs[0]) or os.path.isdir(inputs[0]):
         raise ValueError(
-            "only the result of a single file has a name by itself; give the folder for the "
-            "results, as -o restored/"
+            "without -o one image file can be restored; give the folder for the results, as "
+            "-o restored/"
         )
     source = pathlib.Path(inputs[0])
     if not _has_image_suffix(source):
@@ -236,7 +236,9 @@ def _find_images(
         else:
             skipped.append(path)
     if not found:
-        raise ValueError(f"no image matches {argument}{_only(skipped)}; check the pattern")
+        raise ValueError(
+            f"no image matches {argument}{_describe_others(skipped)}; check the pattern"
+        )
     others += skipped
     return found
 
@@ -313,14 +315,14 @@ def _find_images_at(
     found = list(_walk_folder(path, output, skipped))
     if not found:
         raise ValueError(
-            f"{path}: contains no image{_only(skipped)}; put files with the suffix "
+            f"{path}: contains no image{_describe_others(skipped)}; put files with the suffix "
             f"{', '.join(image_io.IMAGE_SUFFIXES)} into it"
         )
     others += skipped
     return found
 
 
-def _only(others: Sequence[pathlib.Path]) -> str:
+def _describe_others(others: Sequence[pathlib.Path]) -> str:
     if not others:
         return ""
     missing = describe_missing_package(others)

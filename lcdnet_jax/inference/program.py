@@ -85,7 +85,7 @@ class Program:
 
     def _check_memory(self, compiled: jax.stages.Compiled, shape: tuple[int, ...]) -> None:
         """Raises the error that a device raises, where the system would end the process instead."""
-        available = limits.available_memory()
+        available = limits.find_available_memory()
         plan = compiled.memory_analysis()
         if self.devices[0].platform != "cpu" or available is None or plan is None:
             return

@@ -86,7 +86,8 @@ class Restorer:
         max_pixels: Number of pixels, with padding and at the size of the result, up to which an
             image is restored whole if ``tile`` is None. None means no limit. Less than
             ``windows.MOST_PIXELS`` also makes windows smaller, but not so small that more than
-            about five pixels are computed for one (``windows.limit_pixels``). ``tile`` does.
+            about five pixels are computed per pixel of the result (``windows.limit_pixels``).
+            ``tile`` may be smaller.
         bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,
             128, 192, 256, 384, 512, 768, ..., which needs fewer programs but more computation than
             64. Not for whole images of a network with ``global_means``.

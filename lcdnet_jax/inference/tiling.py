@@ -46,7 +46,9 @@ def check(tile: int, overlap: int) -> None:
         )
 
 
-def padded_size(side: int, bucket: int | None, *, tile: int | None = None, overlap: int = 0) -> int:
+def compute_padded_size(
+    side: int, bucket: int | None, *, tile: int | None = None, overlap: int = 0
+) -> int:
     """Computes the length of a side after padding at its end.
 
     Args:
@@ -87,14 +89,14 @@ def place_tiles(
         side: Pixels before padding.
         tile: Pixels of a tile, as :func:`check` allows.
         overlap: Pixels next to an edge of a tile inside the image that get no weight.
-        bucket: As for :func:`padded_size`.
+        bucket: As for :func:`compute_padded_size`.
 
     Returns:
         The first pixel of each tile, and the weights of the pixels of each tile ``[tiles, tile]``
         float32. The weights of all tiles at one pixel add up to 1. For one tile the second axis
         has the padded side.
     """
-    end = padded_size(side, bucket, tile=tile, overlap=overlap)
+    end = compute_padded_size(side, bucket, tile=tile, overlap=overlap)
     if side <= tile:
         return (0,), blend_weights((0,), end)
     room = tile - 2 * overlap - RAMP

@@ -67,7 +67,9 @@ class WindowLayout:
     def pad_sides(self, height: int, width: int) -> tuple[int, int]:
         """Computes height and width of a whole image with its padding."""
         rows, columns = (
-            tiling.padded_size(side, self.whole_bucket, tile=self.tile, overlap=self.overlap)
+            tiling.compute_padded_size(
+                side, self.whole_bucket, tile=self.tile, overlap=self.overlap
+            )
             for side in (height, width)
         )
         return rows, columns

@@ -38,8 +38,8 @@ def limit_pixels(max_pixels: int | None, *, overlap: int, scale: int) -> int:
 
     Returns:
         ``MOST_PIXELS``, or ``max_pixels`` if that is less, divided by the scale. Not by its square:
-        windows as small would compute four pixels for one. No limit is so low that about five
-        pixels were computed for one.
+        windows as small would compute four pixels per pixel of the result. The limit is never so
+        low that more than about five are computed.
     """
     most = MOST_PIXELS if max_pixels is None else min(max_pixels, MOST_PIXELS)
     side = 2 * (2 * overlap + tiling.RAMP)
@@ -72,8 +72,8 @@ def choose_windows(
         width: Width of the image in pixels.
         overlap: Pixels that are discarded at the edges of windows inside the image.
         stride: Windows start at multiples of this many pixels.
-        bucket: As for :func:`~lcdnet_jax.inference.tiling.padded_size`. With ``overlap`` it says
-            how far the image is reflected at its bottom and right.
+        bucket: As for :func:`~lcdnet_jax.inference.tiling.compute_padded_size`. It and ``overlap``
+            decide how far the image is reflected at its bottom and right.
         most_pixels: Pixels of a window. If no window is as small, the smallest is chosen.
 
     Returns:
@@ -110,7 +110,7 @@ def _measure_cost(pair: tuple[_Split, _Split]) -> tuple[int, int, int]:
 
 def _list_splits(side: int, *, overlap: int, stride: int, bucket: int | None) -> list[_Split]:
     """Splits of a side into one part, two, and so on, as short as the overlap allows."""
-    end = tiling.padded_size(side, bucket, tile=1, overlap=overlap)
+    end = tiling.compute_padded_size(side, bucket, tile=1, overlap=overlap)
     end += -end % stride
     splits = [_Split(end, 1, end)]
     shared = 2 * overlap + tiling.RAMP  # of two neighbors

@@ -16,7 +16,7 @@ from lcdnet_jax.inference import Restorer
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.typing import JsonObject, Variables
-from lcdnet_jax.weights.card import folder_names
+from lcdnet_jax.weights.card import get_folder_names
 
 
 class EvalHook:
@@ -103,7 +103,7 @@ class _FirstExamples:
 def _data_name(config: ConfigDict) -> str:
     """Kind and folder of the evaluation images, without the parents of the folder."""
     evaluated = config.data.eval
-    return f"{evaluated.source} {folder_names(evaluated.source, evaluated.path)}".strip()
+    return f"{evaluated.source} {get_folder_names(evaluated.source, evaluated.path)}".strip()
 
 
 def _to_json(step: int, row: Row) -> JsonObject:

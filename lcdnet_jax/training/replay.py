@@ -84,7 +84,7 @@ def replay(
     """
     if jax.process_count() > 1:
         raise config_lib.ConfigError(
-            f"a step is made again by one process, but there are {jax.process_count()}; start one, "
+            f"a step is repeated by one process, but there are {jax.process_count()}; start one, "
             "with --distributed=off"
         )
     config_lib.validate_once(config)
@@ -176,8 +176,8 @@ def _load_state(
         checkpoints.close()
     if int(state.step) >= step:  # the directory has no checkpoint that is old enough
         raise config_lib.ConfigError(
-            f"step {step} was not made in {workdir}, which goes on after step {int(state.step)} of "
-            f"{config.resume}; use --workdir={config.resume}"
+            f"step {step} was not made in {workdir}, which continues after step "
+            f"{int(state.step)} of {config.resume}; use --workdir={config.resume}"
         )
     return state.with_features(features, partitioner.get_state_sharding), origin
 

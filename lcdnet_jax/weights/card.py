@@ -269,7 +269,7 @@ def training_config(card: Card, where: str) -> ConfigDict:
         CardError: If this version cannot use the configuration.
     """
     if card["training"] is None:
-        return network_config(card)
+        return get_network_config(card)
     try:
         stored = ConfigDict(config_lib.upgrade(card["training"]))
         config_lib.validate(stored)
@@ -282,7 +282,7 @@ def training_config(card: Card, where: str) -> ConfigDict:
     return stored
 
 
-def network_config(card: Card) -> ConfigDict:
+def get_network_config(card: Card) -> ConfigDict:
     """The part of a training's configuration that describes the network."""
     kwargs = network_fields(card)
     network = {"name": card["network"], "kwargs": kwargs, "dtype": card["dtype"]}
@@ -298,7 +298,7 @@ def network_fields(card: Card) -> Fields:
     return config_lib.resolve_stored(card["network"], card["kwargs"])
 
 
-def folder_names(source: str, path: str) -> str:
+def get_folder_names(source: str, path: str) -> str:
     """The folders of a data set without their parents. Names of TFDS data sets are kept.
 
     Args:

@@ -100,7 +100,7 @@ def write(output: pathlib.Path, variables: Variables, card: Card, *, force: bool
     """Writes a parameters-only directory, all or nothing."""
     with atomic_io.replace_directory(output, KIND, force=force) as made:
         made.mkdir()
-        config_lib.save(card_lib.network_config(card), made / "config.json")
+        config_lib.save(card_lib.get_network_config(card), made / "config.json")
         card_lib.write(card, made)
         try:
             _write_checkpoint(made, card["step"], variables)
@@ -122,7 +122,7 @@ def _write_checkpoint(directory: pathlib.Path, step: int, variables: Variables) 
 
 def _read_card(config: ConfigDict, directory: pathlib.Path) -> Card:
     card = card_lib.read(directory)
-    described = config_lib.as_json(card_lib.network_config(card).to_dict())
+    described = config_lib.as_json(card_lib.get_network_config(card).to_dict())
     if config_lib.as_json(config.to_dict()) != described:
         raise CardError(
             f"{directory / card_lib.NAME} describes another network than config.json beside it; "

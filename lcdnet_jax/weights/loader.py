@@ -44,7 +44,7 @@ def load(
     """
     multihost.check_devices()
     path = pathlib.Path(path)
-    kind = _kind(path)
+    kind = _find_kind(path)
     if kind == "directory":
         if network is not None:
             raise ValueError(
@@ -53,7 +53,7 @@ def load(
             )
         return directory.load(path, ema=ema, step=step)
     if step is not None:
-        raise _one_step(path, step)
+        raise _make_step_error(path, step)
     if kind == "torch":
         return torch_file.load(path, convert.read_state_dict(path), network, network_kwargs)
     tensors, header = safetensors_file.read(path)
@@ -83,19 +83,19 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
         CardError: For PyTorch files, which have no card.
     """
     path = pathlib.Path(path)
-    kind = _kind(path)
+    kind = _find_kind(path)
     if kind == "directory":
         multihost.check_devices()
         return directory.load_card(path, ema=ema, step=step)
     if step is not None:
-        raise _one_step(path, step)
+        raise _make_step_error(path, step)
     header = safetensors_file.read(path, arrays=False)[1] if kind == "safetensors" else None
     if header is None:
         raise CardError(f"{path} has no card; only files that this library wrote have one")
     return header.card
 
 
-def _kind(path: pathlib.Path) -> str:
+def _find_kind(path: pathlib.Path) -> str:
     suffixes = (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES)
     if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may never end
         raise ValueError(f"{path} is neither a file nor a directory; give one")
@@ -109,5 +109,5 @@ def _kind(path: pathlib.Path) -> str:
     return "directory"
 
 
-def _one_step(path: pathlib.Path, step: int) -> ValueError:
+def _make_step_error(path: pathlib.Path, step: int) -> ValueError:
     return ValueError(f"{path} holds the weights of one step; leave step {step} off")

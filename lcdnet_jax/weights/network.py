@@ -69,7 +69,7 @@ def create_network(name: str, kwargs: Fields) -> RestorationNetwork:
     return module
 
 
-def network_arguments(card: Card) -> Fields:
+def get_network_arguments(card: Card) -> Fields:
     """Arguments of ``networks.create`` for the network of a card."""
     dtype = jnp.dtype(card["dtype"])
     return {**card_lib.network_fields(card), "channels": card["channels"], "dtype": dtype}

@@ -20,7 +20,7 @@ from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights import pretrained
 from lcdnet_jax.weights.card import Card, CardError
-from lcdnet_jax.weights.network import Weights, create_network, network_arguments
+from lcdnet_jax.weights.network import Weights, create_network, get_network_arguments
 
 SUFFIXES = (".safetensors",)
 
@@ -84,7 +84,7 @@ def load(path: pathlib.Path, tensors: Mapping[str, np.ndarray], header: Header) 
         )
     name = header.card["network"]
     try:
-        kwargs = network_arguments(header.card)
+        kwargs = get_network_arguments(header.card)
         module = create_network(name, kwargs)
         flat = {tuple(key.split("/")): np.asarray(v, np.float32) for key, v in tensors.items()}
         # Tracing the network takes half a second. Tests do it for the weights that are installed.

@@ -203,7 +203,7 @@ def _prepare(
     stored = {**weights.variables, "params": _cast(weights.variables["params"], dtype)}
     card = Card(**{**weights.card, "storage": dtype})
     card["kwargs"] = config_lib.as_json(card_lib.network_fields(card))
-    card["training"] = _without_folders(card["training"])
+    card["training"] = _shorten_paths(card["training"])
     if license is not None:
         card["licence"] = license
     if notes is not None:
@@ -213,7 +213,7 @@ def _prepare(
     return Weights(weights.module, stored, card_lib.check(card, "the card to write"))
 
 
-def _without_folders(training: Mapping[str, Json] | None) -> JsonObject | None:
+def _shorten_paths(training: Mapping[str, Json] | None) -> JsonObject | None:
     """A configuration with file names in place of paths, which are valid on one machine only.
 
     Raises:
@@ -237,7 +237,7 @@ def _remove_folders(stored: JsonObject) -> None:
     data = stored.get("data")
     for split in data.values() if isinstance(data, dict) else ():
         if isinstance(split, dict) and {"source", "path"} <= set(split):
-            split["path"] = card_lib.folder_names(split["source"], split["path"])
+            split["path"] = card_lib.get_folder_names(split["source"], split["path"])
     options = stored.get("degradation", {}).get("options", {})
     for values in options.values():
         if isinstance(values.get("pool"), str):

@@ -91,7 +91,7 @@ def read_results(results: str | os.PathLike[str]) -> list[JsonObject]:
         ) from error
     try:
         metrics = [_from_result(row) for row in strict_json.parse(text)]
-        good = bool(metrics) and card_lib.are_scores([_without_weights(row) for row in metrics])
+        good = bool(metrics) and card_lib.are_scores([_remove_weights(row) for row in metrics])
     except (ValueError, TypeError, KeyError, AttributeError):
         good = False
     if not good:
@@ -113,10 +113,10 @@ def check_weights(card: Card, row: Mapping[str, Json]) -> JsonObject:
             f"the scores are of other weights ({row['weights']}) than these ({own}); score these "
             "with eval.py"
         )
-    return _without_weights(row)
+    return _remove_weights(row)
 
 
-def _without_weights(row: Mapping[str, Json]) -> JsonObject:
+def _remove_weights(row: Mapping[str, Json]) -> JsonObject:
     return {field: value for field, value in row.items() if field != "weights"}
 
 

@@ -11,7 +11,7 @@ from lcdnet_jax import convert
 from lcdnet_jax.typing import Fields, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
-from lcdnet_jax.weights.network import Weights, create_network, network_arguments
+from lcdnet_jax.weights.network import Weights, create_network, get_network_arguments
 
 SUFFIXES = (".pth", ".pt")
 
@@ -41,7 +41,7 @@ def load(
 def encode(variables: Variables, card: Card) -> bytes:
     """The content of a file, float32, which ``torch.load`` reads with ``weights_only=True``."""
     torch = convert.import_torch("writing")
-    state_dict = convert.to_torch(card["network"], variables, **network_arguments(card))
+    state_dict = convert.to_torch(card["network"], variables, **get_network_arguments(card))
     written = io.BytesIO()
     torch.save({name: torch.from_numpy(array) for name, array in state_dict.items()}, written)
     return written.getvalue()

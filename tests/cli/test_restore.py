@@ -271,7 +271,7 @@ class TestNames:
         assert out == "1 of 1 images skipped, whose results exist\n"
         shutil.copy(place / "in" / "a.b.png", place / "photo")
         for inputs in (["in"], ["in/*.png"], ["-"], ["in/a.b.png", "in/a.b.restored.png"]):
-            assert error_of(*inputs).startswith("only the result of a single file has a name by it")
+            assert error_of(*inputs).startswith("without -o one image file can be restored; give")
         assert error_of("photo").startswith("photo has no suffix of a format in which its result")
         os.remove(place / "photo")
         assert contents(place) == before
@@ -515,7 +515,7 @@ class TestFailures:
     def test_too_little_memory(self, place, error_of, monkeypatch, capsys):
         put(place / "in" / "a.png", noise((1000, 500, 3)))
         put(place / "in" / "b.png")
-        monkeypatch.setattr(limits, "available_memory", lambda: 5 * 10**6)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: 5 * 10**6)
         assert error_of("in", "-o", "out") == (
             "1 of 2 images failed:\n  in/a.png: 500x1000 pixels need about 6.0 MB of memory, and "
             "5.0 MB are left; close other programs, or cut the picture into parts and restore each"

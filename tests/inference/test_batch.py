@@ -141,7 +141,7 @@ def test_memory_for_floating_point_is_checked(tmp_path, restorer, monkeypatch):
     """Before it is decoded. A damaged file has an error of its own."""
     put(tmp_path / "a.tif", np.float32(noise()) / 255)
     (tmp_path / "b.tif").write_bytes(b"text")
-    monkeypatch.setattr(limits, "available_memory", lambda: 4 * 20 * 30 * 3 * 4 - 1)
+    monkeypatch.setattr(limits, "find_available_memory", lambda: 4 * 20 * 30 * 3 * 4 - 1)
     (_, first), (_, second) = batch.restore(restorer, make_jobs(tmp_path, "a.tif", "b.tif"))
     assert "a.tif: 30x20 pixels need about 28.8 kB of memory" in str(first)
     assert "contains no PNG" in str(second)

@@ -21,26 +21,26 @@ class TestMemory:
     )
     def test_check(self, tmp_path, monkeypatch, dtype, scale, least, text):
         path = put(tmp_path / "a.png", noise((20, 30), dtype))
-        monkeypatch.setattr(limits, "available_memory", lambda: least)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: least)
         header = image_io.read_header(path)
         limits.check_memory(path, header, scale)
-        monkeypatch.setattr(limits, "available_memory", lambda: least - 1)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: least - 1)
         with pytest.raises(ImageError, match=rf"a\.png: {text}"):
             limits.check_memory(path, header, scale)
-        monkeypatch.setattr(limits, "available_memory", lambda: None)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: None)
         limits.check_memory(path, header, scale)
 
     def test_available(self, tmp_path, monkeypatch):
         """That of the machine, or what a container has left; its cache can be freed."""
         monkeypatch.setattr(limits, "_CGROUP", tmp_path)
-        machine = limits.available_memory()
+        machine = limits.find_available_memory()
         assert machine is None or machine > 10**6
         (tmp_path / "memory.max").write_text("max\n")
-        assert (limits.available_memory() is None) == (machine is None)
+        assert (limits.find_available_memory() is None) == (machine is None)
         (tmp_path / "memory.max").write_text("5000\n")
         (tmp_path / "memory.current").write_text("3000\n")
         (tmp_path / "memory.stat").write_text("anon 9\ninactive_file 300\nactive_file 40\n")
-        assert limits.available_memory() == 2340
+        assert limits.find_available_memory() == 2340
 
 
 class TestDisk:

@@ -603,12 +603,12 @@ class TestMemory:
         """The system would end the process, so XLA's plan is compared with what is left."""
         image = rng.random((200, 180, 3), np.float32)
         expected = Restorer(color.module, color.variables)(image)
-        monkeypatch.setattr(limits, "available_memory", lambda: 5 * 10**5)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: 5 * 10**5)
         restorer = Restorer(color.module, color.variables, overlap=8, device="cpu")
         with pytest.warns(inference.MemoryWarning, match="windows of 192x256 pixels do not fit"):
             result = restorer(image)
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
-        monkeypatch.setattr(limits, "available_memory", lambda: 10)
+        monkeypatch.setattr(limits, "find_available_memory", lambda: 10)
         with pytest.raises(RuntimeError, match=r"RESOURCE_EXHAUSTED: windows of 64x64 pixels need"):
             Restorer(color.module, color.variables, overlap=8, device="cpu").predict(
                 image[:60, :60]

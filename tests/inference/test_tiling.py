@@ -15,11 +15,11 @@ def test_padded_sides():
     """By hand; and never more than half again, in ten lengths."""
     sides = [1, 64, 65, 96, 97, 128, 129, 192, 193, 256, 1025, 1500, 10_000]
     padded = [64, 64, 96, 96, 128, 128, 192, 192, 256, 256, 1536, 1536, 12_288]
-    assert [tiling.padded_size(side, None) for side in sides] == padded
-    lengths = [tiling.padded_size(side, None) for side in range(64, 1537)]
+    assert [tiling.compute_padded_size(side, None) for side in sides] == padded
+    lengths = [tiling.compute_padded_size(side, None) for side in range(64, 1537)]
     assert len(set(lengths)) == 10
     assert all(side <= length < 1.5 * side for side, length in enumerate(lengths, 64))
-    assert [tiling.padded_size(side, 24) for side in (1, 24, 25)] == [24, 24, 48]
+    assert [tiling.compute_padded_size(side, 24) for side in (1, 24, 25)] == [24, 24, 48]
 
 
 @pytest.mark.parametrize("bucket", [None, 1, 4, 8, 64])
@@ -30,7 +30,7 @@ def test_places(tile, overlap, bucket):
     tiling.check(tile, overlap)
     room = tile - 2 * overlap - tiling.RAMP
     for side in (1, tile - 1, tile, tile + 1, tile + room, tile + room + 1, 2 * tile, 5 * tile + 3):
-        padded = tiling.padded_size(side, bucket)
+        padded = tiling.compute_padded_size(side, bucket)
         starts, weights = tiling.place_tiles(side, tile=tile, overlap=overlap, bucket=bucket)
         if side <= tile:
             assert starts == (0,)

@@ -46,7 +46,7 @@ def test_few_programs_for_many_sizes(rng, shapes):
     assert {side for shape in seen for side in shape[1:3]} <= {128, 192, 256, 384, 512, 768}
     # What that costs: the area of the padded images against that of the images.
     computed = np.prod(
-        [[tiling.padded_size(side, None) for side in size] for size in sizes.tolist()], 1
+        [[tiling.compute_padded_size(side, None) for side in size] for size in sizes.tolist()], 1
     )
     assert computed.sum() <= 1.5 * sizes.prod(axis=1).sum()
     assert (computed <= 2.25 * sizes.prod(axis=1)).all()

@@ -31,7 +31,7 @@ def test_each_pixel_is_computed_with_its_surroundings(rng, overlap, stride, buck
         for side, (starts, weights) in zip(size, places, strict=True):
             length = weights.shape[1]
             end = starts[-1] + length
-            seen = tiling.padded_size(side, bucket, tile=1, overlap=overlap)
+            seen = tiling.compute_padded_size(side, bucket, tile=1, overlap=overlap)
             assert (starts[0], end) == (0, seen + -seen % stride)
             assert not np.any(np.mod(starts, stride))
             assert len(starts) == 1 or (np.diff(starts) > 0).all()

@@ -372,7 +372,9 @@ class TestReplay:
         assert f"continuing after step 4 of {died}; steps to make before step 5: 0" in (
             capsys.readouterr().out
         )
-        message = f"step 3 was not made in .*, which goes on after step 4 of {died}; use --workdir="
+        message = (
+            f"step 3 was not made in .*, which continues after step 4 of {died}; use --workdir="
+        )
         with pytest.raises(ConfigError, match=message):
             replay(copy, tmp_path / "copy", 3, datasets=datasets(config))
 

@@ -40,7 +40,7 @@ def names() -> tuple[str, ...]:
     Returns:
         Their names, in alphabetical order.
     """
-    return tuple(sorted(_checksums()))
+    return tuple(sorted(_read_checksums()))
 
 
 def path(name: str) -> pathlib.Path:
@@ -59,9 +59,9 @@ def path(name: str) -> pathlib.Path:
     """
     if hub.is_name(name):
         return hub.download(name)
-    sums = _checksums()
+    sums = _read_checksums()
     if name not in sums:
-        raise PretrainedError(f"no pretrained weights {name!r}; {_known(name)}")
+        raise PretrainedError(f"no pretrained weights {name!r}; {_suggest_names(name)}")
     file = _FOLDER / f"{name}.safetensors"
     digest = hashlib.sha256(_read(file)).hexdigest()
     if digest != sums[name]:
@@ -100,18 +100,18 @@ def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
         HubError, CardError, ImportError, OSError: As :func:`path`.
     """
     name = os.fspath(checkpoint)
-    if hub.is_name(name) or name in _checksums():
+    if hub.is_name(name) or name in _read_checksums():
         return path(name)
     given = pathlib.Path(checkpoint)
     if given.exists():
         return given
     raise PretrainedError(
         f"{name} does not exist; give a working directory of train.py, what lcdnet-jax convert or "
-        f"export wrote, hf://ORG/NAME, or a name of pretrained weights: {_known(name)}"
+        f"export wrote, hf://ORG/NAME, or a name of pretrained weights: {_suggest_names(name)}"
     )
 
 
-def _known(name: str) -> str:
+def _suggest_names(name: str) -> str:
     """Names to use instead of a wrong one."""
     known = names()
     typed = pathlib.PurePath(name).name.removesuffix(".safetensors").lower()
@@ -119,7 +119,7 @@ def _known(name: str) -> str:
     return f"there are {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _checksums() -> dict[str, str]:
+def _read_checksums() -> dict[str, str]:
     """SHA-256 by name."""
     lines = _read(_FOLDER / _SUMS).decode().splitlines()
     pairs = (line.split(maxsplit=1) for line in lines)
