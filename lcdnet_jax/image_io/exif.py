@@ -380,7 +380,7 @@ def from_tiff(order: str, directories: Mapping[int, Values]) -> tuple[bytes | No
 
 
 def _remove_maker_note(directories: dict[int, Values]) -> list[str]:
-    """Removes a maker note that cannot be read at another place than it was written for."""
+    """Removes a maker note that another position would make unreadable."""
     note = directories.get(EXIF_IFD, {}).get(_Tag.MakerNote)
     if note is None or note[2].startswith(_PORTABLE_NOTES):
         return []

@@ -101,7 +101,7 @@ def decode_header(data: bytes, *, name: str) -> Header:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Reads a file after a look at its header, so that no other file is read whole."""
+    """Reads a file whose header is that of an image of about its size; raises ImageError else."""
     name = os.fspath(path)
     try:
         with _open(path) as stream:

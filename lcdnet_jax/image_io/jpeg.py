@@ -1,7 +1,7 @@
 """Pixels and segments of JPEG files.
 
 Pillow and OpenCV hide the warnings of libjpeg, which fills a damaged part of an image with
-anything. simplejpeg decodes with the same library and makes an error of each warning.
+arbitrary pixels. simplejpeg decodes with the same library and raises an error for each warning.
 """
 
 import os
@@ -38,7 +38,7 @@ _OTHERS = {
     b"http://ns.adobe.com/xmp/ext": "extended XMP",
     b"Adobe": "",  # how the colors are stored
     b"Ducky": "",  # the quality with which they were stored
-    b"JP": "content credentials",  # JUMBF: they vouch for unchanged pixels
+    b"JP": "content credentials",  # JUMBF: signatures of the unchanged pixels
 }
 
 _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xda-\xfe])")
@@ -139,7 +139,7 @@ def read_metadata(data: bytes) -> Metadata:
 
 
 def _read_density(payload: bytes) -> tuple[float, float] | None:
-    """Pixels per inch; None if only the shape of a pixel is told."""
+    """Pixels per inch; None if the file has only the shape of a pixel."""
     if len(payload) < 12 or payload[7] not in (_INCH, _CENTIMETER):
         return None
     factor = 1 if payload[7] == _INCH else 2.54

@@ -43,8 +43,8 @@ def check_size(
         dtype: Type of the pixels.
 
     Raises:
-        ImageError: If a side is too long for the format, also beside a very short one, or the file
-            would be too large.
+        ImageError: If a side is too long for the format (for HEIC also if the other one is very
+            short), or the file would be too large.
     """
     kind = IMAGE_FORMATS.get(pathlib.Path(path).suffix.lower(), "")
     height, width = shape[:2]

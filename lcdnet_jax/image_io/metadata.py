@@ -1,4 +1,4 @@
-"""Metadata of images of all formats: what is valid for a restored image, and who can hold it.
+"""Metadata of images of all formats: what is valid for a restored image, and which format holds it.
 
 Each format has a module that finds metadata in its files and writes them. Here they are adapted:
 to upright pixels when they are read (``adapt``), to another size (``enlarge_metadata``) and to the
