@@ -1,4 +1,4 @@
-"""Running a network on images of one padded size."""
+"""Running a network on images, whole or in windows."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,9 @@ import numpy as np
 from lcdnet_jax import image_io
 from lcdnet_jax.inference import self_ensemble
 from lcdnet_jax.inference.padding import pad_to_bucket
+from lcdnet_jax.inference.picture import convert_dtype
 from lcdnet_jax.inference.program import PlacedVariables, Program
+from lcdnet_jax.inference.tiled import restore_tiled
 from lcdnet_jax.inference.window_layout import WindowLayout
 
 
@@ -30,7 +32,43 @@ class Predictor:
     ensemble: bool
     on_compile: Callable[[int, int], None] | None
 
-    def predict_tiles(
+    def restore(
+        self, images: Sequence[np.ndarray], report: Callable[[int], None]
+    ) -> list[np.ndarray]:
+        """Restores images of one padded size whole, or one larger image in windows.
+
+        Args:
+            images: ``[H, W, C]`` without alpha, of any type. Gray and color may be mixed.
+            report: Called with the number of windows that are complete.
+
+        Returns:
+            The results, each in the type of its image. They may hold NaN or infinity.
+
+        Raises:
+            ImageError: If an integer would have to hold NaN or infinity.
+        """
+        height, width = images[0].shape[:2]
+        layout = self.layout
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the results
+            if not layout.is_whole(height, width):
+                restored = restore_tiled(
+                    images[0],
+                    place_windows=layout.place_windows,
+                    predict=lambda tiles: self._predict_tiles(tiles, report),
+                    scale=layout.module.scale,
+                )
+                return [restored]
+            most = layout.count_windows_per_call(*layout.pad_sides(height, width))
+            results: list[np.ndarray] = [np.empty(0)] * len(images)
+            for channels in {image.shape[2] for image in images}:
+                chosen = [i for i, image in enumerate(images) if image.shape[2] == channels]
+                predicted = self._predict([images[i] for i in chosen], layout.whole_bucket, most)
+                for i, result in zip(chosen, predicted, strict=True):
+                    results[i] = convert_dtype(result, images[i].dtype)
+            report(len(images))
+            return results
+
+    def _predict_tiles(
         self, tiles: Iterable[np.ndarray], report: Callable[[int], None]
     ) -> Iterator[np.ndarray]:
         """Runs the network on tiles of one size, several at once.
@@ -46,12 +84,12 @@ class Predictor:
         while batch := list(itertools.islice(tiles, 1)):
             most = self.layout.count_windows_per_call(*batch[0].shape[:2])
             batch += itertools.islice(tiles, most - 1)
-            restored = self.predict(batch, 1, most)
+            restored = self._predict(batch, 1, most)
             done += len(batch)
             report(done)
             yield from restored
 
-    def predict(
+    def _predict(
         self, images: Sequence[np.ndarray], bucket: int | None, most: int
     ) -> list[np.ndarray]:
         """Runs the network on images of one padded size, type and number of channels.

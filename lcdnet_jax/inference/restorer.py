@@ -25,11 +25,10 @@ from lcdnet_jax.inference.options import (
     configure_module,
     find_device,
 )
-from lcdnet_jax.inference.picture import Picture, check_image, convert_dtype
+from lcdnet_jax.inference.picture import Picture, check_image
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.predictor import Predictor
 from lcdnet_jax.inference.program import PlacedVariables, Program
-from lcdnet_jax.inference.tiled import restore_tiled
 from lcdnet_jax.inference.window_layout import WindowLayout
 from lcdnet_jax.messages import is_device_out_of_memory, shorten
 from lcdnet_jax.typing import Variables
@@ -402,7 +401,7 @@ class Restorer:
                 f"expected [H, W, C] floating-point pixels without alpha, got {image.dtype} of "
                 f"shape {image.shape}; call the restorer for pictures"
             )
-        return self._apply_network([image], lambda count: None)[0]
+        return self._make_predictor().restore([image], lambda count: None)[0]
 
     def find_batch_key(self, image: np.ndarray) -> tuple[int, object]:
         """Finds which images a call computes faster together than one by one.
@@ -493,39 +492,13 @@ class Restorer:
             report(sum(self._layout.count_windows(*image.shape[:2]) for image in images))
             return [image.copy() for image in images]
         pictures = [Picture(image, self.module) for image in images]
-        results = self._apply_network([picture.pixels for picture in pictures], report)
+        pixels = [picture.pixels for picture in pictures]
+        results = self._make_predictor().restore(pixels, report)
         finished = []
         for picture, result, name in zip(pictures, results, names, strict=True):
             with _name_in_errors(name):
                 finished.append(picture.finish(result, strength=self.strength))
         return finished
-
-    def _apply_network(
-        self, images: Sequence[np.ndarray], report: Callable[[int], None]
-    ) -> list[np.ndarray]:
-        """Restores ``[H, W, C]`` without alpha, several of one padded size or one in tiles."""
-        height, width = images[0].shape[:2]
-        layout, predictor = self._layout, self._make_predictor()
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the results
-            if not layout.is_whole(height, width):
-                restored = restore_tiled(
-                    images[0],
-                    place_windows=layout.place_windows,
-                    predict=lambda tiles: predictor.predict_tiles(tiles, report),
-                    scale=self.module.scale,
-                )
-                return [restored]
-            most = layout.count_windows_per_call(*layout.pad_sides(height, width))
-            results: list[np.ndarray] = [np.empty(0)] * len(images)
-            for channels in {image.shape[2] for image in images}:
-                chosen = [i for i, image in enumerate(images) if image.shape[2] == channels]
-                predicted = predictor.predict(
-                    [images[i] for i in chosen], layout.whole_bucket, most
-                )
-                for i, result in zip(chosen, predicted, strict=True):
-                    results[i] = convert_dtype(result, images[i].dtype)
-            report(len(images))
-            return results
 
     def _make_predictor(self) -> Predictor:
         if self._placed is None:
