@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 Job = TypeVar("Job")
 Input = TypeVar("Input")
@@ -56,6 +56,9 @@ class _Flight(Generic[Job, Input, Result]):
     result: "Future[Result]" = dataclasses.field(default_factory=Future)
 
 
+_Entry: TypeAlias = _Flight[Job, Input, Result] | _AllStarted | _End  # of the queue
+
+
 class Pipeline(Generic[Job, Input, Output, Result]):
     """Reads, computes and writes at the same time.
 
@@ -90,7 +93,7 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         self._stopped = threading.Event()
         self._failure: BaseException | None = None  # of the computing thread
         self._flights: collections.deque[_Flight[Job, Input, Result]] = collections.deque()
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry[Job, Input, Result]] = queue.SimpleQueue()
         threads = min(_MOST_THREADS, max(2, os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="files")
         # A daemon: what it computes is lost anyway if the process ends. Files are whole, because
@@ -179,8 +182,10 @@ class Pipeline(Generic[Job, Input, Output, Result]):
         try:
             entry = self._queue.get()
             while not isinstance(entry, _End):
-                is_job = isinstance(entry, _Flight)
-                entry = self._compute_group(entry) if is_job else self._queue.get()
+                if isinstance(entry, _Flight):
+                    entry = self._compute_group(entry)
+                else:
+                    entry = self._queue.get()
         except BaseException as error:  # of any type: the caller must not wait forever
             self._failure = error
             self._fail_all(error)
@@ -192,12 +197,12 @@ class Pipeline(Generic[Job, Input, Output, Result]):
                 with contextlib.suppress(InvalidStateError):  # it has failed before
                     flight.result.set_exception(Stopped() if self.is_stopped else error)
 
-    def _compute_group(self, first: _Flight[Job, Input, Result]) -> Any:
+    def _compute_group(self, first: _Flight[Job, Input, Result]) -> _Entry[Job, Input, Result]:
         """Computes a job and those after it with the same key; returns the next entry."""
         flights: list[_Flight[Job, Input, Result]] = []
         inputs: list[Input] = []
         most, key = 1, None
-        entry: Any = first
+        entry: _Entry[Job, Input, Result] | None = first
         while isinstance(entry, _Flight):
             found = self._wait_for_input(entry)
             if found is not None:
