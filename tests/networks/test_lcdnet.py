@@ -339,6 +339,8 @@ def test_skip_connections_of_msfsnet_by_hand():
     inputs = [image(2, side, side, 32 // side) - shift for side in sides]
     params = assert_equals(Mixed(), by_hand, *inputs)["sff"]
     assert jax.tree.map(np.shape, params["squeeze0"]) == {"kernel": (4, 4)}
+    for name in ("feature", "gate"):
+        assert jax.tree.map(np.shape, params[f"{name}1"]) == {"kernel": (2, 8)}
     for finer, coarser, channels, wide in ((0, 1, 8, 16), (0, 2, 16, 64), (1, 2, 16, 32)):
         for name in ("before", "after"):
             layer = params[f"{name}_{coarser}_to_{finer}"]
