@@ -4,16 +4,15 @@ import argparse
 import os
 import sys
 import warnings
-from typing import Any
 
 from lcdnet_jax.cli import _compilation
-from lcdnet_jax.cli._console import add_command, print_line
+from lcdnet_jax.cli._console import Commands, add_command, print_line
 
 # Packages of the extra "serve", by the names that are imported.
 _PACKAGES = ("python_multipart", "starlette", "uvicorn")
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Commands) -> None:
     """Adds the parser of the command ``serve``.
 
     Args:
