@@ -11,7 +11,7 @@ from absl import app, flags, logging
 
 import input_pipeline
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost, training
+from lcdnet_jax import multihost, storage, training
 from lcdnet_jax.checkpoints import silence_orbax
 from lcdnet_jax.cli.script import end_in_one_line
 from lcdnet_jax.training.profile import parse_range
@@ -22,7 +22,9 @@ _CONFIG = config_lib.define_config(
     "--config.batch_size=8 overrides a field.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Working directory of the run. If it holds a run, that run continues."
+    "workdir",
+    None,
+    "Working directory of the run, local or gs://BUCKET/PATH. A run that it holds continues.",
 )
 _PROFILE = flags.DEFINE_string(
     "profile", None, "START:STOP writes a profiler trace of these steps to WORKDIR/profile."
@@ -77,6 +79,7 @@ def main(argv: list[str]) -> None:
     with end_in_one_line(
         interrupted="interrupted before the state was saved; the newest checkpoint, if any, stays"
     ):
+        storage.check_bucket(storage.to_path(workdir) / "config.json", write=True)
         profile = parse_range(_PROFILE.value)
         joined = multihost.initialize(
             mode=_DISTRIBUTED.value,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.eval_images import open_for_network, parse_sources, split_groups
 from input_pipeline.layouts import dnd
-from lcdnet_jax import atomic_io, evaluation, protocols
+from lcdnet_jax import atomic_io, evaluation, protocols, storage
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import checkpoint as checkpoint_lib
 from lcdnet_jax.evaluation import results, settings
@@ -74,7 +74,7 @@ def evaluate(
         crop=training_config.data.crop,
         bucket=config.eval.bucket,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     for name in request.protocols:
         protocols.get(name)  # also where only DND is asked for
 
@@ -131,9 +131,9 @@ def _open_data_set(
 
 def _find_folder(checkpoint: pathlib.Path, output: str | None) -> pathlib.Path:
     """The folder of the results. Raises ValueError or OSError if they cannot be written there."""
-    if not checkpoint.is_dir() and not output:
+    if not storage.is_dir(checkpoint) and not output:
         raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
-    folder = pathlib.Path(output) if output else checkpoint / "eval"
+    folder = storage.to_path(output) if output else checkpoint / "eval"
     _check_folder(folder)
     return folder
 
@@ -144,7 +144,7 @@ def _check_folder(folder: pathlib.Path) -> None:
         atomic_io.check_folder(folder / "results.json")
     except OSError as error:
         cause = error.__cause__
-        reason = cause.strerror if isinstance(cause, OSError) else error
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
         raise OSError(
             f"cannot write results to {folder}: {reason}; give another folder as --output"
         ) from error

@@ -143,10 +143,8 @@ def make_folder(path: Path) -> None:
     """
     path = storage.to_path(path)
     check_folder(path)
-    if storage.is_bucket(path):  # which has no folders
-        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(path.parent)
     except OSError as error:
         raise _write_error(path, error) from error
 

@@ -27,6 +27,7 @@ import os
 import pathlib
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,8 @@ _HIDDEN = (
     "non-retriable exception",
 )
 _RETRIED = "retrying after exception: "
+
+_down = False  # see is_down
 
 
 class StorageError(OSError):
@@ -120,7 +123,9 @@ def _prepare() -> None:
     for name in ("gcsfs", "google.auth._default"):
         logger = standard_logging.getLogger(name)
         logger.addFilter(functools.partial(_show, logger.getEffectiveLevel()))
-    standard_logging.getLogger("gcsfs").setLevel(standard_logging.DEBUG)  # where repetitions are
+    repetitions, other = map(standard_logging.getLogger, ("gcsfs", "gcsfs.credentials"))
+    other.setLevel(other.getEffectiveLevel())  # before it follows the next line
+    repetitions.setLevel(standard_logging.DEBUG)
 
 
 def _show(level: int, record: standard_logging.LogRecord) -> bool:
@@ -148,8 +153,10 @@ def _filesystem(path: pathlib.Path) -> Any:
 @contextlib.contextmanager
 def _convert_errors(path: pathlib.Path) -> Iterator[None]:
     """Converts the errors of fsspec, which are of many types, to OSErrors that name the path."""
+    global _down
     try:
         yield
+        _down = False
     except StorageError:
         raise
     except FileNotFoundError:
@@ -169,7 +176,17 @@ def _convert_errors(path: pathlib.Path) -> Iterator[None]:
         else:
             advice = "check the name and the network, then run the same command again"
             reason = f"the bucket does not answer ({_first_line(error)})"
+            _down = True
         raise StorageError(f"{path}: {reason}; {advice}") from error
+
+
+def is_down() -> bool:
+    """Tells whether the last request to a bucket got no answer, in spite of its repetitions.
+
+    Returns:
+        True if so: what only cleans up need not wait for as many repetitions again.
+    """
+    return _down
 
 
 def check_bucket(path: pathlib.Path, *, write: bool = False) -> None:
@@ -307,6 +324,19 @@ def list_files(folder: pathlib.Path) -> dict[str, int]:
     }
 
 
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes a folder and those above it, if they do not exist. A bucket needs none.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    if not is_bucket(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write(path: pathlib.Path, data: bytes, *, replace: bool = True) -> None:
     """Writes an object of a bucket, whole or not at all.
 
@@ -357,6 +387,22 @@ def remove(path: pathlib.Path, *, marker: str | None = None) -> None:
             filesystem.rm(str(path), recursive=True)
 
 
+def copy(folder: pathlib.Path, to: pathlib.Path) -> None:
+    """Copies the objects of a folder in a bucket to another folder of the bucket.
+
+    Args:
+        folder: The folder.
+        to: The other folder.
+
+    Raises:
+        OSError: If an object cannot be copied. Those before it are copied then.
+    """
+    filesystem = _filesystem(folder)
+    for name in list_files(folder):
+        with _convert_errors(folder / name):
+            filesystem.cp_file(str(folder / name), str(to / name))
+
+
 def upload(folder: pathlib.Path, path: pathlib.Path, *, marker: str | None = None) -> None:
     """Copies the files of a local folder into a bucket.
 
@@ -370,6 +416,28 @@ def upload(folder: pathlib.Path, path: pathlib.Path, *, marker: str | None = Non
     """
     for name in sorted(list_files(folder), key=lambda name: (name == marker, name)):
         upload_file(folder / name, path / name)
+
+
+@contextlib.contextmanager
+def local_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a file to code that reads local files only.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The path itself, or that of a temporary copy with the same name of an object.
+
+    Raises:
+        OSError: If the bucket cannot be read.
+    """
+    if not is_bucket(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="lcdnet_jax-") as folder:
+        copied = pathlib.Path(folder, path.name)
+        download_file(path, copied)
+        yield copied
 
 
 def upload_file(file: pathlib.Path, path: pathlib.Path) -> None:

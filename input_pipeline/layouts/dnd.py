@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 
 from input_pipeline.examples import list_first
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, storage
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.messages import escape
 
@@ -130,7 +130,7 @@ def submit(
         ImageError: As ``check_folder``, before anything is restored.
         OSError: The disk refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     check_folder(folder)
     for i in range(len(benchmark)):
         path = write(folder, i, [restore(crop) for crop in benchmark.crops(i)])

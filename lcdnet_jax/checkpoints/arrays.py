@@ -19,6 +19,7 @@ from absl import logging
 from jax import Array
 from jax.tree_util import KeyPath
 
+from lcdnet_jax import storage
 from lcdnet_jax.typing import PyTree
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[
         OSError: If a link is needed and cannot be made.
     """
     if _is_literal(directory):
+        if storage.is_bucket(directory):
+            _limit_repetitions()
         return directory, lambda: None
+    if storage.is_bucket(directory):
+        raise OSError("a bucket has no links")
     if jax.process_count() > 1:
         raise OSError("several processes need a path without them")
     folder = tempfile.TemporaryDirectory(prefix="lcdnet_jax-")
@@ -80,7 +85,19 @@ def make_literal_path(directory: pathlib.Path) -> tuple[pathlib.Path, Callable[[
 
 def _is_literal(path: pathlib.Path) -> bool:
     special = ("*", "?", "[", ":/") if os.name == "nt" else ("*", "?", "[", ":/", "\\")
-    return not any(text in f"{path}/" for text in special)
+    text = str(path).partition("://")[2] if storage.is_bucket(path) else str(path)
+    return not any(one in f"{text}/" for one in special)
+
+
+def _limit_repetitions() -> None:
+    """Lets TensorStore give up a request to a bucket after a minute, not a quarter of an hour.
+
+    Orbax makes the context of each save and restore from this dictionary, and has no argument for
+    it.
+    """
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
+    tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT["gcs_request_retries"] = {"max_retries": 6}
 
 
 def make_handler() -> "ocp.CompositeCheckpointHandler":

@@ -71,6 +71,18 @@ class DamagedCheckpointError(CheckpointError):
         self.problem = problem
 
 
+def is_step(name: str) -> bool:
+    """Tells whether a directory of this name may be a checkpoint.
+
+    Args:
+        name: The name.
+
+    Returns:
+        True for a plain number of steps.
+    """
+    return re.fullmatch("0|[1-9][0-9]{0,9}", name) is not None and int(name) <= _LARGEST_STEP
+
+
 class CheckpointFolder:
     """The folder ``checkpoints/`` of a working directory.
 
@@ -156,6 +168,33 @@ class CheckpointFolder:
         """Releases the lock."""
         self._unlock()
 
+    def saving_name(self, step: int) -> str:
+        """Names the directory in which Orbax writes a step.
+
+        Args:
+            step: The step.
+
+        Returns:
+            Its name in this folder.
+        """
+        return f"saving-{step}"
+
+    def discard(self, step: int) -> None:
+        """Deletes a save that failed.
+
+        Args:
+            step: The step.
+        """
+        self.remove(f"saving-{step}*")
+
+    def has_damaged(self) -> bool:
+        """Checks whether a damaged checkpoint was moved aside.
+
+        Returns:
+            True if there is one.
+        """
+        return any(self.path.glob("damaged-*"))
+
     def steps(self) -> list[int]:
         """Lists the complete checkpoints.
 
@@ -173,8 +212,7 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"cannot list {self.path}: {error.strerror or error}; check permissions"
             ) from error
-        steps = [int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,9}", name)]
-        return sorted(step for step in steps if step <= _LARGEST_STEP)
+        return sorted(int(name) for name in names if is_step(name))
 
     def complete(self, step: int, *, keep: int) -> None:
         """Makes a written save a checkpoint, and deletes old checkpoints.

@@ -14,8 +14,8 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
-from lcdnet_jax import multihost
-from lcdnet_jax.checkpoints import arrays, manifest
+from lcdnet_jax import multihost, storage
+from lcdnet_jax.checkpoints import arrays, bucket, manifest
 from lcdnet_jax.checkpoints.folder import (
     CheckpointError,
     CheckpointFolder,
@@ -38,7 +38,9 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int | None = None):
-        self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        path = storage.to_path(workdir)
+        in_bucket = storage.is_bucket(path)
+        self.directory = (path if in_bucket else path.absolute()) / "checkpoints"
         self._keep = keep
         try:
             str(self.directory).encode()
@@ -47,11 +49,19 @@ class Checkpoints:
                 f"cannot use {os.fsencode(self.directory)!r}: Orbax needs a path that is valid "
                 "UTF-8; use another one"
             ) from error
-        self._folder = CheckpointFolder(self.directory, writable=keep is not None)
+        if in_bucket and not str(path).startswith("gs:"):
+            raise CheckpointError(
+                f"cannot use {self.directory}: Orbax reads and writes checkpoints on disks and in "
+                "buckets of Google Cloud Storage; use a local path or gs://"
+            )
+        folder = bucket.BucketFolder if in_bucket else CheckpointFolder
+        self._folder = folder(self.directory, writable=keep is not None)
+        self._known_steps: list[int] = []  # as of the last time that they were listed
         on_first_process(self._folder.open)
         try:
             self._literal, self._remove_link = arrays.make_literal_path(self.directory)
         except OSError as error:
+            self._folder.unlock()
             raise CheckpointError(
                 f"cannot use {self.directory}: Orbax does not take *, ?, [ and \\ literally, and a "
                 f"link to it is not possible ({error}); use a path without these"
@@ -70,7 +80,16 @@ class Checkpoints:
         Raises:
             CheckpointError: If the directory cannot be listed.
         """
-        return self._folder.steps()
+        self._known_steps = self._folder.steps()
+        return self._known_steps
+
+    def has_damaged(self) -> bool:
+        """Checks whether a damaged checkpoint was moved aside.
+
+        Returns:
+            True if there is one.
+        """
+        return self._folder.has_damaged()
 
     def latest_step(self) -> int | None:
         """Finds the newest complete checkpoint, as this process sees it.
@@ -101,7 +120,10 @@ class Checkpoints:
         """
         if self._pending is not None:
             concurrent.futures.wait([self._pending[1]])  # a failed save counts for nothing
-        step = self.latest_step()
+        try:
+            step = self.latest_step()
+        except CheckpointError:  # a bucket that does not answer
+            step = max(self._known_steps, default=None)
         return "there is no checkpoint yet" if step is None else f"step {step} is saved"
 
     def save(self, step: int, items: Mapping[str, PyTree]) -> None:
@@ -129,7 +151,8 @@ class Checkpoints:
         items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
         checksums = arrays.compute_checksums(items)
-        self._guard(step, lambda: self._saver.save(self._literal / f"saving-{step}", args=args))
+        saving = self._folder.saving_name(step)
+        self._guard(step, lambda: self._saver.save(self._literal / saving, args=args))
         self._pending = step, self._background.submit(self._complete, step, checksums)
 
     def finish(self, step: int) -> None:
@@ -297,7 +320,7 @@ class Checkpoints:
         try:
             files = manifest.read(where, step)
             if files is None:
-                if self._has_manifests():
+                if storage.is_bucket(where) or self._has_manifests():
                     raise manifest.DamageError(
                         f"{manifest.NAME} is missing, which other checkpoints have"
                     )
@@ -392,12 +415,13 @@ class Checkpoints:
             return
         assert self._keep is not None
         self._folder.check_identity()
-        saving = f"saving-{step}"
+        saving = self._folder.saving_name(step)
         try:
             arrays.read_back(self._literal / saving, checksums)
         except Exception as error:  # of many types
             raise CheckpointError(f"it cannot be read back ({error})") from error
         manifest.write(self.directory / saving, step)
+        self._known_steps = [*self._known_steps, step]
         self._folder.complete(step, keep=self._keep)
 
     def _join(self) -> None:
@@ -417,15 +441,25 @@ class Checkpoints:
         if multihost.all_succeeded(failure is None):
             return
         if jax.process_index() == 0 and failure is not None:  # else it may still be written
-            self._folder.remove(f"saving-{step}*")
+            self._folder.discard(step)
         reason = "another process of this run failed, see its output"
         if failure is not None:
             reason = self._explain(failure)
         raise CheckpointError(
             f"cannot write the checkpoint of step {step} to {self.directory}: {reason}\n"
-            f"Nothing saved before is lost: {self.saved()}. Free disk space or check "
-            "permissions, then run the same command again."
+            f"Nothing saved before is lost: {self.saved()}. {self.advice()}, then run the same "
+            "command again."
         ) from failure
+
+    def advice(self) -> str:
+        """Says what helps if something cannot be written.
+
+        Returns:
+            The beginning of a sentence.
+        """
+        if storage.is_bucket(self.directory):
+            return "Check the network and the access to the bucket"
+        return "Free disk space or check permissions"
 
     def _explain(self, error: Exception) -> str:
         """The message, with the path that users know."""

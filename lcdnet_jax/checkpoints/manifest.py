@@ -1,13 +1,11 @@
 """Manifests: size and SHA-256 of every file of a directory, to detect any changed byte."""
 
-import hashlib
 import json
-import os
 import pathlib
 import stat
 from collections.abc import Collection, Mapping
 
-from lcdnet_jax import strict_json
+from lcdnet_jax import atomic_io, storage, strict_json
 from lcdnet_jax.typing import Json, JsonObject
 
 NAME = "manifest.json"
@@ -22,15 +20,11 @@ class DamageError(Exception):
 
 def write(directory: pathlib.Path, step: int) -> None:
     """Writes the manifest of all files in ``directory``, as they are on disk now."""
-    files = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            size = path.stat().st_size
-            files[path.relative_to(directory).as_posix()] = {"bytes": size, "sha256": _sha256(path)}
-    with open(directory / NAME, "xb") as file:
-        file.write(_render(step, files))
-        file.flush()
-        os.fsync(file.fileno())
+    files = {
+        name: {"bytes": size, "sha256": storage.compute_sha256(directory / name)}
+        for name, size in storage.list_files(directory).items()
+    }
+    atomic_io.write(directory / NAME, _render(step, files), force=False)
 
 
 def read(directory: pathlib.Path, step: int) -> Files | None:
@@ -94,26 +88,29 @@ def verify(directory: pathlib.Path, files: Files, wanted: Collection[str]) -> No
         DamageError: For the first file that is missing or holds other bytes.
         OSError: If a file cannot be read for other reasons.
     """
+    listed = storage.list_files(directory) if storage.is_bucket(directory) else None
     for name, expected in files.items():
         folder, slash, _ = name.partition("/")
         if slash and folder not in wanted:
             continue
-        path = directory / name
-        try:
-            status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise DamageError(f"{name} is missing") from None
-        if not stat.S_ISREG(status.st_mode):
-            raise DamageError(f"{name} is not a file")
-        if status.st_size != expected["bytes"]:
-            raise DamageError(f"{name} has {status.st_size} bytes, not {expected['bytes']}")
-        if _sha256(path) != expected["sha256"]:
+        size = listed.get(name) if listed is not None else _read_size(directory, name)
+        if size is None:
+            raise DamageError(f"{name} is missing")
+        if size != expected["bytes"]:
+            raise DamageError(f"{name} has {size} bytes, not {expected['bytes']}")
+        if storage.compute_sha256(directory / name) != expected["sha256"]:
             raise DamageError(f"{name} holds other bytes than were saved (SHA-256 differs)")
 
 
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read_size(directory: pathlib.Path, name: str) -> int | None:
+    """The size of a local file, or None if it does not exist."""
+    try:
+        status = (directory / name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise DamageError(f"{name} is not a file")
+    return status.st_size
 
 
 def _render(step: int, files: Files) -> bytes:

@@ -1,12 +1,11 @@
 """The checkpoint that ``eval.py`` scores: its path, and the configuration of its training."""
 
-import os
 import pathlib
 
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import data_sets
+from lcdnet_jax import data_sets, storage
 from lcdnet_jax import weights as weights_lib
 
 
@@ -27,8 +26,8 @@ def find_checkpoint(workdir: str | None, checkpoint: str | None) -> pathlib.Path
     """
     if bool(workdir) == bool(checkpoint):
         raise ValueError("give one directory, as --workdir or as --checkpoint")
-    if workdir and os.path.exists(workdir):
-        return pathlib.Path(workdir)  # even if pretrained weights have the same name
+    if workdir and storage.exists(path := storage.to_path(workdir)):
+        return path  # even if pretrained weights have the same name
     return weights_lib.pretrained.find(workdir or checkpoint or "")
 
 

@@ -7,7 +7,7 @@ import math
 import pathlib
 from collections.abc import Iterable
 
-from lcdnet_jax import atomic_io, file_names, image_io
+from lcdnet_jax import atomic_io, file_names, image_io, storage
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
 from lcdnet_jax.messages import escape
@@ -114,6 +114,6 @@ def save_image(output: pathlib.Path, case: Case, number: int, image: ScoredImage
     mode = "" if case.mode == "full" else f"_{case.mode}"
     name = file_names.shorten_name(case.dataset, f"_{case.protocol.name}{level}{mode}")
     folder = output / name
-    folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     file = folder / file_names.shorten_name(image.name, ".png")
     image_io.write(file, image_io.to_uint8(image.restored))

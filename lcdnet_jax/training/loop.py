@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost
+from lcdnet_jax import multihost, storage
 from lcdnet_jax.messages import join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
@@ -75,7 +75,8 @@ def train_and_evaluate(
 
     Args:
         config: An experiment, see ``configs/default.py``.
-        workdir: Directory for config.json, checkpoints, logs and pictures. Created if missing.
+        workdir: Directory for config.json, checkpoints, logs and pictures. Created if missing. It
+            may be in a bucket of Google Cloud Storage: gs://bucket/run.
         datasets: What ``input_pipeline.create_datasets`` returns, see
             :class:`~lcdnet_jax.training.program.Datasets`. Both parts may be
             :class:`~lcdnet_jax.training.program.Describable`, and "train" may be
@@ -102,7 +103,7 @@ def train_and_evaluate(
     for stage in config_lib.list_stages(config):
         config_lib.check_kernels(config_lib.with_stage(config, stage))
     features = objectives.get(config).read_features(config)
-    workdir = pathlib.Path(workdir)
+    workdir = storage.to_path(workdir)
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=config.keep_checkpoints)
     writer = None
     try:
@@ -141,11 +142,11 @@ def train_and_evaluate(
         loop = _Loop(config, module, datasets, partitioner, checkpoints, writer)
         if jax.process_index() != 0:
             profile = None
-        return loop.run(state, Profile(workdir / "profile", profile))
+        return loop.run(state, Profile(writer.folder / "profile", profile))
     except MetricWriterError as error:
         raise checkpoints_lib.CheckpointError(
-            f"cannot write to {workdir}: {error}; {checkpoints.saved()}. Free disk space or check "
-            "permissions, then run the same command again"
+            f"cannot write to {workdir}: {error}; {checkpoints.saved()}. {checkpoints.advice()}, "
+            "then run the same command again"
         ) from error
     finally:
         checkpoints.close()
@@ -344,6 +345,7 @@ class _Loop:
                 f"not saved; {self._checkpoints.saved()}. Start another run from there "
                 "(config.init_from, another --workdir) with a lower config.optimizer.learning_rate"
             )
+        self._writer.flush()
         self._checkpoints.save(step, items)
 
     def _evaluate(self, step: int, state: TrainState) -> None:
@@ -352,6 +354,7 @@ class _Loop:
         if jax.process_index() == 0:
             try:
                 self._eval_hook(step, variables)
+                self._writer.flush()
             except Exception as error:  # such as a damaged image; keep the steps made so far
                 failure = error
         if multihost.all_succeeded(failure is None):

@@ -4,16 +4,21 @@ import contextlib
 import json
 import math
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from lcdnet_jax import atomic_io, file_names, image_io
+from lcdnet_jax import atomic_io, file_names, image_io, storage
 from lcdnet_jax.messages import escape
+from lcdnet_jax.training.local_copy import LocalCopy
 from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import scores
+
+# Seconds after which reports are copied into a bucket, if no checkpoint was saved meanwhile.
+_FLUSH_EVERY = 60.0
 
 
 class MetricWriterError(RuntimeError):
@@ -42,7 +47,8 @@ class MetricWriter:
 
     clu writes the TensorBoard events. It needs TensorFlow and tensorboard. Without them only
     metrics.jsonl is written, and a printed line says so. Disk errors are raised as
-    :class:`MetricWriterError`.
+    :class:`MetricWriterError`. If the working directory is in a bucket, files reach it by
+    :meth:`flush`.
 
     Args:
         workdir: Working directory of the run.
@@ -54,16 +60,20 @@ class MetricWriter:
 
     def __init__(self, workdir: pathlib.Path, *, start_step: int, active: bool):
         self._active = active
-        self._workdir = workdir
+        self._files = LocalCopy(workdir)
+        self._folder = self._files.folder
+        self._flushed = time.monotonic()
         self._events: Any = None  # clu's SummaryWriter
         if not active:
             return
-        self._jsonl = workdir / "metrics.jsonl"
+        names = ("metrics.jsonl", scores.FILE)
+        self._jsonl = self._folder / names[0]
         with convert_disk_errors():
-            for path in (self._jsonl, workdir / scores.FILE):
-                aside = _remove_lines_after(path, start_step)
-                if aside:
-                    self.print_line(f"{path.name} is damaged; it is kept as {aside.name}")
+            self._files.fetch(names)
+            for name in names:
+                aside = atomic_io.find_free_path(workdir / f"damaged-{name}").name
+                if _remove_lines_after(self._folder / name, start_step, aside):
+                    self.print_line(f"{name} is damaged; it is kept as {aside}")
         try:
             import tensorflow as tf
             from clu import metric_writers
@@ -73,7 +83,12 @@ class MetricWriter:
         with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
             tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve all GPU memory
         with convert_disk_errors():
-            self._events = metric_writers.SummaryWriter(str(workdir))
+            self._events = metric_writers.SummaryWriter(str(self._folder))
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The local folder of the files, for others that belong to the run."""
+        return self._folder
 
     def print_line(self, text: str) -> None:
         """Prints a line, escaped, at once. Does nothing if the output is closed."""
@@ -91,6 +106,8 @@ class MetricWriter:
         if self._events is not None:
             with _convert_tensorflow_errors():
                 self._events.write_scalars(step, scalars)
+        if time.monotonic() - self._flushed > _FLUSH_EVERY:
+            self.flush()
 
     def write_text(self, step: int, name: str, text: str) -> None:
         """Adds text (Markdown) to TensorBoard."""
@@ -102,7 +119,7 @@ class MetricWriter:
         """Adds the rows of one evaluation to scores.jsonl, see :mod:`lcdnet_jax.weights.scores`."""
         if self._active:
             with convert_disk_errors():
-                scores.append(self._workdir, rows)
+                scores.append(self._folder, rows)
 
     def write_panel(self, step: int, image: str, ending: str, panel: np.ndarray) -> None:
         """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<image><ending>.png.
@@ -112,7 +129,7 @@ class MetricWriter:
         """
         if not self._active:
             return
-        folder = self._workdir / "panels"
+        folder = self._folder / "panels"
         with convert_disk_errors():
             folder.mkdir(exist_ok=True)
             name = file_names.shorten_name(f"{step:07d}_{image}", f"{ending}.png")
@@ -121,6 +138,21 @@ class MetricWriter:
             with _convert_tensorflow_errors():
                 self._events.write_images(step, {escape(f"{image}{ending}"): panel[None]})
 
+    def flush(self) -> None:
+        """Copies what was written into a working directory in a bucket.
+
+        Must be called before a checkpoint is saved: after a restart, lines of the steps before it
+        are not written again.
+        """
+        if not self._active or not self._files.is_separate:
+            return
+        if self._events is not None:
+            with _convert_tensorflow_errors():
+                self._events.flush()
+        with convert_disk_errors():
+            self._files.flush()
+        self._flushed = time.monotonic()
+
     def close(self) -> None:
         """Flushes the logs. A log that cannot be written only gives a warning here."""
         if self._events is not None:
@@ -128,15 +160,24 @@ class MetricWriter:
                 self._events.close()
             except Exception as error:  # TensorFlow raises types of its own on a full disk
                 logging.warning("TensorBoard events are incomplete: %s", error)
+        try:
+            if not storage.is_down():
+                self._files.flush()
+        except OSError as error:
+            logging.warning("logs are incomplete: %s", error)
+        self._files.close()
 
 
-def _remove_lines_after(path: pathlib.Path, step: int) -> pathlib.Path | None:
-    """Removes lines of later steps. Keeps a damaged file under another name, which it returns.
+def _remove_lines_after(path: pathlib.Path, step: int, aside: str) -> bool:
+    """Removes lines of later steps. Keeps a damaged file under the name ``aside``.
 
     The last line may be incomplete without damage, because a process was killed.
+
+    Returns:
+        Whether the file was damaged.
     """
     if not path.exists():
-        return None
+        return False
     old = path.read_bytes()
     lines = old.split(b"\n")
     kept, damaged = [], False
@@ -147,13 +188,11 @@ def _remove_lines_after(path: pathlib.Path, step: int) -> pathlib.Path | None:
         except (ValueError, KeyError, TypeError, RecursionError):
             damaged |= number < len(lines)
     new = b"".join(line + b"\n" for line in kept)
-    aside = None
     if damaged:
-        aside = atomic_io.find_free_path(path.with_name(f"damaged-{path.name}"))
-        atomic_io.write(aside, old, force=True)
+        atomic_io.write(path.with_name(aside), old, force=True)
     if new != old:
         atomic_io.write(path, new, force=True)
-    return aside
+    return damaged
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Replay: repeats one step of a run, to find the cause of an error in it."""
 
+import contextlib
 import math
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,11 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import image_io, metrics, visualization
+from lcdnet_jax import image_io, metrics, storage, visualization
 from lcdnet_jax.messages import join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
+from lcdnet_jax.training.local_copy import LocalCopy
 from lcdnet_jax.training.metric_writer import convert_disk_errors
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import TrainingDatasets, compile_program, draw_batch, open_inputs
@@ -88,7 +90,7 @@ def replay(
             "with --distributed=off"
         )
     config_lib.validate_once(config)
-    workdir = pathlib.Path(workdir)
+    workdir = storage.to_path(workdir)
     stored = load_run_config(config, workdir)
     if not 1 <= step <= config.steps:
         raise config_lib.ConfigError(
@@ -109,38 +111,41 @@ def replay(
     module = config_lib.network(config)
     state, origin = _load_state(config, module, workdir, partitioner, step)
     start = int(state.step)
+    with contextlib.closing(LocalCopy(workdir)) as files:
+        folder = files.folder / "replay" / str(step)
+
+        def make_error(reason: str) -> checkpoints_lib.CheckpointError:
+            return checkpoints_lib.CheckpointError(
+                f"cannot write to {workdir}: {reason}; free disk space or check permissions"
+            )
+
+        with convert_disk_errors(make_error):
+            folder.mkdir(parents=True, exist_ok=True)
+        print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
+
+        optimizer, stage = make_optimizer(config), None
+        with open_inputs(config, partitioner, datasets["train"], start) as inputs:
+            for number in range(start + 1, step):
+                before, stage = stage, config_lib.stage_at(config, number - 1)
+                if stage != before:
+                    program = compile_program(
+                        module, optimizer, config, partitioner, state, stage=stage
+                    )
+                state, row = program(state, next(inputs))
+                jax.block_until_ready(row)  # so that batches do not fill the devices
+                if config.log_every and number % config.log_every == 0:
+                    print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
+            stage = config_lib.stage_at(config, step - 1)
+            replayed = _replay_step(module, config, partitioner, state, next(inputs), stage=stage)
+        state = jax.device_get(state)
+        for line in _describe_step(step, config, state, replayed):
+            print(line)
+        with convert_disk_errors(make_error):
+            arrays: Fields = {**replayed.inputs, "restored": replayed.restored}
+            np.savez(folder / "batch.npz", **arrays)
+            image_io.write(folder / "batch.png", _draw_images(replayed))
+            files.flush()
     folder = workdir / "replay" / str(step)
-
-    def make_error(reason: str) -> checkpoints_lib.CheckpointError:
-        return checkpoints_lib.CheckpointError(
-            f"cannot write to {folder}: {reason}; free disk space or check permissions"
-        )
-
-    with convert_disk_errors(make_error):
-        folder.mkdir(parents=True, exist_ok=True)
-    print(f"{origin}; steps to make before step {step}: {step - 1 - start}", flush=True)
-
-    optimizer, stage = make_optimizer(config), None
-    with open_inputs(config, partitioner, datasets["train"], start) as inputs:
-        for number in range(start + 1, step):
-            before, stage = stage, config_lib.stage_at(config, number - 1)
-            if stage != before:
-                program = compile_program(
-                    module, optimizer, config, partitioner, state, stage=stage
-                )
-            state, row = program(state, next(inputs))
-            jax.block_until_ready(row)  # so that batches do not fill the devices
-            if config.log_every and number % config.log_every == 0:
-                print(f"step {number}: loss {float(row['loss']):.5f}", flush=True)
-        stage = config_lib.stage_at(config, step - 1)
-        replayed = _replay_step(module, config, partitioner, state, next(inputs), stage=stage)
-    state = jax.device_get(state)
-    for line in _describe_step(step, config, state, replayed):
-        print(line)
-    with convert_disk_errors(make_error):
-        arrays: Fields = {**replayed.inputs, "restored": replayed.restored}
-        np.savez(folder / "batch.npz", **arrays)
-        image_io.write(folder / "batch.png", _draw_images(replayed))
     print(f"written to {folder}: batch.npz, batch.png", flush=True)
     return folder
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost, strict_json
+from lcdnet_jax import multihost, storage, strict_json
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import data_record, objectives
@@ -60,18 +60,19 @@ def _open_workdir(
 ) -> str | None:
     stored = workdir / "config.json"
     # Damaged ones that were moved aside count: a run never restarts over the remains of another.
-    has_checkpoints = bool(checkpoints.steps()) or any(checkpoints.directory.glob("damaged-*"))
+    has_checkpoints = bool(checkpoints.steps()) or checkpoints.has_damaged()
     to_store, line = config, None
     if config.resume and not has_checkpoints:
+        other = storage.to_path(config.resume)
         line = check_data(
             config,
-            load_run_config(config, pathlib.Path(config.resume)),
-            pathlib.Path(config.resume),
+            load_run_config(config, other),
+            other,
             data,
             step=None,
             accept_changed_data=accept_changed_data,
         )
-    if stored.exists():
+    if storage.exists(stored):
         before = load_run_config(config, workdir, has_checkpoints=has_checkpoints)
         if has_checkpoints:
             line = check_data(
@@ -272,7 +273,7 @@ def _find_weights(name: str) -> pathlib.Path:
 def _load_initial_variables(name: str, wanted: dict[str, PyTree]) -> tuple[dict[str, PyTree], int]:
     """The variables of ``config.init_from`` and their step."""
     path = _find_weights(name)
-    if path.is_dir():
+    if storage.is_dir(path):
         return checkpoints_lib.restore_variables(path, wanted)
     loaded = weights_lib.load(path)
     found, needed = (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import strict_json, value_rules
+from lcdnet_jax import storage, strict_json, value_rules
 from lcdnet_jax._version import __version__
 from lcdnet_jax.config.rules import network_kwargs
 from lcdnet_jax.messages import shorten
@@ -144,7 +144,7 @@ def read(directory: str | pathlib.Path) -> Card:
     Raises:
         CardError: If there is none, or as :func:`parse`.
     """
-    path = pathlib.Path(directory) / NAME
+    path = storage.to_path(directory) / NAME
     try:
         text = strict_json.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):

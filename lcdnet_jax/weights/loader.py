@@ -2,7 +2,7 @@
 
 import pathlib
 
-from lcdnet_jax import convert, multihost
+from lcdnet_jax import convert, multihost, storage
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields
 from lcdnet_jax.weights import directory, safetensors_file, torch_file
@@ -43,7 +43,7 @@ def load(
         ImportError: For a PyTorch file where PyTorch is not installed.
     """
     multihost.check_devices()
-    path = pathlib.Path(path)
+    path = storage.to_path(path)
     kind = _find_kind(path)
     if kind == "directory":
         if network is not None:
@@ -54,9 +54,10 @@ def load(
         return directory.load(path, ema=ema, step=step)
     if step is not None:
         raise _make_step_error(path, step)
-    if kind == "torch":
-        return torch_file.load(path, convert.read_state_dict(path), network, network_kwargs)
-    tensors, header = safetensors_file.read(path)
+    with storage.local_file(path) as file:
+        if kind == "torch":
+            return torch_file.load(path, convert.read_state_dict(file), network, network_kwargs)
+        tensors, header = safetensors_file.read(file)
     if header is None:
         return torch_file.load(path, tensors, network, network_kwargs)
     if network is not None:
@@ -82,14 +83,17 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
         CheckpointError, ValueError, OSError: As :func:`load`.
         CardError: For PyTorch files, which have no card.
     """
-    path = pathlib.Path(path)
+    path = storage.to_path(path)
     kind = _find_kind(path)
     if kind == "directory":
         multihost.check_devices()
         return directory.load_card(path, ema=ema, step=step)
     if step is not None:
         raise _make_step_error(path, step)
-    header = safetensors_file.read(path, arrays=False)[1] if kind == "safetensors" else None
+    header = None
+    if kind == "safetensors":
+        with storage.local_file(path) as file:
+            header = safetensors_file.read(file, arrays=False)[1]
     if header is None:
         raise CardError(f"{path} has no card; only files that this library wrote have one")
     return header.card
@@ -97,11 +101,13 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
 
 def _find_kind(path: pathlib.Path) -> str:
     suffixes = (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES)
-    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may never end
+    is_dir = storage.is_dir(path)
+    is_file = not is_dir and (storage.exists(path) if storage.is_bucket(path) else path.is_file())
+    if not (is_dir or is_file) and storage.exists(path):  # reading a pipe may never end
         raise ValueError(f"{path} is neither a file nor a directory; give one")
-    if path.suffix.lower() in suffixes and not path.is_dir():
+    if path.suffix.lower() in suffixes and not is_dir:
         return "safetensors" if path.suffix.lower() in safetensors_file.SUFFIXES else "torch"
-    if path.is_file():
+    if is_file:
         raise ValueError(
             f"{path} is not a checkpoint: give a directory, or a file that ends in "
             f"{', '.join(suffixes)}"

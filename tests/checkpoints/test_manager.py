@@ -331,7 +331,7 @@ class TestDamage:
         def refuse(path):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(manifest, "_sha256", refuse)
+        monkeypatch.setattr(manifest.storage, "compute_sha256", refuse)
         with pytest.raises(CheckpointError, match=r"cannot read .*/8: .*; check perm") as error:
             run.restore_latest(state(0))
         assert not isinstance(error.value, DamagedCheckpointError)

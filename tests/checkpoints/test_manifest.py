@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from lcdnet_jax import atomic_io
 from lcdnet_jax.checkpoints import manifest
 from lcdnet_jax.checkpoints.manifest import DamageError
 
@@ -67,7 +68,7 @@ def test_pipe_and_endless_file_are_not_read(directory):
 
 
 def test_is_not_replaced(directory):
-    with pytest.raises(FileExistsError):
+    with pytest.raises(atomic_io.TargetError):
         manifest.write(directory, 8)
 
 

@@ -14,6 +14,7 @@ import hashlib
 import os
 import pathlib
 
+from lcdnet_jax import storage
 from lcdnet_jax.weights import hub
 
 # The weights that `lcdnet-jax restore` uses by default.
@@ -102,8 +103,8 @@ def find(checkpoint: str | os.PathLike[str]) -> pathlib.Path:
     name = os.fspath(checkpoint)
     if hub.is_name(name) or name in _read_checksums():
         return path(name)
-    given = pathlib.Path(checkpoint)
-    if given.exists():
+    given = storage.to_path(checkpoint)
+    if storage.exists(given):
         return given
     raise PretrainedError(
         f"{name} does not exist; give a working directory of train.py, what lcdnet-jax convert or "
