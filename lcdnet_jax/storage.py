@@ -320,7 +320,7 @@ def list_files(folder: pathlib.Path) -> dict[str, int]:
     return {
         name.removeprefix(start): int(about["size"])
         for name, about in sorted(found.items())
-        if name.startswith(start)
+        if name.startswith(start) and not name.endswith("/")  # what a console shows as a folder
     }
 
 
@@ -379,12 +379,11 @@ def remove(path: pathlib.Path, *, marker: str | None = None) -> None:
         OSError: If it cannot be deleted.
     """
     filesystem = _filesystem(path)
+    names = sorted(list_files(path), key=lambda name: (name != marker, name))
     with _convert_errors(path):
-        if marker is not None:
+        for one in [path / name for name in names] or [path]:
             with contextlib.suppress(FileNotFoundError):
-                filesystem.rm_file(str(path / marker))
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.rm(str(path), recursive=True)
+                filesystem.rm_file(str(one))  # rm takes [, * and ? for a pattern
 
 
 def copy(folder: pathlib.Path, to: pathlib.Path) -> None:

@@ -57,6 +57,11 @@ def test_files(bucket, tmp_path):
     assert not storage.is_dir(path)
     atomic_io.write(path.with_name("bb"), b"", force=False)
     assert storage.list_files(path.parent) == {"b.bin": 3, "bb": 0}
+    odd = to_path(f"{bucket}/o?d [1]*/a#b %20")
+    atomic_io.write(odd, b"", force=False)
+    assert storage.list_files(odd.parent) == {"a#b %20": 0}
+    storage.remove(odd.parent)
+    assert not storage.exists(odd)
     assert storage.list_files(path) == storage.list_files(path.with_name("none")) == {}
     assert str(atomic_io.find_free_path(path)) == f"{bucket}/a/b.bin-2"
     storage.download_file(path, tmp_path / "copy")
