@@ -55,7 +55,11 @@ _down = False  # see is_down
 
 
 class StorageError(OSError):
-    """A bucket cannot be used or does not answer; the message names the path, cause and fix."""
+    """A bucket cannot be used or does not answer; the message names the path, cause and fix.
+
+    Attributes:
+        strerror: The cause alone, if the bucket was asked.
+    """
 
 
 def to_path(path: Path) -> pathlib.Path:
@@ -177,7 +181,9 @@ def _convert_errors(path: pathlib.Path) -> Iterator[None]:
             advice = "check the name and the network, then run the same command again"
             reason = f"the bucket does not answer ({_first_line(error)})"
             _down = True
-        raise StorageError(f"{path}: {reason}; {advice}") from error
+        converted = StorageError(f"{path}: {reason}; {advice}")
+        converted.strerror = reason
+        raise converted from error
 
 
 def is_down() -> bool:

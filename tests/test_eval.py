@@ -56,6 +56,14 @@ def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
         np.testing.assert_allclose(row[score], trained[f"eval/sigma50/{score}"], rtol=1e-4)
 
 
+def test_buckets_that_cannot_be_used(bucket):
+    message = error_of("eval.py", "--workdir", f"{bucket}/none")
+    assert f"{bucket}/none does not exist; give a working directory" in message
+    message = error_of("eval.py", "--checkpoint", "sadnet-photo", "--output", "gs://no-such/out")
+    assert "cannot write results to gs://no-such/out: " in message
+    assert "the bucket gs://no-such does not exist" in message
+
+
 class TestEval:
     @pytest.mark.extended
     def test_writes_and_prints_a_table(self, workdir, data, tmp_path, capsys):

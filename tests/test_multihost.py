@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from lcdnet_jax import multihost
+from lcdnet_jax import multihost, storage
 from lcdnet_jax.multihost import DistributedError
 from lcdnet_jax.training import train_and_evaluate
 
@@ -153,6 +153,40 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     both = losses(workdir)
     assert sorted(both) == list(range(1, saved + 1))
     np.testing.assert_allclose([both[i] for i in alone], [*alone.values()], rtol=1e-5)
+
+
+@pytest.mark.extended
+def test_two_processes_save_in_a_bucket(config, tmp_path, bucket):
+    """As one process does on disk; after SIGTERM to one of them, and continued by both."""
+    alone = train_here(config, tmp_path / "one", "device")
+    workdir = storage.to_path(f"{bucket}/run")
+    arguments = ("--config.data.where=device", "--config.steps=4000")
+    first, second = start_two(config, workdir, *arguments)
+    deadline = time.monotonic() + 100
+    while not storage.exists(workdir / "checkpoints" / "4" / "manifest.json"):
+        if (first.poll(), second.poll()) != (None, None):
+            pytest.fail(end(first)[0] + end(second)[0])
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    second.send_signal(signal.SIGTERM)
+    (first_output, first_code), (second_output, second_code) = end(first), end(second)
+    assert (first_code, second_code) == (143, 143), first_output + second_output
+    files = storage.list_files(workdir)
+    saved = max(int(name.split("/")[1]) for name in files if name.endswith("/manifest.json"))
+    assert f"stopped after step {saved}; it is saved" in second_output
+    assert "checkpoints/lock.json" not in files
+    steps = f"--config.steps={saved + 2}"
+    for output, code in map(end, start_two(config, workdir, *arguments, steps)):
+        assert code == 0, output
+        assert f"continuing after step {saved}" in output or "/4000" not in output
+    text = storage.read_bytes(workdir / "metrics.jsonl").decode()
+    rows = [json.loads(line) for line in text.splitlines()]
+    both = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
+    assert sorted(both) == list(range(1, saved + 3))
+    compared = [step for step in alone if step in both]
+    np.testing.assert_allclose(
+        [both[step] for step in compared], [alone[step] for step in compared], rtol=1e-5
+    )
 
 
 @pytest.mark.extended

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lcdnet_jax import storage
 from lcdnet_jax.config import checks
 from tests.scripts import TINY, error_of, run, train
 
@@ -101,6 +102,38 @@ class TestTrain:
             f"{pathlib.Path.cwd()}/", ""
         )
         assert not list(tmp_path.glob("run/checkpoints/*"))
+
+    @pytest.mark.parametrize(
+        ("workdir", "message"),
+        [
+            ("gs://no-such/run", "the bucket gs://no-such does not exist; check its name, or cre"),
+            ("gs:///run", "gs:///run names no bucket; write gs://BUCKET/PATH"),
+            ("ftp://host/run", "ftp:// is not supported; use a local path, gs:// (Google Cloud"),
+        ],
+    )
+    def test_buckets_that_cannot_be_used(self, data, bucket, monkeypatch, workdir, message):
+        """Before anything is read."""
+        monkeypatch.setattr("input_pipeline.create_datasets", None)
+        assert message in error_of(*train(workdir, data))
+
+    @pytest.mark.extended
+    def test_a_run_in_a_bucket(self, data, bucket, capsys):
+        """And its evaluation, whose results are in the bucket as well."""
+        workdir = storage.to_path(f"{bucket}/run")
+        assert run(*train(workdir, data, "--config.steps=4", "--config.checkpoint_every=2")) is None
+        assert run(*train(workdir, data)) is None
+        assert f"continuing after step 4 of {workdir}/checkpoints" in capsys.readouterr().out
+        names = set(storage.list_files(workdir))
+        assert {"config.json", "data.json", "metrics.jsonl", "scores.jsonl"} <= names
+        assert {"checkpoints/8/manifest.json", "panels/0000008_k0_sigma50.png"} <= names
+        kodim = ("--data", data / "kodim", "--save_images")
+        assert run("eval.py", "--workdir", workdir, *kodim) is None
+        assert run("eval.py", "--checkpoint", workdir, *kodim, "--output", f"{bucket}/out") is None
+        for folder in (workdir / "eval", storage.to_path(f"{bucket}/out")):
+            assert len(storage.list_files(folder)) == 5
+        (row,) = json.loads(storage.read_bytes(workdir / "eval" / "results.json"))
+        rows = storage.read_bytes(workdir / "scores.jsonl").decode().splitlines()
+        assert row["n"] == json.loads(rows[-1])["n"] * 3  # config.eval.max_images is 1
 
     def test_missing_arguments(self, tmp_path):
         assert "--config must have a value" in error_of("train.py", "--workdir", tmp_path)

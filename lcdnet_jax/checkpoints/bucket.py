@@ -34,6 +34,8 @@ LOCK = "lock.json"
 # until whoever takes it over looks whether another one did so at the same time.
 BEAT, STALE, SETTLE = 10.0, 45.0, 2.0
 
+_held: set[str] = set()  # tokens of the locks of this process
+
 
 class BucketFolder(CheckpointFolder):
     """The folder ``checkpoints/`` of a working directory in a bucket."""
@@ -62,7 +64,9 @@ class BucketFolder(CheckpointFolder):
                 if is_step(name) and name not in complete:
                     storage.remove(self.path / name)
         except OSError as error:
-            raise CheckpointError(f"cannot use {self.path}: {error}") from error
+            raise CheckpointError(
+                f"cannot use {self.path}: {error.strerror or error}; use a writable --workdir"
+            ) from error
 
     def check_identity(self) -> None:
         """Notices that another run took over the lock, or that the folder was deleted.
@@ -104,7 +108,7 @@ class BucketFolder(CheckpointFolder):
         try:
             files = storage.list_files(self.path)
         except OSError as error:
-            raise CheckpointError(f"cannot list {self.path}: {error}") from error
+            raise CheckpointError(f"cannot list {self.path}: {error.strerror or error}") from error
         folders = [name.removesuffix(f"/{manifest.NAME}") for name in files]
         return sorted(int(name) for name in folders if is_step(name))
 
@@ -163,6 +167,7 @@ class BucketLock:
             storage.write(self._path, self._render(), replace=False)
         except FileExistsError:
             self._take_over()
+        _held.add(self._owner["token"])
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
 
@@ -194,7 +199,8 @@ class BucketLock:
                 if self.is_owned():
                     storage.write(self._path, self._render())
             except OSError as error:
-                logging.warning("cannot renew %s: %s", self._path, error)
+                if not self._end.is_set():
+                    logging.warning("cannot renew %s: %s", self._path, error.strerror or error)
 
     def is_owned(self) -> bool:
         """Whether the object names this owner.
@@ -208,11 +214,14 @@ class BucketLock:
         """Deletes the object, if it was acquired. Does not wait for a bucket that is down."""
         if self._thread is None:
             return
+        _held.discard(self._owner["token"])
         self._end.set()
-        self._thread.join()
-        self._thread = None
+        thread, self._thread = self._thread, None
+        if storage.is_down():
+            return
+        thread.join()  # or it would write once more
         with contextlib.suppress(OSError):
-            if not storage.is_down() and self.is_owned():
+            if self.is_owned():
                 storage.remove(self._path)
 
     def _read(self) -> dict[str, Any]:
@@ -241,4 +250,6 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     system, process = owner.get("system"), owner.get("process")
     if system is None or system != _describe_system() or type(process) is not int:
         return False
+    if process == os.getpid():
+        return owner.get("token") not in _held
     return not pathlib.Path(f"/proc/{process}").exists()

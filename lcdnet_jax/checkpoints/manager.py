@@ -120,10 +120,10 @@ class Checkpoints:
         """
         if self._pending is not None:
             concurrent.futures.wait([self._pending[1]])  # a failed save counts for nothing
-        try:
-            step = self.latest_step()
-        except CheckpointError:  # a bucket that does not answer
+        if storage.is_bucket(self.directory) and storage.is_down():
             step = max(self._known_steps, default=None)
+        else:
+            step = self.latest_step()
         return "there is no checkpoint yet" if step is None else f"step {step} is saved"
 
     def save(self, step: int, items: Mapping[str, PyTree]) -> None:
