@@ -2,13 +2,15 @@
 
     python -m benchmarks.soak_resume                          # 50 kills
     python -m benchmarks.soak_resume --signal TERM --kills 5
+    python -m tests._gcs data python -m benchmarks.soak_resume --workdir gs://data/soak --kills 10
 
 The run is train.py as a user starts it, in a process group of its own: SADNet of configs/tiny.py on
 photographs, with frequency masking, two parts a step, averaged parameters, a schedule of the
 learning rate, and a checkpoint every four steps. Half of the kills come at any moment between the
 start and about the second checkpoint; the others are aimed at restoring, at the writing of a
 checkpoint, just before and just after its manifest, and at the deletion of an old one. Then the
-same command is given again. A run that has reached its end is compared, and a new one started.
+same command is given again. A run that has reached its end is compared, and a new one started. If
+--workdir is in a bucket, the runs are there, and the uninterrupted one is on disk.
 
 It must end with the same state as the uninterrupted run, bit by bit (parameters, state of the
 optimizer, averages, step), and with the same loss, PSNR, gradient norm and learning rate in
@@ -48,6 +50,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lcdnet_jax import storage
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
 from lcdnet_jax.typing import JsonObject
 
@@ -92,15 +95,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80, help="of a whole run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--data", choices=("device", "host"), default="device")
-    parser.add_argument("--workdir", help="new directory to keep; default: one that is deleted")
+    parser.add_argument(
+        "--workdir", help="new directory to keep, local or gs://; default: one that is deleted"
+    )
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # the trainings need the memory of the accelerator
     silence_orbax()
-    workdir = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="soak_resume-")).absolute()
-    if workdir.exists() and any(workdir.iterdir()):
+    workdir = storage.to_path(options.workdir or tempfile.mkdtemp(prefix="soak_resume-"))
+    scratch = workdir = workdir if storage.is_bucket(workdir) else workdir.absolute()
+    if storage.is_dir(workdir) and storage.list_files(workdir):
         parser.error(f"{workdir} is not empty; give another --workdir")
-    print(f"working in {workdir}", flush=True)
-    soak = _Soak(options, workdir)
+    if storage.is_bucket(workdir):
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix="soak_resume-"))
+    print(f"working in {workdir}, output in {scratch}", flush=True)
+    soak = _Soak(options, workdir, scratch)
     problem = ""
     try:
         soak.run()
@@ -108,9 +116,9 @@ def main() -> None:
         problem = str(error)
     print(json.dumps({**soak.result(), "equal": not problem}), flush=True)
     if problem:
-        sys.exit(f"error: {problem}\nAll that was written is in {workdir}")
-    if not options.workdir:
-        shutil.rmtree(workdir)
+        sys.exit(f"error: {problem}\nAll that was written is in {workdir} and {scratch}")
+    if not options.workdir or scratch != workdir:
+        shutil.rmtree(scratch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +132,8 @@ class _Disk:
     @classmethod
     def read(cls, directory: pathlib.Path, before: int = 0) -> "_Disk":
         """Reads a directory; ``before`` is the newest step when the process began."""
+        if storage.is_bucket(directory):
+            return cls._read_bucket(directory, before)
         try:
             names = sorted(os.listdir(directory))
         except FileNotFoundError:
@@ -142,6 +152,22 @@ class _Disk:
                 written = (directory / name / "manifest.json").exists()
                 stage = "after the manifest" if written else "before the manifest"
         return cls(newest, stage, leftovers)
+
+    @classmethod
+    def _read_bucket(cls, directory: pathlib.Path, before: int) -> "_Disk":
+        """The same of a bucket, where a step without a manifest is incomplete."""
+        files = storage.list_files(directory)
+        steps = {int(n) for n in (f.partition("/")[0] for f in files) if n.isdigit()}
+        complete = {step for step in steps if f"{step}/manifest.json" in files}
+        newest = max(complete, default=0)
+        stage = "before deleting" if len(complete) > _KEEP and newest > before else ""
+        for step in steps - complete:
+            if step < newest:
+                stage = "deleting"
+            else:
+                written = f"{step}/commit_success.txt" in files  # by Orbax
+                stage = "before the manifest" if written else "writing"
+        return cls(newest, stage, tuple(map(str, sorted(steps - complete))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,14 +206,16 @@ class _Soak:
 
     Args:
         options: Of the command line.
-        workdir: For the directories "uninterrupted", "run-1", "run-2" and so on, what each of
-            their processes prints, and compiled programs.
+        workdir: For the directories "run-1", "run-2" and so on.
+        scratch: Local folder for the directory "uninterrupted", what each process prints, and
+            compiled programs.
     """
 
-    def __init__(self, options: argparse.Namespace, workdir: pathlib.Path):
+    def __init__(self, options: argparse.Namespace, workdir: pathlib.Path, scratch: pathlib.Path):
         self._options = options
         self._workdir = workdir
-        self._hidden = workdir / "hidden"
+        self._scratch = scratch
+        self._hidden = scratch / "hidden"
         self._random = random.Random(options.seed)
         self._reach: list[float] = []  # seconds that processes took to their first checkpoint
         self._hits: collections.Counter[str] = collections.Counter()
@@ -200,7 +228,7 @@ class _Soak:
         Raises:
             SoakError: If a training fails, or its end is not that of the uninterrupted one.
         """
-        uninterrupted = self._workdir / "uninterrupted"
+        uninterrupted = self._scratch / "uninterrupted"
         self._hidden.mkdir(parents=True)
         (self._hidden / "tensorflow.py").write_text("raise ImportError('hidden by soak_resume')\n")
         process = self._run_process(uninterrupted, 0, None)
@@ -283,7 +311,7 @@ class _Soak:
         before = disk = _Disk.read(checkpoints)
         configured = _modification_time(config)
         wait_for = self._random.choice([0, _EVERY])  # steps to save before an aimed kill
-        output = directory.with_name(f"{directory.name}.{number:02}.log")
+        output = self._scratch / f"{directory.name}.{number:02}.log"
         begin = time.perf_counter()
         with output.open("w") as file:
             process = subprocess.Popen(
@@ -318,7 +346,8 @@ class _Soak:
                     os.killpg(process.pid, signal.Signals[f"SIG{self._options.signal}"])
                     break
                 # Some stages last milliseconds.
-                time.sleep(0.0005 if stepping and aim and aim[0] in _STAGES else 0.02)
+                aimed = stepping and aim and aim[0] in _STAGES
+                time.sleep(0.0005 if aimed and not storage.is_bucket(directory) else 0.02)
             process.wait(timeout=300)
         except subprocess.TimeoutExpired:
             raise SoakError(f"{output}: not ended 5 minutes after the signal") from None
@@ -348,7 +377,7 @@ class _Soak:
         return {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [hidden, os.environ.get("PYTHONPATH")])),
-            "JAX_COMPILATION_CACHE_DIR": str(self._workdir / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": str(self._scratch / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
@@ -367,7 +396,9 @@ class _Soak:
 
 def _modification_time(path: pathlib.Path) -> int | None:
     """When a file was last written; train.py writes config.json just before it restores."""
-    return path.stat().st_mtime_ns if path.exists() else None
+    if not storage.exists(path):
+        return None
+    return path.stat().mtime if storage.is_bucket(path) else path.stat().st_mtime_ns  # type: ignore[attr-defined]
 
 
 def _check_end(process: _Process, directory: pathlib.Path) -> None:
@@ -436,7 +467,7 @@ def metrics_differences(wanted: pathlib.Path, found: pathlib.Path) -> list[str]:
 
 def _training_rows(workdir: pathlib.Path) -> list[tuple[int, dict[str, float]]]:
     rows = []
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+    for line in storage.read_bytes(workdir / "metrics.jsonl").decode().splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

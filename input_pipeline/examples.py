@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import Header, ImageError
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
@@ -276,7 +275,7 @@ def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
 
     def make(path: pathlib.Path) -> Picture:
         header, problem = _try_header(lambda: image_io.read_header(path))
-        size = None if problem else os.path.getsize(path)
+        size = None if problem else storage.read_size(path)
         return Picture(str(path), header, functools.partial(image_io.read, path), size, problem)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system

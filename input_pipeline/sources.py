@@ -27,7 +27,7 @@ from input_pipeline.examples import (
 )
 from input_pipeline.layouts import LAYOUTS, fmd
 from input_pipeline.layouts.folders import match_by_stem
-from lcdnet_jax import file_names, image_io
+from lcdnet_jax import file_names, image_io, storage
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.messages import escape, join_some
@@ -173,9 +173,9 @@ def _read_photos(spec: Spec, field: str) -> Source:
 
 
 def _read_folder(spec: Spec, field: str) -> Source:
-    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
+    folder = _require_folder(spec, field)
     try:
-        found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
+        found = [pair for pair in PAIRS if any(storage.is_dir(folder / half) for half in pair)]
         if len(found) > 1:
             names = " and ".join(f"{degraded}/ or {clean}/" for degraded, clean in found)
             raise ImageError(
@@ -198,7 +198,7 @@ def _read_layout(spec: Spec, field: str) -> Source:
     name = spec["source"]
     splits = DATA_SETS[name].splits
     split = [_require_split(spec, field)] if splits else []
-    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
+    folder = _require_folder(spec, field)
     try:
         examples = LAYOUTS[name](folder, *split)
     except ImageError as error:
@@ -217,7 +217,7 @@ def _read_fmd(spec: Spec, field: str) -> Source:
             f'{field}.feature is "{feature}"; of fmd it names averaging levels, joined by commas: '
             f'{", ".join(fmd.LEVELS)}, or is "image", which stands for all of them'
         )
-    folder = pathlib.Path(_require_value(spec, field, "path")).expanduser()
+    folder = _require_folder(spec, field)
     try:
         examples = fmd.read_fmd(folder, split, levels)
     except ImageError as error:
@@ -330,7 +330,7 @@ def _read_clean_images(paths: list[pathlib.Path]) -> tuple[Example, ...]:
 def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
     """Pairs of two folders, matched by stem. Degraded files may be smaller by an integer factor."""
     for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
-        if not (folder / lacking).is_dir():
+        if not storage.is_dir(folder / lacking):
             raise ImageError(
                 f"{folder}: has {there}/ but no {lacking}/; add it for pairs, or point the path "
                 "at a folder of clean images"
@@ -350,6 +350,11 @@ def _require_value(spec: Spec, field: str, key: str) -> str:
             f'{field}.{key} is {value!r}; {field}.source "{spec.get("source")}" needs it'
         )
     return value
+
+
+def _require_folder(spec: Spec, field: str) -> pathlib.Path:
+    folder = storage.to_path(_require_value(spec, field, "path"))
+    return folder if storage.is_bucket(folder) else folder.expanduser()
 
 
 def _require_split(spec: Spec, field: str) -> str:

@@ -29,7 +29,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from absl import logging
 
@@ -49,6 +49,15 @@ _HIDDEN = (
     "out of retries on exception",
     "non-retriable exception",
 )
+# Packages whose errors are of requests.
+_REMOTE_PACKAGES = (
+    *("gcsfs", "s3fs", "adlfs", "fsspec", "aiohttp", "requests", "urllib3"),
+    *("google", "botocore", "azure"),
+)
+
+# Bytes that are transferred at once when only the header of a file is read.
+_BLOCK = 2**16
+
 _RETRIED = "retrying after exception: "
 
 _down = False  # see is_down
@@ -168,8 +177,7 @@ def _convert_errors(path: pathlib.Path) -> Iterator[None]:
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
     except Exception as error:
-        local = isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno
-        if local:  # of a file on this machine: the disk is full, for example
+        if not _is_remote(error):
             raise
         code, text = getattr(error, "code", None), str(error)
         if code in (401, 403) or text.startswith("Forbidden"):
@@ -184,6 +192,16 @@ def _convert_errors(path: pathlib.Path) -> Iterator[None]:
         converted = StorageError(f"{path}: {reason}; {advice}")
         converted.strerror = reason
         raise converted from error
+
+
+def _is_remote(error: Exception) -> bool:
+    """Whether an error is of a request, not of this machine or of the code that asks."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if type(error).__module__ != "builtins":
+        return type(error).__module__.partition(".")[0] in _REMOTE_PACKAGES
+    # What gcsfs raises without a type of its own.
+    return str(error).startswith(("Forbidden", "Bad Request"))
 
 
 def is_down() -> bool:
@@ -283,6 +301,45 @@ def read_bytes(path: pathlib.Path, *, most: int | None = None) -> bytes:
             return bytes(file.read(most))
 
 
+@contextlib.contextmanager
+def open_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """Opens a file to read parts of it. Of an object, only blocks around these are transferred.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: If it does not exist or cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if is_bucket(path):
+            stack.enter_context(_convert_errors(path))
+            yield stack.enter_context(_filesystem(path).open(str(path), "rb", block_size=_BLOCK))
+        else:
+            yield stack.enter_context(open(path, "rb"))
+
+
+def read_size(path: pathlib.Path) -> int:
+    """Reads the size of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        OSError: If it does not exist or cannot be read.
+    """
+    if not is_bucket(path):
+        return path.stat().st_size
+    with _convert_errors(path):
+        return int(_filesystem(path).info(str(path))["size"])
+
+
 def compute_sha256(path: pathlib.Path) -> str:
     """Computes the SHA-256 of a file.
 
@@ -295,13 +352,38 @@ def compute_sha256(path: pathlib.Path) -> str:
     Raises:
         OSError: If it does not exist or cannot be read.
     """
-    with contextlib.ExitStack() as stack:
-        if is_bucket(path):
-            stack.enter_context(_convert_errors(path))
-            file = stack.enter_context(_filesystem(path).open(str(path), "rb"))
-        else:
-            file = stack.enter_context(open(path, "rb"))
+    if is_bucket(path):
+        with _convert_errors(path), _filesystem(path).open(str(path), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_folder(folder: pathlib.Path) -> dict[str, bool]:
+    """Lists what is directly in a folder, by one request for each thousand objects of a bucket.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Whether each is a folder, by name, sorted. Empty if there is no such folder in a bucket.
+
+    Raises:
+        OSError: If the folder cannot be listed.
+    """
+    if not is_bucket(folder):
+        return {path.name: path.is_dir() for path in sorted(folder.iterdir())}
+    start = str(folder).partition("://")[2].rstrip("/") + "/"
+    try:
+        with _convert_errors(folder):
+            found = _filesystem(folder).ls(str(folder), detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        about["name"].removeprefix(start).rstrip("/"): about["type"] == "directory"
+        for about in sorted(found, key=lambda about: about["name"])
+        if about["name"].removeprefix(start).rstrip("/") and about["name"].startswith(start)
+    }
 
 
 def list_files(folder: pathlib.Path) -> dict[str, int]:

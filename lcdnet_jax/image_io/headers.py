@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from lcdnet_jax import storage
 from lcdnet_jax.image_io import avif, heic, jpeg, png, raw, tiff
 from lcdnet_jax.image_io._types import Header, ImageError
 from lcdnet_jax.image_io.metadata import read_orientation
@@ -104,6 +105,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Reads a file whose header is that of an image of about its size; raises ImageError else."""
     name = os.fspath(path)
     try:
+        place = storage.to_path(path)
+        if storage.is_bucket(place):
+            with storage.open_file(place) as stream:
+                if find_kind(stream, name) not in _LARGEST:
+                    _check_file_size(stream, name)
+            return storage.read_bytes(place)
         with _open(path) as stream:
             before = os.fstat(stream.fileno())
             if find_kind(stream, name) not in _LARGEST:
@@ -183,8 +190,11 @@ def _check_file_size(stream: BinaryIO, name: str) -> None:
         )
 
 
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
+def _open(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[BinaryIO]:
     """Opens a regular file. Reading from a pipe or device might block forever."""
+    place = storage.to_path(path)
+    if storage.is_bucket(place):
+        return storage.open_file(place)
     kind = os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise ImageError(

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from lcdnet_jax import storage
 from lcdnet_jax.image_io import heic, raw
 from lcdnet_jax.image_io._types import IMAGE_FORMATS, IMAGE_SUFFIXES, RAW_SUFFIXES, ImageError
 from lcdnet_jax.image_io.headers import make_read_error
@@ -24,18 +25,21 @@ def find_images(
     Raises:
         ImageError: If the folder is missing, is a file, cannot be listed, or contains no image.
     """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        cause = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ImageError(f"{folder}: {cause}; give the folder that holds the images")
+    folder = storage.to_path(folder)
     try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if not storage.is_dir(folder):
+            cause = "is a file, not a folder" if storage.exists(folder) else "does not exist"
+            raise ImageError(f"{folder}: {cause}; give the folder that holds the images")
+        listed = storage.list_folder(folder)
     except OSError as error:
         raise make_read_error(str(folder), error) from error
+    files = [folder / name for name, is_dir in listed.items() if not is_dir]
     found = [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
+        file
+        for file in files
+        if file.suffix.lower() in suffixes
+        and not file.name.startswith(".")
+        and (storage.is_bucket(file) or file.is_file())
     ]
     if not found:
         raise ImageError(

@@ -67,6 +67,7 @@ def local(tmp_path_factory):
     return workdir, run(workdir, 6)
 
 
+@pytest.mark.extended
 def test_a_run_in_pieces(bucket, local, capsys):
     workdir = f"{bucket}/my/run"
     run(workdir, 2)
