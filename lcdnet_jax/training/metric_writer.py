@@ -1,6 +1,7 @@
 """Writes the reports of a run: lines on the screen, metrics.jsonl, TensorBoard events, panels."""
 
 import contextlib
+import functools
 import json
 import math
 import pathlib
@@ -16,6 +17,9 @@ from lcdnet_jax.messages import escape
 from lcdnet_jax.training.local_copy import LocalCopy
 from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import scores
+
+# Bytes of events after which a new file begins, if files are copied into a bucket: whole each time.
+_LARGEST_EVENTS = 16 * 2**20
 
 # Seconds after which reports are copied into a bucket, if no checkpoint was saved meanwhile.
 _FLUSH_EVERY = 60.0
@@ -64,6 +68,7 @@ class MetricWriter:
         self._folder = self._files.folder
         self._flushed = time.monotonic()
         self._events: Any = None  # clu's SummaryWriter
+        self._events_written = 0  # bytes in files that are not written to any longer
         if not active:
             return
         names = ("metrics.jsonl", scores.FILE)
@@ -76,14 +81,15 @@ class MetricWriter:
                     self.print_line(f"{name} is damaged; it is kept as {aside}")
         try:
             import tensorflow as tf
-            from clu import metric_writers
+            from clu.metric_writers import SummaryWriter
         except ImportError as error:
             self.print_line(f"no TensorBoard events, metrics go to metrics.jsonl only ({error})")
             return
         with contextlib.suppress(RuntimeError):  # TensorFlow is already in use
             tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve all GPU memory
+        self._make_events = functools.partial(SummaryWriter, str(self._folder))
         with convert_disk_errors():
-            self._events = metric_writers.SummaryWriter(str(self._folder))
+            self._events = self._make_events()
 
     @property
     def folder(self) -> pathlib.Path:
@@ -151,6 +157,12 @@ class MetricWriter:
                 self._events.flush()
         with convert_disk_errors():
             self._files.flush()
+            sizes = [file.stat().st_size for file in self._folder.glob("events.out.tfevents.*")]
+        if self._events is not None and sum(sizes) > self._events_written + _LARGEST_EVENTS:
+            self._events_written = sum(sizes)
+            with _convert_tensorflow_errors():
+                self._events.close()
+                self._events = self._make_events()
         self._flushed = time.monotonic()
 
     def close(self) -> None:

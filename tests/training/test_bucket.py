@@ -11,7 +11,7 @@ from configs import tiny
 from lcdnet_jax import checkpoints, storage
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.checkpoints.bucket import _describe_system
-from lcdnet_jax.training import replay, train_and_evaluate
+from lcdnet_jax.training import metric_writer, replay, train_and_evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_trainer")
 
@@ -82,6 +82,19 @@ def test_a_run_in_pieces(bucket, local, capsys):
     events = [name for name in others if name.startswith("events.out.tfevents.")]
     assert sorted(set(others) - set(events)) == ["config.json", "metrics.jsonl"]
     assert len(events) <= 2
+
+
+@pytest.mark.extended
+def test_large_events_are_not_copied_again(bucket, monkeypatch):
+    monkeypatch.setattr(metric_writer, "_LARGEST_EVENTS", 1)
+    copied, upload_file = [], storage.upload_file
+    monkeypatch.setattr(
+        storage, "upload_file", lambda file, to: (copied.append(file.name), upload_file(file, to))
+    )
+    run(f"{bucket}/run", 6)
+    events = [name for name in copied if name.startswith("events.")]
+    assert len(set(events)) == len(events) >= 3
+    assert set(events) <= set(names(f"{bucket}/run"))
 
 
 @pytest.mark.extended

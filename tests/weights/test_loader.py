@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from lcdnet_jax import multihost
+from lcdnet_jax import multihost, storage
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
@@ -24,6 +24,25 @@ class TestLoad:
         assert card["averaged"]
         assert weights_lib.load_card(workdir) == card
         assert weights_lib.load_card(workdir, step=4, ema=False)["step"] == 4
+
+    @pytest.mark.extended
+    def test_buckets(self, run, exported, bucket, tmp_path):
+        """Directories are uploaded as they are; files of each format are copied to be read."""
+        for source, name in ((run[0], "run"), (exported, "exported")):
+            storage.upload(source, storage.to_path(f"{bucket}/{name}"))
+            there = weights_lib.load(f"{bucket}/{name}")
+            here = weights_lib.load(source)
+            assert there.card == here.card == weights_lib.load_card(f"{bucket}/{name}")
+            assert_same(there.variables, here.variables)
+        weights_lib.save_safetensors(exported, tmp_path / "a.safetensors")
+        file = storage.to_path(f"{bucket}/a.safetensors")
+        storage.upload_file(tmp_path / "a.safetensors", file)
+        assert_same(weights_lib.load(file).variables, weights_lib.load(exported).variables)
+        assert weights_lib.load_card(str(file)) == weights_lib.load_card(exported)
+        with pytest.raises(FileNotFoundError, match=r"none.safetensors"):
+            weights_lib.load(f"{bucket}/none.safetensors")
+        with pytest.raises(ConfigError, match=r"gs://.*/none/config.json does not exist"):
+            weights_lib.load(f"{bucket}/none")
 
     def test_what_is_nothing_to_load(self, run, exported, tmp_path):
         (tmp_path / "a.txt").write_text("")
