@@ -77,7 +77,9 @@ class BucketFolder(CheckpointFolder):
         try:
             owned = self._bucket_lock.is_owned()
         except OSError as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(
+                f"cannot read {self.path / LOCK}: {error.strerror or error}"
+            ) from error
         if not owned:
             raise CheckpointError(
                 f"{self.path} is not this run's any more: its {LOCK} was deleted, or another "

@@ -145,9 +145,16 @@ class Checkpoints:
             raise ValueError(f"{self.directory} was opened to read only; give keep")
         if self._pending is not None:
             self.finish(self._pending[0])
-        on_first_process(self._folder.check_identity)
-        if on_first_process(lambda: step in self.steps()):
-            return
+        try:
+            on_first_process(self._folder.check_identity)
+            if on_first_process(lambda: step in self.steps()):
+                return
+        except CheckpointError as error:
+            if not storage.is_down():
+                raise
+            raise CheckpointError(
+                f"{error}; {self.saved()}. {self.advice()}, then run the same command again"
+            ) from error
         items = jax.tree.map(arrays.take_one_copy, dict(items))
         args = ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()})
         checksums = arrays.compute_checksums(items)

@@ -193,6 +193,22 @@ class TestCheckpoints:
             save(checkpoints, 2)
         assert checkpoints.steps() == [1]
 
+    def test_a_bucket_that_does_not_answer(self, checkpoints, monkeypatch):
+        save(checkpoints, 1)
+
+        def fail(*arguments, **options):
+            raise ConnectionError("no route")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage._filesystem(checkpoints.directory), "find", fail)
+            message = (
+                r"cannot list gs://.*: the bucket does not answer \(no route\); step 1 is saved"
+            )
+            with pytest.raises(CheckpointError, match=f"{message}. Check the network and the acc"):
+                save(checkpoints, 2)
+        save(checkpoints, 2)
+        assert checkpoints.steps() == [1, 2]
+
     def test_requests_are_given_up_after_a_minute(self, checkpoints):
         from orbax.checkpoint._src.serialization import tensorstore_utils
 
