@@ -276,7 +276,7 @@ def get_config() -> ConfigDict:
     # the checkpoint of `resume`, another working directory, which is continued exactly and not
     # changed; the parameters of `init_from`, which start a new run at step 0 (fine-tuning); a
     # random initialization. `init_from` is a working directory, what `lcdnet-jax convert` or
-    # `export` wrote, or a name of pretrained weights ("sadnet-photo").
+    # `export` wrote, or a name of pretrained weights ("sadnet-photo"). Both may be at gs://.
     config.resume = ""
     config.init_from = ""
 
