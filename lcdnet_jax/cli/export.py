@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lcdnet_jax.cli._console import Commands, add_checkpoint, add_command, print_line
@@ -26,13 +26,14 @@ def add_parser(commands: Commands) -> None:
         run,
         help="write a checkpoint's weights, or the network as a program",
         description="Writes the weights of a checkpoint, or the network with its weights as a "
-        "program that runs with JAX or TensorFlow, without this library. The suffix of OUT selects "
-        "the form. Or uploads the weights to the Hugging Face hub.",
+        "program that runs with JAX, TensorFlow or ONNX Runtime, without this library. The suffix "
+        "of OUT selects the form. Or uploads the weights to the Hugging Face hub.",
         epilog="""OUT:
   NAME              directory with the weights and card.json, which all commands accept
   NAME.safetensors  the same in one file
   NAME.pth, .pt     PyTorch state dict with the names of the official code; needs PyTorch
   NAME.jaxprog      StableHLO program, which lcdnet_jax/export/run_exported.py runs
+  NAME.onnx         ONNX file, which lcdnet_jax/export/run_onnx.py runs
   NAME.tflite       LiteRT (TensorFlow Lite) file for one image of one --size
   NAME, --saved-model  SavedModel of TensorFlow
 
@@ -42,6 +43,7 @@ examples:
   lcdnet-jax export sadnet-photo -o photo.pth
   lcdnet-jax export quickstart -o quickstart.jaxprog
   lcdnet-jax export runs/lcdnet -o lcdnet.jaxprog --size 512x768 --size 768x512
+  lcdnet-jax export sadnet-photo -o photo.onnx --dtype float16
   lcdnet-jax export quickstart -o quickstart.tflite --size 256x256 --quantize int8
   lcdnet-jax export quickstart --push-to-hub my-name/quickstart --license CC-BY-4.0""",
     )
@@ -68,7 +70,9 @@ examples:
         help="results.json of eval.py; replaces the scores of the card",
     )
     weights.add_argument(
-        "--dtype", metavar="TYPE", help="stored type: float32, bfloat16 or float16 (not for .pth)"
+        "--dtype",
+        metavar="TYPE",
+        help="stored type: float32, bfloat16 or float16 (not for .pth; .onnx: float32 or float16)",
     )
     programs = parser.add_argument_group("programs")
     programs.add_argument(
@@ -79,8 +83,8 @@ examples:
         metavar="HxW",
         type=_parse_size,
         action="append",
-        help="size of images, for networks that need a fixed size (LCDNet, N3Net) and for .tflite; "
-        "may be repeated, except for .tflite",
+        help="size of images, for networks that need a fixed size (N3Net, LCDNet except for "
+        ".onnx) and for .tflite; may be repeated, except for .tflite and .onnx",
     )
     programs.add_argument(
         "--batch",
@@ -129,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
         OSError: If writing fails.
     """
     from lcdnet_jax import weights as weights_lib
-    from lcdnet_jax.export import litert, stablehlo
+    from lcdnet_jax.export import litert, onnx, stablehlo
     from lcdnet_jax.weights import hub, pretrained, safetensors_file, torch_file
 
     output, repo = arguments.output, arguments.push_to_hub
@@ -137,16 +141,18 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("nothing would be written; give -o OUT, --push-to-hub ORG/NAME, or both")
     suffix = os.path.splitext(output or "")[1].lower()
     lite = suffix == litert.SUFFIX
-    program = suffix == stablehlo.SUFFIX or lite or arguments.saved_model
+    onnx_file = suffix == onnx.SUFFIX
+    program = suffix == stablehlo.SUFFIX or lite or onnx_file or arguments.saved_model
     torch = suffix in torch_file.SUFFIXES
     one_file = suffix in safetensors_file.SUFFIXES
-    for_weights = ("license", "notes", "scores", "dtype")
+    for_card = ("license", "notes", "scores")
+    for_weights = (*for_card, "dtype")
     options_by_kind = {
         "a program": ("size", "platforms") if not program else (),
         "a SavedModel": ("batch",) if not arguments.saved_model else (),
         "a .tflite": ("quantize",) if not lite else (),
-        "a .jaxprog or SavedModel": ("platforms",) if lite else (),
-        "weights": (*for_weights, "push_to_hub") if program else (),
+        "a .jaxprog or SavedModel": ("platforms",) if lite or onnx_file else (),
+        "weights": (*(for_card if onnx_file else for_weights), "push_to_hub") if program else (),
         "a directory or .safetensors": (*for_weights, "push_to_hub") if torch else (),
     }
     for kind, options in options_by_kind.items():
@@ -161,9 +167,11 @@ def run(arguments: argparse.Namespace) -> None:
         first = (safetensors_file.SUFFIXES[0], torch_file.SUFFIXES[0], stablehlo.SUFFIX)
         raise ValueError(
             f"the suffix {suffix!r} of {output} is not a kind of export; use {', '.join(first)}, "
-            f"{litert.SUFFIX}, or none for a directory"
+            f"{onnx.SUFFIX}, {litert.SUFFIX}, or none for a directory"
         )
-    if lite and arguments.saved_model:
+    if onnx_file and len(arguments.size or ()) > 1:
+        raise ValueError(f"{output} takes one size of images; give --size once, or leave it off")
+    if (lite or onnx_file) and arguments.saved_model:
         raise ValueError(f"--saved-model writes a directory; leave off it or {suffix}")
     if lite and len(arguments.size or ()) != 1:
         raise ValueError(f"{output} needs one size of images; give one, as in --size 256x256")
@@ -209,16 +217,25 @@ def _export_program(arguments: argparse.Namespace, weights: Weights) -> None:
         card = export.write_litert(*network, size=size, quantize=arguments.quantize, **options)
         _print_program(card)
         return
+    if arguments.output.lower().endswith(export.onnx.SUFFIX):
+        options |= {"size": (arguments.size or [None])[0], "dtype": arguments.dtype or "float32"}
+        _print_program(_write(export.write_onnx, *network, **options))
+        return
     if arguments.platforms:
         options["platforms"] = arguments.platforms.split(",")
     if arguments.saved_model:
         options["batch"] = arguments.batch
     write = export.write_saved_model if arguments.saved_model else export.write
+    _print_program(_write(write, *network, sizes=arguments.size, **options))
+
+
+def _write(write: Callable[..., Any], *network: Any, **options: Any) -> Mapping[str, Any]:
+    from lcdnet_jax import export
+
     try:
-        card = write(*network, sizes=arguments.size, **options)
+        return write(*network, **options)
     except export.ExportError as error:  # it names an argument of Python
         raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
-    _print_program(card)
 
 
 def _print_program(card: Mapping[str, Any]) -> None:
@@ -226,7 +243,10 @@ def _print_program(card: Mapping[str, Any]) -> None:
     batch = card.get("batch")
     number = "one at a time" if batch == 1 else f"{batch or 'any number'} of them"
     print_line(f"images       {', '.join(sizes) or 'of any size'}, {number}")
-    if card["format"] != "LiteRT":
+    if "opset" in card:
+        stride = f", sides that are multiples of {card['stride']}" if card["stride"] else ""
+        print_line(f"operators    ONNX opset {card['opset']}, {card['dtype']}{stride}")
+    elif card["format"] != "LiteRT":
         print_line(f"platforms    {', '.join(card['platforms'])}")
     if quantization := card.get("quantization"):
         scores = ", ".join(

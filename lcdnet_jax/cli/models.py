@@ -18,7 +18,7 @@ def add_parser(commands: Commands) -> None:
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
-        "per megapixel), and which networks cannot be exported in some form. With --pretrained, "
+        "per megapixel), and which networks cannot be exported in some form, or for one size only. With --pretrained, "
         "lists the weights that are installed with the library, what they are for, and their size; "
         "'lcdnet-jax info NAME' says more about each.",
         epilog="""examples:
@@ -64,7 +64,7 @@ def _print_pretrained() -> None:
 
 def _print_networks() -> None:
     from lcdnet_jax import networks
-    from lcdnet_jax.export import litert
+    from lcdnet_jax.export import litert, onnx
     from lcdnet_jax.networks.costs import COSTS
 
     rows = [("network", "preset", "channels", "parameters", "kMAC/pixel")]
@@ -77,3 +77,5 @@ def _print_networks() -> None:
         print_line(f"{name:9} {preset:17}" + "".join(f"{number:>12}" for number in numbers))
     for name, reason in litert.UNSUPPORTED.items():
         print_line(f"{name} cannot be exported as {litert.SUFFIX}: {reason}")
+    for name, reason in onnx.NEEDS_SIZE.items():
+        print_line(f"{name} is exported as {onnx.SUFFIX} for one --size only: {reason}")

@@ -23,6 +23,7 @@ def verify(
     *,
     pads: bool = True,
     tolerance: Mapping[str, float] = _TOLERANCE,
+    make_photo: Callable[[int, int, int], np.ndarray] | None = None,
 ) -> list[JsonObject]:
     """Compares an exported network with the network itself.
 
@@ -33,6 +34,8 @@ def verify(
         pads: Whether ``restore`` pads images that are smaller than the card's sizes.
         tolerance: The largest allowed difference for a type of computation, relative to the larger
             of 1 and the largest value. Other types have a coarse one.
+        make_photo: Makes a photograph of a height, a width and a number of channels, for one of the
+            images of each case. None: all images are random.
 
     Returns:
         For each case the number and the size of the images, the largest absolute difference and the
@@ -62,6 +65,8 @@ def verify(
     found = []
     for size, full, counts in cases:
         images = rng.random((max(counts), *size, card["channels"]), np.float32)
+        if make_photo is not None:
+            images[-1] = make_photo(size[0], size[1], card["channels"])
         margin = [(0, 0), *((0, b - a) for a, b in zip(size, full, strict=True)), (0, 0)]
         height, width = (side * card["scale"] for side in size)
         with _explain_memory(full):

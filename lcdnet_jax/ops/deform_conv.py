@@ -23,11 +23,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lcdnet_jax.ops.operators import operator
 from lcdnet_jax.ops.precision import at_least_float32
 
 Pair = int | tuple[int, int]
 
 
+@operator()
 def deform_conv2d(
     x: ArrayLike,
     offset: ArrayLike,

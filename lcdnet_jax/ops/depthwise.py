@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from lcdnet_jax.ops.operators import operator
 from lcdnet_jax.ops.precision import at_least_float32
 
 
+@operator()
 def depthwise_conv2d(x: Array, kernel: Array) -> Array:
     """Zero-padded depthwise convolution of stride 1 with an odd kernel.
 

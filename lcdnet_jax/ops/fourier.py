@@ -20,6 +20,8 @@ from jax import Array
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lcdnet_jax.ops.operators import operator
+
 
 def rfft2(x: Array) -> Array:
     """Computes the orthonormal 2-D DFT of real images.
@@ -52,6 +54,7 @@ def irfft2(z: Array, width: int) -> Array:
     return jnp.moveaxis(irfft2_planes(jnp.moveaxis(z, 3, 1), width), 1, 3)
 
 
+@operator(shape=lambda x: _spectrum_shape(x.shape))
 def rfft2_planes(x: Array) -> Array:
     """Computes :func:`rfft2` with channels first.
 
@@ -69,6 +72,7 @@ def rfft2_planes(x: Array) -> Array:
     return _linear(_forward, _transposed_forward, x.shape[3])(x)
 
 
+@operator(shape=lambda z, width: (z.shape[0], z.shape[1] // 2, z.shape[2], width))
 def irfft2_planes(z: Array, width: int) -> Array:
     """Computes :func:`irfft2` with channels first.
 
@@ -88,6 +92,11 @@ def irfft2_planes(z: Array, width: int) -> Array:
             f"{2 * z.shape[3] - 1} pixels wide, not {width}; pass the width of the images"
         )
     return _linear(_inverse, _transposed_inverse, width)(z)
+
+
+def _spectrum_shape(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    n, channels, height, width = shape
+    return n, 2 * channels, height, width // 2 + 1
 
 
 def _forward(x: Array, width: int) -> Array:

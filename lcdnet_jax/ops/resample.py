@@ -9,9 +9,11 @@ one matrix product as well.
 import jax
 from jax import Array
 
+from lcdnet_jax.ops.operators import operator
 from lcdnet_jax.ops.precision import at_least_float32
 
 
+@operator()
 def conv2x2_down(x: Array, kernel: Array) -> Array:
     """Computes a 2x2 convolution of stride 2.
 
@@ -29,6 +31,7 @@ def conv2x2_down(x: Array, kernel: Array) -> Array:
     return out.reshape(n, height // 2, width // 2, -1)
 
 
+@operator()
 def conv2x2_up(x: Array, kernel: Array) -> Array:
     """Computes a transposed 2x2 convolution of stride 2.
 
@@ -47,6 +50,7 @@ def conv2x2_up(x: Array, kernel: Array) -> Array:
     return cells.reshape(n, 2 * height, 2 * width, -1)
 
 
+@operator()
 def upsample2x(x: Array) -> Array:
     """Doubles height and width by bilinear interpolation.
 
