@@ -118,12 +118,14 @@ class Graph:
             sides = [side if isinstance(side, int) else str(side) for side in tensor.shape]
             return onnx.helper.make_tensor_value_info(name, onnx_type(tensor.dtype), sides)
 
+        nodes = self._find_used(name)
+        used = {entry for node in nodes for entry in node.input}
         graph = onnx.helper.make_graph(
-            self.nodes,
+            nodes,
             title,
             [describe(self.input.name, self.input)],
             [describe(name, output)],
-            initializer=list(self.initializers.values()),
+            initializer=[self.initializers[name] for name in self.initializers if name in used],
         )
         opsets = [onnx.helper.make_opsetid("", OPSET)]
         model = onnx.helper.make_model(
@@ -131,6 +133,15 @@ class Graph:
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _find_used(self, output: str) -> list[onnx.NodeProto]:
+        """The nodes that the output needs. Of a transpose that is taken back, a node is left."""
+        needed, kept = {output}, []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                kept.append(node)
+        return kept[::-1]
 
     def name(self, tensor: Tensor) -> str:
         """Returns the name of a tensor, after storing it if it is a constant."""
@@ -166,6 +177,8 @@ class Graph:
         shape = tuple(shape)
         if x.shape == shape:
             return x
+        if is_static(shape) and 0 in shape:  # for Reshape, a 0 means something else
+            return constant(np.zeros(shape, x.dtype))
         if x.constant is not None and is_static(shape):
             return constant(x.constant.reshape(shape))
         y = self.add("Reshape", x, self._target(x.shape, shape), shape=shape)

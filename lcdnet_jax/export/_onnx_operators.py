@@ -162,8 +162,8 @@ def _turn(graph: Graph, real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor
 def _waves(graph: Graph, size: Any, columns: Any) -> tuple[Tensor, Tensor]:
     """Cosines and sines of 2 pi i j / size, divided by sqrt(size): ``[size, columns]``."""
     if isinstance(size, int):
-        angles = 2 * np.pi / size * (np.outer(np.arange(size), np.arange(columns)) % size)
-        return _real(np.cos(angles) / size**0.5), _real(np.sin(angles) / size**0.5)
+        known = 2 * np.pi / size * (np.outer(np.arange(size), np.arange(columns)) % size)
+        return _real(np.cos(known) / size**0.5), _real(np.sin(known) / size**0.5)
     shape = (size, columns)
     products = graph.add(
         "Mul",
@@ -194,8 +194,8 @@ def _weigh_columns(graph: Graph, waves: Tensor, width: Any) -> Tensor:
     """Doubles the columns that stand for two frequencies, their own and the opposite one."""
     columns = waves.shape[1]
     if waves.constant is not None:
-        column = np.arange(columns)
-        return _real(waves.constant * np.where((column == 0) | (2 * column == width), 1, 2))
+        known = np.arange(columns)
+        return _real(waves.constant * np.where((known == 0) | (2 * known == width), 1, 2))
     column = graph.count(columns)
     twice = graph.add("Mul", column, vector([2]), shape=(columns,))
     shape, flag = (columns,), np.bool_

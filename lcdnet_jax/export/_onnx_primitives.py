@@ -233,6 +233,12 @@ def _power(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     return graph.add("Pow", x, constant(np.asarray(exponent, x.dtype)), shape=x.shape)
 
 
+def _remainder(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
+    one, other = inputs
+    shape = join_shapes(one.shape, other.shape)
+    return graph.add("Mod", one, other, shape=shape, fmod=1)  # with the sign of the first
+
+
 def _rsqrt(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     (x,) = inputs
     return graph.add("Reciprocal", graph.add("Sqrt", x, shape=x.shape), shape=x.shape)
@@ -301,6 +307,7 @@ def _join(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
 
 
 def _concatenate(graph: Graph, inputs: Sequence[Tensor], axis: int) -> Tensor:
+    inputs = [x for x in inputs if not (is_static([x.shape[axis]]) and x.shape[axis] == 0)]
     if len(inputs) == 1:
         return inputs[0]
     shape = list(inputs[0].shape)
@@ -658,6 +665,7 @@ _ELEMENTWISE: Mapping[str, _Rule] = {
     "not": _elementwise("Not"),
     "or": _elementwise("Or"),
     "pow": _elementwise("Pow"),
+    "rem": _remainder,
     "rsqrt": _rsqrt,
     "select_n": _select,
     "sign": _elementwise("Sign"),

@@ -74,7 +74,7 @@ def _mark(function: _Function, shape: Callable[..., tuple[Any, ...]] | None) -> 
     return call  # type: ignore[return-value]
 
 
-def call_operator(*arrays: Any, **parameters: Any) -> Array:
+def call_operator(*arrays: Any, **parameters: Any) -> Any:
     """Calls the function of an equation.
 
     Args:
