@@ -79,6 +79,19 @@ class TestExport:
         with pytest.raises(SystemExit, match=r"N3Net cannot be exported for LiteRT: it adds up"):
             export("-o", "w.tflite", "--size", "16x16")
 
+    def test_onnx(self, export, place):
+        run_onnx = pytest.importorskip("lcdnet_jax.export.run_onnx")
+        out = export("-o", "w.onnx", "--dtype", "float16")
+        assert out.startswith(
+            "images       of any size, any number of them\n"
+            "operators    ONNX opset 19, float16, sides that are multiples of 1\nverified     2 cases"
+        )
+        restore = run_onnx.load(place / "w.onnx")
+        image = np.random.default_rng(0).random((1, 9, 11, 3), np.float32)
+        np.testing.assert_allclose(restore(image), image / 2, atol=1e-3)
+        assert restore.card["about"]["kwargs"] == {"width": 3}
+        assert "images       9x11, any" in export("-o", "w.onnx", "--size", "9x11", "--force")
+
     def test_a_network_that_needs_sizes(self, export, checkpoint, monkeypatch):
         """Is told in words of the command line."""
         weights = weights_lib.load(checkpoint)
@@ -90,9 +103,13 @@ class TestExport:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["-o", "w.onnx"], "the suffix '.onnx' of w.onnx is not a kind of export; use .safe"),
+            (["-o", "w.zip"], "the suffix '.zip' of w.zip is not a kind of export; use .safe"),
             (["-o", "w", "--size", "9x9"], "--size is for a program, which w is not; leave it off"),
             (["-o", "w.jaxprog", "--dtype", "bfloat16"], "--dtype is for weights, which w.jaxprog"),
+            (["-o", "w.onnx", "--notes", "n"], "--notes is for weights, which w.onnx is not"),
+            (["-o", "w.onnx", "--platforms", "cpu"], "--platforms is for a .jaxprog or SavedModel"),
+            (["-o", "w.onnx", "--dtype", "bfloat16"], "dtype must be float32 or float16, got 'bf"),
+            (["-o", "w.onnx", "--size", "9x9", "--size", "8x8"], "w.onnx takes one size of images"),
             (["-o", "w.pth", "--notes", "n"], "--notes is for a directory or .safetensors, which"),
             (["-o", "w", "--dtype", "int8"], "dtype must be one of float32, bfloat16, float16"),
             *(

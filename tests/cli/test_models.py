@@ -6,7 +6,7 @@ import pytest
 
 from lcdnet_jax import networks
 from lcdnet_jax.cli import main
-from lcdnet_jax.export import litert
+from lcdnet_jax.export import litert, onnx
 from lcdnet_jax.networks import registered
 from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.weights import pretrained
@@ -42,10 +42,19 @@ class TestModels:
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].split() == ["network", "preset", "channels", "parameters", "kMAC/pixel"]
         assert "dncnn                                 1     556,032       554.1" in lines
-        table, notes = lines[1 : -len(litert.UNSUPPORTED)], lines[-len(litert.UNSUPPORTED) :]
+        count = len(litert.UNSUPPORTED) + len(onnx.NEEDS_SIZE)
+        table, notes = lines[1:-count], lines[-count:]
         assert {line.split()[0] for line in table} == set(networks.available())
-        for line, (name, reason) in zip(notes, litert.UNSUPPORTED.items(), strict=True):
-            assert line == f"{name} cannot be exported as .tflite: {reason}"
+        assert notes == [
+            *(
+                f"{name} cannot be exported as .tflite: {reason}"
+                for name, reason in litert.UNSUPPORTED.items()
+            ),
+            *(
+                f"{name} is exported as .onnx for one --size only: {reason}"
+                for name, reason in onnx.NEEDS_SIZE.items()
+            ),
+        ]
         document = pathlib.Path(__file__).parents[2] / "docs" / "inference.md"
         assert "\n".join(["```", *lines, "```"]) in document.read_text()
 
