@@ -141,7 +141,16 @@ def _scan(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> list[Tensor]:
     length, body = eqn.params["length"], eqn.params["jaxpr"]
     if not isinstance(length, int):
         raise UnsupportedError("a loop whose number of steps depends on the image")
-    count, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    # By rank, because versions of JAX store the numbers differently: slices have one axis less.
+    sliced, joined_outputs = (
+        sum(len(_aval(whole).shape) > len(_aval(part).shape) for whole, part in pairs)
+        for pairs in (
+            zip(eqn.invars, body.jaxpr.invars, strict=True),
+            zip(eqn.outvars, body.jaxpr.outvars, strict=True),
+        )
+    )
+    carried = len(eqn.outvars) - joined_outputs
+    count = len(inputs) - carried - sliced
     shared, carry, stacked = (
         inputs[:count],
         inputs[count : count + carried],

@@ -29,7 +29,11 @@ operator_p = jax.extend.core.Primitive("lcdnet_operator")
 
 @contextlib.contextmanager
 def keep_operators() -> Iterator[None]:
-    """Traces marked functions as single equations, in this thread and this block."""
+    """Traces marked functions as single equations, in this thread and this block.
+
+    JAX keeps traces of a function by its identity. Trace a function of your own, such as a new
+    lambda, that was not traced elsewhere.
+    """
     token = _kept.set(True)
     try:
         yield

@@ -164,7 +164,10 @@ def test_equal_constants_are_stored_once():
     [
         (lambda x: jnp.fft.fft(x).real, "the primitive 'fft'"),
         (lambda x: jnp.sort(x), "the primitive 'sort'"),
-        (lambda x: x[:, x.sum((0, 1, 2)).astype(int)], "an index that may lie outside"),
+        (
+            lambda x: x.at[:, x.sum((0, 1, 2)).astype(int)].get(mode="clip"),
+            "an index that may lie outside",
+        ),
         (
             lambda x: ops.depthwise_conv2d(x, x[:1, :3, :3].transpose(1, 2, 0, 3)),
             "kernels that are computed",
