@@ -84,7 +84,8 @@ class TestExport:
         out = export("-o", "w.onnx", "--dtype", "float16")
         assert out.startswith(
             "images       of any size, any number of them\n"
-            "operators    ONNX opset 19, float16, sides that are multiples of 1\nverified     2 cases"
+            "operators    ONNX opset 19, float16, sides that are multiples of 1\n"
+            "verified     2 cases"
         )
         restore = run_onnx.load(place / "w.onnx")
         image = np.random.default_rng(0).random((1, 9, 11, 3), np.float32)
