@@ -18,9 +18,9 @@ def add_parser(commands: Commands) -> None:
         help="list the networks, or the pretrained weights",
         description="Lists the networks with their presets, parameters and cost: multiply-"
         "accumulates (MACs) of convolutions and matrix products, in thousands per pixel (billions "
-        "per megapixel), and which networks cannot be exported in some form, or for one size only. With --pretrained, "
-        "lists the weights that are installed with the library, what they are for, and their size; "
-        "'lcdnet-jax info NAME' says more about each.",
+        "per megapixel), and which networks cannot be exported in some form, or for one size only. "
+        "With --pretrained, lists the weights that are installed with the library, what they are "
+        "for, and their size; 'lcdnet-jax info NAME' says more about each.",
         epilog="""examples:
   lcdnet-jax models
   lcdnet-jax models --pretrained

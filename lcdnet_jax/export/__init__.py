@@ -1,8 +1,9 @@
 """Export of networks with their weights as programs that run without this library.
 
 The forms are a *program file* for JAX (:mod:`lcdnet_jax.export.stablehlo`), a *SavedModel* for
-TensorFlow (:mod:`lcdnet_jax.export.saved_model`), an *ONNX* file for ONNX Runtime and other programs
-(:mod:`lcdnet_jax.export.onnx`) and a *LiteRT* file for phones (:mod:`lcdnet_jax.export.litert`).
+TensorFlow (:mod:`lcdnet_jax.export.saved_model`), an *ONNX* file for ONNX Runtime and other
+programs (:mod:`lcdnet_jax.export.onnx`) and a *LiteRT* file for phones
+(:mod:`lcdnet_jax.export.litert`).
 
 LiteRT files take one image of one size. The other forms take any number of images. Most networks
 are exported once for images of any size. Their sides are symbolic multiples of the network's
