@@ -2,17 +2,21 @@
 
 import ast
 import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike, DTypeLike
 
 # Version of ONNX's operators. The first with DeformConv, and with it Resize and Pad as used here.
 OPSET = 19
 
 # Version of the file format that belongs to it.
 IR_VERSION = 9
+
+# Side of a shape: a number, or a symbolic size of ``jax.export``, whose class is not public.
+Side: TypeAlias = Any
 
 
 class Tensor(NamedTuple):
@@ -28,7 +32,7 @@ class Tensor(NamedTuple):
     """
 
     name: str
-    shape: tuple[Any, ...]
+    shape: tuple[Side, ...]
     dtype: np.dtype
     constant: np.ndarray | None = None
 
@@ -41,7 +45,7 @@ class Graph:
         shape: Its shape. Symbolic sides are single variables times numbers.
     """
 
-    def __init__(self, name: str, shape: Sequence[Any]):
+    def __init__(self, name: str, shape: Sequence[Side]):
         self.input = Tensor(name, tuple(shape), np.dtype(np.float32))
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -60,8 +64,8 @@ class Graph:
         self,
         op: str,
         *inputs: Tensor | None,
-        shape: Sequence[Any],
-        dtype: Any = None,
+        shape: Sequence[Side],
+        dtype: DTypeLike | None = None,
         **attributes: Any,
     ) -> Tensor:
         """Adds a node with one output.
@@ -82,9 +86,9 @@ class Graph:
         self,
         op: str,
         inputs: Sequence[Tensor | None],
-        shapes: Sequence[Sequence[Any]],
+        shapes: Sequence[Sequence[Side]],
         *,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         **attributes: Any,
     ) -> list[Tensor]:
         """Adds a node with several outputs of one type; as :meth:`add`."""
@@ -172,7 +176,7 @@ class Graph:
             self._origins[y.name] = (x, axes)
         return self._transposed[x.name, axes]
 
-    def reshape(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
+    def reshape(self, x: Tensor, shape: Sequence[Side]) -> Tensor:
         """Reshapes a tensor, which must have its full shape."""
         shape = tuple(shape)
         if x.shape == shape:
@@ -185,7 +189,7 @@ class Graph:
         self.before_reshape[y.name] = x
         return y
 
-    def _target(self, old: tuple[Any, ...], new: tuple[Any, ...]) -> Tensor:
+    def _target(self, old: tuple[Side, ...], new: tuple[Side, ...]) -> Tensor:
         """The second input of Reshape: 0 keeps a side, -1 is computed from the others."""
         if is_static(new):
             return vector(new)
@@ -194,7 +198,7 @@ class Graph:
             return vector(side if isinstance(side, int) else -1 for side in sides)
         return self.sizes(new)
 
-    def cast(self, x: Tensor, dtype: Any) -> Tensor:
+    def cast(self, x: Tensor, dtype: DTypeLike) -> Tensor:
         """Converts elements to a type; nothing if they have it."""
         dtype = np.dtype(dtype)
         if x.dtype == dtype:
@@ -203,7 +207,7 @@ class Graph:
             return constant(x.constant.astype(dtype))
         return self.add("Cast", x, shape=x.shape, dtype=dtype, to=onnx_type(dtype))
 
-    def expand(self, x: Tensor, shape: Sequence[Any]) -> Tensor:
+    def expand(self, x: Tensor, shape: Sequence[Side]) -> Tensor:
         """Broadcasts a tensor to its full shape."""
         shape = tuple(shape)
         if x.shape == shape:
@@ -212,7 +216,7 @@ class Graph:
             return constant(np.broadcast_to(x.constant, shape))
         return self.add("Expand", x, self.sizes(shape), shape=shape)
 
-    def sizes(self, shape: Sequence[Any]) -> Tensor:
+    def sizes(self, shape: Sequence[Side]) -> Tensor:
         """Makes a vector of int64 with the sides of a shape."""
         if is_static(shape):
             return vector(shape)
@@ -221,7 +225,7 @@ class Graph:
             return parts[0]
         return self.add("Concat", *parts, shape=(len(parts),), axis=0)
 
-    def size(self, side: Any) -> Tensor:
+    def size(self, side: Side) -> Tensor:
         """Makes a vector of one int64: the value of a symbolic size at run time."""
         text = str(side)
         if text not in self._sizes:
@@ -229,7 +233,7 @@ class Graph:
             self._sizes[text] = self._evaluate(tree)
         return self._sizes[text]
 
-    def count(self, side: Any) -> Tensor:
+    def count(self, side: Side) -> Tensor:
         """Makes a vector of int64: 0, 1, ... up to a size."""
         if is_static([side]):
             return vector(range(side))
@@ -277,28 +281,28 @@ def _find_variable(side: str, axis: int) -> dict[str, tuple[int, int]]:
     return {name: (axis, int(factor or 1))}
 
 
-def constant(array: Any) -> Tensor:
+def constant(array: ArrayLike) -> Tensor:
     """Makes a constant."""
     array = np.asarray(array)
     return Tensor("", array.shape, array.dtype, array)
 
 
-def vector(values: Any) -> Tensor:
+def vector(values: Iterable[int | np.integer]) -> Tensor:
     """Makes a constant vector of int64."""
     return constant(np.array([int(value) for value in values], np.int64))
 
 
-def is_static(shape: Sequence[Any]) -> bool:
+def is_static(shape: Sequence[Side]) -> bool:
     """Tells whether all sides are numbers."""
     return all(isinstance(side, int | np.integer) for side in shape)
 
 
-def onnx_type(dtype: Any) -> int:
+def onnx_type(dtype: DTypeLike) -> int:
     """Finds ONNX's number of an element type."""
     return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
-def join_shapes(*shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+def join_shapes(*shapes: tuple[Side, ...]) -> tuple[Side, ...]:
     """Shape of the result of an elementwise operator."""
     rank = max(map(len, shapes))
     full = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]

@@ -5,11 +5,11 @@ the graph, in full shape. Images are NHWC there, NCHW in ONNX.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from lcdnet_jax.export._onnx_graph import Graph, Tensor, constant, vector
+from lcdnet_jax.export._onnx_graph import Graph, Side, Tensor, constant, vector
 
 _TO_PLANES, _TO_PIXELS = (0, 3, 1, 2), (0, 2, 3, 1)
 
@@ -126,7 +126,7 @@ def _rfft2_planes(graph: Graph, x: Tensor) -> Tensor:
     return graph.add("Concat", real, minus, shape=(n, 2 * channels, height, columns), axis=1)
 
 
-def _irfft2_planes(graph: Graph, z: Tensor, width: Any) -> Tensor:
+def _irfft2_planes(graph: Graph, z: Tensor, width: Side) -> Tensor:
     n, channels, height, columns = z.shape
     half = (n, channels // 2, height, columns)
     parts = vector([channels // 2] * 2)
@@ -159,7 +159,7 @@ def _turn(graph: Graph, real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor
     )
 
 
-def _waves(graph: Graph, size: Any, columns: Any) -> tuple[Tensor, Tensor]:
+def _waves(graph: Graph, size: Side, columns: Side) -> tuple[Tensor, Tensor]:
     """Cosines and sines of 2 pi i j / size, divided by sqrt(size): ``[size, columns]``."""
     if isinstance(size, int):
         known = 2 * np.pi / size * (np.outer(np.arange(size), np.arange(columns)) % size)
@@ -190,7 +190,7 @@ def _waves(graph: Graph, size: Any, columns: Any) -> tuple[Tensor, Tensor]:
     return cos, sin
 
 
-def _weigh_columns(graph: Graph, waves: Tensor, width: Any) -> Tensor:
+def _weigh_columns(graph: Graph, waves: Tensor, width: Side) -> Tensor:
     """Doubles the columns that stand for two frequencies, their own and the opposite one."""
     columns = waves.shape[1]
     if waves.constant is not None:
@@ -220,7 +220,7 @@ OPERATORS: Mapping[str, Callable[..., Tensor]] = {
 }
 
 
-def _real(array: Any) -> Tensor:
+def _real(array: ArrayLike) -> Tensor:
     return constant(np.asarray(array, np.float32))
 
 

@@ -5,7 +5,7 @@ are computed at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from lcdnet_jax.export._onnx_graph import (
     Graph,
+    Side,
     Tensor,
     constant,
     is_static,
@@ -24,7 +25,7 @@ from lcdnet_jax.export._onnx_operators import OPERATORS
 from lcdnet_jax.ops.operators import call_operator, operator_p
 
 # Adds the nodes of one equation: the graph, the inputs, the equation -> the output, or all outputs.
-_Rule = Callable[[Graph, list[Tensor], JaxprEqn], Any]
+_Rule: TypeAlias = Callable[[Graph, list[Tensor], JaxprEqn], Tensor | list[Tensor]]
 
 
 class UnsupportedError(NotImplementedError):
@@ -198,7 +199,7 @@ def _bind(graph: Graph, function: Callable[..., Tensor]) -> Callable[..., Tensor
 # Elementwise primitives.
 
 
-def _elementwise(op: str) -> _Rule:
+def _elementwise(op: str) -> Callable[[Graph, list[Tensor], JaxprEqn], Tensor]:
     def rule(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
         shape = join_shapes(*(x.shape for x in inputs))
         return graph.add(op, *inputs, shape=shape, dtype=_result(eqn).dtype)
@@ -350,8 +351,8 @@ def _slice(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
 def _cut(
     graph: Graph,
     x: Tensor,
-    starts: Sequence[Any],
-    ends: Sequence[Any],
+    starts: Sequence[Side],
+    ends: Sequence[Side],
     strides: Sequence[int],
     eqn: JaxprEqn,
 ) -> Tensor:

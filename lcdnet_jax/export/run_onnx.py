@@ -19,8 +19,8 @@ import pathlib
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -47,7 +47,7 @@ class Model:
             the file; the model pads), "range" of values, "verified" and more.
     """
 
-    def __init__(self, card: dict[str, Any], session: Any):
+    def __init__(self, card: dict[str, Any], session: onnxruntime.InferenceSession):
         self.card = card
         self._session = session
 
@@ -71,7 +71,7 @@ class Model:
         height, width = images.shape[1:3]
         full_height, full_width = self._pad_sides(height, width)
         margin = ((0, 0), (0, full_height - height), (0, full_width - width), (0, 0))
-        mode: Any = self.card["padding"] or "reflect"
+        mode: Literal["reflect", "constant"] = self.card["padding"] or "reflect"
         restored = self._run(np.pad(images.astype(np.float32), margin, mode=mode))
         scale = self.card["scale"]
         return restored[:, : height * scale, : width * scale]
@@ -231,7 +231,12 @@ def _round_up(side: int) -> int:
     return power * 3 // 4 if side <= power * 3 // 4 and power > 64 else power
 
 
-def load(path: str | os.PathLike[str] | bytes, *, threads: int = 0, providers: Any = None) -> Model:
+def load(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    threads: int = 0,
+    providers: Sequence[str] | None = None,
+) -> Model:
     """Opens a file.
 
     Args:

@@ -94,7 +94,7 @@ def irfft2_planes(z: Array, width: int) -> Array:
     return _linear(_inverse, _transposed_inverse, width)(z)
 
 
-def _spectrum_shape(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+def _spectrum_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     n, channels, height, width = shape
     return n, 2 * channels, height, width // 2 + 1
 
