@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from input_pipeline.examples import Source, list_tiles
-from lcdnet_jax.image_io import ImageError, to_uint16
+from lcdnet_jax.image_io import BucketError, ImageError, to_uint16
 from lcdnet_jax.ops import clean_channels
 
 
@@ -40,6 +40,7 @@ class DecodedImages:
         ends: Int64 ``[images]``, index in ``pixels`` at which the next image begins.
         is_kept: Bool ``[images]``, whether an image is in ``pixels``.
         pixels: Kept images, row by row, on one axis. May be mapped from a file.
+        outage: Why images in a bucket cannot be read at the moment, or None.
     """
 
     def __init__(self, source: Source, *, channels: int, replace: bool, row: int = 1):
@@ -49,6 +50,7 @@ class DecodedImages:
         self._problems: dict[int, str] = {}  # why an image cannot be decoded
         self._lock = threading.Lock()
         self._place = "memory"
+        self.outage: BucketError | None = None
 
         self.scale = source.scale
         clean_depth = clean_channels(channels) * self.scale**2
@@ -161,9 +163,16 @@ class DecodedImages:
         )
 
     def decode(self, index: int) -> np.ndarray | None:
-        """``[height, width, depth]``, or None if the file is damaged (see ``make_error``)."""
+        """``[height, width, depth]``, or None if the file is damaged (see ``make_error``).
+
+        Raises:
+            BucketError: A bucket does not answer. The image may be good, so no other one is drawn.
+        """
         try:
             halves = self._examples[index].read(self._channels)
+        except BucketError as error:
+            self.outage = error
+            raise
         except ImageError as error:
             self._record_problem(index, str(error))
             return None

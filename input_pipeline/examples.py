@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import image_io, storage
-from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.image_io import BucketError, Header, ImageError
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
@@ -271,11 +271,15 @@ def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[in
 
 
 def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
-    """One picture for each file. Reads the headers; see ``Picture.problem``."""
+    """One picture for each file. Reads the headers; see ``Picture.problem``.
+
+    Raises:
+        BucketError: A bucket does not answer.
+    """
 
     def make(path: pathlib.Path) -> Picture:
         header, problem = _try_header(lambda: image_io.read_header(path))
-        size = None if problem else storage.read_size(path)
+        size = None if problem else storage.find_size(path)
         return Picture(str(path), header, functools.partial(image_io.read, path), size, problem)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system
@@ -292,6 +296,8 @@ def _try_header(read: Callable[[], Header]) -> tuple[Header, str]:
     """A header and "", or zeros and why it cannot be read."""
     try:
         return read(), ""
+    except BucketError:  # says nothing about the image
+        raise
     except ImageError as error:
         return Header(0, 0, 0, 0), str(error)
 

@@ -173,9 +173,9 @@ def _read_photos(spec: Spec, field: str) -> Source:
 
 
 def _read_folder(spec: Spec, field: str) -> Source:
-    folder = _require_folder(spec, field)
+    folder = _open_folder(spec, field)
     try:
-        found = [pair for pair in PAIRS if any(storage.is_dir(folder / half) for half in pair)]
+        found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
         if len(found) > 1:
             names = " and ".join(f"{degraded}/ or {clean}/" for degraded, clean in found)
             raise ImageError(
@@ -198,7 +198,7 @@ def _read_layout(spec: Spec, field: str) -> Source:
     name = spec["source"]
     splits = DATA_SETS[name].splits
     split = [_require_split(spec, field)] if splits else []
-    folder = _require_folder(spec, field)
+    folder = _open_folder(spec, field)
     try:
         examples = LAYOUTS[name](folder, *split)
     except ImageError as error:
@@ -217,7 +217,7 @@ def _read_fmd(spec: Spec, field: str) -> Source:
             f'{field}.feature is "{feature}"; of fmd it names averaging levels, joined by commas: '
             f'{", ".join(fmd.LEVELS)}, or is "image", which stands for all of them'
         )
-    folder = _require_folder(spec, field)
+    folder = _open_folder(spec, field)
     try:
         examples = fmd.read_fmd(folder, split, levels)
     except ImageError as error:
@@ -330,7 +330,7 @@ def _read_clean_images(paths: list[pathlib.Path]) -> tuple[Example, ...]:
 def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tuple[Example, ...]:
     """Pairs of two folders, matched by stem. Degraded files may be smaller by an integer factor."""
     for there, lacking in ((degraded_name, clean_name), (clean_name, degraded_name)):
-        if not storage.is_dir(folder / lacking):
+        if not (folder / lacking).is_dir():
             raise ImageError(
                 f"{folder}: has {there}/ but no {lacking}/; add it for pairs, or point the path "
                 "at a folder of clean images"
@@ -343,6 +343,15 @@ def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tu
     )
 
 
+def _open_folder(spec: Spec, field: str) -> pathlib.Path:
+    """The folder of a source. One in a bucket is listed here, and never again."""
+    path = _require_value(spec, field, "path")
+    try:
+        return storage.list_once(storage.to_path(path).expanduser())
+    except storage.StorageError as error:
+        raise ImageError(f"{field}.path: {error}") from error
+
+
 def _require_value(spec: Spec, field: str, key: str) -> str:
     value = spec.get(key)
     if not value or not isinstance(value, str):
@@ -350,11 +359,6 @@ def _require_value(spec: Spec, field: str, key: str) -> str:
             f'{field}.{key} is {value!r}; {field}.source "{spec.get("source")}" needs it'
         )
     return value
-
-
-def _require_folder(spec: Spec, field: str) -> pathlib.Path:
-    folder = storage.to_path(_require_value(spec, field, "path"))
-    return folder if storage.is_bucket(folder) else folder.expanduser()
 
 
 def _require_split(spec: Spec, field: str) -> str:

@@ -149,7 +149,7 @@ class TrainDataset:
         Raises:
             ValueError: An argument out of range.
             ImageError: (while iterating) A file cannot be decoded and ``config.data.on_bad_image``
-                is "stop"; with "replace", no file can.
+                is "stop"; with "replace", no file can. Or a bucket does not answer.
         """
         for stage in self._stages:
             if stage.batch_size % process_count:
@@ -201,13 +201,22 @@ class TrainDataset:
             if first >= end:
                 continue
             pipeline = self._build_pipeline(stage, first, end, process_index, process_count)
-            for batch in pipeline.as_numpy_iterator():
+            for batch in self._explain_outage(pipeline.as_numpy_iterator()):
                 failed = batch.pop("failed")
                 if (failed >= 0).any():
                     raise self._reader.make_error(int(failed[failed >= 0][0]))
                 self.replaced += int(batch.pop("replaced").sum())
                 batch["mask"] = np.ones(len(failed), np.float32)
                 yield batch
+
+    def _explain_outage(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Gives batches. TensorFlow hides the type of an error in a function of Python."""
+        try:
+            yield from batches
+        except tf.errors.OpError:
+            if self._reader.outage is not None:
+                raise self._reader.outage from None
+            raise
 
     def _make_example(self, i: tf.Tensor, crop: int) -> dict[str, tf.Tensor]:
         """Example number ``i`` (int64 scalar) of the training, with a crop of ``crop`` pixels."""

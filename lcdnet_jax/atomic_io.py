@@ -41,13 +41,9 @@ def check_file(path: Path, *, force: bool) -> None:
     path = storage.to_path(path)
     if storage.is_dir(path):
         raise TargetError(f"{path} is a directory; give a file")
-    if not force and _lexists(path):
+    if not force and storage.lexists(path):
         raise _exists_error(path)
     check_folder(path)
-
-
-def _lexists(path: pathlib.Path) -> bool:
-    return storage.exists(path) if storage.is_bucket(path) else os.path.lexists(path)
 
 
 class DirectoryKind(NamedTuple):
@@ -160,7 +156,7 @@ def find_free_path(path: Path) -> pathlib.Path:
     """
     free = path = storage.to_path(path)
     number = 1
-    while _lexists(free):
+    while storage.lexists(free):
         number += 1
         free = path.with_name(f"{path.name}-{number}")
     return free

@@ -22,14 +22,16 @@ import errno
 import functools
 import hashlib
 import importlib.util
+import io
 import logging as standard_logging
 import os
 import pathlib
 import re
 import secrets
+import stat
 import tempfile
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, cast
 
 from absl import logging
 
@@ -55,12 +57,16 @@ _REMOTE_PACKAGES = (
     *("google", "botocore", "azure"),
 )
 
-# Bytes that are transferred at once when only the header of a file is read.
-_BLOCK = 2**16
-
 _RETRIED = "retrying after exception: "
 
 _down = False  # see is_down
+
+# Bytes of an object that one request reads at least. Most headers of images are in them.
+_BLOCK = 2**20
+
+# Buckets that this process could read, and those to which it could write, when it asked.
+_readable: set[str] = set()
+_writable: set[str] = set()
 
 
 class StorageError(OSError):
@@ -69,6 +75,10 @@ class StorageError(OSError):
     Attributes:
         strerror: The cause alone, if the bucket was asked.
     """
+
+
+class UnreachableError(StorageError):
+    """A bucket does not answer, even after repetitions. This says nothing about the object."""
 
 
 def to_path(path: Path) -> pathlib.Path:
@@ -106,6 +116,18 @@ def to_path(path: Path) -> pathlib.Path:
     from etils import epath
 
     return epath.Path(text)
+
+
+def names_bucket(text: str) -> bool:
+    """Tells whether a text is meant as a URL of a bucket.
+
+    Args:
+        text: What a user gave.
+
+    Returns:
+        True if it begins with ``gs:``, ``s3:`` or ``az:`` and a slash.
+    """
+    return text.startswith(tuple(f"{scheme}:/" for scheme in _BACKENDS))
 
 
 def is_bucket(path: Path) -> bool:
@@ -185,11 +207,12 @@ def _convert_errors(path: pathlib.Path) -> Iterator[None]:
                 "ask for access to the bucket, or log in: gcloud auth application-default login"
             )
             reason = f"access is denied ({text.splitlines()[-1]})"
+            kind: type[StorageError] = StorageError
         else:
+            kind, _down = UnreachableError, True
             advice = "check the name and the network, then run the same command again"
             reason = f"the bucket does not answer ({_first_line(error)})"
-            _down = True
-        converted = StorageError(f"{path}: {reason}; {advice}")
+        converted = kind(f"{path}: {reason}; {advice}")
         converted.strerror = reason
         raise converted from error
 
@@ -219,6 +242,7 @@ def check_bucket(path: pathlib.Path, *, write: bool = False) -> None:
     Args:
         path: A path from :func:`to_path`.
         write: Whether objects must be written: a small one is written beside ``path`` and deleted.
+            Either is asked once for each bucket.
 
     Raises:
         StorageError: If the bucket does not exist, denies access or does not answer.
@@ -229,16 +253,25 @@ def check_bucket(path: pathlib.Path, *, write: bool = False) -> None:
     bucket = "/".join(os.fspath(path).split("/")[:3])
     try:
         with _convert_errors(path):
-            if write:
-                probe = str(path.parent / f".{secrets.token_hex(8)}.tmp")
+            if write and bucket not in _writable:
+                folder = path if str(path) == bucket else path.parent
+                probe = str(folder / f".{secrets.token_hex(8)}.tmp")
                 filesystem.pipe_file(probe, b"")
                 filesystem.rm_file(probe)
-            elif not filesystem.exists(bucket):
-                raise FileNotFoundError
+                _writable.add(bucket)
+            elif not write and bucket not in _readable:
+                if not filesystem.exists(bucket):
+                    raise FileNotFoundError
+                _readable.add(bucket)
     except FileNotFoundError:
-        raise StorageError(
-            f"{path}: the bucket {bucket} does not exist; check its name, or create it first"
-        ) from None
+        raise _missing_bucket_error(path) from None
+
+
+def _missing_bucket_error(path: pathlib.Path) -> StorageError:
+    bucket = "/".join(os.fspath(path).split("/")[:3])
+    return StorageError(
+        f"{path}: the bucket {bucket} does not exist; check its name, or create it first"
+    )
 
 
 def exists(path: pathlib.Path) -> bool:
@@ -253,10 +286,25 @@ def exists(path: pathlib.Path) -> bool:
     Raises:
         OSError: If the bucket cannot be asked.
     """
-    if not is_bucket(path):
+    if not is_bucket(path) or _is_listed(path):
         return path.exists()
     with _convert_errors(path):
         return bool(_filesystem(path).exists(str(path)))
+
+
+def lexists(path: pathlib.Path) -> bool:
+    """Tells whether a path exists, as a file, folder or link, even a broken one.
+
+    Args:
+        path: The path.
+
+    Returns:
+        True if it exists.
+
+    Raises:
+        OSError: If the bucket cannot be asked.
+    """
+    return exists(path) if is_bucket(path) else os.path.lexists(path)
 
 
 def is_dir(path: pathlib.Path) -> bool:
@@ -271,10 +319,109 @@ def is_dir(path: pathlib.Path) -> bool:
     Raises:
         OSError: If the bucket cannot be asked.
     """
-    if not is_bucket(path):
+    if not is_bucket(path) or _is_listed(path):
         return path.is_dir()
     with _convert_errors(path):
         return bool(_filesystem(path).isdir(str(path)))
+
+
+def is_file(path: pathlib.Path) -> bool:
+    """Tells whether a path is a file, not a folder, pipe or device.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        True for an existing file.
+
+    Raises:
+        OSError: If the bucket cannot be asked.
+    """
+    if not is_bucket(path) or _is_listed(path):
+        return path.is_file()
+    with _convert_errors(path):
+        return bool(_filesystem(path).isfile(str(path)))
+
+
+def _is_listed(path: pathlib.Path) -> bool:
+    """Whether a path in a bucket is below a folder from :func:`list_once`."""
+    from lcdnet_jax.listed_paths import ListedPath
+
+    return isinstance(path, ListedPath) and path.name_below is not None
+
+
+def is_same_file(path: pathlib.Path, other: pathlib.Path) -> bool:
+    """Tells whether two paths name the same file.
+
+    Args:
+        path: A file.
+        other: A file.
+
+    Returns:
+        True if so. Links on this machine are followed, and both files must exist.
+
+    Raises:
+        OSError: If a local file does not exist.
+    """
+    if is_bucket(path) or is_bucket(other):
+        return str(path) == str(other)
+    return path.samefile(other)
+
+
+def find_size(path: pathlib.Path) -> int | None:
+    """Finds the size of a file without a request.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Bytes; None if it does not exist, or is an object that :func:`list_once` has not listed.
+    """
+    if is_bucket(path):
+        return path.size if _is_listed(path) else None  # type: ignore[attr-defined]
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def read_permissions(path: pathlib.Path) -> int:
+    """Reads the permissions of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Their bits. An object has no permissions of its own: all may read and write.
+
+    Raises:
+        OSError: If a local file does not exist.
+    """
+    return 0o666 if is_bucket(path) else stat.S_IMODE(path.stat().st_mode)
+
+
+def resolve(path: pathlib.Path) -> pathlib.Path:
+    """Makes a path absolute and follows links in it, even if they lead back to themselves.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The path. One in a bucket stays as it is.
+    """
+    return path if is_bucket(path) else pathlib.Path(os.path.realpath(path))
+
+
+def make_absolute(path: pathlib.Path) -> pathlib.Path:
+    """Makes a path absolute without "..", not following links.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The path. One in a bucket stays as it is.
+    """
+    return path if is_bucket(path) else pathlib.Path(os.path.abspath(path))
 
 
 def read_bytes(path: pathlib.Path, *, most: int | None = None) -> bytes:
@@ -303,41 +450,93 @@ def read_bytes(path: pathlib.Path, *, most: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def open_file(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """Opens a file to read parts of it. Of an object, only blocks around these are transferred.
+    """Opens a file, to read parts of it.
 
     Args:
         path: The file.
 
     Yields:
-        The open file.
+        A stream of bytes with ``read``, ``seek`` and ``tell``.
 
     Raises:
-        OSError: If it does not exist or cannot be read.
-    """
-    with contextlib.ExitStack() as stack:
-        if is_bucket(path):
-            stack.enter_context(_convert_errors(path))
-            yield stack.enter_context(_filesystem(path).open(str(path), "rb", block_size=_BLOCK))
-        else:
-            yield stack.enter_context(open(path, "rb"))
-
-
-def read_size(path: pathlib.Path) -> int:
-    """Reads the size of a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its size in bytes.
-
-    Raises:
-        OSError: If it does not exist or cannot be read.
+        OSError: If it does not exist or cannot be read. If a request for an object fails, it is
+            raised at the end in place of any other error, since decoders hide errors of streams.
     """
     if not is_bucket(path):
-        return path.stat().st_size
-    with _convert_errors(path):
-        return int(_filesystem(path).info(str(path))["size"])
+        with open(path, "rb") as file:
+            yield file
+        return
+    size = find_size(path)
+    if size is None:
+        with _convert_errors(path):
+            size = int(_filesystem(path).size(str(path)))
+    stream = _Object(path, size)
+    try:
+        yield cast(BinaryIO, stream)
+    except Exception:
+        if stream.error is None:
+            raise
+    if stream.error is not None:
+        raise stream.error
+
+
+class _Object(io.RawIOBase):
+    """An object as a stream. It keeps one block, and the error of a request."""
+
+    def __init__(self, path: pathlib.Path, size: int):
+        self._path = path
+        self._size = size
+        self._place = 0
+        self._start, self._block = 0, b""
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        begin, end = self._place, min(self._place + len(buffer), self._size)
+        if begin >= end:
+            return 0
+        if not self._start <= begin < end <= self._start + len(self._block):
+            self._start, self._block = begin, self._fetch(begin, max(end, begin + _BLOCK))
+        data = self._block[begin - self._start : end - self._start]
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Reads the rest. A whole object comes from one request, so that it is of one version."""
+        begin = self._place
+        if not (self._start <= begin and self._size <= self._start + len(self._block)):
+            self._start, self._block = begin, self._fetch(begin, self._size)
+        self._place = max(begin, self._size)
+        return self._block[begin - self._start :]
+
+    def _fetch(self, begin: int, end: int) -> bytes:
+        if begin >= min(end, self._size):
+            return b""
+        try:
+            with _convert_errors(self._path):
+                filesystem = _filesystem(self._path)
+                return bytes(
+                    filesystem.cat_file(str(self._path), start=begin, end=min(end, self._size))
+                )
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def compute_sha256(path: pathlib.Path) -> str:
@@ -357,33 +556,6 @@ def compute_sha256(path: pathlib.Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def list_folder(folder: pathlib.Path) -> dict[str, bool]:
-    """Lists what is directly in a folder, by one request for each thousand objects of a bucket.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Whether each is a folder, by name, sorted. Empty if there is no such folder in a bucket.
-
-    Raises:
-        OSError: If the folder cannot be listed.
-    """
-    if not is_bucket(folder):
-        return {path.name: path.is_dir() for path in sorted(folder.iterdir())}
-    start = str(folder).partition("://")[2].rstrip("/") + "/"
-    try:
-        with _convert_errors(folder):
-            found = _filesystem(folder).ls(str(folder), detail=True)
-    except FileNotFoundError:
-        return {}
-    return {
-        about["name"].removeprefix(start).rstrip("/"): about["type"] == "directory"
-        for about in sorted(found, key=lambda about: about["name"])
-        if about["name"].removeprefix(start).rstrip("/") and about["name"].startswith(start)
-    }
 
 
 def list_files(folder: pathlib.Path) -> dict[str, int]:
@@ -423,6 +595,63 @@ def make_folder(folder: pathlib.Path) -> None:
     """
     if not is_bucket(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def list_once(folder: pathlib.Path) -> pathlib.Path:
+    """Lists a folder that is read, so that no question about its files needs a request.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        For a local folder the path itself. For a folder in a bucket a path whose methods, and those
+        of paths made from it, answer from a list that was made now, or when this function returned
+        the given path. If it is an object and no folder, they say so.
+
+    Raises:
+        OSError: If the bucket does not exist or cannot be listed.
+    """
+    if not is_bucket(folder) or _is_listed(folder):
+        return folder
+    from lcdnet_jax.listed_paths import make_listed_path
+
+    text = str(folder).rstrip("/")
+    start = text.partition("://")[2]
+    try:
+        with _convert_errors(folder):
+            found = _filesystem(folder).find(text, detail=True)
+    except FileNotFoundError:
+        raise _missing_bucket_error(folder) from None
+    sizes = {name: int(about["size"]) for name, about in found.items()}
+    if start in sizes and not any(name.startswith(f"{start}/") for name in sizes):
+        parent, _, name = text.rpartition("/")
+        return make_listed_path(parent, {name: sizes[start]}) / name
+    below = {
+        name[len(start) + 1 :]: size
+        for name, size in sizes.items()
+        if name.startswith(f"{start}/") and not name.endswith("/")
+    }
+    return make_listed_path(text, below)
+
+
+def walk(
+    folder: pathlib.Path, *, on_error: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[pathlib.Path, list[str], list[str]]]:
+    """Goes through a folder and those below it, as ``os.walk`` does.
+
+    Args:
+        folder: A local folder, or one from :func:`list_once`.
+        on_error: Called with the error of a local folder that cannot be listed.
+
+    Yields:
+        Each folder, and the names of its folders and of its other entries. The caller may sort the
+        names of folders, and remove those into which the walk shall not go.
+    """
+    if is_bucket(folder):
+        yield from folder.walk()  # type: ignore[attr-defined]
+        return
+    for here, folders, names in os.walk(folder, onerror=on_error):
+        yield pathlib.Path(here), folders, names
 
 
 def write(path: pathlib.Path, data: bytes, *, replace: bool = True) -> None:
@@ -472,6 +701,22 @@ def remove(path: pathlib.Path, *, marker: str | None = None) -> None:
         for one in [path / name for name in names] or [path]:
             with contextlib.suppress(FileNotFoundError):
                 filesystem.rm_file(str(one))  # rm takes [, * and ? for a pattern
+
+
+def remove_file(path: pathlib.Path) -> None:
+    """Deletes a local file or an object.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it does not exist or cannot be deleted.
+    """
+    if not is_bucket(path):
+        path.unlink()
+        return
+    with _convert_errors(path):
+        _filesystem(path).rm_file(str(path))
 
 
 def copy(folder: pathlib.Path, to: pathlib.Path) -> None:

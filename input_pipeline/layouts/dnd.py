@@ -4,10 +4,12 @@ Ploetz and Roth, CVPR 2017. Its 1000 clean crops (20 in each of 50 photographs) 
 scores come from the server at ``SERVER``. Only sRGB is supported.
 """
 
+import contextlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -38,8 +40,8 @@ class DND:
             import h5py  # imported here, because only DND needs it
         except ImportError as error:
             raise ValueError('DND needs h5py; pip install "lcdnet-jax[train]"') from error
-        self._open = lambda path: h5py.File(path, "r")
-        root = pathlib.Path(folder).expanduser()
+        self._file = h5py.File
+        root = storage.list_once(storage.to_path(folder).expanduser())
         self._boxes = self._read_boxes(root / "info.mat")
         self._paths = [root / "images_srgb" / f"{i + 1:04d}.mat" for i in range(len(self._boxes))]
         missing = [path.name for path in self._paths if not path.is_file()]
@@ -48,6 +50,11 @@ class DND:
                 f"{root}: images_srgb/ lacks {len(missing)} of {len(self._paths)} images, the "
                 f"first is {missing[0]}; extract the archive of DND again"
             )
+
+    @contextlib.contextmanager
+    def _open(self, path: pathlib.Path) -> Iterator[Any]:
+        with storage.local_file(path) as local, self._file(local, "r") as file:
+            yield file
 
     def __len__(self) -> int:
         """Number of images."""
@@ -82,6 +89,8 @@ class DND:
                         )
                     crop = image[:, x0 - 1 : x1, y0 - 1 : y1]
                     crops.append(np.ascontiguousarray(crop.T, dtype=np.float32))
+        except storage.StorageError:
+            raise
         except (OSError, KeyError, AttributeError) as error:  # the last: a group, not an array
             raise _damage_error(path, error) from error
         return crops
@@ -97,6 +106,8 @@ class DND:
             with self._open(path) as file:
                 references = np.ravel(file["info/boundingboxes"][()])
                 boxes = [np.asarray(file[r]).T.astype(int) for r in references]
+        except storage.StorageError:
+            raise
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damage_error(path, f"info/boundingboxes: {error}") from error
         if not boxes or any(b.ndim != 2 or b.shape[1] != 4 or not len(b) for b in boxes):
@@ -109,7 +120,7 @@ class DND:
 
 def check_folder(folder: pathlib.Path) -> None:
     """Raises ImageError if a folder already has files of a submission: two would mix."""
-    if found := sorted(path.name for path in folder.glob("*.mat")):
+    if found := sorted(path.name for path in storage.list_once(folder).glob("*.mat")):
         raise ImageError(
             f"{folder}: holds a submission already ({list_first(found)}), which must not mix with "
             "another; move the folder away, or give another for the results"

@@ -3,7 +3,7 @@
 import pathlib
 
 from input_pipeline.examples import list_first
-from lcdnet_jax import file_names, image_io, storage
+from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import ImageError
 
 
@@ -13,15 +13,14 @@ def list_entries(folder: pathlib.Path) -> list[pathlib.Path]:
     Raises:
         ImageError: The folder does not exist or cannot be read.
     """
+    if not folder.is_dir():
+        cause = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
     try:
-        if not storage.is_dir(folder):
-            cause = "is a file, not a folder" if storage.exists(folder) else "does not exist"
-            raise ImageError(f"{folder}: {cause}; give the folder that holds the data set")
-        return [folder / name for name in storage.list_folder(folder) if not name.startswith(".")]
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise ImageError(
-            f"{folder}: cannot be read ({error.strerror or error}); check the path and its "
-            "permissions"
+            f"{folder}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
 
 

@@ -22,7 +22,7 @@ from input_pipeline.examples import (
     pictures_from_files,
 )
 from input_pipeline.layouts.folders import layout_error, list_entries, list_images
-from lcdnet_jax import file_names
+from lcdnet_jax import file_names, storage
 from lcdnet_jax.image_io import Header, ImageError
 
 
@@ -218,7 +218,10 @@ class _MatBlocks:
         self._lock = threading.Lock()
         self._array: np.ndarray | None = None
         try:
-            variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
+            with storage.open_file(path) as file:
+                variables = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(file)}
+        except storage.StorageError:
+            raise
         except Exception as error:  # SciPy raises many kinds
             raise self._unreadable_error(error) from error
         self.shape, kind = variables.get(path.stem, ((), ""))
@@ -241,7 +244,10 @@ class _MatBlocks:
         with self._lock:  # one of many threads loads it
             if self._array is None:
                 try:
-                    self._array = scipy.io.loadmat(self._path)[self._path.stem]
+                    with storage.open_file(self._path) as file:
+                        self._array = scipy.io.loadmat(file)[self._path.stem]
+                except storage.StorageError:
+                    raise
                 except Exception as error:
                     raise self._unreadable_error(error) from error
             return self._array

@@ -14,6 +14,7 @@ import string
 
 from input_pipeline.examples import Example, list_first, pairs_from_files
 from input_pipeline.layouts.folders import index_by_stem, layout_error, list_entries, match_by_stem
+from lcdnet_jax import storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
@@ -112,7 +113,7 @@ def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Exam
         raise layout_error(root, listing.name, advice)
     files: _Files = {}
     alone = []
-    lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = storage.read_bytes(listing).decode(errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

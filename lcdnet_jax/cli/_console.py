@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lcdnet_jax.messages import escape
@@ -51,13 +51,36 @@ def add_command(
     help: str,
     description: str,
     epilog: str,
+    reads: Sequence[str] = (),
+    weights: Sequence[str] = (),
+    writes: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """Adds and returns the parser of a command; its default ``run`` is the function."""
+    """Adds and returns the parser of a command; its default ``run`` is the function.
+
+    ``reads``, ``weights`` and ``writes`` name the arguments that are paths of files or folders to
+    read, weights to read, and files or folders to write, for :func:`check_paths`.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=help, description=description, epilog=epilog, formatter_class=Formatter
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, paths={"reads": reads, "weights": weights, "writes": writes})
     return parser
+
+
+def check_paths(arguments: argparse.Namespace) -> None:
+    """Checks URLs and their buckets. Neither JAX nor the library is imported for that.
+
+    Raises:
+        StorageError: If a URL is of an unknown kind, or a bucket cannot be used.
+    """
+    from lcdnet_jax import storage
+
+    for use, names in arguments.paths.items():
+        for name in names:
+            given = vars(arguments)[name]
+            for text in [given] if isinstance(given, str) else given or ():
+                if use != "weights" or storage.names_bucket(text):  # weights have other URLs, too
+                    storage.check_bucket(storage.to_path(text), write=use == "writes")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

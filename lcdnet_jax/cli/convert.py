@@ -19,6 +19,8 @@ def add_parser(commands: Commands) -> None:
         commands,
         "convert",
         run,
+        reads=("file",),
+        writes=("output",),
         help="convert an official PyTorch file to a checkpoint",
         description="Converts an official PyTorch file to a checkpoint directory for eval.py, "
         "Restorer.from_checkpoint and config.init_from of train.py. No code in the file is "

@@ -24,6 +24,9 @@ def add_parser(commands: Commands) -> None:
         commands,
         "export",
         run,
+        reads=("scores",),
+        weights=("checkpoint",),
+        writes=("output",),
         help="write a checkpoint's weights, or the network as a program",
         description="Writes the weights of a checkpoint, or the network with its weights as a "
         "program that runs with JAX, TensorFlow or ONNX Runtime, without this library. The suffix "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from lcdnet_jax.cli._console import (
@@ -30,6 +29,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "info",
         run,
+        weights=("checkpoint",),
         help="describe a checkpoint",
         description="Shows the network of a checkpoint, how it was trained, its scores and its "
         "origin. The weights are neither read nor verified.",
@@ -50,14 +50,14 @@ def run(arguments: argparse.Namespace) -> None:
         ValueError: If the path does not exist, or its card or configuration cannot be used.
         CheckpointError: If a checkpoint is damaged or missing.
     """
-    from lcdnet_jax import checkpoints
+    from lcdnet_jax import checkpoints, storage
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
     path = pretrained.find(arguments.checkpoint)
     card = weights_lib.load_card(path)
     steps: list[int] = []
-    if os.path.isdir(path):
+    if storage.is_dir(path):
         with contextlib.closing(checkpoints.Checkpoints(path)) as reader:
             steps = reader.steps()
     low, high = card["input_range"]

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from lcdnet_jax._version import __version__
 from lcdnet_jax.cli import _compilation, convert, export, info, models, restore, score, serve
-from lcdnet_jax.cli._console import Formatter
+from lcdnet_jax.cli._console import Formatter, check_paths
 from lcdnet_jax.messages import describe_system_error, escape
 
 # Commands that run compiled programs.
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         # An exception during the import of a C module crashes it, or is lost.
         with _handle_signals(_exit_at_once, signal.SIGINT, signal.SIGTERM):
+            check_paths(arguments)
             _compilation.set_environment(quiet=keeps and not arguments.debug)
             from lcdnet_jax.checkpoints import silence_orbax
 

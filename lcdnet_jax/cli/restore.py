@@ -34,6 +34,9 @@ def add_parser(commands: Commands) -> None:
         commands,
         "restore",
         run,
+        reads=("inputs", "reference"),
+        weights=("checkpoint",),
+        writes=("output",),
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
         "alpha and metadata. HEIC holds 10 bits of 16; what is left out is said. A gray picture "
@@ -398,15 +401,16 @@ def _join_processes(arguments: argparse.Namespace) -> bool:
 
 def _agree_on_jobs(plan_all: Callable[[], list[Job]]) -> list[Job]:
     """The jobs of process 0, so that each is in one share whatever the other processes see."""
-    from lcdnet_jax import image_io, multihost
+    from lcdnet_jax import image_io, multihost, storage
     from lcdnet_jax.inference.plan import Job
 
     def list_paths() -> list[list[str]]:
         jobs = [(job.source, job.target, job.reference) for job in plan_all()]
         return [[str(path) for path in paths if path is not None] for paths in jobs]
 
-    found = multihost.run_on_first_process(list_paths, ValueError, image_io.ImageError)
-    return [Job(*map(pathlib.Path, paths)) for paths in found]
+    errors = (ValueError, image_io.ImageError, storage.StorageError, storage.UnreachableError)
+    found = multihost.run_on_first_process(list_paths, *errors)
+    return [Job(*map(storage.to_path, paths)) for paths in found]
 
 
 def _create_restorer(arguments: argparse.Namespace) -> Restorer:

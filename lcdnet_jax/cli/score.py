@@ -2,7 +2,6 @@
 
 import argparse
 import heapq
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -30,6 +29,8 @@ def add_parser(commands: Commands) -> None:
         commands,
         "score",
         run,
+        reads=("results", "truth"),
+        writes=("output",),
         help="score folders of restored images, of any origin",
         description="Scores restored images against their ground truth under a named protocol, by "
         "the code of eval.py. Names of results may have one ending more than those of the ground "
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     import dataclasses
 
-    from lcdnet_jax import atomic_io
+    from lcdnet_jax import atomic_io, storage
     from lcdnet_jax.evaluation import folders, ground_truth, results
     from lcdnet_jax.metrics import lpips, niqe
 
@@ -134,8 +135,8 @@ def run(arguments: argparse.Namespace) -> None:
             )
     if arguments.niqe and not niqe.available():
         raise ImportError("NIQE needs PyTorch and the package pyiqa: pip install pyiqa")
-    output = pathlib.Path(arguments.output)
-    scored = [pathlib.Path(folder) for folder in (*arguments.results, arguments.truth)]
+    output = storage.to_path(arguments.output)
+    scored = [storage.to_path(folder) for folder in (*arguments.results, arguments.truth)]
     if data_set is not None:  # beside its sets, nothing counts as an image
         scored = [
             folder / part / name
@@ -202,9 +203,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_output(output: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
     """Raises ValueError if panels would lie among the images that are scored."""
-    place = pathlib.Path(os.path.realpath(output))
+    from lcdnet_jax import storage
+
+    place = storage.resolve(output)
     for folder in folders:
-        scored = pathlib.Path(os.path.realpath(folder))
+        scored = storage.resolve(folder)
         if scored == place or scored in place.parents:
             raise ValueError(
                 f"OUT ({output}) is in {folder}, where its panels would count as images; choose "
@@ -218,7 +221,7 @@ def _write_panels(
     """Writes panels of the images with the lowest and the highest PSNR over all result folders."""
     import numpy as np
 
-    from lcdnet_jax import atomic_io, file_names, image_io, visualization
+    from lcdnet_jax import atomic_io, file_names, image_io, storage, visualization
 
     psnr: dict[tuple[str, str], dict[str, float]] = {}
     for row in images:
@@ -232,9 +235,10 @@ def _write_panels(
         "worst": heapq.nsmallest(number, psnr, key=mean),
         "best": heapq.nlargest(min(number, len(psnr) - number), psnr, key=mean),
     }
+    before = storage.list_once(folder)
     for kind in ranked:  # of an earlier run
-        for path in folder.glob(f"{kind}_*.png"):
-            path.unlink()
+        for path in before.glob(f"{kind}_*.png"):
+            storage.remove_file(path)
     count = 0
     for kind, keys in ranked.items():
         for rank, (dataset, name) in enumerate(keys, 1):

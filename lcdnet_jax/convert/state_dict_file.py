@@ -1,6 +1,7 @@
 """Files of PyTorch with a state dict. No code of a file is run."""
 
 import os
+import pathlib
 import re
 import warnings
 import zipfile
@@ -8,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from lcdnet_jax import storage
 
 # Largest factor, and bytes beyond it, by which the content of a file may exceed the file.
 _EXPANSION = 8
@@ -42,7 +45,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a PyTorch weights file of the current or legacy format, without running code from it.
 
     Args:
-        path: File that ``torch.save`` wrote. It holds a state dict, alone or as an entry of a dict:
+        path: File that ``torch.save`` wrote, also in a bucket. It holds a state dict, alone or as an entry of a dict:
             "state_dict", else "params_ema" (averaged weights), else "params".
 
     Returns:
@@ -55,19 +58,27 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             tensors.
     """
     torch = import_torch("reading")
+    path = storage.to_path(path)
     try:
-        with open(path, "rb") as file:
+        with storage.local_file(path) as local, open(local, "rb") as file:
             empty = not file.read(1)
+            if not empty:
+                return _read(torch, path, local)
+    except storage.StorageError:
+        raise
     except OSError as error:
         raise OSError(f"cannot read {path}: {error.strerror}; give a .pth or .pt file") from error
-    if empty:
-        raise ValueError(f"{path} is empty; download it again")
-    size = os.path.getsize(path)
-    _check_archive(path, size)
+    raise ValueError(f"{path} is empty; download it again")
+
+
+def _read(torch: Any, path: pathlib.Path, local: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the local copy of a file, see :func:`read_state_dict`."""
+    size = local.stat().st_size
+    _check_archive(path, local, size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warns about pickles that it then rejects
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(local, map_location="cpu", weights_only=True)
     except Exception as error:  # files that are not PyTorch's raise any type
         if blocked := re.search(
             r"unsupported (?:global: )?GLOBAL (\S+)", str(error), re.IGNORECASE
@@ -116,12 +127,12 @@ def open_state_dict(loaded: Any, where: str, is_tensor: Callable[[Any], bool]) -
     raise ValueError(f"{where} {found}; save model.state_dict()")
 
 
-def _check_archive(path: str | os.PathLike[str], size: int) -> None:
+def _check_archive(path: pathlib.Path, local: pathlib.Path, size: int) -> None:
     """Raises ValueError for a zip archive that grows far beyond its size; torch.save's do not."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(local):
         return
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(local) as file:
             unpacked = sum(member.file_size for member in file.infolist())
     except Exception as error:  # zipfile raises several types for damaged archives
         raise ValueError(

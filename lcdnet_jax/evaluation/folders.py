@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lcdnet_jax import protocols
+from lcdnet_jax import protocols, storage
 from lcdnet_jax.data_sets import DATA_SETS, DataSet
 from lcdnet_jax.evaluation.evaluator import Evaluator, ScoredImage, summarize
 from lcdnet_jax.evaluation.ground_truth import (
@@ -32,7 +32,7 @@ from lcdnet_jax.evaluation.ground_truth import (
     read_blocks,
 )
 from lcdnet_jax.evaluation.sweep import Row, add_means
-from lcdnet_jax.image_io import IMAGE_FORMATS, Header, ImageError
+from lcdnet_jax.image_io import IMAGE_FORMATS, BucketError, Header, ImageError
 from lcdnet_jax.metrics import niqe
 from lcdnet_jax.protocols import Protocol
 
@@ -163,7 +163,7 @@ def compare_folders(
     name by ``_`` or ``-``.
 
     Args:
-        results: Folders of restored images.
+        results: Folders of restored images, here or in buckets. Each in a bucket is listed once.
         truth: Folder of the ground truth: images, images in subfolders, or a published layout of
             GoPro, HIDE, RealBlur, DPDD or the validation blocks of SIDD.
         data_set: Data set whose sets are scored one by one and then averaged. ``results`` and
@@ -178,16 +178,17 @@ def compare_folders(
     Raises:
         FolderError: If files are missing, extra, unreadable, or differ from the ground truth.
         ImageError: If a folder is missing or contains no images.
+        StorageError: If a bucket cannot be used or does not answer.
     """
-    folders = _name_folders([pathlib.Path(one) for one in results])
-    root = pathlib.Path(truth)
+    folders = _name_folders([storage.list_once(storage.to_path(one)) for one in results])
+    root = storage.list_once(storage.to_path(truth))
     problems: dict[str, list[str]] = {}
     pairs: dict[str, dict[str, list[Pair]]] = {}
     lines, notes = [], []
     groups: dict[str, tuple[str, ...]] = {}
     if data_set is None:
         _refuse_sets(root)
-        places = {pathlib.Path(os.path.abspath(root)).name: (root, folders)}
+        places = {storage.make_absolute(root).name: (root, folders)}
     else:
         sets = data_set.groups["test"]
         places = _find_sets(root, folders, sets, problems)
@@ -243,7 +244,7 @@ def _report(
 
 def _name_folders(folders: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
     """Short names of result folders: the last parts of their paths that tell them apart."""
-    absolute = [pathlib.Path(os.path.abspath(folder)) for folder in folders]
+    absolute = [storage.make_absolute(folder) for folder in folders]
     if len(set(absolute)) < len(absolute):
         raise ValueError("a folder of results is given twice; give each once")
     depth = 1
@@ -382,6 +383,8 @@ def _check_headers(
         for picture in (pair.restored, pair.clean):
             try:
                 headers.append(picture.header())
+            except BucketError:  # each further attempt would take half a minute
+                raise
             except ImageError as error:
                 problems.setdefault("images that cannot be read", []).append(str(error))
         if len(headers) < 2:

@@ -1,7 +1,6 @@
 """The ground truth of a folder: which of its files are meant, and the names they are matched by."""
 
 import functools
-import os
 import pathlib
 import re
 import unicodedata
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.io
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import Header, ImageError
 
 # Folders of published layouts that hold the ground truth.
@@ -132,10 +131,10 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
         )
 
     found = []
-    for here, folders, names in os.walk(folder, onerror=fail):
+    for here, folders, names in storage.walk(folder, on_error=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
-            pathlib.Path(here, name)
+            here / name
             for name in sorted(names)
             if name.lower().endswith(image_io.IMAGE_SUFFIXES) and not name.startswith(".")
         ]
@@ -227,7 +226,10 @@ def read_blocks(path: pathlib.Path, dtypes: Sequence[str]) -> dict[str, Picture]
     official evaluation compares them with ground truth of 8 bits.
     """
     try:
-        blocks = scipy.io.loadmat(path)[path.stem]
+        with storage.open_file(path) as file:
+            blocks = scipy.io.loadmat(file)[path.stem]
+    except storage.StorageError:
+        raise
     except Exception as error:  # SciPy raises many kinds
         raise ImageError(
             f"{path}: is not a MATLAB file of version 5 to 7 with {path.stem}, or is damaged "
@@ -304,8 +306,11 @@ def _read_realblur(folder: pathlib.Path) -> Truth | None:
                 "restored, which the lines of its list begin with": list(map(str, lists))
             }
         )
-    absolute = pathlib.Path(os.path.abspath(folder))
-    sharp = _list_test_images(absolute if lists else absolute.parent, within=absolute)
+    absolute = storage.make_absolute(folder)
+    root = absolute
+    if not lists and any(absolute.glob("scene*/gt")):
+        root = storage.list_once(absolute.parent)
+    sharp = _list_test_images(root, within=absolute)
     is_listed = bool(sharp)
     if not sharp:
         sharp = {
@@ -337,7 +342,7 @@ def _list_test_images(root: pathlib.Path, *, within: pathlib.Path) -> dict[str, 
     """Sharp images below ``within`` by name, from the lists of RealBlur in ``root``."""
     found = {}
     for listing in sorted(root.glob(_REALBLUR_LISTS)):
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in storage.read_bytes(listing).decode(errors="replace").splitlines():
             path = root / (line.split() or [""])[0]
             if path.parent.name == "gt" and within in path.parents:
                 name = f"{path.parent.parent.name}_{path.stem.removeprefix('gt_')}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lcdnet_jax import atomic_io
+from lcdnet_jax import atomic_io, storage
 from lcdnet_jax.export._prepare import (
     DEFAULT_PLATFORMS,
     ExportError,
@@ -70,7 +70,7 @@ def write_saved_model(
         OSError: If writing fails.
         ImportError: If TensorFlow is not installed.
     """
-    path = pathlib.Path(os.path.realpath(path))
+    path = storage.resolve(storage.to_path(path))
     if any(character in str(path) for character in "*?["):
         raise ExportError(
             f"TensorFlow cannot read a SavedModel from {path}, because it takes *, ? and [ for a "

@@ -71,6 +71,10 @@ class ImageError(ValueError):
     """An image cannot be used; the message names the file, the cause and the fix."""
 
 
+class BucketError(ImageError):
+    """A bucket does not answer, so that no image in it can be read or written at the moment."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Header:
     """Size, channels and bits of the array that ``read`` returns.

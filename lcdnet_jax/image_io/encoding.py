@@ -12,7 +12,13 @@ from PIL import Image
 from lcdnet_jax import atomic_io, storage, value_rules
 from lcdnet_jax.image_io import exif, heic, jpeg, png, tiff
 from lcdnet_jax.image_io._opencv import encode_by_opencv
-from lcdnet_jax.image_io._types import IMAGE_FORMATS, RAW_SUFFIXES, ImageError, Metadata
+from lcdnet_jax.image_io._types import (
+    IMAGE_FORMATS,
+    RAW_SUFFIXES,
+    BucketError,
+    ImageError,
+    Metadata,
+)
 from lcdnet_jax.image_io.limits import check_size
 from lcdnet_jax.image_io.metadata import fit, write_tiff
 
@@ -69,6 +75,8 @@ def write(
         raise ImageError(f"{path}: cannot be encoded as {kind} ({error}); use {other}") from error
     try:
         atomic_io.write(path, data, force=force, mode=mode)
+    except storage.UnreachableError as error:
+        raise BucketError(str(error)) from error
     except (atomic_io.TargetError, OSError) as error:
         raise ImageError(str(error)) from error
     return left_out

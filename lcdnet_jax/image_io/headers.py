@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pathlib
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -11,7 +12,7 @@ from PIL import Image
 
 from lcdnet_jax import storage
 from lcdnet_jax.image_io import avif, heic, jpeg, png, raw, tiff
-from lcdnet_jax.image_io._types import Header, ImageError
+from lcdnet_jax.image_io._types import BucketError, Header, ImageError
 from lcdnet_jax.image_io.metadata import read_orientation
 
 _SIGNATURES = {
@@ -75,11 +76,12 @@ def read_header(path: str | os.PathLike[str], *, floats: bool = False) -> Header
         ImageError: If the file is missing, empty, not an image, of zero size, holds several
             pictures (animation, pages) or is of a kind that ``read`` does not support (floating
             point, 32 bits, ...). Truncated PNG and TIFF files raise it, too. Truncated JPEG and
-            WebP files raise it only in ``read``.
+            WebP files raise it only in ``read``. If a bucket does not answer it is a
+            ``BucketError``.
     """
     name = os.fspath(path)
     try:
-        with _open(path) as stream:
+        with _open(storage.to_path(path)) as stream:
             return _read_header(stream, name, floats=floats)
     except OSError as error:
         raise make_read_error(name, error) from error
@@ -104,23 +106,18 @@ def decode_header(data: bytes, *, name: str) -> Header:
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Reads a file whose header is that of an image of about its size; raises ImageError else."""
     name = os.fspath(path)
+    path = storage.to_path(path)
     try:
-        place = storage.to_path(path)
-        if storage.is_bucket(place):
-            with storage.open_file(place) as stream:
-                if find_kind(stream, name) not in _LARGEST:
-                    _check_file_size(stream, name)
-            return storage.read_bytes(place)
         with _open(path) as stream:
-            before = os.fstat(stream.fileno())
+            before = _read_state(stream)
             if find_kind(stream, name) not in _LARGEST:
                 _check_file_size(stream, name)
             stream.seek(0)
             data = stream.read()
-            after = os.fstat(stream.fileno())
+            after = _read_state(stream)
     except OSError as error:
         raise make_read_error(name, error) from error
-    if not _is_same(before, after):
+    if before != after:
         raise ImageError(
             f"{name}: was changed while it was read; read it again when it is complete"
         )
@@ -169,14 +166,22 @@ def find_kind(stream: BinaryIO, name: str) -> str:
 
 
 def make_read_error(name: str, error: OSError) -> ImageError:
-    """Makes the error for a file that the system cannot read."""
+    """Makes the error for a file that the system or the bucket cannot read."""
+    if isinstance(error, storage.UnreachableError):
+        return BucketError(str(error))
+    if isinstance(error, storage.StorageError):
+        return ImageError(str(error))
     return ImageError(
         f"{name}: cannot be read ({error.strerror or error}); check the path and its permissions"
     )
 
 
-def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+def _read_state(stream: BinaryIO) -> tuple[int, int] | None:
+    """Size and time of change of a local file. An object is read by one request."""
+    if isinstance(stream, io.RawIOBase):
+        return None
+    found = os.fstat(stream.fileno())
+    return found.st_size, found.st_mtime_ns
 
 
 def _check_file_size(stream: BinaryIO, name: str) -> None:
@@ -190,17 +195,14 @@ def _check_file_size(stream: BinaryIO, name: str) -> None:
         )
 
 
-def _open(path: str | os.PathLike[str]) -> contextlib.AbstractContextManager[BinaryIO]:
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[BinaryIO]:
     """Opens a regular file. Reading from a pipe or device might block forever."""
-    place = storage.to_path(path)
-    if storage.is_bucket(place):
-        return storage.open_file(place)
-    kind = os.stat(path).st_mode
+    kind = stat.S_IFREG if storage.is_bucket(path) else os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise ImageError(
-            f"{os.fspath(path)}: is not a regular file but a pipe or device; give a file"
-        )
-    return open(path, "rb")
+        raise ImageError(f"{path}: is not a regular file but a pipe or device; give a file")
+    with storage.open_file(path) as stream:
+        yield stream
 
 
 def _read_header(stream: BinaryIO, name: str, *, floats: bool = False) -> Header:

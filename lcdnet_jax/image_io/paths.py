@@ -27,19 +27,17 @@ def find_images(
     """
     folder = storage.to_path(folder)
     try:
-        if not storage.is_dir(folder):
-            cause = "is a file, not a folder" if storage.exists(folder) else "does not exist"
+        folder = storage.list_once(folder)
+        if not folder.is_dir():
+            cause = "is a file, not a folder" if folder.exists() else "does not exist"
             raise ImageError(f"{folder}: {cause}; give the folder that holds the images")
-        listed = storage.list_folder(folder)
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
         raise make_read_error(str(folder), error) from error
-    files = [folder / name for name, is_dir in listed.items() if not is_dir]
     found = [
-        file
-        for file in files
-        if file.suffix.lower() in suffixes
-        and not file.name.startswith(".")
-        and (storage.is_bucket(file) or file.is_file())
+        entry
+        for entry in entries
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
     ]
     if not found:
         raise ImageError(

@@ -6,7 +6,6 @@ Files are read and written while the network computes (:mod:`lcdnet_jax.inferenc
 
 import dataclasses
 import errno
-import os
 import pathlib
 import stat
 from collections.abc import Callable, Generator, Sequence
@@ -14,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lcdnet_jax import atomic_io, image_io, metrics
+from lcdnet_jax import atomic_io, image_io, metrics, storage
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.image_io import Header, ImageError, Metadata
+from lcdnet_jax.image_io import BucketError, Header, ImageError, Metadata
 from lcdnet_jax.inference import Restorer, limits
 from lcdnet_jax.inference.pipeline import Pipeline, Stopped
 from lcdnet_jax.inference.pixel_range import describe_range
@@ -123,7 +122,8 @@ def restore(
 
     Yields:
         Each job with its result, or with an exception whose message is one line and names the file,
-        in the order of the jobs. A :class:`DiskError` ends the run. After KeyboardInterrupt or
+        in the order of the jobs. A :class:`DiskError`, or a bucket that does not answer, ends the
+        run. After KeyboardInterrupt or
         SystemExit, files that are being written are finished, and the results of finished ones come
         before the exception is raised.
     """
@@ -132,10 +132,10 @@ def restore(
     try:
         for job, outcome in pipeline.run(jobs):
             yield job, run.describe(job, outcome)
-            if isinstance(outcome, DiskError):
+            if isinstance(outcome, DiskError | BucketError):
                 break
         for job, outcome in pipeline.stop():
-            if not isinstance(outcome, DiskError):
+            if not isinstance(outcome, DiskError | BucketError):
                 yield job, run.describe(job, outcome)
     except (KeyboardInterrupt, SystemExit):
         for job, outcome in pipeline.stop():
@@ -235,7 +235,7 @@ class _Run:
             atomic_io.make_folder(job.target)
         except OSError as error:
             raise _make_write_error(error) from error
-        return _Image(job, pixels, metadata, reference, os.stat(job.source).st_mode)
+        return _Image(job, pixels, metadata, reference, storage.read_permissions(job.source))
 
     def _compute(self, images: Sequence[_Image]) -> list[np.ndarray | Exception]:
         self._computed = images
@@ -304,6 +304,8 @@ class _Run:
 
 def _read_header(path: pathlib.Path) -> Header | None:
     """Reads the header of a file; None if that fails, which is reported when the file is read."""
+    if storage.is_bucket(path) and storage.is_down():  # each attempt takes half a minute
+        return None
     try:
         return image_io.read_header(path, floats=True)
     except Exception:
@@ -314,10 +316,7 @@ def _count_bytes(path: pathlib.Path, header: Header | None) -> int:
     """Bytes of the pixels of a file. The header of a damaged file says nothing."""
     if header is not None:
         return limits.count_bytes(header)
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0
+    return storage.find_size(path) or 0
 
 
 def _compute_written_shape(image: np.ndarray, target: pathlib.Path, scale: int) -> tuple[int, ...]:
@@ -336,21 +335,30 @@ def _check_same_shape(restored: tuple[int, ...], reference: tuple[int, ...], nam
 
 def _check_target(job: Job, force: bool) -> None:
     """Raises ImageError if the result may not be written, before anything is read."""
-    exists = job.target.exists() and job.source.exists()
-    if exists and not force and job.target.samefile(job.source):
+    if not force and _is_input(job):
         raise ImageError(
             f"{job.target} is the input itself; choose another output, or --force to replace it"
         )
     try:
         atomic_io.check_file(job.target, force=force)
     except atomic_io.TargetError as error:
-        hint = "" if job.target.is_dir() else ", or --skip-existing to keep it"
+        hint = "" if storage.is_dir(job.target) else ", or --skip-existing to keep it"
         raise ImageError(f"{error}{hint}") from error
     except OSError as error:
         raise _make_write_error(error) from error
 
 
+def _is_input(job: Job) -> bool:
+    """Whether the result of a job would replace its input."""
+    if storage.is_bucket(job.source) or storage.is_bucket(job.target):
+        return storage.is_same_file(job.source, job.target)
+    exists = job.target.exists() and job.source.exists()
+    return exists and job.target.samefile(job.source)
+
+
 def _make_write_error(error: OSError) -> ImageError:
+    if isinstance(error, storage.UnreachableError):
+        return BucketError(str(error))
     kind = DiskError if error.errno in _DISK_ERRORS else ImageError
     return kind(str(error))
 

@@ -1,13 +1,12 @@
 """Memory and disk space: what a run over image files needs, and what is free."""
 
-import os
 import pathlib
 import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import Header, ImageError, Metadata
 from lcdnet_jax.inference.plan import Job
 
@@ -126,9 +125,9 @@ def describe_disk(jobs: Sequence[Job], scale: int) -> str | None:
     """
     free = _find_free_space(jobs[0].target) if jobs else None
     needed = sum(
-        scale**2 * os.path.getsize(job.source)
+        scale**2 * (storage.find_size(job.source) or 0)
         for job in jobs
-        if job.source.is_file() and _get_format(job.source) == _get_format(job.target)
+        if _get_format(job.source) == _get_format(job.target)
     )
     if free is None or needed <= free:
         return None
@@ -144,7 +143,9 @@ def _get_format(path: pathlib.Path) -> str:
 
 
 def _find_free_space(path: pathlib.Path) -> int | None:
-    """Free bytes for a file that need not exist, nor its folder; None if unknown."""
+    """Free bytes for a file that need not exist, nor its folder; None if unknown or unlimited."""
+    if storage.is_bucket(path):
+        return None
     for folder in path.absolute().parents:
         try:
             return shutil.disk_usage(folder).free

@@ -1,6 +1,6 @@
 """Plan of a run over image files: inputs, names of the results, and references.
 
-The plan is complete before any image is read or written.
+The plan is complete before any image is read or written. Each folder in a bucket is listed once.
 """
 
 import collections
@@ -13,11 +13,13 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
-from lcdnet_jax import file_names, image_io
+from lcdnet_jax import file_names, image_io, storage
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.messages import join_some
 
 _Image = tuple[pathlib.Path, pathlib.Path]  # an image, and its name below the output
+
+_LIST = "-"  # the argument that stands for a list of paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,8 @@ def plan_jobs(
             means the files with such a suffix and the folders that match it, with the same
             exceptions. A symbolic link to a folder is followed only if a part of the pattern other
             than "**" matches it, and never to a folder that contains the link. A file that occurs
-            twice is used once, at its first place.
+            twice is used once, at its first place. All of them may be URLs of buckets, whose
+            folders and files have no links.
         output: A folder or a file. It is a folder if it ends with a slash, exists as one, has no
             suffix, or if there are several images. Results keep their names, and those from a
             folder also keep its subfolders. The files that a pattern matches lie in the output
@@ -76,6 +79,7 @@ def plan_jobs(
     Raises:
         ValueError: If there is no image, two results would have the same name, the output is of
             the wrong kind, or a reference is missing.
+        StorageError: If a bucket cannot be used or does not answer.
     """
     if output == "" or not all(inputs) or reference == "":
         raise ValueError("a path is empty, as an unset variable is; give names")
@@ -85,14 +89,14 @@ def plan_jobs(
             "of this name)"
         )
     others = [] if others is None else others
+    arguments = [_Argument(text) for text in inputs]
     if output is None:
-        return [_plan_beside(inputs, reference)]
+        return [_plan_beside(arguments, reference)]
     images: dict[pathlib.Path, _Image] = {}  # by absolute path, each once
-    several = len(inputs) > 1
-    for argument in inputs:
-        several |= argument == "-" or _is_pattern(argument) or os.path.isdir(argument)
-        for image in _find_images(argument, stdin_paths, pathlib.Path(output), others):
+    for argument in arguments:
+        for image in _find_images(argument, stdin_paths, storage.to_path(output), others):
             images.setdefault(image[0].absolute(), image)
+    several = len(arguments) > 1 or any(argument.may_be_several for argument in arguments)
     found: dict[pathlib.Path, pathlib.Path] = {}  # name of a result below the output: source
     for source, name in _name_results(list(images.values())):
         if name in found:
@@ -107,9 +111,48 @@ def plan_jobs(
     references = _References(reference, single=not several)
     jobs = []
     for name, source in found.items():
-        target = pathlib.Path(output) if folder is None else folder / name
+        target = storage.to_path(output) if folder is None else folder / name
         jobs.append(Job(source, target, references.find(name)))
     return jobs
+
+
+class _Argument:
+    """One of the inputs.
+
+    Args:
+        text: As given.
+
+    Attributes:
+        text: As given.
+        path: Its path. Below a folder in a bucket it knows the objects of that folder.
+        is_pattern: Whether it names no file and has a pattern after its existing folders.
+    """
+
+    def __init__(self, text: str):
+        self.text = text
+        self.path = pathlib.Path(_LIST) if text == _LIST else _open(storage.to_path(text))
+        self.is_pattern = not storage.lexists(self.path) and any(
+            map(glob.has_magic, _split_pattern(self.path)[1])
+        )
+
+    @property
+    def may_be_several(self) -> bool:
+        """Whether it may stand for several images."""
+        is_folder = self.path.is_dir() if storage.is_bucket(self.path) else os.path.isdir(self.path)
+        return self.text == _LIST or self.is_pattern or is_folder
+
+
+def _open(path: pathlib.Path) -> pathlib.Path:
+    """Lists the folder in a bucket that a path names, or that a pattern begins with."""
+    if not storage.is_bucket(path):
+        return path
+    if glob.has_magic(path.parts[2]):
+        raise ValueError(f"{path}: the name of a bucket cannot be a pattern; give each bucket")
+    folder, parts = path, []
+    while glob.has_magic(str(folder)):
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return storage.list_once(folder).joinpath(*parts)
 
 
 def _name_results(images: Sequence[_Image]) -> list[_Image]:
@@ -127,14 +170,14 @@ def _name_results(images: Sequence[_Image]) -> list[_Image]:
     return named
 
 
-def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
+def _plan_beside(arguments: Sequence[_Argument], reference: str | None) -> Job:
     """Plans the result of one image beside it."""
-    if len(inputs) != 1 or inputs[0] == "-" or _is_pattern(inputs[0]) or os.path.isdir(inputs[0]):
+    if len(arguments) != 1 or arguments[0].may_be_several:
         raise ValueError(
             "without -o one image file can be restored; give the folder for the results, as "
             "-o restored/"
         )
-    source = pathlib.Path(inputs[0])
+    source = arguments[0].path
     if not _has_image_suffix(source):
         raise ValueError(
             f"{source} has no suffix of a format in which its result could be written; name the "
@@ -142,7 +185,8 @@ def _plan_beside(inputs: Sequence[str], reference: str | None) -> Job:
         )
     target = image_io.name_result(source.with_name(f"{source.stem}.restored{source.suffix}"))
     references = _References(reference, single=True)
-    return Job(source, target, references.find(pathlib.Path(source.name)))
+    # A path of its own: the list for the source does not have it.
+    return Job(source, storage.to_path(str(target)), references.find(pathlib.Path(source.name)))
 
 
 def describe_kinds(paths: Iterable[pathlib.Path]) -> str:
@@ -178,7 +222,7 @@ def describe_missing_package(paths: Iterable[pathlib.Path]) -> str | None:
 def _describe_kind(path: pathlib.Path) -> str:
     if path.is_dir():
         return "linked folder"
-    if os.path.exists(path) and not os.path.isfile(path):
+    if _is_special(path):
         return "pipe or device"
     return path.suffix.lower() or "without a suffix"
 
@@ -193,11 +237,15 @@ def skip_existing(jobs: Sequence[Job]) -> list[Job]:
         Those without a result. A job whose result would be its input stays, which is an error when
         it runs.
     """
-    return [
-        job
-        for job in jobs
-        if not job.target.is_file() or (job.source.exists() and job.target.samefile(job.source))
-    ]
+    listed = functools.cache(storage.list_once)
+
+    def is_done(job: Job) -> bool:
+        if not (listed(job.target.parent) / job.target.name).is_file():
+            return False
+        exists = storage.is_bucket(job.source) or job.source.exists()
+        return not (exists and storage.is_same_file(job.target, job.source))
+
+    return [job for job in jobs if not is_done(job)]
 
 
 def select_share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
@@ -215,17 +263,20 @@ def select_share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
 
 
 def _find_images(
-    argument: str, stdin_paths: Iterable[str], output: pathlib.Path, others: list[pathlib.Path]
+    argument: _Argument,
+    stdin_paths: Iterable[str],
+    output: pathlib.Path,
+    others: list[pathlib.Path],
 ) -> list[_Image]:
     """Finds the images of an argument and their names below the output; only "-" may be empty.
 
     Other files are added to ``others``.
     """
-    if argument == "-":
-        paths = [pathlib.Path(_check_line(line)) for line in stdin_paths if line.strip()]
+    if argument.text == _LIST:
+        paths = _open_all(_check_line(line) for line in stdin_paths if line.strip())
         return [image for path in paths for image in _find_images_at(path, output, others)]
-    if not _is_pattern(argument):
-        return _find_images_at(pathlib.Path(argument), output, others)
+    if not argument.is_pattern:
+        return _find_images_at(argument.path, output, others)
     found: list[_Image] = []
     skipped: list[pathlib.Path] = []
     for path in sorted(_match(argument, output)):
@@ -237,10 +288,18 @@ def _find_images(
             skipped.append(path)
     if not found:
         raise ValueError(
-            f"no image matches {argument}{_describe_others(skipped)}; check the pattern"
+            f"no image matches {argument.text}{_describe_others(skipped)}; check the pattern"
         )
     others += skipped
     return found
+
+
+def _open_all(texts: Iterable[str]) -> Iterator[pathlib.Path]:
+    """The paths of a list. Many are of images in few folders, so these folders are listed."""
+    listed = functools.cache(storage.list_once)
+    for text in texts:
+        path = storage.to_path(text)
+        yield listed(path.parent) / path.name if _has_image_suffix(path) else listed(path)
 
 
 def _check_line(line: str) -> str:
@@ -253,28 +312,22 @@ def _check_line(line: str) -> str:
     return line.rstrip("\r\n")
 
 
-def _is_pattern(argument: str) -> bool:
-    """Whether an argument names no file and has a pattern after its existing folders."""
-    return not os.path.lexists(argument) and any(map(glob.has_magic, _split_pattern(argument)[1]))
-
-
-def _split_pattern(argument: str) -> tuple[pathlib.Path, list[str]]:
+def _split_pattern(path: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     """The leading folders that exist, whatever characters are in their names, and other parts."""
-    path, *parts = map(pathlib.Path, pathlib.Path(argument).parts)
-    if not os.path.lexists(path):
-        return pathlib.Path(), [str(path), *map(str, parts)]
-    while parts and os.path.lexists(path / parts[0]):
-        path /= parts.pop(0)
-    return path, [str(part) for part in parts]
+    parts: list[str] = []
+    while glob.has_magic(str(path)) and not storage.lexists(path):
+        parts.insert(0, path.name)
+        path = path.parent
+    return path, parts
 
 
-def _match(argument: str, output: pathlib.Path) -> set[pathlib.Path]:
+def _match(argument: _Argument, output: pathlib.Path) -> set[pathlib.Path]:
     """The files and folders that match a pattern, by the rules of :func:`_walk_folder`."""
-    start, parts = _split_pattern(argument)
+    start, parts = _split_pattern(argument.path)
     found = {start}
     for part in parts:
         found = {entry for path in found for entry in _match_part(path, part, output)}
-    if argument.endswith(os.sep):
+    if argument.text.endswith(os.sep):
         found = {path for path in found if path.is_dir()}
     return found
 
@@ -284,24 +337,24 @@ def _match_part(folder: pathlib.Path, part: str, output: pathlib.Path) -> Iterat
     if not folder.is_dir():
         return
     if part == "**":
-        for place, folders, _ in os.walk(folder, onerror=_raise_listing_error):
-            _remove_hidden(pathlib.Path(place), folders, output)
-            yield pathlib.Path(place)
+        for place, folders, _ in storage.walk(folder, on_error=_raise_listing_error):
+            _remove_hidden(place, folders, output)
+            yield place
         return
     if not glob.has_magic(part):
-        if os.path.lexists(folder / part):
+        if storage.lexists(folder / part):
             yield folder / part
         return
-    results, here = os.path.realpath(output), pathlib.Path(os.path.realpath(folder))
+    results, here = storage.resolve(output), storage.resolve(folder)
     try:
-        names = os.listdir(folder)
+        names = [entry.name for entry in folder.iterdir()]
     except OSError as error:
         _raise_listing_error(error)
     for name in fnmatch.filter(names, part):
-        real = os.path.realpath(folder / name)
+        real = storage.resolve(folder / name)
         hidden = name.startswith(".") and not part.startswith(".")
         # A link to a folder above would give every file again.
-        loops = os.path.islink(folder / name) and here.is_relative_to(real)
+        loops = (folder / name).is_symlink() and here.is_relative_to(real)
         if not hidden and not loops and real != results:
             yield folder / name
 
@@ -332,33 +385,36 @@ def _describe_others(others: Sequence[pathlib.Path]) -> str:
 def _walk_folder(
     path: pathlib.Path, output: pathlib.Path, others: list[pathlib.Path]
 ) -> Iterator[_Image]:
-    for folder, folders, names in os.walk(path, onerror=_raise_listing_error):
-        here = pathlib.Path(folder)
+    for here, folders, names in storage.walk(path, on_error=_raise_listing_error):
         _remove_hidden(here, folders, output)
         others += [here / name for name in folders if (here / name).is_symlink()]
         for name in sorted(names):
             if name.startswith("."):
                 continue
             if _is_image(here / name):
-                yield here / name, (here / name).relative_to(path)
+                yield here / name, pathlib.Path(*(here / name).relative_to(path).parts)
             else:
                 others.append(here / name)
 
 
 def _remove_hidden(here: pathlib.Path, folders: list[str], output: pathlib.Path) -> None:
     """Removes hidden folders and that of the results from the folders that a walk enters next."""
-    results = os.path.realpath(output)  # unlike Path.resolve, it accepts a loop of links
+    results = storage.resolve(output)
     folders[:] = sorted(
         name
         for name in folders
-        if not name.startswith(".") and os.path.realpath(here / name) != results
+        if not name.startswith(".") and storage.resolve(here / name) != results
     )
 
 
 def _is_image(path: pathlib.Path) -> bool:
     """Tells whether a path has the suffix of an image that can be read; no pipe or device."""
-    special = os.path.exists(path) and not os.path.isfile(path)
-    return _has_image_suffix(path) and not special and not _lacks_package(path)
+    return _has_image_suffix(path) and not _is_special(path) and not _lacks_package(path)
+
+
+def _is_special(path: pathlib.Path) -> bool:
+    """Tells whether a path is a folder, pipe or device of this machine."""
+    return not storage.is_bucket(path) and os.path.exists(path) and not os.path.isfile(path)
 
 
 def _lacks_package(path: pathlib.Path) -> bool:
@@ -376,7 +432,7 @@ def _raise_listing_error(error: OSError) -> NoReturn:
 
 def _find_output_folder(output: str, several: bool) -> pathlib.Path | None:
     """Finds the folder for the results; None if the output is a file."""
-    path = pathlib.Path(output)
+    path = storage.list_once(storage.to_path(output))
     slash = output.endswith(tuple(filter(None, (os.sep, os.altsep))))
     image_name = path.suffix.lower() in image_io.IMAGE_SUFFIXES and not slash
     if image_name and path.is_dir():
@@ -405,15 +461,15 @@ class _References:
     """
 
     def __init__(self, given: str | None, *, single: bool):
-        self._given = given
+        self._given = None if given is None else storage.list_once(storage.to_path(given))
         self._single = single
         self._stems = functools.cache(_index_by_stem)  # a folder is listed once
 
     def find(self, name: pathlib.Path) -> pathlib.Path | None:
         """Finds the reference of a result; None if no references are given."""
-        if self._given is None:
+        given = self._given
+        if given is None:
             return None
-        given = pathlib.Path(self._given)
         if not given.is_dir():
             if not self._single:
                 raise ValueError(

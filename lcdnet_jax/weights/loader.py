@@ -54,10 +54,9 @@ def load(
         return directory.load(path, ema=ema, step=step)
     if step is not None:
         raise _make_step_error(path, step)
-    with storage.local_file(path) as file:
-        if kind == "torch":
-            return torch_file.load(path, convert.read_state_dict(file), network, network_kwargs)
-        tensors, header = safetensors_file.read(file)
+    if kind == "torch":
+        return torch_file.load(path, convert.read_state_dict(path), network, network_kwargs)
+    tensors, header = safetensors_file.read(path)
     if header is None:
         return torch_file.load(path, tensors, network, network_kwargs)
     if network is not None:
@@ -90,10 +89,7 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
         return directory.load_card(path, ema=ema, step=step)
     if step is not None:
         raise _make_step_error(path, step)
-    header = None
-    if kind == "safetensors":
-        with storage.local_file(path) as file:
-            header = safetensors_file.read(file, arrays=False)[1]
+    header = safetensors_file.read(path, arrays=False)[1] if kind == "safetensors" else None
     if header is None:
         raise CardError(f"{path} has no card; only files that this library wrote have one")
     return header.card
@@ -102,7 +98,7 @@ def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
 def _find_kind(path: pathlib.Path) -> str:
     suffixes = (*safetensors_file.SUFFIXES, *torch_file.SUFFIXES)
     is_dir = storage.is_dir(path)
-    is_file = not is_dir and (storage.exists(path) if storage.is_bucket(path) else path.is_file())
+    is_file = not is_dir and storage.is_file(path)
     if not (is_dir or is_file) and storage.exists(path):  # reading a pipe may never end
         raise ValueError(f"{path} is neither a file nor a directory; give one")
     if path.suffix.lower() in suffixes and not is_dir:

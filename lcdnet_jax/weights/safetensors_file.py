@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lcdnet_jax import convert, strict_json
+from lcdnet_jax import convert, storage, strict_json
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import card as card_lib
@@ -48,10 +48,16 @@ def read(path: pathlib.Path, *, arrays: bool = True) -> tuple[dict[str, np.ndarr
     """
     tensors = {}
     try:
-        with open(path, "rb"), safetensors.safe_open(path, framework="numpy") as file:
+        with (
+            storage.local_file(path) as local,
+            open(local, "rb"),
+            safetensors.safe_open(local, framework="numpy") as file,
+        ):
             metadata = file.metadata() or {}
             for name in file.keys() if arrays else ():
                 tensors[name] = file.get_tensor(name)
+    except storage.StorageError:
+        raise
     except OSError as error:
         raise OSError(
             f"cannot read {path}: {error.strerror or error}; give a .safetensors file"

@@ -1,6 +1,5 @@
 """Saving weights in each format, all or nothing."""
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcdnet_jax import atomic_io, convert
+from lcdnet_jax import atomic_io, convert, storage
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields, Json, JsonObject, PyTree
@@ -63,7 +62,7 @@ def save_directory(
             other weights, and for an output that may not be replaced or cannot be written. In all
             cases nothing on disk is changed.
     """
-    output = pathlib.Path(os.path.realpath(output))
+    output = storage.resolve(storage.to_path(output))
     atomic_io.check_directory(output, directory.KIND, force=force)
     weights = _prepare(source, load_options, license, notes, metrics, dtype)
     directory.write(output, weights.variables, weights.card, force=force)
@@ -271,7 +270,7 @@ def _cast(params: PyTree, dtype: str) -> PyTree:
 
 def _check_file(file: Path, suffixes: tuple[str, ...], force: bool) -> pathlib.Path:
     """The real path of a file to write. Raises ValueError or OSError if it cannot be written."""
-    path = pathlib.Path(os.path.realpath(file))
+    path = storage.resolve(storage.to_path(file))
     atomic_io.check_file(path, force=force)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path} must end in {' or '.join(suffixes)}; rename it")

@@ -1,13 +1,12 @@
 """PyTorch state dicts, which have no card. Names are those of :mod:`lcdnet_jax.convert`."""
 
-import hashlib
 import io
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from lcdnet_jax import convert
+from lcdnet_jax import convert, storage
 from lcdnet_jax.typing import Fields, Variables
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
@@ -31,9 +30,7 @@ def load(
     kwargs = dict(network_kwargs or {})
     module = create_network(network, kwargs)
     variables, dropped = convert.convert_state_dict(network, state_dict, kwargs)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    origin = [{"file": path.name, "sha256": digest}]
+    origin = [{"file": path.name, "sha256": storage.compute_sha256(path)}]
     card = card_lib.create(network, module, variables["params"], origin=origin, dropped=dropped)
     return Weights(module, variables, card)
 
