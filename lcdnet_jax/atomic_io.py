@@ -92,7 +92,8 @@ def _check_content(path: pathlib.Path, kind: DirectoryKind, force: bool) -> None
     if content and not force:
         raise TargetError(f"{path} is not empty; choose another directory, or --force")
     unknown = content.difference(kind.required, kind.optional)
-    missing = set(kind.required) - content
+    # In a bucket, a process that was killed leaves a part of a result without its marker.
+    missing = set() if storage.is_bucket(path) else set(kind.required) - content
     if content and (unknown or missing):
         shown = ", ".join(sorted(unknown)[:4]) or f"no {', '.join(sorted(missing))}"
         raise TargetError(
@@ -252,7 +253,7 @@ def replace_directory(path: Path, kind: DirectoryKind, *, force: bool) -> Iterat
 
     Raises:
         TargetError: If the target exists without ``force`` when the content is complete.
-        OSError: If writing fails. The target is unchanged then. If the old directory cannot be
+        OSError: If writing fails. The target is unchanged then, or missing in a bucket. If the old directory cannot be
             restored, the message says where it is.
     """
     path = storage.to_path(path)
@@ -263,7 +264,13 @@ def replace_directory(path: Path, kind: DirectoryKind, *, force: bool) -> Iterat
             if not force and storage.exists(path):
                 raise _exists_error(path)
             storage.remove(path, marker=kind.required[0])
-            storage.upload(made, path, marker=kind.required[0])
+            try:
+                storage.upload(made, path, marker=kind.required[0])
+            except BaseException:  # an interruption, too
+                with contextlib.suppress(OSError):
+                    if not storage.is_down():
+                        storage.remove(path)
+                raise
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

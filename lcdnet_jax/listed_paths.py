@@ -109,7 +109,7 @@ class ListedPath(gpath.PosixGPath):
             else:
                 yield self / name
 
-    def walk(self) -> Iterator[tuple[Self, list[str], list[str]]]:  # type: ignore[override]
+    def walk(self) -> Iterator[tuple[Self, list[str], list[str]]]:
         """This folder and those below it, each with the names of its folders and objects.
 
         As for ``os.walk``, folders that the caller removes from the list are left out.

@@ -117,6 +117,147 @@ def test_directories(bucket, monkeypatch):
         atomic_io.check_directory(path / "other", kind, force=True)
 
 
+def test_a_directory_that_was_not_completed(bucket, monkeypatch):
+    """Nothing is left after an error; what a killed process leaves can be replaced."""
+    kind = atomic_io.DirectoryKind("export", ("card.json",), ("x",))
+    path = to_path(f"{bucket}/out")
+
+    def make():
+        with atomic_io.replace_directory(path, kind, force=True) as made:
+            made.mkdir()
+            (made / "x").write_bytes(b"1")
+            (made / "card.json").write_bytes(b"1")
+
+    with monkeypatch.context() as patch:
+        upload_file = storage.upload_file
+
+        def fail(file, to):
+            if to.name == "card.json":
+                raise KeyboardInterrupt
+            upload_file(file, to)
+
+        patch.setattr(storage, "upload_file", fail)
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    assert storage.list_files(to_path(bucket)) == {}
+    atomic_io.write(path / "x", b"12", force=False)
+    with pytest.raises(atomic_io.TargetError, match="is not empty"):
+        atomic_io.check_directory(path, kind, force=False)
+    atomic_io.check_directory(path, kind, force=True)
+    make()
+    assert storage.list_files(path) == {"card.json": 1, "x": 1}
+
+
+def test_folders_are_listed_once(bucket, tmp_path):
+    local = tmp_path / "in"
+    for name, size in {"a.png": 3, "b/c.png": 4, "ab/d.png": 1}.items():
+        (local / name).parent.mkdir(parents=True, exist_ok=True)
+        (local / name).write_bytes(b"x" * size)
+    storage.upload(local, to_path(f"{bucket}/in"))
+    storage.upload(local, to_path(f"{bucket}/inside"))
+    both = storage.list_once(local), storage.list_once(to_path(f"{bucket}/in"))
+    assert both[0] == local
+    atomic_io.write(to_path(f"{bucket}/in/new.png"), b"", force=False)
+    for folder in both:
+        walked = [
+            (here.relative_to(folder).as_posix(), sorted(folders), sorted(names))
+            for here, folders, names in storage.walk(folder)
+        ]
+        assert sorted(walked) == [
+            (".", ["ab", "b"], ["a.png"]),
+            ("ab", [], ["d.png"]),
+            ("b", [], ["c.png"]),
+        ]
+        assert storage.find_size(folder / "b" / "c.png") == 4
+        assert storage.find_size(folder / "none") is None
+        assert storage.is_file(folder / "a.png")
+        assert storage.is_dir(folder / "b")
+        assert not storage.is_file(folder / "b")
+        assert not storage.exists(folder / "new.png")
+        assert storage.make_absolute(folder / "b") == storage.resolve(folder / "b") == folder / "b"
+        assert storage.read_permissions(folder / "a.png") & 0o600 == 0o600
+    assert storage.list_once(both[1] / "b") == both[1] / "b"
+    assert (storage.list_once(both[1].parent / "inside") / "a.png").is_file()
+    plain = to_path(f"{bucket}/in/new.png")
+    assert (storage.is_file(plain), storage.find_size(plain)) == (True, None)
+    assert storage.is_same_file(plain, both[1] / "new.png")
+    assert not storage.is_same_file(plain, local / "a.png")
+    one = storage.list_once(to_path(f"{bucket}/in/a.png"))
+    assert (one.is_file(), one.is_dir(), one.size) == (True, False, 3)
+    assert not storage.list_once(to_path(f"{bucket}/none")).exists()
+    storage.remove_file(plain)
+    assert not storage.exists(plain)
+    with pytest.raises(StorageError, match="the bucket gs://no-such does not exist"):
+        storage.list_once(to_path("gs://no-such/in"))
+
+
+def test_parts_of_files(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_BLOCK", 4)
+    path = to_path(f"{bucket}/a.bin")
+    atomic_io.write(path, b"0123456789", force=False)
+    requests, cat_file = [], storage._filesystem(path).cat_file
+    monkeypatch.setattr(
+        storage._filesystem(path),
+        "cat_file",
+        lambda name, start, end: (requests.append((start, end)), cat_file(name, start, end))[1],
+    )
+    for found in (path, storage.list_once(path)):
+        requests.clear()
+        with storage.open_file(found) as file:
+            assert [file.read(2), file.read(2), file.tell()] == [b"01", b"23", 4]
+            assert file.seek(-1, os.SEEK_END) == 9
+            assert [file.read(5), file.read(5)] == [b"9", b""]
+            assert file.seek(20) == 20
+            assert [file.read(), file.tell()] == [b"", 20]
+            file.seek(0)
+            assert file.read() == b"0123456789"  # of one request, so that it is of one version
+            file.seek(3)
+            assert file.read(1) == b"3"
+            with pytest.raises(OSError, match="Invalid argument"):
+                file.seek(-1)
+        assert requests == [(0, 4), (9, 10), (0, 10)]
+    atomic_io.write(path, b"", force=True)
+    with storage.open_file(path) as file:
+        assert file.read(1) == file.read() == b""
+    with storage.local_file(path) as local:
+        assert (local.name, local.read_bytes()) == ("a.bin", b"")
+    assert not local.exists()
+    with pytest.raises(FileNotFoundError, match="none"), storage.open_file(path / "none"):
+        pass
+
+
+def test_an_error_while_reading_is_not_hidden(bucket, monkeypatch):
+    """Decoders catch what a stream raises, and call the file damaged."""
+    path = to_path(f"{bucket}/a.bin")
+    atomic_io.write(path, b"0123456789", force=False)
+    storage.list_files(path)
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no route")
+
+    monkeypatch.setattr(storage._filesystem(path), "cat_file", fail)
+    message = r"a.bin: the bucket does not answer \(no route\); check the name"
+
+    def decode(file, raises):
+        try:
+            file.read(1)
+        except OSError:
+            if raises:
+                raise ValueError("damaged") from None
+
+    for raises in (True, False):
+        with (
+            pytest.raises(storage.UnreachableError, match=message),
+            storage.open_file(path) as file,
+        ):
+            decode(file, raises)
+    assert storage.is_down()
+    with pytest.raises(ValueError, match=r"^other$"), storage.open_file(path):
+        raise ValueError("other")
+    assert storage.exists(path)
+    assert not storage.is_down()
+
+
 def test_buckets_that_do_not_exist(bucket):
     storage.check_bucket(to_path(f"{bucket}/new/run"), write=True)
     assert storage.list_files(to_path(bucket)) == {}
@@ -129,6 +270,7 @@ def test_buckets_that_do_not_exist(bucket):
 
 def test_denied_access(bucket, monkeypatch):
     path = to_path(f"{bucket}/run")
+    monkeypatch.setattr(storage, "_writable", set())
 
     def refuse(*arguments, **options):
         raise OSError("Forbidden: http://...\nno permission storage.objects.create")

@@ -45,7 +45,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a PyTorch weights file of the current or legacy format, without running code from it.
 
     Args:
-        path: File that ``torch.save`` wrote, also in a bucket. It holds a state dict, alone or as an entry of a dict:
+        path: File that ``torch.save`` wrote. It holds a state dict, alone or as an entry of a dict:
             "state_dict", else "params_ema" (averaged weights), else "params".
 
     Returns:

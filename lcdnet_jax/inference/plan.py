@@ -148,7 +148,8 @@ def _open(path: pathlib.Path) -> pathlib.Path:
         return path
     if glob.has_magic(path.parts[2]):
         raise ValueError(f"{path}: the name of a bucket cannot be a pattern; give each bucket")
-    folder, parts = path, []
+    folder = path
+    parts: list[str] = []
     while glob.has_magic(str(folder)):
         parts.insert(0, folder.name)
         folder = folder.parent

@@ -24,6 +24,7 @@ from lcdnet_jax import (
     Restorer,
     convert,
     image_io,
+    storage,
 )
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import weights as weights_lib
@@ -638,3 +639,25 @@ class TestRealTorch:
     def test_no_state_dict(self, save, content):
         with pytest.raises(ValueError, match=r"contains no state dict .* but a"):
             convert.read_state_dict(save(content))
+
+
+@pytest.mark.extended
+def test_from_and_to_a_bucket(bucket, pth, tmp_path, capsys):
+    """The files of a local conversion, the same card."""
+    storage.upload_file(pth, storage.to_path(f"{bucket}/small.pth"))
+    run("convert", "dncnn", pth, "-o", tmp_path / "out", "--channels", "1", *SMALL)
+    local = capsys.readouterr().out
+    arguments = ("-o", f"{bucket}/out", "--channels", "1", *SMALL)
+    run("convert", "dncnn", f"{bucket}/small.pth", *arguments)
+    assert capsys.readouterr().out.replace(f"{bucket}/", f"{tmp_path}/") == local
+    assert "is not empty" in error_of("convert", "dncnn", f"{bucket}/small.pth", *arguments)
+    run("convert", "dncnn", f"{bucket}/small.pth", *arguments, "--force")
+    capsys.readouterr()
+    run("info", tmp_path / "out")
+    described = capsys.readouterr().out
+    run("info", f"{bucket}/out")
+    assert capsys.readouterr().out == described
+    names = {name.partition("/")[0] for name in storage.list_files(storage.to_path(bucket) / "out")}
+    assert names == {"card.json", "checkpoints", "config.json"}
+    message = error_of("convert", "dncnn", f"{bucket}/none.pth", "-o", tmp_path / "x")
+    assert message.startswith(f"cannot read {bucket}/none.pth: No such file")

@@ -14,9 +14,9 @@ import tomllib
 import pytest
 
 import lcdnet_jax
-from lcdnet_jax import checkpoints, export, networks
+from lcdnet_jax import checkpoints, export, networks, storage
 from lcdnet_jax.checkpoints import CheckpointError
-from lcdnet_jax.cli import main, models
+from lcdnet_jax.cli import _compilation, main, models
 from lcdnet_jax.export import stablehlo
 from lcdnet_jax.weights import pretrained, safetensors_file, torch_file
 from tests.cli.commands import ROOT, error_of, run
@@ -206,3 +206,45 @@ def test_help_has_examples(capsys):
             main.main([command, "--help"])
         assert end.value.code == 0
         assert example in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["restore", "gs://b/x", "-o", "y"], "gs://b/x: Google Cloud Storage needs the package"),
+        (["restore", "x.png", "-o", "gs://b/y"], 'pip install "lcdnet-jax[gcs]"'),
+        (["restore", "x.png", "--checkpoint", "gs://b/w"], 'pip install "lcdnet-jax[gcs]"'),
+        (["restore", "x", "-o", "y", "--reference", "az://b/t"], 'pip install "adlfs"'),
+        (["restore", "http://b/x", "-o", "y"], "http:// is not supported; use a local path, gs://"),
+        (["score", "a", "gs://b/t", "--protocol", "8bit", "-o", "y"], "needs the package gcsfs"),
+        (["export", "quickstart", "-o", "s4://b/y"], "s4:// is not supported"),
+        (["export", "quickstart", "-o", "y", "--scores", "gs://b/s"], "needs the package gcsfs"),
+        (["convert", "dncnn", "gs://b/w.pth", "-o", "y"], "needs the package gcsfs"),
+        (["info", "gs://b/w"], "needs the package gcsfs"),
+        (["info", "gs:/b/w"], "names no bucket; write gs://BUCKET/PATH"),
+    ],
+)
+def test_urls_are_checked_before_anything_is_imported(monkeypatch, arguments, message):
+    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_compilation, "set_environment", None)  # is called next
+    assert message in error_of(*arguments)
+
+
+def test_buckets_are_checked_before_anything_is_imported(bucket, monkeypatch):
+    monkeypatch.setattr(_compilation, "set_environment", None)
+    missing = "the bucket gs://no-such does not exist; check its name, or create it first"
+    for arguments in (
+        ["restore", "gs://no-such/x", "-o", "y"],
+        ["restore", f"{bucket}/x", "-o", "gs://no-such/y"],
+        ["export", "quickstart", "-o", "gs://no-such/y"],
+    ):
+        assert missing in error_of(*arguments)
+    storage._filesystem(storage.to_path(bucket))
+
+    def refuse(*arguments, **options):
+        raise OSError("Forbidden: http://...\nno permission storage.objects.create")
+
+    monkeypatch.setattr(storage, "_writable", set())
+    monkeypatch.setattr(storage._filesystem(storage.to_path(bucket)), "pipe_file", refuse)
+    message = error_of("restore", f"{bucket}/x", "-o", f"{bucket}/y")
+    assert "access is denied (no permission storage.objects.create); ask for access" in message

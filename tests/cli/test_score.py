@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.cli import main
 from lcdnet_jax.metrics import lpips, niqe
 from tests.evaluation.test_folders import RAIN, fill, noisy, picture, put
@@ -224,3 +224,28 @@ def test_scores_are_those_of_eval(place, run, rng, protocol, stand_in, checkpoin
     (found,) = rows(place / "out/results.json")
     for name in ("psnr", "ssim", "n", "protocol"):
         assert found[name] == expected[name]
+
+
+@pytest.mark.extended
+def test_buckets(bucket, place, run):
+    """The files of a local run; panels of an earlier run are replaced."""
+    arguments = ("--protocol", "gopro", "--panels", "1")
+    local = run("a", "b", "gt", "-o", "out", *arguments)
+    storage.upload(place, storage.to_path(bucket))
+    there = [f"{bucket}/{name}" for name in ("a", "b", "gt")]
+    before = set(storage.list_files(storage.to_path(bucket)))
+    output = storage.to_path(f"{bucket}/scores")
+    storage.write(output / "panels/best_9_gt_old.png", b"")
+    out = run(*there, "-o", output, *arguments)
+    assert out.replace(f"{bucket}/scores", "out").replace(f"{bucket}/", "") == local
+    files = {path.relative_to(place / "out").as_posix() for path in (place / "out").rglob("*.*")}
+    assert set(storage.list_files(output)) == files
+    assert len([name for name in files if name.startswith("panels/")]) == 2
+    for name in files:
+        assert storage.read_bytes(output / name) == (place / "out" / name).read_bytes()
+    for results, where in ((there[0], f"{there[0]}/x"), ("a", f"{bucket}/gt/y")):
+        with pytest.raises(SystemExit, match="where its panels would count as images"):
+            main.main(["score", results, there[2], "-o", where, "--protocol", "8bit"])
+    assert set(storage.list_files(storage.to_path(bucket))) == before | {
+        f"scores/{name}" for name in files
+    }

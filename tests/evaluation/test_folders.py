@@ -9,7 +9,7 @@ import scipy.io
 import scipy.ndimage
 from skimage.metrics import structural_similarity
 
-from lcdnet_jax import data_sets, image_io, protocols
+from lcdnet_jax import data_sets, image_io, protocols, storage
 from lcdnet_jax.evaluation import folders, ground_truth
 from lcdnet_jax.image_io import ImageError
 
@@ -424,3 +424,55 @@ def test_result_folders_have_short_names(tmp_path, rng):
     fill(tmp_path, names, rng, (8, 8))
     comparison = folders.compare_folders([tmp_path / "a/x", tmp_path / "b/x"], tmp_path / "gt")
     assert [*comparison.pairs["gt"]] == ["a/x", "b/x"]
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, tmp_path, rng, monkeypatch):
+    """The scores of the local folders; each folder is listed once."""
+    fill(tmp_path, [(f"a/{n}_net.png", f"gt/{n}.png") for n in "12"], rng)
+    storage.upload(tmp_path, storage.to_path(bucket))
+    expected = score(tmp_path, "8bit")
+    url = storage.to_path(bucket)
+    lists, find = [], storage._filesystem(url).find
+    monkeypatch.setattr(
+        storage._filesystem(url),
+        "find",
+        lambda path, detail: (lists.append(path), find(path, detail=detail))[1],
+    )
+    assert repr(score(url, "8bit")).replace(bucket, str(tmp_path)) == repr(expected)
+    assert lists == [f"{bucket}/a", f"{bucket}/gt"]
+    with pytest.raises(ImageError, match=r"/none: does not exist; give the folder"):
+        folders.compare_folders([f"{bucket}/a"], f"{bucket}/none")
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no route")
+
+    monkeypatch.setattr(storage._filesystem(url), "cat_file", fail)
+    with pytest.raises(image_io.BucketError, match="does not answer"):  # once, not for each image
+        score(url, "8bit")
+
+
+@pytest.mark.extended
+def test_published_layouts_in_a_bucket(bucket, tmp_path, rng):
+    """As in local folders: the list of RealBlur beside the images, the blocks of SIDD."""
+    names = [f"RealBlur-J/scene00{n}/gt/gt_{n}.png" for n in (1, 2)]
+    results = [f"a/scene00{n}_{n}.png" for n in (1,)]
+    fill(tmp_path / "real", zip(results, names[:1], strict=True), rng)
+    put(tmp_path / "real" / names[1], picture(rng))
+    (tmp_path / "real" / "RealBlur_J_test_list.txt").write_text(f"{names[0]} blur.png\n")
+    blocks = rng.integers(0, 256, (1, 2, 8, 8, 3), np.uint8)
+    for folder, name in (("gt", "ValidationGtBlocksSrgb"), ("a", "Idenoised")):
+        (tmp_path / "sidd" / folder).mkdir(parents=True, exist_ok=True)
+        scipy.io.savemat(tmp_path / "sidd" / folder / f"{name}.mat", {name: blocks})
+    storage.upload(tmp_path, storage.to_path(bucket))
+    for root, truth in (("real", "RealBlur-J"), ("sidd", "gt")):
+        found = [
+            folders.compare_folders([f"{place}/{root}/a"], f"{place}/{root}/{truth}")
+            for place in (tmp_path, bucket)
+        ]
+        assert [*found[0].pairs[truth]["a"]] != []
+        assert found[1].truth[0].replace(bucket, str(tmp_path)) == found[0].truth[0]
+        for local, there in zip(*(one.pairs[truth]["a"] for one in found), strict=True):
+            assert there.name == local.name
+            np.testing.assert_array_equal(there.clean.decode(), local.clean.decode())
+            np.testing.assert_array_equal(there.restored.decode(), local.restored.decode())

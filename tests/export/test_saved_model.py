@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from lcdnet_jax import export
+from lcdnet_jax import export, storage
 from lcdnet_jax.atomic_io import TargetError
 
 pytest.importorskip("flatbuffers")
@@ -86,3 +86,22 @@ class TestSavedModel:
         with pytest.raises(ImportError, match=r"needs TensorFlow.*\n.*lcdnet-jax\[export\]"):
             export.write_saved_model(tmp_path / "new", *doubling)
         assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.slow
+def test_a_bucket(bucket, doubling, tmp_path, monkeypatch):
+    """Complete when its marker exists, which is written last."""
+    pytest.importorskip("tensorflow")
+    path = storage.to_path(f"{bucket}/model")
+    written, upload_file = [], storage.upload_file
+    monkeypatch.setattr(
+        storage, "upload_file", lambda file, to: (written.append(to.name), upload_file(file, to))
+    )
+    card = export.write_saved_model(str(path), *doubling)
+    assert written[-1] == "saved_model.pb"
+    assert json.loads(storage.read_bytes(path / "card.json")) == card
+    with pytest.raises(TargetError, match="is not empty; choose another directory"):
+        export.write_saved_model(path, *doubling)
+    export.write_saved_model(path, *doubling, force=True)
+    export.write_saved_model(tmp_path / "model", *doubling)
+    assert [*storage.list_files(path)] == [*storage.list_files(tmp_path / "model")]

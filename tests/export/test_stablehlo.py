@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcdnet_jax import export, networks
+from lcdnet_jax import export, networks, storage
 from lcdnet_jax.atomic_io import TargetError
 from lcdnet_jax.export import run_exported, stablehlo
 from tests.export.cases import TINY, Spectrum, drawn, image, load, tiny
@@ -220,3 +220,15 @@ class TestRefusals:
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
         export.write(path, *dncnn[:2], force=True)
         assert path.read_bytes() == dncnn[2]
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, dncnn):
+    module, variables, data = dncnn
+    path = storage.to_path(f"{bucket}/new/x.jaxprog")
+    export.write(path, module, variables)
+    assert storage.read_bytes(path) == data
+    with pytest.raises(TargetError, match=r"x.jaxprog exists; choose another name"):
+        export.write(str(path), module, variables)
+    export.write(str(path), module, variables, force=True)
+    assert storage.list_files(storage.to_path(bucket)) == {"new/x.jaxprog": len(data)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import ImageError
 from tests.image_io.files import (
     FLOAT,
@@ -363,3 +363,28 @@ def test_real_images(shared_data, name):
         gray = image_io.convert_channels(image, 1)
         assert gray.shape == (*image.shape[:2], 1)
         np.testing.assert_array_equal(image_io.convert_channels(image, 1), gray)
+
+
+def test_files_in_a_bucket(bucket, tmp_path, monkeypatch):
+    """As local ones, also if a request reads only a part of them."""
+    monkeypatch.setattr(storage, "_BLOCK", 1000)
+    folder = storage.to_path(f"{bucket}/in")
+    names = {"a.png": noise((60, 50, 3)), "b.jpg": photo(), "c.tif": noise((40, 30), np.uint16)}
+    for name, image in names.items():
+        assert image_io.write(folder / name, image) == ()
+        image_io.write(tmp_path / name, image)
+        for path in (folder / name, str(folder / name), storage.list_once(folder) / name):
+            local = image_io.read_header(tmp_path / name)
+            assert image_io.read_header(path) == local
+            np.testing.assert_array_equal(image_io.read(path), image_io.read(tmp_path / name))
+            _, metadata = image_io.read_with_metadata(path)
+            assert metadata == image_io.read_with_metadata(tmp_path / name)[1]
+    found = image_io.find_images(folder)
+    assert [path.name for path in found] == list(names)
+    with pytest.raises(ImageError, match=r"in/none.png: cannot be read \(No such file"):
+        image_io.read(folder / "none.png")
+    with pytest.raises(ImageError, match=r"a.png exists; choose another name"):
+        image_io.write(folder / "a.png", photo(), force=False)
+    storage.write(folder / "d.png", b"")
+    with pytest.raises(ImageError, match=r"d.png: the file is empty"):
+        image_io.read(folder / "d.png")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import ImageError, headers
 from tests.image_io.files import (
     chunk,
@@ -209,3 +209,31 @@ class TestLargeFiles:
             file.truncate(3 * 2**30)
         with pytest.raises(ImageError, match=r"far more than an image of 5x5|larger than 1 GiB"):
             image_io.read(path)
+
+
+def test_a_bucket_that_does_not_answer(bucket, monkeypatch):
+    """Neither a header nor a file is then called damaged, although decoders hide the cause."""
+    monkeypatch.setattr(storage, "_BLOCK", 100)
+    path = storage.to_path(f"{bucket}/a.tif")
+    image_io.write(path, noise((40, 30, 3)))
+    filesystem, calls = storage._filesystem(path), []
+    cat_file = filesystem.cat_file
+
+    def fail_later(name, start, end):
+        calls.append(start)
+        if len(calls) % 2 == 0:
+            raise RuntimeError("no route")
+        return cat_file(name, start=start, end=end)
+
+    monkeypatch.setattr(filesystem, "cat_file", fail_later)
+    message = r"^gs://.*a.tif: the bucket does not answer"
+    for read in (image_io.read, image_io.read_header):
+        with pytest.raises(image_io.BucketError, match=message):
+            read(path)
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no route")
+
+    monkeypatch.setattr(filesystem, "pipe_file", fail)
+    with pytest.raises(image_io.BucketError, match=message):
+        image_io.write(path, noise((4, 5)))

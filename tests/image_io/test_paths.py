@@ -1,6 +1,6 @@
 import pytest
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import ImageError
 
 
@@ -21,3 +21,16 @@ def test_find_images_refuses(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(ImageError, match="is a file, not a folder"):
         image_io.find_images(tmp_path / "a.png")
+
+
+def test_find_images_in_a_bucket(bucket):
+    folder = storage.to_path(f"{bucket}/in")
+    for name in ("b.PNG", "a.jpg", "notes.txt", ".hidden.png", "folder.png/c.png"):
+        storage.write(folder / name, b"")
+    assert image_io.find_images(f"{bucket}/in") == [folder / "a.jpg", folder / "b.PNG"]
+    with pytest.raises(ImageError, match=r"b.PNG: is a file, not a folder"):
+        image_io.find_images(folder / "b.PNG")
+    with pytest.raises(ImageError, match=r"/none: does not exist; give the folder"):
+        image_io.find_images(f"{bucket}/none")
+    with pytest.raises(ImageError, match=r"the bucket gs://no-such does not exist"):
+        image_io.find_images("gs://no-such/in")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from skimage import metrics as skimage_metrics
 
-from lcdnet_jax import Restorer, atomic_io, image_io, inference
+from lcdnet_jax import Restorer, atomic_io, image_io, inference, storage
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.inference import batch, limits
 from lcdnet_jax.inference.plan import Job
@@ -336,3 +336,53 @@ def test_warnings_come_with_the_result(tmp_path, restorer):
         (_, first), (_, second) = batch.restore(restorer, make_jobs(tmp_path, "a.tif", "b.tif"))
     assert first.warning.startswith(f"{tmp_path}/a.tif: the pixels are from 0 to 255, far outside")
     assert second == batch.Result(20, 30)
+
+
+def test_a_bucket(bucket, tmp_path, restorer):
+    folder = storage.to_path(bucket)
+    image = noise((12, 9), np.uint16)
+    image_io.write(folder / "in/a.png", image)
+    image_io.write(folder / "truth.png", image // 2)
+    storage.write(folder / "in/b.png", b"text")
+    jobs = [
+        Job(folder / "in" / name, folder / "out" / name, folder / "truth.png")
+        for name in ("a.png", "b.png", "none.png")
+    ]
+    (_, first), (_, second), (_, third) = batch.restore(restorer, jobs)
+    assert (first.height, first.width, first.left_out) == (12, 9, ())
+    assert first.psnr > 90
+    assert str(second).startswith(f"{bucket}/in/b.png: contains no PNG")
+    assert str(third).startswith(f"{bucket}/in/none.png: cannot be read")
+    assert sorted(storage.list_files(folder)) == ["in/a.png", "in/b.png", "out/a.png", "truth.png"]
+    same(folder / "out/a.png", halved(image))
+    ((_, outcome),) = batch.restore(restorer, jobs[:1])
+    assert f"{bucket}/out/a.png exists; " in str(outcome)
+    itself = Job(folder / "in/a.png", folder / "in/a.png")
+    ((_, outcome),) = batch.restore(restorer, [itself])
+    assert "a.png is the input itself" in str(outcome)
+    assert limits.describe_disk(jobs, 1) is None
+    local = Job(storage.list_once(folder / "in") / "a.png", tmp_path / "b.png")
+    ((_, outcome),) = batch.restore(restorer, [local])
+    assert outcome == batch.Result(12, 9)
+    assert (tmp_path / "b.png").stat().st_mode & 0o600 == 0o600
+
+
+def test_a_bucket_that_does_not_answer_ends_the_run(bucket, restorer, monkeypatch):
+    folder = storage.to_path(bucket)
+    jobs = [Job(folder / f"{k}.png", folder / "out" / f"{k}.png") for k in range(300)]
+    image_io.write(folder / "0.png", noise())
+    asked = []
+
+    def fail(name, *arguments, **options):
+        asked.append(name)
+        raise RuntimeError("no route")
+
+    monkeypatch.setattr(storage._filesystem(folder), "cat_file", fail)
+    monkeypatch.setattr(storage._filesystem(folder), "size", lambda name: 1000)
+    monkeypatch.setattr(storage._filesystem(folder), "isdir", lambda name: False)
+    monkeypatch.setattr(storage._filesystem(folder), "exists", lambda name: False)
+    ((job, outcome),) = batch.restore(restorer, jobs)
+    assert job == jobs[0]
+    assert isinstance(outcome, image_io.BucketError)
+    assert str(outcome).startswith(f"{bucket}/0.png: the bucket does not answer (no route); ")
+    assert len(asked) < 150

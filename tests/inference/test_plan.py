@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from lcdnet_jax import storage
 from lcdnet_jax.inference import plan
 from tests.cli.halving import put
 
@@ -225,3 +226,81 @@ def test_standard_output_is_no_result(tmp_path, monkeypatch):
 def test_null_bytes_in_a_list():
     with pytest.raises(ValueError, match="leave out -print0, and give one path per line"):
         plan.plan_jobs(["-"], "out", stdin_paths=["a.png\0b.png\0"])
+
+
+def test_a_bucket(bucket, monkeypatch):
+    """The same plan as for a folder; each folder is listed once."""
+    for name in (
+        *("in/b.png", "in/sub/a.PNG", "in/.hidden/c.png", "in/.d.png", "in/out/e.png"),
+        *("in/notes.txt", "f[1].png", "in/out/sub/a.PNG", "truth/a.tif", "truth/f[1].tif"),
+    ):
+        storage.write(storage.to_path(f"{bucket}/{name}"), b"")
+    lists, find = [], storage._filesystem(storage.to_path(bucket)).find
+    monkeypatch.setattr(
+        storage._filesystem(storage.to_path(bucket)),
+        "find",
+        lambda path, detail: (lists.append(path), find(path, detail=detail))[1],
+    )
+    others: list[pathlib.Path] = []
+    found = planned(
+        *(f"{bucket}/in", "-"),
+        output=f"{bucket}/in/out",
+        stdin_paths=[f"{bucket}/f[1].png\n", f"{bucket}/in/b.png\r\n"],
+        others=others,
+    )
+    assert found == {
+        f"{bucket}/in/out/b.png": f"{bucket}/in/b.png",
+        f"{bucket}/in/out/sub/a.PNG": f"{bucket}/in/sub/a.PNG",
+        f"{bucket}/in/out/f[1].png": f"{bucket}/f[1].png",
+    }
+    assert list(map(str, others)) == [f"{bucket}/in/notes.txt"]
+    assert lists == [f"{bucket}/in", bucket, f"{bucket}/in", f"{bucket}/in/out"]
+    lists.clear()
+    assert planned(f"{bucket}/in/**/*.[p][n][g]", f"{bucket}/in/s*", output=f"{bucket}/new") == {
+        f"{bucket}/new/{name}": f"{bucket}/in/{place}{name}"
+        for place, name in (("", "b.png"), ("out/", "e.png"), ("sub/", "a.PNG"))
+    }
+    assert lists == [f"{bucket}/in", f"{bucket}/in", f"{bucket}/new"]
+    (job,) = plan.plan_jobs([f"{bucket}/f[1].png"], None)
+    assert str(job.target) == f"{bucket}/f[1].restored.png"
+
+
+def test_results_in_a_bucket(bucket, place):
+    for name in ("a.png", "sub/b.png"):
+        put(place / "in" / name)
+    storage.write(storage.to_path(f"{bucket}/out/sub/b.png"), b"")
+    storage.write(storage.to_path(f"{bucket}/truth/a.tif"), b"")
+    jobs = plan.plan_jobs(["in"], f"{bucket}/out")
+    assert [str(job.target) for job in jobs] == [f"{bucket}/out/a.png", f"{bucket}/out/sub/b.png"]
+    plain = [plan.Job(job.source, storage.to_path(str(job.target))) for job in jobs]
+    assert plan.skip_existing(jobs) == plan.skip_existing(plain) == jobs[:1]
+    itself = plan.plan_jobs([f"{bucket}/out/sub/b.png"], f"{bucket}/out/sub/b.png")
+    assert plan.skip_existing(itself) == itself
+    (job,) = plan.plan_jobs(["in/a.png"], "out.png", reference=f"{bucket}/truth/a.tif")
+    assert str(job.reference) == f"{bucket}/truth/a.tif"
+    (job,) = plan.plan_jobs(["in/*.png"], "out", reference=f"{bucket}/truth")
+    assert str(job.reference) == f"{bucket}/truth/a.tif"
+    with pytest.raises(ValueError, match=r"truth has no reference called sub/b\.png"):
+        plan.plan_jobs(["in"], "out", reference=f"{bucket}/truth")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (["{0}/none/*.png"], "out", "no image matches gs://.*none"),
+        (["{0}/none"], "{0}/out", "^$"),
+        (["gs://b*/x.png"], "out", "the name of a bucket cannot be a pattern"),
+        (["{0}/x"], "{0}/o.png", "o.png is the name of one image; give a folder"),
+        (["{0}/x"], "{0}/notes", "notes is a file; give a folder"),
+        (["gs://no-such/x"], "out", "the bucket gs://no-such does not exist"),
+        (["{0}/x"], "gs://no-such/out", "the bucket gs://no-such does not exist"),
+    ],
+)
+def test_mistakes_in_a_bucket(bucket, inputs, output, message):
+    for name in ("x/a.png", "notes"):
+        storage.write(storage.to_path(f"{bucket}/{name}"), b"")
+    if message == "^$":  # reported when it is read, as a local file is
+        assert planned(inputs[0].format(bucket), output=output.format(bucket))
+        return
+    with pytest.raises((ValueError, storage.StorageError), match=message):
+        plan.plan_jobs([text.format(bucket) for text in inputs], output.format(bucket))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import input_pipeline
 from input_pipeline import sources
-from lcdnet_jax import data_sets, image_io
+from lcdnet_jax import data_sets, image_io, storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
@@ -425,3 +425,79 @@ def test_a_damaged_tfds_record_is_named(tfds_config, monkeypatch):
     )
     with pytest.raises(ImageError, match=r"TFDS tiny_pictures train 0000000: .*cut short"):
         input_pipeline.create_dataset(tfds_config, "train")
+
+
+@pytest.fixture
+def lists(bucket, monkeypatch):
+    """Folders in the bucket that were listed."""
+    found = []
+    filesystem = storage._filesystem(storage.to_path(bucket))
+    find = filesystem.find
+    monkeypatch.setattr(
+        filesystem, "find", lambda path, detail: (found.append(path), find(path, detail=detail))[1]
+    )
+    return found
+
+
+def test_a_bucket(bucket, lists, tmp_path, config, fill):
+    """What a local folder gives; the folder is listed once."""
+    fill(tmp_path / "clean", {"b.png": (12, 9, 3), "a.tif": (10, 20)})
+    for half, seed in (("input", 1), ("target", 2)):
+        fill(tmp_path / "pairs" / half, {"x.png": (9, 9, 3), "y.png": (12, 8, 3)}, seed=seed)
+    storage.upload(tmp_path, storage.to_path(bucket))
+    for kind in ("clean", "pairs"):
+        config.degradation.kind = "awgn" if kind == "clean" else "none"
+        config.data.eval.path = str(tmp_path / kind)
+        local = create(config, "eval")
+        lists.clear()
+        config.data.eval.path = f"{bucket}/{kind}"
+        there = create(config, "eval")
+        assert lists == [f"{bucket}/{kind}"]
+        assert there.source.list_images() == local.source.list_images()
+        for a, b in zip(there, local, strict=True):
+            assert a.pop("name") == b.pop("name")
+            assert a.keys() == b.keys()
+            for key in a:
+                np.testing.assert_array_equal(a[key], b[key])
+        assert there.describe().replace(bucket, str(tmp_path)) == local.describe()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{}/none", r"config.data.eval.path: gs://.*/none: does not exist; give the folder"),
+        ("{}/in/a.png", r"config.data.eval.path: gs://.*a.png: is a file, not a folder"),
+        ("{}/in", r"eval: no image is left: gs://.*/in/a.png: the file is empty"),
+        (
+            "gs://no-such/in",
+            r"config.data.eval.path: gs://no-such/in: the bucket gs://no-such does",
+        ),
+        ("gs:/in", r"config.data.eval.path: gs:/in names no bucket; write gs://BUCKET/PATH"),
+    ],
+)
+def test_mistakes_in_a_bucket(bucket, config, path, message):
+    storage.write(storage.to_path(f"{bucket}/in/a.png"), b"")
+    config.data.eval.path = path.format(bucket)
+    with pytest.raises(ImageError, match=message):
+        create(config, "eval")
+
+
+def test_images_are_not_left_out_while_a_bucket_does_not_answer(bucket, config, fill, monkeypatch):
+    config.data.train.path = f"{bucket}/in"
+    config.data.on_bad_image = "replace"
+    images = {"a.png": (12, 9, 3), "b.png": (10, 20, 3)}
+    for name, shape in images.items():
+        image_io.write(f"{bucket}/in/{name}", np.zeros(shape, np.uint8))
+    storage.write(storage.to_path(f"{bucket}/in/bad.png"), b"text")
+    assert create(config, "train").list_images().keys() == {"a", "b"}
+    filesystem = storage._filesystem(storage.to_path(bucket))
+    cat_file = filesystem.cat_file
+
+    def fail(name, start, end):
+        if "a.png" in name:
+            raise RuntimeError("no route")
+        return cat_file(name, start=start, end=end)
+
+    monkeypatch.setattr(filesystem, "cat_file", fail)
+    with pytest.raises(ImageError, match=r"a.png: the bucket does not answer \(no route"):
+        create(config, "train")

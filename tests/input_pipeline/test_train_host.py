@@ -21,7 +21,7 @@ from scipy import fft
 import input_pipeline
 from configs import tiny
 from input_pipeline import train_host
-from lcdnet_jax import image_io, networks
+from lcdnet_jax import image_io, networks, storage
 from lcdnet_jax.image_io import ImageError
 from lcdnet_jax.networks import registered
 from lcdnet_jax.training import train_and_evaluate
@@ -672,3 +672,48 @@ def test_training_and_evaluation_on_two_views(scenes, config, tmp_path, capsys):
     assert list((tmp_path / "run/panels").glob("**/*.png"))
     x = jnp.zeros((1, 6, 6, 6))
     assert jax.eval_shape(FromViews().apply, state.variables(), x).shape == (1, 6, 6, 3)
+
+
+@pytest.mark.extended
+class TestBuckets:
+    @pytest.fixture
+    def folder(self, bucket, tmp_path, config, fill):
+        config.data.train.path = str(tmp_path / "in")
+        fill(tmp_path / "in", {f"{k}.png": (20 + k, 30, 3) for k in range(5)})
+        storage.upload(tmp_path / "in", storage.to_path(bucket) / "in")
+        return f"{bucket}/in"
+
+    @pytest.mark.parametrize("cache", [0.0, 1.0])
+    def test_the_same_batches(self, folder, config, cache):
+        """As from a local folder, so that a run may continue from either."""
+        local = create(config, **{"data.cache_gb": cache})
+        there = create(config, **{"data.cache_gb": cache, "data.train.path": folder})
+        assert there.list_images() == local.list_images()
+        for a, b in zip(take(there.batches(3), 3), take(local.batches(3), 3), strict=True):
+            assert_equal(a, b)
+
+    def test_an_outage_replaces_no_image(self, folder, config, monkeypatch):
+        """Batches would differ from those of a run without it."""
+        fields = {"data.cache_gb": 0.0, "data.train.path": folder, "data.on_bad_image": "replace"}
+        data = create(config, **fields)
+        batches = data.batches()
+        next(batches)
+
+        def fail(*arguments, **options):
+            raise RuntimeError("no route")
+
+        filesystem = storage._filesystem(storage.to_path(folder))
+        monkeypatch.setattr(filesystem, "cat_file", fail)
+        with pytest.raises(image_io.BucketError, match=r"in/\d.png: the bucket does not answer"):
+            take(batches, 100)
+        assert data.replaced == 0
+
+    def test_a_damaged_image_is_replaced(self, folder, config):
+        data = create(config, **{"data.cache_gb": 0.0, "data.train.path": folder})
+        path = storage.to_path(f"{folder}/3.png")
+        storage.write(path, storage.read_bytes(path)[:-20])
+        with pytest.raises(ImageError, match=r"3.png"):
+            take(data.batches(), 5)
+        fields = {"data.train.path": folder, "data.on_bad_image": "replace"}
+        data = create(config, **{"data.cache_gb": 0.0, **fields})
+        assert len(take(data.batches(), 5)) == 5

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
-from lcdnet_jax import multihost, storage
+from lcdnet_jax import atomic_io, multihost, storage
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.config import ConfigError
@@ -120,3 +122,31 @@ class TestLoad:
         (tmp_path / "out" / "card.json").unlink()
         with pytest.raises(CardError, match=r"card.json does not exist"):
             weights_lib.load(tmp_path / "out")
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, weights, exported, run, tmp_path):
+    """Each format, written there or copied, is what it is on a disk."""
+    path = storage.to_path(bucket)
+    weights_lib.save_directory(weights, path / "out")
+    weights_lib.save_safetensors(weights, path / "w.safetensors")
+    storage.upload(run[0], path / "run")
+    for name in ("out", "w.safetensors"):
+        loaded = weights_lib.load(f"{bucket}/{name}")
+        jax.tree.map(np.testing.assert_array_equal, loaded.variables, weights.variables)
+        assert loaded.card == weights_lib.load_card(path / name) == weights.card
+    for options in ({}, {"step": 4, "ema": False}):
+        there, here = (weights_lib.load(one, **options) for one in (path / "run", run[0]))
+        assert there.card == here.card == weights_lib.load_card(path / "run", **options)
+        jax.tree.map(np.testing.assert_array_equal, there.variables, here.variables)
+    weights_lib.save_safetensors(weights, path / "w.safetensors", force=True)
+    with pytest.raises(atomic_io.TargetError, match=r"w.safetensors exists; choose another"):
+        weights_lib.save_safetensors(weights, path / "w.safetensors")
+    with pytest.raises(OSError, match=rf"cannot read {bucket}/none.safetensors: No such file"):
+        weights_lib.load(f"{bucket}/none.safetensors")
+    storage.write(path / "bad.safetensors", b"no tensors")
+    with pytest.raises(CheckpointError, match=rf"^{bucket}/bad.safetensors is not a safetensors"):
+        weights_lib.load(f"{bucket}/bad.safetensors")
+    storage.remove_file(path / "out" / "card.json")  # as a process leaves it that was killed
+    with pytest.raises(CardError, match=r"out/card.json does not exist"):
+        weights_lib.load(path / "out")

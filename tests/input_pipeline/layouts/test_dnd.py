@@ -14,7 +14,7 @@ import scipy.io
 
 from configs import tiny
 from input_pipeline.layouts import dnd
-from lcdnet_jax import Restorer, image_io
+from lcdnet_jax import Restorer, image_io, storage
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.image_io import ImageError
@@ -274,3 +274,23 @@ def test_eval_mistakes(tmp_path, root, restorer):
     assert "the photographs of scikit-image have no folder" in error_of(*command, "photos:train")
     assert "--data.path: " in error_of(*command, f"sidd:{tmp_path}/nowhere")
     assert not list((tmp_path / "run" / "eval").iterdir())
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, root, images, tmp_path):
+    storage.upload(root, storage.to_path(f"{bucket}/dnd_2017"))
+    there, local = dnd.DND(f"{bucket}/dnd_2017"), dnd.DND(root)
+    assert len(there) == len(local) == len(images)
+    for i in range(len(local)):
+        for a, b in zip(there.crops(i), local.crops(i), strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ImageError, match=r"none/info.mat: does not exist; give the folder"):
+        dnd.DND(f"{bucket}/none")
+    storage.write(storage.to_path(f"{bucket}/dnd_2017/info.mat"), b"text")
+    with pytest.raises(ImageError, match=r"info.mat: is not an HDF5 file of DND"):
+        dnd.DND(f"{bucket}/dnd_2017")
+    submission = storage.to_path(f"{bucket}/submission")
+    dnd.submit(lambda crop: crop, local, submission)
+    assert [*storage.list_files(submission)] == ["0001.mat", "0002.mat"]
+    with pytest.raises(ImageError, match=r"0001\.mat"):
+        dnd.check_folder(submission)

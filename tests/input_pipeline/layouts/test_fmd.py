@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import input_pipeline
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import ImageError
 
 LEVELS = ("raw", "avg2", "avg4", "avg8", "avg16")
@@ -262,3 +262,10 @@ def test_the_kind_of_degradation(root, values, config):
     config.data.train.path = str(root)
     with pytest.raises(ValueError, match=r"fmd train .* holds pairs, .* set it to \"none\""):
         input_pipeline.create_dataset(config, "train")
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, root, values):
+    storage.upload(root, storage.to_path(f"{bucket}/fmd"))
+    for split in ("train", "test"):
+        assert pairs(f"{bucket}/fmd", split) == pairs(root, split) != {}

@@ -11,7 +11,7 @@ import input_pipeline
 from input_pipeline import examples, sources
 from input_pipeline.layouts import real_noise
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import data_sets, image_io
+from lcdnet_jax import data_sets, image_io, storage
 from lcdnet_jax.image_io import ImageError
 
 
@@ -421,3 +421,20 @@ def test_real_images(shared_data, name):
     item = next(iter(dataset))
     difference = item["degraded"] - item["clean"]
     assert 0 < np.abs(difference).mean() < 0.1  # noise, so the halves show the same place
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, tmp_path, sidd, flat, rng):
+    """As in a local folder: scenes, patterns of folders, MATLAB files."""
+    renoir_tree(tmp_path / "renoir", flat)
+    for half in ("Noisy", "Gt"):
+        name = f"Validation{half}BlocksSrgb"
+        content = rng.integers(0, 256, (1, 2, 8, 8, 3), np.uint8)
+        (tmp_path / "val").mkdir(exist_ok=True)
+        scipy.io.savemat(tmp_path / "val" / f"{name}.mat", {name: content})
+    folders = {"sidd": sidd, "renoir": tmp_path / "renoir", "sidd_validation": tmp_path / "val"}
+    for kind, folder in folders.items():
+        storage.upload(folder, storage.to_path(f"{bucket}/{kind}"))
+        assert pairs(kind, f"{bucket}/{kind}") == pairs(kind, folder) != {}
+    storage.write(storage.to_path(f"{bucket}/sidd_validation/ValidationGtBlocksSrgb.mat"), b"text")
+    refuses("sidd_validation", f"{bucket}/sidd_validation", "is not a MATLAB file")

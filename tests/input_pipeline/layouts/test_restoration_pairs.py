@@ -9,6 +9,7 @@ import pytest
 
 import input_pipeline
 from input_pipeline import sources
+from lcdnet_jax import storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
 
@@ -340,3 +341,18 @@ def test_training_batches(root, gopro, config):
         for k in range(4)
     ]
     assert sorted(seen) == sorted(pairs("gopro", root, "train").values())
+
+
+@pytest.mark.extended
+def test_a_bucket(bucket, root, tree, gopro):
+    """As in a local folder: folders of sequences, lists, two views."""
+    tree("RealBlur-J/scene1/gt/gt_1.png", "RealBlur-J/scene1/blur/blur_1.png")
+    line = "RealBlur-J/scene1/gt/gt_1.png RealBlur-J/scene1/blur/blur_1.png\n"
+    (root / "RealBlur_J_test_list.txt").write_text(line)
+    tree(*(f"test/{half}/9.png" for half in ("Test100/input", "Test100/target")))
+    storage.upload(root, storage.to_path(f"{bucket}/set"))
+    for kind, split in (("gopro", "train"), ("realblur_j", "test"), ("rain13k", "Test100")):
+        found = pairs(kind, f"{bucket}/set", split)
+        assert found == pairs(kind, root, split) != {}
+    refuses("hide", f"{bucket}/set", "test", f"{bucket}/set/test: looked for test-close-ups/")
+    refuses("gopro", f"{bucket}/none", "test", "does not exist")
