@@ -186,8 +186,10 @@ def _read_state(stream: BinaryIO) -> tuple[int, int] | None:
 
 def _check_file_size(stream: BinaryIO, name: str) -> None:
     """Raises ImageError for a file that is far larger than its picture needs."""
-    height, width = _read_size(stream, name)
     size = stream.seek(0, os.SEEK_END)
+    if size <= _SLACK:  # its header need not be read here
+        return
+    height, width = _read_size(stream, name)
     if size > _EXPANSION * width * height + _SLACK:
         raise ImageError(
             f"{name}: has {size} bytes, far more than an image of {width}x{height} pixels needs; "
