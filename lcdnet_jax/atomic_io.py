@@ -253,8 +253,8 @@ def replace_directory(path: Path, kind: DirectoryKind, *, force: bool) -> Iterat
 
     Raises:
         TargetError: If the target exists without ``force`` when the content is complete.
-        OSError: If writing fails. The target is unchanged then, or missing in a bucket. If the old directory cannot be
-            restored, the message says where it is.
+        OSError: If writing fails. The target is unchanged then, or missing in a bucket. If the old
+            directory cannot be restored, the message says where it is.
     """
     path = storage.to_path(path)
     if storage.is_bucket(path):

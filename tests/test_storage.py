@@ -233,7 +233,7 @@ def test_an_error_while_reading_is_not_hidden(bucket, monkeypatch):
     storage.list_files(path)
 
     def fail(*arguments, **options):
-        raise RuntimeError("no route")
+        raise ConnectionError("no route")
 
     monkeypatch.setattr(storage._filesystem(path), "cat_file", fail)
     message = r"a.bin: the bucket does not answer \(no route\); check the name"

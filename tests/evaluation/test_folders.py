@@ -445,7 +445,7 @@ def test_a_bucket(bucket, tmp_path, rng, monkeypatch):
         folders.compare_folders([f"{bucket}/a"], f"{bucket}/none")
 
     def fail(*arguments, **options):
-        raise RuntimeError("no route")
+        raise ConnectionError("no route")
 
     monkeypatch.setattr(storage._filesystem(url), "cat_file", fail)
     with pytest.raises(image_io.BucketError, match="does not answer"):  # once, not for each image

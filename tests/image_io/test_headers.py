@@ -222,7 +222,7 @@ def test_a_bucket_that_does_not_answer(bucket, monkeypatch):
     def fail_later(name, start, end):
         calls.append(start)
         if len(calls) % 2 == 0:
-            raise RuntimeError("no route")
+            raise ConnectionError("no route")
         return cat_file(name, start=start, end=end)
 
     monkeypatch.setattr(filesystem, "cat_file", fail_later)
@@ -232,7 +232,7 @@ def test_a_bucket_that_does_not_answer(bucket, monkeypatch):
             read(path)
 
     def fail(*arguments, **options):
-        raise RuntimeError("no route")
+        raise ConnectionError("no route")
 
     monkeypatch.setattr(filesystem, "pipe_file", fail)
     with pytest.raises(image_io.BucketError, match=message):

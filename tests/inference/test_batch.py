@@ -375,7 +375,7 @@ def test_a_bucket_that_does_not_answer_ends_the_run(bucket, restorer, monkeypatc
 
     def fail(name, *arguments, **options):
         asked.append(name)
-        raise RuntimeError("no route")
+        raise ConnectionError("no route")
 
     monkeypatch.setattr(storage._filesystem(folder), "cat_file", fail)
     monkeypatch.setattr(storage._filesystem(folder), "size", lambda name: 1000)

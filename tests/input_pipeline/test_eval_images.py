@@ -70,3 +70,13 @@ def test_two_views_keep_16_bits(scenes, config):
         np.testing.assert_array_equal(item["clean"], image_io.to_float(clean))
         views = image_io.to_float(np.concatenate([left, right], axis=-1))
         np.testing.assert_array_equal(item["degraded"], views)
+
+
+def test_names_of_folders_in_buckets():
+    named = input_pipeline.parse_sources(
+        ["gs://data/kodak", "gopro:gs://data/GOPRO"], {"source": "folder"}
+    )
+    assert {name: source["path"] for name, source in named.items()} == {
+        "kodak": "gs://data/kodak",
+        "gopro_GOPRO": "gs://data/GOPRO",
+    }

@@ -495,7 +495,7 @@ def test_images_are_not_left_out_while_a_bucket_does_not_answer(bucket, config, 
 
     def fail(name, start, end):
         if "a.png" in name:
-            raise RuntimeError("no route")
+            raise ConnectionError("no route")
         return cat_file(name, start=start, end=end)
 
     monkeypatch.setattr(filesystem, "cat_file", fail)

@@ -700,7 +700,7 @@ class TestBuckets:
         next(batches)
 
         def fail(*arguments, **options):
-            raise RuntimeError("no route")
+            raise ConnectionError("no route")
 
         filesystem = storage._filesystem(storage.to_path(folder))
         monkeypatch.setattr(filesystem, "cat_file", fail)
