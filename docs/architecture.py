@@ -55,7 +55,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("paths, types", ("lcdnet_jax/storage.py", "lcdnet_jax/typing.py")),
-    ("lists", ("lcdnet_jax/listed_paths.py",)),
+    ("lists", ("lcdnet_jax/_listed_paths.py",)),
 )
 # Importing these says nothing about the order: the package itself, and its version.
 _IGNORED = ("lcdnet_jax/__init__.py", "lcdnet_jax/_version.py")

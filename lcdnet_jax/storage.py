@@ -345,7 +345,7 @@ def is_file(path: pathlib.Path) -> bool:
 
 def _is_listed(path: pathlib.Path) -> bool:
     """Whether a path in a bucket is below a folder from :func:`list_once`."""
-    from lcdnet_jax.listed_paths import ListedPath
+    from lcdnet_jax._listed_paths import ListedPath
 
     return isinstance(path, ListedPath) and path.name_below is not None
 
@@ -613,7 +613,7 @@ def list_once(folder: pathlib.Path) -> pathlib.Path:
     """
     if not is_bucket(folder) or _is_listed(folder):
         return folder
-    from lcdnet_jax.listed_paths import make_listed_path
+    from lcdnet_jax._listed_paths import make_listed_path
 
     text = str(folder).rstrip("/")
     start = text.partition("://")[2]

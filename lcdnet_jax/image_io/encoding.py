@@ -57,6 +57,7 @@ def write(
         ImageError: If the suffix, dtype or shape cannot be written, ``quality`` is out of its
             range, the file may not be replaced, or writing fails (full disk, read-only or missing
             folder); then its cause is the OSError. An existing file is unchanged after an error.
+        BucketError: (an ImageError) If a bucket does not answer.
     """
     path = storage.to_path(path)
     if wanted := value_rules.integer(1, high=100)(quality):
