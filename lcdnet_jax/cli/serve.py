@@ -22,6 +22,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "serve",
         run,
+        weights=("checkpoint",),
         help="open a web page and an HTTP API that restore photographs",
         description="Runs a web page on this machine: drop a photograph, compare before and after, "
         "download the result, which is the file that restore writes. The same server is an HTTP "

@@ -6,6 +6,7 @@ Files are read and written while the network computes (:mod:`lcdnet_jax.inferenc
 
 import dataclasses
 import errno
+import os
 import pathlib
 import stat
 from collections.abc import Callable, Generator, Sequence

@@ -220,6 +220,7 @@ def test_help_has_examples(capsys):
         (["export", "quickstart", "-o", "s4://b/y"], "s4:// is not supported"),
         (["export", "quickstart", "-o", "y", "--scores", "gs://b/s"], "needs the package gcsfs"),
         (["convert", "dncnn", "gs://b/w.pth", "-o", "y"], "needs the package gcsfs"),
+        (["serve", "--checkpoint", "gs://b/w"], "needs the package gcsfs"),
         (["info", "gs://b/w"], "needs the package gcsfs"),
         (["info", "gs:/b/w"], "names no bucket; write gs://BUCKET/PATH"),
     ],
