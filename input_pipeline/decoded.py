@@ -168,6 +168,8 @@ class DecodedImages:
         Raises:
             BucketError: A bucket does not answer. The image may be good, so no other one is drawn.
         """
+        if self.outage is not None:  # each further attempt would take half a minute
+            raise self.outage
         try:
             halves = self._examples[index].read(self._channels)
         except BucketError as error:

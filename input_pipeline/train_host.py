@@ -22,6 +22,7 @@ from input_pipeline.examples import Source, channels_on_disk
 from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import Stage
+from lcdnet_jax.image_io import BucketError
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 Batch = dict[str, np.ndarray]
@@ -201,22 +202,15 @@ class TrainDataset:
             if first >= end:
                 continue
             pipeline = self._build_pipeline(stage, first, end, process_index, process_count)
-            for batch in self._explain_outage(pipeline.as_numpy_iterator()):
+            for batch in pipeline.as_numpy_iterator():
+                if self._reader.outage is not None:
+                    raise self._reader.outage
                 failed = batch.pop("failed")
                 if (failed >= 0).any():
                     raise self._reader.make_error(int(failed[failed >= 0][0]))
                 self.replaced += int(batch.pop("replaced").sum())
                 batch["mask"] = np.ones(len(failed), np.float32)
                 yield batch
-
-    def _explain_outage(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Gives batches. TensorFlow hides the type of an error in a function of Python."""
-        try:
-            yield from batches
-        except tf.errors.OpError:
-            if self._reader.outage is not None:
-                raise self._reader.outage from None
-            raise
 
     def _make_example(self, i: tf.Tensor, crop: int) -> dict[str, tf.Tensor]:
         """Example number ``i`` (int64 scalar) of the training, with a crop of ``crop`` pixels."""
@@ -359,7 +353,10 @@ class CropReader(DecodedImages):
     def _crop_file(
         self, index: int, top: int, left: int, rows: int, columns: int
     ) -> tuple[np.ndarray, np.bool_]:
-        image = self.decode(int(index))
+        try:
+            image = self.decode(int(index))
+        except BucketError:  # TensorFlow would log a traceback; the reader of batches raises it
+            return np.zeros((rows, columns, self.depth), self.dtype), np.bool_(True)
         if image is None:
             return np.zeros((rows, columns, self.depth), self.dtype), np.bool_(False)
         return image[top : top + rows, left : left + columns], np.bool_(True)
