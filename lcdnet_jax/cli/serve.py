@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
             "'lcdnet-jax[serve]'"
         ) from error
 
-    from lcdnet_jax.inference import PixelRangeWarning
+    from lcdnet_jax.inference import MemoryWarning, PixelRangeWarning
 
     server = Server(
         Settings(
@@ -146,9 +146,14 @@ def run(arguments: argparse.Namespace) -> None:
     # Warnings about metadata. Jobs have those about pixels, with the name of the file.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("ignore", category=PixelRangeWarning)
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {_compilation.describe_warning(str(message))}", file=sys.stderr
-    )
+    warnings.filterwarnings("always", category=MemoryWarning)
+
+    def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, MemoryWarning) and server.add_note(str(message)):
+            return
+        print(f"warning: {_compilation.describe_warning(str(message))}", file=sys.stderr)
+
+    warnings.showwarning = show_warning
     if not server.run():
         # A thread still computes. The interpreter would wait for it, perhaps for minutes.
         sys.stdout.flush()

@@ -42,7 +42,9 @@ _PAGE_TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Seconds between two looks at a job, and between two signs of life of a stream of events.
+# Seconds between two looks at a job: of a request that waits for a result, and of a stream of
+# events. Seconds between two signs of life of such a stream.
+_WAIT_SECONDS = 0.05
 _LOOK_SECONDS = 0.2
 _ALIVE_SECONDS = 15.0
 
@@ -183,7 +185,7 @@ class App:
                 job.asked = time.monotonic()
                 if await request.is_disconnected():
                     raise ClientDisconnect
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_WAIT_SECONDS)
             if job.state == "failed":
                 raise RequestError(507 if job.is_disk_full else 422, job.error or "")
             if job.state == "canceled":
@@ -195,6 +197,9 @@ class App:
 
     async def _add_job(self, request: Request) -> Response:
         job = await self._receive_job(request)
+        if await request.is_disconnected():  # nobody would know its id
+            self._jobs.forget(job)
+            raise ClientDisconnect
         described = self._jobs.describe(job)
         return JSONResponse(described, 202, {"Location": f"/jobs/{job.id}"})
 
@@ -212,7 +217,7 @@ class App:
     async def _follow(self, job: Job) -> AsyncIterator[str]:
         """Server-sent events of a job until it ends."""
         sent, when = "", 0.0
-        while not self._jobs.is_closed:
+        while True:  # the end of the server cancels the job
             state = self._jobs.describe(job)
             text = json.dumps(state)
             if text != sent:

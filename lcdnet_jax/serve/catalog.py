@@ -15,6 +15,9 @@ from lcdnet_jax.networks.costs import COSTS
 from lcdnet_jax.serve.errors import RequestError
 from lcdnet_jax.weights import Card, hub, pretrained
 
+# Images with a shorter side fill windows less, so they take longer per pixel than others do.
+_TYPICAL_SIDE = 512
+
 
 @dataclasses.dataclass
 class Weights:
@@ -27,6 +30,7 @@ class Weights:
         restorer: Their restorer. It keeps compiled programs.
         macs: Multiply-accumulates per pixel, or None if they are not known.
         seconds_per_megapixel: Measured time, without compilation; None before the first image.
+        measured_side: Shorter side of the image that was measured, ``_TYPICAL_SIDE`` at most.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Weights:
     restorer: Restorer
     macs: int | None
     seconds_per_megapixel: float | None = None
+    measured_side: int = 0
 
 
 class Catalog:
@@ -122,17 +127,20 @@ class Catalog:
             for weights in self._weights.values()
         ]
 
-    def add_measurement(self, weights: Weights, seconds: float, megapixels: float) -> None:
-        """Takes a measured time into account.
+    def add_measurement(self, weights: Weights, seconds: float, height: int, width: int) -> None:
+        """Takes a measured time into account, unless that of a more typical image is known.
 
         Args:
             weights: The weights.
             seconds: Time that the network took, without compilation.
-            megapixels: Pixels of the image.
+            height: Height of the image in pixels.
+            width: Its width in pixels.
         """
-        if seconds > 0 and megapixels > 0:
-            with self._lock:
-                weights.seconds_per_megapixel = seconds / megapixels
+        side = min(height, width, _TYPICAL_SIDE)
+        with self._lock:
+            if seconds > 0 and side >= weights.measured_side:
+                weights.seconds_per_megapixel = seconds / (height * width / 1e6)
+                weights.measured_side = side
 
     def estimate_speed(self, weights: Weights) -> float | None:
         """Estimates how long weights take.

@@ -94,7 +94,9 @@ class Guard:
         """Refuses what a browser sends on behalf of another site."""
         headers = Headers(scope=scope)
         for origin in headers.getlist("origin"):
-            if urllib.parse.urlsplit(origin).netloc.lower() != headers["host"].lower():
+            # Not only http: a proxy may add TLS.
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or host.lower() != headers["host"].lower():
                 raise RequestError(403, "the request comes from the page of another server")
         site = headers.get("sec-fetch-site", "same-origin")
         is_link = (

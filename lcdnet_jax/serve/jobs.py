@@ -86,11 +86,6 @@ class Jobs:
         return not self._worker.is_alive()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether :meth:`close` has been called."""
-        return self._is_closed
-
-    @property
     def queued(self) -> int:
         """Number of jobs that wait."""
         with self._lock:
@@ -116,11 +111,19 @@ class Jobs:
             size: Bytes.
 
         Raises:
-            RequestError: If there is too little space (429), or the upload was deleted (404).
+            RequestError: If there is too little space at the moment (429), or for this upload at
+                any time (507), or the upload was deleted (404).
         """
         with self._lock:
             if upload.is_deleted:
                 raise _unknown()
+            if upload.held + size > self._most_bytes:
+                raise RequestError(
+                    507,
+                    f"the image needs more than {self._most_bytes / 1e6:.1f} MB, the server's share of "
+                    "the disk; free some space or choose another folder with TMPDIR, and start the "
+                    "server again",
+                )
             self._make_space(size)
             if self._held + size > self._most_bytes:
                 raise RequestError(
@@ -374,7 +377,7 @@ class Jobs:
         except Exception:  # the first job will say why
             _logger.debug("the warm-up failed", exc_info=True)
             return
-        self._catalog.add_measurement(weights, seconds, image.shape[0] * image.shape[1] / 1e6)
+        self._catalog.add_measurement(weights, seconds, *image.shape[:2])
 
     def _take(self) -> Job | None:
         with self._lock:
@@ -423,14 +426,30 @@ class Jobs:
                 return
             job.left_out = tuple(sorted(outcome.left_out))
             if outcome.warning:
-                job.notes = (self.describe_error(job.upload, job.result_name, outcome.warning),)
+                warning = self.describe_error(job.upload, job.result_name, outcome.warning)
+                job.notes = (*job.notes, warning)
             job.result_bytes = job.plan.target.stat().st_size
             self._make_space(job.result_bytes)
             self._held += job.result_bytes
             job.upload.held += job.result_bytes
             self._finish(job, "done")
         if (seconds := job.measure_seconds()) is not None and job.strength > 0:
-            self._catalog.add_measurement(job.weights, seconds, job.megapixels)
+            self._catalog.add_measurement(job.weights, seconds, job.header.height, job.header.width)
+
+    def add_note(self, text: str) -> bool:
+        """Adds a line to what the user should know about the image that is computed.
+
+        Args:
+            text: The line.
+
+        Returns:
+            Whether an image is computed.
+        """
+        with self._lock:
+            if self._current is None:
+                return False
+            self._current.notes = (*self._current.notes, text)
+            return True
 
     def describe_error(self, upload: Upload, result: str, error: Exception | str) -> str:
         """Describes an error in the client's names.

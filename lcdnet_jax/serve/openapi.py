@@ -78,7 +78,7 @@ def describe() -> Json:
                     "Picture of an upload or a result in 8-bit sRGB, whatever its format is: whole "
                     "with `size`, or a part in its own pixels with all of `x`, `y`, `w`, `h`",
                     {200: _content("The picture", "image/png", _BYTES)},
-                    errors=(400, 404, 422, 429),
+                    errors=(400, 404, 422, 429, 507),
                     parameters=[
                         _number("size", "Longest side in pixels, up to 4096 (default: 1600); "
                                 "smaller pictures keep their size", 1),
@@ -163,9 +163,9 @@ _MEANINGS = {
     413: "Too many bytes or pixels",
     415: "No form, or no name of an image",
     422: "The image cannot be read or restored, as the message says",
-    429: "Too many images wait; the header Retry-After says when to try again",
+    429: "Too many images wait or are kept; the header Retry-After says when to try again",
     503: "The server is shutting down",
-    507: "The server's disk is full",
+    507: "The server's disk is full or too small",
 }
 
 

@@ -107,6 +107,17 @@ class Server:
         if self._uvicorn is not None:
             self._uvicorn.handle_exit(number, frame)
 
+    def add_note(self, text: str) -> bool:
+        """Adds a line to what the user should know about the image that is computed.
+
+        Args:
+            text: The line, as a warning.
+
+        Returns:
+            Whether an image is computed.
+        """
+        return self._jobs is not None and self._jobs.add_note(text)
+
     def stop(self) -> None:
         """Ends :meth:`run`, from another thread."""
         self._is_stopped = True

@@ -52,8 +52,8 @@ class Settings:
             raise ServeError("the token has characters that headers of HTTP cannot hold; use ASCII")
         if self.token is None and not is_loopback(self.host):
             raise ServeError(
-                f"other machines can reach {self.host}, so a token is needed: --token TEXT, with a "
-                "long random text; or leave --host off"
+                f"{self.host} is not 127.0.0.1, ::1 or localhost, so other machines may reach it, "
+                "and a token is needed: --token TEXT, with a long random text; or leave --host off"
             )
 
     @property

@@ -30,7 +30,11 @@ _HINT = f"send the file as multipart field {_FIELD}, as curl -F {_FIELD}=@photo.
 # Slowest upload after ``stall_seconds``, in bytes per second.
 _SLOWEST = 1000
 
-_LONGEST_NAME = 120
+# Bytes of the longest name of a result, as most file systems allow it.
+_LONGEST_NAME = 255
+
+# Characters that browsers and curl write so in the name of a file.
+_ESCAPED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 
 # Bytes that are written at once.
 _CHUNK = 2**20
@@ -175,6 +179,8 @@ def clean_name(given: str) -> str:
     Raises:
         RequestError: If there is no such suffix (415).
     """
+    for code, char in _ESCAPED.items():
+        given = given.replace(code, char)
     last = re.split(r"[/\\]", given)[-1]
     name = pathlib.PurePath("".join(char for char in last if char.isprintable()).strip())
     if name.suffix.lower() not in image_io.IMAGE_SUFFIXES:
@@ -184,7 +190,8 @@ def clean_name(given: str) -> str:
             "written; send it with a name that ends in one of "
             f"{', '.join(image_io.IMAGE_SUFFIXES)}",
         )
-    return f"{name.stem[:_LONGEST_NAME]}{name.suffix}"
+    most = _LONGEST_NAME - len(f".restored{name.suffix}")
+    return name.stem.encode()[:most].decode(errors="ignore") + name.suffix
 
 
 async def _limit(

@@ -131,6 +131,31 @@ def test_opens_the_page(monkeypatch, capsys):
     assert "no browser was found; open the address yourself" in output
 
 
+def test_warnings_about_the_image_that_is_computed_are_notes(monkeypatch, capsys):
+    import warnings
+
+    from lcdnet_jax.inference import MemoryWarning
+    from lcdnet_jax.serve import Server
+
+    def serve(self):
+        self._socket.close()
+        warnings.warn("windows do not fit", MemoryWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        return True
+
+    notes = []
+    monkeypatch.setattr(Server, "run", serve)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        run("serve", "--port", "0")  # no image is computed
+        errors = capsys.readouterr().err
+        assert errors == "warning: windows do not fit\nwarning: something else\n"
+        monkeypatch.setattr(Server, "add_note", lambda self, text: notes.append(text) or True)
+        run("serve", "--port", "0")
+    assert notes == ["windows do not fit"]
+    assert capsys.readouterr().err == "warning: something else\n"
+
+
 def test_modules_of_the_page_are_not_imported_by_others():
     """The extra is needed by this command only."""
     used = {

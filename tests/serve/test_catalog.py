@@ -41,7 +41,7 @@ def test_speed():
     catalog = Catalog([])
     photo, color = catalog.find("sadnet-photo"), catalog.find("sadnet-color-blind")
     assert catalog.estimate_speed(photo) is None
-    catalog.add_measurement(photo, 6.0, 2.0)
+    catalog.add_measurement(photo, 6.0, 1000, 2000)
     assert catalog.estimate_speed(photo) == 3
     assert catalog.estimate_speed(color) == 3  # as much to compute
     color.macs *= 2
@@ -50,6 +50,18 @@ def test_speed():
     assert catalog.estimate_speed(color) is None
     entries = {entry["name"]: entry for entry in catalog.describe()}
     assert entries["sadnet-photo"]["seconds_per_megapixel"] == 3
+
+
+def test_speed_of_small_and_thin_images():
+    """They are slower per pixel, so they do not replace a measurement of a larger image."""
+    catalog = Catalog([])
+    photo = catalog.find("sadnet-photo")
+    for seconds, height, width, expected in [
+        *((1.0, 100, 100, 100), (2.0, 200, 100, 100), (1.0, 500, 1000, 2), (10.0, 60_000, 10, 2)),
+        *((9.0, 3000, 3000, 1), (0.0, 3000, 3000, 1), (2.0, 1000, 1000, 2)),
+    ]:
+        catalog.add_measurement(photo, seconds, height, width)
+        assert catalog.estimate_speed(photo) == expected
 
 
 def test_strength_of_a_network_that_enlarges(tmp_path):

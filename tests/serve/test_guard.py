@@ -81,10 +81,14 @@ class TestSite:
         own = {"Origin": "http://127.0.0.1:7860", "Sec_Fetch_Site": "same-origin"}
         assert ask(guard(), **own).text == "inside"
         assert ask(guard(), Sec_Fetch_Site="none").text == "inside"
+        assert ask(guard(), Origin="https://127.0.0.1:7860").text == "inside"  # behind a proxy
 
     @pytest.mark.parametrize(
         "origin",
-        ["http://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:8000", "", "file://"],
+        [
+            *("http://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:8000", ""),
+            *("file://", "http://[x", "http://a@127.0.0.1:7860", "other://127.0.0.1:7860"),
+        ],
     )
     def test_other_origins(self, origin):
         answer = ask(guard(), method="POST", Origin=origin)

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from lcdnet_jax.serve import jobs
+from lcdnet_jax.serve import jobs, uploads
 from tests.serve.running import add, finish, form, png
 
 
@@ -69,6 +69,26 @@ def test_restoring_ends_when_its_client_vanishes(server, gate):
     wait_until(lambda: server.held() == held)
 
 
+def test_a_job_whose_client_vanishes_before_the_answer(server, monkeypatch):
+    """Nobody knows its id, so nobody could cancel it."""
+    held = server.held()
+    request = httpx.Request("POST", f"{server.url}jobs", files=form())
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    client = socket.create_connection((server.client.base_url.host, server.client.base_url.port))
+    read, has_read = uploads._read_header, threading.Event()
+
+    def read_slowly(*arguments):
+        client.close()
+        time.sleep(0.2)
+        has_read.set()
+        return read(*arguments)
+
+    monkeypatch.setattr(uploads, "_read_header", read_slowly)
+    client.sendall(f"POST /jobs HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+    assert has_read.wait(20)
+    wait_until(lambda: server.held() == held)
+
+
 @pytest.mark.extended
 def test_jobs_that_nobody_asks_about(start, gate, monkeypatch):
     monkeypatch.setattr(jobs, "_SWEEP_SECONDS", 0.1)
@@ -101,9 +121,31 @@ def test_the_oldest_results_make_room(start):
         assert found[0] == 404
         assert found[-1] == 200
         assert server.held() <= 2.5 * len(content) * 2
-        answer = server.client.post("/jobs", files=form(png(300, 300)))
-        assert answer.status_code == 429
-        assert "as many images as it may" in answer.json()["error"]
+
+
+def test_space_that_is_missing_for_now_or_for_ever(start, gate):
+    content = png(100, 100)
+    with start(kept_bytes=int(1.5 * len(content))) as server:
+        running = add(server, content)
+        assert gate.reached.acquire(timeout=20)
+        for size, status, text in [
+            (100, 429, "as many images as it may"),
+            (300, 507, "needs more than 0.0 MB"),
+        ]:
+            answer = server.client.post("/jobs", files=form(png(size, size)))
+            assert (answer.status_code, text in answer.json()["error"]) == (status, True)
+        gate.open()
+        assert finish(server, running)["state"] == "done"
+
+
+def test_notes_about_the_image_that_is_computed(server, gate):
+    wait_until(lambda: server.jobs._current is None)
+    assert not server.jobs.add_note("nobody can read it")
+    job = add(server)
+    assert gate.reached.acquire(timeout=20)
+    assert server.jobs.add_note("windows of 9x9 pixels do not fit into memory")
+    gate.open()
+    assert finish(server, job)["notes"] == ["windows of 9x9 pixels do not fit into memory"]
 
 
 def test_the_oldest_jobs_are_forgotten(start, monkeypatch):

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from lcdnet_jax import image_io, networks
 from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.serve.app import App
 from tests.cli.commands import ROOT
 from tests.image_io import files
 from tests.serve import browsing, running
@@ -250,6 +251,20 @@ class TestErrors:
         page.wait(lambda: "The server does not answer" in page.rows()[0].text)
         browser.driver.get_log("browser")  # the refused connections
 
+    def test_progress_that_breaks_off(self, browser, start, put, gate, monkeypatch):
+        """As if a proxy cut the stream, or the server was killed and says no last word."""
+        monkeypatch.setattr(App, "_follow", follow_nothing)
+        with start() as server:
+            page = browser.open(server.url)
+            page.add(*(put(f"{seed}.png", png(seed=seed)) for seed in range(3)))
+            page.click("#restore")
+            gate.open(4)
+            page.wait(lambda: page.states()[0].startswith("Done"))
+            page.wait(lambda: "of 4 windows" in page.states()[1])
+            page.check_logs()
+        page.wait(lambda: all("does not answer" in state for state in page.states()[1:]))
+        browser.driver.get_log("browser")  # the refused connections
+
     def test_a_folder(self, page):
         script = """
         const transfer = {types: ["Files"], files: [new File([], "holiday")],
@@ -471,6 +486,11 @@ def test_demo_takes_less_than_ten_seconds(browser, tmp_path):
         assert time.monotonic() - start < 10
         page.check_logs()
         page.driver.get("about:blank")
+
+
+async def follow_nothing(self, job):
+    return
+    yield
 
 
 @contextlib.contextmanager

@@ -70,20 +70,23 @@ def test_files_are_deleted_at_the_end(start, gate):
         assert gate.reached.acquire(timeout=20)
         address = f"{server.url}jobs/{add(server)['id']}/events"
         has_begun = threading.Event()
-        events = threading.Thread(target=follow_to_the_end, args=(address, has_begun))
+        lines = []
+        events = threading.Thread(target=follow_to_the_end, args=(address, has_begun, lines))
         events.start()
         assert has_begun.wait(20)
         assert server.count_files() > 0
         gate.open()
     events.join(20)
     assert not events.is_alive()
+    assert '"state": "canceled"' in lines[-1]
     assert not folder.exists()
     assert before == Image.MAX_IMAGE_PIXELS
 
 
-def follow_to_the_end(address, has_begun):
+def follow_to_the_end(address, has_begun, lines):
     with httpx.stream("GET", address, timeout=60, trust_env=False) as answer:
-        for _ in answer.iter_lines():
+        for line in filter(None, answer.iter_lines()):
+            lines.append(line)
             has_begun.set()
 
 

@@ -20,7 +20,9 @@ from tests.serve.running import form, png
         ("C:\\Users\\me\\a b.tiff", "a b.tiff"),
         ("/dev/null/\n\x1b[31mred\u202e.png", "[31mred.png"),
         ("東京 é.heic", "東京 é.heic"),
-        ("x" * 500 + ".png", "x" * 120 + ".png"),
+        ("x" * 500 + ".png", "x" * 242 + ".png"),
+        ("東" * 100 + ".png", "東" * 80 + ".png"),
+        ("a %22b%22%0D%0A.png", 'a "b".png'),
         ("a.tar.png", "a.tar.png"),
     ],
 )

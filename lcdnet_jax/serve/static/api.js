@@ -1,5 +1,9 @@
 // Requests to the server. All addresses are relative, so that the page also works below a prefix.
 
+const MOST_FAILURES = 3; // answers that a job may miss in a row, before its server counts as ended
+
+export const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
 /** An answer of the server that is no success. `message` is the server's own text. */
 export class ServerError extends Error {
   constructor(status, message, retryAfter = null) {
@@ -71,22 +75,42 @@ export const deleteJob = (id, keepalive = false) =>
   request(`jobs/${id}`, { method: "DELETE", keepalive });
 
 /** Calls `onState` with each new state of a job until it ends, and returns the last state. */
-export function followJob(id, onState) {
-  return new Promise((resolve, reject) => {
-    const events = new EventSource(`jobs/${id}/events`);
-    const receive = (state) => {
+export async function followJob(id, onState) {
+  let failures = 0;
+  for (;;) {
+    const last = await readEvents(id, onState);
+    if (last !== null) return last;
+    try {
+      const state = await readJob(id);
       onState(state);
-      if (!["done", "failed", "canceled"].includes(state.state)) return;
-      events.close();
+      if (isFinal(state)) return state;
+      failures = 0;
+    } catch (error) {
+      failures += 1;
+      if (error.status !== 0 || failures === MOST_FAILURES) throw error;
+    }
+    await sleep(1);
+  }
+}
+
+/** The last state of a job, or null if the server breaks off before. */
+function readEvents(id, onState) {
+  return new Promise((resolve) => {
+    const events = new EventSource(`jobs/${id}/events`);
+    const end = (state) => {
+      events.close(); // otherwise the browser connects again by itself, for ever
       resolve(state);
     };
-    events.onmessage = (event) => receive(JSON.parse(event.data));
-    events.onerror = () => {
-      // Otherwise the browser connects again by itself.
-      if (events.readyState === EventSource.CLOSED) readJob(id).then(receive).catch(reject);
+    events.onmessage = (event) => {
+      const state = JSON.parse(event.data);
+      onState(state);
+      if (isFinal(state)) end(state);
     };
+    events.onerror = () => end(null);
   });
 }
+
+const isFinal = ({ state }) => ["done", "failed", "canceled"].includes(state);
 
 export const resultAddress = (id) => `jobs/${id}/result`;
 export const zipAddress = (ids) => `results.zip?${new URLSearchParams(ids.map((id) => ["id", id]))}`;

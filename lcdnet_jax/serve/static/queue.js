@@ -1,12 +1,11 @@
 // The runs that wait: the page sends one image at a time, so that many images do not fill the
 // server's queue.
 
-import { deleteJob, followJob, readJob, ServerError, startJob } from "./api.js";
+import { deleteJob, followJob, readJob, ServerError, sleep, startJob } from "./api.js";
 
 const BUSY = 429;
 const LONGEST_WAIT = 3; // seconds between two attempts while the server is busy
-
-const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+const GRACE = 1; // seconds after which a canceled image is no longer sent
 
 /** One restoration of an image with some weights. */
 export class Run {
@@ -45,7 +44,8 @@ export class Queue {
     if (!run.isActive) return;
     this.waiting = this.waiting.filter((other) => other !== run);
     this.change(run, { state: "canceled" });
-    run.abort?.abort();
+    // Not at once: if the server has just made the job, its answer tells the id to delete.
+    setTimeout(() => run.abort?.abort(), 1000 * GRACE);
     if (run.id !== null) deleteJob(run.id).catch(() => {}); // the job may just have ended
   }
 
@@ -85,7 +85,7 @@ export class Queue {
       this.change(run, readState(end));
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (!(error instanceof ServerError)) throw error;
+      if (!(error instanceof ServerError)) console.error(error); // the next image must be sent
       this.change(run, { state: "failed", error: error.message });
     }
   }
