@@ -120,9 +120,9 @@ class Jobs:
             if upload.held + size > self._most_bytes:
                 raise RequestError(
                     507,
-                    f"the image needs more than {self._most_bytes / 1e6:.1f} MB, the server's share of "
-                    "the disk; free some space or choose another folder with TMPDIR, and start the "
-                    "server again",
+                    f"the image needs more than {self._most_bytes / 1e6:.1f} MB, which is all that "
+                    "the server may use of the disk; free some space or choose another folder with "
+                    "TMPDIR, and start the server again",
                 )
             self._make_space(size)
             if self._held + size > self._most_bytes:
