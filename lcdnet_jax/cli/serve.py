@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import warnings
+from typing import Any
 
 from lcdnet_jax.cli import _compilation
 from lcdnet_jax.cli._console import Commands, add_command, print_line
