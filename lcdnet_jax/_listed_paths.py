@@ -25,11 +25,11 @@ class Listing:
 
     def __init__(self, root: str, sizes: Mapping[str, int]):
         self.root = root
-        # A path cannot name "a//b" or "a/../b", which a bucket may hold.
+        # A path cannot name "/b", "a//b" or "a/../b", which a bucket may hold.
         self.sizes = {
             name: size
             for name, size in sizes.items()
-            if str(pathlib.PurePosixPath(name)) == name and ".." not in name.split("/")
+            if str(pathlib.PurePosixPath("/", name)) == f"/{name}" and ".." not in name.split("/")
         }
         self._names = sorted(self.sizes)
 

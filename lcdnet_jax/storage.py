@@ -92,8 +92,8 @@ def to_path(path: Path) -> pathlib.Path:
         operators. Use the functions of this module instead of its methods that read or write.
 
     Raises:
-        StorageError: For a URL of an unknown kind or without a bucket, or if the package that
-            reads such buckets is not installed.
+        StorageError: For a URL of an unknown kind or without a bucket, for one that leads out of
+            its bucket by "..", or if the package that reads such buckets is not installed.
     """
     if is_bucket(path):
         return path  # type: ignore[return-value]
@@ -115,7 +115,22 @@ def to_path(path: Path) -> pathlib.Path:
     _prepare()
     from etils import epath
 
-    return epath.Path(text)
+    return epath.Path(_remove_dots(text))
+
+
+def _remove_dots(text: str) -> str:
+    """Removes ".." from a URL as if its folders had no links. A bucket would take it for a name."""
+    scheme, _, rest = text.partition("://")
+    bucket, *parts = rest.split("/")
+    kept: list[str] = []
+    for part in parts:
+        if part != "..":
+            kept += [part] if part not in ("", ".") else []
+        elif kept:
+            kept.pop()
+        else:
+            raise StorageError(f"{text} leads out of its bucket; write {scheme}://BUCKET/PATH")
+    return f"{scheme}://{'/'.join([bucket, *kept])}"
 
 
 def names_bucket(text: str) -> bool:
