@@ -3,7 +3,8 @@
     python -m benchmarks.collect runs/lr
     python -m benchmarks.collect runs/small runs/base --csv > runs.csv
 
-A folder is a working directory of train.py, or holds such directories. Scores are those of the
+A folder is a working directory of train.py, or holds such directories; it may be in a bucket
+(gs://BUCKET/runs). Scores are those of the
 evaluations during training (``scores.jsonl``); a run has a line for each data set, protocol and
 noise level. Folders that are no working directory or are damaged are named on stderr.
 """
@@ -19,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import strict_json
+from lcdnet_jax import storage, strict_json
 from lcdnet_jax.config.schema import flatten
 from lcdnet_jax.messages import escape, format_duration
 from lcdnet_jax.typing import JsonObject
@@ -39,7 +40,7 @@ def collect(folders: Iterable[pathlib.Path]) -> tuple[list[Row], list[str]]:
     """Reads working directories.
 
     Args:
-        folders: Working directories, and folders of them.
+        folders: Working directories, and folders of them. Each one in a bucket is listed once.
 
     Returns:
         Rows with equal keys, and a line for each folder that is left out. A row has "run" (the
@@ -51,7 +52,7 @@ def collect(folders: Iterable[pathlib.Path]) -> tuple[list[Row], list[str]]:
     runs: list[tuple[str, JsonObject, list[Row]]] = []
     problems = []
     for folder in folders:
-        for workdir in _find_workdirs(folder):
+        for workdir in _find_workdirs(storage.list_once(folder)):
             try:
                 config = _read_config(workdir)
                 rows, problem = _read_run(workdir, config["steps"])
@@ -125,7 +126,7 @@ def _read_run(workdir: pathlib.Path, steps: int) -> tuple[list[Row], str | None]
 def _read_metrics(path: pathlib.Path) -> tuple[list[JsonObject], str | None]:
     """The reports on steps in metrics.jsonl, and a line on damage, if there is any."""
     try:
-        data = path.read_bytes()
+        data = storage.read_bytes(path)
     except FileNotFoundError:
         return [], None  # the run has not reported yet
     except OSError as error:
@@ -186,14 +187,15 @@ def main() -> None:
         prog="python -m benchmarks.collect",
         description="Prints one table of trainings: fields that differ, scores, time.",
     )
-    parser.add_argument(
-        "folders", nargs="+", type=pathlib.Path, help="working directories, or folders of them"
-    )
+    parser.add_argument("folders", nargs="+", help="working directories, or folders of them")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_true", help="print CSV with full numbers")
     output.add_argument("--json", action="store_true", help="print a JSON list of the rows")
     options = parser.parse_args()
-    rows, problems = collect(options.folders)
+    try:
+        rows, problems = collect(map(storage.to_path, options.folders))
+    except storage.StorageError as error:
+        sys.exit(f"error: {escape(str(error))}")
     for problem in problems:
         print(escape(problem), file=sys.stderr)
     if not rows:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lcdnet_jax import storage
 from lcdnet_jax.degradations._inputs import Range, check_range, draw_uniform, split_keys
 from lcdnet_jax.degradations.defocus import disk_kernels
 from lcdnet_jax.degradations.motion import camera_paths, path_kernels
@@ -125,11 +126,14 @@ def read_kernels(folder: str | os.PathLike[str]) -> np.ndarray:
         ValueError: If the folder cannot be read or contains no kernels, or if a file cannot be read
             or is not a kernel: not square, negative, not finite, of another sum, or in color.
     """
-    folder = pathlib.Path(folder).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give the one that holds the kernels")
+    folder = storage.to_path(folder).expanduser()
     try:
+        folder = storage.list_once(folder)
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder; give the one that holds the kernels")
         found = sorted(folder.iterdir())
+    except storage.StorageError:
+        raise
     except OSError as error:
         raise ValueError(
             f"{folder}: cannot be read ({error.strerror}); give a folder that can"
@@ -197,12 +201,13 @@ def _read_array(path: pathlib.Path) -> np.ndarray:
     """Reads a .npy or .mat file."""
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            with storage.open_file(path) as file:
+                return np.asarray(np.load(file, allow_pickle=False))
         import scipy.io  # slow to import, and seldom needed
 
-        variables = {
-            name: value for name, value in scipy.io.loadmat(path).items() if name[:2] != "__"
-        }
+        with storage.open_file(path) as file:
+            loaded = scipy.io.loadmat(file)
+        variables = {name: value for name, value in loaded.items() if name[:2] != "__"}
     except Exception as error:  # scipy's reader raises many types
         raise ValueError(
             f"{path}: cannot be read ({error}); store a plain array by np.save, or by MATLAB's "

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import collect
 from configs import tiny
 from lcdnet_jax import config as config_lib
+from lcdnet_jax import storage
 
 
 @pytest.fixture
@@ -54,6 +55,24 @@ def main(monkeypatch, capsys):
         return capsys.readouterr()
 
     return main
+
+
+def test_runs_in_a_bucket(make_run, main, tmp_path, bucket, monkeypatch):
+    make_run("a", [(20, 0.5)], [(20, 25, 30.0)], seed=1)
+    make_run("b", [(40, 0.5)], [(40, 25, 31.0)], seed=2)
+    here = main(tmp_path / "runs").out
+    storage.upload(tmp_path / "runs", storage.to_path(f"{bucket}/runs"))
+    lists = []
+    list_once = storage.list_once
+    monkeypatch.setattr(storage, "list_once", lambda path: (lists.append(path), list_once(path))[1])
+    there = main(f"{bucket}/runs").out
+    assert [line.split() for line in there.splitlines()] == [
+        line.replace(str(tmp_path), bucket).split() for line in here.splitlines()
+    ]
+    assert "31.00" in there
+    assert len(lists) == 1
+    with pytest.raises(SystemExit, match=r"error: .*names no bucket; write gs://BUCKET/PATH"):
+        main("gs:/x/runs")
 
 
 def test_table(make_run, main, tmp_path):

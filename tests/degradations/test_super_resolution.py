@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from scipy import ndimage
 
-from lcdnet_jax import degradations, image_io
+from lcdnet_jax import degradations, image_io, storage
 
 # Compiled without LLVM's optimization: these programs run a few times.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -219,6 +219,17 @@ def test_read_kernels(rng, tmp_path):
     np.testing.assert_allclose(
         blurred, ndimage.convolve(image[0, ..., 0], four, mode="mirror"), atol=1e-5
     )
+
+
+def test_read_kernels_of_a_bucket(tmp_path, bucket):
+    np.save(tmp_path / "a.npy", np.full((3, 3), 1 / 9))
+    scipy.io.savemat(tmp_path / "b.mat", {"kernel": np.eye(3) / 3})
+    image_io.write(tmp_path / "c.png", np.eye(5, dtype=np.uint8))
+    storage.upload(tmp_path, storage.to_path(f"{bucket}/pool"))
+    found = degradations.read_kernels(f"{bucket}/pool")
+    np.testing.assert_array_equal(found, degradations.read_kernels(tmp_path))
+    with pytest.raises(ValueError, match=r"gs://.*/none: no such folder"):
+        degradations.read_kernels(f"{bucket}/none")
 
 
 @pytest.mark.parametrize(
