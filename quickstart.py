@@ -17,7 +17,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 import input_pipeline
-from lcdnet_jax import Restorer, atomic_io, image_io, multihost, protocols, training, visualization
+from lcdnet_jax import (
+    Restorer,
+    atomic_io,
+    image_io,
+    multihost,
+    protocols,
+    storage,
+    training,
+    visualization,
+)
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
 from lcdnet_jax.cli.script import end_in_one_line
@@ -36,6 +45,11 @@ def main(argv: list[str]) -> None:
     silence_orbax()
     config, output = _CONFIG.value, pathlib.Path(_OUTPUT.value)
     with end_in_one_line():
+        if storage.names_bucket(_OUTPUT.value):
+            raise ValueError(
+                f"--output={_OUTPUT.value} is in a bucket, but quickstart.py writes to a local "
+                "folder; name one, or use train.py, whose --workdir may be in a bucket"
+            )
         multihost.check_devices()
         run(config, output)
 

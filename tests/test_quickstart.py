@@ -54,6 +54,11 @@ class TestQuickstart:
                            "--config.degradation.kind=rain")  # fmt: skip
         assert "non-local means removes noise" in message
 
+    def test_a_bucket_is_refused(self):
+        message = error_of("quickstart.py", "--config", TINY, "--output", "gs://bucket/run")
+        assert "--output=gs://bucket/run is in a bucket" in message
+        assert "use train.py" in message
+
     def test_arrays_are_what_was_scored(self, output, data):
         result = json.loads((output / "result.json").read_text())
         for row in result["images"]:

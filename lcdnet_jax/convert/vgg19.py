@@ -5,6 +5,7 @@ import os
 import numpy as np
 import safetensors.numpy
 
+from lcdnet_jax import storage
 from lcdnet_jax.convert.state_dict_file import read_state_dict
 from lcdnet_jax.networks import vgg
 
@@ -27,8 +28,9 @@ def read_vgg19(path: str | os.PathLike[str]) -> tuple[tuple[np.ndarray, np.ndarr
     """
     if os.fspath(path).lower().endswith(".safetensors"):
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = storage.read_bytes(storage.to_path(path))
+        except storage.StorageError:
+            raise
         except OSError as error:
             raise OSError(f"cannot read {path}: {error.strerror}") from error
         try:

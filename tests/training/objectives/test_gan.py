@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 import input_pipeline
 from configs import sr_esrgan
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import convert
+from lcdnet_jax import convert, storage
 from lcdnet_jax.checkpoints import Checkpoints
 from lcdnet_jax.networks import vgg
 from lcdnet_jax.training import make_train_step, replay, train_and_evaluate
@@ -114,6 +114,17 @@ def test_features_of_vgg(tiny_vgg, rng, channels):
     np.testing.assert_allclose(features, slow_vgg(tensors, images), rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="got 15x48 pixels; use at least 16x16"):
         vgg.vgg19((), images[:, :15])
+
+
+def test_features_of_a_bucket(tiny_vgg, bucket):
+    path, _ = tiny_vgg
+    storage.upload_file(path, storage.to_path(f"{bucket}/vgg.safetensors"))
+    for found, given in zip(
+        convert.read_vgg19(f"{bucket}/vgg.safetensors"), convert.read_vgg19(path), strict=True
+    ):
+        np.testing.assert_array_equal(found[0], given[0])
+    with pytest.raises(OSError, match=r"cannot read gs://.*none.safetensors: No such file"):
+        convert.read_vgg19(f"{bucket}/none.safetensors")
 
 
 def test_layers_are_those_of_vgg19():
