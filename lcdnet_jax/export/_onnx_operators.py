@@ -110,6 +110,32 @@ def _upsample2x(graph: Graph, x: Tensor) -> Tensor:
     return _pixels(graph, y)
 
 
+def _mirror_borders(graph: Graph, x: Tensor, reach: int) -> Tensor:
+    """Gathers rows and columns: runtimes do not reflect twice, as images of few pixels need it."""
+    for axis in (1, 2):
+        side = x.shape[axis]
+        shape = (*x.shape[:axis], side + 2 * reach, *x.shape[axis + 1 :])
+        x = graph.add("Gather", x, _mirrored(graph, side, reach), shape=shape, axis=axis)
+    return x
+
+
+def _mirrored(graph: Graph, side: Side, reach: int) -> Tensor:
+    """Indices of the pixels of a mirrored side: reach, ..., 1, 0, 1, ..., side - 1, ..."""
+    if isinstance(side, int):
+        return vector(np.pad(np.arange(side), reach, mode="reflect"))
+    shape = (side + 2 * reach,)
+
+    def compute(op: str, one: Tensor, other: Tensor) -> Tensor:
+        return graph.add(op, one, other, shape=shape)
+
+    # A reflection repeats after 2 (side - 1) pixels, and after each one where the side is 1.
+    period = graph.size(2 * side - 2)
+    period = graph.add("Max", period, vector([1]), shape=(1,))
+    places = compute("Sub", graph.count(shape[0]), vector([reach]))
+    places = compute("Mod", places, period)
+    return compute("Min", places, compute("Sub", period, places))
+
+
 # Fourier transforms are matrix products with the matrices of the transforms: along rows of real
 # numbers, then along columns of complex ones.
 
@@ -215,6 +241,7 @@ OPERATORS: Mapping[str, Callable[..., Tensor]] = {
     "deform_conv2d": _deform_conv2d,
     "depthwise_conv2d": _depthwise_conv2d,
     "irfft2_planes": _irfft2_planes,
+    "mirror_borders": _mirror_borders,
     "rfft2_planes": _rfft2_planes,
     "upsample2x": _upsample2x,
 }

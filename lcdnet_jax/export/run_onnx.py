@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 
 FORMAT = "lcdnet_jax ONNX 1"
 CARD = "lcdnet_jax"  # the entry of the metadata that holds the card
@@ -47,7 +46,7 @@ class Model:
             the file; the model pads), "range" of values, "verified" and more.
     """
 
-    def __init__(self, card: dict[str, Any], session: onnxruntime.InferenceSession):
+    def __init__(self, card: dict[str, Any], session: Any):
         self.card = card
         self._session = session
 
@@ -250,7 +249,9 @@ def load(
     Raises:
         ModelError: For a damaged file, another kind of file, or one of another version.
         OSError: If the file cannot be read.
+        ImportError: If ONNX Runtime is not installed.
     """
+    onnxruntime = _import_onnxruntime()
     data = path if isinstance(path, bytes) else pathlib.Path(path).read_bytes()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -265,6 +266,16 @@ def load(
             "again"
         ) from error
     return Model(_read_card(session.get_modelmeta().custom_metadata_map), session)
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX files need ONNX Runtime ({error}); run\n  pip install onnxruntime"
+        ) from error
+    return onnxruntime
 
 
 def _read_card(metadata: dict[str, str]) -> dict[str, Any]:

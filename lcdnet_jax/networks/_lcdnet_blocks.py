@@ -221,7 +221,7 @@ def low_pass(y: Array, filters: Array) -> Array:
     groups, taps = filters.shape[1:]
     size = round(taps**0.5)
     reach = size // 2
-    padded = jnp.pad(y, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    padded = ops.mirror_borders(y, reach)
     kernels = filters.astype(y.dtype).reshape(images, groups, size, size).transpose(0, 2, 3, 1)
     return shifted_products(padded, jnp.repeat(kernels, channels // groups, axis=-1))
 

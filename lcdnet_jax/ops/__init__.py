@@ -12,7 +12,7 @@ from lcdnet_jax.ops.depthwise import depthwise_conv2d
 from lcdnet_jax.ops.fourier import irfft2, irfft2_planes, rfft2, rfft2_planes
 from lcdnet_jax.ops.gaussian import gaussian_kernels
 from lcdnet_jax.ops.kernel_code import encode_kernels, fit_kernel_code
-from lcdnet_jax.ops.padding import pad_to_multiple
+from lcdnet_jax.ops.padding import mirror_borders, pad_to_multiple
 from lcdnet_jax.ops.resample import conv2x2_down, conv2x2_up, upsample2x
 from lcdnet_jax.ops.two_views import TWO_VIEW_CHANNELS, clean_channels, mean_of_views
 
@@ -33,6 +33,7 @@ __all__ = [
     "irfft2",
     "irfft2_planes",
     "mean_of_views",
+    "mirror_borders",
     "pad_to_multiple",
     "rfft2",
     "rfft2_planes",

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from lcdnet_jax.ops.operators import operator
+
 
 def pad_to_multiple(x: Array, multiple: int, *, mode: str = "reflect") -> Array:
     """Pads images at the bottom and right so that ``multiple`` divides height and width.
@@ -24,3 +26,22 @@ def pad_to_multiple(x: Array, multiple: int, *, mode: str = "reflect") -> Array:
     if not below and not right:
         return x
     return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), mode=mode)
+
+
+@operator(shape=lambda x, reach: _bordered_shape(x.shape, reach))
+def mirror_borders(x: Array, reach: int) -> Array:
+    """Pads images on all four sides by reflection, as :func:`pad_to_multiple` reflects.
+
+    Args:
+        x: Images ``[N, H, W, C]``.
+        reach: Width of the border in pixels.
+
+    Returns:
+        ``[N, H + 2 reach, W + 2 reach, C]``.
+    """
+    return jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+
+
+def _bordered_shape(shape: tuple[int, ...], reach: int) -> tuple[int, ...]:
+    n, height, width, channels = shape
+    return n, height + 2 * reach, width + 2 * reach, channels

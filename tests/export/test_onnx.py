@@ -4,12 +4,16 @@ import json
 import sys
 
 import flax.linen as nn
+import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lcdnet_jax import export, networks, ops
 from lcdnet_jax.atomic_io import TargetError
+from lcdnet_jax.networks._lcdnet_blocks import low_pass
+from lcdnet_jax.ops.operators import keep_operators
 from tests.export.cases import TINY, Doubling, Spectrum, drawn, image, tiny
 
 pytest.importorskip("onnx")
@@ -104,6 +108,24 @@ class TestNetworks:
     def test_half_precision(self, name):
         _, model = check(name, dtype="float16")
         assert model.card["dtype"] == "float16"
+
+    def test_filters_of_lcdnet_take_any_size(self):
+        """They mirror borders. Traced only: a whole export of this network is slow."""
+        images, filters = "b, 2*h, 2*w, 8", "b, 4, 25"
+        shapes = jax.export.symbolic_shape(f"{images}, {filters}")
+        arrays = [jax.ShapeDtypeStruct(part, np.float32) for part in (shapes[:4], shapes[4:])]
+        with keep_operators():
+            assert jax.eval_shape(low_pass, *arrays).shape == arrays[0].shape
+
+    @pytest.mark.extended
+    def test_presets_of_lcdnet_take_any_size(self):
+        module = networks.create("lcdnet", preset="tiny")
+        images = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)
+        variables = jax.eval_shape(module.init, jax.random.key(0), images)
+        shape = jax.export.symbolic_shape("b, 16*h, 16*w, 3")
+        images = jax.ShapeDtypeStruct(shape, np.float32)
+        with keep_operators():
+            assert jax.eval_shape(module.apply, variables, images).shape == shape
 
     def test_every_network_has_a_case(self):
         assert set(TINY) == set(networks.available())

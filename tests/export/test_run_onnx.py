@@ -114,6 +114,18 @@ class TestPictures:
             run_onnx.main([paths[0] + "x", *paths[1:], "--force"])
 
 
+    def test_packages(self, data, tmp_path, monkeypatch):
+        """One line that says what to install, also where there is only this file."""
+        (tmp_path / "m.onnx").write_bytes(data)
+        Image.fromarray(photo()).save(tmp_path / "in.png")
+        arguments = [str(tmp_path / name) for name in ("m.onnx", "in.png", "out.png")]
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(SystemExit, match=r"^error: .*pip install onnxruntime$"):
+            run_onnx.main(arguments)
+        with pytest.raises(ImportError, match="pip install onnxruntime"):
+            run_onnx.load(data)
+
+
 class TestAgainstRestore:
     """At most 1 of 255 from what ``lcdnet-jax restore`` gives for a photograph."""
 

@@ -21,3 +21,10 @@ def test_pad_to_multiple(rng, height, width, multiple, padded):
 def test_what_fits_is_not_copied():
     x = jnp.zeros((1, 8, 16, 3))
     assert ops.pad_to_multiple(x, 8) is x
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (2, 1)])
+def test_mirror_borders(rng, height, width):
+    x = rng.random((2, height, width, 3), np.float32)
+    expected = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(ops.mirror_borders(jnp.asarray(x), 2), expected)
