@@ -86,8 +86,9 @@ examples:
         metavar="HxW",
         type=_parse_size,
         action="append",
-        help="size of images, for networks that need a fixed size (N3Net, LCDNet except for "
-        ".onnx) and for .tflite; may be repeated, except for .tflite and .onnx",
+        help="size of images, for networks that need a fixed size (N3Net, networks with "
+        "local_pool, LCDNet except for .onnx) and for .tflite; may be repeated, except for .tflite "
+        "and .onnx",
     )
     programs.add_argument(
         "--batch",
@@ -238,7 +239,8 @@ def _write(write: Callable[..., Any], *network: Any, **options: Any) -> Mapping[
     try:
         return write(*network, **options)
     except export.ExportError as error:  # it names an argument of Python
-        raise ValueError(str(error).replace("sizes=[(256, 256)]", "--size 256x256")) from error
+        text = re.sub(r"sizes?=\[?\(256, 256\)\]?", "--size 256x256", str(error))
+        raise ValueError(text) from error
 
 
 def _print_program(card: Mapping[str, Any]) -> None:

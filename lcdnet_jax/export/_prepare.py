@@ -58,8 +58,13 @@ def prepare(
     sizes: Sizes | None,
     platforms: Sequence[str],
     about: Mapping[str, Json] | None,
+    *,
+    fix: str = "give those you need, as in sizes=[(256, 256)]",
 ) -> Network:
-    """Checks a network; arguments and errors are those of ``export_program``."""
+    """Checks a network; arguments and errors are those of ``export_program``.
+
+    ``fix`` ends the error of a network that needs to know sizes.
+    """
     device = _choose_device(platforms)
     # Weights that are spread over several devices would make a program for several devices.
     variables = jax.device_get(dict(variables))
@@ -96,19 +101,18 @@ def prepare(
         "about": dict(about or {}),
     }
     if sizes is None:
-        _check_any_size(apply, card)
+        _check_any_size(apply, card, fix)
     return Network(module, variables, apply, card, device)
 
 
-def _check_any_size(apply: Callable[[Array], Array], card: JsonObject) -> None:
+def _check_any_size(apply: Callable[[Array], Array], card: JsonObject, fix: str) -> None:
     """Raises ExportError if the network needs sides as numbers, not only as multiples."""
     try:
         jax.eval_shape(apply, symbolic_images(card, None))
     except Exception as error:  # its type depends on where the network needs numbers
         raise ExportError(
             f"{card['network']} of stride {card['stride']} cannot be exported for images of any "
-            "size, since its code needs to know sizes, as Fourier transforms do; give those you "
-            "need, as in sizes=[(256, 256)]"
+            f"size, since its code needs to know sizes; {fix}"
         ) from error
 
 

@@ -33,8 +33,11 @@ SUFFIX = ".onnx"
 # Compute types of exported networks.
 DTYPES = ("float32", "float16")
 
-# Networks that are exported for one size only, and why. All others take any size.
+# Networks that are exported for one size only, and why. All others take any size, unless they have
+# local_pool.
 NEEDS_SIZE = {"n3net": "the neighborhoods of its patches are tables for one size of images"}
+
+_FIX = "give one, as in size=(256, 256); larger images are cut into windows of it"
 
 # Largest difference from the live network in float32, relative to the larger of 1 and its largest
 # value.
@@ -60,8 +63,8 @@ def export_onnx(
         module: A network of :mod:`lcdnet_jax.networks`.
         variables: Its variables, as a checkpoint gives them.
         size: Height and width in pixels, multiples of the network's stride, for the networks of
-            :data:`NEEDS_SIZE` and for runtimes that need to know sizes. None exports the network
-            for any size.
+            :data:`NEEDS_SIZE`, for those with ``local_pool``, and for runtimes that need to know
+            sizes. None exports the network for any size.
         dtype: One of :data:`DTYPES`. float16 halves the file. What the networks compute in float32
             also for shorter types stays float32: normalization, sampling positions and the like.
         about: Additional entries for the card, as JSON values, such as the step of the checkpoint.
@@ -82,7 +85,8 @@ def export_onnx(
     _check_size(module, size)
     module = module.clone(dtype=jnp.float32)
     with keep_operators():  # with which more networks can be traced for any size
-        network = prepare(module, variables, None if size is None else [size], ("cpu",), about)
+        sizes = None if size is None else [size]
+        network = prepare(module, variables, sizes, ("cpu",), about, fix=_FIX)
     card = network.card
     del card["platforms"]
     card |= {

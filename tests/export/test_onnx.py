@@ -133,8 +133,16 @@ class TestNetworks:
 
     @pytest.mark.parametrize("name", onnx_export.NEEDS_SIZE)
     def test_networks_that_need_a_size(self, name):
-        with pytest.raises(export.ExportError, match=r"cannot be exported .* of any size"):
+        with pytest.raises(export.ExportError, match=r"cannot be exported .* of any size.*size=\("):
             export.export_onnx(*tiny(name))
+
+    @pytest.mark.extended
+    def test_means_over_windows_need_a_size(self):
+        module = networks.create("nafnet", **{**TINY["nafnet"], "local_pool": 32})
+        with pytest.raises(
+            export.ExportError, match=r"any size, since .*, as in size=\(256, 256\);"
+        ):
+            export.export_onnx(module, drawn(module))
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,6 @@ class TestPictures:
         with pytest.raises(SystemExit, match=r"^error: .*No such file"):
             run_onnx.main([paths[0] + "x", *paths[1:], "--force"])
 
-
     def test_packages(self, data, tmp_path, monkeypatch):
         """One line that says what to install, also where there is only this file."""
         (tmp_path / "m.onnx").write_bytes(data)
