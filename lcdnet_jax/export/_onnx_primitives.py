@@ -1,7 +1,8 @@
 """ONNX's forms of JAX's primitives, and the walk through a traced function.
 
-Only primitives that restoration networks use have a form here. Equations whose inputs are all known
-are computed at once.
+These are the primitives of the registered networks, and others for networks of your own:
+comparisons, rounding, common activations, indexing and reversal. Equations whose inputs are all
+known are computed at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -646,7 +647,6 @@ _CALLS: Mapping[str, _Rule] = {
 _ELEMENTWISE: Mapping[str, _Rule] = {
     "abs": _elementwise("Abs"),
     "add": _elementwise("Add"),
-    "add_any": _elementwise("Add"),
     "and": _elementwise("And"),
     "clamp": _clamp,
     "convert_element_type": _convert,
