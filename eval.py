@@ -9,13 +9,15 @@ Prints a table and writes results.json and results.csv. The noise, blur or rain 
 only on its name, so two runs agree exactly.
 """
 
+from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported
+
 from absl import app, flags, logging
 
 from configs import default
 from input_pipeline.eval_run import Job, evaluate
 from lcdnet_jax import checkpoints, data_sets, degradations, file_names
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.cli.script import end_in_one_line
+from lcdnet_jax.cli.script import end_in_one_line, use_compilation_cache
 from lcdnet_jax.evaluation.settings import TILE, Request
 
 _CONFIG = config_lib.define_config(
@@ -100,6 +102,12 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the results. Default: eval/ in the checkpoint directory."
 )
 _SAVE = flags.DEFINE_boolean("save_images", False, "Write the restored images as PNG files.")
+_COMPILATION_CACHE = flags.DEFINE_enum(
+    "compilation_cache",
+    "user",
+    ["user", "off"],
+    "Where compiled programs are kept for the next start. user: in the user's folder for caches.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -134,6 +142,7 @@ def main(argv: list[str]) -> None:
     with end_in_one_line(
         out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"
     ):
+        use_compilation_cache(_COMPILATION_CACHE.value)
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 
 

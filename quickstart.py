@@ -5,6 +5,8 @@ tf.data, jitted steps, an Orbax checkpoint, restored photographs. Non-local mean
 noise level; its strength is tuned on the training photographs. Results are written to quickstart/.
 """
 
+from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported
+
 import contextlib
 import json
 import pathlib
@@ -29,7 +31,7 @@ from lcdnet_jax import (
 )
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.cli.script import end_in_one_line
+from lcdnet_jax.cli.script import end_in_one_line, use_compilation_cache
 from lcdnet_jax.evaluation import Evaluator, non_local_means
 from lcdnet_jax.training.program import Datasets
 
@@ -50,6 +52,7 @@ def main(argv: list[str]) -> None:
                 f"--output={_OUTPUT.value} is in a bucket, but quickstart.py writes to a local "
                 "folder; name one, or use train.py, whose --workdir may be in a bucket"
             )
+        use_compilation_cache()
         multihost.check_devices()
         run(config, output)
 

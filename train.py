@@ -5,6 +5,8 @@ line), 130 after Ctrl-C and 143 after SIGTERM. Both signals save the state first
 steps. docs/scaling.md shows how to start it on several hosts.
 """
 
+from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported
+
 import os
 
 from absl import app, flags, logging
@@ -13,7 +15,7 @@ import input_pipeline
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage, training
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.cli.script import end_in_one_line
+from lcdnet_jax.cli.script import end_in_one_line, use_compilation_cache
 from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
@@ -61,6 +63,13 @@ _DETERMINISTIC = flags.DEFINE_bool(
     False,
     "On GPUs, use only deterministic algorithms, which are slower. CPUs are always deterministic.",
 )
+_COMPILATION_CACHE = flags.DEFINE_enum(
+    "compilation_cache",
+    "user",
+    ["user", "workdir", "off"],
+    "Where compiled programs are kept for the next start. user: in the user's folder for caches. "
+    "workdir: in WORKDIR/compiled, for machines that do not last, and for several hosts.",
+)
 flags.mark_flags_as_required(["config", "workdir"])
 flags.mark_flags_as_mutual_exclusive(["profile", "replay"])
 
@@ -89,6 +98,7 @@ def main(argv: list[str]) -> None:
         )
         if joined:
             print(joined, flush=True)
+        use_compilation_cache(_COMPILATION_CACHE.value, storage.to_path(workdir))
         multihost.check_devices()
         if _REPLAY.value is not None:
             data = input_pipeline.create_dataset(config, "train")

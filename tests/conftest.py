@@ -39,6 +39,8 @@ gc.set_threshold(50_000, 20, 20)  # tracing makes many objects that stay
 
 # Many tests compile the same small programs, which takes most of their time. What one process has
 # compiled serves this whole run of pytest; its workers inherit the variable.
+# Scripts and commands that tests start leave the user's folder of compiled programs alone.
+os.environ["LCDNET_JAX_NO_COMPILATION_CACHE"] = "1"
 _FIRST = "LCDNET_JAX_COMPILED" not in os.environ
 if _FIRST:
     os.environ["LCDNET_JAX_COMPILED"] = tempfile.mkdtemp(prefix="lcdnet_jax-tests-")

@@ -1,6 +1,7 @@
 """Compilation in the commands: faster, and with a cache of compiled programs.
 
-Only the program ``lcdnet-jax`` does this. ``import lcdnet_jax`` changes nothing of JAX.
+Only the program ``lcdnet-jax`` does this, and the scripts, which use the cache alone.
+``import lcdnet_jax`` changes nothing of JAX.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from lcdnet_jax import storage
 from lcdnet_jax.messages import escape_line
 
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
@@ -55,11 +57,21 @@ def set_environment(*, quiet: bool) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _NO_UNROLLING.partition("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_NO_UNROLLING}".strip()
-    if quiet and _LOG_LEVEL not in os.environ:
-        os.environ[_LOG_LEVEL] = "3"
-        import jax  # noqa: F401
+    if quiet:
+        hide_errors()
 
-        del os.environ[_LOG_LEVEL]  # processes that this one starts log as usual
+
+def hide_errors() -> None:
+    """Imports JAX so that XLA logs no errors, see :func:`set_environment`.
+
+    Does nothing if JAX is imported already, or if the user has set what XLA logs.
+    """
+    if "jax" in sys.modules or _LOG_LEVEL in os.environ:
+        return
+    os.environ[_LOG_LEVEL] = "3"
+    import jax  # noqa: F401
+
+    del os.environ[_LOG_LEVEL]  # processes that this one starts log as usual
 
 
 def is_allowed(environment: Mapping[str, str]) -> bool:
@@ -67,11 +79,15 @@ def is_allowed(environment: Mapping[str, str]) -> bool:
     return environment.get(VARIABLE, "").strip().lower() in ("", "0", "false", "no", "off")
 
 
-def use_cache() -> None:
-    """Keeps compiled programs in the user's folder for caches, and takes them from there.
+def use_cache(parent: pathlib.Path | None = None) -> None:
+    """Keeps compiled programs for the next start, and takes them from there.
 
     A folder that JAX already has (``JAX_COMPILATION_CACHE_DIR``) is used instead. If it is a file,
     or the folder cannot be used, or others can write to it, one line on standard error says so.
+
+    Args:
+        parent: Folder, local or in a bucket, in which ``compiled/`` holds the programs. None: that
+            of the user for caches.
     """
     import jax
 
@@ -82,18 +98,24 @@ def use_cache() -> None:
             jax.config.update("jax_compilation_cache_dir", None)
         return
     try:
-        folder = find_folder(os.environ)
-        _create(folder)
+        if parent is None:
+            folder = find_folder(os.environ)
+        else:
+            folder = parent / "compiled" / _name_machine()
+        if not storage.is_bucket(folder):
+            _create(folder)
     except (OSError, RuntimeError) as error:
         _print_unused(getattr(error, "strerror", None) or str(error).rstrip("."))
         return
-    _prune(folder.parent)
+    if not storage.is_bucket(folder):  # where a list is slow and costs money
+        _prune(folder.parent)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     global _folder, _show_in_full
-    _folder, _show_in_full = folder, warnings.showwarning
-    warnings.showwarning = _show
+    if warnings.showwarning is not _show:
+        _show_in_full = warnings.showwarning
+    _folder, warnings.showwarning = folder, _show
 
 
 def _print_unused(reason: str) -> None:
@@ -123,8 +145,7 @@ def describe_warning(text: str) -> str:
     if _folder is None or cache != str(_folder):
         return text
     if text.startswith("Error reading persistent compilation cache"):
-        for path in _folder.glob("*-cache"):
-            _delete(path)
+        _delete_programs(_folder)
         return f"a compiled program in {_folder} is damaged; it is compiled again"
     if text.startswith("Error writing persistent compilation cache"):
         reason = text.partition("': ")[2]
@@ -154,10 +175,14 @@ def find_folder(environment: Mapping[str, str]) -> pathlib.Path:
     caches = environment.get(variable, "")
     if not os.path.isabs(caches):  # the specification of XDG ignores relative paths
         caches = str(pathlib.Path.home() / default)
+    return pathlib.Path(caches, "lcdnet-jax", "compiled", _name_machine())
+
+
+def _name_machine() -> str:
+    """The name of the folder for this machine and these versions."""
     versions = [importlib.metadata.version(package) for package in ("jax", "jaxlib")]
     identity = "\n".join([*versions, platform.system(), _describe_processor()])
-    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return pathlib.Path(caches, "lcdnet-jax", "compiled", name)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _describe_processor() -> str:
@@ -225,6 +250,17 @@ def _show(message: Warning | str, *arguments: Any, **options: Any) -> None:
         _show_in_full(message, *arguments, **options)
     else:
         print(f"warning: {text}", file=sys.stderr)
+
+
+def _delete_programs(folder: pathlib.Path) -> None:
+    if not storage.is_bucket(folder):
+        for path in folder.glob("*-cache"):
+            _delete(path)
+        return
+    with contextlib.suppress(OSError):  # the bucket does not answer, or another process was faster
+        for name in storage.list_folder(folder):
+            if name.endswith("-cache"):
+                storage.remove(folder / name)
 
 
 def _delete(path: pathlib.Path) -> None:

@@ -1,6 +1,8 @@
-"""How train.py, eval.py and quickstart.py end: one line for an error, and an exit code."""
+"""What train.py, eval.py and quickstart.py share: the cache of compiled programs, how they end."""
 
 import contextlib
+import os
+import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -8,6 +10,7 @@ import jax
 
 from lcdnet_jax import messages, multihost, training
 from lcdnet_jax.checkpoints import CheckpointError
+from lcdnet_jax.cli import _compilation
 
 _TRAINING_NEEDS_MEMORY = (
     "the devices' memory is too small; use a smaller config.batch_size (with config.accumulate it "
@@ -57,3 +60,17 @@ def end_in_one_line(
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         sys.exit(130)
+
+
+def use_compilation_cache(choice: str = "user", workdir: pathlib.Path | None = None) -> None:
+    """Keeps compiled programs for the next start, unless the user has turned that off.
+
+    Args:
+        choice: "user" for the user's folder for caches, "workdir" for ``compiled/`` in the working
+            directory, or "off". The environment variable
+            :data:`~lcdnet_jax.cli._compilation.VARIABLE` turns it off, too.
+        workdir: The working directory, local or in a bucket.
+    """
+    if choice == "off" or not _compilation.is_allowed(os.environ):
+        return
+    _compilation.use_cache(workdir if choice == "workdir" else None)

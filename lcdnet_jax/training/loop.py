@@ -264,9 +264,7 @@ class _Loop:
 
     def _report_compilations(self, step: int) -> None:
         self._compiled = self._compilations.count
-        self._writer.print_line(
-            f"{self._compiled} program(s) compiled in {self._compilations.seconds:.1f} s"
-        )
+        self._writer.print_line(self._compilations.describe())
         self._writer.write_scalars(
             step,
             {"compilations": self._compiled, "compilation_seconds": self._compilations.seconds},

@@ -133,20 +133,21 @@ class Progress:
 
 
 class CompilationCounter:
-    """Counts the programs that XLA compiles inside :meth:`watch`.
+    """Counts the programs that XLA compiles, or loads from a cache, inside :meth:`watch`.
 
     Attributes:
-        count: Number of compilations so far.
-        seconds: Their total time.
+        count: Number of programs so far.
+        cached: Number of those that came from a cache of compiled programs.
+        seconds: Total time of compiling and loading.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.cached = 0
         self.seconds = 0.0
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Counts compilations of this thread inside the block."""
+        """Counts programs of this thread inside the block."""
         thread = threading.get_ident()
 
         def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -154,11 +155,26 @@ class CompilationCounter:
                 self.count += 1
                 self.seconds += duration_secs
 
+        def listen_for_hits(event: str, **_: str | int) -> None:
+            if event.endswith("/cache_hits") and threading.get_ident() == thread:
+                self.cached += 1
+
         jax.monitoring.register_event_duration_secs_listener(listen)
+        jax.monitoring.register_event_listener(listen_for_hits)
         try:
             yield
         finally:
             jax.monitoring.unregister_event_duration_listener(listen)
+            jax.monitoring.unregister_event_listener(listen_for_hits)
+
+    def describe(self) -> str:
+        """Describes the programs and their time in one line."""
+        parts = []
+        if self.cached < self.count:
+            parts.append(f"{self.count - self.cached} program(s) compiled")
+        if self.cached:
+            parts.append(f"{self.cached} program(s) loaded from the cache")
+        return f"{', '.join(parts)} in {self.seconds:.1f} s"
 
 
 def measure_device_memory() -> dict[str, float]:

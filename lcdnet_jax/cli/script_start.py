@@ -1,0 +1,19 @@
+"""What must happen before JAX is imported. The scripts import this module first.
+
+On a machine without accelerators XLA may not log errors, because on many processors it logs one for
+every program that it takes from the cache, see :func:`lcdnet_jax.cli._compilation.hide_errors`.
+Where JAX has a plugin for an accelerator, XLA logs as usual.
+"""
+
+import importlib.util
+import os
+
+from lcdnet_jax.cli import _compilation
+
+
+def _has_accelerator_plugin() -> bool:
+    return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+
+
+if _compilation.is_allowed(os.environ) and not _has_accelerator_plugin():
+    _compilation.hide_errors()
