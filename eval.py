@@ -17,7 +17,7 @@ from configs import default
 from input_pipeline.eval_run import Job, evaluate
 from lcdnet_jax import checkpoints, data_sets, degradations, file_names
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.cli.script import end_in_one_line, use_compilation_cache
+from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
 from lcdnet_jax.evaluation.settings import TILE, Request
 
 _CONFIG = config_lib.define_config(
@@ -102,6 +102,7 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the results. Default: eval/ in the checkpoint directory."
 )
 _SAVE = flags.DEFINE_boolean("save_images", False, "Write the restored images as PNG files.")
+_HOSTS = DistributedFlags()
 _COMPILATION_CACHE = flags.DEFINE_enum(
     "compilation_cache",
     "user",
@@ -142,6 +143,7 @@ def main(argv: list[str]) -> None:
     with end_in_one_line(
         out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"
     ):
+        _HOSTS.join()
         use_compilation_cache(_COMPILATION_CACHE.value)
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 

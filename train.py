@@ -15,7 +15,7 @@ import input_pipeline
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage, training
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.cli.script import end_in_one_line, use_compilation_cache
+from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
 from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
@@ -44,20 +44,7 @@ _ACCEPT_CHANGED_DATA = flags.DEFINE_bool(
     "Continue a run although its training images have changed. The steps that follow are then not "
     "those that the run would have made.",
 )
-_DISTRIBUTED = flags.DEFINE_enum(
-    "distributed",
-    "auto",
-    ["auto", "on", "off"],
-    "Whether to join the processes on other hosts. auto: if SLURM's srun, mpirun or GKE has "
-    "started several. on: also if JAX finds a TPU pod or Kubernetes.",
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, if no launcher provides it."
-)
-_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
-_PROCESS_INDEX = flags.DEFINE_integer(
-    "process_index", None, "Number of this process, from 0, with --coordinator."
-)
+_HOSTS = DistributedFlags()
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
@@ -90,14 +77,7 @@ def main(argv: list[str]) -> None:
     ):
         storage.check_bucket(storage.to_path(workdir) / "config.json", write=True)
         profile = parse_range(_PROFILE.value)
-        joined = multihost.initialize(
-            mode=_DISTRIBUTED.value,
-            coordinator=_COORDINATOR.value,
-            processes=_PROCESSES.value,
-            index=_PROCESS_INDEX.value,
-        )
-        if joined:
-            print(joined, flush=True)
+        _HOSTS.join()
         use_compilation_cache(_COMPILATION_CACHE.value, storage.to_path(workdir))
         multihost.check_devices()
         if _REPLAY.value is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.examples import Source
+from input_pipeline.examples import Example, Source
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import data_sets, image_io
@@ -33,11 +33,18 @@ class EvalDataset:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Raises ImageError if a file cannot be decoded. The message names it."""
-        for example in self.source.examples:
+        return self._read(self.source.examples)
+
+    def _read(self, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+        for example in examples:
             item: dict[str, Any] = {"name": example.name}
             for key, image in zip(("clean", "degraded"), example.read(self.channels), strict=False):
                 item[key] = _contiguous_float(image)
             yield item
+
+    def __getitem__(self, chosen: slice) -> Iterator[dict[str, Any]]:
+        """Iterates over some of the images; the others are not read."""
+        return self._read(self.source.examples[chosen])
 
     @property
     def shows_gray_as_color(self) -> bool:

@@ -2,17 +2,22 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import jax
 from ml_collections import ConfigDict
 
 from input_pipeline.eval_images import open_for_network, parse_sources, split_groups
 from input_pipeline.layouts import dnd
-from lcdnet_jax import atomic_io, evaluation, protocols, storage
+from lcdnet_jax import atomic_io, evaluation, multihost, protocols, storage
 from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.degradations import Step
 from lcdnet_jax.evaluation import checkpoint as checkpoint_lib
 from lcdnet_jax.evaluation import results, settings
+from lcdnet_jax.inference import Restorer
+from lcdnet_jax.messages import SlowWorkReporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,9 @@ def evaluate(
 ) -> None:
     """Scores a checkpoint on data sets, prints a table and writes the results.
 
+    The processes of a run on several hosts share the images. Each writes the restored images that
+    it has, and process 0 everything else.
+
     Args:
         job: Checkpoint, data sets and results.
         request: Protocols, noise levels, degradations and modes.
@@ -56,7 +64,89 @@ def evaluate(
         ValueError: If arguments do not fit each other, the checkpoint or the data sets.
         CheckpointError: If the checkpoint cannot be loaded.
         OSError: If results cannot be written.
+        DistributedError: If another process cannot begin.
     """
+    failure: Exception | None = None
+    try:
+        opened = _open(job, request, config=config, defaults=defaults)
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        failure = error  # the other processes must not wait
+    if not multihost.all_succeeded(failure is None):
+        raise failure or multihost.DistributedError("another process ends, see its output")
+
+    def on_image(case: evaluation.Case, number: int, image: evaluation.ScoredImage) -> None:
+        slow_work.end()
+        if job.save_images:
+            results.save_image(opened.folder, case, number, image)
+
+    slow_work = SlowWorkReporter(_print)
+    restorers = {
+        mode: restorer.with_progress(
+            None,
+            on_compile=lambda height, width: slow_work.begin(
+                "compiling", f"the network for {width}x{height} pixels"
+            ),
+        )
+        for mode, restorer in opened.restorers.items()
+    }
+    table = results.Results(opened.folder, opened.datasets, weights=opened.weights)
+    rows = evaluation.sweep(
+        opened.datasets,
+        restorers,
+        degradations=opened.degradations,
+        bucket=opened.bucket,
+        on_image=on_image,
+        distributed=jax.process_count() > 1,
+    )
+    for row in evaluation.add_means(rows, opened.groups):
+        multihost.run_on_first_process(functools.partial(table.add, row), OSError)
+    if jax.process_count() > 1:
+        multihost.leave()  # none waits for a submission of process 0
+    if jax.process_index() != 0:
+        return
+    table.close()
+    for name, benchmark in opened.submissions.items():
+        (restorer,) = opened.restorers.values()
+        dnd.submit(restorer, benchmark, opened.folder / name)
+
+
+def _print(line: str) -> None:
+    """Prints a line beside the table, on process 0."""
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What an evaluation needs.
+
+    Attributes:
+        folder: Folder of the results.
+        weights: Name of the weights in results.
+        restorers: Restorers by the name of their mode.
+        datasets: Data sets to score, and their settings.
+        groups: Names of the data sets of each group, by its name.
+        submissions: Copies of DND by the name of their folder.
+        degradations: Functions that degrade clean images, by ``Protocol.degradation``.
+        bucket: See :class:`Restorer`.
+    """
+
+    folder: pathlib.Path
+    weights: str
+    restorers: Mapping[str, Restorer]
+    datasets: Sequence[evaluation.DataSet]
+    groups: Mapping[str, Sequence[str]]
+    submissions: Mapping[str, dnd.DND]
+    degradations: Mapping[str, Step]
+    bucket: int
+
+
+def _open(
+    job: Job, request: settings.Request, *, config: ConfigDict | None, defaults: ConfigDict
+) -> _Opened:
+    """Loads the checkpoint and opens all data sets, before anything is computed."""
     path = checkpoint_lib.find_checkpoint(job.workdir, job.checkpoint)
     folder = _find_folder(path, job.output)
     weights = weights_lib.load(path, ema=not job.raw, step=job.step)
@@ -90,20 +180,16 @@ def evaluate(
         if name not in benchmarks
     ]
 
-    table = results.Results(folder, datasets, weights=weights_lib.format_identity(weights.card))
-    rows = evaluation.sweep(
-        datasets,
+    return _Opened(
+        folder,
+        weights_lib.format_identity(weights.card),
         restorers,
-        degradations={one.kind: one.step for one in degradations},
-        bucket=config.eval.bucket,
-        on_image=functools.partial(results.save_image, folder) if job.save_images else None,
+        datasets,
+        groups,
+        submissions,
+        {one.kind: one.step for one in degradations},
+        config.eval.bucket,
     )
-    for row in evaluation.add_means(rows, groups):
-        table.add(row)
-    table.close()
-    for name, benchmark in submissions.items():
-        (restorer,) = restorers.values()
-        dnd.submit(restorer, benchmark, folder / name)
 
 
 def _open_data_set(
@@ -116,7 +202,7 @@ def _open_data_set(
 ) -> evaluation.DataSet:
     """Opens a data set and chooses how it is scored."""
     examples = open_for_network(source, training_config, field="--data")
-    if examples.shows_gray_as_color:
+    if examples.shows_gray_as_color and jax.process_index() == 0:
         print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
     chosen = settings.choose_settings(
         request,

@@ -1,9 +1,12 @@
 """Helpers for messages: durations, safe and short text, errors of the system and of memory."""
 
+import contextlib
 import errno
 import math
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 _PERMISSIONS = "check the permissions of the file and of its folders"
 _SPACE = "free some space, or use another disk"
@@ -35,6 +38,66 @@ def format_duration(seconds: float) -> str:
     minutes, second = divmod(math.ceil(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class SlowWorkReporter:
+    """Reports work that takes more than a few seconds, and its time when it ends.
+
+    Args:
+        report: Called with a line, from another thread if the work is still under way.
+        after: Seconds before the work is reported. Shorter work has no line.
+    """
+
+    def __init__(self, report: Callable[[str], None], *, after: float = 2.0):
+        self._report = report
+        self._after = after
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._name, self._began, self._is_reported = "", 0.0, False
+
+    def begin(self, verb: str, name: str) -> None:
+        """Begins a piece of work, after which "VERB NAME ..." may be reported.
+
+        Args:
+            verb: Such as "compiling".
+            name: Such as "the training step".
+        """
+        self.end()
+        self._name, self._began, self._is_reported = name, time.perf_counter(), False
+
+        def show() -> None:
+            with self._lock:
+                if self._timer is timer:
+                    self._is_reported = True
+                    self._report(f"{verb} {name} ...")
+
+        timer = threading.Timer(self._after, show)
+        timer.daemon = True
+        self._timer = timer
+        timer.start()
+
+    def end(self) -> None:
+        """Ends the work, if there is any. If it was reported, so are the seconds that it took."""
+        with self._lock:
+            if self._timer is None:
+                return
+            self._timer.cancel()
+            self._timer = None
+            if self._is_reported:
+                seconds = time.perf_counter() - self._began
+                self._report(f"{self._name}: ready after {seconds:.1f} s")
+
+    @contextlib.contextmanager
+    def watch(self, verb: str, name: str) -> Iterator[None]:
+        """Reports the work of the block; without its end if the block fails."""
+        self.begin(verb, name)
+        try:
+            yield
+        except BaseException:
+            self._is_reported = False
+            raise
+        finally:
+            self.end()
 
 
 def escape(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 
-from lcdnet_jax.typing import JsonObject
+from lcdnet_jax.typing import Json, JsonObject
 
 T = TypeVar("T")
 
@@ -162,6 +162,25 @@ def run_on_first_process(action: Callable[[], T], *errors: type[Exception]) -> T
         kinds = {kind.__name__: kind for kind in errors}
         raise kinds.get(outcome["error"], RuntimeError)(outcome["text"])
     return outcome["result"]
+
+
+def gather(value: Json) -> list[Json]:
+    """Collects a value from each process. Each process waits here for all others.
+
+    Args:
+        value: The value of this process, which must be JSON. It may hold NaN and infinity.
+
+    Returns:
+        The values in the order of the processes, in every process.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental import multihost_utils
+
+    encoded = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(encoded.size))
+    rows = multihost_utils.process_allgather(np.resize(encoded, sizes.max()))
+    return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
 def all_succeeded(here: bool) -> bool:

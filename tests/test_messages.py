@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import threading
 
 import jax
 import pytest
@@ -84,3 +86,37 @@ class TestSystemErrors:
 
 def test_escape_line():
     assert messages.escape_line("a\nb\x1b\udce9") == "a\\nb\\x1b\\udce9"
+
+
+class TestSlowWork:
+    def test_is_reported_before_and_after(self):
+        lines, reported = [], threading.Event()
+
+        def report(line):
+            lines.append(line)
+            reported.set()
+
+        with messages.SlowWorkReporter(report, after=0).watch("compiling", "the step"):
+            assert reported.wait(10)
+            assert lines == ["compiling the step ..."]
+        assert re.fullmatch(r"the step: ready after \d+\.\d s", lines[1])
+
+    def test_quick_work_is_not(self):
+        lines = []
+        reporter = messages.SlowWorkReporter(lines.append, after=60)
+        with reporter.watch("compiling", "the step"):
+            pass
+        reporter.begin("compiling", "another")
+        reporter.end()
+        reporter.end()
+        assert lines == []
+
+    def test_that_fails_is_not_ready(self):
+        lines, reported = [], threading.Event()
+        reporter = messages.SlowWorkReporter(
+            lambda line: (lines.append(line), reported.set()), after=0
+        )
+        with pytest.raises(ZeroDivisionError), reporter.watch("compiling", "the step"):
+            assert reported.wait(10)
+            _ = 1 / 0
+        assert lines == ["compiling the step ..."]

@@ -54,7 +54,7 @@ def config(tmp_path_factory, noise_photos):
     return path
 
 
-def start(config, workdir, *arguments, devices):
+def start(config, workdir, *arguments, devices, script="train.py"):
     path = [str(ROOT)]
     if "--config.data.where=device" in arguments:  # which does without it
         path.insert(0, str(config.parent / "blocked"))
@@ -66,7 +66,7 @@ def start(config, workdir, *arguments, devices):
         # The last flag counts; the others are the tests'.
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
     }
-    command = [sys.executable, ROOT / "train.py", "--config", config, "--workdir", workdir]
+    command = [sys.executable, ROOT / script, "--config", config, "--workdir", workdir]
     return subprocess.Popen(
         [*map(str, command), *arguments],
         env=environment,
@@ -85,8 +85,10 @@ def flags_of_two(*arguments):
     return [(*together, f"--process_index={i}", *arguments) for i in range(2)]
 
 
-def start_two(config, workdir, *arguments):
-    return [start(config, workdir, *each, devices=2) for each in flags_of_two(*arguments)]
+def start_two(config, workdir, *arguments, script="train.py"):
+    return [
+        start(config, workdir, *each, devices=2, script=script) for each in flags_of_two(*arguments)
+    ]
 
 
 def end(process):
@@ -187,6 +189,36 @@ def test_two_processes_save_in_a_bucket(config, tmp_path, bucket):
     np.testing.assert_allclose(
         [both[step] for step in compared], [alone[step] for step in compared], rtol=1e-5
     )
+
+
+@pytest.mark.extended
+def test_two_processes_evaluate_as_one(config, tmp_path):
+    """With two devices each, during a training and by eval.py; and one process with one device."""
+    workdir, scored = tmp_path / "run", ("--config.eval.max_images=0",)
+    arguments = ("--config.data.where=device", "--config.steps=2", "--config.eval_every=2")
+    arguments += ("--config.eval.panels=3", *scored)
+    for output, code in map(end, start_two(config, workdir, *arguments)):
+        assert code == 0, output
+    panels = sorted(path.name for path in (workdir / "panels").iterdir())
+    assert [name.split("_")[1] for name in panels] == ["0", "1", "2"]
+    (during,) = [json.loads(line) for line in (workdir / "scores.jsonl").read_text().splitlines()]
+
+    def evaluate(name):
+        options = ("--output", tmp_path / name, "--save_images", "--modes=full,tiled", "--tile=16")
+        return map(str, (*options, "--overlap=3", *scored))
+
+    output, code = end(start(config, workdir, *evaluate("one"), devices=1, script="eval.py"))
+    assert code == 0, output
+    ended = [end(one) for one in start_two(config, workdir, *evaluate("two"), script="eval.py")]
+    for index, (output, code) in enumerate(ended):
+        assert code == 0, output
+        assert ("written: " in output) == (index == 0)
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")]
+    assert len(files) == 2 + 2 * 3  # results and images
+    for file in files:
+        assert (tmp_path / "two" / file).read_bytes() == (tmp_path / "one" / file).read_bytes()
+    full, _ = json.loads((tmp_path / "one" / "results.json").read_text())
+    assert (during["psnr"], during["ssim"], during["n"]) == (full["psnr"], full["ssim"], 3)
 
 
 @pytest.mark.extended

@@ -1,4 +1,4 @@
-"""What train.py, eval.py and quickstart.py share: the cache of compiled programs, how they end."""
+"""What the scripts share: joining other hosts, the cache of compiled programs, how they end."""
 
 import contextlib
 import os
@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterator
 
 import jax
+from absl import flags
 
 from lcdnet_jax import messages, multihost, training
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation
+
+flags.disclaim_key_flags()  # so that --help lists the flags among those of the script
 
 _TRAINING_NEEDS_MEMORY = (
     "the devices' memory is too small; use a smaller config.batch_size (with config.accumulate it "
@@ -74,3 +77,40 @@ def use_compilation_cache(choice: str = "user", workdir: pathlib.Path | None = N
     if choice == "off" or not _compilation.is_allowed(os.environ):
         return
     _compilation.use_cache(workdir if choice == "workdir" else None)
+
+
+class DistributedFlags:
+    """Defines the flags of a script that runs on several hosts."""
+
+    def __init__(self) -> None:
+        self._mode = flags.DEFINE_enum(
+            "distributed",
+            "auto",
+            ["auto", "on", "off"],
+            "Whether to join the processes on other hosts. auto: if SLURM's srun, mpirun or GKE "
+            "has started several. on: also if JAX finds a TPU pod or Kubernetes.",
+        )
+        self._coordinator = flags.DEFINE_string(
+            "coordinator", None, "HOST:PORT of process 0, if no launcher provides it."
+        )
+        self._processes = flags.DEFINE_integer(
+            "processes", None, "Number of processes, with --coordinator."
+        )
+        self._index = flags.DEFINE_integer(
+            "process_index", None, "Number of this process, from 0, with --coordinator."
+        )
+
+    def join(self) -> None:
+        """Joins the other processes, if there are any, and prints which process this one is.
+
+        Raises:
+            DistributedError: As :func:`lcdnet_jax.multihost.initialize`.
+        """
+        joined = multihost.initialize(
+            mode=self._mode.value,
+            coordinator=self._coordinator.value,
+            processes=self._processes.value,
+            index=self._index.value,
+        )
+        if joined:
+            print(joined, flush=True)

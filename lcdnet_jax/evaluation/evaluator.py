@@ -7,6 +7,7 @@ images of the data set or on their order, so two evaluations agree exactly.
 import functools
 import math
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,11 @@ class ScoredImage:
     input_psnr: float
     extra: Mapping[str, float] = field(default_factory=dict)
 
+    def scores(self) -> dict[str, float]:
+        """Collects all scores by name."""
+        scores = {"psnr": self.psnr, "ssim": self.ssim, "input_psnr": self.input_psnr, **self.extra}
+        return {name: float(score) for name, score in scores.items()}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -69,6 +75,15 @@ class Summary:
     input_psnr: float
     n: int
     extra: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An image before it is restored: ``degraded`` is the input of the network."""
+
+    name: str
+    clean: np.ndarray
+    degraded: np.ndarray
 
 
 class Evaluator:
@@ -131,44 +146,98 @@ class Evaluator:
             ValueError: If examples, protocol and sigma do not fit together, or an image cannot be
                 scored.
         """
-        for example in examples:
-            name, clean = example["name"], np.asarray(example["clean"], np.float32)
-            degraded = example.get("degraded")
-            if degraded is None:
-                if self.protocol.noise is None or (
-                    sigma is None and self.protocol.degradation is None
-                ):
-                    raise ValueError(
-                        f"protocol {self.protocol.name!r} with sigma {sigma} needs degraded images "
-                        f"from disk and {name} has none; use a protocol with noise and a sigma"
-                    )
-            elif self.protocol.noise is not None or sigma is not None:
-                raise ValueError(
-                    f"{name} is degraded already; use a protocol for pairs, such as 'pairs' or "
-                    "'gopro', and no sigma"
-                )
+        return self.score_each(functools.partial(map, restore), examples, sigma=sigma)
+
+    def score_each(
+        self,
+        restore_each: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]],
+        examples: Iterable[Example],
+        *,
+        sigma: float | None = None,
+    ) -> Iterator[ScoredImage]:
+        """Scores images as :meth:`score_images` does, several of which may be restored together.
+
+        Args:
+            restore_each: Maps degraded images to restored ones in the same order, such as
+                ``Restorer.predict_each``. An error that it raises is taken for one of the image
+                that it read last.
+            examples: As for :meth:`score_images`.
+            sigma: As for :meth:`score_images`.
+
+        Yields:
+            The images with their scores, in the order of ``examples``.
+
+        Raises:
+            ValueError: As :meth:`score_images`.
+        """
+        waiting: deque[_Prepared] = deque()
+        named: list[Exception] = []  # errors that need no name of an image
+
+        def read() -> Iterator[np.ndarray]:
             try:
-                if degraded is None:
-                    scale = self.protocol.scale
-                    clean = clean[: len(clean) // scale * scale, : clean.shape[1] // scale * scale]
-                    degraded = self.degrade(clean, name, sigma=sigma)
-                ratio = max(len(clean) // len(degraded), 1)
-                clean = self.protocol.cut(clean)
-                height, width = clean.shape[:2]
-                degraded = np.asarray(degraded)[: height // ratio, : width // ratio]
-                if not np.isfinite(clean).all():
-                    raise ValueError("the clean image holds NaN or infinite pixels; replace them")
-                restored = restore(degraded)
-                if degraded.shape[-1] == TWO_VIEW_CHANNELS:
-                    degraded = mean_of_views(degraded)
-                if ratio > 1:
-                    degraded = _enlarge(degraded, height, width)
-                scores = self.score(restored, clean)
-                input_psnr = self._scores(degraded, clean)["psnr"]
+                for example in examples:
+                    waiting.append(self._prepare(example, sigma))
+                    yield waiting[-1].degraded
+            except Exception as error:
+                named.append(error)
+                raise
+
+        restored_images = restore_each(read())
+        while True:
+            try:
+                restored = next(restored_images)
+            except StopIteration:
+                return
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-            psnr, ssim = scores.pop("psnr"), scores.pop("ssim")
-            yield ScoredImage(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
+                if error in named or not waiting:
+                    raise
+                raise ValueError(f"{waiting[-1].name}: {error}") from error
+            yield self._score_restored(waiting.popleft(), restored)
+
+    def _prepare(self, example: Example, sigma: float | None) -> _Prepared:
+        """Degrades an image, if it is not, and cuts it. Raises ValueError with its name."""
+        name, clean = example["name"], np.asarray(example["clean"], np.float32)
+        degraded = example.get("degraded")
+        if degraded is None:
+            if self.protocol.noise is None or (sigma is None and self.protocol.degradation is None):
+                raise ValueError(
+                    f"protocol {self.protocol.name!r} with sigma {sigma} needs degraded images "
+                    f"from disk and {name} has none; use a protocol with noise and a sigma"
+                )
+        elif self.protocol.noise is not None or sigma is not None:
+            raise ValueError(
+                f"{name} is degraded already; use a protocol for pairs, such as 'pairs' or "
+                "'gopro', and no sigma"
+            )
+        try:
+            if degraded is None:
+                scale = self.protocol.scale
+                clean = clean[: len(clean) // scale * scale, : clean.shape[1] // scale * scale]
+                degraded = self.degrade(clean, name, sigma=sigma)
+            ratio = max(len(clean) // len(degraded), 1)
+            clean = self.protocol.cut(clean)
+            height, width = clean.shape[:2]
+            degraded = np.asarray(degraded)[: height // ratio, : width // ratio]
+            if not np.isfinite(clean).all():
+                raise ValueError("the clean image holds NaN or infinite pixels; replace them")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return _Prepared(name, clean, degraded)
+
+    def _score_restored(self, image: _Prepared, restored: np.ndarray) -> ScoredImage:
+        """Scores a restored image. Raises ValueError with its name."""
+        name, clean, degraded = image.name, image.clean, image.degraded
+        try:
+            if degraded.shape[-1] == TWO_VIEW_CHANNELS:
+                degraded = mean_of_views(degraded)
+            if len(degraded) < len(clean):
+                degraded = _enlarge(degraded, *clean.shape[:2])
+            scores = self.score(restored, clean)
+            input_psnr = self._scores(degraded, clean)["psnr"]
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        psnr, ssim = scores.pop("psnr"), scores.pop("ssim")
+        return ScoredImage(name, clean, degraded, restored, psnr, ssim, input_psnr, scores)
 
     def degrade(self, clean: np.ndarray, name: str, *, sigma: float | None = None) -> np.ndarray:
         """Degrades a clean image under the protocol.
@@ -267,7 +336,22 @@ def summarize(scored: Iterable[ScoredImage]) -> Summary:
     Raises:
         ValueError: If there are no images.
     """
-    rows = [{"psnr": s.psnr, "ssim": s.ssim, "input_psnr": s.input_psnr, **s.extra} for s in scored]
+    return summarize_scores(image.scores() for image in scored)
+
+
+def summarize_scores(scores: Iterable[Mapping[str, float]]) -> Summary:
+    """Averages scores over the images of a data set, as :func:`summarize` does.
+
+    Args:
+        scores: :meth:`ScoredImage.scores` of the images.
+
+    Returns:
+        The mean scores.
+
+    Raises:
+        ValueError: If there are no images.
+    """
+    rows = [dict(row) for row in scores]
     if not rows:
         raise ValueError("no image to score; the data set is empty")
     ssim = mean(row.pop("ssim") for row in rows)

@@ -253,8 +253,13 @@ def create_restorers(
         ValueError: For an unknown mode, and for options that no mode uses.
     """
     options: dict[str, Fields] = {
-        "full": {"max_pixels": None},
-        "local": {"local_pool": request.local_pool or round(1.5 * crop), "max_pixels": None},
+        # With a batch of 1 scores do not depend on which images are restored together.
+        "full": {"max_pixels": None, "tile_batch": 1},
+        "local": {
+            "local_pool": request.local_pool or round(1.5 * crop),
+            "max_pixels": None,
+            "tile_batch": 1,
+        },
         "tiled": {"tile": request.tile or TILE, "overlap": request.overlap},
     }
     for mode in request.modes:

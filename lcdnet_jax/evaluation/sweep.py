@@ -9,9 +9,15 @@
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol as Structure
+from typing import runtime_checkable
 
+import jax
+
+from lcdnet_jax import multihost
 from lcdnet_jax.degradations import Step
 from lcdnet_jax.evaluation.evaluator import (
     Evaluator,
@@ -19,7 +25,7 @@ from lcdnet_jax.evaluation.evaluator import (
     ScoredImage,
     Summary,
     mean,
-    summarize,
+    summarize_scores,
 )
 from lcdnet_jax.inference import Restorer
 from lcdnet_jax.protocols import Protocol
@@ -44,7 +50,9 @@ class DataSet:
 
     Attributes:
         name: Name in tables.
-        examples: Images as for :meth:`Evaluator.score_images`. They are iterated once per row.
+        examples: Images as for :meth:`Evaluator.score_images`. They are iterated once per row. If
+            several processes share them, :class:`Sliceable` ones are faster: of others, each
+            process reads all.
         settings: Protocols and noise levels.
     """
 
@@ -83,6 +91,14 @@ class Row(Case):
     summary: Summary
 
 
+@runtime_checkable
+class Sliceable(Structure):
+    """Examples of which a slice can be taken without reading the others, such as a list."""
+
+    def __getitem__(self, chosen: slice) -> Iterable[Example]:
+        """Takes some of the examples."""
+
+
 def sweep(
     datasets: Iterable[DataSet],
     restorers: Mapping[str, Restorer],
@@ -90,8 +106,12 @@ def sweep(
     degradations: Mapping[str, Step] | None = None,
     bucket: int = 64,
     on_image: Callable[[Case, int, ScoredImage], None] | None = None,
+    distributed: bool = False,
 ) -> Iterator[Row]:
     """Scores every data set in every setting with every restorer.
+
+    All devices of this process compute if images of equal padded size follow each other. Scores do
+    not depend on the number of devices or processes if the restorers have ``tile_batch`` 1.
 
     Args:
         datasets: The data sets.
@@ -100,13 +120,17 @@ def sweep(
         degradations: Functions that degrade clean images, by ``Protocol.degradation``.
         bucket: Metrics are compiled for sides that are multiples of this, pixels.
         on_image: Called with the case, the number of the image from 0, and the image.
+        distributed: Whether the processes of a run share the images: each scores every n-th one,
+            and calls ``on_image`` for these. All of them must call this function alike, and all get
+            the same rows.
 
     Yields:
         Rows, in the order of data sets, then settings, then restorers. Earlier rows stay valid if
         a later image fails.
 
     Raises:
-        ValueError: As :meth:`Evaluator.score_images`, and for an empty data set.
+        ValueError: As :meth:`Evaluator.score_images`, for an empty data set, and if another
+            process failed.
     """
     steps = degradations or {}
     evaluators: dict[Protocol, Evaluator] = {}
@@ -122,10 +146,10 @@ def sweep(
                     key = mode, protocol.multiple
                     restorer = unpadded.setdefault(key, restorer.with_bucket(protocol.multiple))
                 case = Case(dataset.name, protocol, setting.sigma, mode)
-                images = evaluators[protocol].score_images(
-                    restorer.predict, dataset.examples, sigma=setting.sigma
+                scores = _score(
+                    evaluators[protocol], restorer, dataset, case, on_image, distributed
                 )
-                summary = summarize(_report(images, case, on_image))
+                summary = summarize_scores(scores)
                 yield Row(dataset.name, protocol, setting.sigma, mode, restorer.mode, summary)
 
 
@@ -166,12 +190,42 @@ def _average(summaries: Sequence[Summary]) -> Summary:
     return Summary(psnr, ssim, input_psnr, sum(one.n for one in summaries), extra)
 
 
-def _report(
-    images: Iterable[ScoredImage],
+def _score(
+    evaluator: Evaluator,
+    restorer: Restorer,
+    dataset: DataSet,
     case: Case,
     on_image: Callable[[Case, int, ScoredImage], None] | None,
-) -> Iterator[ScoredImage]:
-    for number, image in enumerate(images):
-        if on_image is not None:
-            on_image(case, number, image)
-        yield image
+    distributed: bool,
+) -> list[dict[str, float]]:
+    """The scores of all images of a row, in their order."""
+    first, step = (jax.process_index(), jax.process_count()) if distributed else (0, 1)
+    scores: list[dict[str, float]] = []
+    failure: Exception | None = None
+    examples = dataset.examples if step == 1 else _take(dataset.examples, first, step)
+    images = evaluator.score_each(restorer.predict_each, examples, sigma=case.sigma)
+    try:
+        for number, image in zip(itertools.count(first, step), images, strict=False):
+            if on_image is not None:
+                on_image(case, number, image)
+            scores.append(image.scores())
+    except Exception as error:
+        if step == 1:
+            raise
+        failure = error  # the other processes must not wait
+    if step == 1:
+        return scores
+    found = multihost.gather({"scores": scores, "error": failure and repr(failure)})
+    if failure is not None:
+        raise failure
+    for index, one in enumerate(found):
+        if one["error"] is not None:
+            raise ValueError(f"process {index} failed: {one['error']}")
+    rounds = itertools.zip_longest(*(one["scores"] for one in found))
+    return [row for each in rounds for row in each if row is not None]
+
+
+def _take(examples: Iterable[Example], first: int, step: int) -> Iterable[Example]:
+    if isinstance(examples, Sliceable):
+        return examples[first::step]
+    return itertools.islice(examples, first, None, step)

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import jax
@@ -395,13 +395,50 @@ class Restorer:
         Raises:
             ImageError: For another shape or dtype, or NaN or infinite pixels.
         """
+        return next(self.predict_each([image]))
+
+    def predict_each(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Applies the network to images as :meth:`predict` does, on all devices.
+
+        Images of equal padded size that follow each other are computed together. With
+        ``tile_batch`` 1 the results do not depend on what is computed together.
+
+        Args:
+            images: Images as for :meth:`predict`. A few are read before a result is yielded.
+
+        Yields:
+            The results, in the order of the images.
+
+        Raises:
+            ImageError: As :meth:`predict`, for the image that was read last.
+        """
+        group: list[np.ndarray] = []
+        most, key = 1, None
+        for image in images:
+            self._check_for_scores(image)
+            found = self.find_batch_key(image)
+            if group and found != (most, key):
+                yield from self._predict_group(group)
+                group = []
+            most, key = found
+            group.append(image)
+            if len(group) == most:
+                yield from self._predict_group(group)
+                group = []
+        if group:
+            yield from self._predict_group(group)
+
+    def _check_for_scores(self, image: np.ndarray) -> None:
+        """Raises ImageError unless the image suits :meth:`predict`."""
         colors = check_image(image, self.module)
         if image.dtype.kind == "u" or image.shape[2:] != (colors,):
             raise image_io.ImageError(
                 f"expected [H, W, C] floating-point pixels without alpha, got {image.dtype} of "
                 f"shape {image.shape}; call the restorer for pictures"
             )
-        return self._make_predictor().restore([image], lambda count: None)[0]
+
+    def _predict_group(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._make_predictor().restore(images, lambda count: None)
 
     def find_batch_key(self, image: np.ndarray) -> tuple[int, object]:
         """Finds which images a call computes faster together than one by one.

@@ -1,18 +1,22 @@
 """Evaluation during a training: scores in the logs and in scores.jsonl, and panels."""
 
+import base64
 import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import protocols, visualization
+from lcdnet_jax import multihost, protocols, visualization
 from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, sweep
 from lcdnet_jax.evaluation.evaluator import Example
+from lcdnet_jax.evaluation.sweep import Sliceable
 from lcdnet_jax.inference import Restorer
+from lcdnet_jax.messages import SlowWorkReporter
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.typing import JsonObject, Variables
@@ -20,7 +24,10 @@ from lcdnet_jax.weights.card import get_folder_names
 
 
 class EvalHook:
-    """Scores the evaluation images with the weights of a run. Averaged weights take precedence."""
+    """Scores the evaluation images with the weights of a run. Averaged weights take precedence.
+
+    All processes of the run share the images, on all of their devices. Process 0 writes.
+    """
 
     def __init__(
         self,
@@ -31,7 +38,17 @@ class EvalHook:
     ):
         self._config = config
         self._writer = writer
-        self._restorer = Restorer(module, {}, bucket=config.eval.bucket, max_pixels=None)
+        self._slow_work = SlowWorkReporter(writer.print_line)
+        self._restorer = Restorer(
+            module,
+            {},
+            bucket=config.eval.bucket,
+            max_pixels=None,
+            tile_batch=1,
+            on_compile=lambda height, width: self._slow_work.begin(
+                "compiling", f"the network for {width}x{height} pixels"
+            ),
+        )
         self._protocols = protocols.of_training(
             config.degradation.kind,
             protocol=config.degradation.protocol,
@@ -49,12 +66,26 @@ class EvalHook:
         self._degradations = {} if step is None else {config.degradation.kind: step}
 
     def __call__(self, step: int, variables: Variables) -> None:
-        """Evaluates the weights after ``step`` steps, which are in this host's memory."""
+        """Evaluates the weights after ``step`` steps, which are in this host's memory.
+
+        All processes must call it. An error in one of them is raised in all.
+        """
+        is_alone = jax.process_count() == 1
+        panels: list[JsonObject] = []  # of the row, for process 0
 
         def draw(case: Case, number: int, image: ScoredImage) -> None:
-            if number < self._config.eval.panels:
-                ending = "".join(f"_{part}" for part in self._case_name(case))
-                self._writer.write_panel(step, image.name, ending, _draw_panel(image))
+            self._slow_work.end()
+            if number >= self._config.eval.panels:
+                return
+            ending = "".join(f"_{part}" for part in self._case_name(case))
+            panel = _draw_panel(image)
+            if is_alone:
+                self._writer.write_panel(step, image.name, ending, panel)
+            else:
+                pixels = base64.b64encode(panel.tobytes()).decode()
+                panels.append(
+                    {"name": image.name, "ending": ending, "shape": panel.shape, "pixels": pixels}
+                )
 
         begin = time.perf_counter()
         for row in sweep(
@@ -63,10 +94,23 @@ class EvalHook:
             degradations=self._degradations,
             bucket=self._config.eval.bucket,
             on_image=draw,
+            distributed=not is_alone,
         ):
-            self._report(step, row, seconds=time.perf_counter() - begin)
-            # After each row: a damaged image later on must not lose the scores before it.
-            self._writer.write_scores([_to_json(step, row)])
+            drawn = [] if is_alone else multihost.gather(panels)
+            panels.clear()
+            failure: Exception | None = None
+            try:
+                for panel in itertools.chain.from_iterable(drawn):
+                    self._writer.write_panel(
+                        step, panel["name"], panel["ending"], _decode_panel(panel)
+                    )
+                self._report(step, row, seconds=time.perf_counter() - begin)
+                # After each row: a damaged image later on must not lose the scores before it.
+                self._writer.write_scores([_to_json(step, row)])
+            except Exception as error:
+                failure = error  # the other processes must not wait
+            if not multihost.all_succeeded(failure is None):
+                raise failure or RuntimeError("process 0 could not write scores, see its output")
             begin = time.perf_counter()
 
     def _report(self, step: int, row: Row, *, seconds: float) -> None:
@@ -99,6 +143,12 @@ class _FirstExamples:
     def __iter__(self) -> Iterator[Example]:
         return itertools.islice(self._examples, self._count or None)
 
+    def __getitem__(self, chosen: slice) -> Iterator[Example]:
+        if not isinstance(self._examples, Sliceable):
+            return itertools.islice(self, chosen.start, chosen.stop, chosen.step)
+        stop = min((n for n in (chosen.stop, self._count or None) if n is not None), default=None)
+        return iter(self._examples[slice(chosen.start, stop, chosen.step)])
+
 
 def _data_name(config: ConfigDict) -> str:
     """Kind and folder of the evaluation images, without the parents of the folder."""
@@ -117,6 +167,11 @@ def _to_json(step: int, row: Row) -> JsonObject:
         **{name: score for name, score in scores.items() if math.isfinite(score)},
         "n": row.summary.n,
     }
+
+
+def _decode_panel(panel: JsonObject) -> np.ndarray:
+    pixels = np.frombuffer(base64.b64decode(panel["pixels"]), np.uint8)
+    return pixels.reshape(panel["shape"])
 
 
 def _draw_panel(image: ScoredImage) -> np.ndarray:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage
-from lcdnet_jax.messages import join_some
+from lcdnet_jax.messages import SlowWorkReporter, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.eval_hook import EvalHook
@@ -182,6 +182,7 @@ class _Loop:
         self._warned_of: set[str] = set()  # metrics of the network
         self._compilations = CompilationCounter()
         self._compiled = 0  # programs that were reported
+        self._slow_work = SlowWorkReporter(writer.print_line)
 
     def run(self, state: TrainState, profile: Profile) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
@@ -195,6 +196,7 @@ class _Loop:
             )
             preemption = stack.enter_context(handle_preemption(self._partitioner))
             stack.callback(profile.end)
+            stack.callback(self._slow_work.end)
             for step in range(start_step + calls, config.steps + 1, calls):
                 before, stage = stage, config_lib.stage_at(config, step - calls)
                 is_new = stage != before
@@ -205,8 +207,11 @@ class _Loop:
                 with progress.time_data(self._devices_are_idle):
                     batches = next(inputs)
                 profile.start_before(step - calls + 1, step)
+                if is_new:
+                    self._slow_work.begin("compiling", "the training step")
                 with self._compilations.watch():
                     state, metrics = program(state, batches)
+                self._slow_work.end()
                 self._unread.append(metrics)
                 if is_new:
                     jax.block_until_ready(state)
@@ -349,17 +354,16 @@ class _Loop:
     def _evaluate(self, step: int, state: TrainState) -> None:
         variables = self._partitioner.fetch(state.variables())
         failure: Exception | None = None
-        if jax.process_index() == 0:
-            try:
-                self._eval_hook(step, variables)
-                self._writer.flush()
-            except Exception as error:  # such as a damaged image; keep the steps made so far
-                failure = error
+        try:
+            self._eval_hook(step, variables)
+            self._writer.flush()
+        except Exception as error:  # such as a damaged image; keep the steps made so far
+            failure = error
         if multihost.all_succeeded(failure is None):
             return
         self._save(step, state)
         self._checkpoints.finish(step)
-        raise failure or RuntimeError("process 0 could not evaluate, see its output")
+        raise failure or RuntimeError("another process could not evaluate, see its output")
 
 
 def _describe_data(datasets: Datasets) -> list[str]:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost, storage, strict_json
+from lcdnet_jax import messages, multihost, storage, strict_json
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import data_record, objectives
@@ -250,16 +250,23 @@ def load_or_create_state(
             wanted["batch_stats"] = abstract.batch_stats
         variables, step = _load_initial_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
-    state = create_state(
-        jax.random.key(config.seed),
-        module,
-        tx,
-        ema=config.ema_decay > 0,
-        init_extra_state=init_extra_state,
-        get_sharding=partitioner.get_state_sharding,
-        variables=variables,
-    )
+    with messages.SlowWorkReporter(_print).watch("compiling", "the initialization"):
+        state = create_state(
+            jax.random.key(config.seed),
+            module,
+            tx,
+            ema=config.ema_decay > 0,
+            init_extra_state=init_extra_state,
+            get_sharding=partitioner.get_state_sharding,
+            variables=variables,
+        )
     return state, origin
+
+
+def _print(line: str) -> None:
+    """Prints a line on process 0. The run has no metric writer yet."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 def _find_weights(name: str) -> pathlib.Path:

@@ -1,11 +1,14 @@
 """Sweeps: which rows, in which order, from which images."""
 
+import itertools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from lcdnet_jax import networks, protocols
+from lcdnet_jax import multihost, networks, protocols
 from lcdnet_jax.evaluation import DataSet, Evaluator, Setting, add_means, summarize, sweep
 from lcdnet_jax.inference import Restorer, predictor
 
@@ -50,8 +53,12 @@ def test_scores_are_of_the_network_alone(examples):
     gray = [{**example, "degraded": np.zeros_like(example["clean"])} for example in examples]
     seen = []
     restorer = Restorer(Scale(factor=1.0), {}, bucket=32, max_pixels=None, strength=0)
-    predict = restorer.predict
-    restorer.predict = lambda image: seen.append(image.shape) or predict(image)
+    predict = restorer.predict_each
+
+    def predict_each(images):
+        return predict(seen.append(image.shape) or image for image in images)
+
+    restorer.predict_each = predict_each
     list(sweep([DataSet("gray", gray, settings("pairs", None))], {"same": restorer}))
     assert seen == [example["clean"].shape for example in examples]
 
@@ -158,3 +165,91 @@ def test_means_of_groups(examples, restorers):
         for score in ("psnr", "ssim", "input_psnr"):
             expected = np.mean([getattr(one, score) for one in members])
             np.testing.assert_allclose(getattr(row.summary, score), expected, rtol=1e-12)
+
+
+class TestProcesses:
+    """Of one run, one after the other: what each gives to the others, and what it gets."""
+
+    @pytest.fixture
+    def process(self, monkeypatch):
+        def become(index, count, others):
+            monkeypatch.setattr(jax, "process_index", lambda: index)
+            monkeypatch.setattr(jax, "process_count", lambda: count)
+            monkeypatch.setattr(multihost, "gather", others)
+
+        return become
+
+    @pytest.fixture
+    def examples(self, rng):
+        return [
+            {"name": f"image{i}", "clean": rng.random((20, 30, 3), np.float32)} for i in range(5)
+        ]
+
+    def restorers(self):
+        options = {"bucket": 32, "max_pixels": None, "tile_batch": 1}
+        return {"dark": Restorer(Scale(factor=0.8), {}, **options)}
+
+    def run(self, examples, **options):
+        dataset = DataSet("one", examples, settings("float", 25.0))
+        return list(sweep([dataset], self.restorers(), bucket=32, **options))
+
+    @pytest.mark.parametrize("is_list", [True, False])
+    def test_rows_are_those_of_one(self, examples, process, is_list):
+        alone = self.run(examples)
+        seen, given = [], []
+
+        def iterate():
+            return (
+                examples if is_list else type("Once", (), {"__iter__": lambda _: iter(examples)})()
+            )
+
+        def note(case, number, image):
+            seen.append((number, image.name))
+
+        for index in (1, 2, 0):
+            process(index, 3, lambda value: given.append(value) or [value])
+            self.run(iterate(), on_image=note, distributed=True)
+        order = itertools.chain(range(1, 5, 3), range(2, 5, 3), range(0, 5, 3))
+        assert seen == [(i, f"image{i}") for i in order]
+        for index in range(3):
+            process(index, 3, lambda value: [given[2], given[0], given[1]])
+            assert self.run(iterate(), distributed=True) == alone
+
+    def test_an_error_ends_all(self, examples, process):
+        given = []
+        examples[1]["clean"] = np.full((20, 30, 3), np.nan, np.float32)
+        process(1, 2, lambda value: given.append(value) or [value])
+        with pytest.raises(ValueError, match=r"^image1: the clean image holds NaN"):
+            self.run(examples, distributed=True)
+        process(0, 2, lambda value: [value, given[0]])
+        with pytest.raises(ValueError, match=r"^process 1 failed: ValueError\('image1: the clean"):
+            self.run(examples, distributed=True)
+
+    def test_more_processes_than_images(self, examples, process):
+        alone, given = self.run(examples[:1]), []
+        process(1, 2, lambda value: given.append(value) or [{"scores": [], "error": None}])
+        with pytest.raises(ValueError, match="the data set is empty"):
+            self.run(examples[:1], distributed=True)
+        process(0, 2, lambda value: [value, given[0]])
+        assert self.run(examples[:1], distributed=True) == alone
+
+
+def test_devices_do_not_change_scores(rng):
+    """Images of one size go to all devices together, in the order in which they come."""
+    examples = [
+        {"name": f"image{i}", "clean": rng.random((20 + i // 7, 30, 3), np.float32)}
+        for i in range(9)
+    ]
+    datasets = [DataSet("one", examples, settings("float", 25.0))]
+    rows, sizes = [], []
+    for device in (None, jax.local_devices()[0]):
+        options = {"bucket": 1, "max_pixels": None, "tile_batch": 1, "device": device}
+        restorer = Restorer(Scale(factor=0.8), {}, **options)
+        run = restorer._program.run
+        restorer._program.run = lambda variables, batch, run=run: (
+            sizes.append(len(batch)) or run(variables, batch)
+        )
+        rows.append(list(sweep(datasets, {"dark": restorer}, bucket=32)))
+    assert rows[0] == rows[1]
+    count = jax.local_device_count()
+    assert sizes == [count, count] + [1] * 9
