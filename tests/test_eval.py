@@ -316,7 +316,7 @@ class TestEval:
         def fail(*args, **kwargs):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
 
-        monkeypatch.setattr(Evaluator, "score_images", fail)
+        monkeypatch.setattr(Evaluator, "score_each", fail)
         assert "use --modes tiled" in error_of("eval.py", "--workdir", workdir)
         monkeypatch.setattr(training, "train_and_evaluate", fail)
         assert "use a smaller config.batch_size" in error_of(*train(workdir, data))

@@ -116,7 +116,12 @@ class TestSlowWork:
         reporter = messages.SlowWorkReporter(
             lambda line: (lines.append(line), reported.set()), after=0
         )
-        with pytest.raises(ZeroDivisionError), reporter.watch("compiling", "the step"):
-            assert reported.wait(10)
-            _ = 1 / 0
+
+        def fail():
+            with reporter.watch("compiling", "the step"):
+                assert reported.wait(10)
+                _ = 1 / 0
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert lines == ["compiling the step ..."]

@@ -204,8 +204,8 @@ def test_two_processes_evaluate_as_one(config, tmp_path):
     (during,) = [json.loads(line) for line in (workdir / "scores.jsonl").read_text().splitlines()]
 
     def evaluate(name):
-        options = ("--output", tmp_path / name, "--save_images", "--modes=full,tiled", "--tile=16")
-        return map(str, (*options, "--overlap=3", *scored))
+        options = ("--output", tmp_path / name, "--save_images", "--protocols=float,8bit")
+        return map(str, (*options, *scored))
 
     output, code = end(start(config, workdir, *evaluate("one"), devices=1, script="eval.py"))
     assert code == 0, output

@@ -38,7 +38,7 @@ class EvalHook:
     ):
         self._config = config
         self._writer = writer
-        self._slow_work = SlowWorkReporter(writer.print_line)
+        self._slow_work = SlowWorkReporter(lambda line: writer.print_line(line))
         self._restorer = Restorer(
             module,
             {},

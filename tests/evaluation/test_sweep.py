@@ -198,22 +198,23 @@ class TestProcesses:
         alone = self.run(examples)
         seen, given = [], []
 
-        def iterate():
-            return (
-                examples if is_list else type("Once", (), {"__iter__": lambda _: iter(examples)})()
-            )
+        class Once:  # as a data set that can only be iterated
+            def __iter__(self):
+                return iter(examples)
+
+        data = examples if is_list else Once()
 
         def note(case, number, image):
             seen.append((number, image.name))
 
         for index in (1, 2, 0):
             process(index, 3, lambda value: given.append(value) or [value])
-            self.run(iterate(), on_image=note, distributed=True)
+            self.run(data, on_image=note, distributed=True)
         order = itertools.chain(range(1, 5, 3), range(2, 5, 3), range(0, 5, 3))
         assert seen == [(i, f"image{i}") for i in order]
         for index in range(3):
             process(index, 3, lambda value: [given[2], given[0], given[1]])
-            assert self.run(iterate(), distributed=True) == alone
+            assert self.run(data, distributed=True) == alone
 
     def test_an_error_ends_all(self, examples, process):
         given = []

@@ -231,6 +231,18 @@ def test_predict_is_the_network_alone(rng, color):
             color.predict(other)
 
 
+def test_predictions_of_many_images_are_those_of_each(rng, color):
+    """In their order, whichever are computed together; and they are read as they are needed."""
+    restorer = Restorer(color.module, color.variables, bucket=BUCKET, tile_batch=1)
+    shapes = [(BUCKET - 1 - i % 3, BUCKET * (1 + (i == 9)), 3) for i in range(12)]
+    images, read = [rng.random(shape, np.float32) for shape in shapes], []
+    results = restorer.predict_each(read.append(i) or image for i, image in enumerate(images))
+    first = next(results)
+    assert len(read) == jax.local_device_count()
+    for image, result in zip(images, [first, *results], strict=True):
+        np.testing.assert_array_equal(result, restorer.predict(image))
+
+
 @pytest.mark.parametrize("options", [{}, {"tile": 32, "overlap": 1}], ids=["whole", "tiled"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_gray_pictures_in_color_stay_gray(rng, color, gray, options, dtype):
