@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
         out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"
     ):
         _HOSTS.join()
-        use_compilation_cache(_COMPILATION_CACHE.value)
+        use_compilation_cache(choice=_COMPILATION_CACHE.value)
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 
 

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
         storage.check_bucket(storage.to_path(workdir) / "config.json", write=True)
         profile = parse_range(_PROFILE.value)
         _HOSTS.join()
-        use_compilation_cache(_COMPILATION_CACHE.value, storage.to_path(workdir))
+        use_compilation_cache(choice=_COMPILATION_CACHE.value, workdir=storage.to_path(workdir))
         multihost.check_devices()
         if _REPLAY.value is not None:
             data = input_pipeline.create_dataset(config, "train")

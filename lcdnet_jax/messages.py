@@ -89,7 +89,15 @@ class SlowWorkReporter:
 
     @contextlib.contextmanager
     def watch(self, verb: str, name: str) -> Iterator[None]:
-        """Reports the work of the block; without its end if the block fails."""
+        """Reports the work of the block; without its end if the block fails.
+
+        Args:
+            verb: As for :meth:`begin`.
+            name: As for :meth:`begin`.
+
+        Yields:
+            Nothing.
+        """
         self.begin(verb, name)
         try:
             yield

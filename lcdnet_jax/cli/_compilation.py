@@ -258,7 +258,7 @@ def _delete_programs(folder: pathlib.Path) -> None:
             _delete(path)
         return
     with contextlib.suppress(OSError):  # the bucket does not answer, or another process was faster
-        for name in storage.list_folder(folder):
+        for name in storage.list_files(folder):
             if name.endswith("-cache"):
                 storage.remove(folder / name)
 

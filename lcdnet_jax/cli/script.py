@@ -65,7 +65,7 @@ def end_in_one_line(
         sys.exit(130)
 
 
-def use_compilation_cache(choice: str = "user", workdir: pathlib.Path | None = None) -> None:
+def use_compilation_cache(*, choice: str = "user", workdir: pathlib.Path | None = None) -> None:
     """Keeps compiled programs for the next start, unless the user has turned that off.
 
     Args:

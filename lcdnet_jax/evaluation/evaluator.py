@@ -54,7 +54,11 @@ class ScoredImage:
     extra: Mapping[str, float] = field(default_factory=dict)
 
     def scores(self) -> dict[str, float]:
-        """Collects all scores by name."""
+        """Collects all scores.
+
+        Returns:
+            The scores by name: "psnr", "ssim", "input_psnr" and those of ``extra``.
+        """
         scores = {"psnr": self.psnr, "ssim": self.ssim, "input_psnr": self.input_psnr, **self.extra}
         return {name: float(score) for name, score in scores.items()}
 

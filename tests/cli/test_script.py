@@ -89,7 +89,7 @@ class TestCompilationCache:
         found = []
         monkeypatch.setattr(_compilation, "use_cache", found.append)
         monkeypatch.setenv(_compilation.VARIABLE, variable)
-        script.use_compilation_cache(choice, pathlib.Path("run"))
+        script.use_compilation_cache(choice=choice, workdir=pathlib.Path("run"))
         assert found == used
 
 
