@@ -1,8 +1,9 @@
 """Trains a network: ``python train.py --config configs/sadnet_small.py --workdir runs/small``.
 
 The same command continues a run. Exit codes: 0 when the run is complete, 1 after an error (one
-line), 130 after Ctrl-C and 143 after SIGTERM. Both signals save the state first, if there were any
-steps. docs/scaling.md shows how to start it on several hosts.
+line), 75 when another process of the run is lost, 130 after Ctrl-C and 143 after SIGTERM. Both
+signals save the state first, if there were any steps. docs/scaling.md shows how to start it on
+several hosts.
 """
 
 from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported

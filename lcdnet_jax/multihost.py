@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 
+from lcdnet_jax import peer_loss
 from lcdnet_jax.typing import Json, JsonObject
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ def initialize(
     processes: int | None = None,
     index: int | None = None,
     timeout: int = 300,
+    peer_timeout: int = 60,
 ) -> str | None:
     """Joins this process to a run. Must be called before anything else of JAX is used.
 
@@ -40,6 +42,8 @@ def initialize(
         processes: Number of processes, at least 1, if no launcher sets it.
         index: Index of this process, from 0 to ``processes - 1``, if no launcher sets it.
         timeout: Seconds to wait for the other processes.
+        peer_timeout: Seconds without signs of life after which another process counts as lost. This
+            one then ends, see :mod:`lcdnet_jax.peer_loss`.
 
     Returns:
         A description of this process and its devices, or None for a run of one process.
@@ -61,7 +65,14 @@ def initialize(
     # JAX's own handler of SIGTERM would ignore a signal that arrives before the first step.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, processes, index, initialization_timeout=timeout)
+        with peer_loss.watch(peer_timeout):
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                index,
+                initialization_timeout=timeout,
+                heartbeat_timeout_seconds=peer_timeout,
+            )
     except Exception as error:  # its type depends on the cause
         raise DistributedError(
             f"cannot join the other processes ({found or 'no launcher found'}): {error}\nCheck "

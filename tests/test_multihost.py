@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import input_pipeline
-from lcdnet_jax import multihost, storage
+from lcdnet_jax import multihost, peer_loss, storage
 from lcdnet_jax.multihost import DistributedError
 from lcdnet_jax.training import train_and_evaluate
 
@@ -39,6 +39,20 @@ CONFIG = """
         config.steps = 10
         config.log_every, config.eval_every, config.checkpoint_every = 1, 0, 2
         return config
+"""
+
+
+# train.py, whose second process fails in the step.
+FAILS_ALONE = """
+import runpy, sys
+from lcdnet_jax.training import preemption
+
+def fail(self):
+    raise OSError(5, "broken")
+
+if "--process_index=1" in sys.argv:
+    preemption.PreemptionHandler.get_signal_after_call = fail
+runpy.run_path("train.py", run_name="__main__")
 """
 
 
@@ -85,10 +99,9 @@ def flags_of_two(*arguments):
     return [(*together, f"--process_index={i}", *arguments) for i in range(2)]
 
 
-def start_two(config, workdir, *arguments, script="train.py"):
-    return [
-        start(config, workdir, *each, devices=2, script=script) for each in flags_of_two(*arguments)
-    ]
+def start_two(config, workdir, *arguments, **options):
+    each = flags_of_two(*arguments)
+    return [start(config, workdir, *flags, devices=2, **options) for flags in each]
 
 
 def end(process):
@@ -155,6 +168,55 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     both = losses(workdir)
     assert sorted(both) == list(range(1, saved + 1))
     np.testing.assert_allclose([both[i] for i in alone], [*alone.values()], rtol=1e-5)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_is_lost(config, tmp_path, lost):
+    """The other one ends in time with one line and code 75; the same commands continue."""
+    workdir = tmp_path / "run"
+    arguments = ("--config.data.where=device", "--peer_timeout=10")
+    started = start_two(config, workdir, *arguments, "--config.steps=4000")
+    deadline = time.monotonic() + 100
+    while not (workdir / "checkpoints" / "4").exists():
+        if any(process.poll() is not None for process in started):
+            pytest.fail("".join(end(process)[0] for process in started))
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started[lost].kill()
+    killed = time.monotonic()
+    output, code = end(started[1 - lost])
+    seconds = time.monotonic() - killed
+    end(started[lost])
+    assert code == peer_loss.EXIT_CODE == 75, output
+    assert seconds < 15
+    (line,) = [line for line in output.splitlines() if "error" in line.lower()]
+    assert line.startswith("error: another process of this run has ended, or has sent no sign of l")
+    assert output.endswith(line + "\n")
+    assert "Traceback" not in output
+    saved = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    for output, code in map(end, start_two(config, workdir, *arguments, f"--config.steps={saved}")):
+        assert code == 0, output
+    steps = ("--config.steps", str(saved + 2))
+    (first, code), (second, _) = map(end, start_two(config, workdir, *arguments, *steps))
+    assert code == 0, first + second
+    assert f"continuing after step {saved}" in first
+    assert sorted(losses(workdir)) == list(range(1, saved + 3))
+
+
+@pytest.mark.extended
+def test_a_process_fails_alone(config, tmp_path):
+    """It ends with its own error soon after, and the other one in time."""
+    wrapper = tmp_path / "fails.py"
+    wrapper.write_text(FAILS_ALONE)
+    first, second = start_two(
+        config, tmp_path / "run", "--config.data.where=device", "--peer_timeout=10",
+        "--config.steps=4000", script=wrapper,
+    )  # fmt: skip
+    (first_output, first_code), (second_output, second_code) = end(first), end(second)
+    assert (first_code, second_code) == (75, 1), first_output + second_output
+    assert first_output.splitlines()[-1].startswith("error: another process of this run has ended")
+    assert second_output.splitlines()[-1] == "error: [Errno 5] broken"
 
 
 @pytest.mark.extended

@@ -4,12 +4,13 @@ import contextlib
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Iterator
 
 import jax
 from absl import flags
 
-from lcdnet_jax import messages, multihost, training
+from lcdnet_jax import messages, multihost, peer_loss, training
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation
 
@@ -27,7 +28,8 @@ def end_in_one_line(
 ) -> Iterator[None]:
     """Runs the body of a script. Errors that users can fix end it with one line.
 
-    Exit codes are 1 after an error, 130 after Ctrl-C and 143 after SIGTERM.
+    Exit codes are 1 after an error, 75 after the loss of another process, 130 after Ctrl-C and 143
+    after SIGTERM.
 
     Args:
         out_of_memory: What happened and the fix, if the host or a device has no memory left. By
@@ -42,9 +44,25 @@ def end_in_one_line(
             keep their traceback.
     """
     try:
+        with _tell_other_processes(), _raise_system_exit(out_of_memory):
+            yield
+    except training.Preempted as preempted:
+        print(preempted, flush=True)
+        sys.exit(preempted.exit_code)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def _raise_system_exit(out_of_memory: str) -> Iterator[None]:
+    """Converts errors that users can fix."""
+    try:
         yield
     except OSError as error:
-        sys.exit(f"error: {messages.escape(messages.describe_system_error(error))}")
+        raise SystemExit(
+            f"error: {messages.escape(messages.describe_system_error(error))}"
+        ) from error
     except (
         ValueError,
         ImportError,
@@ -52,17 +70,29 @@ def end_in_one_line(
         multihost.DistributedError,
         training.NonFiniteLossError,
     ) as error:
-        sys.exit(f"error: {messages.escape(str(error))}")
+        raise SystemExit(f"error: {messages.escape(str(error))}") from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not messages.is_out_of_memory(error):
             raise
-        sys.exit(f"error: {out_of_memory}")
-    except training.Preempted as preempted:
-        print(preempted, flush=True)
-        sys.exit(preempted.exit_code)
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        sys.exit(130)
+        raise SystemExit(f"error: {out_of_memory}") from error
+
+
+@contextlib.contextmanager
+def _tell_other_processes() -> Iterator[None]:
+    """Lets no other process of a run wait for one that has failed."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        peer_loss.wait_if_lost(error)
+        if peer_loss.leave_after_error():
+            raise
+        if isinstance(error, SystemExit):
+            print(error.code, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def use_compilation_cache(*, choice: str = "user", workdir: pathlib.Path | None = None) -> None:
@@ -99,6 +129,13 @@ class DistributedFlags:
         self._index = flags.DEFINE_integer(
             "process_index", None, "Number of this process, from 0, with --coordinator."
         )
+        self._peer_timeout = flags.DEFINE_integer(
+            "peer_timeout",
+            60,
+            "Seconds without signs of life after which another process of the run counts as lost. "
+            "This one then ends with exit code 75.",
+            lower_bound=5,
+        )
 
     def join(self) -> None:
         """Joins the other processes, if there are any, and prints which process this one is.
@@ -111,6 +148,7 @@ class DistributedFlags:
             coordinator=self._coordinator.value,
             processes=self._processes.value,
             index=self._index.value,
+            peer_timeout=self._peer_timeout.value,
         )
         if joined:
             print(joined, flush=True)
