@@ -17,6 +17,7 @@ from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage, training
 from lcdnet_jax.checkpoints import silence_orbax
 from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
+from lcdnet_jax.training.metric_writer import check_packages
 from lcdnet_jax.training.profile import parse_range
 
 _CONFIG = config_lib.define_config(
@@ -77,6 +78,7 @@ def main(argv: list[str]) -> None:
         interrupted="interrupted before the state was saved; the newest checkpoint, if any, stays"
     ):
         storage.check_bucket(storage.to_path(workdir) / "config.json", write=True)
+        check_packages(config)
         profile = parse_range(_PROFILE.value)
         _HOSTS.join()
         use_compilation_cache(choice=_COMPILATION_CACHE.value, workdir=storage.to_path(workdir))

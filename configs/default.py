@@ -286,6 +286,10 @@ def get_config() -> ConfigDict:
     config.log_every = 100
     config.eval_every = 5_000
     config.checkpoint_every = 5_000
+    # Where metrics go besides metrics.jsonl, joined by commas: "tensorboard" (events, with this
+    # configuration for the HParams tab) and "wandb" (Weights & Biases, offline unless the variable
+    # WANDB_MODE is "online"; needs lcdnet-jax[wandb]). "" = nowhere else.
+    config.writers = "tensorboard"
     # Number of newest checkpoints to keep.
     config.keep_checkpoints = 3
     config.eval = ConfigDict()

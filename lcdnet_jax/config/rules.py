@@ -55,6 +55,18 @@ def names_with_commas(*names: str) -> Rule:
     return rule
 
 
+def names_or_none(*names: str) -> Rule:
+    """Names joined by commas, each once, or none."""
+
+    def rule(value: object) -> str | None:
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [None]
+        good = value == "" or (set(parts) <= set(names) and len(set(parts)) == len(parts))
+        wanted = f"'', one of {', '.join(map(repr, names))}, or several of these joined by commas"
+        return None if good else wanted
+
+    return rule
+
+
 def degradation_kind(value: object) -> str | None:
     """Noise, nothing, or degradations joined by "+"."""
     kinds = value.split("+") if isinstance(value, str) else []

@@ -21,6 +21,9 @@ from lcdnet_jax.data_sets import SOURCES
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.value_rules import Rule
 
+# What reports are written to besides metrics.jsonl.
+WRITERS = ("tensorboard", "wandb")
+
 
 class ConfigError(ValueError):
     """An invalid configuration. The message names the field and the fix."""
@@ -156,6 +159,7 @@ FIELDS: Mapping[str, Field] = {
     "eval_every": Field(value_rules.integer(0), may_change=_always),
     "checkpoint_every": Field(value_rules.integer(0), may_change=_always),
     "keep_checkpoints": Field(value_rules.integer(1), may_change=_always),
+    "writers": Field(rules.names_or_none(*WRITERS), absent="tensorboard", may_change=_always),
     "eval.sigmas": Field(rules.noise_levels, may_change=_always),
     "eval.max_images": Field(value_rules.integer(0), may_change=_always),
     "eval.panels": Field(value_rules.integer(0), may_change=_always),

@@ -18,7 +18,7 @@ from lcdnet_jax.messages import SlowWorkReporter, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.eval_hook import EvalHook
-from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
+from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError, check_packages
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.preemption import Preempted, PreemptionHandler, handle_preemption
 from lcdnet_jax.training.profile import Profile
@@ -92,11 +92,13 @@ def train_and_evaluate(
     Raises:
         ConfigError: If the configuration breaks a rule, or the configuration or the training images
             are not those of the run in ``workdir``.
+        ImportError: If a package of ``config.writers`` is missing.
         CheckpointError: If checkpoints do not fit, or cannot be read or written.
         NonFiniteLossError: Names the first step that is not finite. The last checkpoint is older.
         Preempted: After a signal. A ``KeyboardInterrupt``.
     """
     config_lib.validate_once(config)
+    check_packages(config)
     partitioner = Partitioner.from_config(config, devices)
     check_hosts_agree(config, datasets["train"])
     # These fail before a working directory is made.
@@ -119,7 +121,9 @@ def train_and_evaluate(
         state = state.with_features(features, partitioner.get_state_sharding)
         start_step = int(state.step)
         record_data(workdir, datasets["train"], step=start_step)
-        writer = MetricWriter(workdir, start_step=start_step, active=jax.process_index() == 0)
+        writer = MetricWriter(
+            workdir, start_step=start_step, active=jax.process_index() == 0, config=config
+        )
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         run = _describe_run(config, partitioner, start_step, origin)
         images = [

@@ -1,4 +1,7 @@
-"""Writes the reports of a run: lines on the screen, metrics.jsonl, TensorBoard events, panels."""
+"""Writes the reports of a run: lines on the screen, metrics.jsonl, panels, and other writers.
+
+``config.writers`` names the others: TensorBoard events and a run of Weights & Biases.
+"""
 
 import contextlib
 import functools
@@ -11,10 +14,15 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from lcdnet_jax import atomic_io, file_names, image_io, storage
+from lcdnet_jax.config import schema
+from lcdnet_jax.config.network_fields import as_json
 from lcdnet_jax.messages import escape
+from lcdnet_jax.training import wandb_run
 from lcdnet_jax.training.local_copy import LocalCopy
+from lcdnet_jax.training.wandb_run import WandbRun
 from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import scores
 
@@ -46,13 +54,46 @@ def convert_disk_errors(
         raise make_error(str(error)) from error
 
 
-class MetricWriter:
-    """Writes metrics.jsonl, scores.jsonl, TensorBoard events and PNG panels, and prints lines.
+def list_writers(names: str) -> list[str]:
+    """Lists the writers that ``config.writers`` names.
 
-    clu writes the TensorBoard events. It needs TensorFlow and tensorboard. Without them only
-    metrics.jsonl is written, and a printed line says so. Disk errors are raised as
-    :class:`MetricWriterError`. If the working directory is in a bucket, files reach it by
-    :meth:`flush`.
+    Args:
+        names: Its value.
+
+    Returns:
+        The names.
+    """
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def check_packages(config: ConfigDict) -> None:
+    """Checks that the packages of ``config.writers`` are installed, before a run starts.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ImportError: With the fix, if one is missing. Not for TensorBoard, without which a run
+            goes on.
+    """
+    if "wandb" in list_writers(config.writers):
+        wandb_run.check_package()
+
+
+def _make_hparams(config: ConfigDict) -> dict[str, bool | int | float | str]:
+    """Hyperparameters as TensorBoard's HParams tab takes them."""
+    return {
+        name: value if isinstance(value, bool | int | float | str) else json.dumps(as_json(value))
+        for name, value in schema.flatten(config.to_dict()).items()
+    }
+
+
+class MetricWriter:
+    """Writes metrics.jsonl, scores.jsonl and PNG panels, feeds other writers, and prints lines.
+
+    clu writes the TensorBoard events. It needs TensorFlow and tensorboard. Without them there are
+    no events, and a printed line says so. Disk errors are raised as :class:`MetricWriterError`. If
+    the working directory is in a bucket, files reach it by :meth:`flush`.
 
     Args:
         workdir: Working directory of the run.
@@ -60,13 +101,23 @@ class MetricWriter:
             scores.jsonl come from a process that was killed after its last checkpoint. They are
             removed.
         active: Whether to write and print. False on all hosts except the first.
+        config: The configuration. ``writers`` names other writers, which get all of it. None:
+            TensorBoard alone.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, start_step: int, active: bool):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        start_step: int,
+        active: bool,
+        config: ConfigDict | None = None,
+    ):
         self._active = active
         self._files = LocalCopy(workdir)
         self._folder = self._files.folder
         self._flushed = time.monotonic()
+        self._wandb: WandbRun | None = None
         self._events: Any = None  # clu's SummaryWriter
         self._events_written = 0  # bytes in files that are not written to any longer
         if not active:
@@ -79,6 +130,14 @@ class MetricWriter:
                 aside = atomic_io.find_free_path(workdir / f"damaged-{name}").name
                 if _remove_lines_after(self._folder / name, start_step, aside):
                     self.print_line(f"{name} is damaged; it is kept as {aside}")
+        writers = list_writers(config.writers) if config else ["tensorboard"]
+        if "tensorboard" in writers:
+            self._open_events(config)
+        if config and "wandb" in writers:
+            with _convert_writer_errors():
+                self._wandb = WandbRun(workdir, self._folder, config.to_dict(), self._jsonl)
+
+    def _open_events(self, config: ConfigDict | None) -> None:
         try:
             import tensorflow as tf
             from clu.metric_writers import SummaryWriter
@@ -90,6 +149,9 @@ class MetricWriter:
         self._make_events = functools.partial(SummaryWriter, str(self._folder))
         with convert_disk_errors():
             self._events = self._make_events()
+        if config:
+            with _convert_writer_errors():
+                self._events.write_hparams(_make_hparams(config))
 
     @property
     def folder(self) -> pathlib.Path:
@@ -103,22 +165,25 @@ class MetricWriter:
                 print(escape(text), flush=True)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Adds finite numbers to both logs. JSON cannot hold other numbers."""
+        """Adds finite numbers to all logs. JSON cannot hold other numbers."""
         if not self._active:
             return
         scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
         with convert_disk_errors(), self._jsonl.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         if self._events is not None:
-            with _convert_tensorflow_errors():
+            with _convert_writer_errors():
                 self._events.write_scalars(step, scalars)
+        if self._wandb is not None:
+            with _convert_writer_errors():
+                self._wandb.write_scalars(step, scalars)
         if time.monotonic() - self._flushed > _FLUSH_EVERY:
             self.flush()
 
     def write_text(self, step: int, name: str, text: str) -> None:
         """Adds text (Markdown) to TensorBoard."""
         if self._active and self._events is not None:
-            with _convert_tensorflow_errors():
+            with _convert_writer_errors():
                 self._events.write_texts(step, {name: text})
 
     def write_scores(self, rows: Sequence[Mapping[str, Json]]) -> None:
@@ -141,7 +206,7 @@ class MetricWriter:
             name = file_names.shorten_name(f"{step:07d}_{image}", f"{ending}.png")
             image_io.write(folder / name, panel)
         if self._events is not None:
-            with _convert_tensorflow_errors():
+            with _convert_writer_errors():
                 self._events.write_images(step, {escape(f"{image}{ending}"): panel[None]})
 
     def flush(self) -> None:
@@ -153,14 +218,14 @@ class MetricWriter:
         if not self._active or not self._files.is_separate:
             return
         if self._events is not None:
-            with _convert_tensorflow_errors():
+            with _convert_writer_errors():
                 self._events.flush()
         with convert_disk_errors():
             self._files.flush()
             sizes = [file.stat().st_size for file in self._folder.glob("events.out.tfevents.*")]
         if self._events is not None and sum(sizes) > self._events_written + _LARGEST_EVENTS:
             self._events_written = sum(sizes)
-            with _convert_tensorflow_errors():
+            with _convert_writer_errors():
                 self._events.close()
                 self._events = self._make_events()
         self._flushed = time.monotonic()
@@ -172,6 +237,11 @@ class MetricWriter:
                 self._events.close()
             except Exception as error:  # TensorFlow raises types of its own on a full disk
                 logging.warning("TensorBoard events are incomplete: %s", error)
+        if self._wandb is not None:
+            try:
+                self._wandb.close()
+            except Exception as error:  # wandb has types of its own
+                logging.warning("the run of wandb is incomplete: %s", error)
         try:
             if not storage.is_down():
                 self._files.flush()
@@ -208,8 +278,8 @@ def _remove_lines_after(path: pathlib.Path, step: int, aside: str) -> bool:
 
 
 @contextlib.contextmanager
-def _convert_tensorflow_errors() -> Iterator[None]:
+def _convert_writer_errors() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # TensorFlow raises types of its own on a full disk
+    except Exception as error:  # TensorFlow and wandb raise types of their own on a full disk
         raise MetricWriterError(str(error)) from error

@@ -11,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import tiny
+from lcdnet_jax.config.schema import FIELDS
 from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError
 
@@ -93,6 +94,24 @@ class TestRun:
                 assert last.step == 8
                 np.testing.assert_allclose(make_ndarray(last.tensor_proto), value, rtol=1e-6)
 
+    def test_hyperparameters_for_tensorboard(self, traced):
+        """As its HParams tab reads them."""
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.plugins.hparams import metadata
+
+        events = EventAccumulator(str(traced))
+        events.Reload()
+        content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+        found = metadata.parse_session_start_info_plugin_data(content).hparams
+        assert set(found) == set(FIELDS)
+        assert found["batch_size"].number_value == 8
+        assert found["steps_per_call"].number_value == 2
+        assert found["network.name"].string_value == "conv"
+        assert found["network.kwargs"].string_value == '{"norm": false}'
+        assert found["eval.sigmas"].string_value == "[50.0]"
+        assert found["data.augment"].WhichOneof("kind") == "bool_value"
+
     def test_trace(self, traced):
         (trace,) = (traced / "profile").rglob("*.xplane.pb")
         assert trace.stat().st_size > 0
@@ -150,3 +169,12 @@ def test_numbers_that_json_lacks_are_left_out(tmp_path, monkeypatch):
     writer.write_scalars(3, {"a": np.float32(0.5).item(), "b": np.nan, "c": np.inf, "d": 4})
     writer.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "a": 0.5, "d": 4}\n'
+
+
+def test_only_the_writers_that_are_named(tmp_path):
+    config = tiny.get_config()
+    config.writers = ""
+    writer = MetricWriter(tmp_path, start_step=0, active=True, config=config)
+    writer.write_scalars(1, {"a": 1})
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
