@@ -54,7 +54,10 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lcdnet_jax/value_rules.py",
         ),
     ),
-    ("paths, types", ("lcdnet_jax/storage.py", "lcdnet_jax/typing.py")),
+    (
+        "paths, peers, types",
+        ("lcdnet_jax/storage.py", "lcdnet_jax/peer_loss.py", "lcdnet_jax/typing.py"),
+    ),
     ("lists", ("lcdnet_jax/_listed_paths.py",)),
 )
 # Importing these says nothing about the order: the package itself, and its version.

@@ -40,6 +40,7 @@ ROOMS = (
     "networks",
     "networks.costs",
     "ops",
+    "peer_loss",
     "protocols",
     "resident_images",
     "serve",

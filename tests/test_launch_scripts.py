@@ -146,7 +146,21 @@ class TestSlurm:
         assert calls[1:] == [["scontrol", "requeue", "7"]]
         assert shell.result.returncode == 143
 
-    @pytest.mark.parametrize("code", [1, 130, 134, 137])
+    @pytest.mark.parametrize("code", [75, 137])
+    def test_a_run_that_lost_a_task_is_queued_again_ten_times(self, shell, code):
+        """75 is the code of the tasks that are left, 137 that of a task that was killed."""
+        again = [["scontrol", "requeue", "7"]]
+        for restarts, limit, calls in [
+            ({}, {}, again),
+            ({"SLURM_RESTART_COUNT": "9"}, {}, again),
+            ({"SLURM_RESTART_COUNT": "10"}, {}, []),
+            ({"SLURM_RESTART_COUNT": "2"}, {"RESTARTS": "2"}, []),
+            ({}, {"RESTARTS": "0"}, []),
+        ]:
+            assert self.run(shell, code=code, SLURM_JOB_ID="7", **restarts, **limit)[1:] == calls
+            assert shell.result.returncode == code
+
+    @pytest.mark.parametrize("code", [1, 130, 134])
     def test_a_failed_run_is_not(self, shell, code):
         assert len(self.run(shell, code=code, SLURM_JOB_ID="7")) == 1
         assert shell.result.returncode == code

@@ -135,7 +135,11 @@ class MetricWriter:
             self._open_events(config)
         if config and "wandb" in writers:
             with _convert_writer_errors():
-                self._wandb = WandbRun(workdir, self._folder, config.to_dict(), self._jsonl)
+                self._wandb = WandbRun(workdir, self._folder, config.to_dict())
+            try:
+                self._wandb.repeat(self._jsonl)
+            except Exception as error:  # wandb has types of its own
+                self._give_up_wandb(error)
 
     def _open_events(self, config: ConfigDict | None) -> None:
         try:
@@ -152,6 +156,17 @@ class MetricWriter:
         if config:
             with _convert_writer_errors():
                 self._events.write_hparams(_make_hparams(config))
+
+    def _give_up_wandb(self, error: Exception) -> None:
+        """Goes on without it. SLURM sends SIGTERM to its process, too, which then ends first."""
+        logging.warning(
+            "wandb has stopped (%s); metrics.jsonl goes on, and the next start writes its lines to "
+            "wandb",
+            error,
+        )
+        assert self._wandb is not None
+        self._wandb.abandon()
+        self._wandb = None
 
     @property
     def folder(self) -> pathlib.Path:
@@ -175,8 +190,10 @@ class MetricWriter:
             with _convert_writer_errors():
                 self._events.write_scalars(step, scalars)
         if self._wandb is not None:
-            with _convert_writer_errors():
+            try:
                 self._wandb.write_scalars(step, scalars)
+            except Exception as error:  # wandb has types of its own
+                self._give_up_wandb(error)
         if time.monotonic() - self._flushed > _FLUSH_EVERY:
             self.flush()
 
@@ -241,7 +258,7 @@ class MetricWriter:
             try:
                 self._wandb.close()
             except Exception as error:  # wandb has types of its own
-                logging.warning("the run of wandb is incomplete: %s", error)
+                self._give_up_wandb(error)
         try:
             if not storage.is_down():
                 self._files.flush()

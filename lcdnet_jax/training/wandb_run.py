@@ -1,5 +1,6 @@
 """The run of Weights & Biases: offline, a folder in the working directory that can be uploaded."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -37,21 +38,14 @@ class WandbRun:
         workdir: Working directory of the training. wandb/run_id in it has the identity.
         folder: Local folder of its files.
         config: Fields of the configuration.
-        log: metrics.jsonl, up to the step at which this process starts.
 
     Raises:
         OSError: If the working directory cannot be read or written.
         Exception: Of a type of wandb's, if it cannot start.
     """
 
-    def __init__(
-        self,
-        workdir: pathlib.Path,
-        folder: pathlib.Path,
-        config: Mapping[str, Any],
-        log: pathlib.Path,
-    ):
-        online = os.environ.get("WANDB_MODE") == "online"
+    def __init__(self, workdir: pathlib.Path, folder: pathlib.Path, config: Mapping[str, Any]):
+        self._is_online = online = os.environ.get("WANDB_MODE") == "online"
         if not online:  # wandb reads it when it is imported; its reports would go over the network
             os.environ["WANDB_ERROR_REPORTING"] = "false"
         import wandb
@@ -74,7 +68,14 @@ class WandbRun:
                 console="off", silent=True, symlink=False, disable_git=True, disable_code=True
             ),
         )
-        if not online and log.exists():
+
+    def repeat(self, log: pathlib.Path) -> None:
+        """Adds what earlier processes wrote, unless a server has it.
+
+        Args:
+            log: metrics.jsonl, up to the step at which this process starts.
+        """
+        if not self._is_online and log.exists():
             for line in log.read_text().splitlines():
                 row = json.loads(line)
                 self.write_scalars(row.pop("step"), row)
@@ -88,6 +89,11 @@ class WandbRun:
         self._run.finish()
         if self._wandb.run is None:
             self._wandb.teardown()  # waits for the last bytes, which finish does not
+
+    def abandon(self) -> None:
+        """Forgets wandb's process after it has failed. Otherwise Python ends with a traceback."""
+        with contextlib.suppress(Exception):  # of wandb's types
+            self._wandb.teardown()
 
 
 def _read_or_create_identity(path: pathlib.Path) -> str:

@@ -4,6 +4,8 @@ import importlib.machinery
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -146,6 +148,41 @@ def test_in_a_bucket(bucket):
     again, _, rows = read_run(workdir)
     assert again == identity
     assert rows == merge_lines(workdir)
+
+
+# Kills wandb's process between two lines of the log.
+KILLED = """
+import os, pathlib, signal, subprocess, sys, time
+from configs import tiny
+from lcdnet_jax.training.metric_writer import MetricWriter
+
+config = tiny.get_config()
+config.writers = "wandb"
+writer = MetricWriter(pathlib.Path(sys.argv[1]), start_step=0, active=True, config=config)
+writer.write_scalars(1, {"a": 1.0})
+(core,) = subprocess.check_output(["pgrep", "-f", "wandb-core", "-P", str(os.getpid())]).split()
+os.kill(int(core), signal.SIGTERM)
+while pathlib.Path(f"/proc/{int(core)}/cmdline").read_bytes():  # empty when it has ended
+    time.sleep(0.01)
+for step in range(2, 5):
+    time.sleep(0.5)
+    writer.write_scalars(step, {"a": float(step)})
+writer.close()
+"""
+
+
+@pytest.mark.extended
+def test_goes_on_without_its_process(tmp_path):
+    """SLURM sends SIGTERM to all processes of a task. That of wandb ends at once."""
+    pytest.importorskip("wandb")
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("wandb has stopped (") == 1
+    assert "Traceback" not in ended.stderr
+    assert [row["_step"] for row in merge_lines(tmp_path)] == [1, 2, 3, 4]
+    MetricWriter(tmp_path, start_step=3, active=True, config=make_config()).close()
+    assert [row["_step"] for row in read_run(tmp_path)[2]] == [1, 2, 3]
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
