@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import storage, weights
+from lcdnet_jax import peer_loss, storage, weights
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation, script
 from lcdnet_jax.cli.script import end_in_one_line
@@ -61,6 +61,19 @@ def test_memory(error):
 def test_mistakes_of_the_library_keep_their_traceback(error):
     with pytest.raises(type(error)), end_in_one_line():
         raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), KeyError("b")])
+def test_other_processes_do_not_wait_for_one_that_fails_alone(error, monkeypatch, capsys):
+    """It ends without their consent, by its usual code and text."""
+    codes = []
+    monkeypatch.setattr(peer_loss, "leave_after_error", lambda: False)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with end_in_one_line():
+        raise error
+    assert codes == [1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == ("error: a" if isinstance(error, ValueError) else "KeyError: 'b'")
 
 
 def test_signals(capsys):

@@ -19,6 +19,12 @@ from lcdnet_jax.config import rules
             "one of 'a', 'b', or several of these joined by commas",
         ),
         (
+            rules.names_or_none("a", "b"),
+            ("", "a", "a,b", "b , a"),
+            ("c", "a,a", "a,,b", " ", 3, None, ("a",)),
+            "'', one of 'a', 'b', or several of these joined by commas",
+        ),
+        (
             rules.degradation_kind,
             ("awgn", "none", "jpeg", "motion+jpeg"),
             ("", "awgn+jpeg", "jpeg+", 3, None),
