@@ -105,7 +105,7 @@ def _read_or_create_identity(path: pathlib.Path) -> str:
 
 
 def _delete_offline_folders(folder: pathlib.Path) -> None:
-    for name in storage.list_folder(folder):
+    for name in sorted({name.partition("/")[0] for name in storage.list_files(folder)}):
         if name.startswith("offline-run-"):
             if storage.is_bucket(folder):
                 storage.remove(folder / name)
