@@ -8,10 +8,10 @@ programs (:mod:`lcdnet_jax.export.onnx`) and a *LiteRT* file for phones
 LiteRT files take one image of one size. The other forms take any number of images. Most networks
 are exported once for images of any size. Their sides are symbolic multiples of the network's
 stride, and the runner pads images to such multiples as the network itself does. The code of some
-networks needs sizes as numbers (the Fourier transforms of LCDNet, the neighborhoods of N3Net). Such
-a network becomes one program for each requested size, and smaller images are padded. The padding
-influences their results, because such a network sees the whole image. As ONNX, LCDNet takes any
-size, too.
+networks needs sizes as numbers (the neighborhoods of N3Net, the Fourier transforms of LCDNet unless
+its field ``fourier`` is "matmul"). Such a network becomes one program for each requested size, and
+smaller images are padded. The padding influences their results, because such a network sees the
+whole image. As ONNX, LCDNet takes any size, too.
 
 Every export is run and compared with the network before it is written.
 """

@@ -19,10 +19,12 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
+import flax.linen as nn
 import jax
 import numpy as np
+from jax import Array
 
 from lcdnet_jax import atomic_io, networks
 from lcdnet_jax.export._prepare import ExportError, Network, prepare, without_tracebacks
@@ -38,7 +40,6 @@ QUANTIZATIONS = ("int8",)
 
 # Registered networks that cannot be exported, and why.
 UNSUPPORTED = {
-    "lcdnet": "it has Fourier transforms, whose complex numbers LiteRT cannot compute with",
     "n3net": "it adds up overlapping patches (scatter), for which LiteRT has no operation",
 }
 
@@ -169,8 +170,14 @@ def _convert(packages: tuple[Any, Any, Any], network: Network, quantize: str | N
     (height, width), channels = card["sizes"][0], card["channels"]
     # As arrays of JAX. With those of NumPy the converter stops at products of small matrices.
     variables = jax.device_put(network.variables, network.device)
+    module = _without_complex_numbers(network.module)
+
+    def apply(images: Array) -> Array:
+        with nn.intercept_methods(_convolve):
+            return cast(Array, module.apply(variables, images))
+
     converted = jax2tf.convert(
-        lambda images: network.module.apply(variables, images),
+        apply,
         with_gradient=False,
         native_serialization_platforms=("cpu",),
     )
@@ -191,6 +198,35 @@ def _convert(packages: tuple[Any, Any, Any], network: Network, quantize: str | N
                 f"{card['network']} cannot be exported for LiteRT, which lacks an operation of it "
                 f"({_find_reason(str(error))}); export it as .jaxprog or SavedModel"
             ) from error
+
+
+def _without_complex_numbers(module: RestorationNetwork) -> RestorationNetwork:
+    """The same network with Fourier transforms as matrix products: LiteRT lacks complex numbers."""
+    return module.clone(fourier="matmul") if isinstance(module, networks.LCDNet) else module
+
+
+def _convolve(
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: nn.module.InterceptorContext,
+) -> Any:
+    """Computes dense layers of images as 1x1 convolutions.
+
+    The converter makes an invalid operation of the product of a matrix and one pixel, a mean.
+    """
+    layer = context.module
+    if not isinstance(layer, nn.Dense) or args[0].ndim != 4:
+        return call(*args, **kwargs)
+    params = layer.variables["params"]
+    x, kernel, bias = nn.dtypes.promote_dtype(
+        args[0], params["kernel"], params.get("bias"), dtype=layer.dtype
+    )
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(
+        x, kernel[None, None], (1, 1), "VALID", dimension_numbers=dimensions
+    )
+    return y if bias is None else y + bias[None, None, None]
 
 
 def _find_reason(text: str) -> str:

@@ -31,6 +31,7 @@ class Shared:
     norm_eps: float
     layer_scale_init: float | None
     global_branch: str
+    fourier: str
     block: str
 
 
@@ -96,10 +97,14 @@ class FourierUnit(nn.Module):
         channels, dtype = x.shape[-1], self.shared.dtype
         exact = at_least_float32(dtype)
         y = jnp.moveaxis(_expand_and_gate(x, dtype, "spatial"), 3, 1)
-        spectrum = ops.rfft2_planes(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
+        if self.shared.fourier == "fft":
+            transform, invert = ops.rfft2_planes, ops.irfft2_planes
+        else:
+            transform, invert = ops.rdft2_planes, ops.irdft2_planes
+        spectrum = transform(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
         spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
         spectrum = gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
-        y = ops.irfft2_planes(spectrum.astype(exact), x.shape[2]).astype(dtype)
+        y = invert(spectrum.astype(exact), x.shape[2]).astype(dtype)
         y = jnp.moveaxis(y, 1, 3)
         return make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
 
@@ -130,10 +135,14 @@ class LiteralChain(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         dtype = self.shared.dtype
-        spectrum = ops.rfft2(x.astype(at_least_float32(dtype))).astype(dtype)
+        if self.shared.fourier == "fft":
+            transform, invert = ops.rfft2, ops.irfft2
+        else:
+            transform, invert = ops.rdft2, ops.irdft2
+        spectrum = transform(x.astype(at_least_float32(dtype))).astype(dtype)
         spectrum = _attend(_expand_and_gate(spectrum, dtype, "spectral"), None, dtype, "sca")
         spectrum = make_conv(2 * x.shape[-1], 1, dtype, "out")(spectrum)
-        return ops.irfft2(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
+        return invert(spectrum.astype(at_least_float32(dtype)), x.shape[2]).astype(dtype)
 
 
 class NAFBlock(nn.Module):

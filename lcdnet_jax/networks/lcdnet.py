@@ -45,6 +45,7 @@ from lcdnet_jax.typing import Fields, PyTree
 _CHOICES = {
     "block": ("mssf", "naf"),
     "global_branch": ("fourier_unit", "literal_chain", "none"),
+    "fourier": ("fft", "matmul"),
     "msfm_fusion": ("sk", "cross"),
     "msfm_softmax": ("branch", "joint"),
     "scam_type": ("sk", "sff", "cross", "none"),
@@ -73,6 +74,9 @@ class LCDNet(RestorationNetwork):
         block: "mssf", or "naf" for NAFNet's plain block (ablation).
         global_branch: The branch of a block that sees the whole image: "fourier_unit", a gate on
             spectra; "literal_chain", the most literal reading of the text; "none".
+        fourier: How this branch computes its Fourier transforms, with the same parameters and, up
+            to rounding, the same result: "fft", or "matmul", by matrix products without complex
+            numbers. Programs with "matmul" can be exported for images of any size, and as LiteRT.
         use_msfm: End each stage with MSFM.
         msfm_kernels: Sizes of the two low-pass filters of MSFM, odd, in pixels.
         msfm_groups: Number of filters per image in each half of the channels.
@@ -105,6 +109,7 @@ class LCDNet(RestorationNetwork):
     dec_blocks: tuple[int, ...] = (1, 1, 1, 1)
     block: str = "mssf"
     global_branch: str = "fourier_unit"
+    fourier: str = "fft"
     use_msfm: bool = True
     msfm_kernels: tuple[int, ...] = (3, 5)
     msfm_groups: int = 8
@@ -169,7 +174,12 @@ class LCDNet(RestorationNetwork):
         images = self._pyramid(ops.pad_to_multiple(x, self.stride))
         widths = [self.width * 2**scale for scale in range(_SCALES)]
         shared = Shared(
-            self.dtype, self.norm_eps, self.layer_scale_init, self.global_branch, self.block
+            self.dtype,
+            self.norm_eps,
+            self.layer_scale_init,
+            self.global_branch,
+            self.fourier,
+            self.block,
         )
 
         def stage(feature: Array, blocks: int, scale: int, name: str) -> Array:

@@ -9,6 +9,7 @@ from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.dct import dct_2d, dct_matrix, idct_2d
 from lcdnet_jax.ops.deform_conv import deform_conv2d
 from lcdnet_jax.ops.depthwise import depthwise_conv2d
+from lcdnet_jax.ops.dft import irdft2, irdft2_planes, rdft2, rdft2_planes
 from lcdnet_jax.ops.fourier import irfft2, irfft2_planes, rfft2, rfft2_planes
 from lcdnet_jax.ops.gaussian import gaussian_kernels
 from lcdnet_jax.ops.kernel_code import encode_kernels, fit_kernel_code
@@ -30,11 +31,15 @@ __all__ = [
     "fit_kernel_code",
     "gaussian_kernels",
     "idct_2d",
+    "irdft2",
+    "irdft2_planes",
     "irfft2",
     "irfft2_planes",
     "mean_of_views",
     "mirror_borders",
     "pad_to_multiple",
+    "rdft2",
+    "rdft2_planes",
     "rfft2",
     "rfft2_planes",
     "upsample2x",

@@ -67,8 +67,7 @@ def rfft2_planes(x: Array) -> Array:
     Raises:
         TypeError: If ``x`` is neither float32 nor float64.
     """
-    if x.dtype not in (jnp.float32, jnp.float64):
-        raise TypeError(f"rfft2 takes float32 or float64, got {x.dtype}; use x.astype(float32)")
+    check_real(x)
     return _linear(_forward, _transposed_forward, x.shape[3])(x)
 
 
@@ -86,17 +85,45 @@ def irfft2_planes(z: Array, width: int) -> Array:
     Raises:
         ValueError: If ``z`` cannot be the transform of images of this width.
     """
-    if z.shape[3] != width // 2 + 1:
-        raise ValueError(
-            f"{z.shape[3]} columns of frequencies belong to images {2 * z.shape[3] - 2} or "
-            f"{2 * z.shape[3] - 1} pixels wide, not {width}; pass the width of the images"
-        )
+    check_columns(z.shape[3], width)
     return _linear(_inverse, _transposed_inverse, width)(z)
 
 
 def _spectrum_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     n, channels, height, width = shape
     return n, 2 * channels, height, width // 2 + 1
+
+
+def check_real(x: Array) -> None:
+    """Checks the type of images to transform.
+
+    Args:
+        x: The images.
+
+    Raises:
+        TypeError: If ``x`` is neither float32 nor float64.
+    """
+    if x.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(
+            f"Fourier transforms take float32 or float64, got {x.dtype}; use x.astype(float32)"
+        )
+
+
+def check_columns(columns: int, width: int) -> None:
+    """Checks the size of spectra to transform.
+
+    Args:
+        columns: Columns of the spectra.
+        width: Width of the images, pixels.
+
+    Raises:
+        ValueError: If images of this width have spectra of another number of columns.
+    """
+    if columns != width // 2 + 1:
+        raise ValueError(
+            f"{columns} columns of frequencies belong to images {2 * columns - 2} or "
+            f"{2 * columns - 1} pixels wide, not {width}; pass the width of the images"
+        )
 
 
 def _forward(x: Array, width: int) -> Array:

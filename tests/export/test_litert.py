@@ -33,6 +33,18 @@ class Wide(networks.RestorationNetwork):
         return x + nn.Conv(self.channels, (3, 3))(nn.relu(nn.Conv(32, (3, 3))(y)))
 
 
+class Means(networks.RestorationNetwork):
+    """Scales an image by dense layers of its mean, with and without a bias."""
+
+    channels: int = 3
+    dtype: type = np.float32
+
+    @nn.compact
+    def __call__(self, x):
+        mean = x.mean((1, 2), keepdims=True)
+        return x * nn.Dense(3, use_bias=False)(nn.relu(nn.Dense(4)(mean)))
+
+
 class Transform(networks.RestorationNetwork):
     """Needs complex numbers, and is not registered."""
 
@@ -85,7 +97,13 @@ class TestFloat32:
         assert path.read_bytes() == content  # the same network gives the same file
 
     @pytest.mark.extended
-    @pytest.mark.parametrize("name", sorted(set(TINY) - set(litert.UNSUPPORTED)))
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[pytest.mark.slow] if name == "lcdnet" else [])
+            for name in sorted(set(TINY) - set(litert.UNSUPPORTED))
+        ],
+    )
     def test_networks(self, name, tmp_path):
         module, variables = tiny(name)
         path = tmp_path / "model.tflite"
@@ -93,6 +111,28 @@ class TestFloat32:
         x = image(1, 33, 40, module.channels)
         expected = module.apply(variables, x)
         np.testing.assert_allclose(load(path)(x), expected, rtol=0, atol=1e-4, strict=True)
+
+    def test_dense_layers_of_means(self, tmp_path):
+        """The converter makes an invalid operation of them as they are."""
+        module = Means()
+        variables = drawn(module)
+        export.write_litert(tmp_path / "m.tflite", module, variables, size=(8, 9))
+        x = image(1, 8, 9, 3)
+        np.testing.assert_allclose(
+            load(tmp_path / "m.tflite")(x), module.apply(variables, x), rtol=0, atol=1e-5
+        )
+
+    @pytest.mark.extended
+    @pytest.mark.slow
+    def test_whole_lcdnet(self, tmp_path):
+        """With Fourier transforms, MSFM and SCAM, in float32 and with 8-bit weights."""
+        module = networks.create("lcdnet", preset="tiny")
+        variables = drawn(module)
+        card = export.write_litert(tmp_path / "m.tflite", module, variables, size=(40, 33))
+        assert card["verified"][0]["difference"] < 1e-4
+        path = tmp_path / "int8.tflite"
+        card = export.write_litert(path, module, variables, size=(40, 33), quantize="int8")
+        assert min(card["quantization"]["psnr"].values()) > 35
 
     @pytest.mark.extended
     def test_runs_without_jax(self, doubling, tmp_path):

@@ -54,6 +54,18 @@ class TestEveryNetwork:
             restore(x[:1]), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
         )
 
+    @pytest.mark.extended
+    @pytest.mark.slow
+    def test_lcdnet_of_any_size(self):
+        """With Fourier transforms as matrix products."""
+        _, variables = tiny("lcdnet")
+        module = networks.create("lcdnet", **TINY["lcdnet"], fourier="matmul")
+        restore = load(export.export_program(module, variables))
+        assert restore.card["sizes"] is None
+        x = image(1, 33, 18, 1)
+        expected = jax.jit(tiny("lcdnet")[0].apply)(variables, x)
+        np.testing.assert_allclose(restore(x), expected, rtol=0, atol=1e-4)
+
     def test_fourier_transforms(self):
         """Of a sharded batch in training, by custom_partitioning; here plain ones."""
         module = Spectrum()

@@ -47,7 +47,8 @@ def image(*shape):
 
 def shared(**fields):
     options = {"dtype": jnp.float32, "norm_eps": 1e-6, "layer_scale_init": 0.0}
-    return blocks.Shared(**options | {"global_branch": "fourier_unit", "block": "mssf"} | fields)
+    options |= {"global_branch": "fourier_unit", "fourier": "fft", "block": "mssf"}
+    return blocks.Shared(**options | fields)
 
 
 # --- The layers by hand, in float64 ---------------------------------------------------------------
@@ -601,6 +602,35 @@ def test_literal_chain():
     np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("branch", ["unit", pytest.param("chain", marks=pytest.mark.extended)])
+def test_fourier_transforms_as_matrix_products(branch):
+    """The same parameters and the same result, without complex numbers, at odd sides too."""
+    x = image(2, 5, 7, 4)
+    modules = {}
+    for fourier in ("fft", "matmul"):
+        options = shared(fourier=fourier)
+        modules[fourier] = (
+            blocks.FourierUnit(None, options) if branch == "unit" else blocks.LiteralChain(options)
+        )
+    variables = drawn(modules["fft"], x.shape)
+    assert jax.tree.structure(variables) == jax.tree.structure(drawn(modules["matmul"], x.shape))
+    expected = modules["fft"].apply(variables, x)
+    np.testing.assert_allclose(modules["matmul"].apply(variables, x), expected, atol=2e-6)
+    programs = {k: str(jax.make_jaxpr(m.apply)(variables, x)) for k, m in modules.items()}
+    assert "fft[" in programs["fft"]
+    assert "fft[" not in programs["matmul"]
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_whole_network_without_complex_numbers(traced_once):
+    x = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    for fourier in ("fft", "matmul"):
+        module = networks.create("lcdnet", preset="tiny", fourier=fourier)
+        text = str(jax.make_jaxpr(module.apply)(networks.abstract_variables(module), x))
+        assert ("fft[" in text) == (fourier == "fft")
+
+
 def test_naf_block():
     module = blocks.NAFBlock(None, shared(block="naf"))
     x = image(2, 5, 7, 6)
@@ -686,6 +716,7 @@ def test_gradients_of_a_sharded_stage_need_no_other_images():
         ({"msfm_kernels": 3}, "msfm_kernels must be 2 integers of at least 1, got 3"),
         ({"mid_blocks": True}, "mid_blocks must be an integer of at least 1, got True"),
         ({"global_branch": "dct"}, "global_branch must be one of 'fourier_unit', 'literal_chain'"),
+        ({"fourier": "dct"}, "fourier must be one of 'fft', 'matmul', got 'dct'"),
         ({"scam_type": None}, "scam_type must be one of 'sk', 'sff', 'cross', 'none', got None"),
         ({"msfm_kernels": (3, 4)}, "msfm_kernels must be two odd sizes"),
         ({"msfm_groups": 3}, "msfm_groups 3 does not divide half of the width"),

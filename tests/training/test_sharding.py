@@ -55,6 +55,7 @@ class FourierNet(networks.RestorationNetwork):
             norm_eps=1e-6,
             layer_scale_init=1.0,  # else the block starts as the identity
             global_branch="fourier_unit",
+            fourier="fft",
             block="mssf",
         )
         y = nn.Conv(16, (3, 3))(x)
