@@ -1,5 +1,7 @@
 """Networks by name, and a network that someone else wrote."""
 
+import pathlib
+import re
 from typing import Any
 
 import jax
@@ -130,3 +132,10 @@ def test_registered_network_from_training_to_program(halves, tmp_path):
     found = run_exported.load(path)(image[None])[0]
     whole = np.asarray(weights.module.apply(weights.variables, image[None]))[0]
     np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5)
+
+
+def test_compute_types_of_every_network_are_documented():
+    document = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"
+    _, _, section = document.read_text().partition("## Compute types")
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert tuple(rows) == networks.available()
