@@ -63,6 +63,9 @@ def config_of(objective, name="dncnn", dtype="float32"):
     else:
         config = tiny.get_config()
         config.objective, config.network.name, config.sfm.rate = objective, name, 0.5
+        if scale := TINY.get(name, {}).get("scale"):
+            config.degradation.kind, config.data.crop = "low_resolution", 4 * scale
+            config.degradation.options = ConfigDict({"low_resolution": {"scale": scale}})
         if objective == "noise2self":
             config.loss = "sse"
     fields = {**TINY.get(name, {}), **({"scale": 2, "width": (0.2, 2.0)} if name == "ikc" else {})}
