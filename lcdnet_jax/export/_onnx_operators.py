@@ -240,8 +240,10 @@ OPERATORS: Mapping[str, Callable[..., Tensor]] = {
     "conv2x2_up": _conv2x2_up,
     "deform_conv2d": _deform_conv2d,
     "depthwise_conv2d": _depthwise_conv2d,
+    "irdft2_planes": _irfft2_planes,
     "irfft2_planes": _irfft2_planes,
     "mirror_borders": _mirror_borders,
+    "rdft2_planes": _rfft2_planes,
     "rfft2_planes": _rfft2_planes,
     "upsample2x": _upsample2x,
 }

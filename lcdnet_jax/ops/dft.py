@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from lcdnet_jax.ops.fourier import check_columns, check_real
+from lcdnet_jax.ops.fourier import check_columns, check_real, spectrum_shape
+from lcdnet_jax.ops.operators import operator
 
 
 def rdft2(x: Array) -> Array:
@@ -49,6 +50,7 @@ def irdft2(z: Array, width: int) -> Array:
     return jnp.moveaxis(irdft2_planes(jnp.moveaxis(z, 3, 1), width), 1, 3)
 
 
+@operator(shape=lambda x: spectrum_shape(x.shape))
 def rdft2_planes(x: Array) -> Array:
     """Computes :func:`rdft2` with channels first.
 
@@ -76,6 +78,7 @@ def rdft2_planes(x: Array) -> Array:
     )
 
 
+@operator(shape=lambda z, width: (z.shape[0], z.shape[1] // 2, z.shape[2], width))
 def irdft2_planes(z: Array, width: int) -> Array:
     """Computes :func:`irdft2` with channels first.
 

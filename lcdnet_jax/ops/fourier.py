@@ -54,7 +54,7 @@ def irfft2(z: Array, width: int) -> Array:
     return jnp.moveaxis(irfft2_planes(jnp.moveaxis(z, 3, 1), width), 1, 3)
 
 
-@operator(shape=lambda x: _spectrum_shape(x.shape))
+@operator(shape=lambda x: spectrum_shape(x.shape))
 def rfft2_planes(x: Array) -> Array:
     """Computes :func:`rfft2` with channels first.
 
@@ -89,7 +89,15 @@ def irfft2_planes(z: Array, width: int) -> Array:
     return _linear(_inverse, _transposed_inverse, width)(z)
 
 
-def _spectrum_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def spectrum_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Computes the shape of the spectra of images.
+
+    Args:
+        shape: ``[N, C, H, W]``, of the images.
+
+    Returns:
+        ``[N, 2 C, H, W // 2 + 1]``.
+    """
     n, channels, height, width = shape
     return n, 2 * channels, height, width // 2 + 1
 

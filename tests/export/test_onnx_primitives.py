@@ -99,6 +99,10 @@ FUNCTIONS = {
     "deform": deform,
     "deform low memory": lambda x: deform(x, low_memory=True),
     "spectrum": ops.rfft2,
+    "spectrum by products": ops.rdft2,
+    "filter by products": lambda x: ops.irdft2(
+        ops.rdft2(x) * MATRIX[:4, :2].reshape(1, 1, 1, 8), x.shape[2]
+    ),
     "filter": lambda x: ops.irfft2(ops.rfft2(x) * MATRIX[:4, :2].reshape(1, 1, 1, 8), x.shape[2]),
 }  # fmt: skip
 RNG_TAPS = RNG.normal(0, 0.3, (5, 5, 1, 8)).astype(np.float32)
