@@ -61,6 +61,15 @@ class Deforming(networks.RestorationNetwork):
         return x + ops.deform_conv2d(x, offset, None, kernel)
 
 
+def mark_slow(names):
+    """The cases of networks, most of which take long to trace or to compare."""
+    quick = ("dncnn", "nafnet", "sadnet")
+    return [
+        pytest.param(name, marks=[] if name in quick else pytest.mark.slow)
+        for name in sorted(names)
+    ]
+
+
 class TestNetworks:
     """One of each kind in the quick tests: all networks of a kind use the same primitives."""
 
@@ -94,16 +103,18 @@ class TestNetworks:
         assert model.card["sizes"] == [[24, 24]]
 
     @pytest.mark.extended
-    @pytest.mark.parametrize("name", sorted(set(TINY) - set(onnx_export.NEEDS_SIZE)))
+    @pytest.mark.parametrize("name", mark_slow(set(TINY) - set(onnx_export.NEEDS_SIZE)))
     def test_any_size(self, name):
         check(name)
 
     @pytest.mark.extended
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted(TINY))
     def test_one_size(self, name):
         check(name, size=(32, 32))
 
     @pytest.mark.extended
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted(set(TINY) - set(onnx_export.NEEDS_SIZE)))
     def test_half_precision(self, name):
         _, model = check(name, dtype="float16")
