@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import jax
-from jax._src.lib import _jax
-from jaxlib import utils
 
 EXIT_CODE = 75
 """Exit code after the loss of another process: "try again" in the convention of sysexits.h."""
@@ -50,9 +48,12 @@ def watch(timeout: int) -> Iterator[None]:
         Nothing.
     """
     global _timeout
+    # JAX has no public way to set this callback. Only runs of several processes depend on it.
+    from jax._src.lib import _jax
+    from jaxlib import utils
+
     connect = _jax.get_distributed_runtime_client
 
-    # JAX has no public way to set this callback.
     def connect_with_callback(*args: object, **options: object) -> object:
         return connect(*args, missed_heartbeat_callback=_end, **options)
 
