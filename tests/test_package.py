@@ -207,7 +207,7 @@ def test_extras_and_floors():
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
         *("train", "test", "notebooks", "export", "onnx", "benchmarks", "gcs"),
-        *("hub", "litert", "photo", "serve", "torch", "cuda", "tpu"),
+        *("hub", "litert", "photo", "serve", "torch", "wandb", "cuda", "tpu"),
     }
     assert [where for where, r in requirements() if r.name == "torch"] == ["torch"]
     assert PROJECT["project"]["requires-python"] == ">=3.11"
