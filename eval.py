@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 from configs import default
 from input_pipeline.eval_run import Job, evaluate
-from lcdnet_jax import checkpoints, data_sets, degradations, file_names
+from lcdnet_jax import checkpoints, data_sets, degradations, file_names, multihost
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
 from lcdnet_jax.evaluation.settings import TILE, Request
@@ -145,6 +145,7 @@ def main(argv: list[str]) -> None:
     ):
         _HOSTS.join()
         use_compilation_cache(choice=_COMPILATION_CACHE.value)
+        multihost.check_devices()
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 
 
