@@ -124,9 +124,8 @@ def restore(
     Yields:
         Each job with its result, or with an exception whose message is one line and names the file,
         in the order of the jobs. A :class:`DiskError`, or a bucket that does not answer, ends the
-        run. After KeyboardInterrupt or
-        SystemExit, files that are being written are finished, and the results of finished ones come
-        before the exception is raised.
+        run. After KeyboardInterrupt or SystemExit, files that are being written are finished, and
+        the results of finished ones come before the exception is raised.
     """
     run = _Run(restorer, force, quality, progress, on_compile, on_windows)
     pipeline = run.pipeline

@@ -1078,7 +1078,7 @@ class TestBuckets:
         first = process.stdout.readline()
         gcs.stop()
         try:
-            out, err = process.communicate(timeout=200)
+            out, err = process.communicate(timeout=400)
         finally:
             gcs.start()
         assert process.returncode == 1
