@@ -465,14 +465,16 @@ class TestFailures:
         for name in ("in/a.png", "in/b.png", "out/b.png"):
             put(place / name)
         write = atomic_io.write
+        lock = threading.Lock()  # several threads write, and the limit is that of the process
 
         def limited(*arguments, **options):
-            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-            try:
-                write(*arguments, **options)
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            with lock:
+                soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+                try:
+                    write(*arguments, **options)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
         monkeypatch.setattr(atomic_io, "write", limited)
         message = error_of("in", "-o", "out", "--force")
