@@ -8,38 +8,19 @@ import subprocess
 import sys
 import threading
 
-import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from configs import tiny
 from lcdnet_jax import storage
 from lcdnet_jax.training import train_and_evaluate, wandb_run
 from lcdnet_jax.training.metric_writer import MetricWriter
+from tests.training.short_run import Images, make_config
 
 pytestmark = pytest.mark.usefixtures("quick_trainer")
 
 
-class Images:
-    def batches(self, start_step=0, *, process_index=0, process_count=1):
-        while True:
-            start_step += 1
-            clean = np.random.default_rng(start_step).uniform(size=(8, 8, 8, 3))
-            yield {"clean": clean.astype(np.float32), "mask": np.ones(8, np.float32)}
-
-
-def make_config(**fields):
-    config = tiny.get_config()
-    config.network.name, config.network.kwargs = "conv", ConfigDict({"norm": False})
-    config.data.crop, config.log_every, config.checkpoint_every = 8, 1, 2
-    config.writers = "wandb"
-    config.update(fields)
-    return config
-
-
 def run(workdir, steps):
     datasets = {"train": Images(), "eval": []}
-    train_and_evaluate(make_config(steps=steps), workdir, datasets=datasets)
+    train_and_evaluate(make_config(steps=steps, writers="wandb"), workdir, datasets=datasets)
 
 
 def read_records(data):
@@ -181,13 +162,13 @@ def test_goes_on_without_its_process(tmp_path):
     assert ended.stderr.count("wandb has stopped (") == 1
     assert "Traceback" not in ended.stderr
     assert [row["_step"] for row in merge_lines(tmp_path)] == [1, 2, 3, 4]
-    MetricWriter(tmp_path, start_step=3, active=True, config=make_config()).close()
+    MetricWriter(tmp_path, start_step=3, active=True, config=make_config(writers="wandb")).close()
     assert [row["_step"] for row in read_run(tmp_path)[2]] == [1, 2, 3]
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_run.WandbRun, "__init__", lambda *args: pytest.fail("it starts"))
-    writer = MetricWriter(tmp_path, start_step=0, active=False, config=make_config())
+    writer = MetricWriter(tmp_path, start_step=0, active=False, config=make_config(writers="wandb"))
     writer.write_scalars(1, {"a": 1})
     writer.close()
     assert not list(tmp_path.iterdir())
