@@ -34,8 +34,8 @@ pytestmark = [pytest.mark.extended, pytest.mark.usefixtures("quick_trainer")]
 class Images:
     """Batches, and a list of the images that they come from."""
 
-    def __init__(self, names=("a", "b"), on_step=None):
-        self.names, self.on_step = names, on_step or (lambda step: None)
+    def __init__(self, names=("a", "b"), on_step=None, count=8):
+        self.names, self.on_step, self.count = names, on_step or (lambda step: None), count
 
     def list_images(self):
         return dict.fromkeys(self.names, "8x8, 3 channels, 8 bits, 99 bytes")
@@ -45,8 +45,8 @@ class Images:
             start_step += 1
             self.on_step(start_step)
             rng = np.random.default_rng(start_step)
-            clean = rng.uniform(size=(8, 8, 8, 3)).astype(np.float32)
-            yield {"clean": clean, "mask": np.ones(8, np.float32)}
+            clean = rng.uniform(size=(self.count, 8, 8, 3)).astype(np.float32)
+            yield {"clean": clean, "mask": np.ones(self.count, np.float32)}
 
 
 def make_config(**fields):
@@ -234,6 +234,27 @@ class TestMetricsOfTheNetwork:
         assert [row["train/offset/8"] for row in reports] == [8.5] * 4
         (record,) = [r for r in caplog.records if "crop" in r.getMessage()]
         assert record.getMessage() == "step 1: 8.5 is more than the crop of 8"
+
+    def test_offsets_of_sadnet(self, tmp_path, caplog):
+        """In a run that is continued, of several devices, calls and parts."""
+        fields = {
+            "network.name": "sadnet",
+            "network.kwargs": ConfigDict({"width": 2, "offset_width": 2, "groups": 1}),
+            "parallel.strategy": "pmap",
+            "steps_per_call": 2,
+            "accumulate": 2,
+            "batch_size": 16,
+            "log_every": 2,
+        }
+        for steps in (2, 4):
+            run(tmp_path, Images(count=16), steps=steps, **fields)
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        reports = [row for row in map(json.loads, lines) if "train/loss" in row]
+        assert [row["step"] for row in reports] == [2, 4]
+        for row in reports:
+            offsets = [row[f"train/offset/{size}"] for size in (1, 2, 4, 8)]
+            assert all(0 < offset < 8 for offset in offsets)
+        assert not [r for r in caplog.records if "offsets" in r.getMessage()]
 
 
 class TestDirectory:
