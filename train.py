@@ -2,8 +2,8 @@
 
 The same command continues a run. Exit codes: 0 when the run is complete, 1 after an error (one
 line), 75 when another process of the run is lost, 130 after Ctrl-C and 143 after SIGTERM. Both
-signals save the state first, if there were any steps. docs/scaling.md shows how to start it on
-several hosts.
+signals save the state first, if there were any steps. docs/how_to/clusters.md shows how to start it
+on several hosts.
 """
 
 from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported

@@ -2,7 +2,7 @@
 
 python -m benchmarks.camera_photos camera
 lcdnet-jax restore camera/noisy -o restored
-python -m benchmarks.before_after camera/noisy restored --output docs/before_after.jpg
+python -m benchmarks.before_after camera/noisy restored --output docs/images/before_after.jpg
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python -m benchmarks.camera_photos camera
     lcdnet-jax restore camera/noisy -o restored --reference camera/clean
-    python -m benchmarks.before_after camera/noisy restored --output docs/before_after.jpg
+    python -m benchmarks.before_after camera/noisy restored --output docs/images/before_after.jpg
 
 The three photographs of scikit-image that no recipe trains on, with the noise of a sensor at one
 level, demosaiced and saved as JPEG of quality 90 (``degradations.camera_noise``).

@@ -1,6 +1,6 @@
-"""One photograph under every degradation, as docs/degradations.md shows it.
+"""One photograph under every degradation, as docs/explanations/degradations.md shows it.
 
-    python -m benchmarks.degradations_sheet --output docs/degradations.jpg
+    python -m benchmarks.degradations_sheet --output docs/images/degradations.jpg
 
 The photograph is scikit-image's. Half a minute on a CPU; the same code draws the same sheet.
 """

@@ -1,6 +1,6 @@
-"""What trained networks do to photographs that they have not seen, as docs/lcdnet.md shows it.
+"""What trained networks do to photographs that they have not seen (docs/explanations/lcdnet.md).
 
-    python -m benchmarks.restored_sheet runs/motion runs/rain --output docs/lcdnet.jpg
+    python -m benchmarks.restored_sheet runs/motion runs/rain --output docs/images/lcdnet.jpg
 
 Each network restores scikit-image's photograph of a cup, degraded in the way that it was trained
 against. A minute on a CPU; the same checkpoints draw the same sheet.

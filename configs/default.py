@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
 
     # --- data --------------------------------------------------------------------------------
     config.data = ConfigDict()
-    # Where training images come from (docs/data_sets.md has a table of all data sets):
+    # Where training images come from (docs/reference/data_sets.md has a table of all data sets):
     #   photos  the color photographs inside scikit-image's wheel; `split` is train or test
     #   folder  `path` holds clean images, or pairs with equal names in input/ and target/ (or in
     #           noisy/ and clean/); for networks that enlarge, target/ is larger by their scale
@@ -110,8 +110,8 @@ def get_config() -> ConfigDict:
     #   none    not at all; degraded images come from disk (sources with pairs)
     #   motion, defocus, dual_pixel, rain, camera, jpeg
     #           one of these, or several joined by "+" and applied in that order
-    #           ("motion+camera"); see docs/degradations.md. dual_pixel gives two views, for
-    #           data.channels 6
+    #           ("motion+camera"); see docs/explanations/degradations.md. dual_pixel gives two
+    #           views, for data.channels 6
     #   low_resolution
     #           blur, downsampling, noise and JPEG. The option `scale` is required: the scale of a
     #           network that enlarges (rcan, rrdb), or any scale together with `enlarge` True for a

@@ -2,7 +2,7 @@
 
 The paper's settings were not available to us. Adam, cosine schedule, crops of 256 pixels and
 gradient clipping follow related networks (SFNet, FSNet, M3SNet) where these agree. The learning
-rate and the number of steps are ours. See docs/lcdnet.md.
+rate and the number of steps are ours. See docs/explanations/lcdnet.md.
 
 Command: python train.py --config configs/lcdnet_gopro.py --workdir runs/gopro
          python eval.py --workdir runs/gopro --modes full,local,tiled

@@ -11,7 +11,7 @@ Command: python train.py --config configs/nafnet_gopro.py:32 --workdir runs/nafn
 GoPro_Large is expected in data/GoPro: --config.data.train.path=DIR and --config.data.eval.path=DIR.
 The decoded pairs take 11.6 GB of memory. With less: --config.data.cache_gb=4
 --config.data.cache_dir=DIR, a folder on a local disk.
-Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
+Time and score: not yet run; it needs several accelerators. Published scores: docs/results/peers.md.
 """
 
 from ml_collections import ConfigDict

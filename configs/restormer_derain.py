@@ -5,7 +5,7 @@ The recipe of restormer_gopro.py on whole images. Scores are computed on the Y c
 Command: python train.py --config configs/restormer_derain.py --workdir runs/restormer_derain
          python eval.py --workdir runs/restormer_derain --split test    # five test sets, their mean
 Rain13K is expected in data/Rain13K: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
+Time and score: not yet run; it needs several accelerators. Published scores: docs/results/peers.md.
 """
 
 from ml_collections import ConfigDict

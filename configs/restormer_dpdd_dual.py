@@ -6,7 +6,7 @@ exchanges the views.
 Command: python train.py --config configs/restormer_dpdd_dual.py --workdir runs/restormer_dual
          python eval.py --workdir runs/restormer_dual --split test
 DPDD is expected in data/DPDD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
+Time and score: not yet run; it needs several accelerators. Published scores: docs/results/peers.md.
 """
 
 from ml_collections import ConfigDict

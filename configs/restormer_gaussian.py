@@ -9,7 +9,7 @@ Command: python train.py --config configs/restormer_gaussian.py:color:25 --workd
 The authors train on DIV2K, Flickr2K, the Waterloo Exploration Database and BSD400, which are
 expected in one folder, data/DFWB: --config.data.train.path=DIR. Test images are expected in
 data/CBSD68: --config.data.eval.path=DIR.
-Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
+Time and score: not yet run; it needs several accelerators. Published scores: docs/results/peers.md.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ Command: python train.py --config configs/restormer_sidd.py --workdir runs/resto
 SIDD-Medium and the validation blocks are expected in data/SIDD_Medium_Srgb and
 data/SIDD_validation: --config.data.train.path=DIR and --config.data.eval.path=DIR. Decoding a large
 PNG for each crop is slow: set --config.data.cache_dir=DIR, a folder on a fast local disk.
-Time and score: not yet run; it needs several accelerators. docs/peers.md has published scores.
+Time and score: not yet run; it needs several accelerators. Published scores: docs/results/peers.md.
 """
 
 from ml_collections import ConfigDict

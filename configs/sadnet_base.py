@@ -8,7 +8,7 @@ them such as "0-75".
 Command: timeout -s TERM 8m python train.py --config configs/sadnet_base.py:50 --workdir runs/b
 with --config.data.train.path=DIR, (and the comma) as in sadnet_blind.py. The same command
 continues the run, bitwise exactly on a CPU.
-Time and score: not yet run in full; docs/pretrained.md describes a test at small scale.
+Time and score: not yet run in full; docs/results/pretrained.md describes a test at small scale.
 """
 
 import re

@@ -3,7 +3,7 @@
 Variants: dncnn, memnet or ridnet, alone, with ":sfm" (masking as the paper describes it) or with
 ":released" (masking as in the authors' released code: images that are not masked are black, and the
 target is the masked image). All variants train for the updates of 50 epochs. The published masked
-models were trained for twice as many (--config.steps=28200, docs/sfm.md).
+models were trained for twice as many (--config.steps=28200, docs/explanations/sfm.md).
 
 The recipe is that of the code: BSD400, patches of 64 pixels with a stride of 32, images at four
 scales, noise levels 0 to 55 drawn for each image, unclipped, Adam with 1e-3 divided by 10 every 30

@@ -3,8 +3,8 @@
 A row holds the facts about a data set that more than one part of the library needs. The
 configuration checks names against the rows, :mod:`lcdnet_jax.protocols` takes the evaluation
 protocol from them, ``eval.py`` and ``input_pipeline`` the splits and views, and
-``docs/data_sets.md`` shows all of them. ``input_pipeline/sources.py`` has a reader for each name.
-To add a data set, add a row here and a reader there.
+``docs/reference/data_sets.md`` shows all of them. ``input_pipeline/sources.py`` has a reader for
+each name. To add a data set, add a row here and a reader there.
 """
 
 from collections.abc import Mapping

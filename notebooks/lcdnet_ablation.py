@@ -17,9 +17,9 @@
 # LCDNet (Gao and Dang, arXiv 2504.10558) adds to a U-net of gated blocks: a multi-scale stage and
 # a global Fourier branch in each block (MSSF), a module that weighs low and high frequencies
 # (MSFM), gates on skip connections (SCAM), and a loss on Fourier coefficients. Ours is a
-# reconstruction (docs/lcdnet.md), and the paper's own ablation is in no text that we had. So these
-# nine rows (`configs/lcdnet_ablation.py`) ask what the parts are worth here: rows (a) to (e) add
-# them one by one, rows (f) to (i) exchange one part of the whole network (e).
+# reconstruction (docs/explanations/lcdnet.md), and the paper's own ablation is in no text that we
+# had. So these nine rows (`configs/lcdnet_ablation.py`) ask what the parts are worth here: rows (a)
+# to (e) add them one by one, rows (f) to (i) exchange one part of the whole network (e).
 #
 # The task is rain, light and heavy, made on the fly from clean photographs; all rows see the same
 # crops in the same rain, and have the preset `tiny`. The budget is far below what such networks are
@@ -191,7 +191,7 @@ plt.show()
 # * MSFM (d over c: 0.3 dB) and SCAM (e over d: 0.2 dB) help, the multi-scale stage by itself (b)
 #   does not, and the Fourier branch alone (c) costs 0.1 dB but raises SSIM.
 # * The whole network (e) is 0.4 dB above the control (a). With more steps the distance grows: 1 dB
-#   after 3000 larger crops (docs/lcdnet.md).
+#   after 3000 larger crops (docs/explanations/lcdnet.md).
 # * Of the alternatives, SFF in the place of SCAM (f) is 0.4 dB better in PSNR and worse in SSIM;
 #   row attention in MSFM (g) changes nothing; the literal chain (i) is 0.4 dB worse.
 

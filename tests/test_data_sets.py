@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def markdown(row: DataSet) -> str:
-    """The row as docs/data_sets.md shows it."""
+    """The row as docs/reference/data_sets.md shows it."""
     splits = ", ".join(
         f"{split} ({count:,})" if count else split for split, count in row.splits.items()
     )
@@ -63,7 +63,7 @@ def test_the_default_config_names_every_row_and_split():
 
 
 def test_the_docs_show_every_row():
-    lines = (ROOT / "docs/data_sets.md").read_text().splitlines()
+    lines = (ROOT / "docs/reference/data_sets.md").read_text().splitlines()
     shown = [line for line in lines if line.startswith("| `")]
     expected = [markdown(row) for row in DATA_SETS.values()]
-    assert shown == expected, "the table of docs/data_sets.md must be:\n" + "\n".join(expected)
+    assert shown == expected, "docs/reference/data_sets.md must have:\n" + "\n".join(expected)

@@ -377,7 +377,7 @@ class TestDevices:
             ("train.py", "--config", "configs/tiny.py", "--workdir", "FOLDER"),
             ("eval.py", "--checkpoint", "sadnet-photo", "--data", "photos", "--output", "FOLDER"),
             ("quickstart.py", "--output", "FOLDER"),
-            ("-m", "lcdnet_jax.cli.main", "restore", "docs/lcdnet.jpg", "-o", "FOLDER/"),
+            ("-m", "lcdnet_jax.cli.main", "restore", "docs/images/lcdnet.jpg", "-o", "FOLDER/"),
             ("-m", "lcdnet_jax.cli.main", "export", "sadnet-photo", "-o", "FOLDER"),
         ],
         ids=lambda command: " ".join(command)[:30],

@@ -5,7 +5,7 @@ image has its own key, so its degradation depends neither on the other images of
 the number of devices. An option given as a pair ``(low, high)`` is drawn for each image, uniformly
 unless the function says otherwise; equal ends give a fixed value. Options must be static under
 ``jax.jit`` (``static_argnames``). The computation is in float32, and the result has the type of the
-images. docs/degradations.md shows every degradation.
+images. docs/explanations/degradations.md shows every degradation.
 """
 
 from lcdnet_jax.degradations.bayer import demosaic, mosaic

@@ -238,8 +238,8 @@ def low_pass(y: Array, filters: Array) -> Array:
 class SCAM(nn.Module):
     """Gate of a skip connection: encoder and decoder features, weighted per channel and added.
 
-    Its equations are ours: no available text has the paper's (docs/lcdnet.md). The weights are
-    stored in the collection "intermediates" if it is mutable.
+    Its equations are ours: no available text has the paper's (docs/explanations/lcdnet.md). The
+    weights are stored in the collection "intermediates" if it is mutable.
     """
 
     softmax: str

@@ -3,8 +3,8 @@
 Gao and Dang, "Enhancing Image Restoration through Learning Context-Rich and Detail-Accurate
 Features" (arXiv 2504.10558; journal version in Neural Networks, 2026). **A reconstruction**: no
 code was released, and the texts available to us name the parts but not all of their order and
-sizes. docs/lcdnet.md lists, for each choice, whether it comes from the paper, from related papers
-or from us. Choices with alternatives are fields. Do not expect the authors' numbers.
+sizes. docs/explanations/lcdnet.md lists, for each choice, whether it comes from the paper, from
+related papers or from us. Choices with alternatives are fields. Do not expect the authors' numbers.
 
 Read :class:`LCDNet` and its stage :class:`HSFSBlock` first, then the blocks in
 ``_lcdnet_blocks.py``.

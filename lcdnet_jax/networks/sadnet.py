@@ -61,7 +61,7 @@ class SADNet(RestorationNetwork):
             without ``use_rsab``.
         use_context: Use the context block at the coarsest scale (table 1).
         low_memory: Sample one tap at a time in the deformable blocks, and again for the gradient.
-            Takes less memory and more time, see docs/performance.md.
+            Takes less memory and more time, see docs/explanations/performance.md.
         zero_init_offsets: Initialize offsets to zero. The official code does so and then
             overwrites them by Xavier initialization, hence False.
         dtype: Compute type. Sampling positions are float32.

@@ -197,7 +197,7 @@ class TestProgram:
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["docs/scaling.md", "scripts/slurm.sbatch"])
+@pytest.mark.parametrize("name", ["docs/how_to/clusters.md", "scripts/slurm.sbatch"])
 def test_commands_that_are_shown(monkeypatch, capsys, name):
     text = (ROOT / name).read_text().replace("\\\n", " ")
     found = re.findall(r"(?:benchmarks\.sweep|sbatch .*slurm\.sbatch) (--config.*--vary.*)", text)

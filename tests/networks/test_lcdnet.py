@@ -550,7 +550,7 @@ def test_weights_of_low_and_high(softmax):
 
 
 def test_cross_fusion_adds_attention_to_the_whole():
-    """With factors of 0 the result is that of low + high, unlike MSFSNet's: docs/lcdnet.md."""
+    """With factors of 0 the result is that of low + high, unlike MSFSNet's."""
     module = lcdnet.MSFM((3, 5), 4, "cross", "branch", None, shared())
     x = image(2, 6, 9, 16)
     params = drawn(module, x.shape)["params"]

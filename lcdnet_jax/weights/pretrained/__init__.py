@@ -4,8 +4,8 @@
     lcdnet-jax restore photo.jpg -o restored.jpg --checkpoint sadnet-photo
 
 Each is a safetensors file in this folder, with its card, that ``weights.load`` reads.
-``SHA256SUMS`` has the checksums, for ``sha256sum --check``. docs/pretrained.md describes their
-training and their scores. Names ``hf://ORG/NAME`` mean weights of the Hugging Face hub, which
+``SHA256SUMS`` has the checksums, for ``sha256sum --check``. docs/results/pretrained.md describes
+their training and their scores. Names ``hf://ORG/NAME`` mean weights of the Hugging Face hub, which
 :mod:`lcdnet_jax.weights.hub` downloads.
 """
 
