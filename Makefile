@@ -12,7 +12,7 @@ help:
 	@echo "make test         run the tests that are enough to trust a change (under 5 minutes on two idle cores)"
 	@echo "make test-all     run all tests (about half an hour)"
 	@echo "make lint         check style and types"
-	@echo "make docs         draw docs/architecture.svg from the imports"
+	@echo "make docs         build the documentation, docs/_build/html; warnings are errors"
 	@echo "make bench        measure speed, beside PyTorch where .venv has it (under 10 minutes)"
 	@echo "make install      only make .venv; PYTHON=python3.12 chooses the interpreter"
 
@@ -58,9 +58,11 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/architecture.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "written: docs/_build/html/index.html"
 
 bench: install
 	$(FAST_CPU) $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) quickstart
+	rm -rf $(VENV) quickstart docs/_build

@@ -56,7 +56,7 @@ class ResidentImages(struct.PyTreeNode):
 
     @property
     def depth(self) -> int:
-        """Channels of a pixel: those of the clean image and, in pairs, of the degraded one."""
+        """Channels of a pixel, of the clean image and, in pairs, of the degraded one."""
         return self.pixels.shape[1] // ROW_PIXELS
 
     @property

@@ -206,7 +206,7 @@ def test_bad_jax_releases_are_excluded_wherever_jax_is_named():
 def test_extras_and_floors():
     extras = PROJECT["project"]["optional-dependencies"]
     assert set(extras) == {
-        *("train", "test", "notebooks", "export", "onnx", "benchmarks", "gcs"),
+        *("train", "test", "notebooks", "docs", "export", "onnx", "benchmarks", "gcs"),
         *("hub", "litert", "photo", "serve", "torch", "wandb", "cuda", "tpu"),
     }
     assert [where for where, r in requirements() if r.name == "torch"] == ["torch"]

@@ -35,7 +35,9 @@ class ScoredImage:
 
     Attributes:
         name: Name of the image.
-        clean, degraded, restored: ``[H, W, C]`` float32, cut as the protocol requires.
+        clean: ``[H, W, C]`` float32, cut as the protocol requires.
+        degraded: The same.
+        restored: The same.
             ``restored`` is the output of the network, not clipped. ``degraded`` is the mean of two
             views, if there are two. If it is smaller than ``clean``, it is enlarged to its size by
             ``degradations.bicubic``.

@@ -90,12 +90,12 @@ class RestorationNetwork(nn.Module):
 
     @property
     def channels_out(self) -> int:
-        """Channels of the result: 3 for two views, else ``channels``."""
+        """Channels of the result. They are 3 for two views, else ``channels``."""
         return clean_channels(self.channels) if self.two_views else self.channels
 
     @property
     def local_pool(self) -> int | None:
-        """Side, in input pixels, of the windows for global means. None: no windows.
+        """Side, in input pixels, of the windows for global means. None means no windows.
 
         A network that supports windows has a field of this name.
         """
