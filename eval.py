@@ -11,6 +11,8 @@ only on its name, so two runs agree exactly.
 
 from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported
 
+from typing import Literal
+
 from absl import app, flags, logging
 
 from configs import default
@@ -32,7 +34,17 @@ _CHECKPOINT = flags.DEFINE_string(
     "Working directory, directory or .safetensors file of lcdnet-jax convert or export, or name of "
     "pretrained weights.",
 )
-_STEP = flags.DEFINE_integer("step", None, "Step to load. Default: the newest.")
+_STEP = flags.DEFINE_string(
+    "step",
+    None,
+    "Step to load, or 'best', if config.best_metric of the training keeps the best checkpoint. "
+    "Default: the newest.",
+)
+flags.register_validator(
+    "step",
+    lambda text: text is None or text == "best" or text.isdecimal(),
+    message="must be a number or 'best'",
+)
 _RAW = flags.DEFINE_boolean(
     "raw", False, "Use the parameters without averaging, even if the checkpoint has an EMA."
 )
@@ -133,7 +145,7 @@ def main(argv: list[str]) -> None:
     job = Job(
         workdir=_WORKDIR.value,
         checkpoint=_CHECKPOINT.value,
-        step=_STEP.value,
+        step=_parse_step(_STEP.value),
         raw=_RAW.value,
         data=file_names.split_list(_DATA.value or "", prefixes=data_sets.DATA_SETS),
         split=_SPLIT.value,
@@ -147,6 +159,12 @@ def main(argv: list[str]) -> None:
         use_compilation_cache(choice=_COMPILATION_CACHE.value)
         multihost.check_devices()
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
+
+
+def _parse_step(text: str | None) -> int | Literal["best"] | None:
+    if text == "best":
+        return "best"
+    return None if text is None else int(text)
 
 
 if __name__ == "__main__":

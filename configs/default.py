@@ -292,6 +292,11 @@ def get_config() -> ConfigDict:
     config.writers = "tensorboard"
     # Number of newest checkpoints to keep.
     config.keep_checkpoints = 3
+    # Also keep the checkpoint with the best periodic evaluation: "psnr" or "ssim", the mean over
+    # `eval.sigmas` and protocols; of equal ones the first. Every evaluation then has a checkpoint.
+    # data.eval should be images that are held out of the training data, not those of a benchmark.
+    # "" = only the newest.
+    config.best_metric = ""
     config.eval = ConfigDict()
     # Noise levels of the periodic evaluation, 8-bit units.
     config.eval.sigmas = (50.0,)

@@ -5,6 +5,7 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 from ml_collections import ConfigDict
@@ -27,7 +28,7 @@ class Job:
     Attributes:
         workdir: Working directory of train.py, or None.
         checkpoint: See :func:`lcdnet_jax.evaluation.checkpoint.find_checkpoint`, or None.
-        step: Step to load; None for the newest.
+        step: Step to load; "best" or None for the newest, see :func:`lcdnet_jax.weights.load`.
         raw: Whether parameters are used without averaging.
         data: Data sets as for :func:`~input_pipeline.eval_images.parse_sources`. Empty: those of
             the configuration.
@@ -38,7 +39,7 @@ class Job:
 
     workdir: str | None = None
     checkpoint: str | None = None
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     raw: bool = False
     data: Sequence[str] = ()
     split: str | None = None

@@ -118,12 +118,17 @@ class BucketFolder(CheckpointFolder):
         """Whether a damaged checkpoint was moved aside."""
         return any(name.startswith("damaged-") for name in storage.list_files(self.path))
 
-    def complete(self, step: int, *, keep: int) -> None:
-        """Deletes old checkpoints. The manifest has made the new one complete."""
+    def complete(self, step: int) -> None:
+        """Does nothing: the manifest has made the checkpoint complete."""
+
+    def delete_old(self, *, keep: int, protected: int | None) -> None:
+        """Deletes old checkpoints, see :class:`CheckpointFolder`."""
         for old in self.steps()[:-keep]:
+            if old == protected:
+                continue
             try:
                 storage.remove(self.path / str(old), marker=manifest.NAME)
-            except OSError as error:  # the new checkpoint is complete anyway
+            except OSError as error:  # the newer checkpoints are complete anyway
                 logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
 
     def move_aside(self, step: int, problem: str) -> str:

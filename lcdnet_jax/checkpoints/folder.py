@@ -23,8 +23,8 @@ checkpoints intact, and incomplete files that the next training run in the direc
    from the files as they are on disk (if killed: incomplete).
 4. It is renamed to ``<step>`` (if killed: complete, with one checkpoint too many until the next
    save).
-5. Checkpoints beyond the newest ``keep`` are renamed into ``trash`` and deleted there (if killed:
-   incomplete).
+5. Checkpoints beyond the newest ``keep``, except the best one where the run keeps it, are renamed
+   into ``trash`` and deleted there (if killed: incomplete).
 
 Several hosts share the file system, and every process calls the same methods in the same order.
 Process 0 alone hashes, renames and deletes, and decides what is restored. A failure in one process
@@ -214,23 +214,32 @@ class CheckpointFolder:
             ) from error
         return sorted(int(name) for name in names if is_step(name))
 
-    def complete(self, step: int, *, keep: int) -> None:
-        """Makes a written save a checkpoint, and deletes old checkpoints.
+    def complete(self, step: int) -> None:
+        """Makes a written save a checkpoint.
 
         Args:
             step: The step of ``saving-<step>``.
-            keep: Number of newest checkpoints to keep.
 
         Raises:
             OSError: If the save cannot be renamed.
         """
         (self.path / f"saving-{step}").rename(self.path / str(step))
+
+    def delete_old(self, *, keep: int, protected: int | None) -> None:
+        """Deletes old checkpoints. One that cannot be deleted gives a warning.
+
+        Args:
+            keep: Number of newest checkpoints to keep.
+            protected: Step of another checkpoint to keep, or None.
+        """
         trash = self.path / _TRASH
         for old in self.steps()[:-keep]:
+            if old == protected:
+                continue
             try:
                 trash.mkdir(exist_ok=True)
                 (self.path / str(old)).rename(atomic_io.find_free_path(trash / str(old)))
-            except OSError as error:  # the new checkpoint is complete anyway
+            except OSError as error:  # the newer checkpoints are complete anyway
                 logging.warning("cannot remove the old checkpoint of step %d: %s", old, error)
             shutil.rmtree(trash, ignore_errors=True)
 

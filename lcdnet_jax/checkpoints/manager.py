@@ -42,6 +42,7 @@ class Checkpoints:
         in_bucket = storage.is_bucket(path)
         self.directory = (path if in_bucket else path.absolute()) / "checkpoints"
         self._keep = keep
+        self._protected: int | None = None
         try:
             str(self.directory).encode()
         except UnicodeEncodeError as error:
@@ -172,6 +173,25 @@ class Checkpoints:
             CheckpointError: As :meth:`save`.
         """
         self._guard(step, self._join)
+
+    def protect(self, step: int | None) -> None:
+        """Keeps one checkpoint beyond the newest ones. One that was protected before is old again.
+
+        It waits for an unfinished save and deletes old checkpoints.
+
+        Args:
+            step: Its step. None protects none.
+
+        Raises:
+            CheckpointError: As :meth:`save`, or if the directory cannot be listed.
+            ValueError: If the directory was opened to read only.
+        """
+        if self._keep is None:
+            raise ValueError(f"{self.directory} was opened to read only; give keep")
+        if self._pending is not None:
+            self.finish(self._pending[0])
+        keep, self._protected = self._keep, step
+        on_first_process(lambda: self._folder.delete_old(keep=keep, protected=step))
 
     def close(self) -> None:
         """Waits for an unfinished save, logs its errors, and releases threads and the lock."""
@@ -429,7 +449,8 @@ class Checkpoints:
             raise CheckpointError(f"it cannot be read back ({error})") from error
         manifest.write(self.directory / saving, step)
         self._known_steps = [*self._known_steps, step]
-        self._folder.complete(step, keep=self._keep)
+        self._folder.complete(step)
+        self._folder.delete_old(keep=self._keep, protected=self._protected)
 
     def _join(self) -> None:
         if self._pending is not None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lcdnet_jax.cli._console import Commands, add_checkpoint, add_command, print_line
 
@@ -60,7 +60,11 @@ examples:
     )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument(
-        "--step", metavar="N", type=int, help="step of a training; default: the newest"
+        "--step",
+        metavar="N",
+        type=_parse_step,
+        help="step of a training, or 'best', if its config.best_metric keeps the best; default: "
+        "the newest",
     )
     weights = parser.add_argument_group("weights")
     weights.add_argument(
@@ -116,6 +120,14 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not sides:
         raise argparse.ArgumentTypeError(f"must be height and width as in 512x768, got {text!r}")
     return int(sides[1]), int(sides[2])
+
+
+def _parse_step(text: str) -> int | Literal["best"]:
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number or 'best', got {text!r}")
+    return int(text)
 
 
 def _parse_count(text: str) -> int:

@@ -9,7 +9,7 @@ read these files in order:
 * ``storage``: ``config.json`` (:func:`save`, :func:`load`, :func:`upgrade`), and what may differ
   between a run and a command that continues it (:func:`differences`).
 * ``network_fields``: fields of networks as files store them, without presets.
-* ``build``: the network and the degradation that a configuration describes.
+* ``build``: the network, the degradation and the evaluations that a configuration describes.
 * ``description``: degradation and masking in words.
 * ``stages``: crop and batch by step.
 * ``flags``: ``--config`` on the command line, of this process or another (:func:`read_config`).
@@ -18,7 +18,13 @@ An entry point calls :func:`parse_flags`, which validates. Library functions cal
 :func:`validate_once`, which does not check the same content again.
 """
 
-from lcdnet_jax.config.build import check_kernels, create_degradation, find_scale, network
+from lcdnet_jax.config.build import (
+    check_kernels,
+    create_degradation,
+    find_scale,
+    list_evaluations,
+    network,
+)
 from lcdnet_jax.config.checks import validate, validate_once
 from lcdnet_jax.config.description import (
     describe_degradation,
@@ -52,6 +58,7 @@ __all__ = [
     "differences",
     "fields_of",
     "find_scale",
+    "list_evaluations",
     "list_stages",
     "load",
     "network",

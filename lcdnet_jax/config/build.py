@@ -1,4 +1,4 @@
-"""Creates the network and the degradation of a configuration."""
+"""Creates the network, the degradation and the evaluations of a configuration."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lcdnet_jax import degradations, networks
+from lcdnet_jax import degradations, networks, protocols
 from lcdnet_jax.config.objectives import OBJECTIVES
 from lcdnet_jax.config.schema import ConfigError
 
@@ -66,6 +66,28 @@ def find_scale(config: ConfigDict) -> int:
     if "low_resolution" in config.degradation.kind.split("+"):
         return int(config.degradation.options.low_resolution.scale)
     return int(network(config).scale)
+
+
+def list_evaluations(config: ConfigDict) -> list[tuple[protocols.Protocol, float | None]]:
+    """Lists what an evaluation during a training scores.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        Protocols and noise levels in 8-bit units, None without noise. An evaluation gives a row of
+        scores for each.
+    """
+    degradation = config.degradation
+    chosen = protocols.of_training(
+        degradation.kind,
+        protocol=degradation.protocol,
+        spectrum=degradation.spectrum,
+        source=config.data.eval.source,
+        scale=find_scale(config),
+    )
+    sigmas = config.eval.sigmas if degradation.kind == "awgn" else (None,)
+    return [(protocol, sigma) for protocol in chosen for sigma in sigmas]
 
 
 def check_kernels(config: ConfigDict) -> None:

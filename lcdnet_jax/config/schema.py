@@ -24,6 +24,9 @@ from lcdnet_jax.value_rules import Rule
 # What reports are written to besides metrics.jsonl.
 WRITERS = ("tensorboard", "wandb")
 
+# Scores by which the best checkpoint can be chosen; larger is better.
+BEST_METRICS = ("psnr", "ssim")
+
 
 class ConfigError(ValueError):
     """An invalid configuration. The message names the field and the fix."""
@@ -160,6 +163,7 @@ FIELDS: Mapping[str, Field] = {
     "checkpoint_every": Field(value_rules.integer(0), may_change=_always),
     "writers": Field(rules.names_or_none(*WRITERS), absent="tensorboard", may_change=_always),
     "keep_checkpoints": Field(value_rules.integer(1), may_change=_always),
+    "best_metric": Field(value_rules.choice("", *BEST_METRICS), absent="", may_change=_always),
     "eval.sigmas": Field(rules.noise_levels, may_change=_always),
     "eval.max_images": Field(value_rules.integer(0), may_change=_always),
     "eval.panels": Field(value_rules.integer(0), may_change=_always),

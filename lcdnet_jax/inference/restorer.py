@@ -6,7 +6,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import jax
 import numpy as np
@@ -181,7 +181,12 @@ class Restorer:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | pathlib.Path, *, ema: bool = True, step: int | None = None, **options: Any
+        cls,
+        path: str | pathlib.Path,
+        *,
+        ema: bool = True,
+        step: int | Literal["best"] | None = None,
+        **options: Any,
     ) -> "Restorer":
         """Loads a trained network.
 
@@ -189,7 +194,8 @@ class Restorer:
             path: Working directory of a training run, a directory that ``lcdnet-jax convert`` or
                 ``export`` wrote, or a safetensors file of this library; see ``weights.load``.
             ema: Whether averaged weights (EMA) are used if the checkpoint has them.
-            step: Training step to load; None means the newest.
+            step: Training step to load. "best" means the one with the best evaluation, if
+                ``config.best_metric`` of the training keeps it, and None the newest.
             **options: Options of :class:`Restorer`.
 
         Returns:

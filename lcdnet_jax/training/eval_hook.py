@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import multihost, protocols, visualization
+from lcdnet_jax import multihost, visualization
 from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, sweep
 from lcdnet_jax.evaluation.evaluator import Example
 from lcdnet_jax.evaluation.sweep import Sliceable
@@ -49,18 +49,12 @@ class EvalHook:
                 "compiling", f"the network for {width}x{height} pixels"
             ),
         )
-        self._protocols = protocols.of_training(
-            config.degradation.kind,
-            protocol=config.degradation.protocol,
-            spectrum=config.degradation.spectrum,
-            source=config.data.eval.source,
-            scale=config_lib.find_scale(config),
-        )
-        sigmas = config.eval.sigmas if config.degradation.kind == "awgn" else (None,)
+        evaluations = config_lib.list_evaluations(config)
+        self._has_several_protocols = len({protocol for protocol, _ in evaluations}) > 1
         self._dataset = DataSet(
             _data_name(config),
             _FirstExamples(examples, config.eval.max_images),
-            [Setting(one, sigma) for one in self._protocols for sigma in sigmas],
+            [Setting(protocol, sigma) for protocol, sigma in evaluations],
         )
         step = config_lib.create_degradation(config)
         self._degradations = {} if step is None else {config.degradation.kind: step}
@@ -129,7 +123,7 @@ class EvalHook:
 
     def _case_name(self, case: Case) -> list[str]:
         """Parts of names in logs. The protocol is one of them if there are several protocols."""
-        protocol = [case.protocol.name] if len(self._protocols) > 1 else []
+        protocol = [case.protocol.name] if self._has_several_protocols else []
         return protocol + ([] if case.sigma is None else [f"sigma{case.sigma:g}"])
 
 

@@ -17,6 +17,7 @@ from lcdnet_jax import multihost, storage
 from lcdnet_jax.messages import SlowWorkReporter, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
+from lcdnet_jax.training.best_checkpoint import BestCheckpoint
 from lcdnet_jax.training.eval_hook import EvalHook
 from lcdnet_jax.training.metric_writer import MetricWriter, MetricWriterError, check_packages
 from lcdnet_jax.training.optimizer import make_optimizer
@@ -140,10 +141,11 @@ def train_and_evaluate(
                 f"the run continues after step {start_step}, which is not a multiple of "
                 f"config.steps_per_call ({config.steps_per_call}); choose a divisor"
             )
+        loop = _Loop(config, module, datasets, partitioner, checkpoints, writer)
+        loop.repeat_evaluation(state)
         if start_step >= config.steps:
             writer.print_line(f"nothing to do: the run has {start_step} of {config.steps} steps")
             return state
-        loop = _Loop(config, module, datasets, partitioner, checkpoints, writer)
         if jax.process_index() != 0:
             profile = None
         return loop.run(state, Profile(writer.folder / "profile", profile))
@@ -180,6 +182,9 @@ class _Loop:
         self._checkpoints = checkpoints
         self._writer = writer
         self._eval_hook = EvalHook(config, module, datasets["eval"], writer)
+        self._best: BestCheckpoint | None = None
+        if config.best_metric:
+            self._best = BestCheckpoint(config, checkpoints, writer)
         self._unread: list[PyTree] = []  # metrics of one call each, on the devices
         self._averages = AverageMeter()  # of metrics that were fetched but not reported
         self._skipped_in_a_row = 0
@@ -187,6 +192,16 @@ class _Loop:
         self._compilations = CompilationCounter()
         self._compiled = 0  # programs that were reported
         self._slow_work = SlowWorkReporter(writer.print_line)
+
+    def repeat_evaluation(self, state: TrainState) -> None:
+        """Evaluates the first state if the process was killed in that: it may be the best one."""
+        if self._best is None:
+            return
+        self._best.update()
+        step = int(state.step)
+        is_due = step > 0 and self._is_due(step, self._config.eval_every)
+        if is_due and self._best.lacks_evaluation(step):
+            self._evaluate(step, self._partitioner.to_program_sharding(state))
 
     def run(self, state: TrainState, profile: Profile) -> TrainState:
         config, calls = self._config, self._config.steps_per_call
@@ -235,19 +250,20 @@ class _Loop:
         )
         return state
 
+    def _is_due(self, step: int, every: int) -> bool:
+        return step == self._config.steps or (every > 0 and step % every == 0)
+
     def _finish_call(
         self, step: int, state: TrainState, progress: Progress, preemption: PreemptionHandler
     ) -> None:
         """Reports, saves and evaluates if it is time. Raises Preempted after a signal."""
         config, is_last = self._config, step == self._config.steps
-
-        def is_due(every: int) -> bool:
-            return is_last or (every > 0 and step % every == 0)
-
-        due = is_due(config.log_every), is_due(config.checkpoint_every), is_due(config.eval_every)
-        log, save, evaluate = due
+        log = self._is_due(step, config.log_every)
+        evaluate = self._is_due(step, config.eval_every)
+        save = self._is_due(step, config.checkpoint_every)
+        save |= evaluate and self._best is not None
         signal = preemption.get_signal_after_call()
-        if any(due) or signal or len(self._unread) == _MAX_UNREAD:
+        if log or save or evaluate or signal or len(self._unread) == _MAX_UNREAD:
             self._read_metrics(step)
         if log:
             self._report(step, progress)
@@ -360,10 +376,12 @@ class _Loop:
         failure: Exception | None = None
         try:
             self._eval_hook(step, variables)
-            self._writer.flush()
+            self._writer.flush()  # before the checkpoint that was the best is deleted
         except Exception as error:  # such as a damaged image; keep the steps made so far
             failure = error
         if multihost.all_succeeded(failure is None):
+            if self._best is not None:
+                self._best.update(step)
             return
         self._save(step, state)
         self._checkpoints.finish(step)

@@ -209,6 +209,12 @@ class MetricWriter:
             with convert_disk_errors():
                 scores.append(self._folder, rows)
 
+    def remove_scores(self, step: int) -> None:
+        """Removes the rows of a step from scores.jsonl."""
+        if self._active:
+            with convert_disk_errors():
+                scores.remove(self._folder, step)
+
     def write_panel(self, step: int, image: str, ending: str, panel: np.ndarray) -> None:
         """Writes a picture ``[H, W, 3]`` uint8 as panels/<step>_<image><ending>.png.
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pathlib
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,11 @@ from lcdnet_jax.weights import scores
 from lcdnet_jax.weights.card import Card, CardError
 from lcdnet_jax.weights.network import Weights
 
+T = TypeVar("T")
+
+# A number of training steps; "best", see ``config.best_metric``; or None for the newest.
+Step = int | Literal["best"] | None
+
 # A parameters-only directory. eval.py adds the folder eval.
 KIND = atomic_io.DirectoryKind(
     name="conversion",
@@ -37,7 +44,7 @@ KIND = atomic_io.DirectoryKind(
 _UNREADABLE = 1000
 
 
-def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
+def load(directory: pathlib.Path, *, ema: bool, step: Step) -> Weights:
     """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
     config = config_lib.load(directory / "config.json")
     stored = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
@@ -49,11 +56,11 @@ def load(directory: pathlib.Path, *, ema: bool, step: int | None) -> Weights:
             variables = reader.restore_variables(step, expected, ema=ema)
             return variables, stored or _make_card(reader, config, expected, ema=ema, step=step)
 
-        variables, card = reader.read_newest(read)[1] if step is None else read(step)
+        variables, card = _read_step(reader, config, step, read)
     return Weights(module, variables, card, is_workdir=stored is None)
 
 
-def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
+def load_card(directory: pathlib.Path, *, ema: bool, step: Step) -> Card:
     """The card of a directory, see :func:`lcdnet_jax.weights.load_card`."""
     config = config_lib.load(directory / "config.json")
     if config_lib.describes_network_alone(config):
@@ -70,7 +77,48 @@ def load_card(directory: pathlib.Path, *, ema: bool, step: int | None) -> Card:
             expected = _list_variables(reader, module, step)
             return _make_card(reader, config, expected, ema=ema, step=step)
 
-        return reader.read_newest(read)[1] if step is None else read(step)
+        return _read_step(reader, config, step, read)
+
+
+def _read_step(
+    reader: checkpoints.Checkpoints, config: ConfigDict, step: Step, read: Callable[[int], T]
+) -> T:
+    """Calls a function with the step that ``step`` means."""
+    if step is None:
+        return reader.read_newest(read)[1]
+    if step != "best":
+        return read(step)
+    while True:
+        best = _find_best(reader, config)
+        try:
+            return read(best)
+        except CheckpointError:
+            # A training in the directory deletes a step when another one becomes the best.
+            if best in reader.steps() or _find_best(reader, config) == best:
+                raise
+
+
+def _find_best(reader: checkpoints.Checkpoints, config: ConfigDict) -> int:
+    directory = reader.directory.parent
+    if config_lib.describes_network_alone(config):
+        raise CheckpointError(f"{directory} has one step, and no best one; leave the step off")
+    if not config.best_metric:
+        raise CheckpointError(
+            f"the training in {directory} kept no best checkpoint: its config.best_metric is "
+            "empty. Give a step, or leave it off for the newest one"
+        )
+    best = scores.find_best(
+        scores.read(directory),
+        config.best_metric,
+        count=len(config_lib.list_evaluations(config)),
+        steps=reader.steps(),
+    )
+    if best is None:
+        raise CheckpointError(
+            f"{directory} has no evaluation of a checkpoint yet, so none is the best; wait for "
+            "one, or leave the step off for the newest"
+        )
+    return best
 
 
 def _list_variables(

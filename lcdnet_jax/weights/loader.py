@@ -7,6 +7,7 @@ from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields
 from lcdnet_jax.weights import directory, safetensors_file, torch_file
 from lcdnet_jax.weights.card import Card, CardError
+from lcdnet_jax.weights.directory import Step
 from lcdnet_jax.weights.network import Weights
 
 
@@ -16,7 +17,7 @@ def load(
     network: str | None = None,
     network_kwargs: Fields | None = None,
     ema: bool = True,
-    step: int | None = None,
+    step: Step = None,
 ) -> Weights:
     """Loads weights of any format.
 
@@ -27,7 +28,8 @@ def load(
             other formats name their network.
         network_kwargs: Arguments of :func:`lcdnet_jax.networks.create` for that network.
         ema: For a directory: whether to use averaged parameters if the checkpoint has them.
-        step: For a directory: the step to load. None: the newest that is not damaged.
+        step: For a directory: the step to load. "best": that with the best evaluation, if
+            ``config.best_metric`` of the training keeps it. None: the newest that is not damaged.
 
     Returns:
         The network, its variables as float32 arrays of JAX or NumPy, and their card. The card is
@@ -64,7 +66,7 @@ def load(
     return safetensors_file.load(path, tensors, header)
 
 
-def load_card(path: Path, *, ema: bool = True, step: int | None = None) -> Card:
+def load_card(path: Path, *, ema: bool = True, step: Step = None) -> Card:
     """Loads the card of weights, without reading or verifying the weights.
 
     For a working directory this is the card of the newest checkpoint whose manifest is intact, even
@@ -111,5 +113,5 @@ def _find_kind(path: pathlib.Path) -> str:
     return "directory"
 
 
-def _make_step_error(path: pathlib.Path, step: int) -> ValueError:
+def _make_step_error(path: pathlib.Path, step: Step) -> ValueError:
     return ValueError(f"{path} holds the weights of one step; leave step {step} off")

@@ -8,7 +8,8 @@ without a noise level), the scores ("psnr", "ssim" and further ones) and "n", th
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -55,6 +56,58 @@ def read_newest(workdir: pathlib.Path, step: int) -> list[JsonObject]:
     rows = read(workdir)
     newest = max((row["step"] for row in rows if row["step"] <= step), default=None)
     return [row for row in rows if row["step"] == newest]
+
+
+def remove(workdir: pathlib.Path, step: int) -> None:
+    """Removes the rows of a step, such as those of an evaluation that did not end.
+
+    Raises:
+        OSError: If writing fails. Then the file is not changed.
+    """
+    rows = read(workdir)
+    kept = [row for row in rows if row["step"] != step]
+    if len(kept) < len(rows):
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
+        atomic_io.write(workdir / FILE, text.encode(), force=True)
+
+
+def find_best(
+    rows: Sequence[Mapping[str, Any]], metric: str, *, count: int, steps: Collection[int]
+) -> int | None:
+    """Finds the step with the best evaluation.
+
+    Evaluations are compared if they have the same data, number of images, protocols and noise
+    levels as the newest one. Those with fewer or more rows than ``count`` did not end, or are of
+    other settings.
+
+    Args:
+        rows: The rows of :func:`read`.
+        metric: "psnr" or "ssim". The mean over the rows of an evaluation counts.
+        count: Number of rows of an evaluation.
+        steps: Steps that can be chosen.
+
+    Returns:
+        The step, of several equal ones the first. None if no evaluation can be compared.
+    """
+    by_step: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_step.setdefault(row["step"], []).append(row)
+    ended = {step: of_step for step, of_step in by_step.items() if len(of_step) == count}
+    if not ended:
+        return None
+    newest = _list_cases(ended[max(ended)])
+    means = {
+        step: sum(row[metric] for row in of_step) / count
+        for step, of_step in sorted(ended.items())
+        if step in steps
+        and _list_cases(of_step) == newest
+        and all(metric in row for row in of_step)
+    }
+    return max(means, key=lambda step: means[step], default=None)
+
+
+def _list_cases(rows: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {tuple(row.get(name) for name in ("data", "n", "protocol", "sigma")) for row in rows}
 
 
 def _parse(line: str, where: str) -> JsonObject | None:

@@ -64,14 +64,14 @@ class TestFolder:
         make_folder(path, writable=False).open()
         assert top(path) == ["2"]
 
-    def test_completing_a_save_keeps_the_newest(self, path, monkeypatch):
-        write(path, *(f"{step}/{name}" for step in (1, 2, 3) for name in ("d", "manifest.json")))
+    def test_the_newest_and_the_protected_one_are_kept(self, path, monkeypatch):
+        write(path, *(f"{step}/{name}" for step in range(5) for name in ("d", "manifest.json")))
         removed = []
         monkeypatch.setattr(
             storage, "remove", lambda path, marker: removed.append((path.name, marker))
         )
-        make_folder(path).complete(3, keep=2)
-        assert removed == [("1", "manifest.json")]
+        make_folder(path).delete_old(keep=2, protected=1)
+        assert removed == [("0", "manifest.json"), ("2", "manifest.json")]
 
     def test_damaged_ones_are_moved_aside(self, path):
         write(path, "4/d", "4/manifest.json", "damaged-4/d")

@@ -50,11 +50,21 @@ def test_one_writer(folder):
     CheckpointFolder(folder.path, writable=False).open()
 
 
-def test_completing_a_save_keeps_the_newest(folder):
-    for name in ("1", "2", "saving-3"):
+def test_completing_a_save(folder):
+    (folder.path / "saving-3").mkdir()
+    folder.complete(3)
+    assert names(folder) == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("protected", "kept"),
+    [(None, ["3", "4"]), (1, ["1", "3", "4"]), (3, ["3", "4"]), (9, ["3", "4"])],
+)
+def test_the_newest_and_the_protected_one_are_kept(folder, protected, kept):
+    for name in ("1", "2", "3", "4"):
         (folder.path / name).mkdir()
-    folder.complete(3, keep=2)
-    assert names(folder) == ["2", "3"]
+    folder.delete_old(keep=2, protected=protected)
+    assert names(folder) == kept
 
 
 def test_damaged_ones_are_moved_aside(folder):

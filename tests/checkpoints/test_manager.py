@@ -177,6 +177,19 @@ class TestSaving:
         save(tmp_path, 11, keep=1)
         assert entries(tmp_path) == ["11"]
 
+    def test_protected_one_is_kept(self, tmp_path, opened):
+        run = opened(tmp_path, keep=1)
+        run.save(1, state(1))
+        run.protect(1)
+        for step in (2, 3):
+            run.save(step, state(step))
+        run.protect(1)  # waits
+        assert entries(tmp_path) == ["1", "3"]
+        run.protect(3)
+        assert entries(tmp_path) == ["3"]
+        with pytest.raises(ValueError, match="opened to read only"):
+            opened(tmp_path).protect(3)
+
     def test_complete_step_stays_as_it_is(self, workdir, opened):
         run = opened(workdir, keep=9)
         run.save(8, state(5))

@@ -35,7 +35,7 @@ def test_what_may_change_on_resume():
     config = tiny.get_config()
     assert {name for name, field in FIELDS.items() if field.may_change(config)} == {
         *("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
-        *("skip_nonfinite", "steps_per_call", "resume", "init_from", "writers"),
+        *("skip_nonfinite", "steps_per_call", "resume", "init_from", "writers", "best_metric"),
         *("eval.sigmas", "eval.max_images", "eval.panels", "eval.bucket"),
         "data.train.path",  # the images are compared instead
         *("data.eval.source", "data.eval.path", "data.eval.split", "data.eval.feature"),

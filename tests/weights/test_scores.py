@@ -1,6 +1,7 @@
 """Scores of a training and of eval.py in cards."""
 
 import errno
+import functools
 import json
 import os
 
@@ -70,6 +71,30 @@ def test_a_file_that_cannot_be_read(tmp_path, warnings):
     (tmp_path / scores.FILE).write_bytes(b"\xff")
     assert scores.read_newest(tmp_path, 9) == []
     assert warnings[0].startswith(f"cannot read the scores in {tmp_path / scores.FILE}: ")
+
+
+class TestBest:
+    def test_mean_over_the_rows(self):
+        rows = [row_of(s, sigma=g, psnr=p) for s, g, p in (
+            (2, 25.0, 30), (2, 50.0, 26), (4, 25.0, 29), (4, 50.0, 28), (6, 25.0, 31), (6, 50.0, 26)
+        )]  # fmt: skip
+        find = functools.partial(scores.find_best, metric="psnr", count=2)
+        assert find(rows, steps=(2, 4, 6)) == 4  # the first of equal ones
+        assert find(rows, steps=(2, 6)) == 6
+        assert find([*rows[:4], row_of(6, psnr=99)], steps=(2, 4, 6)) == 4  # it did not end
+        others = [row_of(6, n=4, sigma=25.0, psnr=1), row_of(6, n=4, sigma=50.0, psnr=2)]
+        assert find([*rows[:4], *others], steps=(2, 4, 6)) == 6  # of other images
+        assert find(rows, steps=()) is None
+        assert find(rows[:1], steps=(2,)) is None
+        assert scores.find_best(rows, "ssim", count=2, steps=(2, 4)) is None
+
+    def test_rows_that_are_removed(self, tmp_path):
+        rows = [row_of(2), row_of(4), row_of(4, sigma=None)]
+        scores.append(tmp_path, rows)
+        scores.remove(tmp_path, 4)
+        assert scores.read(tmp_path) == rows[:1]
+        scores.remove(tmp_path, 4)
+        assert scores.read(tmp_path) == rows[:1]
 
 
 @pytest.mark.extended
