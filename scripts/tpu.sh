@@ -10,7 +10,8 @@
 #   stop          SIGTERM: `run` saves and ends. Ctrl-C here leaves the training running there
 #   fetch FOLDER  copies a folder of worker 0, such as runs/gopro, into the current one
 #   delete        deletes the TPU with its disks
-# The working directory of a slice lies on a file system that all workers share. Variables:
+# The working directory of a slice lies in a bucket (gs://BUCKET/PATH), which the service account of
+# the TPU can write to, or on a file system that all workers share. Variables:
 #   NAME     name of the TPU
 #   ZONE     its zone
 #   TYPE     accelerator type (create)
@@ -34,7 +35,7 @@ on_all_workers() {
 
 create() {
     : "${TYPE:?set TYPE, such as v5litepod-8}"
-    local version="${VERSION:-}" spot=()
+    local version="${VERSION:-}"
     if [ -z "$version" ]; then # https://cloud.google.com/tpu/docs/runtimes
         case "$TYPE" in
         v6e-*) version=v2-alpha-tpuv6e ;;
@@ -44,16 +45,13 @@ create() {
         *) fail "set VERSION, the runtime version for $TYPE" ;;
         esac
     fi
-    if [ -n "${SPOT:-}" ]; then
-        spot=(--spot)
-    fi
     if [ -z "${QUEUED:-}" ]; then
         gcloud compute tpus tpu-vm create "$NAME" --zone="$ZONE" --accelerator-type="$TYPE" \
-            --version="$version" "${spot[@]}"
+            --version="$version" ${SPOT:+--spot}
         return
     fi
     gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \
-        --accelerator-type="$TYPE" --runtime-version="$version" "${spot[@]}"
+        --accelerator-type="$TYPE" --runtime-version="$version" ${SPOT:+--spot}
     local state=""
     while [ "$state" != ACTIVE ]; do
         state=$(gcloud compute tpus queued-resources describe "$NAME" --zone="$ZONE" \
@@ -79,7 +77,7 @@ install() {
     on_all_workers "mkdir -p lcdnet_jax && tar -xzf lcdnet_jax.tar.gz -C lcdnet_jax &&
         cd lcdnet_jax && python3 -m pip install --quiet --user uv &&
         python3 -m uv venv --quiet --allow-existing --python 3.12 &&
-        python3 -m uv pip install --quiet --editable '.[train,tpu]'"
+        python3 -m uv pip install --quiet --editable '.[train,tpu,gcs]'"
 }
 
 run() {

@@ -72,6 +72,12 @@ def read_header(path):
 
 
 @pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_no_arrays(path):
+    """With ``set -u``, the Bash 3.2 of macOS ends where an array is empty."""
+    assert "[@]" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck(path):
     program = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}:{os.defpath}")
     program = program or shutil.which("shellcheck")
@@ -272,7 +278,7 @@ last="${{*: -1}}"
         assert [call[1:4] for call in pythons] == [
             ["-m", "pip", "install"], ["-m", "uv", "venv"], ["-m", "uv", "pip"],
         ]  # fmt: skip
-        assert pythons[-1][-2:] == ["--editable", ".[train,tpu]"]
+        assert pythons[-1][-2:] == ["--editable", ".[train,tpu,gcs]"]
         assert not pathlib.Path(copy[5]).parent.exists()  # nothing is left here
         (shell.clone / "train.py").write_text("changed")
         assert self.run(shell, "install") == []
