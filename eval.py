@@ -158,6 +158,7 @@ def main(argv: list[str]) -> None:
         _HOSTS.join()
         use_compilation_cache(choice=_COMPILATION_CACHE.value)
         multihost.check_devices()
+        multihost.wait_for_all()  # from here on, they may take unequal times
         evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
 
 

@@ -83,6 +83,7 @@ def main(argv: list[str]) -> None:
         _HOSTS.join()
         use_compilation_cache(choice=_COMPILATION_CACHE.value, workdir=storage.to_path(workdir))
         multihost.check_devices()
+        multihost.wait_for_all()  # from here on, they may take unequal times
         if _REPLAY.value is not None:
             data = input_pipeline.create_dataset(config, "train")
             training.replay(

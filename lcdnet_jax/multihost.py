@@ -123,6 +123,17 @@ def _read_count(environment: Mapping[str, str], name: str) -> int:
     return int(value) if value.isdigit() else 0
 
 
+def wait_for_all() -> None:
+    """Waits until all processes are here.
+
+    On CPUs the first exchange of arrays between a group of devices fails if a process comes to it
+    more than 30 seconds after another. What takes them unequal times, such as reading images or
+    compiling, must therefore end here, before that exchange. The first call of this function is
+    such an exchange itself; later ones wait as long as it takes.
+    """
+    all_succeeded(True)
+
+
 @runtime_checkable
 class HasProblem(Protocol):
     """An exception that adds to the text from which it is built.

@@ -56,6 +56,24 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
+# train.py, whose processes take unequal times to read images and to compile.
+UNEQUAL = """
+import runpy, sys, time
+import input_pipeline
+from lcdnet_jax.training import sharding
+
+def wait_before(function, process):
+    def wait(*args, **kwargs):
+        time.sleep(33 if f"--process_index={process}" in sys.argv else 0)
+        return function(*args, **kwargs)
+    return wait
+
+input_pipeline.create_datasets = wait_before(input_pipeline.create_datasets, 0)
+sharding.Program.lower = wait_before(sharding.Program.lower, 1)
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, noise_photos):
     folder = noise_photos((18, 25, 3), (19, 25, 3), (20, 25, 3))
@@ -217,6 +235,17 @@ def test_a_process_fails_alone(config, tmp_path):
     assert (first_code, second_code) == (75, 1), first_output + second_output
     assert first_output.splitlines()[-1].startswith("error: another process of this run has ended")
     assert second_output.splitlines()[-1] == "error: [Errno 5] broken"
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_processes_take_unequal_times(config, tmp_path):
+    """Longer than the 30 seconds that Gloo waits, with which JAX connects CPUs."""
+    wrapper = tmp_path / "unequal.py"
+    wrapper.write_text(UNEQUAL)
+    arguments = ("--config.data.where=device", "--config.steps=2")
+    for output, code in map(end, start_two(config, tmp_path, *arguments, script=wrapper)):
+        assert code == 0, output
 
 
 @pytest.mark.extended

@@ -228,9 +228,12 @@ class _Loop:
                 profile.start_before(step - calls + 1, step)
                 if is_new:
                     self._slow_work.begin("compiling", "the training step")
+                    with self._compilations.watch():
+                        program.lower(state, batches).compile()
+                    self._slow_work.end()
+                    multihost.wait_for_all()  # a step exchanges arrays
                 with self._compilations.watch():
                     state, metrics = program(state, batches)
-                self._slow_work.end()
                 self._unread.append(metrics)
                 if is_new:
                     jax.block_until_ready(state)

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, TypedDict, runtime_checkable
 
 import jax
@@ -16,12 +16,10 @@ from lcdnet_jax import resident_images
 from lcdnet_jax.evaluation.evaluator import Example
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.resident_images import ResidentImages
-from lcdnet_jax.training.sharding import Partitioner
+from lcdnet_jax.training.sharding import Partitioner, Program
 from lcdnet_jax.training.state import TrainState
 from lcdnet_jax.training.step import make_train_step
 from lcdnet_jax.typing import Batch, Metrics, PyTree
-
-Program = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 
 
 @runtime_checkable
@@ -108,7 +106,9 @@ def compile_program(
     *,
     stage: config_lib.Stage | None = None,
 ) -> Program:
-    """Compiles ``(state, inputs) -> (state, metrics)`` of ``config.steps_per_call`` steps.
+    """Makes the program of ``config.steps_per_call`` steps.
+
+    Its first call compiles it.
 
     Args:
         module: The network.
@@ -119,9 +119,9 @@ def compile_program(
         stage: The stage of ``config.stages`` in which the steps are. None for the first.
 
     Returns:
-        A function of a state and an input of :func:`open_inputs`. It donates the state, which must
-        not be used afterwards. Metrics are scalars for one step, and arrays with one value per
-        step for several.
+        A function of a state and an input of :func:`open_inputs`, which returns a state and
+        metrics. It donates the state, which must not be used afterwards. Metrics are scalars for
+        one step, and arrays with one value per step for several.
     """
     stage = stage or config_lib.list_stages(config)[0]
     config = config_lib.with_stage(config, stage)

@@ -23,6 +23,28 @@ _BATCH = PartitionSpec(("data", "state"))
 _MIN_SHARDED_SIZE = 1024
 
 
+@dataclass(frozen=True, eq=False)
+class Program:
+    """``(state, inputs) -> (state, metrics)`` on all devices.
+
+    Attributes:
+        wrapped: The function of JAX.
+        others: Its arguments after these two.
+    """
+
+    wrapped: jax.stages.Wrapped
+    others: tuple[np.ndarray, ...] = ()
+
+    def __call__(self, state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        """Runs the program. The first call compiles it, unless that has happened."""
+        result: tuple[PyTree, PyTree] = self.wrapped(state, inputs, *self.others)
+        return result
+
+    def lower(self, state: PyTree, inputs: PyTree) -> jax.stages.Lowered:
+        """Lowers the program. What compiles the result compiles it for later calls, too."""
+        return self.wrapped.lower(state, inputs, *self.others)
+
+
 @dataclass(frozen=True)
 class Partitioner:
     """The devices of a run, and the sharding of batches and state over them.
@@ -138,8 +160,8 @@ class Partitioner:
         state: PyTree,
         *,
         shared: bool,
-    ) -> Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]:
-        """Compiles ``(state, inputs) -> (state, metrics)``, which donates the state.
+    ) -> Program:
+        """Prepares ``(state, inputs) -> (state, metrics)``, which donates the state.
 
         Args:
             program: For the global batch ("jit") or one device's part ("pmap").
@@ -157,9 +179,9 @@ class Partitioner:
                 donate_argnums=0,
             )
             numbers = np.arange(self.mesh.local_mesh.size)
-            return lambda state, inputs: mapped(state, inputs, numbers)
+            return Program(mapped, (numbers,))
         out_shardings = (self.get_state_sharding(state), self.replicated)
-        return jax.jit(program, out_shardings=out_shardings, donate_argnums=0)
+        return Program(jax.jit(program, out_shardings=out_shardings, donate_argnums=0))
 
     def gather(self, tree: PyTree) -> PyTree:
         """Inside the program: gathers the sharded arrays of a state on each device."""

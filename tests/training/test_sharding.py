@@ -18,6 +18,7 @@ from lcdnet_jax.config import ConfigError
 from lcdnet_jax.networks import _lcdnet_blocks, lcdnet, registered
 from lcdnet_jax.resident_images import ResidentImages
 from lcdnet_jax.training.program import compile_program
+from lcdnet_jax.training.progress import CompilationCounter
 from lcdnet_jax.training.sharding import Partitioner
 from lcdnet_jax.training.state import abstract_state
 
@@ -127,10 +128,13 @@ class Run:
         else:
             given = partitioner.put_batches([batch_of()] * config.steps_per_call)
         self.text = ""
+        compiled = program.lower(placed, given).compile()
         if config.parallel.strategy == "jit":
-            program = program.lower(placed, given).compile()
-            self.text = program.as_text()
-        self.state, self.metrics = program(placed, given)
+            self.text = compiled.as_text()
+        compilations = CompilationCounter()
+        with compilations.watch():
+            self.state, self.metrics = program(placed, given)
+        assert compilations.count == 0  # a call takes what was compiled before
 
     def exchanges(self):
         """How many numbers are summed over devices, and how many other exchanges there are."""
