@@ -56,9 +56,8 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "paths, peers, types",
-        ("lcdnet_jax/storage.py", "lcdnet_jax/peer_loss.py", "lcdnet_jax/typing.py"),
+        ("lcdnet_jax/storage", "lcdnet_jax/peer_loss.py", "lcdnet_jax/typing.py"),
     ),
-    ("lists", ("lcdnet_jax/_listed_paths.py",)),
 )
 # Importing these says nothing about the order: the package itself, and its version.
 _IGNORED = ("lcdnet_jax/__init__.py", "lcdnet_jax/_version.py")

@@ -200,7 +200,7 @@ class TestCheckpoints:
             raise ConnectionError("no route")
 
         with monkeypatch.context() as patch:
-            patch.setattr(storage._filesystem(checkpoints.directory), "find", fail)
+            patch.setattr(storage.buckets.get_filesystem(checkpoints.directory), "find", fail)
             message = (
                 r"cannot list gs://.*: the bucket does not answer \(no route\); step 1 is saved"
             )
@@ -223,7 +223,7 @@ class TestCheckpoints:
 
 
 def test_other_buckets_hold_no_checkpoints(monkeypatch):
-    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(storage.paths.importlib.util, "find_spec", lambda name: True)
     with pytest.raises(CheckpointError, match="in buckets of Google Cloud Storage; use a local"):
         Checkpoints("s3://bucket/run")
 

@@ -226,7 +226,7 @@ def test_help_has_examples(capsys):
     ],
 )
 def test_urls_are_checked_before_anything_is_imported(monkeypatch, arguments, message):
-    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(storage.paths.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(_compilation, "set_environment", None)  # is called next
     assert message in error_of(*arguments)
 
@@ -240,12 +240,14 @@ def test_buckets_are_checked_before_anything_is_imported(bucket, monkeypatch):
         ["export", "quickstart", "-o", "gs://no-such/y"],
     ):
         assert missing in error_of(*arguments)
-    storage._filesystem(storage.to_path(bucket))
+    storage.buckets.get_filesystem(storage.to_path(bucket))
 
     def refuse(*arguments, **options):
         raise OSError("Forbidden: http://...\nno permission storage.objects.create")
 
-    monkeypatch.setattr(storage, "_writable", set())
-    monkeypatch.setattr(storage._filesystem(storage.to_path(bucket)), "pipe_file", refuse)
+    monkeypatch.setattr(storage.questions, "_writable", set())
+    monkeypatch.setattr(
+        storage.buckets.get_filesystem(storage.to_path(bucket)), "pipe_file", refuse
+    )
     message = error_of("restore", f"{bucket}/x", "-o", f"{bucket}/y")
     assert "access is denied (no permission storage.objects.create); ask for access" in message

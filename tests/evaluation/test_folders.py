@@ -433,9 +433,9 @@ def test_a_bucket(bucket, tmp_path, rng, monkeypatch):
     storage.upload(tmp_path, storage.to_path(bucket))
     expected = score(tmp_path, "8bit")
     url = storage.to_path(bucket)
-    lists, find = [], storage._filesystem(url).find
+    lists, find = [], storage.buckets.get_filesystem(url).find
     monkeypatch.setattr(
-        storage._filesystem(url),
+        storage.buckets.get_filesystem(url),
         "find",
         lambda path, detail: (lists.append(path), find(path, detail=detail))[1],
     )
@@ -447,7 +447,7 @@ def test_a_bucket(bucket, tmp_path, rng, monkeypatch):
     def fail(*arguments, **options):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(storage._filesystem(url), "cat_file", fail)
+    monkeypatch.setattr(storage.buckets.get_filesystem(url), "cat_file", fail)
     with pytest.raises(image_io.BucketError, match="does not answer"):  # once, not for each image
         score(url, "8bit")
 

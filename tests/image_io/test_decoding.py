@@ -367,7 +367,7 @@ def test_real_images(shared_data, name):
 
 def test_files_in_a_bucket(bucket, tmp_path, monkeypatch):
     """As local ones, also if a request reads only a part of them."""
-    monkeypatch.setattr(storage, "_BLOCK", 1000)
+    monkeypatch.setattr(storage.reading, "_BLOCK", 1000)
     folder = storage.to_path(f"{bucket}/in")
     names = {"a.png": noise((60, 50, 3)), "b.jpg": photo(), "c.tif": noise((40, 30), np.uint16)}
     for name, image in names.items():

@@ -213,10 +213,10 @@ class TestLargeFiles:
 
 def test_a_bucket_that_does_not_answer(bucket, monkeypatch):
     """Neither a header nor a file is then called damaged, although decoders hide the cause."""
-    monkeypatch.setattr(storage, "_BLOCK", 100)
+    monkeypatch.setattr(storage.reading, "_BLOCK", 100)
     path = storage.to_path(f"{bucket}/a.tif")
     image_io.write(path, noise((40, 30, 3)))
-    filesystem, calls = storage._filesystem(path), []
+    filesystem, calls = storage.buckets.get_filesystem(path), []
     cat_file = filesystem.cat_file
 
     def fail_later(name, start, end):

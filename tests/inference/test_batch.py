@@ -377,10 +377,10 @@ def test_a_bucket_that_does_not_answer_ends_the_run(bucket, restorer, monkeypatc
         asked.append(name)
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(storage._filesystem(folder), "cat_file", fail)
-    monkeypatch.setattr(storage._filesystem(folder), "size", lambda name: 1000)
-    monkeypatch.setattr(storage._filesystem(folder), "isdir", lambda name: False)
-    monkeypatch.setattr(storage._filesystem(folder), "exists", lambda name: False)
+    monkeypatch.setattr(storage.buckets.get_filesystem(folder), "cat_file", fail)
+    monkeypatch.setattr(storage.buckets.get_filesystem(folder), "size", lambda name: 1000)
+    monkeypatch.setattr(storage.buckets.get_filesystem(folder), "isdir", lambda name: False)
+    monkeypatch.setattr(storage.buckets.get_filesystem(folder), "exists", lambda name: False)
     ((job, outcome),) = batch.restore(restorer, jobs)
     assert job == jobs[0]
     assert isinstance(outcome, image_io.BucketError)

@@ -235,9 +235,9 @@ def test_a_bucket(bucket, monkeypatch):
         *("in/notes.txt", "f[1].png", "in/out/sub/a.PNG", "truth/a.tif", "truth/f[1].tif"),
     ):
         storage.write(storage.to_path(f"{bucket}/{name}"), b"")
-    lists, find = [], storage._filesystem(storage.to_path(bucket)).find
+    lists, find = [], storage.buckets.get_filesystem(storage.to_path(bucket)).find
     monkeypatch.setattr(
-        storage._filesystem(storage.to_path(bucket)),
+        storage.buckets.get_filesystem(storage.to_path(bucket)),
         "find",
         lambda path, detail: (lists.append(path), find(path, detail=detail))[1],
     )

@@ -431,7 +431,7 @@ def test_a_damaged_tfds_record_is_named(tfds_config, monkeypatch):
 def lists(bucket, monkeypatch):
     """Folders in the bucket that were listed."""
     found = []
-    filesystem = storage._filesystem(storage.to_path(bucket))
+    filesystem = storage.buckets.get_filesystem(storage.to_path(bucket))
     find = filesystem.find
     monkeypatch.setattr(
         filesystem, "find", lambda path, detail: (found.append(path), find(path, detail=detail))[1]
@@ -490,7 +490,7 @@ def test_images_are_not_left_out_while_a_bucket_does_not_answer(bucket, config, 
         image_io.write(f"{bucket}/in/{name}", np.zeros(shape, np.uint8))
     storage.write(storage.to_path(f"{bucket}/in/bad.png"), b"text")
     assert create(config, "train").list_images().keys() == {"a", "b"}
-    filesystem = storage._filesystem(storage.to_path(bucket))
+    filesystem = storage.buckets.get_filesystem(storage.to_path(bucket))
     cat_file = filesystem.cat_file
 
     def fail(name, start, end):

@@ -702,7 +702,7 @@ class TestBuckets:
         def fail(*arguments, **options):
             raise ConnectionError("no route")
 
-        filesystem = storage._filesystem(storage.to_path(folder))
+        filesystem = storage.buckets.get_filesystem(storage.to_path(folder))
         monkeypatch.setattr(filesystem, "cat_file", fail)
         with pytest.raises(image_io.BucketError, match=r"in/\d.png: the bucket does not answer"):
             take(batches, 100)

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from lcdnet_jax import storage
-from lcdnet_jax._listed_paths import make_listed_path
+from lcdnet_jax.storage.listed_paths import make_listed_path
 
 SIZES = {
     "a.png": 3,
