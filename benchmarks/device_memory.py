@@ -177,11 +177,20 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--check", action="store_true", help="also compile, for the real plan")
     options = parser.parse_args()
+    presets = _list_presets(options.networks)
+    for name, preset in presets:
+        try:
+            networks.get_preset(name, preset or None)
+        except ValueError as error:
+            parser.error(str(error))
+        scale = networks.create(name, preset=preset or None).scale
+        if any(crop < 1 or crop % scale for crop in options.crop):
+            parser.error(f"--crop must be a positive multiple of {scale}, the scale of {name}")
     # XLA reads it when the first device is asked for.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FRUGAL}".strip()
     head = _HEAD if options.check else _HEAD[:-1]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head), flush=True)
-    for name, preset in _list_presets(options.networks):
+    for name, preset in presets:
         for crop in options.crop:
             for batch in options.batch:
                 config = make_config(name, preset, crop, batch, options.dtype)

@@ -73,3 +73,18 @@ def test_plan_holds_the_state():
     with registered("two", Two):
         c = config()
         assert device_memory.read_plan(c) > device_memory.estimate(c).state
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "'nosuch'"),
+        (["rcan", "--crop", "4", "6"], "must be a positive multiple of 4, the scale of rcan"),
+        (["sadnet:huge"], "network 'sadnet' has no preset 'huge'; its presets: base, small"),
+    ],
+)
+def test_mistakes(capsys, monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["device_memory", *arguments])
+    with pytest.raises(SystemExit):
+        device_memory.main()
+    assert message in capsys.readouterr().err
