@@ -73,8 +73,8 @@ def _end(status: object = None) -> None:
     del status  # what JAX reports
     line = (
         f"error: another process of this run has ended, or has sent no sign of life for "
-        f"{_timeout:.0f} s; look at its output. The newest checkpoint stays, and the same command "
-        "in all processes continues there"
+        f"{_timeout:.0f} s; look at its output. What is saved stays; run the same command again in "
+        "all processes"
     )
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # it may be closed, or in use by another thread

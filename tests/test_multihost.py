@@ -131,6 +131,16 @@ def end(process):
     return output, process.returncode
 
 
+def wait_for(path, processes):
+    """Waits for a file that running processes write."""
+    deadline = time.monotonic() + 100
+    while not path.exists():
+        if any(process.poll() is not None for process in processes):
+            pytest.fail("".join(end(process)[0] for process in processes))
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def losses(workdir):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
@@ -164,12 +174,7 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     where = f"--config.data.where={where}"
     steps = ("--config.steps=4000", f"--config.parallel.strategy={strategy}")
     first, second = start_two(config, workdir, where, *steps)
-    deadline = time.monotonic() + 100
-    while not (workdir / "checkpoints" / "12").exists():
-        if (first.poll(), second.poll()) != (None, None):
-            pytest.fail(end(first)[0] + end(second)[0])
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(workdir / "checkpoints" / "12", (first, second))
     second.send_signal(signal.SIGTERM)
     (first_output, first_code), (second_output, second_code) = end(first), end(second)
     assert (first_code, second_code) == (143, 143), first_output + second_output
@@ -195,12 +200,7 @@ def test_a_process_is_lost(config, tmp_path, lost):
     workdir = tmp_path / "run"
     arguments = ("--config.data.where=device", "--peer_timeout=10")
     started = start_two(config, workdir, *arguments, "--config.steps=4000")
-    deadline = time.monotonic() + 100
-    while not (workdir / "checkpoints" / "4").exists():
-        if any(process.poll() is not None for process in started):
-            pytest.fail("".join(end(process)[0] for process in started))
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(workdir / "checkpoints" / "4", started)
     started[lost].kill()
     killed = time.monotonic()
     output, code = end(started[1 - lost])
@@ -308,6 +308,19 @@ def test_two_processes_evaluate_as_one(config, tmp_path):
     assert len(files) == 2 + 2 * 3  # results and images
     for file in files:
         assert (tmp_path / "two" / file).read_bytes() == (tmp_path / "one" / file).read_bytes()
+    # One of them is killed: the other ends in time and keeps the rows.
+    sigmas = ",".join(map(str, range(1, 200)))
+    first, second = start_two(
+        config, workdir, "--output", str(tmp_path / "lost"), "--sigmas", sigmas, *scored,
+        "--protocols=float", "--peer_timeout=10", script="eval.py",
+    )  # fmt: skip
+    wait_for(tmp_path / "lost" / "results.csv", (first, second))
+    second.kill()
+    output, code = end(first)
+    end(second)
+    assert code == peer_loss.EXIT_CODE, output
+    assert output.splitlines()[-1].startswith("error: another process of this run has ended, or")
+    assert json.loads((tmp_path / "lost" / "results.json").read_text())[0]["sigma"] == 1.0
     full, _ = json.loads((tmp_path / "one" / "results.json").read_text())
     assert (during["psnr"], during["ssim"], during["n"]) == (full["psnr"], full["ssim"], 3)
 
