@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     print_line(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
     print_line(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
     print_line(f"written      {directory}")
-    print_line("next, in Python on one image, or in a checkout on a folder of clean images:")
+    print_line("next, in Python on one image, or in a clone on a folder of clean images:")
     print_line(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")
     command = ["python", "eval.py", "--checkpoint", directory, "--data", "FOLDER"]
     print_line(f"  {shlex.join(command)} --sigmas 25 --protocols clipped")

@@ -22,6 +22,9 @@ from lcdnet_jax.messages import describe_system_error, escape
 # Commands that run compiled programs.
 _COMPUTE = (restore, score, serve, export)
 
+# Scripts of the repository. The package has neither them nor the reading of training data.
+_SCRIPTS = {"train": "train.py", "eval": "eval.py"}
+
 # Longest error message, in characters. A message may quote a hostile file.
 _LONGEST = 4000
 
@@ -52,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   lcdnet-jax restore photo.jpg
   lcdnet-jax restore holiday/ -o restored/
   lcdnet-jax models --pretrained
-  lcdnet-jax restore --help""",
+  lcdnet-jax restore --help
+
+train.py and eval.py, which train and evaluate networks, are in a clone of the repository:
+pip show --verbose lcdnet-jax names it""",
     )
     parser.add_argument(
         "--version",
@@ -71,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 action="store_true",
                 help="neither read nor write the cache of compiled programs",
             )
+    first = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if first in _SCRIPTS:
+        parser.error(
+            f"{_SCRIPTS[first]} is not part of the package; clone the repository (pip show "
+            f"--verbose lcdnet-jax names it) and run python {_SCRIPTS[first]} there"
+        )
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:  # argparse would name the help of the program instead of that of the command
         used = commands.choices.get(arguments.command, parser)

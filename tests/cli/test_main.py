@@ -55,6 +55,13 @@ class TestEnd:
         with pytest.raises(type(error)):
             run("models", "--debug")
 
+    @pytest.mark.parametrize("name", ["train", "eval"])
+    def test_scripts_of_the_repository(self, name):
+        """A user of the wheel has them not, and learns where they are."""
+        message = error_of(name, "--config", "configs/tiny.py")
+        assert message.startswith(f"{name}.py is not part of the package; clone the repository")
+        assert f"run python {name}.py there" in message
+
     def test_interrupt(self, models, capsys):
         models(lambda: os.kill(os.getpid(), signal.SIGINT))
         # As Python sets it, unless the shell that runs the tests in the background ignores it.
