@@ -1,14 +1,17 @@
 """The package as others install and import it."""
 
+import email
 import importlib.metadata
 import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 
@@ -76,30 +79,71 @@ def test_public_names():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Path of the wheel, built without a network."""
+def distributions(tmp_path_factory):
+    """Paths of the source distribution and of the wheel made from it, built without a network."""
     try:
         enough = Version(importlib.metadata.version("setuptools")) >= Version("77")
     except importlib.metadata.PackageNotFoundError:
         enough = False
     if not enough:
         pytest.skip("building a wheel without a network needs setuptools >= 77")
-    folder = tmp_path_factory.mktemp("wheel")
+    if importlib.util.find_spec("build") is None:
+        pytest.skip("needs the package build")
+    folder = tmp_path_factory.mktemp("distributions")
     source = folder / "source"  # a copy: what lies in build/ would get into the wheel
     source.mkdir()
     for entry in ROOT.iterdir():
-        if entry.suffix in (".py", ".toml", ".md") or entry.name == "LICENSE":
+        if entry.is_file() and entry.name != ".git":
             shutil.copy(entry, source)
-        elif entry.is_dir() and next(entry.glob("*.py"), None):
-            shutil.copytree(entry, source / entry.name)
-    tool = ["build", "--no-isolation", "--wheel", "--outdir"]
-    if importlib.util.find_spec("build") is None:
-        tool = ["pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir"]
-    subprocess.run([sys.executable, "-m", *tool, folder, source], check=True, capture_output=True)
-    (built,) = folder.glob("*.whl")
-    return built
+        elif entry.is_dir() and next(entry.rglob("*.py"), None) and entry.name[0] != ".":
+            shutil.copytree(entry, source / entry.name, ignore=shutil.ignore_patterns("artifacts"))
+    command = ["build", "--no-isolation", "--outdir", folder, source]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    (archive,), (built,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return archive, built
 
 
+@pytest.fixture(scope="module")
+def wheel(distributions):
+    return distributions[1]
+
+
+@pytest.mark.extended
+def test_source_distribution_builds_the_library_only(distributions):
+    archive, _ = distributions
+    with tarfile.open(archive) as file:
+        names = [name.partition("/")[2] for name in file.getnames() if "/" in name]
+    assert {name.partition("/")[0] for name in names} == {
+        *("CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "PKG-INFO", "README.md"),
+        *("lcdnet_jax", "lcdnet_jax.egg-info", "pyproject.toml", "setup.cfg", "setup.py"),
+    }
+    assert set(PROJECT["project"]["license-files"]) <= set(names)
+    assert archive.stat().st_size < 4e6
+
+
+@pytest.mark.extended
+def test_what_a_package_index_shows(wheel):
+    """Links of README.md work there: each is absolute and of a file that exists."""
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(file.read(name))
+    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-4.0 AND MIT"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    repository = PROJECT["project"]["urls"]["Repository"]
+    assert f"Repository, {repository}" in metadata.get_all("Project-URL")
+    links = re.findall(r"\]\(([^)]+)\)", metadata.get_payload())
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
+    ours = [link for link in links if link.startswith(f"{repository}/")]
+    for link in ours:
+        kind, version, path = link.removeprefix(f"{repository}/").split("/", 2)
+        assert kind == ("raw" if path.endswith((".jpg", ".png")) else "blob")
+        assert version == f"v{lcdnet_jax.__version__}"
+        assert (ROOT / path.partition("#")[0]).exists(), link
+    assert len(ours) > 10
+
+
+@pytest.mark.extended
 def test_wheel_holds_the_library_only(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
@@ -114,6 +158,10 @@ def test_wheel_holds_the_library_only(wheel):
     page = [p for p in page if p.suffix not in (".py", ".pyc")]
     assert "demo.jpg" in {p.name for p in page}
     assert {p.relative_to(ROOT).as_posix() for p in page} <= set(names)
+    vendored = ROOT / "lcdnet_jax/serve/static/vendor"
+    for path in vendored.iterdir():
+        assert path.relative_to(ROOT).as_posix() in names
+    assert wheel.stat().st_size < 4e6
     licenses = PROJECT["project"]["license-files"]
     assert len(licenses) == 3
     for entry in (*(f"licenses/{path}" for path in licenses), "entry_points.txt"):
