@@ -184,10 +184,15 @@ def _plan_beside(arguments: Sequence[_Argument], reference: str | None) -> Job:
             f"{source} has no suffix of a format in which its result could be written; name the "
             "result, as -o restored.png"
         )
-    target = image_io.name_result(source.with_name(f"{source.stem}.restored{source.suffix}"))
+    target = _name_beside(source)
     references = _References(reference, single=True)
     # A path of its own: the list for the source does not have it.
     return Job(source, storage.to_path(str(target)), references.find(pathlib.Path(source.name)))
+
+
+def _name_beside(source: pathlib.Path) -> pathlib.Path:
+    """The result of an image without ``-o``."""
+    return image_io.name_result(source.with_name(f"{source.stem}.restored{source.suffix}"))
 
 
 def describe_kinds(paths: Iterable[pathlib.Path]) -> str:
@@ -223,6 +228,8 @@ def describe_missing_package(paths: Iterable[pathlib.Path]) -> str | None:
 def _describe_kind(path: pathlib.Path) -> str:
     if path.is_dir():
         return "linked folder"
+    if _is_image(path):
+        return "earlier result"
     if _is_special(path):
         return "pipe or device"
     return path.suffix.lower() or "without a suffix"
@@ -389,10 +396,14 @@ def _walk_folder(
     for here, folders, names in storage.walk(path, on_error=_raise_listing_error):
         _remove_hidden(here, folders, output)
         others += [here / name for name in folders if (here / name).is_symlink()]
+        # To restore a photo, look at the result, and then restore the folder is common.
+        results = {
+            _name_beside(here / name).name for name in names if _has_image_suffix(here / name)
+        }
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            if _is_image(here / name):
+            if _is_image(here / name) and name not in results:
                 yield here / name, pathlib.Path(*(here / name).relative_to(path).parts)
             else:
                 others.append(here / name)

@@ -215,6 +215,20 @@ def test_other_files(place):
     ) == ("2 .txt, 2 without a suffix, 1 .b, 1 linked folder")
 
 
+def test_earlier_results_in_a_folder(tmp_path, monkeypatch):
+    """One photo is restored first, then its folder: the result is no photo to restore."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a.restored.png", "b.restored.png"):
+        put(tmp_path / "in" / name)
+    assert plan.plan_jobs(["in/a.png"], None)[0].target == pathlib.Path("in/a.restored.png")
+    others: list[pathlib.Path] = []
+    jobs = plan.plan_jobs(["in"], "out", others=others)
+    assert [job.source.name for job in jobs] == ["a.png", "b.restored.png"]
+    assert plan.describe_kinds(others) == "1 earlier result"
+    (named,) = plan.plan_jobs(["in/a.restored.png"], "out/")
+    assert named.source.name == "a.restored.png"
+
+
 def test_standard_output_is_no_result(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "a.png")
