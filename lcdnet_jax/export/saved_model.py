@@ -105,7 +105,7 @@ def _import_tensorflow() -> tuple[ModuleType, ModuleType]:
     except ImportError as error:
         raise ImportError(
             f"a SavedModel needs TensorFlow, which cannot be imported ({error}); run\n"
-            '  pip install "lcdnet-jax[export]"'
+            '  pip install "lcdnet-jax[train]"'
         ) from error
     return tf, jax2tf
 
