@@ -247,6 +247,11 @@ def get_config() -> ConfigDict:
     # Steps of linear warm-up, for any schedule: step i of n has (i + 1) / (n + 1) of the full
     # rate. 0 = none.
     config.optimizer.warmup_steps = 0
+    # Steps after which the state of the optimizer was lost and began anew, as between the pieces of
+    # benchmarks/train_in_pieces.py, which sets it. A linear warm-up of `reset_warmup_steps` steps
+    # follows each; the schedule goes on.
+    config.optimizer.resets = ()
+    config.optimizer.reset_warmup_steps = 100
     # Gradients are clipped to this global norm. 0 = never.
     config.optimizer.clip_norm = 0.0
     # Decay of the exponential moving average (EMA) of the parameters. 0 = no EMA. Evaluation and

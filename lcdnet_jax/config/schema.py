@@ -150,6 +150,8 @@ FIELDS: Mapping[str, Field] = {
         rules.tuple_of(value_rules.number(0, high=1)), absent=()
     ),
     "optimizer.warmup_steps": Field(value_rules.integer(0)),
+    "optimizer.resets": Field(rules.tuple_of(value_rules.integer(1)), absent=()),
+    "optimizer.reset_warmup_steps": Field(value_rules.integer(0), absent=100),
     "optimizer.clip_norm": Field(value_rules.number(0)),
     "ema_decay": Field(value_rules.number(0, high=1)),
     "skip_nonfinite": Field(value_rules.integer(0), absent=0, may_change=_always),

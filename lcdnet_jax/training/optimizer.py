@@ -20,7 +20,8 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
     weight w and final rate f, step s of a cycle of n steps has the rate
     ``f + w (p - f) (1 + cos(pi s / n)) / 2``. A cycle includes the step after its last one, whose
     rate is f. Later steps keep the last rate. All are multiplied by a linear warm-up that reaches 1
-    at step ``warmup_steps``.
+    at step ``warmup_steps``. After each step of ``resets`` a linear warm-up of
+    ``reset_warmup_steps`` steps follows, and the schedule goes on beneath it.
 
     Args:
         config: The experiment.
@@ -51,6 +52,9 @@ def make_schedule(config: ConfigDict, *, peak: float | None = None) -> optax.Sch
             factor = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
         # With a rate of exactly 0 the first step would have no effect.
         ramp = jnp.minimum(1.0, (now + 1) / (warmup + 1))
+        for reset in optimizer.resets:
+            since = (now - reset + 1) / (optimizer.reset_warmup_steps + 1)
+            ramp *= jnp.where(now < reset, 1.0, jnp.minimum(1.0, since))
         return highest * factor * ramp
 
     return schedule
@@ -82,6 +86,29 @@ def make_optimizer(
     if clip_norm == 0:
         return adam
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+
+
+def reset_optimizer(tx: optax.GradientTransformation, params: PyTree, step: int) -> PyTree:
+    """Makes a new state of an optimizer of :func:`make_optimizer` for a run that goes on.
+
+    Args:
+        tx: The optimizer.
+        params: Parameters after the step.
+        step: Number of steps made. The learning rate continues there; the moments start at zero,
+            and so does the count for their bias.
+
+    Returns:
+        The state.
+    """
+
+    def set_count(state: PyTree) -> PyTree:
+        if not isinstance(state, optax.ScaleByScheduleState):
+            return state
+        return state._replace(count=jnp.full_like(state.count, step))
+
+    return jax.tree.map(
+        set_count, tx.init(params), is_leaf=lambda x: isinstance(x, optax.ScaleByScheduleState)
+    )
 
 
 def allow_type_promotion(tx: optax.GradientTransformation) -> optax.GradientTransformation:

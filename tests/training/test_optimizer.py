@@ -9,6 +9,7 @@ import pytest
 
 from configs import tiny
 from lcdnet_jax.training import make_optimizer, make_schedule
+from lcdnet_jax.training.optimizer import reset_optimizer
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ def test_warm_up_and_cosine(config):
     schedule = make_schedule(config)
     values = [float(schedule(s)) for s in (0, 3, 4, 12, 20)]
     np.testing.assert_allclose(values, [0.2, 0.8, 1.0, 0.55, 0.1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_reset(config, weight_decay):
+    """A warm-up on top of the schedule; the moments are lost, the schedule is not."""
+    config.steps, config.optimizer.schedule = 9, "cosine"
+    config.optimizer.weight_decay = weight_decay
+    before = [float(make_schedule(config)(s)) for s in range(8)]
+    config.optimizer.resets, config.optimizer.reset_warmup_steps = (3, 6), 3
+    factors = [float(make_schedule(config)(s)) / before[s] for s in range(8)]
+    np.testing.assert_allclose(factors, [1, 1, 1, 1 / 4, 2 / 4, 3 / 4, 1 / 4, 2 / 4], rtol=1e-6)
+
+    tx, params = make_optimizer(config), {"w": jnp.zeros(1)}
+    state = reset_optimizer(tx, params, 4)
+    assert [int(count) for _, count in optax.tree.get_all_with_path(state, "count")] == [0, 4]
+    updates, _ = tx.update({"w": jnp.asarray([0.5])}, state, params)
+    # The first step of Adam has the size of the rate.
+    np.testing.assert_allclose(updates["w"], [-float(make_schedule(config)(4))], rtol=1e-5)
 
 
 def test_clipping_bounds_the_norm(config):
