@@ -229,10 +229,15 @@ def get_config() -> ConfigDict:
     config.gan.vgg = ""
     config.optimizer = ConfigDict()
     # Adam with betas (0.9, `beta2`) and eps 1e-8. With `weight_decay` it is AdamW: before each
-    # step all parameters are multiplied by 1 - rate * weight_decay.
+    # step parameters are multiplied by 1 - rate * weight_decay.
     config.optimizer.learning_rate = 1e-4
     config.optimizer.beta2 = 0.999
     config.optimizer.weight_decay = 0.0
+    # Whether the decay also applies to biases and other vectors.
+    config.optimizer.decay_vectors = True
+    # Factor of the learning rate of layers that predict offsets of deformable convolutions (of
+    # SADNet). Deformable networks are often trained with 0.1; the paper of SADNet has 1.
+    config.optimizer.offset_rate = 1.0
     # "step": the rate is multiplied by `decay_factor` every `decay_every` steps.
     # "cosine": the rate falls to `final_fraction` of the peak at the last step.
     config.optimizer.schedule = "step"

@@ -140,6 +140,8 @@ FIELDS: Mapping[str, Field] = {
     "optimizer.learning_rate": Field(value_rules.number(0)),
     "optimizer.beta2": Field(value_rules.number_below(0, 1), absent=0.999),
     "optimizer.weight_decay": Field(value_rules.number(0), absent=0.0),
+    "optimizer.decay_vectors": Field(value_rules.boolean, absent=True),
+    "optimizer.offset_rate": Field(value_rules.number(0, high=1), absent=1.0),
     "optimizer.schedule": Field(value_rules.choice("step", "cosine", "cosine_restarts")),
     "optimizer.decay_every": Field(value_rules.integer(1)),
     "optimizer.decay_factor": Field(value_rules.number(1e-6, high=1), absent=0.5),

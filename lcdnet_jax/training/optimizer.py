@@ -6,6 +6,7 @@ import optax
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
+from lcdnet_jax.config import ConfigError
 from lcdnet_jax.typing import PyTree
 
 
@@ -67,25 +68,52 @@ def make_optimizer(
 
     Gradients are clipped by their global norm first, if ``clip_norm`` is set. The decay is
     decoupled (Loshchilov and Hutter, ICLR 2019) and multiplied by the learning rate, as in
-    PyTorch's AdamW. It applies to all parameters.
+    PyTorch's AdamW. It applies to all parameters, or with ``decay_vectors`` False to those with two
+    axes or more. ``offset_rate`` multiplies the learning rate of parameters with "offset" in their
+    path.
 
     Args:
         config: The experiment.
-        peak: Learning rate that replaces ``config.optimizer.learning_rate``.
+        peak: Learning rate that replaces ``config.optimizer.learning_rate``, for the second network
+            of an objective, to which ``offset_rate`` does not apply.
 
     Returns:
-        The optimizer.
+        The optimizer. Its ``init`` raises ConfigError if ``offset_rate`` is not 1 and there are no
+        such parameters.
     """
     schedule, optimizer = make_schedule(config, peak=peak), config.optimizer
     if optimizer.weight_decay > 0:
-        tx = optax.adamw(schedule, b2=optimizer.beta2, weight_decay=optimizer.weight_decay)
+        mask = None if optimizer.decay_vectors else _are_matrices
+        tx = optax.adamw(
+            schedule, b2=optimizer.beta2, weight_decay=optimizer.weight_decay, mask=mask
+        )
     else:
         tx = optax.adam(schedule, b2=optimizer.beta2)
+    if optimizer.offset_rate != 1 and peak is None:
+        tx = optax.chain(tx, optax.masked(optax.scale(optimizer.offset_rate), _predict_offsets))
     adam = allow_type_promotion(tx)
     clip_norm = optimizer.clip_norm
     if clip_norm == 0:
         return adam
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+
+
+def _are_matrices(params: PyTree) -> PyTree:
+    """For each parameter, whether it has two axes or more."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _predict_offsets(params: PyTree) -> PyTree:
+    """For each parameter, whether its layer predicts offsets of deformable convolutions."""
+    found = jax.tree.map_with_path(
+        lambda path, _: any("offset" in str(entry) for entry in path), params
+    )
+    if not any(jax.tree.leaves(found)):
+        raise ConfigError(
+            "config.optimizer.offset_rate is for networks with deformable convolutions, such as "
+            "sadnet, and this one has none; set it to 1"
+        )
+    return found
 
 
 def reset_optimizer(tx: optax.GradientTransformation, params: PyTree, step: int) -> PyTree:

@@ -135,9 +135,8 @@ class TestOptionsOfTheCamera:
         assert denoised[0] < 0.8 * variance
         assert denoised[1] > colors + 0.2  # noise without color
         assert measure(sharpen=(1, 1))[0] > 1.5 * variance
-        late = measure(balance="demosaiced")
-        assert late[0] > 1.2 * variance  # green noise in red, amplified as red
-        assert late[1] > colors + 0.2
+        # Noise of green in red, amplified as red is.
+        assert measure(balance="demosaiced")[0] > 1.2 * variance
 
     @pytest.mark.extended
     def test_second_compression(self):

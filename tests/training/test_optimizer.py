@@ -2,13 +2,17 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from configs import tiny
-from lcdnet_jax.training import make_optimizer, make_schedule
+from lcdnet_jax import networks
+from lcdnet_jax.config import ConfigError
+from lcdnet_jax.training import make_optimizer, make_schedule, optimizer
 from lcdnet_jax.training.optimizer import reset_optimizer
 
 
@@ -124,3 +128,48 @@ def test_decoupled_weight_decay(config, rng):
         w = w - 0.1 * 0.5 * w
         w -= 0.1 * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
         np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+def test_decay_of_matrices_alone(config):
+    config.optimizer.weight_decay, config.optimizer.decay_vectors = 0.5, False
+    params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    tx = make_optimizer(config)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    rate = float(make_schedule(config)(0))
+    np.testing.assert_allclose(updates["kernel"], [[-0.5 * rate]], rtol=1e-5)
+    np.testing.assert_array_equal(updates["bias"], [0])
+
+
+def test_rate_of_offset_layers(config):
+    """All layers of offset blocks and deformable convolutions that predict offsets; no other."""
+    layers = {
+        "offset4": {"offset_conv1": 0.1},
+        "dres4": {"dcnpack": {"conv_offset_mask": 0.1, "kernel": 1.0}, "conv1": 1.0},
+    }
+    params = jax.tree.map(lambda _: jnp.ones(2), layers)
+    grads = jax.tree.map(lambda _: jnp.asarray([0.3, -2.0]), layers)
+
+    def update():
+        tx = make_optimizer(config)
+        return tx.update(grads, tx.init(params), params)[0]
+
+    config.optimizer.clip_norm = 0.5
+    plain = update()
+    config.optimizer.offset_rate = 0.1
+    expected = jax.tree.map(lambda factor, plain: factor * plain, layers, plain)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), update(), expected)
+
+    network = jax.eval_shape(
+        networks.create("sadnet", width=2, offset_width=2, groups=1).init,
+        jax.random.key(0),
+        jnp.zeros((1, 8, 8, 3)),
+    )["params"]
+    chosen = traverse_util.flatten_dict(optimizer._predict_offsets(network), sep="/")
+    slow = {name.rpartition("/")[0] for name, is_offset in chosen.items() if is_offset}
+    blocks = {f"offset{s}/offset_conv{i}" for s in (1, 2, 3, 4) for i in (1, 2, 3)}
+    deformable = {f"dres{s}/dcnpack/conv_offset_mask" for s in (1, 2, 3, 4)}
+    assert slow == (blocks - {"offset4/offset_conv2"}) | deformable
+
+    with pytest.raises(ConfigError, match="has none; set it to 1"):
+        make_optimizer(config).init({"conv": {"kernel": jnp.ones(1)}})
+    make_optimizer(config, peak=1e-4).init({"conv": {"kernel": jnp.ones(1)}})
