@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcdnet_jax import networks
 from lcdnet_jax.inference import limits
+from lcdnet_jax.ops.deform_conv import convolve_by_rows
 from lcdnet_jax.typing import Variables
 
 
@@ -37,7 +38,10 @@ class Program:
                 white = jnp.iinfo(x.dtype).max
                 levels = np.arange(white + 1, dtype=np.float32) / np.float32(white)
                 x = jnp.take(jnp.asarray(levels), x.astype(jnp.int32), mode="clip")
-            return cast(Array, module.apply(variables, x))
+            if self.devices[0].platform != "cpu":
+                return cast(Array, module.apply(variables, x))
+            with convolve_by_rows():
+                return cast(Array, module.apply(variables, x))
 
         self._network = apply
         self._apply = jax.jit(apply)

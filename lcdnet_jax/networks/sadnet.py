@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
+from lcdnet_jax.ops.deform_conv import choose_rows, deform_conv2d_by_rows
 from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
@@ -327,22 +328,33 @@ class DeformConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, offset_feature: Array) -> Array:
-        n, height, width, channels = x.shape
-        predict = _conv(
+        height, width, channels = x.shape[1:]
+        layer = _conv(
             3 * _TAPS * self.groups,
             3,
             dtype=self.dtype,
             kernel_init=nn.initializers.zeros if self.zero_init_offsets else _xavier,
             name="conv_offset_mask",
         )
-        predicted = predict(offset_feature).astype(at_least_float32(self.dtype))
-        offset, logit = jnp.split(predicted, [2 * _TAPS * self.groups], axis=-1)
-        offset = offset.reshape(n, height, width, self.groups, _TAPS, 2)
-        modulation = jax.nn.sigmoid(logit).reshape(n, height, width, self.groups, _TAPS)
-        self.sow("intermediates", "sampling", (offset, modulation))  # stored only if mutable
+
+        def predict(features: Array) -> tuple[Array, Array]:
+            """Offsets ``[N, h, w, G, K, 2]`` and modulations ``[N, h, w, G, K]``."""
+            predicted = layer(features).astype(at_least_float32(self.dtype))
+            offset, logit = jnp.split(predicted, [2 * _TAPS * self.groups], axis=-1)
+            shape = (*features.shape[:3], self.groups, _TAPS)
+            return offset.reshape(*shape, 2), jax.nn.sigmoid(logit).reshape(shape)
+
+        sampling = None
+        rows = choose_rows(height, width)
+        if rows is None or self.is_mutable_collection("intermediates"):
+            sampling = predict(offset_feature)
+            self.sow("intermediates", "sampling", sampling)  # stored only if mutable
         kernel = self.param("kernel", _fan_in_uniform, (3, 3, channels, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        return ops.deform_conv2d(x, offset, modulation, kernel, bias, low_memory=self.low_memory)
+        if sampling is not None:
+            return ops.deform_conv2d(x, *sampling, kernel, bias, low_memory=self.low_memory)
+        assert rows is not None
+        return deform_conv2d_by_rows(x, offset_feature, predict, kernel, bias, rows=rows)
 
 
 class Down(nn.Module):

@@ -15,18 +15,57 @@ Two design decisions make it fast and let it scale:
 docs/explanations/performance.md compares the run time with other forms.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from lcdnet_jax.ops.operators import operator
 from lcdnet_jax.ops.precision import at_least_float32
 
 Pair = int | tuple[int, int]
+
+
+# Pixels of a part. Its offsets and samples fit into the cache of a core.
+_PIXELS_AT_ONCE = 2**15
+
+_by_rows: contextvars.ContextVar[bool] = contextvars.ContextVar("by_rows", default=False)
+
+
+@contextlib.contextmanager
+def convolve_by_rows() -> Iterator[None]:
+    """Lets networks use :func:`deform_conv2d_by_rows` in this thread and this block.
+
+    It is for forward passes on a CPU, whose programs take less memory then. JAX keeps traces of a
+    function by its identity. Trace a function of your own, which was not traced elsewhere.
+    """
+    token = _by_rows.set(True)
+    try:
+        yield
+    finally:
+        _by_rows.reset(token)
+
+
+def choose_rows(height: int, width: int) -> int | None:
+    """Chooses the rows of :func:`deform_conv2d_by_rows`.
+
+    Args:
+        height: Height of the image, pixels.
+        width: Width of the image, pixels.
+
+    Returns:
+        Rows, or None to convolve the image whole: outside :func:`convolve_by_rows`, and where it is
+        small.
+    """
+    if not _by_rows.get() or height * width < 4 * _PIXELS_AT_ONCE:
+        return None
+    return max(_PIXELS_AT_ONCE // width, 1)
 
 
 @operator()
@@ -85,35 +124,106 @@ def deform_conv2d(
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(x, offset, mask, kernel, bias, stride, padding, dilation)
 
-    n, channels = x.shape[0], x.shape[3]
-    _, out_h, out_w, groups, taps, _ = offset.shape
+    padded = _pad(x.astype(at_least_float32(x.dtype)))
+    return _convolve(
+        padded, offset, mask, kernel, bias, stride, padding, dilation, x.dtype, low_memory, 0
+    )
+
+
+def deform_conv2d_by_rows(
+    x: Array,
+    features: Array,
+    predict: Callable[[Array], tuple[Array, Array]],
+    kernel: Array,
+    bias: Array,
+    *,
+    rows: int,
+) -> Array:
+    """Predicts offsets and convolves some rows at a time, so that both take little memory.
+
+    It computes ``deform_conv2d(x, *predict(features), kernel, bias)`` up to rounding. It is made
+    for forward passes: its gradient would keep more than that of the whole image.
+
+    Args:
+        x: Features ``[N, H, W, C]``, floating point.
+        features: What the offsets depend on, ``[N, H, W, F]``.
+        predict: Computes ``offset`` and ``mask`` of :func:`deform_conv2d` for some rows of
+            ``features``. A pixel depends on those at most one row away, and on zeros outside.
+        kernel: ``[3, 3, C, O]``.
+        bias: ``[O]``.
+        rows: Rows of a part, at most H.
+
+    Returns:
+        ``[N, H, W, O]`` in the type of ``x``.
+    """
+    n, height, width, _ = x.shape
     exact = at_least_float32(x.dtype)
-    cells = _cells(x.astype(exact), groups)
+    padded = _pad(x.astype(exact))
+    around = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0)))
+
+    def add_part(i: Array, out: Array) -> Array:
+        first = jnp.minimum(i * rows, height - rows)  # the last part begins before the end
+        part = jax.lax.dynamic_slice_in_dim(around, first, rows + 2, axis=1)
+        offset, mask = (a[:, 1:-1] for a in predict(part))
+        # XLA would compute all cells before the loop, which take four times the memory of x.
+        image, first = jax.lax.optimization_barrier((padded, first))
+        convolved = _convolve(
+            image, offset, mask, kernel, bias, (1, 1), (1, 1), (1, 1), x.dtype, False, first
+        )
+        return jax.lax.dynamic_update_slice_in_dim(out, convolved, first, axis=1)
+
+    out = jnp.zeros((n, height, width, kernel.shape[3]), x.dtype)
+    return jax.lax.fori_loop(0, -(-height // rows), add_part, out)
+
+
+def _convolve(
+    padded: Array,
+    offset: Array,
+    mask: Array | None,
+    kernel: Array,
+    bias: Array | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    dtype: DTypeLike,
+    low_memory: bool,
+    first_row: ArrayLike,
+) -> Array:
+    """Computes the rows of the output from ``first_row``, as many as ``offset`` has.
+
+    ``padded`` is from :func:`_pad`. The result is of type ``dtype``, the others are as for
+    :func:`deform_conv2d`.
+    """
+    n, out_h, out_w, groups, taps, _ = offset.shape
+    size, channels = (padded.shape[1] - 4, padded.shape[2] - 4), padded.shape[3]
+    exact = padded.dtype
+    cells = _cells(padded, groups)
 
     # Sampling position of each tap without the offset, as (row, column): [H' or W', K].
     taps_at = np.indices(kernel.shape[:2], np.int32).reshape(2, 1, taps)
     # jnp.arange, because exported programs have symbolic sizes, which NumPy's does not accept.
+    starts = (jnp.asarray(first_row, jnp.int32), jnp.int32(0))
     rows, columns = (
-        jnp.arange(size, dtype=jnp.int32)[:, None] * stride[axis]
+        (jnp.arange(length, dtype=jnp.int32) + starts[axis])[:, None] * stride[axis]
         - padding[axis]
         + taps_at[axis] * dilation[axis]
-        for axis, size in enumerate((out_h, out_w))
+        for axis, length in enumerate((out_h, out_w))
     )
     # Put taps before groups: [N, H', W', K, G].
     shift = jnp.swapaxes(offset.astype(exact), 3, 4)
     y = shift[..., 0] + rows[None, :, None, :, None].astype(exact)
     x_ = shift[..., 1] + columns[None, None, :, :, None].astype(exact)
     factor = None if mask is None else jnp.swapaxes(mask.astype(exact), 3, 4)
-    matrix = kernel.astype(x.dtype).reshape(taps, channels, -1)
+    matrix = kernel.astype(dtype).reshape(taps, channels, -1)
 
     def sample_and_multiply(y: Array, x_: Array, factor: Array | None, matrix: Array) -> Array:
         """Samples some taps and multiplies by their part of the kernel: ``[N * H' * W', O]``."""
-        sample = functools.partial(_samples, size=(x.shape[1], x.shape[2]))
+        sample = functools.partial(_samples, size=size)
         samples = jax.vmap(sample, in_axes=(0, 0, 0, None if factor is None else 0))(
             cells, y, x_, factor
         )
         # With the pixels of all images on one axis, the kernel's gradient is one matrix product.
-        samples = samples.astype(x.dtype).reshape(n * out_h * out_w, -1)
+        samples = samples.astype(dtype).reshape(n * out_h * out_w, -1)
         return jnp.matmul(samples, matrix, preferred_element_type=exact)
 
     if low_memory:
@@ -127,24 +237,28 @@ def deform_conv2d(
         out, _ = jax.lax.scan(add_tap, zeros, (*each, matrix))
     else:
         out = sample_and_multiply(y, x_, factor, matrix.reshape(taps * channels, -1))
-    out = out.astype(x.dtype).reshape(n, out_h, out_w, -1)
+    out = out.astype(dtype).reshape(n, out_h, out_w, -1)
     if bias is not None:
         out = out + bias.astype(out.dtype)[None, None, None]
     return out
 
 
-def _cells(x: Array, groups: int) -> Array:
-    """Packs bilinear cells of ``[N, H, W, C]`` as ``[N, (H+3) * (W+3) * G, 4 * C/G]``.
+def _pad(x: Array) -> Array:
+    """Adds the pixels around an image that :func:`_cells` needs."""
+    return jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+
+
+def _cells(padded: Array, groups: int) -> Array:
+    """Packs bilinear cells of images from :func:`_pad` as ``[N, (H+3) * (W+3) * G, 4 * C/G]``.
 
     The four corners of a cell are next to each other. Cells that touch the image start at rows -1
     to H-1. A ring of zero cells around them serves all positions further outside.
     """
-    n, height, width, channels = x.shape
-    padded = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    padded = padded.reshape(n, height + 4, width + 4, groups, channels // groups)
-    corners = [padded[:, i : i + height + 3, j : j + width + 3] for i in (0, 1) for j in (0, 1)]
+    n, height, width, channels = padded.shape
+    padded = padded.reshape(n, height, width, groups, channels // groups)
+    corners = [padded[:, i : i + height - 1, j : j + width - 1] for i in (0, 1) for j in (0, 1)]
     cells = jnp.concatenate(corners, axis=-1)
-    return cells.reshape(n, (height + 3) * (width + 3) * groups, 4 * channels // groups)
+    return cells.reshape(n, (height - 1) * (width - 1) * groups, 4 * channels // groups)
 
 
 def _samples(

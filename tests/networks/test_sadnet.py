@@ -10,6 +10,7 @@ import pytest
 
 from lcdnet_jax import convert, networks, ops
 from lcdnet_jax.networks import sadnet
+from lcdnet_jax.ops import deform_conv
 
 TINY = {"width": 4, "offset_width": 4, "groups": 2}
 
@@ -148,6 +149,17 @@ def test_low_memory_gives_the_same(tiny, rng):
     x = jnp.asarray(rng.uniform(size=(2, 16, 24, 3)), jnp.float32)
     lean = quick_jit(module.clone(low_memory=True).apply)
     np.testing.assert_allclose(lean(variables, x), apply(variables, x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.extended
+def test_large_images_by_rows_are_the_same(tiny, rng, monkeypatch):
+    module, variables, apply = tiny
+    x = jnp.asarray(rng.uniform(size=(1, 48, 40, 3)), jnp.float32)
+    monkeypatch.setattr(deform_conv, "_PIXELS_AT_ONCE", 100)
+    with deform_conv.convolve_by_rows():
+        rows = quick_jit(lambda v, x: module.apply(v, x))
+        assert "while" in rows.lower(variables, x).as_text()
+        np.testing.assert_allclose(rows(variables, x), apply(variables, x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.extended

@@ -10,6 +10,8 @@ import pytest
 from jax.test_util import check_grads
 
 from lcdnet_jax import ops
+from lcdnet_jax.ops import deform_conv
+from lcdnet_jax.ops.convolution import conv2d
 
 deform_conv2d = jax.jit(
     ops.deform_conv2d, static_argnames=("stride", "padding", "dilation", "low_memory")
@@ -223,6 +225,55 @@ def test_low_memory_plans_less_for_the_gradient(rng):
         return program.memory_analysis().temp_size_in_bytes
 
     assert planned(True) < planned(False) / 2
+
+
+def make_predicted(rng, size, width=4):
+    """Image, features, the function that predicts from them, kernel and bias."""
+    x, _, _, kernel, bias = as_float32(make_inputs(rng, size=size, channels=width, out=width))
+    features = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(3, 3, 3, 2 * 27)), jnp.float32)
+
+    def predict(features):
+        predicted = conv2d(features, weights)
+        shape = (*features.shape[:3], 2, 9)
+        mask = jax.nn.sigmoid(predicted[..., 36:]).reshape(shape)
+        return predicted[..., :36].reshape(*shape, 2), mask
+
+    return x, features, predict, kernel, bias
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_by_rows_gives_the_same(rng, rows):
+    """Also where the last part has rows of the one before; features end with zeros."""
+    x, features, predict, kernel, bias = make_predicted(rng, (7, 5))
+    expected = deform_conv2d(x, *predict(features), kernel, bias)
+    run = jax.jit(
+        lambda *a: deform_conv.deform_conv2d_by_rows(a[0], a[1], predict, *a[2:], rows=rows)
+    )
+    assert_close(run(x, features, kernel, bias), expected, 1e-6)
+
+
+def test_rows_plan_less_memory(rng):
+    x, features, predict, kernel, bias = make_predicted(rng, (128, 64), width=8)
+
+    def planned(function):
+        program = jax.jit(function).lower(x, features).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    whole = planned(lambda x, f: ops.deform_conv2d(x, *predict(f), kernel, bias))
+    rows = planned(
+        lambda x, f: deform_conv.deform_conv2d_by_rows(x, f, predict, kernel, bias, rows=8)
+    )
+    assert rows < whole / 3
+
+
+def test_rows_are_chosen_for_large_images_where_allowed():
+    assert deform_conv.choose_rows(1024, 1024) is None
+    with deform_conv.convolve_by_rows():
+        assert deform_conv.choose_rows(1024, 1024) == 32
+        assert deform_conv.choose_rows(2, 100_000) == 1
+        assert deform_conv.choose_rows(128, 512) is None
+    assert deform_conv.choose_rows(1024, 1024) is None
 
 
 def test_nan_offsets_show_and_do_not_crash(rng, form):
