@@ -16,7 +16,7 @@ import numpy as np
 from lcdnet_jax.inference import tiling
 
 # Pixels of a window, divided by the scale of a network that enlarges. By XLA's memory plans on the
-# CPU, in kB per pixel: SADNet `small` 0.64, `base` 2.6, DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN
+# CPU, in kB per pixel: SADNet `small` 0.35, DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN
 # and IKC `base` of scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
 MOST_PIXELS = 1344 * 1024
 
