@@ -1,7 +1,7 @@
 """Compilation in the commands: faster, and with a cache of compiled programs.
 
-Only the program ``lcdnet-jax`` does this, and the scripts, which use the cache alone.
-``import lcdnet_jax`` changes nothing of JAX.
+Only the program ``lcdnet-jax`` and the scripts do this. ``import lcdnet_jax`` changes nothing of
+JAX.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lcdnet_jax.messages import escape_line
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
 VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
 
-# Without unrolled loops, LLVM compiles SADNet in less than half of the time; programs are as fast.
+# Without unrolled loops, LLVM compiles networks in half of the time; programs are as fast.
 _NO_UNROLLING = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -243,11 +243,11 @@ def _prune(root: pathlib.Path) -> None:
             _delete(path)
 
 
-def _show(message: Warning | str, *arguments: Any, **options: Any) -> None:
-    """Shows a warning: JAX's about the folder in one line, others as Python does."""
+def _show(message: Warning | str, category: type[Warning], *arguments: Any, **options: Any) -> None:
+    """Shows a warning: this library's and JAX's about the folder in one line, others as Python."""
     text = describe_warning(str(message))
-    if text == str(message):
-        _show_in_full(message, *arguments, **options)
+    if text == str(message) and not category.__module__.startswith("lcdnet_jax."):
+        _show_in_full(message, category, *arguments, **options)
     else:
         print(f"warning: {text}", file=sys.stderr)
 

@@ -1,7 +1,8 @@
 """What must happen before JAX is imported. The scripts import this module first.
 
-On a machine without accelerators XLA may not log errors, because on many processors it logs one for
-every program that it takes from the cache, see :func:`lcdnet_jax.cli._compilation.hide_errors`.
+They compile as the program ``lcdnet-jax`` does, see
+:func:`lcdnet_jax.cli._compilation.set_environment`. On a machine without accelerators XLA may not
+log errors, because on many processors it logs one for every program that it takes from the cache.
 Where JAX has a plugin for an accelerator, XLA logs as usual.
 """
 
@@ -15,5 +16,6 @@ def _has_accelerator_plugin() -> bool:
     return any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
 
 
-if _compilation.is_allowed(os.environ) and not _has_accelerator_plugin():
-    _compilation.hide_errors()
+_compilation.set_environment(
+    quiet=_compilation.is_allowed(os.environ) and not _has_accelerator_plugin()
+)

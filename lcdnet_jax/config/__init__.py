@@ -24,6 +24,7 @@ from lcdnet_jax.config.build import (
     find_scale,
     list_evaluations,
     network,
+    with_compute_type,
 )
 from lcdnet_jax.config.checks import validate, validate_once
 from lcdnet_jax.config.description import (
@@ -71,5 +72,6 @@ __all__ = [
     "upgrade",
     "validate",
     "validate_once",
+    "with_compute_type",
     "with_stage",
 ]

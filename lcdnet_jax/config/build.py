@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import degradations, networks, protocols
 from lcdnet_jax.config.objectives import OBJECTIVES
 from lcdnet_jax.config.schema import ConfigError
+from lcdnet_jax.ops.precision import avoid_slow_type
 
 
 def network(config: ConfigDict) -> networks.RestorationNetwork:
@@ -34,6 +35,22 @@ def network(config: ConfigDict) -> networks.RestorationNetwork:
     except TypeError as error:  # a value of a type that the network does not check
         kwargs = config.network.kwargs.to_dict()
         raise ConfigError(f"{config.network.name} with {kwargs}: {error}") from error
+
+
+def with_compute_type(config: ConfigDict, platform: str) -> ConfigDict:
+    """Copies a configuration with the type in which a run computes on a platform.
+
+    Args:
+        config: The experiment.
+        platform: Platform of the devices, such as "cpu" or "gpu".
+
+    Returns:
+        A copy whose ``network.dtype`` is float32 instead of bfloat16 on a CPU, where bfloat16 is
+        slower. Parameters are float32 with both, so a run may continue on other devices.
+    """
+    copied = config.copy_and_resolve_references()
+    copied.network.dtype = avoid_slow_type(config.network.dtype, platform).name
+    return copied
 
 
 def create_degradation(config: ConfigDict) -> degradations.Step | None:

@@ -16,6 +16,24 @@ from lcdnet_jax.ops.deform_conv import convolve_by_rows
 from lcdnet_jax.typing import Variables
 
 
+def find_devices(device: jax.Device | None) -> tuple[jax.Device, ...]:
+    """Finds the devices of a restorer.
+
+    Args:
+        device: The only device. None means all devices of this process, or JAX's default device if
+            one is configured.
+
+    Returns:
+        The devices.
+    """
+    if device is not None:
+        return (device,)
+    default: jax.Device | str | None = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if isinstance(default, str):
+        return (jax.local_devices(backend=default)[0],)
+    return tuple(jax.local_devices()) if default is None else (default,)
+
+
 class Program:
     """Runs a network on windows. Each number, size and type of windows is compiled once.
 
@@ -50,12 +68,7 @@ class Program:
     @functools.cached_property
     def devices(self) -> tuple[jax.Device, ...]:
         """The devices, found when the first image is restored."""
-        if self._device is not None:
-            return (self._device,)
-        default: jax.Device | str | None = jax.config.jax_default_device  # type: ignore[attr-defined]
-        if isinstance(default, str):
-            return (jax.local_devices(backend=default)[0],)
-        return tuple(jax.local_devices()) if default is None else (default,)
+        return find_devices(self._device)
 
     def is_compiled(self, shape: Sequence[int], dtype: np.dtype) -> bool:
         """Tells whether there is a program for windows ``[N, H, W, C]`` of a type."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from PIL import Image
@@ -28,9 +29,10 @@ from lcdnet_jax.inference.options import (
 from lcdnet_jax.inference.picture import Picture, check_image
 from lcdnet_jax.inference.pixel_range import PixelRangeWarning, describe_range
 from lcdnet_jax.inference.predictor import Predictor
-from lcdnet_jax.inference.program import PlacedVariables, Program
+from lcdnet_jax.inference.program import PlacedVariables, Program, find_devices
 from lcdnet_jax.inference.window_layout import WindowLayout
 from lcdnet_jax.messages import is_device_out_of_memory, shorten
+from lcdnet_jax.ops.precision import avoid_slow_type
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
@@ -42,6 +44,10 @@ MAX_PIXELS = 1536 * 1024
 Progress = Callable[[int, int], None]
 
 _Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class ComputeTypeWarning(UserWarning):
+    """A network computes in float32, because bfloat16 is slower on a CPU."""
 
 
 class MemoryWarning(UserWarning):
@@ -103,7 +109,9 @@ class Restorer:
             that neither enlarge nor take two views.
         local_pool: Side of windows in pixels. Means over the image become means over such windows,
             in networks with this field (LCDNet, NAFNet). None keeps the module's value.
-        dtype: Compute type, float32 or bfloat16. None keeps the module's value.
+        dtype: Compute type, float32 or bfloat16. None keeps the module's value. On a CPU the
+            network computes in float32 instead of bfloat16, which is slower there, and a
+            :class:`ComputeTypeWarning` says so.
         device: The only device, a JAX device or a name such as "cpu" or "gpu:1". None means all
             devices of this process: tiles, and whole images of equal padded size, are divided
             among them. They give the same pixels as one device.
@@ -161,6 +169,8 @@ class Restorer:
         if tile is not None:
             tiling.check(tile, overlap)
         module = configure_module(module, local_pool=local_pool, dtype=dtype)
+        self._device = find_device(device)
+        module = _avoid_slow_type(module, self._device)
         self.module = module
         self.variables = variables
         self.bucket = bucket
@@ -172,7 +182,6 @@ class Restorer:
         self.strength = float(strength)
         self._progress = progress
         self._on_compile = on_compile
-        self._device = find_device(device)
         self._placed: PlacedVariables | None = None  # set when the first image is restored
         # Pixels in one call that did not fit into the device's memory, and a restorer with smaller
         # windows for images that need as many. Other images do not depend on what came before.
@@ -607,3 +616,17 @@ def _name_in_errors(name: str) -> Iterator[None]:
         yield
     except image_io.ImageError as error:
         raise image_io.ImageError(f"{name}{error}") from None
+
+
+def _avoid_slow_type(
+    module: networks.RestorationNetwork, device: jax.Device | None
+) -> networks.RestorationNetwork:
+    """The network in float32, with a warning, if it would compute in bfloat16 on a CPU."""
+    if "dtype" not in networks.field_names(module) or module.dtype != jnp.bfloat16:
+        return module
+    dtype = avoid_slow_type(module.dtype, find_devices(device)[0].platform)
+    if dtype == module.dtype:
+        return module
+    message = f"{type(module).__name__} computes in float32, as bfloat16 is slower on a CPU"
+    warnings.warn(message, ComputeTypeWarning, stacklevel=3)
+    return module.clone(dtype=dtype)

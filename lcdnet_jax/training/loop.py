@@ -3,6 +3,7 @@
 import contextlib
 import math
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -117,8 +118,14 @@ def train_and_evaluate(
             datasets["train"],
             accept_changed_data=accept_changed_data,
         )
+        # config.json keeps the type that was asked for.
+        asked_type = config.network.dtype
+        config = config_lib.with_compute_type(config, partitioner.platform)
         module = config_lib.network(config)
+        begin = time.perf_counter()
         state, origin = load_or_create_state(config, module, checkpoints, partitioner)
+        jax.block_until_ready(state)
+        initialization = time.perf_counter() - begin
         state = state.with_features(features, partitioner.get_state_sharding)
         start_step = int(state.step)
         record_data(workdir, datasets["train"], step=start_step)
@@ -126,7 +133,7 @@ def train_and_evaluate(
             workdir, start_step=start_step, active=jax.process_index() == 0, config=config
         )
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-        run = _describe_run(config, partitioner, start_step, origin)
+        run = _describe_run(config, asked_type, partitioner, start_step, origin)
         images = [
             f"degradation: {config_lib.describe_degradation(config)}",
             f"frequency masking: {config_lib.describe_masking(config)}",
@@ -148,7 +155,9 @@ def train_and_evaluate(
             return state
         if jax.process_index() != 0:
             profile = None
-        return loop.run(state, Profile(writer.folder / "profile", profile))
+        return loop.run(
+            state, Profile(writer.folder / "profile", profile), initialization=initialization
+        )
     except MetricWriterError as error:
         raise checkpoints_lib.CheckpointError(
             f"cannot write to {workdir}: {error}; {checkpoints.saved()}. {checkpoints.advice()}, "
@@ -203,7 +212,17 @@ class _Loop:
         if is_due and self._best.lacks_evaluation(step):
             self._evaluate(step, self._partitioner.to_program_sharding(state))
 
-    def run(self, state: TrainState, profile: Profile) -> TrainState:
+    def run(self, state: TrainState, profile: Profile, *, initialization: float) -> TrainState:
+        """Makes the steps.
+
+        Args:
+            state: The first state.
+            profile: Writes a trace of some steps.
+            initialization: Seconds that it took to create or load the state, for the log.
+
+        Returns:
+            The final state.
+        """
         config, calls = self._config, self._config.steps_per_call
         optimizer, start_step = make_optimizer(config), int(state.step)
         stage = None
@@ -237,7 +256,8 @@ class _Loop:
                 self._unread.append(metrics)
                 if is_new:
                     jax.block_until_ready(state)
-                    self._report_compilations(step)
+                    parts = {"initialization": initialization} if before is None else {}
+                    self._report_compilations(step, **parts)
                     # Leave out compilation.
                     progress.restart(step, batch_size=stage.batch_size)
                 else:
@@ -290,9 +310,10 @@ class _Loop:
     def _devices_are_idle(self) -> bool:
         return all(x.is_ready() for metrics in self._unread[-1:] for x in metrics.values())
 
-    def _report_compilations(self, step: int) -> None:
+    def _report_compilations(self, step: int, **before: float) -> None:
         self._compiled = self._compilations.count
-        self._writer.print_line(self._compilations.describe())
+        tracing = self._compilations.other_seconds
+        self._writer.print_line(self._compilations.describe(**before, tracing=tracing))
         self._writer.write_scalars(
             step,
             {"compilations": self._compiled, "compilation_seconds": self._compilations.seconds},
@@ -401,7 +422,7 @@ def _describe_data(datasets: Datasets) -> list[str]:
 
 
 def _describe_run(
-    config: ConfigDict, partitioner: Partitioner, start_step: int, origin: str
+    config: ConfigDict, asked_type: str, partitioner: Partitioner, start_step: int, origin: str
 ) -> str:
     """The network, the devices, and where the run starts."""
     devices = partitioner.mesh.devices.flatten().tolist()
@@ -414,8 +435,11 @@ def _describe_run(
         f", {stage.batch_size} crops of {stage.crop} from step {stage.first_step + 1}"
         for stage in config_lib.list_stages(config)[1:]
     )
+    compute_type = config.network.dtype
+    if compute_type != asked_type:
+        compute_type += f" ({asked_type}, which the configuration asks for, is slower on a CPU)"
     return (
-        f"{config.network.name} in {config.network.dtype}, global batch {batch_size}, "
+        f"{config.network.name} in {compute_type}, global batch {batch_size}, "
         f"{batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
         f"{config.parallel.strategy}{divided}){stages}; {origin}, "
         f"{config_lib.count_images(config, start_step)} images seen"

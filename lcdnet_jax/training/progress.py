@@ -139,16 +139,19 @@ class CompilationCounter:
         count: Number of programs so far.
         cached: Number of those that came from a cache of compiled programs.
         seconds: Total time of compiling and loading.
+        other_seconds: Time of the last :meth:`watch` without compiling and loading. It is the time
+            of tracing if the block starts a new program and does not wait for its result.
     """
 
     def __init__(self) -> None:
         self.count = self.cached = 0
-        self.seconds = 0.0
+        self.seconds = self.other_seconds = 0.0
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """Counts programs of this thread inside the block."""
         thread = threading.get_ident()
+        begin, before = time.perf_counter(), self.seconds
 
         def listen(event: str, duration_secs: float, **_: str | int) -> None:
             if event.endswith("/backend_compile_duration") and threading.get_ident() == thread:
@@ -166,15 +169,27 @@ class CompilationCounter:
         finally:
             jax.monitoring.unregister_event_duration_listener(listen)
             jax.monitoring.unregister_event_listener(listen_for_hits)
+            self.other_seconds = time.perf_counter() - begin - (self.seconds - before)
 
-    def describe(self) -> str:
-        """Describes the programs and their time in one line."""
+    def describe(self, **before: float) -> str:
+        """Describes the programs and their time in one line.
+
+        Args:
+            **before: Seconds of what else came before the first step, by name.
+
+        Returns:
+            Such as "1 program(s) compiled in 30.0 s, after 5.0 s of initialization, 7.0 s of
+            tracing".
+        """
         parts = []
         if self.cached < self.count:
             parts.append(f"{self.count - self.cached} program(s) compiled")
         if self.cached:
             parts.append(f"{self.cached} program(s) loaded from the cache")
-        return f"{', '.join(parts)} in {self.seconds:.1f} s"
+        line = f"{', '.join(parts)} in {self.seconds:.1f} s"
+        if not before:
+            return line
+        return f"{line}, after " + ", ".join(f"{s:.1f} s of {name}" for name, s in before.items())
 
 
 def measure_device_memory() -> dict[str, float]:

@@ -108,6 +108,7 @@ def replay(
         print(line, flush=True)
     config, devices = _adapt_config(config, stored)
     partitioner = Partitioner.from_config(config, devices)
+    config = config_lib.with_compute_type(config, partitioner.platform)
     module = config_lib.network(config)
     state, origin = _load_state(config, module, workdir, partitioner, step)
     start = int(state.step)

@@ -100,6 +100,11 @@ class Partitioner:
         return self.mesh.size
 
     @property
+    def platform(self) -> str:
+        """Platform of the devices, such as "cpu" or "gpu"."""
+        return str(self.mesh.devices.flat[0].platform)
+
+    @property
     def replicated(self) -> NamedSharding:
         """Sharding of an array of which every device has a copy."""
         return NamedSharding(self.mesh, PartitionSpec())

@@ -13,6 +13,7 @@ import pytest
 
 from lcdnet_jax import image_io
 from lcdnet_jax.cli import _compilation
+from lcdnet_jax.inference import MemoryWarning
 
 # Restores a file, and prints how many programs were compiled and how many were found.
 COUNT = """
@@ -145,6 +146,10 @@ def test_other_warnings_stay(capsys, monkeypatch):
     monkeypatch.setattr(_compilation, "_show_in_full", lambda *all: shown.append(all))
     _compilation._show(UserWarning("anything"), UserWarning, "file.py", 1)
     assert len(shown) == 1
+    # One of this library is one line, as an error is.
+    _compilation._show(MemoryWarning("too small"), MemoryWarning, "file.py", 1)
+    assert len(shown) == 1
+    assert capsys.readouterr().err == "warning: too small\n"
 
 
 @pytest.mark.extended

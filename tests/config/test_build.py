@@ -31,6 +31,15 @@ def test_network():
     assert config_lib.network(config) == expected
 
 
+@pytest.mark.parametrize(("platform", "dtype"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_compute_type(platform, dtype):
+    config = super_resolution(**{"network.dtype": "bfloat16"})
+    copied = config_lib.with_compute_type(config, platform)
+    assert (copied.network.dtype, config.network.dtype) == (dtype, "bfloat16")
+    copied.network.dtype = "bfloat16"
+    assert copied.to_dict() == config.to_dict()
+
+
 def test_network_of_a_wrong_type():
     config = default.get_config()
     config.network.name = "sadnet"

@@ -1,15 +1,21 @@
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lcdnet_jax import Restorer, networks
+from lcdnet_jax.inference import ComputeTypeWarning
+from lcdnet_jax.inference import restorer as restorer_lib
 from lcdnet_jax.inference.options import OptionError
 from tests.inference.blur import BUCKET, Blur, TwoViews
 from tests.inference.filters import Filter
 
 
-def test_bfloat16(rng):
+def test_bfloat16(rng, monkeypatch):
+    """As on an accelerator."""
+    monkeypatch.setattr(restorer_lib, "avoid_slow_type", lambda dtype, platform: dtype)
     module = networks.create("dncnn", depth=3, features=4)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
     image = rng.random((17, 23), np.float32)
@@ -22,6 +28,25 @@ def test_bfloat16(rng):
     assert 0 < difference < 0.05
     back = Restorer(coarse.module, variables, bucket=BUCKET, dtype=jnp.float32)
     np.testing.assert_array_equal(back(image), exact(image))
+
+
+@pytest.mark.parametrize("device", [None, "cpu:1"])
+def test_bfloat16_is_float32_on_a_cpu(device):
+    """The type of the weights as well as the option."""
+    module = networks.create("dncnn", depth=3, features=4)
+    stored = module.clone(dtype=jnp.bfloat16)
+    for network, options in ((module, {"dtype": "bfloat16"}), (stored, {})):
+        with pytest.warns(ComputeTypeWarning, match="DnCNN computes in float32, as bfloat16 is"):
+            restorer = Restorer(network, {}, device=device, **options)
+        assert restorer.module == module
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restorer.with_bucket(8)
+        assert Restorer(stored, {}, dtype="float32").module == module
+
+
+def test_wrong_dtype():
+    module, variables = networks.create("dncnn", depth=3, features=4), {}
     with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
         Restorer(module, variables, dtype="float16")
     with pytest.raises(ValueError, match="TwoViews has no dtype; leave it out"):
