@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -86,7 +87,26 @@ def check_image(x: Array, name: str, channels: int) -> None:
         )
 
 
-class Conv(nn.Module):
+class Layer(nn.Module):
+    """Base class of layers with parameters of a shape.
+
+    For a parameter that exists, Flax traces the initializer, only to compare shapes. For random
+    ones this is a third of the time in which a network is traced, so zeros take their place.
+    """
+
+    @nn.nowrap
+    def param(self, name: str, init_fn: Initializer, *arguments: Any, **options: Any) -> Any:
+        """As ``nn.Module.param``, for an initializer of a key, a shape and a type."""
+        if self.has_variable("params", name):
+            init_fn = nn.initializers.zeros
+        return super().param(name, init_fn, *arguments, **options)
+
+
+class Dense(Layer, nn.Dense):
+    """Flax's ``nn.Dense``."""
+
+
+class Conv(Layer):
     """Zero-padded convolution of stride 1 by ``ops.conv2d``, with the parameters of ``nn.Conv``."""
 
     features: int
@@ -164,7 +184,7 @@ def conv_down(
 def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Array:
     """Dense layer with PyTorch's default initialization."""
     bias_init = torch_bias(x.shape[-1])
-    layer = nn.Dense(
+    layer = Dense(
         features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name
     )
     return layer(x)
@@ -185,7 +205,7 @@ def lrelu(x: Array) -> Array:
     return nn.leaky_relu(x, negative_slope=0.2)
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Layer):
     """Layer normalization over the channels of each pixel, in float32.
 
     Without bias the mean is not subtracted either, but the variance is still that around the mean.
@@ -208,7 +228,7 @@ class LayerNorm(nn.Module):
         return y.astype(self.dtype)
 
 
-class Depthwise(nn.Module):
+class Depthwise(Layer):
     """Depthwise convolution: ``[N, H, W, C]`` -> ``[N, H, W, multiplier * C]``."""
 
     size: int
@@ -230,7 +250,7 @@ class Depthwise(nn.Module):
         return y
 
 
-class Down(nn.Module):
+class Down(Layer):
     """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, 2 C]``."""
 
     kernel_init: Initializer = nn.initializers.lecun_normal()

@@ -14,7 +14,9 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.networks._blocks import (
     Conv,
+    Dense,
     Depthwise,
+    Layer,
     gate,
     pixel_shuffle,
     windowed_mean,
@@ -109,7 +111,7 @@ class FourierUnit(nn.Module):
         return make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
 
 
-class _PlanesConv(nn.Module):
+class _PlanesConv(Layer):
     """1x1 convolution of ``[N, C, H, W]``, with the parameters of ``Conv``."""
 
     features: int
@@ -382,10 +384,10 @@ def _dense(
     *,
     bias: bool = True,
     init: Initializer | None = None,
-) -> nn.Dense:
+) -> Dense:
     """Dense layer on channels, for means."""
     init = init or nn.initializers.lecun_normal()
-    return nn.Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
+    return Dense(features, use_bias=bias, kernel_init=init, dtype=dtype, name=name)
 
 
 def _expand_and_gate(x: Array, dtype: DTypeLike, name: str) -> Array:

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
-from lcdnet_jax.networks._blocks import Conv, check_fields, check_image, check_lists, lrelu
+from lcdnet_jax.networks._blocks import Conv, Layer, check_fields, check_image, check_lists, lrelu
 from lcdnet_jax.ops.deform_conv import choose_rows, deform_conv2d_by_rows
 from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.typing import Fields, PyTree, Variables
@@ -314,7 +314,7 @@ class RSAB(nn.Module):
         return x + _conv(x.shape[-1], 3, dtype=self.dtype, name="conv1")(y)
 
 
-class DeformConv(nn.Module):
+class DeformConv(Layer):
     """3x3 modulated deformable convolution with offsets predicted from ``offset_feature``.
 
     Output channels of ``conv_offset_mask``: G x 9 x (dy, dx) in pixels of this scale, then G x 9
@@ -357,7 +357,7 @@ class DeformConv(nn.Module):
         return deform_conv2d_by_rows(x, offset_feature, predict, kernel, bias, rows=rows)
 
 
-class Down(nn.Module):
+class Down(Layer):
     """2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, H/2, W/2, features]``."""
 
     features: int
@@ -370,7 +370,7 @@ class Down(nn.Module):
         return ops.conv2x2_down(x, kernel.astype(self.dtype)) + _row(bias, self.dtype)
 
 
-class Up(nn.Module):
+class Up(Layer):
     """Transposed 2x2 convolution of stride 2: ``[N, H, W, C]`` -> ``[N, 2 H, 2 W, features]``."""
 
     features: int
