@@ -184,9 +184,7 @@ def conv_down(
 def torch_dense(x: Array, features: int, *, dtype: DTypeLike, name: str) -> Array:
     """Dense layer with PyTorch's default initialization."""
     bias_init = torch_bias(x.shape[-1])
-    layer = Dense(
-        features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name
-    )
+    layer = Dense(features, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, name=name)
     return layer(x)
 
 

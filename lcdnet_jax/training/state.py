@@ -95,6 +95,63 @@ class TrainState(struct.PyTreeNode):
         return variables
 
 
+class StateCreator:
+    """Creates the state at step 0. It traces the initialization of the network once.
+
+    Args:
+        module: The network.
+        tx: The optimizer.
+        ema: Whether to keep an average of the parameters.
+        init_extra_state: Maps a random key to further fields of the state, see
+            ``Objective.make_extra_state_init``.
+        get_sharding: Maps the shapes of a state to the shardings of its arrays. None: one device.
+    """
+
+    def __init__(
+        self,
+        module: RestorationNetwork,
+        tx: optax.GradientTransformation,
+        *,
+        ema: bool,
+        init_extra_state: Callable[[Array], Mapping[str, PyTree]] | None = None,
+        get_sharding: Callable[[PyTree], PyTree] | None = None,
+    ):
+        # JAX traces the same function object once.
+        self._init = functools.partial(
+            _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
+        )
+        self._get_sharding = get_sharding
+
+    def abstract(self) -> TrainState:
+        """Shapes, types and shardings of a state, without arrays."""
+        shapes: TrainState = jax.jit(self._init).eval_shape(jax.random.key(0), None)
+        if self._get_sharding is None:
+            return shapes
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            self._get_sharding(shapes),
+        )
+
+    def create(self, key: Array, variables: Variables | None = None) -> TrainState:
+        """Creates the state, a pure function of its arguments.
+
+        Args:
+            key: Random key of the initialization.
+            variables: "params", and "batch_stats" if any, to start from. None: random parameters.
+
+        Returns:
+            The state on its devices.
+        """
+        # This runs once and mostly draws random numbers, which LLVM is slow to optimize.
+        on_cpu = jax.default_backend() == "cpu"
+        options = {"xla_backend_optimization_level": 0} if on_cpu else None
+        sharding = self._get_sharding and self._get_sharding(self.abstract())
+        create = jax.jit(self._init, out_shardings=sharding, compiler_options=options)
+        state: TrainState = create(key, variables)
+        return state
+
+
 def create_state(
     key: Array,
     module: RestorationNetwork,
@@ -112,23 +169,17 @@ def create_state(
         module: The network.
         tx: The optimizer.
         ema: Whether to keep an average of the parameters.
-        init_extra_state: Maps a random key to further fields of the state, see
-            ``Objective.make_extra_state_init``.
-        get_sharding: Maps the shapes of a state to the shardings of its arrays. None: one device.
+        init_extra_state: As for :class:`StateCreator`.
+        get_sharding: As for :class:`StateCreator`.
         variables: "params", and "batch_stats" if any, to start from. None: random parameters.
 
     Returns:
         The state on its devices.
     """
-    # This runs once and mostly draws random numbers, which LLVM is slow to optimize.
-    on_cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    init = functools.partial(
-        _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
+    creator = StateCreator(
+        module, tx, ema=ema, init_extra_state=init_extra_state, get_sharding=get_sharding
     )
-    sharding = get_sharding and get_sharding(jax.eval_shape(init, jax.random.key(0)))
-    create = jax.jit(init, out_shardings=sharding, compiler_options=options)
-    return create(key, variables)
+    return creator.create(key, variables)
 
 
 def abstract_state(
@@ -140,22 +191,15 @@ def abstract_state(
     get_sharding: Callable[[PyTree], PyTree] | None = None,
 ) -> TrainState:
     """Shapes, types and shardings of the result of :func:`create_state`, without arrays."""
-    init = functools.partial(
-        _init_state, module=module, tx=tx, ema=ema, init_extra_state=init_extra_state
+    creator = StateCreator(
+        module, tx, ema=ema, init_extra_state=init_extra_state, get_sharding=get_sharding
     )
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    if get_sharding is None:
-        return shapes
-    return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
-        get_sharding(shapes),
-    )
+    return creator.abstract()
 
 
 def _init_state(
     key: Array,
-    variables: Variables | None = None,
+    variables: Variables | None,
     *,
     module: RestorationNetwork,
     tx: optax.GradientTransformation,

@@ -17,7 +17,7 @@ from lcdnet_jax.training import data_record, objectives
 from lcdnet_jax.training.optimizer import make_optimizer
 from lcdnet_jax.training.program import DeviceData, HostData
 from lcdnet_jax.training.sharding import Partitioner
-from lcdnet_jax.training.state import TrainState, abstract_state, create_state
+from lcdnet_jax.training.state import StateCreator, TrainState
 from lcdnet_jax.typing import PyTree
 
 
@@ -230,13 +230,14 @@ def load_or_create_state(
     """
     tx = make_optimizer(config)
     init_extra_state = objectives.get(config).make_extra_state_init(config)
-    abstract = abstract_state(
+    creator = StateCreator(
         module,
         tx,
         ema=config.ema_decay > 0,
         init_extra_state=init_extra_state,
         get_sharding=partitioner.get_state_sharding,
     )
+    abstract = creator.abstract()
     if checkpoints.has_any(before=before):
         state = _restore_latest(checkpoints, abstract, partitioner, before=before)
         return state, f"continuing after step {int(state.step)} of {checkpoints.directory}"
@@ -251,15 +252,7 @@ def load_or_create_state(
         variables, step = _load_initial_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
     with messages.SlowWorkReporter(_print).watch("compiling", "the initialization"):
-        state = create_state(
-            jax.random.key(config.seed),
-            module,
-            tx,
-            ema=config.ema_decay > 0,
-            init_extra_state=init_extra_state,
-            get_sharding=partitioner.get_state_sharding,
-            variables=variables,
-        )
+        state = creator.create(jax.random.key(config.seed), variables)
     return state, origin
 
 

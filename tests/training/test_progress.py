@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 import types
 
 import jax
@@ -81,6 +82,27 @@ class TestCompilations:
             program(numbers[1])
             program(numbers[2])
         assert compilations.count == 1
+
+    def test_line(self):
+        compilations = CompilationCounter()
+        compilations.count, compilations.seconds = 1, 30.04
+        assert compilations.describe() == "1 program(s) compiled in 30.0 s"
+        compilations.cached = 1
+        assert compilations.describe(initialization=5.0, tracing=7.25) == (
+            "1 program(s) loaded from the cache in 30.0 s, after 5.0 s of initialization, "
+            "7.2 s of tracing"
+        )
+
+    def test_other_seconds_are_those_of_tracing(self):
+        compilations = CompilationCounter()
+
+        def slow(x):
+            time.sleep(0.05)
+            return x * 3
+
+        with compilations.watch():
+            jax.jit(slow)(np.ones(3, np.float32))
+        assert 0.05 < compilations.other_seconds < 60
 
     def test_end_with_an_error(self):
         compilations = CompilationCounter()

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import struct
 
-from lcdnet_jax.training.state import TrainState, abstract_state, create_state
+from lcdnet_jax.training.state import StateCreator, TrainState, abstract_state, create_state
 from tests.training.conv_net import ConvNet
 
 TX = optax.adam(1e-3)
@@ -67,6 +67,23 @@ def test_abstract_state(state):
     for shape, leaf in zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=True):
         assert isinstance(shape, jax.ShapeDtypeStruct)
         assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
+
+
+def test_the_network_is_traced_once(state):
+    calls = []
+
+    class Counted(ConvNet):
+        def __call__(self, x, **options):
+            calls.append(x.shape)
+            return ConvNet.__call__(self, x, **options)
+
+    devices = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    creator = StateCreator(
+        Counted(), TX, ema=True, get_sharding=lambda tree: jax.tree.map(lambda _: devices, tree)
+    )
+    assert jax.tree.structure(creator.abstract()) == jax.tree.structure(state)
+    same(creator.create(jax.random.key(3)), state)
+    assert len(calls) == 1
 
 
 class Critic(struct.PyTreeNode):
