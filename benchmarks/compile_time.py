@@ -22,13 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
 # Network, preset, shape of the images, whether it is a training step.
-CASES: Mapping[str, tuple[str, str, tuple[int, int, int, int], bool]] = {
+CASES: dict[str, tuple[str, str, tuple[int, int, int, int], bool]] = {
     "sadnet small train": ("sadnet", "small", (4, 64, 64, 3), True),
     "sadnet base train": ("sadnet", "base", (1, 64, 64, 3), True),
     "lcdnet tiny train": ("lcdnet", "tiny", (2, 64, 64, 3), True),

@@ -20,7 +20,7 @@ def avoid_slow_type(dtype: DTypeLike, platform: str) -> jnp.dtype:
     """Chooses the compute type of a network.
 
     On a CPU, XLA converts bfloat16 to float32 and back around many operations. Networks are then
-    up to several times slower than in float32 and no more exact (docs/performance.md).
+    up to several times slower than in float32 and no more exact (docs/explanations/performance.md).
 
     Args:
         dtype: The type that is asked for.

@@ -25,6 +25,8 @@ from benchmarks import (
     bench_layers,
     bench_networks,
     bench_table7,
+    compile_time,
+    compute_types,
     macs,
     restore_memory,
     restore_speed,
@@ -625,6 +627,29 @@ def test_layers(name):
     other = dataclasses.replace(small, peer=lambda x, kernel: 2 * layer.peer(x, kernel))
     with pytest.raises(ValueError, match="would be that of another computation"):
         bench_layers.measure(other, gradient=False, seconds=0.0)
+
+
+def test_compute_types_of_every_network():
+    assert {network for network, _ in compute_types.CASES.values()} == set(networks.available())
+    row = compute_types.measure("dncnn", {"depth": 3, "features": 4}, 8, 0.0)
+    assert row["ratio"] == pytest.approx(row["value"] / row["float32_ms"], rel=1e-2)
+
+
+def test_compile_time(monkeypatch):
+    """In new processes, of which the second finds the programs of the first."""
+    monkeypatch.setitem(compile_time.CASES, "tiny", ("dncnn", "", (1, 8, 8, 1), False))
+    folders = []
+
+    def run(command, *, env, **options):
+        assert command[-2:] == ["--here", "tiny"]
+        folders.append(env["JAX_COMPILATION_CACHE_DIR"])
+        seconds = {"trace_s": 1.0, "compile_s": 9.0 / len(folders)}
+        return types.SimpleNamespace(stdout=json.dumps(seconds))
+
+    monkeypatch.setattr(compile_time.subprocess, "run", run)
+    row = compile_time.measure("tiny", 1)
+    assert row == {"case": "tiny", "trace_s": 1.0, "compile_s": 9.0, "cached_s": 4.5, "runs": 1}
+    assert folders[0] == folders[1]
 
 
 def test_restore_speed(monkeypatch):

@@ -116,6 +116,17 @@ def test_a_run_leaves_everything_that_it_promises(trained, capsys):
     ]
 
 
+@pytest.mark.extended
+def test_bfloat16_is_float32_on_a_cpu(trained, config, tmp_path, capsys):
+    """The file of the run keeps what was asked for."""
+    config.network.dtype = "bfloat16"
+    state = run(config, tmp_path)
+    assert_equal_trees(state.params, trained[1].params)
+    line = "conv in float32 (bfloat16, which the configuration asks for, is slower on a CPU), "
+    assert capsys.readouterr().out.count(line) == 1
+    assert config_lib.load(tmp_path / "config.json").network.dtype == "bfloat16"
+
+
 def test_tensorboard_gets_scalars_and_pictures(trained):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
