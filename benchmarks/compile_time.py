@@ -69,7 +69,8 @@ def measure(case: str, runs: int) -> dict[str, Any]:
     Returns:
         Fields of the JSON line.
     """
-    empty, full = [], []
+    empty: list[dict[str, float]] = []
+    full: list[dict[str, float]] = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
             for results in (empty, full):

@@ -95,7 +95,7 @@ class Layer(nn.Module):
     """
 
     @nn.nowrap
-    def param(self, name: str, init_fn: Initializer, *arguments: Any, **options: Any) -> Any:
+    def param(self, name: str, init_fn: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """As ``nn.Module.param``, for an initializer of a key, a shape and a type."""
         if self.has_variable("params", name):
             init_fn = nn.initializers.zeros
