@@ -11,13 +11,17 @@ from typing import IO
 import numpy as np
 from absl import logging
 
-from input_pipeline.examples import Source, list_tiles
+from input_pipeline.examples import Box, Source, list_tiles
 from lcdnet_jax.image_io import BucketError, ImageError, to_uint16
 from lcdnet_jax.ops import clean_channels
 
+# Threads that read encoded images or parts of them. They wait for a disk or a bucket most of the
+# time, so there are more of them than cores.
+READING_THREADS = 32
+
 
 class DecodedImages:
-    """Images of a source, by number. ``keep`` decodes them.
+    """Images of a source, by number. ``keep`` decodes them, ``load`` reads others encoded.
 
     An image is ``[height, width, depth]``. A pair is one image: its channels are those of the
     clean half, then those of the degraded half. If clean halves are larger by ``scale``, a pixel
@@ -44,12 +48,13 @@ class DecodedImages:
     """
 
     def __init__(self, source: Source, *, channels: int, replace: bool, row: int = 1):
-        self._examples = source.examples
+        self._examples = list(source.examples)
         self._channels = channels
         self._replace = replace
         self._problems: dict[int, str] = {}  # why an image cannot be decoded
         self._lock = threading.Lock()
         self._place = "memory"
+        self._loaded, self._loaded_bytes = 0, 0
         self.outage: BucketError | None = None
 
         self.scale = source.scale
@@ -74,6 +79,19 @@ class DecodedImages:
     def is_complete(self) -> bool:
         """Whether every image is kept, so that no file is read again."""
         return bool(self.is_kept.all())
+
+    @property
+    def waits_for_parts(self) -> bool:
+        """Whether crops are read from shards, not from memory.
+
+        Whole images, which may be large, are decoded by one thread for each core only.
+        """
+        return any(
+            picture.load is not None and picture.decode_box is not None
+            for example, kept in zip(self._examples, self.is_kept, strict=True)
+            if not kept
+            for picture in example.pictures
+        )
 
     def keep(self, budget: float, folder: str = "") -> None:
         """Decodes as many images as fit into ``budget`` bytes of memory, in order of their names.
@@ -127,6 +145,40 @@ class DecodedImages:
         if len(self._problems) == len(self):
             raise self.make_error(0)
 
+    def load(self, budget: float) -> None:
+        """Reads encoded images that ``keep`` has not decoded into memory, by several threads.
+
+        Args:
+            budget: Bytes. Images are read in order of their names until the next one does not fit.
+
+        Raises:
+            BucketError: A bucket does not answer.
+        """
+        chosen: list[int] = []
+        for index in np.flatnonzero(~self.is_kept).tolist():
+            size = self._examples[index].size
+            if size is None or index in self._problems:
+                continue
+            if self._loaded_bytes + size > budget:
+                break
+            chosen.append(index)
+            self._loaded_bytes += size
+
+        def load(index: int) -> None:
+            try:
+                self._examples[index] = self._examples[index].load()
+            except BucketError:
+                raise
+            except ImageError:  # is reported when the image is drawn
+                return
+
+        pool = concurrent.futures.ThreadPoolExecutor(READING_THREADS)
+        try:
+            for _ in pool.map(load, chosen):
+                self._loaded += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def list_tiles(self, side: int, stride: int) -> np.ndarray:
         """Tiles of all images. Crops are taken inside a tile.
 
@@ -149,9 +201,12 @@ class DecodedImages:
         )
 
     def describe(self) -> str:
-        """How many images are kept, and their size, in words."""
+        """How many images are kept decoded and encoded, and their size, in words."""
         kept, size = self.is_kept.sum(), self.pixels.nbytes / 1e6
-        return f"{kept} decoded in {self._place} ({size:.1f} MB)"
+        described = f"{kept} decoded in {self._place} ({size:.1f} MB)"
+        if self._loaded:
+            described += f", {self._loaded} encoded in memory ({self._loaded_bytes / 1e6:.1f} MB)"
+        return described
 
     def make_error(self, index: int) -> ImageError:
         """The error for an image that cannot be decoded; with ``replace``, for none that can."""
@@ -162,8 +217,12 @@ class DecodedImages:
             f'{problem} (or set config.data.on_bad_image to "replace" to go on without it)'
         )
 
-    def decode(self, index: int) -> np.ndarray | None:
+    def decode(self, index: int, box: Box | None = None) -> np.ndarray | None:
         """``[height, width, depth]``, or None if the file is damaged (see ``make_error``).
+
+        Args:
+            index: Number of the image.
+            box: The part to return. None returns all of it.
 
         Raises:
             BucketError: A bucket does not answer. The image may be good, so no other one is drawn.
@@ -171,7 +230,7 @@ class DecodedImages:
         if self.outage is not None:  # each further attempt would take half a minute
             raise self.outage
         try:
-            halves = self._examples[index].read(self._channels)
+            halves = self._examples[index].read(self._channels, box)
         except BucketError as error:
             self.outage = error
             raise

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import BucketError, Header, ImageError
+from lcdnet_jax.image_io.headers import read_bytes
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
@@ -19,6 +21,23 @@ def channels_on_disk(config: ConfigDict) -> int:
     """Channels of the images on disk. Two views may be made from clean images of 3 channels."""
     channels = config.data.channels
     return channels if config.degradation.kind == "none" else clean_channels(channels)
+
+
+class Box(NamedTuple):
+    """A rectangle inside an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def enlarge(self, scale: int) -> "Box":
+        """The same rectangle of an image that is larger by ``scale``."""
+        return Box(*(scale * number for number in self))
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The pixels of ``[H, W, ...]`` inside the rectangle, not copied."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +49,23 @@ class Picture:
     decode: Callable[[], np.ndarray]
     size: int | None = None  # bytes of the encoded image, if it is one file or string
     problem: str = ""  # why the header cannot be read
+    # Decodes the pixels of a box only, if that is faster.
+    decode_box: Callable[[Box], np.ndarray] | None = None
+    # Reads the encoded bytes; what it returns decodes them from memory.
+    load: "Callable[[], Picture] | None" = None
 
-    def read(self, channels: int) -> np.ndarray:
+    def read(self, channels: int, box: Box | None = None) -> np.ndarray:
         """Decodes to ``[H, W, channels]`` uint8 or uint16, as the header says.
 
         Args:
             channels: 1 or 3, or 6 for two views, which are not converted.
+            box: The part of the image to return. None returns all of it.
 
         Raises:
             ImageError: The image is damaged, or no longer has the size or depth of its header.
         """
+        if box is not None and self.decode_box is not None:
+            return self._convert(self.decode_box(box), channels)
         image = self.decode()
         bits = 8 * image.dtype.itemsize
         if (*image.shape[:2], bits) != (self.header.height, self.header.width, self.header.bits):
@@ -48,6 +74,9 @@ class Picture:
                 f"was {_size(self.header)} with {self.header.bits} bits at the start; start again "
                 "after changing images"
             )
+        return self._convert(image if box is None else box.cut(image), channels)
+
+    def _convert(self, image: np.ndarray, channels: int) -> np.ndarray:
         if self.header.channels == channels == TWO_VIEW_CHANNELS:
             return image
         try:
@@ -123,17 +152,36 @@ class Example:
             return 1
         return self.clean.header.height // self.degraded.header.height
 
-    def read(self, channels: int) -> list[np.ndarray]:
+    def read(self, channels: int, box: Box | None = None) -> list[np.ndarray]:
         """Decodes ``pictures`` to ``[H, W, C]`` each; see ``Picture.read``.
 
         Args:
             channels: 1 or 3, or 6 for pairs with two views, whose clean half has 3.
+            box: The part to return, in pixels of the degraded half if there is one.
 
         Raises:
             ImageError: See ``Picture.read``.
         """
-        clean = self.clean.read(clean_channels(channels))
-        return [clean] if self.degraded is None else [clean, self.degraded.read(channels)]
+        clean_box = None if box is None else box.enlarge(self.scale)
+        clean = self.clean.read(clean_channels(channels), clean_box)
+        return [clean] if self.degraded is None else [clean, self.degraded.read(channels, box)]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the encoded pictures; None if one of them cannot be loaded."""
+        sizes = [picture.size if picture.load else None for picture in self.pictures]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def load(self) -> "Example":
+        """Reads the encoded bytes of the pictures, which are decoded from memory afterwards.
+
+        Raises:
+            ImageError: A file cannot be read.
+        """
+        pictures = [picture.load() if picture.load else picture for picture in self.pictures]
+        return dataclasses.replace(
+            self, clean=pictures[0], degraded=pictures[1] if pictures[1:] else None
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,10 +328,17 @@ def pictures_from_files(paths: Sequence[pathlib.Path]) -> list[Picture]:
     def make(path: pathlib.Path) -> Picture:
         header, problem = _try_header(lambda: image_io.read_header(path))
         size = None if problem else storage.find_size(path)
-        return Picture(str(path), header, functools.partial(image_io.read, path), size, problem)
+        decode = functools.partial(image_io.read, path)
+        picture = Picture(str(path), header, decode, size, problem)
+        return dataclasses.replace(picture, load=functools.partial(_load, picture, path))
 
     with concurrent.futures.ThreadPoolExecutor() as pool:  # faster on a network file system
         return list(pool.map(make, paths))
+
+
+def _load(picture: Picture, path: pathlib.Path) -> Picture:
+    decode = functools.partial(image_io.decode, read_bytes(path), name=picture.label)
+    return dataclasses.replace(picture, decode=decode, load=None)
 
 
 def picture_from_bytes(data: bytes, label: str) -> Picture:
@@ -320,11 +375,20 @@ def join_views(views: Sequence[Picture]) -> Picture:
             f"{left.label} and {right.label} are views of one scene, but differ "
             f"({', '.join(described)}); copy or download them again"
         )
+
+    def decode(box: Box | None = None) -> np.ndarray:
+        return np.concatenate([view.read(3, box) for view in (left, right)], axis=-1)
+
+    def load() -> Picture:
+        return join_views([view.load() if view.load else view for view in (left, right)])
+
     return Picture(
         f"{left.label} and {right.label}",
         dataclasses.replace(left.header, channels=TWO_VIEW_CHANNELS),
-        lambda: np.concatenate([left.read(3), right.read(3)], axis=-1),
+        decode,
         None if left.size is None or right.size is None else left.size + right.size,
+        decode_box=decode if left.decode_box and right.decode_box else None,
+        load=load if left.load and right.load else None,
     )
 
 

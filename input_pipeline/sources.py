@@ -27,6 +27,7 @@ from input_pipeline.examples import (
 )
 from input_pipeline.layouts import LAYOUTS, fmd
 from input_pipeline.layouts.folders import match_by_stem
+from input_pipeline.shards import read_shards
 from lcdnet_jax import file_names, image_io, storage
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
@@ -207,6 +208,14 @@ def _read_layout(spec: Spec, field: str) -> Source:
     return Source(" ".join([name, *split, str(folder)]), examples, published)
 
 
+def _read_shards(spec: Spec, field: str) -> Source:
+    folder = _open_folder(spec, field)
+    try:
+        return read_shards(folder)
+    except ImageError as error:
+        raise type(error)(f"{field}.path: {error}") from error
+
+
 def _read_fmd(spec: Spec, field: str) -> Source:
     split, feature = _require_split(spec, field), _require_value(spec, field, "feature")
     levels = [level.strip() for level in feature.split(",")]
@@ -310,6 +319,7 @@ READERS: dict[str, Reader] = {
     "photos": _read_photos,
     "folder": _read_folder,
     "tfds": _read_tfds,
+    "shards": _read_shards,
     "fmd": _read_fmd,
     **dict.fromkeys(LAYOUTS, _read_layout),
 }

@@ -17,8 +17,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import tf_ops
-from input_pipeline.decoded import DecodedImages, check_crop
-from input_pipeline.examples import Source, channels_on_disk
+from input_pipeline.decoded import READING_THREADS, DecodedImages, check_crop
+from input_pipeline.examples import Box, Source, channels_on_disk
 from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import Stage
@@ -102,6 +102,7 @@ class TrainDataset:
             channels=self._channels,
             budget=data.cache_gb * 1e9,
             folder=data.cache_dir,
+            encoded_budget=data.encoded_cache_gb * 1e9,
             replace=self._replace,
         )
         tiles = self._reader.list_tiles(data.tile // source.scale, data.tile_stride // source.scale)
@@ -180,13 +181,16 @@ class TrainDataset:
 
         options = tf.data.Options()
         options.deterministic = True
+        threads = tf.data.AUTOTUNE  # at most one for each core
+        if self._reader.waits_for_parts:
+            threads = options.threading.private_threadpool_size = READING_THREADS
         return (
             tf.data.Dataset.range(
                 (first - stage.first_step) * share, (last - stage.first_step) * share
             )
             .map(
                 lambda local: self._make_example(number(local), stage.crop),
-                num_parallel_calls=tf.data.AUTOTUNE,
+                num_parallel_calls=threads,
             )
             .batch(share, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
@@ -299,15 +303,26 @@ class CropReader(DecodedImages):
         channels: 1 or 3, or 6 for pairs with two views.
         budget: Bytes of decoded pixels to keep, see ``DecodedImages.keep``.
         folder: For a temporary file, see ``DecodedImages.keep``.
+        encoded_budget: Bytes of other encoded images to keep, see ``DecodedImages.load``.
         replace: Whether a file that cannot be decoded is logged and skipped instead of raised.
 
     Raises:
         ImageError: A file cannot be decoded; with ``replace``, no file can.
     """
 
-    def __init__(self, source: Source, *, channels: int, budget: float, folder: str, replace: bool):
+    def __init__(
+        self,
+        source: Source,
+        *,
+        channels: int,
+        budget: float,
+        folder: str,
+        encoded_budget: float,
+        replace: bool,
+    ):
         super().__init__(source, channels=channels, replace=replace)
         self.keep(budget, folder)
+        self.load(encoded_budget)
         self.smallest_side = int(np.min(self.sides))
         # Made once: the graphs of all iterators capture these tensors and copy none.
         self._kept_tensor = tf.constant(self.is_kept)
@@ -354,12 +369,12 @@ class CropReader(DecodedImages):
         self, index: int, top: int, left: int, rows: int, columns: int
     ) -> tuple[np.ndarray, np.bool_]:
         try:
-            image = self.decode(int(index))
+            image = self.decode(int(index), Box(int(top), int(left), int(rows), int(columns)))
         except BucketError:  # TensorFlow would log a traceback; the reader of batches raises it
             return np.zeros((rows, columns, self.depth), self.dtype), np.bool_(True)
         if image is None:
             return np.zeros((rows, columns, self.depth), self.dtype), np.bool_(False)
-        return image[top : top + rows, left : left + columns], np.bool_(True)
+        return image, np.bool_(True)
 
 
 def _permute(position: tf.Tensor, key: tf.Tensor, n: int) -> tf.Tensor:

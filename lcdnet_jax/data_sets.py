@@ -37,6 +37,8 @@ class DataSet:
         is_folder: Whether ``config.data.*.path`` is a folder.
         needs_tensorflow: Whether reading needs TensorFlow and TensorFlow Datasets, also for
             evaluation.
+        obtain: Where those who distribute it say how to obtain it; "" if there is nothing to
+            obtain. The pages were found in the documentation of programs that use the data sets.
         has_ground_truth: False if the clean images are not public. Such a data set can be restored
             for submission (``eval.py --data``), but not used in a configuration.
     """
@@ -53,6 +55,7 @@ class DataSet:
     is_folder: bool = True
     needs_tensorflow: bool = False
     has_ground_truth: bool = True
+    obtain: str = ""
 
 
 _GOPRO = {"train": 2103, "test": 1111}
@@ -90,36 +93,48 @@ DATA_SETS: dict[str, DataSet] = {
             needs_tensorflow=True,
         ),
         DataSet(
+            "shards",
+            "A folder that `python -m input_pipeline.prepare` has made of any of the others",
+            pairs="any",
+            two_views=None,
+        ),
+        DataSet(
             "sidd",
             "SIDD-Medium sRGB (Abdelhamed, Lin and Brown, CVPR 2018): smartphone photographs",
             pairs="noise",
+            obtain="https://www.eecs.yorku.ca/~kamel/sidd/dataset.php",
         ),
         DataSet(
             "renoir",
             "RENOIR, aligned images (Anaya and Barbu, JVCIR 2018): low light, three cameras",
             pairs="noise",
+            obtain="https://ani.stat.fsu.edu/~abarbu/Renoir.html",
         ),
         DataSet(
             "polyu",
             "PolyU (Xu, Li, Liang, Zhang and Zhang, arXiv 1804.02603): 100 pairs of 512x512 pixels",
             pairs="noise",
+            obtain="https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
         ),
         DataSet(
             "nam",
             "CC or Nam (Nam, Hwang, Matsushita and Kim, CVPR 2016): 15 or 25 patches",
             pairs="noise",
+            obtain="https://github.com/csjunxu/MCWNNM-ICCV2017",
         ),
         DataSet(
             "sidd_validation",
             "SIDD validation (Abdelhamed, Lin and Brown, CVPR 2018): 1280 blocks of 256x256 pixels",
             pairs="noise",
             protocol="sidd",
+            obtain="https://www.eecs.yorku.ca/~kamel/sidd/benchmark.php",
         ),
         DataSet(
             "fmd",
             "FMD (Zhang et al., CVPR 2019): fluorescence microscopy",
             pairs="noise",
             splits={"train": None, "test": None},
+            obtain="https://github.com/yinhaoz/denoising-fluorescence",
         ),
         DataSet(
             "gopro",
@@ -127,6 +142,7 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="blur",
             protocol="gopro",
             splits=_GOPRO,
+            obtain="https://seungjunnah.github.io/Datasets/gopro",
         ),
         DataSet(
             "gopro_gamma",
@@ -134,6 +150,7 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="blur",
             protocol="gopro",
             splits=_GOPRO,
+            obtain="https://seungjunnah.github.io/Datasets/gopro",
         ),
         DataSet(
             "hide",
@@ -141,6 +158,7 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="blur",
             protocol="gopro",
             splits={"train": 6397, "test": 2025},
+            obtain="https://github.com/joanshen0508/HA_deblur",
         ),
         DataSet(
             "realblur_j",
@@ -148,6 +166,7 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="blur",
             protocol="realblur",
             splits=_REALBLUR,
+            obtain="http://cg.postech.ac.kr/research/realblur/",
         ),
         DataSet(
             "realblur_r",
@@ -155,6 +174,7 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="blur",
             protocol="realblur",
             splits=_REALBLUR,
+            obtain="http://cg.postech.ac.kr/research/realblur/",
         ),
         DataSet(
             "dpdd",
@@ -164,6 +184,7 @@ DATA_SETS: dict[str, DataSet] = {
             splits=_DPDD,
             groups=_DPDD_GROUPS,
             bits=16,
+            obtain="https://github.com/Abdullah-Abuolaim/defocus-deblurring-dual-pixel",
         ),
         DataSet(
             "dpdd_dual",
@@ -174,6 +195,7 @@ DATA_SETS: dict[str, DataSet] = {
             splits=_DPDD,
             groups=_DPDD_GROUPS,
             bits=16,
+            obtain="https://github.com/Abdullah-Abuolaim/defocus-deblurring-dual-pixel",
         ),
         DataSet(
             "rain13k",
@@ -184,18 +206,21 @@ DATA_SETS: dict[str, DataSet] = {
             splits={"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
             groups={"test": tuple(_RAIN_TESTS)},
             averages_sets=True,
+            obtain="https://github.com/swz30/Restormer/tree/main/Deraining",
         ),
         DataSet(
             "realsr",
             "RealSR (Cai, Zeng, Yong, Cao and Zhang, ICCV 2019): pairs taken with a zoom lens",
             pairs="low resolution",
             splits={f"{part}_x{scale}": None for part in ("train", "test") for scale in (2, 3, 4)},
+            obtain="https://github.com/csjcai/RealSR",
         ),
         DataSet(
             "dnd",
             "DND (Ploetz and Roth, CVPR 2017): noisy crops, scored by the server of its authors",
             pairs="noise",
             has_ground_truth=False,
+            obtain="https://noise.visinf.tu-darmstadt.de",
         ),
     )
 }

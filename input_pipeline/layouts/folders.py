@@ -1,10 +1,12 @@
 """Helpers of the layouts: list folders, match files of pairs, report a wrong layout."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 from input_pipeline.examples import list_first
 from lcdnet_jax import file_names, image_io
-from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.image_io import BucketError, ImageError
 
 
 def list_entries(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -82,6 +84,30 @@ def match_by_stem(
         )
     # By the name as it is on disk, which orders the examples.
     return {path.stem: (path, clean[stem]) for stem, path in degraded.items()}
+
+
+class Errors:
+    """Errors of parts of a data set, which are raised together, so that one run names them all."""
+
+    def __init__(self) -> None:
+        self._found: list[ImageError] = []
+
+    @contextlib.contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keeps an ImageError, except of a bucket that does not answer."""
+        try:
+            yield
+        except BucketError:
+            raise
+        except ImageError as error:
+            self._found.append(error)
+
+    def raise_if_any(self) -> None:
+        """Raises ImageError if there is one. Its message has a line for each."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise ImageError("\n  ".join(["several parts are wrong:", *map(str, self._found)]))
 
 
 def layout_error(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:

@@ -21,7 +21,7 @@ from input_pipeline.examples import (
     pairs_from_files,
     pictures_from_files,
 )
-from input_pipeline.layouts.folders import layout_error, list_entries, list_images
+from input_pipeline.layouts.folders import Errors, layout_error, list_entries, list_images
 from lcdnet_jax import file_names, storage
 from lcdnet_jax.image_io import Header, ImageError
 
@@ -41,10 +41,13 @@ def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
     """
     data = root / "Data" if (root / "Data").is_dir() else root
     files = {}
+    errors = Errors()
     for scene in list_entries(data):
         if scene.is_dir():
-            pairs = _match_files(list_images(scene), "noisy", "gt")
-            files.update({f"{scene.name}_{name}": pair for name, pair in pairs.items()})
+            with errors.collect():
+                pairs = _match_files(list_images(scene), "noisy", "gt")
+                files.update({f"{scene.name}_{name}": pair for name, pair in pairs.items()})
+    errors.raise_if_any()
     if not files:
         raise layout_error(
             data,

@@ -13,7 +13,13 @@ import re
 import string
 
 from input_pipeline.examples import Example, list_first, pairs_from_files
-from input_pipeline.layouts.folders import index_by_stem, layout_error, list_entries, match_by_stem
+from input_pipeline.layouts.folders import (
+    Errors,
+    index_by_stem,
+    layout_error,
+    list_entries,
+    match_by_stem,
+)
 from lcdnet_jax import storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
@@ -47,10 +53,13 @@ def read_gopro(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[E
     if not sequences:
         raise layout_error(root / split, "folders of sequences such as GOPR0372_07_00/", advice)
     files: _Files = {}
+    errors = Errors()
     for sequence in sequences:
-        _require_folders(sequence, blur, "sharp", advice="extract the archive again")
-        pairs = match_by_stem(sequence / blur, sequence / "sharp")
-        files.update({f"{sequence.name}_{stem}": pair for stem, pair in pairs.items()})
+        with errors.collect():
+            _require_folders(sequence, blur, "sharp", advice="extract the archive again")
+            pairs = match_by_stem(sequence / blur, sequence / "sharp")
+            files.update({f"{sequence.name}_{stem}": pair for stem, pair in pairs.items()})
+    errors.raise_if_any()
     return pairs_from_files(files, where=str(root / split), halves=(blur, "sharp"))
 
 

@@ -242,6 +242,12 @@ def _check_device_data(config: ConfigDict) -> list[str]:
             f"config.data.cache_dir ({config.data.cache_dir}) is for batches of the host, but "
             "config.data.where is 'device'; set config.data.cache_dir to ''"
         )
+    if config.data.encoded_cache_gb:
+        found.append(
+            f"config.data.encoded_cache_gb ({config.data.encoded_cache_gb}) is for batches of the "
+            "host, but config.data.where is 'device', where all images are decoded; set "
+            "config.data.encoded_cache_gb to 0"
+        )
     if config.steps * config.batch_size >= 2**31:
         found.append(
             f"config.steps * config.batch_size ({config.steps * config.batch_size}) reaches 2^31, "

@@ -102,6 +102,7 @@ FIELDS: Mapping[str, Field] = {
     "data.augment": Field(value_rules.boolean),
     "data.cache_gb": Field(value_rules.number(0), may_change=_always),
     "data.cache_dir": Field(value_rules.text, absent="", may_change=_always),
+    "data.encoded_cache_gb": Field(value_rules.number(0), absent=0.0, may_change=_always),
     "data.on_bad_image": Field(value_rules.choice("stop", "replace"), may_change=_always),
     "data.where": Field(value_rules.choice("host", "device"), absent="host"),
     "degradation.kind": Field(rules.degradation_kind),

@@ -31,6 +31,7 @@ from lcdnet_jax.storage.reading import (
     local_file,
     open_file,
     read_bytes,
+    read_parts,
 )
 from lcdnet_jax.storage.writing import (
     copy,
@@ -66,6 +67,7 @@ __all__ = [
     "names_bucket",
     "open_file",
     "read_bytes",
+    "read_parts",
     "read_permissions",
     "remove",
     "remove_file",

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 from lcdnet_jax.storage.buckets import convert_errors, get_filesystem
@@ -40,6 +40,33 @@ def read_bytes(path: pathlib.Path, *, most: int | None = None) -> bytes:
             return bytes(filesystem.cat_file(str(path)))
         with filesystem.open(str(path), "rb") as file:
             return bytes(file.read(most))
+
+
+def read_parts(path: pathlib.Path, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Reads parts of a file. Those of an object are requested at the same time.
+
+    Args:
+        path: The file.
+        parts: Place of the first byte of each part, and its number of bytes.
+
+    Returns:
+        The bytes of each part, fewer if the file ends before.
+
+    Raises:
+        OSError: If it does not exist or cannot be read.
+    """
+    if not is_bucket(path):
+        with open(path, "rb", buffering=0) as file:
+            return [os.pread(file.fileno(), size, start) for start, size in parts]
+    filesystem = get_filesystem(path)
+    starts = [start for start, _ in parts]
+    ends = [start + size for start, size in parts]
+    with convert_errors(path):
+        found = filesystem.cat_ranges([str(path)] * len(parts), starts, ends)
+        for part in found:
+            if isinstance(part, Exception):
+                raise part
+    return [bytes(part) for part in found]
 
 
 @contextlib.contextmanager

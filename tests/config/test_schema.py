@@ -42,6 +42,7 @@ def test_what_may_change_on_resume():
         *(
             "data.cache_gb",
             "data.cache_dir",
+            "data.encoded_cache_gb",
             "data.on_bad_image",
             "parallel.strategy",
             "parallel.state_shards",

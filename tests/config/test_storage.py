@@ -232,6 +232,7 @@ class TestDifferences:
         )
         other.data.cache_gb = 1.0
         other.data.cache_dir = "elsewhere"
+        other.data.encoded_cache_gb = 1.0
         other.data.on_bad_image = "replace"
         other.eval.sigmas = (10.0, 20.0)
         other.init_from = "elsewhere"
