@@ -39,6 +39,8 @@ def get_config() -> ConfigDict:
     #           the key of the clean image, or "noisy:clean" for pairs. input_pipeline/builders.py
     #           makes TFDS data sets with real noise (sidd_medium, renoir, polyu) and those of
     #           gopro and so on below, as "degraded:clean" (dpdd_dual: "left:right:clean")
+    #   shards  `path` is a folder that input_pipeline/prepare.py has made of any other source. It
+    #           gives the same batches, and needs less time and memory for them
     #   sidd, renoir, polyu, nam, sidd_validation
     #           pairs with real noise; `path` is the folder of the data set as published, see
     #           input_pipeline/layouts/real_noise.py

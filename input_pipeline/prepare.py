@@ -38,18 +38,18 @@ _SECONDS = 5.0
 
 
 def check(
-    row: DataSet, path: str, *, feature: str = "image"
+    row: DataSet, path: str, *, split: str = "train", feature: str = "image"
 ) -> tuple[dict[str, Source], list[str]]:
     """Reads the headers of a data set, and compares its numbers of pairs with the published ones.
 
     Args:
         row: The data set.
         path: Its folder, or its name for TFDS.
+        split: The split, for a data set of which ``row`` lists none.
         feature: As ``config.data.train.feature``.
 
     Returns:
-        The source of each split that can be opened, "train" for a data set without splits; and all
-        that is wrong.
+        The source of each split that can be opened, and all that is wrong.
 
     Raises:
         StorageError: A bucket cannot be used.
@@ -59,9 +59,9 @@ def check(
         return {}, [f"{path} is no folder"]
     found: dict[str, Source] = {}
     problems: list[str] = []
-    for split in [name for name in row.splits if name not in row.groups] or ["train"]:
-        spec = {"source": row.name, "path": path, "split": split, "feature": feature}
-        place = f"{split}: " if row.splits else ""
+    for name in [name for name in row.splits if name not in row.groups] or [split]:
+        spec = {"source": row.name, "path": path, "split": name, "feature": feature}
+        place = f"{name}: " if row.splits else ""
         try:
             source = open_source(spec, field="PATH")
         except BucketError:
@@ -70,7 +70,7 @@ def check(
             text = str(error).removeprefix("PATH.path: ").removeprefix("PATH: ")
             problems.append(f"{place}{text}")
             continue
-        found[split] = source
+        found[name] = source
         if source.published not in (None, len(source.examples)):
             problems.append(f"{place}{describe_count(len(source.examples), source.published)}")
     return found, problems
@@ -174,7 +174,7 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"--split is {split}; {row.name} has the splits {', '.join(row.splits)}")
     if options.out is not None:  # in the first second
         storage.check_bucket(storage.to_path(options.out), write=True)
-    found, problems = check(row, options.path, feature=options.feature)
+    found, problems = check(row, options.path, split=split, feature=options.feature)
     for source in found.values():
         print(source.describe())
     for problem in problems:
@@ -185,8 +185,12 @@ def _run(options: argparse.Namespace) -> None:
         raise ValueError(f"{row.name} is not as published{obtain}{further}")
     if options.out is None:
         return
-    spec = {"source": row.name, "path": options.path, "split": split, "feature": options.feature}
-    source = found[split] if split in found else open_source(spec, field="PATH")
+    if split in row.groups and set(row.groups[split]) <= set(found):
+        spec = {"source": row.name, "path": options.path, "split": split}
+        found[split] = open_source(spec, field="PATH")
+    if split not in found:
+        raise ValueError(f"the split {split} cannot be written (see above)")
+    source = found[split]
     described = write(
         source, options.out, name=row.name, split=split, tile=options.tile, force=options.force
     )

@@ -288,6 +288,21 @@ def test_the_cache_changes_nothing(noisy, cache_gb, kept):
         assert_equal(a, b)
 
 
+def test_encoded_images_in_memory(noisy, tmp_path):
+    """Those after the decoded ones, as many as fit; no file is read again."""
+    fields = {"data.cache_gb": 3.3e-6, "data.encoded_cache_gb": 1.0}
+    loaded, whole = create(noisy, **fields), create(noisy)
+    assert re.search(r"3 decoded in memory .*, 4 encoded in memory \(0\.0 MB\)", loaded.describe())
+    assert loaded.list_images() == whole.list_images()
+    size = (tmp_path / "3.png").stat().st_size + (tmp_path / "4.png").stat().st_size
+    two = create(noisy, **fields | {"data.encoded_cache_gb": (size + 1) / 1e9})
+    assert ", 2 encoded in memory" in two.describe()
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    for a, b in zip(take(loaded.batches(), 4), take(whole.batches(), 4), strict=True):
+        assert_equal(a, b)
+
+
 def test_images_in_a_temporary_file(noisy, tmp_path):
     """All of them, with the batches of those in memory; nothing is left in the folder."""
     folder = tmp_path / "cache"
@@ -690,6 +705,15 @@ class TestBuckets:
         there = create(config, **{"data.cache_gb": cache, "data.train.path": folder})
         assert there.list_images() == local.list_images()
         for a, b in zip(take(there.batches(3), 3), take(local.batches(3), 3), strict=True):
+            assert_equal(a, b)
+
+    def test_encoded_images_need_no_bucket(self, folder, config, monkeypatch):
+        fields = {"data.cache_gb": 0.0, "data.train.path": folder}
+        expected = take(create(config, **fields).batches(), 2)
+        loaded = create(config, **fields | {"data.encoded_cache_gb": 1.0})
+        monkeypatch.setattr(image_io, "read", None)
+        monkeypatch.setattr(storage, "open_file", None)
+        for a, b in zip(take(loaded.batches(), 2), expected, strict=True):
             assert_equal(a, b)
 
     def test_an_outage_replaces_no_image(self, folder, config, monkeypatch):

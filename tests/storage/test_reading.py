@@ -43,6 +43,16 @@ def test_parts_of_files(bucket, tmp_path, monkeypatch):
         pass
 
 
+def test_several_parts_at_once(bucket, tmp_path):
+    for path in (to_path(f"{bucket}/a.bin"), tmp_path / "a.bin"):
+        atomic_io.write(path, b"0123456789", force=False)
+        assert storage.read_parts(path, [(8, 2), (0, 3), (4, 0), (9, 5)]) == [
+            *(b"89", b"012", b"", b"9")
+        ]
+        with pytest.raises(FileNotFoundError):
+            storage.read_parts(path.with_name("b.bin"), [(0, 1)])
+
+
 def test_an_error_while_reading_is_not_hidden(bucket, monkeypatch):
     """Decoders catch what a stream raises, and call the file damaged."""
     path = to_path(f"{bucket}/a.bin")
