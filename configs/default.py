@@ -94,9 +94,9 @@ def get_config() -> ConfigDict:
     # fit into `cache_gb` (`data.where` "host" only). Without it ("") images that do not fit are
     # decoded for every crop. The file is removed when the training ends.
     config.data.cache_dir = ""
-    # Memory for encoded training images, gigabytes (`data.where` "host" only). As many files as fit,
-    # or images in shards, are read at the start and decoded for each crop, so that no disk or
-    # bucket is read in training. Images that are kept decoded do not count.
+    # Memory for encoded training images that are not kept decoded, gigabytes (`data.where` "host"
+    # only). As many files, or images in shards, as fit are read at the start and decoded for each
+    # crop, so that no disk or bucket is read for them in training.
     config.data.encoded_cache_gb = 0.0
     # What to do about a training image that cannot be used: "stop", or "replace" it. If its header
     # tells (no image, animated, alpha), all such images are named at the start, and left out with
