@@ -48,15 +48,17 @@ def get_config() -> ConfigDict:
     #           or of one type in it (TwoPhoton_MICE, test_mix), `feature` the averaging levels,
     #           such as "raw,avg2", or "image" for all five; `split` is train (both halves are
     #           noisy captures of one scene) or test (with the ground truth)
-    #   gopro, gopro_gamma, hide, realblur_j, realblur_r, dpdd, dpdd_dual, rain13k
+    #   gopro, gopro_gamma, reds, reds_jpeg, hide, realblur_j, realblur_r, dpdd, dpdd_dual, rain13k
     #           pairs for deblurring and deraining; `path` is the folder of the data set as
     #           published, see input_pipeline/layouts/restoration_pairs.py; `split` is train or
     #           test, for dpdd also val, test_indoor and test_outdoor, for rain13k also Test100,
-    #           Rain100H, Rain100L, Test2800 and Test1200. The usual GoPro benchmark is
-    #           gopro, without gamma
+    #           Rain100H, Rain100L, Test2800 and Test1200, for reds and reds_jpeg train or val. The
+    #           usual GoPro benchmark is gopro, without gamma
     #   realsr  pairs for super-resolution; `path` is the folder of the data set as published, see
     #           input_pipeline/layouts/realsr.py; `split` is train_x2, train_x3, train_x4, test_x2,
     #           test_x3 or test_x4
+    #   div2k   clean photographs; `path` is the folder with DIV2K_train_HR/ and DIV2K_valid_HR/,
+    #           `split` is train or valid
     # Several sources are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR". `split` and `feature` then apply to all of them.
     config.data.train = ConfigDict(

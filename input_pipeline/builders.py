@@ -154,6 +154,7 @@ class _RestorationPairs(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
 
 _TRAIN_AND_TEST = {"train": "train", "test": "test"}
+_REDS_PARTS = {"train": "train/train_sharp", "val": "val/val_sharp"}
 _REALBLUR_PARTS = {
     version: {split: f"RealBlur_{version}_{split}_list.txt" for split in ("train", "test")}
     for version in ("J", "R")
@@ -173,6 +174,18 @@ class GoproGamma(_RestorationPairs):
     """GOPRO_Large, motion blur, 1280x720 pixels; the pairs with a camera response of gamma 2.2."""
 
     PARTS = _TRAIN_AND_TEST
+
+
+class Reds(_RestorationPairs):
+    """REDS, motion blur, 1280x720 pixels."""
+
+    PARTS = _REDS_PARTS
+
+
+class RedsJpeg(_RestorationPairs):
+    """REDS, motion blur, the blurred frames also compressed as JPEG."""
+
+    PARTS = _REDS_PARTS
 
 
 class Hide(_RestorationPairs):
@@ -218,7 +231,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Prepares pairs in the folders of their makers as a TFDS data set.",
     )
     noise = (SiddMedium, Renoir, Polyu)
-    restoration = (Gopro, GoproGamma, Hide, RealblurJ, RealblurR, Dpdd, DpddDual, Rain13k)
+    restoration = (
+        Gopro,
+        GoproGamma,
+        Reds,
+        RedsJpeg,
+        Hide,
+        RealblurJ,
+        RealblurR,
+        Dpdd,
+        DpddDual,
+        Rain13k,
+    )
     builders = {builder.name: builder for builder in (*noise, *restoration)}
     names = [f"{builder.name}{config}" for builder in noise for config in ("", "/full", "/tiles")]
     names += [builder.name for builder in restoration]

@@ -193,7 +193,7 @@ class Source:
 
     name: str
     examples: tuple[Example, ...]
-    published: int | None = None  # number of pairs as published
+    published: int | None = None  # number of pairs or images as published
     left_out: int = 0  # number of further examples, whose images cannot be used
 
     @property
@@ -278,6 +278,11 @@ class Source:
             for example in self.examples
         }
 
+    def describe_count(self) -> str:
+        """The number of pairs or images, compared with the number as published."""
+        kind = "pairs" if self.is_paired else "images"
+        return describe_count(len(self.examples), self.published, kind)
+
     def describe(self) -> str:
         """One line: name, number of images and their sizes."""
         headers = [example.clean.header for example in self.examples]
@@ -285,20 +290,16 @@ class Source:
         size = f"{min(heights)}x{min(widths)}"
         if len(heights) + len(widths) > 2:
             size = f"from {size} to {max(heights)}x{max(widths)}"
-        many = (
-            describe_count(len(headers), self.published)
-            if self.is_paired
-            else f"{len(headers)} images"
-        )
+        many = self.describe_count()
         bad = f" ({self.left_out} left out, which cannot be used)" if self.left_out else ""
         return f"{self.name}: {many}{bad}, {size}"
 
 
-def describe_count(count: int, published: int | None = None) -> str:
-    """The number of pairs in words, compared with the number as published."""
+def describe_count(count: int, published: int | None = None, kind: str = "pairs") -> str:
+    """The number of pairs or images in words, compared with the number as published."""
     if published is None:
-        return f"{count} pairs"
-    return f"{count} pairs ({'as published' if count == published else f'published: {published}'})"
+        return f"{count} {kind}"
+    return f"{count} {kind} ({'as published' if count == published else f'published: {published}'})"
 
 
 def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from input_pipeline.examples import Source, describe_count
+from input_pipeline.examples import Source
 from input_pipeline.shards import INDEX, KIND
 from input_pipeline.sources import open_source
 from lcdnet_jax import atomic_io, storage
@@ -40,7 +40,7 @@ _SECONDS = 5.0
 def check(
     row: DataSet, path: str, *, split: str = "train", feature: str = "image"
 ) -> tuple[dict[str, Source], list[str]]:
-    """Reads the headers of a data set, and compares its numbers of pairs with the published ones.
+    """Reads the headers of a data set, and compares its numbers of images with the published ones.
 
     Args:
         row: The data set.
@@ -72,7 +72,7 @@ def check(
             continue
         found[name] = source
         if source.published not in (None, len(source.examples)):
-            problems.append(f"{place}{describe_count(len(source.examples), source.published)}")
+            problems.append(f"{place}{source.describe_count()}")
     return found, problems
 
 

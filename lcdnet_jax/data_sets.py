@@ -27,9 +27,9 @@ class DataSet:
         two_views: Whether degraded halves hold the two views of a dual-pixel camera; None if the
             files decide.
         protocol: Name of the protocol under which papers score the pairs.
-        splits: Values of ``config.data.*.split``, each with the number of pairs as published, or
-            None if that number is not checked. Empty if ``split`` is not used or, for TFDS, if
-            the files decide.
+        splits: Values of ``config.data.*.split``, each with the number of pairs (of images, if
+            there are none) as published, or None if that number is not checked. Empty if ``split``
+            is not used or, for TFDS, if the files decide.
         groups: Splits that consist of other splits. Papers also score those separately.
         averages_sets: Whether papers average the scores of the splits of a group, each with the
             same weight, instead of those of all its images.
@@ -59,6 +59,7 @@ class DataSet:
 
 
 _GOPRO = {"train": 2103, "test": 1111}
+_REDS = {"train": 24_000, "val": 3_000}  # 240 and 30 sequences of 100 frames
 _REALBLUR = {"train": 3758, "test": 980}
 _DPDD = {"train": 350, "val": 74, "test": 76, "test_indoor": 37, "test_outdoor": 39}
 _DPDD_GROUPS = {"test": ("test_indoor", "test_outdoor")}
@@ -153,6 +154,22 @@ DATA_SETS: dict[str, DataSet] = {
             obtain="https://seungjunnah.github.io/Datasets/gopro",
         ),
         DataSet(
+            "reds",
+            "REDS (Nah et al., CVPR Workshops 2019): motion blur, frames of videos",
+            pairs="blur",
+            protocol="gopro",
+            splits=_REDS,
+            obtain="https://seungjunnah.github.io/Datasets/reds.html",
+        ),
+        DataSet(
+            "reds_jpeg",
+            "REDS, the blurred frames also compressed as JPEG",
+            pairs="blur",
+            protocol="gopro",
+            splits=_REDS,
+            obtain="https://seungjunnah.github.io/Datasets/reds.html",
+        ),
+        DataSet(
             "hide",
             "HIDE (Shen et al., ICCV 2019): motion blur of people",
             pairs="blur",
@@ -214,6 +231,13 @@ DATA_SETS: dict[str, DataSet] = {
             pairs="low resolution",
             splits={f"{part}_x{scale}": None for part in ("train", "test") for scale in (2, 3, 4)},
             obtain="https://github.com/csjcai/RealSR",
+        ),
+        DataSet(
+            "div2k",
+            "DIV2K (Agustsson and Timofte, CVPR Workshops 2017): large clean photographs",
+            pairs="none",
+            splits={"train": 800, "valid": 100},
+            obtain="https://data.vision.ee.ethz.ch/cvl/DIV2K/",
         ),
         DataSet(
             "dnd",

@@ -43,6 +43,8 @@ def test_published_counts():
     """Of the data sets' own pages and papers, added up by hand."""
     counts = {name: row.splits for name, row in DATA_SETS.items()}
     assert sum(counts["gopro"].values()) == sum(counts["gopro_gamma"].values()) == 3214
+    assert counts["reds"] == counts["reds_jpeg"] == {"train": 240 * 100, "val": 30 * 100}
+    assert sum(counts["div2k"].values()) == 900
     assert sum(counts["hide"].values()) == 8422
     assert sum(counts["realblur_j"].values()) == sum(counts["realblur_r"].values()) == 4738
     for name in ("dpdd", "dpdd_dual"):

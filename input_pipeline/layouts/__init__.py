@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 
 from input_pipeline.examples import Example
+from input_pipeline.layouts.div2k import read_div2k
 from input_pipeline.layouts.real_noise import (
     read_nam,
     read_polyu,
@@ -22,6 +23,7 @@ from input_pipeline.layouts.restoration_pairs import (
     read_hide,
     read_rain13k,
     read_realblur,
+    read_reds,
 )
 
 # By name of the data set. A function takes the folder and, if the data set has splits, the split.
@@ -34,6 +36,8 @@ LAYOUTS: dict[str, Callable[..., tuple[Example, ...]]] = {
     "sidd_validation": read_sidd_validation,
     "gopro": read_gopro,
     "gopro_gamma": functools.partial(read_gopro, blur="blur_gamma"),
+    "reds": read_reds,
+    "reds_jpeg": functools.partial(read_reds, blur="blur_jpeg"),
     "hide": read_hide,
     "realblur_j": functools.partial(read_realblur, version="J"),
     "realblur_r": functools.partial(read_realblur, version="R"),
@@ -41,4 +45,5 @@ LAYOUTS: dict[str, Callable[..., tuple[Example, ...]]] = {
     "dpdd_dual": functools.partial(read_dpdd, dual=True),
     "rain13k": read_rain13k,
     "realsr": read_realsr,
+    "div2k": read_div2k,
 }

@@ -93,6 +93,47 @@ def read_hide(root: pathlib.Path, split: str) -> tuple[Example, ...]:
     return pairs_from_files(files, where=str(root), halves=("blurred", "sharp"))
 
 
+def read_reds(root: pathlib.Path, split: str, *, blur: str = "blur") -> tuple[Example, ...]:
+    """Pairs of REDS, frames of 1280x720 pixels.
+
+    The layout is inferred from programs of many users, which agree.
+
+    Args:
+        root: Holds ``train/train_blur/000/00000000.png`` with
+            ``train/train_sharp/000/00000000.png`` and so on, and the same of ``val``; or holds
+            ``train_blur/`` and the other folders themselves.
+        split: "train" or "val".
+        blur: "blur", or "blur_jpeg" for frames that are also compressed as JPEG.
+
+    Returns:
+        Examples named ``<sequence>_<frame>``, ``000_00000000``.
+
+    Raises:
+        ImageError: The folder has another layout, a file lacks its other half, or cannot be read.
+    """
+    part = root / split if (root / split).is_dir() else root
+    blurred, sharp = f"{split}_{blur}", f"{split}_sharp"
+    _require_folders(part, blurred, sharp, advice="give the folder with the extracted archives")
+    names = {
+        entry.name
+        for folder in (blurred, sharp)
+        for entry in list_entries(part / folder)
+        if entry.is_dir()
+    }
+    if not names:
+        raise layout_error(part / sharp, "folders of sequences such as 000/", "extract it again")
+    files: _Files = {}
+    errors = Errors()
+    for name in sorted(names):
+        places = [f"{folder}/{name}" for folder in (blurred, sharp)]
+        with errors.collect():
+            _require_folders(part, *places, advice="extract the archive again")
+            pairs = match_by_stem(*(part / place for place in places))
+            files.update({f"{name}_{stem}": pair for stem, pair in pairs.items()})
+    errors.raise_if_any()
+    return pairs_from_files(files, where=str(part), halves=(blurred, sharp))
+
+
 def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Example, ...]:
     """Pairs of RealBlur-J or RealBlur-R, from the lists of the authors.
 

@@ -51,6 +51,22 @@ def pairs(kind, path, split):
     return found
 
 
+def test_reds(root, tree):
+    """Named by sequence and frame; with and without the folder of the split."""
+    tree(
+        *("train/train_blur/000/00000000.png", "train/train_sharp/000/00000000.png"),
+        *("train/train_blur/001/00000007.png", "train/train_sharp/001/00000007.png"),
+        *("train/train_blur_jpeg/001/00000007.jpg", "train/train_sharp/001/00000008.png"),
+    )
+    (root / "train/train_sharp/001/00000008.png").unlink()
+    expected = {"000_00000000": (1, 2), "001_00000007": (3, 4)}
+    assert pairs("reds", root, "train") == pairs("reds", root / "train", "train") == expected
+    refuses("reds_jpeg", root, "train", "train_blur_jpeg: looked for 000/, found 001/")
+    shutil.rmtree(root / "train/train_sharp/000")
+    assert pairs("reds_jpeg", root, "train") == {"001_00000007": (5, 4)}
+    refuses("reds", root, "val", "looked for val_blur/")
+
+
 def refuses(kind, path, split, *needles):
     with pytest.raises(ImageError, match=r"^source\.path: ") as caught:
         pairs(kind, path, split)
