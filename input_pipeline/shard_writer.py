@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import mmap
 import os
 import pathlib
 import zlib
@@ -282,10 +283,10 @@ def _verify(file: pathlib.Path, size: int, tiles: Iterable[tuple[int, int, int]]
     """Reads a shard back. Raises OSError if it is not as it was written."""
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
-    if file.stat().st_size == size:
-        data = memoryview(np.memmap(file, np.uint8, "r"))
-        if all(zlib.crc32(data[start : start + length]) == sum_ for start, length, sum_ in tiles):
-            return
+        if os.fstat(stream.fileno()).st_size == size:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if all(zlib.crc32(data[start : start + length]) == s for start, length, s in tiles):
+                    return
     raise OSError(f"{file} is not as it was written; check the disk, then run it again")
 
 

@@ -256,6 +256,10 @@ def test_batches_that_the_devices_cannot_share(fields, message):
         ({"data.where": "device", "degradation.where": "host"}, "never see the host"),
         ({"data.where": "device", "steps": 2**28}, r"reaches 2\^31"),
         ({"data.where": "device", "data.cache_dir": "x"}, r"cache_dir \(x\) is for batches of the"),
+        (
+            {"data.where": "device", "data.encoded_cache_gb": 1.0},
+            r"encoded_cache_gb \(1\.0\) is for batches of the host",
+        ),
     ],
 )
 def test_fields_that_do_not_go_together(fields, message):
