@@ -126,9 +126,10 @@ class _Progress:
         self._bytes += size
         seconds = time.perf_counter() - self._start
         if seconds >= self._next and self._done < self._count:
-            self._next = seconds + _SECONDS
             left = format_duration(seconds / self._done * (self._count - self._done))
-            print(f"{self._done} of {self.describe()}, {left} left", flush=True)
+            time_left = f", {left} left" if self._next else ""  # unknown after the first example
+            print(f"{self._done} of {self.describe()}{time_left}", flush=True)
+            self._next = seconds + _SECONDS
 
     def describe(self) -> str:
         return f"{self._count} {self._kind}, {self._bytes / 1e6:.1f} MB"
@@ -180,9 +181,11 @@ def _run(options: argparse.Namespace) -> None:
     for problem in problems:
         print(f"wrong: {escape(problem)}")
     if problems and not (options.incomplete and options.out and found):
-        obtain = f"; {row.name} can be obtained from {row.obtain}" if row.obtain else ""
+        text = f"{options.path} cannot be used as it is (see above)"
+        if row.obtain:
+            text = f"{row.name} is not as published; it can be obtained from {row.obtain}"
         further = "; --incomplete writes what is there" if options.out and found else ""
-        raise ValueError(f"{row.name} is not as published{obtain}{further}")
+        raise ValueError(f"{text}{further}")
     if options.out is None:
         return
     if split in row.groups and set(row.groups[split]) <= set(found):

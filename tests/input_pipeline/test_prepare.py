@@ -38,7 +38,7 @@ def run(*arguments, fails=True):
 def test_an_incomplete_data_set(gopro, tmp_path, capsys):
     """Both splits are reported, with the numbers of pairs, and nothing is written."""
     error = run("gopro", gopro, tmp_path / "out")
-    assert "gopro is not as published; gopro can be obtained from https://seungjunnah" in error
+    assert "gopro is not as published; it can be obtained from https://seungjunnah" in error
     assert "--incomplete writes what is there" in error
     said = capsys.readouterr().out
     assert "wrong: train: 4 pairs (published: 2103)" in said
