@@ -238,7 +238,7 @@ class ShardWriter:
         for key, number in (("row", tile.row), ("column", tile.column)):
             features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
         example = tf.train.Example(features=tf.train.Features(feature=features))
-        return bytes(example.SerializeToString())
+        return bytes(example.SerializeToString(deterministic=True))
 
 
 def _cut(picture: np.ndarray, box: Box) -> bytes:

@@ -168,7 +168,7 @@ def test_a_disk_that_changes_what_was_written(gopro, tmp_path, monkeypatch):
 @pytest.mark.extended
 def test_a_bucket(gopro, bucket, monkeypatch, tmp_path):
     """Of an upload that was cut off nothing looks complete, and the command can be repeated."""
-    upload = storage.upload_file
+    upload = storage.writing.upload_file
 
     def fail(file, path):
         if path.name == "index.npz":
@@ -176,7 +176,7 @@ def test_a_bucket(gopro, bucket, monkeypatch, tmp_path):
         upload(file, path)
 
     out = f"{bucket}/out"
-    monkeypatch.setattr(storage, "upload_file", fail)
+    monkeypatch.setattr(storage.writing, "upload_file", fail)
     monkeypatch.setattr(storage, "is_down", lambda: True)  # what was written stays
     assert "cut off" in run("gopro", gopro, out, "--incomplete")
     with pytest.raises(ValueError, match=r"has no index\.npz, so its shards are not complete"):
