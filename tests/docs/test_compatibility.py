@@ -50,6 +50,7 @@ def test_every_format_has_a_row():
         if re.search(r"^_?(FORMAT|VERSION|\w+_(FORMAT|VERSION)) = ", path.read_text(), re.MULTILINE)
     }
     assert found == {
+        "input_pipeline/shards.py",
         "lcdnet_jax/export/_onnx_graph.py",  # IR_VERSION
         "lcdnet_jax/export/run_exported.py",
         "lcdnet_jax/export/run_onnx.py",
