@@ -8,8 +8,8 @@ their middle. A network that sees no further than d pixels has the same result i
 the d pixels at the edges of the window. One JSON object a line for each network: the least overlap
 with which no pixel of any image differs by more than each tolerance, in [0, 1], and the largest
 difference at some distances from the edge. "field" is the overlap for the tolerance of
-docs/how_to/restore.md. Next to the overlap, windows blend: a pixel there counts by its weight. The
-attribute ``tile_overlap`` of SADNet comes from here.
+docs/explanations/tiling.md. Next to the overlap, windows blend: a pixel there counts by its weight.
+The attribute ``tile_overlap`` of SADNet comes from here.
 
 For a network that uses the whole image (LCDNet) the differences do not end. "field" is null, and
 "differences" show from where on they no longer fall.
@@ -31,7 +31,7 @@ from lcdnet_jax.inference import tiling
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
-TOLERANCE = 2e-3  # of docs/how_to/restore.md, "Seams"
+TOLERANCE = 2e-3  # of docs/explanations/tiling.md, "Seams"
 _TOLERANCES = (TOLERANCE, 5e-4, 1e-4, 1e-5)
 _SIDE = 512
 _CUT = 128  # a multiple of the stride of every network

@@ -55,7 +55,7 @@ class TestModels:
                 for name, reason in onnx.NEEDS_SIZE.items()
             ),
         ]
-        document = pathlib.Path(__file__).parents[2] / "docs/how_to/restore.md"
+        document = pathlib.Path(__file__).parents[2] / "docs/reference/command_line.md"
         assert "\n".join(["```", *lines, "```"]) in document.read_text()
 
     def test_has_every_network_and_preset(self):

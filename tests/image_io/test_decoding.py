@@ -293,7 +293,7 @@ def test_table_of_kinds_has_no_other_rows():
 
 
 def test_table_of_kinds_is_in_the_docs():
-    document = pathlib.Path(__file__).parents[2] / "docs/how_to/restore.md"
+    document = pathlib.Path(__file__).parents[2] / "docs/reference/image_files.md"
     rows = "".join(f"| {' | '.join(row)} |\n" for row in image_io.KINDS)
     assert f"|---|---|---|\n{rows}\n" in document.read_text()
 

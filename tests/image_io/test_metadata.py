@@ -151,7 +151,7 @@ def test_exif_that_jpeg_cannot_hold_is_dropped(tmp_path):
         assert (image_io.read_with_metadata(tmp_path / name)[1].exif is not None) == survives
 
 
-# The table in docs/how_to/restore.md
+# The table in docs/reference/image_files.md
 
 
 AUTHOR = "José Müller"
@@ -210,7 +210,7 @@ class Written:
 
 def documented():
     """Whether the table says "kept", by the first words of a row and the suffix of a format."""
-    docs = pathlib.Path(__file__).resolve().parents[2] / "docs/how_to/restore.md"
+    docs = pathlib.Path(__file__).resolve().parents[2] / "docs/reference/image_files.md"
     table = docs.read_text(encoding="utf-8").partition("| metadata |")[2].partition("\n\n")[0]
     head, _, *rows = table.splitlines()
     formats = [name.strip().lower() for name in head.split("|")[:-1]]
