@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import pathlib
-import shutil
 from typing import Any
 
 from PIL import Image
@@ -27,8 +26,11 @@ def write(app: Any) -> None:
     """
     cards = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        shutil.copyfile(path, FOLDER / path.name)
+        text = path.read_text(encoding="utf-8")
+        notebook = json.loads(text)
+        # Links start in notebooks/, the copy lies in docs/gallery/.
+        text = text.replace("](../", "](../../").replace("](../../docs/", "](../")
+        (FOLDER / path.name).write_text(text, encoding="utf-8")
         thumbnail(notebook).save(FOLDER / f"{path.stem}.png")
         cards.append(
             f":::{{grid-item-card}} {title(notebook)}\n:img-top: {path.stem}.png\n"

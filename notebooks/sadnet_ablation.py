@@ -12,6 +12,8 @@
 # ---
 
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/lcdnet_jax/blob/main/notebooks/sadnet_ablation.ipynb)
+#
 # # What each part of SADNet is worth
 #
 # Table 1 of the paper (Chang et al., ECCV 2020) takes SADNet apart in six rows: with and without
@@ -39,7 +41,13 @@ import contextlib
 import io
 import os
 import pathlib
+import subprocess
 import sys
+
+if "google.colab" in sys.modules:  # on Colab: fetch the repository and install it
+    subprocess.run(["git", "clone", "-q", "https://github.com/OWNER/lcdnet_jax"], check=True)
+    os.chdir("lcdnet_jax")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", ".[notebooks]"], check=True)
 
 ROOT = next(p for p in (pathlib.Path.cwd(), pathlib.Path.cwd().parent) if (p / "configs").is_dir())
 sys.path.insert(0, str(ROOT))

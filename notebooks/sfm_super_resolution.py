@@ -12,6 +12,8 @@
 # ---
 
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/lcdnet_jax/blob/main/notebooks/sfm_super_resolution.ipynb)
+#
 # # Frequency masking and the hole in the spectrum
 #
 # A super-resolution network that was trained with one blur kernel meets another one. The paper of
@@ -40,7 +42,13 @@
 import math
 import os
 import pathlib
+import subprocess
 import sys
+
+if "google.colab" in sys.modules:  # on Colab: fetch the repository and install it
+    subprocess.run(["git", "clone", "-q", "https://github.com/OWNER/lcdnet_jax"], check=True)
+    os.chdir("lcdnet_jax")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", ".[notebooks]"], check=True)
 
 ROOT = next(p for p in (pathlib.Path.cwd(), pathlib.Path.cwd().parent) if (p / "configs").is_dir())
 sys.path.insert(0, str(ROOT))

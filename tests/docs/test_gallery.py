@@ -37,12 +37,17 @@ def text(source):
 
 
 def test_cards(gallery, tmp_path):
-    cells = [text("a badge"), text("# What it shows\n\nwords"), cell("red"), cell("blue")]
+    cells = [text("a badge")]
+    cells += [
+        text("# What it shows\n\n[a](../docs/explanations/sfm.md), [b](../checkpoints/README.md)")
+    ]
+    cells += [cell("red"), cell("blue")]
     (tmp_path / "notebooks/one.ipynb").write_text(json.dumps({"cells": cells}))
     gallery.write(None)
     cards = (tmp_path / "gallery/_cards.md").read_text()
     assert "{grid-item-card} What it shows\n:img-top: one.png\n:link: one\n" in cards
-    assert (tmp_path / "gallery/one.ipynb").exists()
+    copied = (tmp_path / "gallery/one.ipynb").read_text()
+    assert "[a](../explanations/sfm.md), [b](../../checkpoints/README.md)" in copied
     image = Image.open(tmp_path / "gallery/one.png")
     assert image.size == gallery.THUMBNAIL
     assert image.getpixel((240, 160)) == (0, 0, 255)  # the last picture

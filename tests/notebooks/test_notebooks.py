@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,37 @@ def test_both_forms_agree_and_the_stored_one_was_run(name):
     assert counts == list(range(1, len(counts) + 1))  # run once, from top to bottom
     assert pictures(stored)
     assert not re.search(r"/(work|tmp|home|root|Users)/", str(stored))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_badge_and_install(name):
+    """Both lead to the repository of pyproject.toml."""
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    repository = project["urls"]["Repository"]
+    first, second = jupytext.read(FOLDER / f"{name}.py").cells[:2]
+    colab = repository.replace("//github.com", "//colab.research.google.com/github")
+    assert first.source.startswith("[![Open in Colab]")
+    assert f"({colab}/blob/main/notebooks/{name}.ipynb)\n\n# " in first.source
+    assert f'["git", "clone", "-q", "{repository}"]' in second.source
+    assert 'if "google.colab" in sys.modules:' in second.source
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    ("name", "count", "printed"),
+    [
+        ("degradations", 2, r"equal: True"),
+        ("lcdnet_features", 2, r"gates: 0\.\d\d of the encoder"),
+        ("sadnet_sampling", 1, r"scale 8: \d+\.\d pixels"),
+        ("your_photo", 2, r"after: \d\d\.\d\d dB"),
+    ],
+)
+def test_a_look_at_weights_or_images(monkeypatch, name, count, printed):
+    for variable in ("DEGRADATIONS_SIDE", "FEATURES_SIDE", "SAMPLING_SIDE", "PHOTO_SIDE"):
+        monkeypatch.setenv(variable, "64")
+    notebook = executed(name, monkeypatch)
+    assert pictures(notebook) == count
+    assert re.search(printed, outputs(notebook))
 
 
 @pytest.mark.slow  # to compile SADNet with and without its parts; training it is in other tests
