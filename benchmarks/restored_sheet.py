@@ -1,4 +1,4 @@
-"""What trained networks do to photographs that they have not seen (docs/explanations/lcdnet.md).
+"""What trained networks do to photographs that they have not seen (docs/results/lcdnet.md).
 
     python -m benchmarks.restored_sheet runs/motion runs/rain --output docs/images/lcdnet.jpg
 

@@ -7,7 +7,7 @@ Command: python train.py --config configs/lcdnet_synthetic_motion.py:tiny --work
 Photographs to train on are expected in data/BSDS500 and clean ones to score in data/CBSD68:
 --config.data.train.path=DIR and --config.data.eval.path=DIR.
 Time and score: an hour of CPU time (2026-11-20); 26.85 dB on CBSD68 with synthetic motion (25.15
-before); it does not help on GoPro. docs/explanations/lcdnet.md has all scores.
+before); it does not help on GoPro. docs/results/lcdnet.md has all scores.
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ Photographs to train on are expected in data/BSDS500 and clean ones to score in 
 --config.data.train.path=DIR and --config.data.eval.path=DIR. The second command scores pairs in
 rainy/input and rainy/target.
 Time and score: 25 minutes of CPU time (2026-11-20); 28.06 dB on CBSD68 in synthetic rain (18.65
-before), 33.86 on ten pairs of Rain100L (27.71 before); docs/explanations/lcdnet.md has all scores.
+before), 33.86 on ten pairs of Rain100L (27.71 before); docs/results/lcdnet.md has all scores.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ With ":sfm", images that are not masked are unchanged, instead of gray.
 
 Command: python train.py --config configs/sfm_microscopy.py:n2s:sfm --workdir runs/n2s_sfm
 FMD is expected in data/FMD: --config.data.train.path=DIR and --config.data.eval.path=DIR.
-No score yet: it takes days on a CPU. docs/explanations/sfm.md has published scores.
+No score yet: it takes days on a CPU. docs/results/sfm.md has published scores.
 """
 
 from ml_collections import ConfigDict

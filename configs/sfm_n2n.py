@@ -11,7 +11,7 @@ here.
 
 Command: python train.py --config configs/sfm_n2n.py:sfm --workdir runs/n2n_sfm
          python eval.py --workdir runs/n2n_sfm --protocols clipped --sigmas 10,20,...,100
-No score yet: it takes a day on a CPU. The published models' scores are in docs/explanations/sfm.md.
+No score yet: it takes a day on a CPU. The published models' scores are in docs/results/sfm.md.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ Command: python train.py --config configs/sfm_small.py:sfm --workdir runs/small_
          python eval.py --workdir runs/small_sfm --protocols clipped --sigmas 5,10,15,...,100
 Photographs to train on are expected in data/BSDS500 and BSD68 in data/BSD68:
 --config.data.train.path=DIR and --config.data.eval.path=DIR.
-Time and score: ten minutes of CPU time; docs/explanations/sfm.md has the scores of all variants.
+Time and score: ten minutes of CPU time; docs/results/sfm.md has the scores of all variants.
 """
 
 from ml_collections import ConfigDict

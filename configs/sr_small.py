@@ -8,7 +8,7 @@ Command: python train.py --config configs/sr_small.py:sfm --workdir runs/sr_sfm
 Photographs to train on are expected in data/BSDS500 and clean ones to score in data/Set5:
 --config.data.train.path=DIR and --config.data.eval.path=DIR.
 Time and score: 16 to 25 minutes on a core of an AMD EPYC (2026-11-22);
-docs/explanations/super_resolution.md.
+docs/results/super_resolution.md.
 """
 
 from ml_collections import ConfigDict

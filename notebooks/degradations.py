@@ -46,7 +46,7 @@ from lcdnet_jax import degradations, image_io, metrics
 
 SIDE = int(os.environ.get("DEGRADATIONS_SIDE", "256"))
 
-# %%
+# %% tags=["thumbnail"]
 clean = jnp.asarray(image_io.to_float(skimage.data.astronaut()[:SIDE, 100 : 100 + SIDE]))[None]
 partial = functools.partial
 KINDS = {

@@ -199,7 +199,7 @@ plt.show()
 # * MSFM (d over c: 0.3 dB) and SCAM (e over d: 0.2 dB) help, the multi-scale stage by itself (b)
 #   does not, and the Fourier branch alone (c) costs 0.1 dB but raises SSIM.
 # * The whole network (e) is 0.4 dB above the control (a). With more steps the distance grows: 1 dB
-#   after 3000 larger crops (docs/explanations/lcdnet.md).
+#   after 3000 larger crops (docs/results/lcdnet.md).
 # * Of the alternatives, SFF in the place of SCAM (f) is 0.4 dB better in PSNR and worse in SSIM;
 #   row attention in MSFM (g) changes nothing; the literal chain (i) is 0.4 dB worse.
 

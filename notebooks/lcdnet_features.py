@@ -45,7 +45,7 @@ from lcdnet_jax import Restorer, degradations, image_io, metrics
 
 SIDE = int(os.environ.get("FEATURES_SIDE", "192"))
 
-# %%
+# %% tags=["thumbnail"]
 restorer = Restorer.from_checkpoint(ROOT / "checkpoints" / "lcdnet-rain.safetensors")
 clean = jnp.asarray(image_io.to_float(skimage.data.coffee()[:SIDE, 200 : 200 + SIDE]))[None]
 rainy = degradations.rain(jax.random.split(jax.random.key(3), 1), clean, kind="heavy")
@@ -72,8 +72,9 @@ for axis, image, title in zip(
 plt.show()
 
 # %% [markdown]
-# Low and high frequencies of the first stage of the encoder: mean of the absolute values over
-# channels. The high ones hold the streaks.
+# Heavy rain leaves colored remains. Below are the low and high frequencies in the last stage of the
+# decoder, by filters of 3x3 and 5x5 pixels: mean of the absolute values over channels, each picture
+# with its own scale of colors. The streaks are wider than the filters, and in both bands.
 
 # %%
 bands = {name: values[0] for name, values in found.items() if "bands" in name}

@@ -422,4 +422,4 @@ plt.show()
 #
 # So at this size and length masking towards a clean target does not teach a denoiser to invent the
 # masked band; it makes it more careful there. Noise stronger than in training, where the published
-# gains are, is in docs/explanations/sfm.md: there `sfm` and `regular` score the same.
+# gains are, is in docs/results/sfm.md: there `sfm` and `regular` score the same.

@@ -60,7 +60,7 @@ print(noisy.shape, noisy.dtype)
 # %% [markdown]
 # `restorer(image)` gives an image of the same size and type. The first call compiles.
 
-# %%
+# %% tags=["thumbnail"]
 restorer = Restorer.from_pretrained("sadnet-photo")
 restored = restorer(noisy)
 
