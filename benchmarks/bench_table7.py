@@ -7,7 +7,7 @@
 One color image in float32, jitted and warm, each call waited for, on all cores; the median of the
 time on the wall is reported. The paper's times are those of an NVIDIA GTX 1080 Ti, so only the
 first two columns compare, and these at 480x320 only. What the paper calls FLOPs are
-multiply-accumulates; docs/explanations/sadnet.md explains why its two numbers for SADNet are
+multiply-accumulates; docs/results/sadnet.md explains why its two numbers for SADNet are
 larger.
 """
 
