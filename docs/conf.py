@@ -40,6 +40,8 @@ nitpick_ignore_regex = [("py:class", r"jax\.jaxlib\..*")]  # where Sphinx finds 
 
 html_theme = "sphinx_book_theme"
 html_title = "lcdnet_jax"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "repository_url": REPOSITORY,
     "path_to_docs": "docs",
@@ -50,6 +52,7 @@ html_theme_options = {
 # Headings are anchors, as on GitHub; a link to a heading that does not exist is a warning.
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
+highlight_language = "none"  # blocks without a language are commands and their output
 nb_execution_mode = "off"  # notebooks are stored with their outputs
 
 autodoc_typehints = "none"  # shapes and types stand in the text
