@@ -47,6 +47,7 @@ html_theme_options = {
     "path_to_docs": "docs",
     "use_repository_button": True,
     "use_issues_button": True,
+    "navbar_persistent": [],  # the search button is in the sidebar
 }
 
 # Headings are anchors, as on GitHub; a link to a heading that does not exist is a warning.
