@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 import pytest
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, networks
 from lcdnet_jax.cli import convert, export, info, main, models, restore, score, serve
 from lcdnet_jax.config import read_config
 from tests.guards import records
@@ -138,6 +138,7 @@ def dotted(node):
 @pytest.mark.parametrize("page", EXECUTED)
 def test_python_runs(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks, "_REGISTRY", networks._REGISTRY.copy())  # a page registers one
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     image_io.write("photo.jpg", image)
     names = {"__name__": page, "clean": np.full((1, 32, 40, 3), 0.5, np.float32)}
