@@ -16,6 +16,9 @@ interruption the same command starts again.
 
 import argparse
 import contextlib
+import pathlib
+import re
+import shlex
 import signal
 import sys
 import time
@@ -98,11 +101,9 @@ def write(source: Source, out: str, *, name: str, split: str, tile: int, force: 
     from input_pipeline.shard_writer import ShardWriter  # imports TensorFlow
 
     path = storage.to_path(out)
-    # What an interruption has left in a bucket is replaced. On a disk it lies beside OUT.
-    left = storage.is_bucket(path) and not storage.exists(path / INDEX)
-    atomic_io.check_directory(path, KIND, force=force or left)
+    force = _check_out(path, force=force)
     progress = _Progress(len(source.examples), "pairs" if source.is_paired else "images")
-    with atomic_io.replace_directory(path, KIND, force=force or left) as made:
+    with atomic_io.replace_directory(path, KIND, force=force) as made:
         count = ShardWriter(source, tile=tile).write(
             made, name=name, split=split, report=progress.advance
         )
@@ -110,6 +111,14 @@ def write(source: Source, out: str, *, name: str, split: str, tile: int, force: 
         if storage.is_bucket(path):
             print(f"{described}; uploading to {path} ...", flush=True)
     return described
+
+
+def _check_out(path: pathlib.Path, *, force: bool) -> bool:
+    """Raises as ``write`` if OUT cannot be written; returns whether its content is replaced."""
+    # What an interruption has left in a bucket is replaced. On a disk it lies beside OUT.
+    force |= storage.is_bucket(path) and not storage.exists(path / INDEX)
+    atomic_io.check_directory(path, KIND, force=force)
+    return force
 
 
 class _Progress:
@@ -155,6 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace earlier shards in OUT")
     options = parser.parse_args(arguments)
+    for name in ("path", "out", "split"):
+        if getattr(options, name) == "":
+            parser.error(f"{name.upper()} is empty")
     if options.tile < 16:
         parser.error(f"--tile is {options.tile}; use at least 16")
     with _exit_by_exception():
@@ -173,14 +185,18 @@ def _run(options: argparse.Namespace) -> None:
     split = options.split or "train"
     if row.splits and split not in row.splits:
         raise ValueError(f"--split is {split}; {row.name} has the splits {', '.join(row.splits)}")
+    if options.split and not row.splits and row.name != "tfds":
+        raise ValueError(f"--split is {split}, but {row.name} has no splits; leave it out")
     if options.out is not None:  # in the first second
-        storage.check_bucket(storage.to_path(options.out), write=True)
+        out = storage.to_path(options.out)
+        storage.check_bucket(out, write=True)
+        _check_out(out, force=options.force)
     found, problems = check(row, options.path, split=split, feature=options.feature)
     for source in found.values():
-        print(source.describe())
+        print(escape(source.describe()))
     for problem in problems:
         print(f"wrong: {escape(problem)}")
-    if problems and not (options.incomplete and options.out and found):
+    if problems and not (options.incomplete and options.out):
         text = f"{options.path} cannot be used as it is (see above)"
         if row.obtain:
             text = f"{row.name} is not as published; it can be obtained from {row.obtain}"
@@ -192,14 +208,25 @@ def _run(options: argparse.Namespace) -> None:
         spec = {"source": row.name, "path": options.path, "split": split}
         found[split] = open_source(spec, field="PATH")
     if split not in found:
-        raise ValueError(f"the split {split} cannot be written (see above)")
+        raise ValueError(
+            f"the split {split} cannot be written; repair or remove what is named above"
+            + (f", or obtain {row.name} from {row.obtain}" if row.obtain else "")
+        )
     source = found[split]
+    # TFDS knows a file by its name, in which a split such as "train[:10%]" would not be found.
+    name_of_split = re.sub(r"\W+", "_", split)
     described = write(
-        source, options.out, name=row.name, split=split, tile=options.tile, force=options.force
+        source,
+        options.out,
+        name=row.name,
+        split=name_of_split,
+        tile=options.tile,
+        force=options.force,
     )
     pairs = " --config.degradation.kind=none" if source.is_paired else ""
-    print(f"{described} in {options.out}. To train on them:")
-    print(f"  --config.data.train.source=shards --config.data.train.path={options.out}{pairs}")
+    given = shlex.quote(f"--config.data.train.path={options.out}")
+    print(escape(f"{described} in {options.out}. To train on them:"))
+    print(escape(f"  --config.data.train.source=shards {given}{pairs}"))
 
 
 @contextlib.contextmanager

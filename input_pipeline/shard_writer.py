@@ -120,7 +120,7 @@ class ShardWriter:
         with concurrent.futures.ThreadPoolExecutor() as pool:  # OpenCV releases Python's lock
             for number, group in enumerate(groups):
                 file = records / f"{name}-{split}.tfrecord-{number:05d}-of-{len(groups):05d}"
-                with _convert_errors(file):
+                with _convert_errors():
                     found, length = self._write_shard(file, group, pool, problems, report)
                 files.append(file)
                 tiles += found
@@ -159,11 +159,11 @@ class ShardWriter:
         return len(groups)
 
     def _headers(self, example: Example) -> list[Header]:
-        """Headers of the stored pictures of an example."""
+        """Headers of the pictures of an example: as in the files, two views apart."""
         clean, *degraded = (picture.header for picture in example.pictures)
         found = [clean, *degraded * (len(self._keys) - 1)]
         return [
-            dataclasses.replace(header, channels=depth, bits=self._bits)
+            dataclasses.replace(header, channels=min(header.channels, depth))
             for header, depth in zip(found, self._depths, strict=True)
         ]
 
@@ -231,9 +231,10 @@ class ShardWriter:
 
     def _serialize(self, name: str, tile: _Tile) -> bytes:
         """A record as TFDS reads it. Its own function encodes images again."""
+        encoded_name = name.encode(errors="surrogateescape")  # names of files may hold any bytes
         features: dict[str, Any] = {
             key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
-            for key, data in zip([*self._keys, "name"], [*tile.images, name.encode()], strict=True)
+            for key, data in zip([*self._keys, "name"], [*tile.images, encoded_name], strict=True)
         }
         for key, number in (("row", tile.row), ("column", tile.column)):
             features[key] = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
@@ -291,9 +292,10 @@ def _verify(file: pathlib.Path, size: int, tiles: Iterable[tuple[int, int, int]]
 
 
 @contextlib.contextmanager
-def _convert_errors(file: pathlib.Path) -> Iterator[None]:
+def _convert_errors() -> Iterator[None]:
     """Raises errors of TensorFlow's writer, such as a full disk, as OSError."""
     try:
         yield
     except tf.errors.OpError as error:
-        raise OSError(f"cannot write {file}: {error.message}; free some space") from error
+        # TensorFlow gives no number of an error, and its message begins with the path.
+        raise OSError(error.message.rpartition("; ")[2]) from error

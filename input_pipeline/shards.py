@@ -24,7 +24,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -52,7 +52,9 @@ _ARRAYS = {
     "examples": (1, "U"),  # names of the examples
     "example_files": (1, "i"),  # number of the shard of each
     "tile_sides": (1, "i"),  # side of a tile for each key, pixels
-    "headers": (3, "i"),  # [examples, keys, 4]: height, width, channels, bits
+    # [examples, keys, 4]: height, width, channels, bits of each image. All tiles of a key have the
+    # most channels of its images, and all tiles the most bits of any image.
+    "headers": (3, "i"),
     # Start, bytes and CRC-32 of each PNG: by example, then by key, then row by row.
     "tiles": (2, "i"),
 }
@@ -98,15 +100,21 @@ def read_shards(folder: pathlib.Path) -> Source:
         )
     sides = index["tile_sides"].tolist()
     tiles = iter(_split_tiles(index, sides))
+    stored = [
+        _TileFormat(
+            side, depth, np.dtype(np.uint16 if index["headers"][..., 3].max() > 8 else np.uint8)
+        )
+        for side, depth in zip(sides, index["headers"][..., 2].max(0).tolist(), strict=True)
+    ]
     examples = []
     for name, file, headers in zip(
         index["examples"].tolist(), index["example_files"], index["headers"], strict=True
     ):
         image = _StoredImage(paths[file])
         clean, *degraded = (
-            image.make_picture(f"{folder} {name} {key}", Header(*header), side, next(tiles))
-            for key, header, side in zip(
-                index["keys"].tolist(), headers.tolist(), sides, strict=True
+            image.make_picture(f"{folder} {name} {key}", Header(*header), form, next(tiles))
+            for key, header, form in zip(
+                index["keys"].tolist(), headers.tolist(), stored, strict=True
             )
         )
         examples.append(Example(name, clean, join_views(degraded) if degraded else None))
@@ -156,6 +164,7 @@ def _check_index(index: Mapping[str, np.ndarray]) -> None:
         or not np.isin(headers[..., 3], (8, 16)).all()
         or index["tile_sides"].min() < 1
         or index["tiles"].min(initial=0) < 0
+        or index["tiles"][:, :2].max(initial=0) > index["file_sizes"].max(initial=0)
         or not ((numbers >= 0) & (numbers < files)).all()
     ):
         raise ValueError("a number is out of range")
@@ -175,6 +184,14 @@ def _split_tiles(index: Mapping[str, np.ndarray], sides: Sequence[int]) -> Itera
             yield part.reshape(rows, columns, 3)
 
 
+class _TileFormat(NamedTuple):
+    """How all tiles of a key are stored."""
+
+    side: int
+    channels: int
+    dtype: np.dtype
+
+
 class _StoredImage:
     """The bytes of an example in its shard. All its pictures share them.
 
@@ -189,17 +206,19 @@ class _StoredImage:
         self._start = 0
         self._data: memoryview | None = None
 
-    def make_picture(self, label: str, header: Header, side: int, tiles: np.ndarray) -> Picture:
+    def make_picture(
+        self, label: str, header: Header, form: _TileFormat, tiles: np.ndarray
+    ) -> Picture:
         """A picture of the example.
 
         Args:
             label: Its name in errors.
             header: Size, channels and bits.
-            side: Side of a tile.
+            form: How its tiles are stored.
             tiles: ``[rows, columns, 3]``, see ``_ARRAYS``.
         """
         self._tiles.append(tiles)
-        decode_box = functools.partial(self._decode, label, header, side, tiles)
+        decode_box = functools.partial(self._decode, label, header, form, tiles)
         picture = Picture(
             label,
             header,
@@ -233,26 +252,22 @@ class _StoredImage:
             ) from error
 
     def _decode(
-        self, label: str, header: Header, side: int, tiles: np.ndarray, box: Box
+        self, label: str, header: Header, form: _TileFormat, tiles: np.ndarray, box: Box
     ) -> np.ndarray:
         """Puts the pixels of a box together: uint8 or uint16 ``[H, W, 1 or 3]``."""
+        side, channels, dtype = form
         bottom, right = box.top + box.height, box.left + box.width
         first_row, first_column = box.top // side, box.left // side
         touched = tiles[first_row : -(-bottom // side), first_column : -(-right // side)]
         rows = touched.reshape(-1, 3).tolist()
         encoded = self._read([(start, size) for start, size, _ in rows], label)
-        dtype = np.uint16 if header.bits == 16 else np.uint8
-        pixels = np.empty((box.height, box.width, header.channels), dtype)
+        pixels = np.empty((box.height, box.width, channels), dtype)
         for number, (data, (_, _, checksum)) in enumerate(zip(encoded, rows, strict=True)):
             row, column = divmod(number, touched.shape[1])
             top, left = (first_row + row) * side, (first_column + column) * side
             tile = _decode_tile(data, checksum)
             height, width = min(side, header.height - top), min(side, header.width - left)
-            if (
-                tile is None
-                or tile.shape != (height, width, header.channels)
-                or tile.dtype != dtype
-            ):
+            if tile is None or tile.shape != (height, width, channels) or tile.dtype != dtype:
                 raise ImageError(
                     f"{label}: is damaged in {self._path}; copy the shard or prepare the data set "
                     "again"
@@ -263,7 +278,12 @@ class _StoredImage:
             pixels[begin_y - box.top : end_y - box.top, begin_x - box.left : end_x - box.left] = (
                 tile[begin_y - top : end_y - top, begin_x - left : end_x - left]
             )
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if header.channels == 3 else pixels
+        if channels == 3:  # of a gray image all are equal
+            pixels = (
+                cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if header.channels == 3 else pixels[..., :1]
+            )
+        # As the file had it: 8 bits become 16 by a factor of 257.
+        return (pixels // 257).astype(np.uint8) if form.dtype.itemsize * 8 > header.bits else pixels
 
 
 def _decode_tile(data: bytes | memoryview, checksum: int) -> np.ndarray | None:

@@ -31,7 +31,9 @@ def list_images(folder: pathlib.Path) -> list[pathlib.Path]:
     return [
         entry
         for entry in list_entries(folder)
-        if entry.suffix.lower() in image_io.DATA_SET_SUFFIXES and entry.is_file()
+        if entry.suffix.lower() in image_io.DATA_SET_SUFFIXES
+        # A link that leads nowhere is found, so that reading it says so.
+        and (entry.is_file() or (entry.is_symlink() and not entry.exists()))
     ]
 
 

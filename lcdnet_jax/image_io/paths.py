@@ -37,7 +37,10 @@ def find_images(
     found = [
         entry
         for entry in entries
-        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
+        if entry.suffix.lower() in suffixes
+        and not entry.name.startswith(".")
+        # A link that leads nowhere is found, so that reading it says so.
+        and (entry.is_file() or (entry.is_symlink() and not entry.exists()))
     ]
     if not found:
         raise ImageError(

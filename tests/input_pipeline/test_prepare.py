@@ -1,6 +1,7 @@
 """The command that checks a data set and writes it as shards."""
 
 import os
+import resource
 import signal
 
 import numpy as np
@@ -103,6 +104,50 @@ def test_refusals(gopro, tmp_path, capsys):
     assert "s3:" not in str(list(tmp_path.iterdir()))
 
 
+def test_refusals_before_the_images_are_read(tmp_path, fill, monkeypatch, capsys):
+    """A data set in a bucket takes hours to read."""
+    fill(tmp_path / "images", SHAPES)
+    monkeypatch.setattr(prepare, "check", None)
+    assert f"{tmp_path} is not empty" in run("folder", tmp_path / "images", tmp_path)
+    assert "images/000001.png is a file" in run("folder", tmp_path, tmp_path / "images/000001.png")
+    error = run("folder", tmp_path / "images", tmp_path / "out", "--split", "../../x")
+    assert error == "error: --split is ../../x, but folder has no splits; leave it out"
+    run("folder", tmp_path / "images", "")
+    assert "OUT is empty" in capsys.readouterr().err
+
+
+def test_names_that_shells_and_encodings_do_not_like(tmp_path, fill, capsys):
+    name = os.fsdecode(b"a \xff.png")
+    fill(tmp_path / "images", {"b.png": (20, 30, 3)})
+    (tmp_path / "images" / "b.png").rename(tmp_path / "images" / name)
+    out = tmp_path / "out [1]"
+    run("folder", tmp_path / "images", out, fails=False)
+    assert f"'--config.data.train.path={out}'" in capsys.readouterr().out
+    source = open_source({"source": "shards", "path": str(out)}, field="data")
+    assert [f"{example.name}.png" for example in source.examples] == [name]
+
+
+def test_a_link_that_leads_nowhere(tmp_path, fill, capsys):
+    fill(tmp_path / "images", SHAPES)
+    (tmp_path / "images" / "lost.png").symlink_to(tmp_path / "unmounted.png")
+    run("folder", tmp_path / "images")
+    assert "lost.png: " in capsys.readouterr().out
+
+
+def test_a_full_disk(gopro, tmp_path):
+    """TensorFlow's error becomes one sentence."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        error = run("gopro", gopro, tmp_path / "out", "--incomplete")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error == (
+        f"error: cannot write {tmp_path}/out: File too large; choose a writable directory on a "
+        "disk with free space"
+    )
+
+
 def test_images_that_cannot_be_decoded(gopro, tmp_path):
     """All of them are named, although the first one already prevents the shards."""
     for place in ("train/GOPR1/blur/000001.png", "train/GOPR2/sharp/000002.png"):
@@ -120,7 +165,7 @@ def test_images_without_a_header(gopro, tmp_path, capsys):
     """The other split can be written."""
     (gopro / "train/GOPR1/blur/000001.png").write_bytes(b"text")
     error = run("gopro", gopro, tmp_path / "out", "--incomplete")
-    assert error == "error: the split train cannot be written (see above)"
+    assert error.startswith("error: the split train cannot be written; repair or remove what is")
     assert "wrong: train: " in capsys.readouterr().out
     run("gopro", gopro, tmp_path / "out", "--incomplete", "--split", "test", fails=False)
 

@@ -105,10 +105,13 @@ def test_clean_images(tmp_path, config, fill, shapes, dtype, channels):
     assert_equal(batches(use_shards(config, tmp_path / "out")), batches(config))
 
 
-def test_8_and_16_bits(tmp_path, config, fill):
-    fill(tmp_path / "images", {"a.png": (20, 30, 3)})
+@pytest.mark.parametrize("channels", [1, 3])
+def test_8_and_16_bits(tmp_path, config, fill, channels):
+    """An image of 8 bits becomes gray in 8 bits, as from its file."""
+    fill(tmp_path / "images", {"a.png": (20, 30, 3), "c.png": (20, 30)})
     fill(tmp_path / "images", {"b.png": (20, 30, 3)}, dtype=np.uint16)
     config.data.train.path = str(tmp_path / "images")
+    config.data.channels = channels
     write_shards(config.data.train, tmp_path / "out")
     assert_equal(batches(use_shards(config, tmp_path / "out")), batches(config))
 
