@@ -122,10 +122,10 @@ def start_two(config, workdir, *arguments, **options):
     return [start(config, workdir, *flags, devices=2, **options) for flags in each]
 
 
-def end(process):
+def end(process, timeout=120):
     """Output and exit code; a process that hangs fails the test."""
     try:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=timeout)
     finally:
         process.kill()
     return output, process.returncode
@@ -244,8 +244,51 @@ def test_processes_take_unequal_times(config, tmp_path):
     wrapper = tmp_path / "unequal.py"
     wrapper.write_text(UNEQUAL)
     arguments = ("--config.data.where=device", "--config.steps=2")
-    for output, code in map(end, start_two(config, tmp_path, *arguments, script=wrapper)):
+    for process in start_two(config, tmp_path, *arguments, script=wrapper):
+        output, code = end(process, timeout=300)  # they sleep for 66 seconds
         assert code == 0, output
+
+
+@pytest.mark.extended
+def test_a_process_is_stopped(config, tmp_path):
+    """As by a debugger or a machine that swaps: it is given up, and ends if it wakes."""
+    arguments = ("--config.data.where=device", "--peer_timeout=10", "--config.steps=4000")
+    first, second = start_two(config, tmp_path / "run", *arguments)
+    wait_for(tmp_path / "run" / "checkpoints" / "4", (first, second))
+    second.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    output, code = end(first)
+    seconds = time.monotonic() - stopped
+    second.send_signal(signal.SIGCONT)
+    woken, woken_code = end(second)
+    assert (code, woken_code) == (75, 75), output + woken
+    assert seconds < 20
+    for text in (output, woken):
+        assert text.splitlines()[-1].startswith("error: another process of this run has ended, or")
+
+
+@pytest.mark.extended
+def test_the_best_checkpoint_of_two_processes(config, tmp_path):
+    """Process 0 alone has the scores; both keep the same checkpoints, also when they continue."""
+    workdir = tmp_path / "run"
+    arguments = (
+        "--config.data.where=device",
+        "--config.eval_every=2",
+        "--config.keep_checkpoints=1",
+    )
+    arguments += ("--config.best_metric=psnr", "--config.optimizer.learning_rate=0.1")
+    for steps in (6, 8):
+        for process in start_two(config, workdir, *arguments, f"--config.steps={steps}"):
+            output, code = end(process)
+            assert code == 0, output
+        rows = [json.loads(line) for line in (workdir / "scores.jsonl").read_text().splitlines()]
+        scores = {}
+        for row in rows:
+            scores.setdefault(row["step"], []).append(row["psnr"])
+        means = {step: np.mean(some) for step, some in scores.items()}
+        assert sorted(means) == list(range(2, steps + 1, 2))
+        kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+        assert kept == {max(means, key=means.get), steps}
 
 
 @pytest.mark.extended
