@@ -13,6 +13,13 @@ def test_find_images(tmp_path):
     assert image_io.find_images(str(tmp_path)) == found
 
 
+def test_find_images_with_a_link_that_leads_nowhere(tmp_path):
+    """It is found, so that whoever reads it says what is wrong; links to folders are not."""
+    (tmp_path / "a.png").symlink_to(tmp_path / "unmounted.png")
+    (tmp_path / "b.png").symlink_to(tmp_path)
+    assert image_io.find_images(tmp_path) == [tmp_path / "a.png"]
+
+
 def test_find_images_refuses(tmp_path):
     with pytest.raises(ImageError, match=r"contains no image.*\.png, \.jpg.*subfolders"):
         image_io.find_images(tmp_path)
