@@ -416,8 +416,12 @@ async def _respond_to_request_error(request: Request, error: Exception) -> Respo
 
 async def _respond_to_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    texts = {404: "there is no such page", 405: "this page does not take this method"}
-    text = texts.get(error.status_code, error.detail)
+    text = error.detail
+    if error.status_code == 404:
+        text = "there is no such page; GET /openapi.json lists all requests"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        text = f"use {allowed} here; GET /openapi.json lists all requests"
     return JSONResponse({"error": text}, error.status_code, error.headers)
 
 

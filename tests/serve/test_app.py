@@ -278,6 +278,10 @@ class TestAbout:
             assert answer.status_code == status
             assert list(json.loads(answer.content)) == ["error"]
 
+    def test_errors_of_paths_and_methods_name_the_fix(self, server):
+        assert "GET /openapi.json" in server.client.get("/nothing").json()["error"]
+        assert "use POST here" in server.client.get("/restore").json()["error"]
+
     @pytest.mark.parametrize(
         ("query", "text"),
         [
