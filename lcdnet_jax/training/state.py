@@ -10,6 +10,7 @@ from flax import struct
 from jax import Array
 
 from lcdnet_jax.networks import RestorationNetwork
+from lcdnet_jax.training.initialization import split_draws
 from lcdnet_jax.typing import PyTree, Variables
 
 
@@ -147,8 +148,16 @@ class StateCreator:
         on_cpu = jax.default_backend() == "cpu"
         options = {"xla_backend_optimization_level": 0} if on_cpu else None
         sharding = self._get_sharding and self._get_sharding(self.abstract())
-        create = jax.jit(self._init, out_shardings=sharding, compiler_options=options)
-        state: TrainState = create(key, variables)
+        compiled = functools.partial(jax.jit, out_shardings=sharding, compiler_options=options)
+        state: TrainState
+        if variables is not None:
+            state = compiled(self._init)(key, variables)
+            return state
+        traced = jax.jit(self._init).trace(key, None)
+        draw, finish = split_draws(traced.jaxpr, options)
+        structure = jax.tree.structure(traced.out_info)
+        create = compiled(lambda *arguments: jax.tree.unflatten(structure, finish(*arguments)))
+        state = create(key, draw(key))
         return state
 
 

@@ -1,0 +1,120 @@
+"""Initialization of a state that compiles in seconds.
+
+Compiled as one program, each random array is a loop of its own, and so is the key of each: 287 of
+each in LCDNet ``tiny``, which took a minute. Here one program draws all arrays of about the same
+size, one after the other, and the program of the state only scales and stacks them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+
+# Functions by the names that they have in a jaxpr. Both end in a clamp. Without one, as in
+# jax.random.normal, XLA merges the last factor with the standard deviation that follows, so a
+# separate program would give other last bits; such arrays stay in the program of the state.
+_DRAWS: dict[str, Callable[..., Array]] = {
+    "_truncated_normal": jax.random.truncated_normal,
+    "_uniform": lambda key, low, high, shape, dtype: jax.random.uniform(
+        key, shape, dtype, low, high
+    ),
+}
+_Atom = Var | Literal
+
+
+def split_draws(
+    closed: ClosedJaxpr, options: dict[str, int] | None
+) -> tuple[Callable[[Array], list[Array]], Callable[[Array, list[Array]], list[Array]]]:
+    """Splits a function of a random key into its draws and the rest.
+
+    The results are those of the function compiled as a whole, bit for bit.
+
+    Args:
+        closed: The traced function, of one key.
+        options: Options of the compiler for the draws.
+
+    Returns:
+        A function that draws, which is not to be compiled as a whole, and a function of the same
+        key and the drawn numbers, which returns the results as a list.
+    """
+    jaxpr = closed.jaxpr
+    # The forward pass of the network is traced too. Nothing needs it.
+    draws = [eqn for eqn in _find_needed(jaxpr.eqns, jaxpr.outvars) if _is_draw(eqn)]
+    keys = _make_function(closed, jaxpr.invars, draws, [eqn.invars[0] for eqn in draws])
+
+    def draw(key: Array) -> list[Array]:
+        return [
+            _make_draw(
+                eqn.params["name"],
+                tuple(float(bound.val) for bound in eqn.invars[1:]),
+                _round_up(eqn.outvars[0].aval.size),
+                tuple(sorted((options or {}).items())),
+            )(each)
+            for eqn, each in zip(draws, keys(key), strict=True)
+        ]
+
+    drawn = [eqn.outvars[0] for eqn in draws]
+    rest = _make_function(closed, [*jaxpr.invars, *drawn], draws, jaxpr.outvars)
+
+    def finish(key: Array, numbers: list[Array]) -> list[Array]:
+        arrays = (
+            flat[: var.aval.size].reshape(var.aval.shape)
+            for flat, var in zip(numbers, drawn, strict=True)
+        )
+        return rest(key, *arrays)
+
+    return draw, finish
+
+
+def _is_draw(eqn: JaxprEqn) -> bool:
+    return (
+        eqn.params.get("name") in _DRAWS
+        and eqn.outvars[0].aval.dtype == jnp.float32
+        and all(isinstance(bound, Literal) for bound in eqn.invars[1:])
+    )
+
+
+def _round_up(size: int) -> int:
+    """The next power of 4: threefry draws each number from its index, so the first are the same."""
+    return 4 ** -(-(size - 1).bit_length() // 2)
+
+
+@functools.cache
+def _make_draw(
+    name: str, bounds: tuple[float, ...], size: int, options: tuple[tuple[str, int], ...]
+) -> Callable[[Array], Array]:
+    # The bounds are constants, as in the program as a whole, because XLA computes with them then.
+    return jax.jit(
+        lambda key: _DRAWS[name](key, *bounds, (size,), jnp.float32),
+        compiler_options=dict(options) or None,
+    )
+
+
+def _make_function(
+    closed: ClosedJaxpr,
+    arguments: Sequence[Var],
+    left_out: Sequence[JaxprEqn],
+    results: Sequence[_Atom],
+) -> Callable[..., list[Array]]:
+    """The part of the traced function that computes ``results``, without some equations."""
+    ignored = set(map(id, left_out))
+    eqns = [eqn for eqn in closed.jaxpr.eqns if id(eqn) not in ignored]
+    jaxpr = Jaxpr(
+        closed.jaxpr.constvars, arguments, results, _find_needed(eqns, results),
+        debug_info=closed.jaxpr.debug_info,
+    )  # fmt: skip
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr, closed.consts))
+
+
+def _find_needed(eqns: Sequence[JaxprEqn], results: Sequence[_Atom]) -> list[JaxprEqn]:
+    """Finds the equations that the results depend on, in their order."""
+    wanted = {var for var in results if isinstance(var, Var)}
+    needed = []
+    for eqn in reversed(eqns):
+        if not wanted.isdisjoint(eqn.outvars):
+            needed.append(eqn)
+            wanted.update(var for var in eqn.invars if isinstance(var, Var))
+    return needed[::-1]
