@@ -10,17 +10,30 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-# Functions by the names that they have in a jaxpr. Both end in a clamp. Without one, as in
-# jax.random.normal, XLA merges the last factor with the standard deviation that follows, so a
-# separate program would give other last bits; such arrays stay in the program of the state.
-_DRAWS: dict[str, Callable[..., Array]] = {
-    "_truncated_normal": jax.random.truncated_normal,
-    "_uniform": lambda key, low, high, shape, dtype: jax.random.uniform(
-        key, shape, dtype, low, high
-    ),
+_Bounds = tuple[float, ...]
+
+
+def _uniform(key: Array, bounds: _Bounds, size: int) -> Array:
+    low, high = bounds or (float(np.nextafter(np.float32(-1), np.float32(0))), 1.0)  # of _normal
+    return jax.random.uniform(key, (size,), jnp.float32, low, high)
+
+
+def _truncated_normal(key: Array, bounds: _Bounds, size: int) -> Array:
+    return jax.random.truncated_normal(key, *bounds, (size,), jnp.float32)
+
+
+# Functions of jax.random by their names in a jaxpr: how to draw, and what the program of the state
+# does with the numbers. XLA merges the last factor of a normal draw with the standard deviation by
+# which an initializer multiplies, so both must be in one program for the same bits. The others end
+# in a clamp, which XLA does not merge.
+_DRAWS: dict[str, tuple[Callable[[Array, _Bounds, int], Array], Callable[[Array], Array]]] = {
+    "_uniform": (_uniform, lambda x: x),
+    "_truncated_normal": (_truncated_normal, lambda x: x),
+    "_normal": (_uniform, lambda x: np.float32(np.sqrt(2)) * jax.lax.erf_inv(x)),
 }
 _Atom = Var | Literal
 
@@ -61,8 +74,8 @@ def split_draws(
 
     def finish(key: Array, numbers: list[Array]) -> list[Array]:
         arrays = (
-            flat[: var.aval.size].reshape(var.aval.shape)
-            for flat, var in zip(numbers, drawn, strict=True)
+            _DRAWS[eqn.params["name"]][1](flat[: var.aval.size].reshape(var.aval.shape))
+            for flat, eqn, var in zip(numbers, draws, drawn, strict=True)
         )
         return rest(key, *arrays)
 
@@ -84,11 +97,11 @@ def _round_up(size: int) -> int:
 
 @functools.cache
 def _make_draw(
-    name: str, bounds: tuple[float, ...], size: int, options: tuple[tuple[str, int], ...]
+    name: str, bounds: _Bounds, size: int, options: tuple[tuple[str, int], ...]
 ) -> Callable[[Array], Array]:
     # The bounds are constants, as in the program as a whole, because XLA computes with them then.
     return jax.jit(
-        lambda key: _DRAWS[name](key, *bounds, (size,), jnp.float32),
+        lambda key: _DRAWS[name][0](key, bounds, size),
         compiler_options=dict(options) or None,
     )
 
