@@ -37,7 +37,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -236,6 +237,8 @@ def train(
         rest = max(1.0, minutes * 60 - (time.monotonic() - begin))
         timer = threading.Timer(rest, os.kill, (os.getpid(), signal.SIGTERM))
         timer.daemon = True
+        # The training handles the signal itself once the state is created.
+        previous = signal.signal(signal.SIGTERM, _end_without_step)
         timer.start()
         try:
             train_and_evaluate(config, workdir, datasets=datasets)
@@ -243,6 +246,7 @@ def train(
             print(stop, flush=True)
         finally:
             timer.cancel()
+            signal.signal(signal.SIGTERM, previous)
         checkpoints = checkpoints_lib.Checkpoints(workdir)
         try:
             expected = {name: tree for name, tree in shapes.items().items() if name in names}
@@ -272,6 +276,12 @@ def train(
     left_out = "" if "opt_state" in items else "; without optimizer state, the next is a warm one"
     print(f"written: {made}, steps {first_step} to {step} of {config.steps}{left_out}", flush=True)
     return made
+
+
+def _end_without_step(number: int, frame: FrameType | None) -> NoReturn:
+    raise PieceError(
+        "the time ended before the first step, so no piece is written; give more --minutes"
+    )
 
 
 def _shapes(config: ConfigDict) -> TrainState:

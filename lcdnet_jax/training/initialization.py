@@ -7,12 +7,13 @@ size, one after the other, and the program of the state only scales and stacks t
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 _Bounds = tuple[float, ...]
 
@@ -23,7 +24,8 @@ def _uniform(key: Array, bounds: _Bounds, size: int) -> Array:
 
 
 def _truncated_normal(key: Array, bounds: _Bounds, size: int) -> Array:
-    return jax.random.truncated_normal(key, *bounds, (size,), jnp.float32)
+    low, high = bounds
+    return jax.random.truncated_normal(key, low, high, (size,), jnp.float32)
 
 
 # Functions of jax.random by their names in a jaxpr: how to draw, and what the program of the state
@@ -35,7 +37,7 @@ _DRAWS: dict[str, tuple[Callable[[Array, _Bounds, int], Array], Callable[[Array]
     "_truncated_normal": (_truncated_normal, lambda x: x),
     "_normal": (_uniform, lambda x: np.float32(np.sqrt(2)) * jax.lax.erf_inv(x)),
 }
-_Atom = Var | Literal
+_Atom = Var | Literal  # equations are Any: JAX's types do not tell the shape of a variable
 
 
 def split_draws(
@@ -82,8 +84,8 @@ def split_draws(
     return draw, finish
 
 
-def _is_draw(eqn: JaxprEqn) -> bool:
-    return (
+def _is_draw(eqn: Any) -> bool:
+    return bool(
         eqn.params.get("name") in _DRAWS
         and eqn.outvars[0].aval.dtype == jnp.float32
         and all(isinstance(bound, Literal) for bound in eqn.invars[1:])
@@ -109,7 +111,7 @@ def _make_draw(
 def _make_function(
     closed: ClosedJaxpr,
     arguments: Sequence[Var],
-    left_out: Sequence[JaxprEqn],
+    left_out: Sequence[Any],
     results: Sequence[_Atom],
 ) -> Callable[..., list[Array]]:
     """The part of the traced function that computes ``results``, without some equations."""
@@ -122,7 +124,7 @@ def _make_function(
     return jaxpr_as_fun(ClosedJaxpr(jaxpr, closed.consts))
 
 
-def _find_needed(eqns: Sequence[JaxprEqn], results: Sequence[_Atom]) -> list[JaxprEqn]:
+def _find_needed(eqns: Sequence[Any], results: Sequence[_Atom]) -> list[Any]:
     """Finds the equations that the results depend on, in their order."""
     wanted = {var for var in results if isinstance(var, Var)}
     needed = []

@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+import signal
+import time
 
 import jax
 import numpy as np
@@ -120,6 +123,19 @@ def test_time_ends_a_piece(config, tmp_path):
     config.steps = 1_000_000
     piece = train_in_pieces.train(config, tmp_path, tmp_path, minutes=0.2, limit=60)
     assert 0 < train_in_pieces.read(piece).step < 1_000_000
+
+
+def test_the_time_ends_before_the_first_step(config, tmp_path, monkeypatch):
+    def stay(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train_in_pieces, "train_and_evaluate", stay)
+    with pytest.raises(train_in_pieces.PieceError, match="before the first step, so no piece"):
+        train_in_pieces.train(config, tmp_path, tmp_path, minutes=10, limit=60)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list(tmp_path.glob("piece-*"))
 
 
 def test_messages(train, config, tmp_path):
