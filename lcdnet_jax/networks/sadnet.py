@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, Layer, check_fields, check_image, check_lists, lrelu
-from lcdnet_jax.ops.deform_conv import choose_rows, deform_conv2d_by_rows
+from lcdnet_jax.ops.deform_conv import choose_rows, compute_by_rows, deform_conv2d_by_rows
 from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
@@ -290,11 +290,32 @@ class OffsetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, coarser: Array | None) -> Array:
-        f = lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv1")(x))
-        if coarser is not None:
-            f = jnp.concatenate([f, 2 * ops.upsample2x(coarser)], axis=-1)
-            f = lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv2")(f))
-        return lrelu(_conv(self.features, 3, dtype=self.dtype, name="offset_conv3")(f))
+        conv1, conv2, conv3 = (
+            _conv(self.features, 3, dtype=self.dtype, name=f"offset_conv{i}") for i in (1, 2, 3)
+        )
+        if coarser is None:
+            return lrelu(conv3(lrelu(conv1(x))))
+        rows = choose_rows(*x.shape[1:3])
+        if rows is None:
+            f = jnp.concatenate([lrelu(conv1(x)), 2 * ops.upsample2x(coarser)], axis=-1)
+            return lrelu(conv3(lrelu(conv2(f))))
+
+        # Some rows of the widest features at a time.
+        height, rows = x.shape[1], max(rows // 2 * 2, 2)
+        around = jnp.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0)))
+        coarser_around = jnp.pad(coarser, ((0, 0), (2, 2), (0, 0), (0, 0)), mode="edge")
+
+        def combine(first: Array) -> Array:
+            part = jax.lax.dynamic_slice_in_dim(around, first, rows + 4, axis=1)
+            small = jax.lax.dynamic_slice_in_dim(coarser_around, first // 2, rows // 2 + 4, axis=1)
+            f = [lrelu(conv1(part))[:, 1:-1], 2 * ops.upsample2x(small)[:, 3:-3]]
+            row = first - 1 + jnp.arange(rows + 2)
+            inside = ((row >= 0) & (row < height))[None, :, None, None]
+            f = jnp.where(inside, jnp.concatenate(f, axis=-1), jnp.zeros((), self.dtype))
+            return lrelu(conv2(f))[:, 1:-1]
+
+        f = compute_by_rows(combine, x, channels=self.features, rows=rows)
+        return lrelu(conv3(f))
 
 
 class RSAB(nn.Module):

@@ -156,23 +156,46 @@ def deform_conv2d_by_rows(
     Returns:
         ``[N, H, W, O]`` in the type of ``x``.
     """
-    n, height, width, _ = x.shape
-    exact = at_least_float32(x.dtype)
-    padded = _pad(x.astype(exact))
+    padded = _pad(x.astype(at_least_float32(x.dtype)))
     around = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0)))
 
-    def add_part(i: Array, out: Array) -> Array:
-        first = jnp.minimum(i * rows, height - rows)  # the last part begins before the end
+    def convolve(first: Array) -> Array:
         part = jax.lax.dynamic_slice_in_dim(around, first, rows + 2, axis=1)
         offset, mask = (a[:, 1:-1] for a in predict(part))
         # XLA would compute all cells before the loop, which take four times the memory of x.
         image, first = jax.lax.optimization_barrier((padded, first))
-        convolved = _convolve(
+        return _convolve(
             image, offset, mask, kernel, bias, (1, 1), (1, 1), (1, 1), x.dtype, False, first
         )
-        return jax.lax.dynamic_update_slice_in_dim(out, convolved, first, axis=1)
 
-    out = jnp.zeros((n, height, width, kernel.shape[3]), x.dtype)
+    return compute_by_rows(
+        convolve, features.astype(x.dtype), channels=kernel.shape[3], rows=rows
+    )
+
+
+def compute_by_rows(
+    compute: Callable[[Array], Array], x: Array, *, channels: int, rows: int
+) -> Array:
+    """Computes an image some rows at a time.
+
+    Args:
+        compute: Computes the rows ``[N, rows, W, channels]`` of the result from a first row. All
+            parts have as many rows: the last one begins before the end of the one above it.
+        x: ``[N, H, W, C]``, something that the result depends on. It has the type of the result.
+        channels: Channels of the result.
+        rows: Rows of a part, at most H.
+
+    Returns:
+        ``[N, H, W, channels]``.
+    """
+    height = x.shape[1]
+
+    def add_part(i: Array, out: Array) -> Array:
+        first = jnp.minimum(i * rows, height - rows)
+        return jax.lax.dynamic_update_slice_in_dim(out, compute(first), first, axis=1)
+
+    # All rows are overwritten. XLA would make zeros at the start of the program and keep them.
+    out = jnp.broadcast_to(x[:, :1, :1, :1], (*x.shape[:3], channels))
     return jax.lax.fori_loop(0, -(-height // rows), add_part, out)
 
 
