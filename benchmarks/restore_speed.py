@@ -9,9 +9,9 @@ keeps to one core, after all programs are compiled.
 
 ``ratio`` is the time to decode, restore and encode a JPEG file, as ``lcdnet-jax restore`` does it,
 over that of the network alone on as many pixels: windows of ``--alone`` pixels in float32, run
-before and after each file. ``computed`` is the number of pixels that the network sees for one of
-the photo. ``peak_gb`` is the peak resident memory of a process that does nothing else. Of several
-runs the least counts.
+twice after each file. ``computed`` is the number of pixels that the network sees for one of
+the photo. ``peak_gb`` is the peak resident memory after the first file, before the network alone is
+compiled. Of several runs the least counts.
 
 ``--startup`` starts ``lcdnet-jax restore`` on a small photo, first with an empty folder of compiled
 programs, then with the full one, and prints the processor seconds of the whole process.
@@ -112,17 +112,20 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
         shape = write_photo(source, megapixels)
         pixels = shape[0] * shape[1]
         (job,) = plan.plan_jobs([str(source)], str(target), stdin_paths=iter(()))
-        network(variables, window).block_until_ready()
         _compile_windows(restorer, shape)
         seen.clear()
-        files, networks = [], [run_alone()]
+        files: list[float] = []
+        networks: list[float] = []
         for _ in range(runs):
             begin = _processor_time()
             ((_, outcome),) = batch.restore(restorer, [job], force=True)
             files.append(_processor_time() - begin)
             if isinstance(outcome, Exception):
                 raise outcome
-            networks.append(run_alone())
+            if not networks:  # before the network alone is compiled
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                network(variables, window).block_until_ready()
+            networks += [run_alone(), run_alone()]
     return {
         "weights": name,
         "image": [*shape],
@@ -131,7 +134,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
         "seconds": round(min(files), 2),
         "network_seconds": round(min(networks) * pixels, 2),
         "ratio": round(min(files) / (min(networks) * pixels), 3),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
+        "peak_gb": round(peak / 1e9, 3),
         "runs": runs,
         "machine": describe_machine(),
         "jax": jax.__version__,

@@ -83,7 +83,7 @@ class Restorer:
             multiple of it. A side of the image of at most ``tile`` pixels is not split. It is
             padded beyond ``tile`` only as far as ``overlap`` needs. None restores images of up to
             ``max_pixels`` whole, and larger ones in windows that fit the image, of up to
-            ``windows.MOST_PIXELS`` divided by the scale of the network.
+            the network's ``window_pixels`` divided by its scale.
         overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
             to them, tiles blend over ``tiling.RAMP`` pixels. None means the network's
             ``tile_overlap``: 64, 85 for SADNet, 96 for the U-Net. With it, tiles and whole images

@@ -88,7 +88,10 @@ class WindowLayout:
                 stride=self.module.stride,
                 bucket=self.bucket,
                 most_pixels=windows.limit_pixels(
-                    self.max_pixels, overlap=self.overlap, scale=self.module.scale
+                    self.max_pixels,
+                    overlap=self.overlap,
+                    scale=self.module.scale,
+                    window_pixels=self.module.window_pixels,
                 ),
             )
         rows, columns = (

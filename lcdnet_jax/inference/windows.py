@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lcdnet_jax.inference import tiling
+from lcdnet_jax.networks import RestorationNetwork
 
-# Pixels of a window, divided by the scale of a network that enlarges. By XLA's memory plans on the
-# CPU, in kB per pixel: SADNet `small` 0.35, DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN
-# and IKC `base` of scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
-MOST_PIXELS = 1344 * 1024
+# Pixels of a window of most networks, divided by the scale of one that enlarges. By XLA's memory
+# plans on the CPU, in kB per pixel: DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN and IKC `base` of
+# scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
+MOST_PIXELS = RestorationNetwork.window_pixels
 
 # Sides are multiples of it, so that images of many sizes share programs. It makes a window at most
 # this much longer than the image needs.
@@ -28,20 +29,25 @@ STEP = 32
 Places = tuple[tuple[int, ...], np.ndarray]
 
 
-def limit_pixels(max_pixels: int | None, *, overlap: int, scale: int) -> int:
+def limit_pixels(
+    max_pixels: int | None, *, overlap: int, scale: int, window_pixels: int = MOST_PIXELS
+) -> int:
     """Computes how many pixels a window may have.
 
     Args:
         max_pixels: As for :class:`~lcdnet_jax.inference.restorer.Restorer`.
         overlap: As for :func:`choose_windows`.
         scale: How many times larger the result is.
+        window_pixels: As for :class:`~lcdnet_jax.networks.RestorationNetwork`.
 
     Returns:
-        ``MOST_PIXELS``, or ``max_pixels`` if that is less, divided by the scale. Not by its square:
-        windows as small would compute four pixels per pixel of the result. The limit is never so
-        low that more than about five are computed.
+        ``window_pixels``, or ``max_pixels`` if that is less than ``MOST_PIXELS``, divided by the
+        scale. Not by its square: windows as small would compute four pixels per pixel of the
+        result. The limit is never so low that more than about five are computed.
     """
-    most = MOST_PIXELS if max_pixels is None else min(max_pixels, MOST_PIXELS)
+    most = window_pixels
+    if max_pixels is not None and max_pixels < MOST_PIXELS:
+        most = min(max_pixels, window_pixels)
     side = 2 * (2 * overlap + tiling.RAMP)
     return max(most // scale, side**2)
 

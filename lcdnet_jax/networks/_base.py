@@ -50,6 +50,8 @@ class RestorationNetwork(nn.Module):
         input_range: Values of black and white that the weights expect, (low, high). The network
             converts from and to [0, 1] itself.
         tile_overlap: Input pixels discarded at each inner edge of a tile, by default.
+        window_pixels: Most pixels of the windows that a restorer chooses for a large image, divided
+            by the scale. More take more memory, and fewer pixels are computed twice.
         two_views: Whether ``channels=6`` means the two views of a dual-pixel camera, left RGB and
             right RGB, restored to one RGB image.
         global_means: Whether each output pixel depends on the whole image, for example through
@@ -69,6 +71,7 @@ class RestorationNetwork(nn.Module):
     padding = "reflect"
     input_range = (0.0, 1.0)
     tile_overlap = 64
+    window_pixels = 1344 * 1024
     two_views = False
     global_means = False
     has_scales = False
@@ -251,6 +254,7 @@ _RULES: Mapping[str, value_rules.Rule] = {
     "padding": value_rules.choice("reflect", "constant"),
     "input_range": value_rules.value_range(tuple),
     "tile_overlap": value_rules.integer(0),
+    "window_pixels": value_rules.integer(1),
     "two_views": value_rules.boolean,
     "global_means": value_rules.boolean,
     "has_scales": value_rules.boolean,

@@ -168,9 +168,7 @@ def deform_conv2d_by_rows(
             image, offset, mask, kernel, bias, (1, 1), (1, 1), (1, 1), x.dtype, False, first
         )
 
-    return compute_by_rows(
-        convolve, features.astype(x.dtype), channels=kernel.shape[3], rows=rows
-    )
+    return compute_by_rows(convolve, features.astype(x.dtype), channels=kernel.shape[3], rows=rows)
 
 
 def compute_by_rows(

@@ -34,7 +34,8 @@ NAMES = (
 
 # What a network declares besides its fields.
 CONTRACT = (
-    "scale", "stride", "input_range", "tile_overlap", "two_views", "global_means", "has_scales",
+    "scale", "stride", "input_range", "tile_overlap", "window_pixels", "two_views", "global_means",
+    "has_scales",
 )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from lcdnet_jax.inference import tiling, windows
+from lcdnet_jax import networks
+from lcdnet_jax.inference import MAX_PIXELS, tiling, windows
 
 PHOTOS = [(3000, 4000), (4000, 3000), (4000, 6000), (3024, 4032), (2000, 3000), (6000, 8000)]
 
@@ -90,6 +91,23 @@ def test_no_limit_makes_windows_that_compute_little(overlap, scale, max_pixels):
 def test_less_memory_than_windows_take():
     for most, expected in ((2**20, 2**20), (2**30, windows.MOST_PIXELS), (1, 288**2)):
         assert windows.limit_pixels(most, overlap=64, scale=1) == expected
+
+
+def test_windows_of_a_network_that_needs_little_memory():
+    """The default of ``max_pixels``, up to which images are restored whole, does not limit them."""
+    small, base = (networks.create("sadnet", preset=preset) for preset in ("small", "base"))
+    assert base.window_pixels == windows.MOST_PIXELS
+    for max_pixels, expected in (
+        (None, small.window_pixels),
+        (MAX_PIXELS, small.window_pixels),
+        (2**20, 2**20),
+    ):
+        found = windows.limit_pixels(
+            max_pixels, overlap=64, scale=1, window_pixels=small.window_pixels
+        )
+        assert found == expected
+    places = choose(3000, 4000, overlap=85, most_pixels=small.window_pixels)
+    assert count_pixels(*places)[0] <= 1.29 * 3000 * 4000
 
 
 def test_a_window_is_hardly_padded(rng):
