@@ -21,6 +21,7 @@ from tests.random_weights import SMALL, assert_same, contents
 
 
 class TestExport:
+    @pytest.mark.filterwarnings("ignore:DnCNN computes in float32")
     def test_directory(self, run, tmp_path):
         workdir, saved = run
         output = tmp_path / "new folder" / "out"
@@ -148,6 +149,7 @@ class TestReads:
         assert opened.count(run[0] / "config.json") == 1
 
     @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:DnCNN computes in float32")
     def test_of_eval(self, run, opened, photo, tmp_path):
         pytest.importorskip("tensorflow")
         arguments = ("--workdir", run[0], "--data", photo.parent, "--output", tmp_path / "out")
