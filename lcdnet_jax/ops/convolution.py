@@ -87,18 +87,25 @@ _conv.defvjp(_forward, _backward)
 def _kernel_gradient(
     x: Array, gradient: Array, kernel: Array, dilation: int, precision: PrecisionLike
 ) -> Array:
-    """Gradient of the kernel as one matrix product for each tap: shifted pixels times gradient."""
+    """Gradient of the kernel as one matrix product.
+
+    Shifting the image by columns and the output gradient by rows gives the products of all taps at
+    once. Both are copied k times, where a product for each tap copies the image k * k times.
+    """
     size, _, channels, out = kernel.shape
     reach = dilation * (size // 2)
     height, width = x.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    rows = gradient.reshape(-1, out)
-
-    def tap_gradient(row: int, column: int) -> Array:
-        top, left = row * dilation, column * dilation
-        shifted = padded[:, top : top + height, left : left + width].reshape(-1, channels)
-        exact = at_least_float32(x.dtype)
-        return jnp.matmul(shifted.T, rows, precision=precision, preferred_element_type=exact)
-
-    taps = [jnp.stack([tap_gradient(i, j) for j in range(size)]) for i in range(size)]
-    return jnp.stack(taps).astype(kernel.dtype)
+    wide = jnp.pad(x, ((0, 0), (0, 0), (reach, reach), (0, 0)))
+    tall = jnp.pad(gradient, ((0, 0), (reach, reach), (0, 0), (0, 0)))
+    starts = [tap * dilation for tap in range(size)]
+    images = jnp.concatenate([wide[:, :, i : i + width] for i in starts], axis=-1)
+    gradients = jnp.concatenate([tall[:, i : i + height] for i in reversed(starts)], axis=-1)
+    products = jnp.matmul(
+        images.reshape(-1, size * channels).T,
+        gradients.reshape(-1, size * out),
+        precision=precision,
+        preferred_element_type=at_least_float32(x.dtype),
+    )
+    # From (column, channel, row, output) to the order of the kernel.
+    products = products.reshape(size, channels, size, out).transpose(2, 0, 1, 3)
+    return products.astype(kernel.dtype)
