@@ -1,0 +1,58 @@
+"""Freed memory stays with the process, where the C library can and the user has not chosen."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from lcdnet_jax.cli import _memory
+
+# Prints the result and the pages that a thread maps when it allocates 80 MB again.
+ALLOCATE = """
+import resource, threading
+import numpy as np
+from lcdnet_jax.cli import _memory
+
+def allocate():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.empty(10**7).fill(1)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+kept, faults = _memory.keep_freed_memory({}), []
+for _ in range(2):
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    thread.join()
+print(kept, faults[-1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the GNU C library alone can")
+def test_large_blocks_are_mapped_once():
+    run = [sys.executable, "-c", ALLOCATE]
+    kept, faults = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    assert kept == "True"
+    assert int(faults) < 100  # 19,532 pages of 4 KiB otherwise
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        {"MALLOC_ARENA_MAX": "2"},
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+    ],
+)
+def test_what_the_user_has_chosen_stays(environment, monkeypatch):
+    monkeypatch.setattr(_memory.ctypes, "CDLL", None)
+    assert not _memory.keep_freed_memory(environment)
+
+
+def test_other_systems(monkeypatch):
+    monkeypatch.setattr(_memory.ctypes, "CDLL", lambda name: object())  # as musl, has no mallopt
+    monkeypatch.setattr(_memory.sys, "platform", "linux")
+    assert not _memory.keep_freed_memory({})
+    monkeypatch.setattr(_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(_memory.ctypes, "CDLL", None)
+    assert not _memory.keep_freed_memory({})
