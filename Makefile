@@ -31,12 +31,8 @@ install-minimum:
 	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct --editable ".[test]"
 	@touch $(STAMP)
 
-# Large pages: JAX on CPU takes fresh memory for each step, and most of the time of a small step
-# would go into mapping it 4 KiB at a time. Ignored where the C library is another.
-FAST_CPU := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-
 quickstart: install
-	$(FAST_CPU) $(BIN)/python quickstart.py
+	$(BIN)/python quickstart.py
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -60,6 +56,10 @@ docs: install
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 	@echo "written: docs/_build/html/index.html"
+
+# Large pages: JAX on CPU takes fresh memory for each step, and most of the time of a small step
+# would go into mapping it 4 KiB at a time. Ignored where the C library is another.
+FAST_CPU := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 bench: install
 	$(FAST_CPU) $(BIN)/python -m benchmarks
