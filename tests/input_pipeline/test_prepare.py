@@ -190,7 +190,12 @@ def test_an_interruption(gopro, tmp_path, monkeypatch, number):
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(shard_writer, "_verify", interrupt)
-    assert run("gopro", gopro, tmp_path / "out", "--incomplete") == str(128 + number)
+    # A process in the background of a shell ignores SIGINT.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("gopro", gopro, tmp_path / "out", "--incomplete") == str(128 + number)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert set(tmp_path.iterdir()) == before
     monkeypatch.undo()
     run("gopro", gopro, tmp_path / "out", "--incomplete", fails=False)
