@@ -82,7 +82,7 @@ def test_badge_and_install(name):
     assert 'if "google.colab" in sys.modules:' in second.source
 
 
-@pytest.mark.extended
+@pytest.mark.slow  # to compile the networks, which other tests run
 @pytest.mark.parametrize(
     ("name", "count", "printed"),
     [
