@@ -134,7 +134,7 @@ def dotted(node):
     return [node.id, *reversed(names)] if isinstance(node, ast.Name) else None
 
 
-@pytest.mark.extended
+@pytest.mark.slow  # compiles networks at their full size
 @pytest.mark.parametrize("page", EXECUTED)
 def test_python_runs(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)

@@ -676,7 +676,7 @@ def test_with_variables_leaves_the_original(rng, color):
     np.testing.assert_array_equal(color(image), before)
 
 
-@pytest.mark.extended
+@pytest.mark.slow  # compiles each of them twice
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network_on_the_command_line(rng, tmp_path, name):
     """From exported parameters, with their card, to a file."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import threading
 import time
 
@@ -39,7 +40,8 @@ class Running:
 
     def count_files(self):
         """Number of temporary files and folders."""
-        return len(list(self.folder().rglob("*")))
+        tree = os.walk(self.folder())  # unlike rglob, for folders that are being deleted
+        return sum(len(folders) + len(files) for _, folders, files in tree)
 
 
 @contextlib.contextmanager
