@@ -191,6 +191,12 @@ def _run(options: argparse.Namespace) -> None:
         out = storage.to_path(options.out)
         storage.check_bucket(out, write=True)
         _check_out(out, force=options.force)
+        parts = (storage.resolve(storage.to_path(text)) for text in (options.out, options.path))
+        if row.is_folder and _is_inside(*parts):
+            raise ValueError(
+                f"{options.out} lies in {options.path}, where the next check would take the shards "
+                f"for a part of {row.name}; choose a folder outside"
+            )
     found, problems = check(row, options.path, split=split, feature=options.feature)
     for source in found.values():
         print(escape(source.describe()))
@@ -227,6 +233,10 @@ def _run(options: argparse.Namespace) -> None:
     given = shlex.quote(f"--config.data.train.path={options.out}")
     print(escape(f"{described} in {options.out}. To train on them:"))
     print(escape(f"  --config.data.train.source=shards {given}{pairs}"))
+
+
+def _is_inside(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
 
 
 @contextlib.contextmanager

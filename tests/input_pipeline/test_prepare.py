@@ -174,9 +174,9 @@ def test_a_group_of_splits(tmp_path, fill):
     """The split "test" of Rain13K is its five test sets."""
     for name in DATA_SETS["rain13k"].groups["test"]:
         for half in ("input", "target"):
-            fill(tmp_path / "test" / name / half, {"1.png": (5, 6, 3)})
+            fill(tmp_path / "rain" / "test" / name / half, {"1.png": (5, 6, 3)})
     out = tmp_path / "out"
-    run("rain13k", tmp_path, out, "--incomplete", "--split", "test", fails=False)
+    run("rain13k", tmp_path / "rain", out, "--incomplete", "--split", "test", fails=False)
     source = open_source({"source": "shards", "path": str(out)}, field="data")
     assert len(source.examples) == 5
 
@@ -199,6 +199,14 @@ def test_an_interruption(gopro, tmp_path, monkeypatch, number):
     assert set(tmp_path.iterdir()) == before
     monkeypatch.undo()
     run("gopro", gopro, tmp_path / "out", "--incomplete", fails=False)
+
+
+@pytest.mark.parametrize("out", ["", "train/shards"])
+def test_out_in_the_data_set(gopro, out):
+    before = set(gopro.rglob("*"))
+    error = run("gopro", gopro, gopro / out, "--incomplete")
+    assert ("not empty" if out == "" else "choose a folder outside") in error
+    assert set(gopro.rglob("*")) == before
 
 
 def test_a_disk_that_changes_what_was_written(gopro, tmp_path, monkeypatch):
