@@ -23,6 +23,7 @@ from lcdnet_jax.networks._blocks import (
 )
 from lcdnet_jax.ops.depthwise import shifted_products
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.ops.rows import apply_by_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,24 +64,24 @@ class MSSFBlock(nn.Module):
             total += _scale_branch(branch, self, "beta_global")
 
         # Depthwise 3x3 and 5x5, gated and mixed, twice.
-        y = make_conv(2 * channels, 1, dtype, "expand", bias=False)(
-            _layer_norm(self.shared, "norm2")(total)
+        norm = _layer_norm(self.shared, "norm2")
+        expand = make_conv(2 * channels, 1, dtype, "expand", bias=False)
+        first3, first5 = (Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}") for k in (3, 5))
+        second3, second5 = (
+            Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}") for k in (3, 5)
         )
-        small, large = (
-            gate(Depthwise(k, bias=False, dtype=dtype, name=f"first_{k}")(y)) for k in (3, 5)
-        )
-        (small1, small2), (large1, large2) = (
-            jnp.split(part, 2, axis=-1) for part in (small, large)
-        )
-        small = jnp.concatenate([small1, large1], axis=-1)
-        large = jnp.concatenate([small2, large2], axis=-1)
-        small, large = (
-            gate(Depthwise(k, 2, bias=False, dtype=dtype, name=f"second_{k}")(part))
-            for part, k in ((small, 3), (large, 5))
-        )
-        y = make_conv(channels, 1, dtype, "reduce", bias=False)(
-            jnp.concatenate([small, large], axis=-1)
-        )
+        reduce = make_conv(channels, 1, dtype, "reduce", bias=False)
+
+        def mix(part: Array, keep_inside: Callable[[Array], Array]) -> Array:
+            y = keep_inside(expand(norm(part)))
+            small1, small2 = jnp.split(gate(first3(y)), 2, axis=-1)
+            large1, large2 = jnp.split(gate(first5(y)), 2, axis=-1)
+            small = keep_inside(jnp.concatenate([small1, large1], axis=-1))
+            large = keep_inside(jnp.concatenate([small2, large2], axis=-1))
+            both = [gate(second3(small)), gate(second5(large))]
+            return reduce(jnp.concatenate(both, axis=-1))
+
+        y = apply_by_rows(mix, total, channels=channels, reach=4)
         return total + _scale_branch(y, self, "gamma")
 
 
@@ -104,8 +105,15 @@ class FourierUnit(nn.Module):
         else:
             transform, invert = ops.rdft2_planes, ops.irdft2_planes
         spectrum = transform(y.astype(exact)).astype(dtype)  # [N, 2 C, H, W // 2 + 1]
-        spectrum = _PlanesConv(4 * channels, dtype=dtype, name="spectral")(spectrum)
-        spectrum = gate(_layer_norm(self.shared, "norm", axis=1)(spectrum), axis=1)
+        conv = _PlanesConv(4 * channels, dtype=dtype, name="spectral")
+        norm = _layer_norm(self.shared, "norm", axis=1)
+        spectrum = apply_by_rows(
+            lambda part, _: gate(norm(conv(part)), axis=1),
+            spectrum,
+            channels=2 * channels,
+            reach=0,
+            planes=True,
+        )
         y = invert(spectrum.astype(exact), x.shape[2]).astype(dtype)
         y = jnp.moveaxis(y, 1, 3)
         return make_conv(channels, 1, dtype, "out")(_attend(y, self.window, dtype, "sca"))
@@ -392,9 +400,14 @@ def _dense(
 
 def _expand_and_gate(x: Array, dtype: DTypeLike, name: str) -> Array:
     """1x1 convolution to 2 C, depthwise 3x3, gate: the head of NAFNet's block."""
-    channels = 2 * x.shape[-1]
-    y = make_conv(channels, 1, dtype, f"{name}_expand")(x)
-    return gate(Depthwise(3, dtype=dtype, name=f"{name}_dw")(y))
+    channels = x.shape[-1]
+    expand = make_conv(2 * channels, 1, dtype, f"{name}_expand")
+    depthwise = Depthwise(3, dtype=dtype, name=f"{name}_dw")
+
+    def compute(part: Array, keep_inside: Callable[[Array], Array]) -> Array:
+        return gate(depthwise(keep_inside(expand(part))))
+
+    return apply_by_rows(compute, x, channels=channels, reach=1)
 
 
 def _attend(x: Array, window: int | None, dtype: DTypeLike, name: str) -> Array:

@@ -22,8 +22,9 @@ from jax.typing import DTypeLike
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import Conv, Layer, check_fields, check_image, check_lists, lrelu
-from lcdnet_jax.ops.deform_conv import choose_rows, compute_by_rows, deform_conv2d_by_rows
+from lcdnet_jax.ops.deform_conv import deform_conv2d_by_rows
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.ops.rows import choose_rows, compute_by_rows
 from lcdnet_jax.typing import Fields, PyTree, Variables
 
 _TAPS = 9

@@ -15,10 +15,8 @@ Two design decisions make it fast and let it scale:
 docs/explanations/performance.md compares the run time with other forms.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,44 +26,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from lcdnet_jax.ops.operators import operator
 from lcdnet_jax.ops.precision import at_least_float32
+from lcdnet_jax.ops.rows import compute_by_rows
 
 Pair = int | tuple[int, int]
-
-
-# Pixels of a part. Its offsets and samples fit into the cache of a core.
-_PIXELS_AT_ONCE = 2**15
-
-_by_rows: contextvars.ContextVar[bool] = contextvars.ContextVar("by_rows", default=False)
-
-
-@contextlib.contextmanager
-def convolve_by_rows() -> Iterator[None]:
-    """Lets networks use :func:`deform_conv2d_by_rows` in this thread and this block.
-
-    It is for forward passes on a CPU, whose programs take less memory then. JAX keeps traces of a
-    function by its identity. Trace a function of your own, which was not traced elsewhere.
-    """
-    token = _by_rows.set(True)
-    try:
-        yield
-    finally:
-        _by_rows.reset(token)
-
-
-def choose_rows(height: int, width: int) -> int | None:
-    """Chooses the rows of :func:`deform_conv2d_by_rows`.
-
-    Args:
-        height: Height of the image, pixels.
-        width: Width of the image, pixels.
-
-    Returns:
-        Rows, or None to convolve the image whole: outside :func:`convolve_by_rows`, and where it is
-        small.
-    """
-    if not _by_rows.get() or height * width < 4 * _PIXELS_AT_ONCE:
-        return None
-    return max(_PIXELS_AT_ONCE // width, 1)
 
 
 @operator()
@@ -169,32 +132,6 @@ def deform_conv2d_by_rows(
         )
 
     return compute_by_rows(convolve, features.astype(x.dtype), channels=kernel.shape[3], rows=rows)
-
-
-def compute_by_rows(
-    compute: Callable[[Array], Array], x: Array, *, channels: int, rows: int
-) -> Array:
-    """Computes an image some rows at a time.
-
-    Args:
-        compute: Computes the rows ``[N, rows, W, channels]`` of the result from a first row. All
-            parts have as many rows: the last one begins before the end of the one above it.
-        x: ``[N, H, W, C]``, something that the result depends on. It has the type of the result.
-        channels: Channels of the result.
-        rows: Rows of a part, at most H.
-
-    Returns:
-        ``[N, H, W, channels]``.
-    """
-    height = x.shape[1]
-
-    def add_part(i: Array, out: Array) -> Array:
-        first = jnp.minimum(i * rows, height - rows)
-        return jax.lax.dynamic_update_slice_in_dim(out, compute(first), first, axis=1)
-
-    # All rows are overwritten. XLA would make zeros at the start of the program and keep them.
-    out = jnp.broadcast_to(x[:, :1, :1, :1], (*x.shape[:3], channels))
-    return jax.lax.fori_loop(0, -(-height // rows), add_part, out)
 
 
 def _convolve(

@@ -14,6 +14,7 @@ from scipy import ndimage, special, stats
 from lcdnet_jax import networks
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.networks import lcdnet
+from lcdnet_jax.ops import rows
 from tests.networks.by_hand import shuffle
 
 # Compiled without LLVM's optimization: these programs run once.
@@ -629,6 +630,19 @@ def test_whole_network_without_complex_numbers(traced_once):
         module = networks.create("lcdnet", preset="tiny", fourier=fourier)
         text = str(jax.make_jaxpr(module.apply)(networks.abstract_variables(module), x))
         assert ("fft[" in text) == (fourier == "fft")
+
+
+@pytest.mark.parametrize("branch", ["fourier_unit", "literal_chain"])
+def test_a_block_by_rows_is_the_same(branch, monkeypatch):
+    module = blocks.MSSFBlock(None, shared(global_branch=branch))
+    x = image(2, 41, 7, 4)
+    variables = drawn(module, x.shape)
+    expected = quick_jit(module.apply)(variables, x)
+    monkeypatch.setattr(rows, "_PIXELS", 14)
+    with rows.split_large_images():
+        by_rows = quick_jit(lambda v, x: module.apply(v, x))
+        assert by_rows.lower(variables, x).as_text().count("stablehlo.while") >= 3
+        np.testing.assert_allclose(by_rows(variables, x), expected, rtol=0, atol=1e-5)
 
 
 def test_naf_block():

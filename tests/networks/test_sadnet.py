@@ -10,7 +10,7 @@ import pytest
 
 from lcdnet_jax import convert, networks, ops
 from lcdnet_jax.networks import sadnet
-from lcdnet_jax.ops import deform_conv
+from lcdnet_jax.ops import rows
 
 TINY = {"width": 4, "offset_width": 4, "groups": 2}
 
@@ -155,11 +155,11 @@ def test_low_memory_gives_the_same(tiny, rng):
 def test_large_images_by_rows_are_the_same(tiny, rng, monkeypatch):
     module, variables, apply = tiny
     x = jnp.asarray(rng.uniform(size=(1, 48, 40, 3)), jnp.float32)
-    monkeypatch.setattr(deform_conv, "_PIXELS_AT_ONCE", 100)
-    with deform_conv.convolve_by_rows():
-        rows = quick_jit(lambda v, x: module.apply(v, x))
-        assert "while" in rows.lower(variables, x).as_text()
-        np.testing.assert_allclose(rows(variables, x), apply(variables, x), rtol=0, atol=1e-6)
+    monkeypatch.setattr(rows, "_PIXELS", 100)
+    with rows.split_large_images():
+        by_rows = quick_jit(lambda v, x: module.apply(v, x))
+        assert "while" in by_rows.lower(variables, x).as_text()
+        np.testing.assert_allclose(by_rows(variables, x), apply(variables, x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.extended

@@ -267,15 +267,6 @@ def test_rows_plan_less_memory(rng):
     assert rows < whole / 3
 
 
-def test_rows_are_chosen_for_large_images_where_allowed():
-    assert deform_conv.choose_rows(1024, 1024) is None
-    with deform_conv.convolve_by_rows():
-        assert deform_conv.choose_rows(1024, 1024) == 32
-        assert deform_conv.choose_rows(2, 100_000) == 1
-        assert deform_conv.choose_rows(128, 512) is None
-    assert deform_conv.choose_rows(1024, 1024) is None
-
-
 def test_nan_offsets_show_and_do_not_crash(rng, form):
     args = as_float32(make_inputs(rng))
     args[1] = args[1].at[0, 2, 2].set(jnp.nan)
