@@ -194,7 +194,7 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_is_lost(config, tmp_path, lost):
     """The other one ends in time with one line and code 75; the same commands continue."""
     workdir = tmp_path / "run"
@@ -268,6 +268,7 @@ def test_a_process_is_stopped(config, tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_the_best_checkpoint_of_two_processes(config, tmp_path):
     """Process 0 alone has the scores; both keep the same checkpoints, also when they continue."""
     workdir = tmp_path / "run"
@@ -292,6 +293,7 @@ def test_the_best_checkpoint_of_two_processes(config, tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_two_processes_save_in_a_bucket(config, tmp_path, bucket):
     """As one process does on disk; after SIGTERM to one of them, and continued by both."""
     alone = train_here(config, tmp_path / "one", "device")

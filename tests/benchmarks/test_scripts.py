@@ -223,6 +223,7 @@ class TestTilingError:
         return list(tiling_error.measure((module, variables, "random"), tiles, width=width))
 
     @pytest.mark.extended
+    @pytest.mark.slow
     def test_sadnet_with_an_overlap_of_64(self):
         """And with less, which its deformable blocks see beyond."""
         module = networks.create("sadnet", channels=1, width=4, offset_width=2, groups=2)
@@ -233,6 +234,7 @@ class TestTilingError:
         assert enough["psnr_tiled"] == pytest.approx(enough["psnr_whole"], abs=0.01)
 
     @pytest.mark.extended
+    @pytest.mark.slow
     def test_lcdnet_sees_the_whole_frame(self):
         """With layer scales that are not 0: its means over the image differ, and are reported."""
         module = networks.create(

@@ -53,6 +53,7 @@ def count(result):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.extended
 def test_the_second_start_compiles_nothing(tmp_path, restore):
     """And a first start compiles the network alone: weights load without programs."""
     assert count(run(tmp_path / "caches", *restore)) == [1, 0]

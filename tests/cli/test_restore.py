@@ -1065,6 +1065,7 @@ class TestBuckets:
         shared = Restorer.from_checkpoint(f"{photos}/w")(image_io.read("in/a.png"))
         np.testing.assert_array_equal(shared, image_io.read("b.png"))
 
+    @pytest.mark.slow  # tests/storage and tests/training have a quicker one
     def test_a_server_that_stops(self, place, photos, checkpoint, gcs):
         """Repetitions with a line each, then one clear error; it continues when it is back."""
         code = "import sys; from tests.cli.test_restore import run_halving; run_halving(sys.argv)"

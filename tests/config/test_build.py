@@ -55,6 +55,7 @@ def test_no_degradation(kind):
     assert config_lib.create_degradation(config) is None
 
 
+@pytest.mark.extended
 def test_degradation(rng):
     config = default.get_config()
     config.degradation.kind = "jpeg"

@@ -94,7 +94,12 @@ TINY = {
 
 @pytest.mark.extended
 @pytest.mark.parametrize(
-    "name", ["nafnet_gopro", "nafnet_sidd", "restormer_derain", "restormer_sidd"]
+    "name",
+    [
+        "nafnet_gopro",
+        "restormer_derain",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("nafnet_sidd", "restormer_sidd")),
+    ],
 )
 def test_train_end_to_end(tmp_path, rng, name, quickly_compiled):
     """A tiny network of the recipe on pairs of pictures, cut in the middle of a stage."""

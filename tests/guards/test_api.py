@@ -147,6 +147,7 @@ def test_help_of_commands(monkeypatch, capsys):
     check("help of commands", found)
 
 
+@pytest.mark.extended
 def test_help_of_scripts():
     for_this_python()
     pytest.importorskip("tensorflow")

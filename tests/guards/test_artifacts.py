@@ -89,6 +89,7 @@ def test_pytorch(artifact, monkeypatch):
         np.testing.assert_array_equal(state_dict[name], array, strict=True)
 
 
+@pytest.mark.extended
 def test_working_directory_goes_on(artifact):
     """Two steps more, from parameters, statistics, averages and the state of the optimizer."""
     config = artifact_cases.config(steps=6)

@@ -43,6 +43,7 @@ def four_devices(restorer):
     return restorer
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("tile_batch", [None, 2])
 def test_tiles_on_four_devices(rng, sadnet, monkeypatch, tile_batch):
     """The same pixels as on one, bit by bit; each device computes."""
@@ -57,6 +58,7 @@ def test_tiles_on_four_devices(rng, sadnet, monkeypatch, tile_batch):
     assert len(calls) >= 2
 
 
+@pytest.mark.extended
 def test_images_on_four_devices(rng, sadnet, monkeypatch):
     """Images of equal padded size, type and channels; others run alone."""
     one, four = Restorer(*sadnet, device="cpu"), four_devices(Restorer(*sadnet))
@@ -82,7 +84,13 @@ def test_default_device(sadnet):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("name", networks.available())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("lcdnet", "restormer") else name
+        for name in networks.available()
+    ],
+)
 def test_every_network_on_two_devices(rng, name):
     module = networks.create(name, **NETWORKS[name])
     variables = random_variables(module)

@@ -314,6 +314,7 @@ class Deep(Good):
         return x
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_tracing_ends_soon(is_shared):
     """A file of 6 arrays cannot hold a network of 60,000 layers."""

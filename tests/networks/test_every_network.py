@@ -236,6 +236,7 @@ def test_images_of_a_batch_do_not_mix(tiny):
     np.testing.assert_allclose(apply(variables, x)[1:], apply(variables, x[1:]), atol=1e-5)
 
 
+@pytest.mark.extended
 def test_equal_blocks_are_one_loop():
     """Or hundreds of them would be compiled, which takes minutes."""
 

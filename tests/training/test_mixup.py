@@ -63,6 +63,7 @@ def test_against_a_slow_version(rng, groups):
             np.testing.assert_allclose(mixed[name], images, rtol=0, atol=2e-7)
 
 
+@pytest.mark.extended
 def test_distribution():
     """Rate, moments of Beta(1.2, 1.2), and every partner equally likely."""
     count = 6

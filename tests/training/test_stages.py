@@ -112,6 +112,7 @@ def test_replay_makes_the_batch_of_its_stage(photos, tmp_path, where):
 
 
 class TestData:
+    @pytest.mark.extended
     def test_of_the_host_is_a_function_of_the_step(self, photos):
         config = config_for(photos)
         data = input_pipeline.create_dataset(config, "train")
@@ -142,6 +143,7 @@ class TestData:
             next(data.batches(3))["clean"], next(other.batches(5))["clean"]
         )
 
+    @pytest.mark.extended
     def test_of_the_device_goes_on_with_the_next_example(self, photos):
         from lcdnet_jax import config as config_lib
         from lcdnet_jax.training import program, sharding

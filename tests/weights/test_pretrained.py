@@ -249,7 +249,9 @@ class TestOutsideTheWheel:
         assert not re.search(r"/(work|home|root|tmp|mnt)/|\.\./|~", json.dumps(described))
 
     @pytest.mark.extended
-    @pytest.mark.parametrize("name", GAINS)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=[pytest.mark.slow] if "rain" in n else []) for n in GAINS]
+    )
     def test_restores_what_it_was_trained_on(self, name, quickly_compiled):
         path = OUTSIDE / f"{name}.safetensors"
         restorer = Restorer.from_checkpoint(path)

@@ -247,6 +247,7 @@ def photos(noise_photos):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_one_stage_after_another_and_a_cut_that_changes_no_bit(photos, tmp_path, capsys):
     def run(stage, workdir, **fields):
         config = config_with(stage, **{"data.where": "device", "ema_decay": 0.9}, **fields)
