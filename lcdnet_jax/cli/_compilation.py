@@ -7,6 +7,7 @@ JAX.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -42,7 +43,7 @@ _show_in_full = warnings.showwarning
 
 
 def set_environment(*, quiet: bool) -> None:
-    """Sets what XLA reads when it starts. Call it before JAX is imported.
+    """Sets what XLA and Python read when they start. Call it before JAX is imported.
 
     Does nothing after that, and changes no variable that the user has set to something else.
 
@@ -54,6 +55,7 @@ def set_environment(*, quiet: bool) -> None:
     """
     if "jax" in sys.modules:
         return
+    gc.set_threshold(50_000, 20, 20)  # imports and tracing make many objects that stay
     flags = os.environ.get("XLA_FLAGS", "")
     if _NO_UNROLLING.partition("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_NO_UNROLLING}".strip()

@@ -150,7 +150,7 @@ class LCDNet(RestorationNetwork):
     @property
     def window_pixels(self) -> int:  # type: ignore[override]  # a value in other networks
         """Less for networks as narrow as "tiny", so that a restorer takes 1.2 GB on a CPU."""
-        return 950_000 if self.width <= 16 else RestorationNetwork.window_pixels
+        return 700_000 if self.width <= 16 else RestorationNetwork.window_pixels
 
     @nn.compact
     def __call__(
