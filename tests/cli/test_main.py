@@ -198,8 +198,9 @@ def test_help_names_the_defaults_of_the_library(capsys):
     overlaps = {name: networks.get(name).tile_overlap for name in networks.available()}
     usual = networks.RestorationNetwork.tile_overlap
     other = {name: overlap for name, overlap in overlaps.items() if overlap != usual}
-    assert list(other) == ["sadnet", "unet_n2n"]
-    shown_others = f"SADNet: {other['sadnet']}; U-Net: {other['unet_n2n']}"
+    titles = {"lcdnet": "LCDNet", "sadnet": "SADNet", "unet_n2n": "U-Net"}
+    assert list(other) == list(titles)
+    shown_others = "; ".join(f"{titles[name]}: {overlap}" for name, overlap in other.items())
     assert f"(default: {usual}; {shown_others})" in shown
 
 

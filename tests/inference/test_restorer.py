@@ -750,7 +750,7 @@ def test_mode(lcdnet):
     module, variables = lcdnet
     tiled = {"tile": 256, "overlap": 64}
     full = {"max_pixels": None}
-    assert Restorer(module, variables).mode == "windows with overlap 64 above 1572864 pixels"
+    assert Restorer(module, variables).mode == "windows with overlap 32 above 1572864 pixels"
     assert Restorer(module, variables, **full).mode == "full"
     assert Restorer(module, variables, local_pool=96, **full).mode == "local 96"
     assert Restorer(module, variables, **full, ensemble=True).mode == "ensemble"

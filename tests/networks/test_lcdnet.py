@@ -645,6 +645,21 @@ def test_a_block_by_rows_is_the_same(branch, monkeypatch):
         np.testing.assert_allclose(by_rows(variables, x), expected, rtol=0, atol=1e-5)
 
 
+def test_a_block_by_rows_plans_less_memory(monkeypatch):
+    module = blocks.MSSFBlock(None, shared())
+    x = image(1, 64, 64, 8)
+    variables = drawn(module, x.shape)
+
+    def planned():
+        program = quick_jit(lambda v, x: module.apply(v, x)).lower(variables, x).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    whole = planned()
+    monkeypatch.setattr(rows, "_PIXELS", 128)
+    with rows.split_large_images():
+        assert planned() < 0.75 * whole
+
+
 def test_naf_block():
     module = blocks.NAFBlock(None, shared(block="naf"))
     x = image(2, 5, 7, 6)
