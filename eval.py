@@ -11,6 +11,9 @@ only on its name, so two runs agree exactly.
 
 from lcdnet_jax.cli import script_start  # isort: skip  # noqa: F401  # before JAX is imported
 
+import pathlib
+import shlex
+import sys
 from typing import Literal
 
 from absl import app, flags, logging
@@ -151,6 +154,7 @@ def main(argv: list[str]) -> None:
         split=_SPLIT.value,
         output=_OUTPUT.value,
         save_images=_SAVE.value,
+        command=shlex.join(["python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     with end_in_one_line(
         out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"

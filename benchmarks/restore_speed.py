@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -30,6 +29,8 @@ import time
 from typing import Any
 
 import numpy as np
+
+from lcdnet_jax import messages
 
 WEIGHTS = ("sadnet-photo", "checkpoints/lcdnet-rain.safetensors")
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -136,7 +137,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
         "ratio": round(min(files) / (min(networks) * pixels), 3),
         "peak_gb": round(peak / 1e9, 3),
         "runs": runs,
-        "machine": describe_machine(),
+        "machine": messages.describe_processor(),
         "jax": jax.__version__,
     }
 
@@ -188,7 +189,7 @@ def measure_start(name: str, megapixels: float, runs: int) -> dict[str, Any]:
         "empty_wall": round(min(walls["empty"]), 2),
         "full_wall": round(min(walls["full"]), 2),
         "runs": runs,
-        "machine": describe_machine(),
+        "machine": messages.describe_processor(),
     }
 
 
@@ -206,15 +207,6 @@ def write_photo(path: pathlib.Path, megapixels: float) -> tuple[int, int]:
     noise = np.random.default_rng(0).integers(-16, 17, photo.shape, np.int16)
     image_io.write(path, (photo + noise).clip(0, 255).astype(np.uint8))
     return shape
-
-
-def describe_machine() -> str:
-    """Names the processor."""
-    try:
-        text = pathlib.Path("/proc/cpuinfo").read_text()
-        return next(x.partition(":")[2].strip() for x in text.splitlines() if "model name" in x)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _processor_time() -> float:

@@ -35,6 +35,7 @@ class Job:
         split: Split of the data sets that have splits; None for that of the configuration.
         output: Folder of the results; None for ``eval/`` in the checkpoint directory.
         save_images: Whether restored images are written.
+        command: The command of this run, for the results.
     """
 
     workdir: str | None = None
@@ -45,6 +46,7 @@ class Job:
     split: str | None = None
     output: str | None = None
     save_images: bool = False
+    command: str = ""
 
 
 def evaluate(
@@ -92,7 +94,9 @@ def evaluate(
         )
         for mode, restorer in opened.restorers.items()
     }
-    table = results.Results(opened.folder, opened.datasets, weights=opened.weights)
+    table = results.Results(
+        opened.folder, opened.datasets, weights=opened.weights, command=job.command
+    )
     rows = evaluation.sweep(
         opened.datasets,
         restorers,

@@ -1,9 +1,11 @@
-"""Helpers for messages: durations, safe and short text, errors of the system and of memory."""
+"""Helpers for messages: durations, safe and short text, the processor, errors of the system."""
 
 import contextlib
 import errno
 import math
 import os
+import pathlib
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,15 @@ _SYSTEM_ADVICE = {
     errno.EIO: "use another disk or a backup, this one fails",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+
+def describe_processor() -> str:
+    """Names the processor, such as "AMD EPYC"."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return platform.processor() or platform.machine()
 
 
 def format_duration(seconds: float) -> str:

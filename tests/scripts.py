@@ -116,3 +116,7 @@ def results(folder):
         missing = dict.fromkeys(texts, "")  # not all protocols have all scores
         assert missing | {k: "" if v is None else str(v) for k, v in row.items()} == texts
     return rows
+
+
+def results_of_any_command(folder):
+    return [{k: v for k, v in row.items() if k != "command"} for row in results(folder)]

@@ -1,5 +1,7 @@
 import errno
 import os
+import pathlib
+import platform
 import re
 import threading
 
@@ -22,6 +24,22 @@ from lcdnet_jax import messages
 )
 def test_format_duration(seconds, text):
     assert messages.format_duration(seconds) == text
+
+
+class TestDescribeProcessor:
+    def test_linux(self, monkeypatch):
+        lines = "processor\t: 0\nmodel name\t: Fast CPU @ 2 GHz\nmodel name\t: another\n"
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda path: lines)
+        assert messages.describe_processor() == "Fast CPU @ 2 GHz"
+
+    def test_other_systems(self, monkeypatch):
+        def read_text(path):
+            raise FileNotFoundError(path)
+
+        monkeypatch.setattr(pathlib.Path, "read_text", read_text)
+        monkeypatch.setattr(platform, "processor", lambda: "")
+        monkeypatch.setattr(platform, "machine", lambda: "arm64")
+        assert messages.describe_processor() == "arm64"
 
 
 def test_is_out_of_memory():

@@ -1,16 +1,20 @@
 """Rows of a sweep as files and as a table: what ``eval.py`` writes and prints."""
 
 import csv
+import datetime
 import io
 import json
 import math
 import pathlib
 from collections.abc import Iterable
 
+import jax
+
 from lcdnet_jax import atomic_io, file_names, image_io, storage
+from lcdnet_jax._version import __version__
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
-from lcdnet_jax.messages import escape
+from lcdnet_jax.messages import describe_processor, escape
 from lcdnet_jax.typing import JsonObject
 
 
@@ -22,11 +26,22 @@ class Results:
         datasets: The data sets of the sweep. Their names and those of their protocols set the
             width of columns.
         weights: Name of the weights in the files, see :func:`lcdnet_jax.weights.format_identity`.
+        command: The command that computes the rows. The files also have the date (of UTC, at the
+            start), the processor or accelerator, and the versions of this library and of JAX.
     """
 
-    def __init__(self, folder: pathlib.Path, datasets: Iterable[DataSet], *, weights: str):
+    def __init__(
+        self, folder: pathlib.Path, datasets: Iterable[DataSet], *, weights: str, command: str
+    ):
         self._folder = folder
-        self._weights = weights
+        self._run = {
+            "weights": weights,
+            "command": command,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "processor": _describe_device(),
+            "lcdnet_jax": __version__,
+            "jax": jax.__version__,
+        }
         datasets = list(datasets)
         names = [setting.protocol.name for one in datasets for setting in one.settings]
         self._width = max([12, *map(len, names)])
@@ -50,7 +65,7 @@ class Results:
                 "input_psnr": row.summary.input_psnr,
                 **row.summary.extra,
                 "n": row.summary.n,
-                "weights": self._weights,
+                **self._run,
             }
         )
         self._descriptions[row.protocol.describe()] = None
@@ -85,6 +100,11 @@ class Results:
             f"{further}",
             flush=True,
         )
+
+
+def _describe_device() -> str:
+    device = jax.devices()[0]
+    return describe_processor() if device.platform == "cpu" else device.device_kind
 
 
 def write(rows: list[JsonObject], folder: pathlib.Path, name: str = "results") -> None:

@@ -20,6 +20,9 @@ from lcdnet_jax.weights.card import Card
 
 FILE = "scores.jsonl"
 
+# Fields of results.json that say how it was made, which a card does not repeat.
+_RUN = ("command", "date", "processor", "lcdnet_jax", "jax")
+
 
 def append(workdir: pathlib.Path, rows: Sequence[Mapping[str, Json]]) -> None:
     """Adds the rows of one evaluation to ``scores.jsonl``, all or nothing.
@@ -174,7 +177,7 @@ def _remove_weights(row: Mapping[str, Json]) -> JsonObject:
 
 
 def _from_result(row: Mapping[str, Json]) -> JsonObject:
-    named = ("dataset", "protocol", "mode", "sigma")
+    named = ("dataset", "protocol", "mode", "sigma", *_RUN)
     mode = "" if row["mode"] == "full" else f", {row['mode']}"
     described = {"data": row["dataset"], "protocol": row["protocol"] + mode, "sigma": row["sigma"]}
     # Scores that are not finite are null, such as the SSIM of a tiny image.

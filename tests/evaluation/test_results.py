@@ -1,18 +1,22 @@
 """Rows as files and as a table."""
 
 import csv
+import datetime
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import image_io, protocols
+from lcdnet_jax import image_io, messages, protocols
+from lcdnet_jax._version import __version__
 from lcdnet_jax.evaluation import results
 from lcdnet_jax.evaluation.evaluator import ScoredImage, Summary
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row, Setting
 
 PROTOCOL = protocols.get("8bit")
+COMMAND = "python eval.py --data 'my photos'"
 
 
 def make_row(name="photos", sigma=25.0, mode="full", **scores):
@@ -23,7 +27,7 @@ def make_row(name="photos", sigma=25.0, mode="full", **scores):
 @pytest.fixture
 def table(tmp_path):
     datasets = [DataSet("photos", [], [Setting(PROTOCOL, 25.0)])]
-    return results.Results(tmp_path, datasets, weights="sadnet, step 1")
+    return results.Results(tmp_path, datasets, weights="sadnet, step 1", command=COMMAND)
 
 
 def test_files(tmp_path, table):
@@ -32,6 +36,9 @@ def test_files(tmp_path, table):
     first = {
         "dataset": "photos", "sigma": 25.0, "protocol": "8bit", "mode": "full", "psnr": 30.25,
         "ssim": 0.875, "input_psnr": 20.5, "n": 3, "weights": "sadnet, step 1",
+        "command": COMMAND, "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "processor": messages.describe_processor(), "lcdnet_jax": __version__,
+        "jax": jax.__version__,
     }  # fmt: skip
     second = {**first, "sigma": None, "ssim": None, "psnr": None, "mae": 0.5}
     assert json.loads((tmp_path / "results.json").read_text()) == [first, second]

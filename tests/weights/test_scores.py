@@ -105,6 +105,11 @@ def test_scores_of_eval(run, tmp_path):
         "ssim": None,
         "n": 3,
         "weights": card_lib.format_identity(weights_lib.load_card(workdir)),
+        "command": "python eval.py",
+        "date": "2026-11-30",
+        "processor": "x",
+        "lcdnet_jax": "0.1.0",
+        "jax": "0.10.1",
     }
     tiled = row | {"mode": "tiled 384/64", "sigma": None}
     (tmp_path / "results.json").write_text(json.dumps([row, tiled]))
