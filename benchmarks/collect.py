@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import storage, strict_json
 from lcdnet_jax.config.schema import flatten
-from lcdnet_jax.messages import escape, format_duration
+from lcdnet_jax.messages import escape, format_count, format_duration
 from lcdnet_jax.typing import JsonObject
 from lcdnet_jax.weights import scores
 
@@ -134,7 +134,7 @@ def _read_metrics(path: pathlib.Path) -> tuple[list[JsonObject], str | None]:
     # What follows the last line break is being written, or was when the process was killed.
     parsed = [_parse_report(line) for line in data.split(b"\n")[:-1]]
     damaged = parsed.count(None)
-    problem = f"metrics.jsonl has {damaged} damaged line(s)" if damaged else None
+    problem = f"metrics.jsonl has {format_count(damaged, 'damaged line')}" if damaged else None
     return [line for line in parsed if line and "images_seen" in line], problem
 
 

@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ CASES: dict[str, tuple[str, str, tuple[int, int, int, int], bool]] = {
     "lcdnet tiny train": ("lcdnet", "tiny", (2, 64, 64, 3), True),
     "lcdnet base forward": ("lcdnet", "base", (1, 64, 64, 3), False),
 }
-_LINE = "program(s) "  # of train.py, after the first step
+_LINE = re.compile(r"\d+ programs? (compiled|loaded)")  # of train.py, after the first step
 
 
 def main() -> None:
@@ -148,7 +149,7 @@ def _run_to_first_step(command: Sequence[str], folder: str) -> tuple[float, floa
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if _LINE in line:
+            if _LINE.search(line):
                 wall = time.perf_counter() - begin
                 fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]
                 ticks = sum(map(int, fields.split()[11:13]))  # user and system

@@ -23,6 +23,7 @@ import numpy as np
 from input_pipeline import create_eval_dataset
 from lcdnet_jax import protocols
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import JsonObject
 
 # What the scores of one image are of.
@@ -107,7 +108,7 @@ def _print_mean(rows: Sequence[Mapping[str, Any]]) -> None:
     sigma = "-" if rows[0]["sigma"] is None else f"{rows[0]['sigma']:g}"
     print(
         f"{rows[0]['dataset']:<12} sigma {sigma:>3}  {rows[0]['protocol']:<6} input {before:5.2f}  "
-        f"PSNR {psnr:5.2f} dB  SSIM {ssim:.4f}  {len(rows)} images",
+        f"PSNR {psnr:5.2f} dB  SSIM {ssim:.4f}  {format_count(len(rows), 'image')}",
         flush=True,
     )
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import file_names
+from lcdnet_jax.messages import format_count
 
 _TRAIN = str(pathlib.Path(__file__).resolve().parents[1] / "train.py")
 
@@ -135,7 +136,10 @@ def run_all(runs: Sequence[Run]) -> int:
         if code:
             failed.append(f"{run.name} (exit code {code})")
     if failed:
-        print(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}", file=sys.stderr)
+        print(
+            f"{len(failed)} of {format_count(len(runs), 'run')} failed: {'; '.join(failed)}",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

@@ -11,6 +11,7 @@ from input_pipeline.examples import Example, Source
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import data_sets, image_io
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 from lcdnet_jax.typing import Json, JsonObject
 
@@ -54,7 +55,7 @@ class EvalDataset:
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"{self.source.describe()}, {self.channels} channels"
+        return f"{self.source.describe()}, {format_count(self.channels, 'channel')}"
 
 
 def create_eval_dataset(

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import BucketError, Header, ImageError
 from lcdnet_jax.image_io.headers import read_bytes
+from lcdnet_jax.messages import format_count, join_some
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 
@@ -245,7 +246,7 @@ class Source:
             larger = f"{scale} times larger than" if scale > 1 else "of the size of"
             raise ValueError(
                 f"{field} ({self.name}): for this network clean halves must be {larger} degraded "
-                f"ones, but {len(others)} pairs are not (height x width): {list_first(others)}; "
+                f"ones (height x width), but those of some pairs are not: {join_some(others, 5)}; "
                 "use other pairs, or a network whose scale is theirs"
             )
 
@@ -280,7 +281,7 @@ class Source:
 
     def describe_count(self) -> str:
         """The number of pairs or images, compared with the number as published."""
-        kind = "pairs" if self.is_paired else "images"
+        kind = "pair" if self.is_paired else "image"
         return describe_count(len(self.examples), self.published, kind)
 
     def describe(self) -> str:
@@ -295,11 +296,12 @@ class Source:
         return f"{self.name}: {many}{bad}, {size}"
 
 
-def describe_count(count: int, published: int | None = None, kind: str = "pairs") -> str:
+def describe_count(count: int, published: int | None = None, kind: str = "pair") -> str:
     """The number of pairs or images in words, compared with the number as published."""
+    counted = format_count(count, kind)
     if published is None:
-        return f"{count} {kind}"
-    return f"{count} {kind} ({'as published' if count == published else f'published: {published}'})"
+        return counted
+    return f"{counted} ({'as published' if count == published else f'published: {published}'})"
 
 
 def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:
@@ -443,14 +445,9 @@ def check_sizes(
     if unequal:
         multiples = f", or the {halves[1]} one to a multiple of the other" if allow_smaller else ""
         raise ImageError(
-            f"{where}: {len(unequal)} pairs differ in size (height x width): "
-            f"{list_first(unequal)}; crop or resize them to equal sizes{multiples}"
+            f"{where}: the halves of pairs differ in size (height x width): "
+            f"{join_some(unequal, 5)}; crop or resize them to equal sizes{multiples}"
         )
-
-
-def list_first(names: Sequence[str], count: int = 5) -> str:
-    """The first few names, joined by commas, for errors."""
-    return ", ".join(names[:count]) + (" ..." if len(names) > count else "")
 
 
 def _size(header: Header) -> str:

@@ -32,7 +32,7 @@ from input_pipeline.sources import open_source
 from lcdnet_jax import atomic_io, storage
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES, DataSet
 from lcdnet_jax.image_io import BucketError
-from lcdnet_jax.messages import describe_system_error, escape, format_duration
+from lcdnet_jax.messages import describe_system_error, escape, format_count, format_duration
 
 TILE = 128
 
@@ -102,12 +102,12 @@ def write(source: Source, out: str, *, name: str, split: str, tile: int, force: 
 
     path = storage.to_path(out)
     force = _check_out(path, force=force)
-    progress = _Progress(len(source.examples), "pairs" if source.is_paired else "images")
+    progress = _Progress(len(source.examples), "pair" if source.is_paired else "image")
     with atomic_io.replace_directory(path, KIND, force=force) as made:
         count = ShardWriter(source, tile=tile).write(
             made, name=name, split=split, report=progress.advance
         )
-        described = f"{progress.describe()} in {count} shards"
+        described = f"{progress.describe()} in {format_count(count, 'shard')}"
         if storage.is_bucket(path):
             print(f"{described}; uploading to {path} ...", flush=True)
     return described
@@ -141,7 +141,7 @@ class _Progress:
             self._next = seconds + _SECONDS
 
     def describe(self) -> str:
-        return f"{self._count} {self._kind}, {self._bytes / 1e6:.1f} MB"
+        return f"{format_count(self._count, self._kind)}, {self._bytes / 1e6:.1f} MB"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,7 +27,7 @@ import tensorflow_datasets as tfds
 from input_pipeline.examples import Box, Example, Source
 from input_pipeline.shards import INDEX, RECORDS, encode_index, encode_tile, list_boxes
 from lcdnet_jax.image_io import BucketError, Header, ImageError, convert_channels, to_uint16
-from lcdnet_jax.messages import join_some
+from lcdnet_jax.messages import format_count, join_some
 
 # Decoded bytes of the images of a shard. PNG takes about half of them.
 SHARD_BYTES = 512e6
@@ -65,7 +65,7 @@ class ShardWriter:
         if others:
             raise ImageError(
                 f"{source.name}: the halves of {source.examples[0].name} differ by a factor of "
-                f"{source.scale}, those of {len(others)} others do not: {join_some(others, 20)}; "
+                f"{source.scale}, but not those of {join_some(others, 20)}; "
                 "remove or resize them"
             )
         self._source = source
@@ -127,7 +127,7 @@ class ShardWriter:
                 lengths.append(length)
         if problems:
             listed = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems])
-            raise ImageError(f"{len(problems)} images cannot be decoded: {listed}")
+            raise ImageError(f"{format_count(len(problems), 'image')} cannot be decoded: {listed}")
         tfds.folder_dataset.write_metadata(
             data_dir=records,
             features=self._features,

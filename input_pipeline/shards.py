@@ -33,7 +33,7 @@ from input_pipeline.examples import Box, Example, Picture, Source, join_views
 from lcdnet_jax import storage
 from lcdnet_jax.atomic_io import DirectoryKind
 from lcdnet_jax.image_io import BucketError, Header, ImageError
-from lcdnet_jax.messages import join_some
+from lcdnet_jax.messages import format_count, join_some
 
 INDEX, RECORDS = "index.npz", "tfds"
 
@@ -95,7 +95,7 @@ def read_shards(folder: pathlib.Path) -> Source:
     ]
     if wrong:
         raise ImageError(
-            f"{folder}: {len(wrong)} of {len(paths)} shards are missing or incomplete: "
+            f"{folder}: {len(wrong)} of {format_count(len(paths), 'shard')} missing or incomplete: "
             f"{join_some(wrong, 20)}; copy or prepare them again"
         )
     sides = index["tile_sides"].tolist()

@@ -31,7 +31,7 @@ from input_pipeline.shards import read_shards
 from lcdnet_jax import file_names, image_io, storage
 from lcdnet_jax.data_sets import DATA_SETS, SOURCES
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.messages import escape, join_some
+from lcdnet_jax.messages import escape, format_count, join_some
 
 # Color photographs inside scikit-image's wheel. The two views of the stereo motorcycle show one
 # scene, so both are in one split.
@@ -83,7 +83,8 @@ def open_source(spec: Spec, *, field: str, on_bad_image: str | None = None) -> S
         paths = file_names.split_list(str(spec.get("path") or "")) or [""]
         if len(paths) != len(kinds):
             raise ValueError(
-                f"{field}.source names {len(kinds)} sources, but {field}.path {len(paths)} folders "
+                f"{field}.source names {format_count(len(kinds), 'source')}, but {field}.path "
+                f"{format_count(len(paths), 'folder')} "
                 f"({', '.join(paths)}); give one for each, joined by commas"
             )
         sources = [

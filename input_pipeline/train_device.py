@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline.decoded import DecodedImages, check_crop
 from input_pipeline.examples import Source, channels_on_disk
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import clean_channels
 from lcdnet_jax.resident_images import ROW_PIXELS, ResidentImages
 
@@ -61,8 +62,8 @@ class DeviceDataset:
         self._count = int(decoded.is_kept.sum())
         described = [source.describe()]
         if len(self.resident) > len(decoded):
-            described.append(f"{len(self.resident)} tiles")
-        described += [f"{channels} channels", f"{decoded.describe()}, on each device"]
+            described.append(format_count(len(self.resident), "tile"))
+        described += [format_count(channels, "channel"), f"{decoded.describe()}, on each device"]
         if not decoded.is_complete:
             described.append(f"{len(decoded) - self._count} damaged and replaced")
         self._description = ", ".join(described)

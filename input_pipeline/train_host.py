@@ -23,6 +23,7 @@ from input_pipeline.tensorflow_cpu import tf
 from lcdnet_jax import config as config_lib
 from lcdnet_jax.config import Stage
 from lcdnet_jax.image_io import BucketError
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 
 Batch = dict[str, np.ndarray]
@@ -131,7 +132,7 @@ class TrainDataset:
         """One line for the log."""
         tiles = f"{self._tile_count} tiles, " if self._tile_count > len(self) else ""
         return (
-            f"{self._source.describe()}, {tiles}{self._channels} channels, "
+            f"{self._source.describe()}, {tiles}{format_count(self._channels, 'channel')}, "
             f"{self._reader.describe()}"
         )
 

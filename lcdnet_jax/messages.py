@@ -1,4 +1,4 @@
-"""Helpers for messages: durations, safe and short text, the processor, errors of the system."""
+"""Helpers for messages: durations, counts, safe and short text, the processor, system errors."""
 
 import contextlib
 import errno
@@ -49,6 +49,19 @@ def format_duration(seconds: float) -> str:
     minutes, second = divmod(math.ceil(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """Formats a number of things as "1 image" or "2 images".
+
+    Args:
+        count: The number, at least 0.
+        noun: The singular of a noun whose plural ends in -s.
+
+    Returns:
+        Number and noun.
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class SlowWorkReporter:

@@ -350,7 +350,7 @@ def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -
     channels = clean[0].shape[2], degraded[0].shape[2]
     if channels != (3, TWO_VIEW_CHANNELS) and channels[0] != channels[1]:
         raise ValueError(
-            f"images have {channels[0]} channels, but degraded ones {channels[1]}; give both as "
+            f"channels of images: {channels[0]}, of degraded ones: {channels[1]}; give both as "
             f"many, or 3 and {TWO_VIEW_CHANNELS} for two views"
         )
 

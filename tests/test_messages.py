@@ -1,3 +1,4 @@
+import ast
 import errno
 import os
 import pathlib
@@ -9,6 +10,8 @@ import jax
 import pytest
 
 from lcdnet_jax import messages
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,25 @@ class TestDescribeProcessor:
         monkeypatch.setattr(platform, "processor", lambda: "")
         monkeypatch.setattr(platform, "machine", lambda: "arm64")
         assert messages.describe_processor() == "arm64"
+
+
+def test_format_count():
+    counts = [messages.format_count(count, "damaged image") for count in range(3)]
+    assert counts == ["0 damaged images", "1 damaged image", "2 damaged images"]
+
+
+def test_no_optional_plural():
+    """Texts say "1 image" or "2 images", never "2 image(s)"."""
+    folders = ("lcdnet_jax", "input_pipeline", "benchmarks", "configs")
+    files = [*ROOT.glob("*.py"), *(p for name in folders for p in (ROOT / name).rglob("*.py"))]
+    assert len(files) > 200
+    texts = [
+        node.value
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [text for text in texts if re.search(r"[a-z]\(e?s\)", text)] == []
 
 
 def test_is_out_of_memory():

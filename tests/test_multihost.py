@@ -183,7 +183,7 @@ def test_two_processes_train_as_one(config, tmp_path, strategy, where, begun):
     for output in (first_output, second_output):
         assert f"stopped after step {saved}; it is saved" in output
     assert "process 0 of 2 (found by flags), 2 of 4 devices here" in first_output
-    assert "2 on each of 4 device(s) of 2 hosts" in first_output
+    assert "2 on each of 4 devices of 2 hosts" in first_output
     assert ("continuing after step 6" in first_output) == begun
     assert f"step {saved - 1}/4000" in first_output
     assert "/4000" not in second_output  # process 0 alone reports

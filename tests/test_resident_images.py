@@ -302,7 +302,7 @@ GREY, COLOUR = np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.uint8)
         ([COLOUR], {"degraded": []}, "degraded is empty"),
         ([COLOUR] * 2, {"degraded": [COLOUR]}, "2 images, but 1 degraded ones; give one for each"),
         ([COLOUR], {"degraded": [COLOUR[1:]]}, "9x9, but its degraded half 8x9; crop or resize"),
-        ([COLOUR], {"degraded": [GREY]}, "3 channels, but degraded ones 1; give both as many"),
+        ([COLOUR], {"degraded": [GREY]}, "of images: 3, of degraded ones: 1; give both as many"),
         ([GREY], {"tiles": np.zeros((1, 4), int)}, r"tiles have the shape \(1, 4\); needs"),
         ([GREY], {"tiles": np.array([(0, 2, 0, 8, 8)])}, r"tiles\[0\] is \[0, 2, 0, 8, 8\]"),
         ([GREY], {"tiles": np.array([(0, 0, 0, 9, 9), (1, 0, 0, 8, 8)])}, r"tiles\[1\] is"),
@@ -481,7 +481,7 @@ def test_only_damaged_files(tmp_path, config, damaged):
     config.data.on_bad_image = "replace"
     for path in tmp_path.iterdir():
         path.write_bytes((tmp_path / "1.jpg").read_bytes())
-    with pytest.raises(ImageError, match="none of the 5 images can be decoded"):
+    with pytest.raises(ImageError, match="no image can be decoded"):
         input_pipeline.create_dataset(config, "train")
 
 

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from input_pipeline.examples import list_first
 from lcdnet_jax import atomic_io, storage
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.messages import escape
+from lcdnet_jax.messages import escape, format_count, join_some
 
 SERVER = "https://noise.visinf.tu-darmstadt.de"
 
@@ -47,8 +46,9 @@ class DND:
         missing = [path.name for path in self._paths if not path.is_file()]
         if missing:
             raise ImageError(
-                f"{root}: images_srgb/ lacks {len(missing)} of {len(self._paths)} images, the "
-                f"first is {missing[0]}; extract the archive of DND again"
+                f"{root}: images_srgb/ lacks {len(missing)} of "
+                f"{format_count(len(self._paths), 'image')}, the first is {missing[0]}; extract "
+                "the archive of DND again"
             )
 
     @contextlib.contextmanager
@@ -122,8 +122,8 @@ def check_folder(folder: pathlib.Path) -> None:
     """Raises ImageError if a folder already has files of a submission: two would mix."""
     if found := sorted(path.name for path in storage.list_once(folder).glob("*.mat")):
         raise ImageError(
-            f"{folder}: holds a submission already ({list_first(found)}), which must not mix with "
-            "another; move the folder away, or give another for the results"
+            f"{folder}: holds a submission already ({join_some(found, 5)}), which must not mix "
+            "with another; move the folder away, or give another for the results"
         )
 
 

@@ -4,9 +4,9 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-from input_pipeline.examples import list_first
 from lcdnet_jax import file_names, image_io
 from lcdnet_jax.image_io import BucketError, ImageError
+from lcdnet_jax.messages import join_some
 
 
 def list_entries(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -80,7 +80,7 @@ def match_by_stem(
     if alone:
         names = [f"{path.parent.name}/{path.name}" for path in sorted(alone)]
         raise ImageError(
-            f"{clean_folder.parent}: {len(alone)} files have no partner: {list_first(names)}; "
+            f"{clean_folder.parent}: files without a partner: {join_some(names, 5)}; "
             f"files in {degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the "
             "suffix may differ)"
         )
@@ -116,5 +116,5 @@ def layout_error(folder: pathlib.Path, wanted: str, advice: str) -> ImageError:
     """The error for a folder with another layout. It lists what the folder holds."""
     found = [entry.name + "/" * entry.is_dir() for entry in list_entries(folder)]
     return ImageError(
-        f"{folder}: looked for {wanted}, found {list_first(found) or 'an empty folder'}; {advice}"
+        f"{folder}: looked for {wanted}, found {join_some(found, 5) or 'an empty folder'}; {advice}"
     )

@@ -17,13 +17,13 @@ from input_pipeline.examples import (
     Example,
     Picture,
     check_sizes,
-    list_first,
     pairs_from_files,
     pictures_from_files,
 )
 from input_pipeline.layouts.folders import Errors, layout_error, list_entries, list_images
 from lcdnet_jax import file_names, storage
 from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.messages import join_some
 
 
 def read_sidd(root: pathlib.Path) -> tuple[Example, ...]:
@@ -232,7 +232,7 @@ class _MatBlocks:
             found = [f"{name} {shape} {kind}" for name, (shape, kind) in variables.items()]
             raise ImageError(
                 f"{path}: looked for {path.stem}, uint8 [images, blocks, height, width, 3], found "
-                f"{list_first(found) or 'nothing'}; download it again"
+                f"{join_some(found, 5) or 'nothing'}; download it again"
             )
 
     def picture(self, image: int, block: int) -> Picture:
@@ -293,7 +293,7 @@ def _match_files(
     )
     if alone:
         raise ImageError(
-            f"{len(alone)} files have no partner: {list_first(alone)}; a file *_{noisy}* needs a "
+            f"files without a partner: {join_some(alone, 5)}; a file *_{noisy}* needs a "
             f"file *_{clean}* of the same name, so copy what is missing or remove the rest"
         )
     return {name: (halves[noisy][name], halves[clean][name]) for name in both}

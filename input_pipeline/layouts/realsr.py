@@ -11,10 +11,11 @@ version 3 agree on its folders and names. Versions 1 and 2 are assumed to have t
 
 import pathlib
 
-from input_pipeline.examples import Example, list_first, pairs_from_files
+from input_pipeline.examples import Example, pairs_from_files
 from input_pipeline.layouts.folders import layout_error, list_entries, list_images
 from lcdnet_jax import file_names
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.messages import join_some
 
 _CAMERAS = ("Canon", "Nikon")
 
@@ -53,7 +54,7 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
         if alone := sorted(large.keys() ^ small.keys()):
             raise ImageError(
                 f"{folder}: {len(alone)} pictures have only one of *_HR and *_LR{scale}: "
-                f"{list_first(alone)}; copy what is missing or remove the rest"
+                f"{join_some(alone, 5)}; copy what is missing or remove the rest"
             )
         if not large:
             raise layout_error(folder, f"*_HR.png and *_LR{scale}.png", "extract it again")

@@ -12,7 +12,7 @@ import pathlib
 import re
 import string
 
-from input_pipeline.examples import Example, list_first, pairs_from_files
+from input_pipeline.examples import Example, pairs_from_files
 from input_pipeline.layouts.folders import (
     Errors,
     index_by_stem,
@@ -23,6 +23,7 @@ from input_pipeline.layouts.folders import (
 from lcdnet_jax import storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
+from lcdnet_jax.messages import join_some
 
 # Degraded and clean file of each name, or left, right and clean file.
 _Files = dict[str, tuple[pathlib.Path, ...]]
@@ -183,8 +184,8 @@ def read_realblur(root: pathlib.Path, split: str, *, version: str) -> tuple[Exam
     if alone:
         names = [str(path.relative_to(root)) for path in sorted(alone)]
         raise ImageError(
-            f"{root}: {len(alone)} files have no partner, which {listing.name} names: "
-            f"{list_first(names)}; copy what is missing or remove the rest"
+            f"{root}: {listing.name} names files without a partner: "
+            f"{join_some(names, 5)}; copy what is missing or remove the rest"
         )
     if not files:
         raise layout_error(root, f"the images that {listing.name} names", advice)
@@ -242,7 +243,7 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     if alone := sorted(blurred[0].keys() ^ blurred[-1].keys()):
         raise ImageError(
             f"{root}: {len(alone)} scenes have only one of their files in {sources[0]}/ and "
-            f"{sources[-1]}/: {list_first(alone)}; copy what is missing or remove the rest"
+            f"{sources[-1]}/: {join_some(alone, 5)}; copy what is missing or remove the rest"
         )
     sharp = index_by_stem(root / target)
     names, partners = sorted(blurred[0]), sorted(sharp)

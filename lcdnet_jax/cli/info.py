@@ -14,6 +14,7 @@ from lcdnet_jax.cli._console import (
     format_network,
     print_line,
 )
+from lcdnet_jax.messages import format_count
 
 if TYPE_CHECKING:  # imports JAX
     from lcdnet_jax.typing import JsonObject
@@ -107,8 +108,8 @@ def _list_training(config: JsonObject) -> dict[str, str]:
     data, optimizer = config["data"], config["optimizer"]
     stages = config["stages"]
     sizes = zip(stages["batch_sizes"], stages["crops"], strict=True)
-    batches = ", then ".join(f"{count} crops of {crop}" for count, crop in sizes)
-    batches = batches or f"{config['batch_size']} crops of {data['crop']}"
+    batches = ", then ".join(f"{format_count(count, 'crop')} of {crop}" for count, crop in sizes)
+    batches = batches or f"{format_count(config['batch_size'], 'crop')} of {data['crop']}"
     decay = optimizer["weight_decay"]
     adam = f"AdamW, weight decay {decay:g}" if decay else "Adam"
     rate = f"learning rate {optimizer['learning_rate']:g}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lcdnet_jax.cli import _compilation
 from lcdnet_jax.cli._console import Commands, add_command, print_line
 from lcdnet_jax.cli._progress import ProgressBar
-from lcdnet_jax.messages import escape, escape_line
+from lcdnet_jax.messages import escape, escape_line, format_count
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax import Restorer
@@ -279,7 +279,10 @@ def run(arguments: argparse.Namespace) -> None:
                     report(job, outcome)
     finally:
         if len(jobs) > 1 or progress.is_shown:
-            print_line(f"{len(results)} of {len(jobs)} images restored in {progress.summarize()}")
+            print_line(
+                f"{len(results)} of {format_count(len(jobs), 'image')} restored in "
+                f"{progress.summarize()}"
+            )
         _print_left_out(left_out, len(results))
         if len(results) > 1 and arguments.reference:
             print_line(f"mean{_format_scores(results)}")
@@ -345,7 +348,7 @@ def _plan_jobs(
         jobs = plan_all()
     if count > 1:
         share = plan.select_share(jobs, index, count)
-        print_line(f"share {index} of {count}: {len(share)} of {len(jobs)} images")
+        print_line(f"share {index} of {count}: {len(share)} of {format_count(len(jobs), 'image')}")
         jobs = share
     if developed := [job for job in jobs if job.source.suffix.lower() in image_io.RAW_SUFFIXES]:
         names = f"{developed[0].source.name} -> {developed[0].target.name}"
@@ -359,7 +362,8 @@ def _plan_jobs(
         left = plan.skip_existing(jobs)
         if len(left) < len(jobs):
             print_line(
-                f"{len(jobs) - len(left)} of {len(jobs)} images skipped, whose results exist"
+                f"{len(jobs) - len(left)} of {format_count(len(jobs), 'image')} skipped, whose "
+                "results exist"
             )
         jobs = left
     if arguments.output is None:
@@ -463,6 +467,6 @@ def _print_left_out(left_out: Mapping[str, Sequence[pathlib.Path]], count: int) 
 def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:
     if count == 1:
         sys.exit(f"error: {failures[0]}")
-    rest = f", and {left} were not tried" if left else ""
+    rest = f", {left} not tried" if left else ""
     lines = [f"error: {len(failures)} of {count} images failed{rest}:", *failures]
     sys.exit("\n  ".join(lines))

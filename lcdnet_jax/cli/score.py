@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lcdnet_jax.cli._console import Commands, add_command, print_line
-from lcdnet_jax.messages import escape
+from lcdnet_jax.messages import escape, format_count
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax.evaluation import ScoredImage
@@ -198,7 +198,7 @@ def run(arguments: argparse.Namespace) -> None:
     count = _write_panels(comparison, images, output / "panels", arguments.panels)
     print_line(f"written: {output}/ results.json, results.csv, images.json, images.csv")
     if count:
-        print_line(f"written: {output}/panels, {count} panels")
+        print_line(f"written: {output}/panels, {format_count(count, 'panel')}")
 
 
 def _check_output(output: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:

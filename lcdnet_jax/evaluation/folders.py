@@ -33,6 +33,7 @@ from lcdnet_jax.evaluation.ground_truth import (
 )
 from lcdnet_jax.evaluation.sweep import Row, add_means
 from lcdnet_jax.image_io import IMAGE_FORMATS, BucketError, Header, ImageError
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.metrics import niqe
 from lcdnet_jax.protocols import Protocol
 
@@ -314,15 +315,15 @@ def _match(
     extra = [picture.label for name, picture in found.items() if name not in used]
     missing = [picture.label for name, picture in truth.pictures.items() if name not in matched]
     if missing:
-        problems[f"{folder} has no result for {len(missing)} of {len(truth.pictures)} images"] = (
-            missing
-        )
+        expected = format_count(len(truth.pictures), "image")
+        problems[f"{folder} has no result for {len(missing)} of {expected}"] = missing
     if extra:
         hint = ""
         if len(endings) > 1:
             shown = ", ".join(map(repr, endings[:3]))
             hint = f" (names end in {shown}; keep one ending in a folder)"
-        problems[f"{folder} has {len(extra)} images without ground truth{hint}"] = extra
+        surplus = format_count(len(extra), "image")
+        problems[f"{folder} has {surplus} without ground truth{hint}"] = extra
     pairs = [
         Pair(name, found[matched[name]], picture)
         for name, picture in truth.pictures.items()
@@ -414,4 +415,4 @@ def _check_headers(
 
 def _describe(header: Header) -> str:
     kind = {1: "gray", 2: "gray and alpha", 3: "color", 4: "color and alpha"}[header.channels]
-    return f"{header.width}x{header.height} {kind}, {header.bits} bits"
+    return f"{header.width}x{header.height} {kind}, {format_count(header.bits, 'bit')}"

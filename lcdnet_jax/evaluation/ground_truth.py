@@ -12,6 +12,7 @@ import scipy.io
 
 from lcdnet_jax import image_io, storage
 from lcdnet_jax.image_io import Header, ImageError
+from lcdnet_jax.messages import format_count
 
 # Folders of published layouts that hold the ground truth.
 _TRUTH_FOLDERS = ("sharp", "gt", "target", "clean", "groundtruth", "ground_truth", "reference")
@@ -115,7 +116,7 @@ def list_truth(folder: pathlib.Path) -> Truth:
     return Truth(
         {name: open_picture(path) for name, path in names.items()},
         lambda name: name,
-        f"{folder}: {len(names)} images{kind}",
+        f"{folder}: {format_count(len(names), 'image')}{kind}",
     )
 
 
@@ -216,7 +217,7 @@ def _read_sidd(folder: pathlib.Path) -> Truth | None:
     def rename(name: str) -> str:
         return re.sub(r"^0*(\d+)_0*(\d+)", lambda m: f"{int(m[1]):02d}_{int(m[2]):02d}", name)
 
-    return Truth(pictures, rename, f"{path}: {len(pictures)} blocks")
+    return Truth(pictures, rename, f"{path}: {format_count(len(pictures), 'block')}")
 
 
 def read_blocks(path: pathlib.Path, dtypes: Sequence[str]) -> dict[str, Picture]:
@@ -268,7 +269,9 @@ def _read_hide(folder: pathlib.Path) -> Truth | None:
         return re.sub(rf"^(test[-_/])?({'|'.join(_HIDE_FOLDERS)})[-_/]", "", name)
 
     pictures = {name: open_picture(sharp[name]) for name in sorted(blurred)}
-    return Truth(pictures, rename, f"{folder / 'GT'}: {len(pictures)} images of test/")
+    return Truth(
+        pictures, rename, f"{folder / 'GT'}: {format_count(len(pictures), 'image')} of test/"
+    )
 
 
 def _read_dpdd(folder: pathlib.Path) -> Truth | None:
@@ -281,13 +284,15 @@ def _read_dpdd(folder: pathlib.Path) -> Truth | None:
     if len(blurred) != len(sharp):
         raise FolderError(
             {
-                f"{source} has {len(blurred)} images and {target} {len(sharp)}; they are matched "
-                "by their order, so copy what is missing": []
+                f"{source} has {format_count(len(blurred), 'image')} and {target} {len(sharp)}; "
+                "they are matched by their order, so copy what is missing": []
             }
         )
     pictures = {name: open_picture(path) for name, (_, path) in zip(blurred, sharp, strict=True)}
     return Truth(
-        pictures, lambda name: name, f"{target}: {len(pictures)} images, with names of {source}"
+        pictures,
+        lambda name: name,
+        f"{target}: {format_count(len(pictures), 'image')}, with names of {source}",
     )
 
 
@@ -335,7 +340,7 @@ def _read_realblur(folder: pathlib.Path) -> Truth | None:
 
     kind = "of the test list" if is_listed else "in scene*/gt, without a test list"
     pictures = {name: open_picture(path) for name, path in sharp.items()}
-    return Truth(pictures, rename, f"{folder}: {len(pictures)} images {kind}")
+    return Truth(pictures, rename, f"{folder}: {format_count(len(pictures), 'image')} {kind}")
 
 
 def _list_test_images(root: pathlib.Path, *, within: pathlib.Path) -> dict[str, pathlib.Path]:

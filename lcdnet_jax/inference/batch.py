@@ -21,7 +21,7 @@ from lcdnet_jax.inference import Restorer, limits
 from lcdnet_jax.inference.pipeline import Pipeline, Stopped
 from lcdnet_jax.inference.pixel_range import describe_range
 from lcdnet_jax.inference.plan import Job
-from lcdnet_jax.messages import is_out_of_memory
+from lcdnet_jax.messages import format_count, is_out_of_memory
 from lcdnet_jax.weights import pretrained
 
 # Errors of the disk, not of one file: all further files would fail too.
@@ -329,7 +329,10 @@ def _compute_written_shape(image: np.ndarray, target: pathlib.Path, scale: int) 
 def _check_same_shape(restored: tuple[int, ...], reference: tuple[int, ...], name: str) -> None:
     """Raises ImageError unless a result and its reference have the same shape ``[H, W, C]``."""
     if restored != reference:
-        a, b = ("{1}x{0} with {2} channels".format(*shape) for shape in (reference, restored))
+        a, b = (
+            f"{width}x{height} with {format_count(channels, 'channel')}"
+            for height, width, channels in (reference, restored)
+        )
         raise ImageError(f"{name}: it is {a}, the restored image {b}; give an image that matches")
 
 

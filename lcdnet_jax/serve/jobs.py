@@ -17,6 +17,7 @@ from typing import Any
 from lcdnet_jax import image_io
 from lcdnet_jax.image_io import Header
 from lcdnet_jax.inference import batch, plan
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.serve import demo
 from lcdnet_jax.serve.catalog import Catalog, Weights
 from lcdnet_jax.serve.errors import RequestError
@@ -186,7 +187,7 @@ class Jobs:
             if len(self._queue) >= self._settings.queue:
                 raise RequestError(
                     429,
-                    f"{len(self._queue)} images are waiting, and no more may; try again later",
+                    f"{format_count(len(self._queue), 'image')} waiting, no more fit; try later",
                     {"Retry-After": "10"},
                 )
 

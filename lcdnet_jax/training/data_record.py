@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from lcdnet_jax import atomic_io, strict_json
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.messages import escape_line, join_some
+from lcdnet_jax.messages import escape_line, format_count, join_some
 from lcdnet_jax.typing import Json
 
 NAME = "data.json"
@@ -154,7 +154,7 @@ def _is_record(value: Json) -> bool:
 def _list_changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
     """A line for each kind of change."""
     if before is None:
-        return [f"some of {len(now)} images; the record has too many to list them"]
+        return [f"some of {format_count(len(now), 'image')}; the record has too many to list them"]
     kinds = {
         "added": [escape_line(name) for name in sorted(now.keys() - before.keys())],
         "missing": [escape_line(name) for name in sorted(before.keys() - now.keys())],

@@ -16,7 +16,7 @@ from lcdnet_jax.evaluation import Case, DataSet, Row, ScoredImage, Setting, swee
 from lcdnet_jax.evaluation.evaluator import Example
 from lcdnet_jax.evaluation.sweep import Sliceable
 from lcdnet_jax.inference import Restorer
-from lcdnet_jax.messages import SlowWorkReporter
+from lcdnet_jax.messages import SlowWorkReporter, format_count
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training.metric_writer import MetricWriter
 from lcdnet_jax.typing import JsonObject, Variables
@@ -117,7 +117,7 @@ class EvalHook:
         level = "" if row.sigma is None else f"sigma {row.sigma:g}: "
         self._writer.print_line(
             f"evaluation after step {step}: {level}{summary.psnr:.2f} dB, SSIM {summary.ssim:.4f} "
-            f"(input {summary.input_psnr:.2f} dB), {summary.n} images, "
+            f"(input {summary.input_psnr:.2f} dB), {format_count(summary.n, 'image')}, "
             f"{seconds:.1f} s  [{row.protocol.describe()}]"
         )
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage
-from lcdnet_jax.messages import SlowWorkReporter, join_some
+from lcdnet_jax.messages import SlowWorkReporter, format_count, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.best_checkpoint import BestCheckpoint
@@ -151,7 +151,9 @@ def train_and_evaluate(
         loop = _Loop(config, module, datasets, partitioner, checkpoints, writer)
         loop.repeat_evaluation(state)
         if start_step >= config.steps:
-            writer.print_line(f"nothing to do: the run has {start_step} of {config.steps} steps")
+            writer.print_line(
+                f"nothing to do: the run has {start_step} of {format_count(config.steps, 'step')}"
+            )
             return state
         if jax.process_index() != 0:
             profile = None
@@ -268,8 +270,9 @@ class _Loop:
                     profile.end()
                 self._finish_call(step, state, progress, preemption)
         self._writer.print_line(
-            f"done: {config.steps} steps, {config_lib.count_images(config, config.steps)} images "
-            f"seen, checkpoint in {self._checkpoints.directory}"
+            f"done: {format_count(config.steps, 'step')}, "
+            f"{format_count(config_lib.count_images(config, config.steps), 'image')} seen, "
+            f"checkpoint in {self._checkpoints.directory}"
         )
         return state
 
@@ -367,7 +370,7 @@ class _Loop:
         self._warn_of_metrics(step, averages)
         replaced = data.replaced if isinstance(data, CountsReplacements) else 0
         self._writer.print_line(
-            line + (f"  {replaced} damaged images replaced" if replaced else "")
+            line + (f"  {format_count(replaced, 'damaged image')} replaced" if replaced else "")
         )
         scalars = {f"train/{name}": value for name, value in averages.items()}
         scalars |= {"images_seen": config_lib.count_images(self._config, step), **numbers}
@@ -432,7 +435,8 @@ def _describe_run(
     divided = f", state divided among {shards}" if shards > 1 else ""
     batch_size = config_lib.stage_at(config, start_step).batch_size
     stages = "".join(
-        f", {stage.batch_size} crops of {stage.crop} from step {stage.first_step + 1}"
+        f", {format_count(stage.batch_size, 'crop')} of {stage.crop} "
+        f"from step {stage.first_step + 1}"
         for stage in config_lib.list_stages(config)[1:]
     )
     compute_type = config.network.dtype
@@ -440,7 +444,8 @@ def _describe_run(
         compute_type += f" ({asked_type}, which the configuration asks for, is slower on a CPU)"
     return (
         f"{config.network.name} in {compute_type}, global batch {batch_size}, "
-        f"{batch_size // len(devices)} on each of {len(devices)} device(s){hosts} ({kinds}; "
+        f"{batch_size // len(devices)} on each of {format_count(len(devices), 'device')}{hosts} "
+        f"({kinds}; "
         f"{config.parallel.strategy}{divided}){stages}; {origin}, "
-        f"{config_lib.count_images(config, start_step)} images seen"
+        f"{format_count(config_lib.count_images(config, start_step), 'image')} seen"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
-from lcdnet_jax.messages import format_duration
+from lcdnet_jax.messages import format_count, format_duration
 
 
 class AverageMeter:
@@ -178,14 +178,14 @@ class CompilationCounter:
             **before: Seconds of what else came before the first step, by name.
 
         Returns:
-            Such as "1 program(s) compiled in 30.0 s, after 5.0 s of initialization, 7.0 s of
+            Such as "1 program compiled in 30.0 s, after 5.0 s of initialization, 7.0 s of
             tracing".
         """
         parts = []
         if self.cached < self.count:
-            parts.append(f"{self.count - self.cached} program(s) compiled")
+            parts.append(f"{format_count(self.count - self.cached, 'program')} compiled")
         if self.cached:
-            parts.append(f"{self.cached} program(s) loaded from the cache")
+            parts.append(f"{format_count(self.cached, 'program')} loaded from the cache")
         line = f"{', '.join(parts)} in {self.seconds:.1f} s"
         if not before:
             return line

@@ -283,9 +283,10 @@ def _load_initial_variables(name: str, wanted: dict[str, PyTree]) -> tuple[dict[
     different = sorted(dict(found.items() ^ needed.items()))
     if different:
         raise config_lib.ConfigError(
-            f"config.init_from: {name} holds another network ({len(different)} arrays are missing "
-            f"or have another shape, such as {different[0]}); set config.network and "
-            f"config.data.channels as `lcdnet-jax info {name}` shows"
+            f"config.init_from: {name} holds another network ("
+            f"{messages.format_count(len(different), 'array')} missing or of another shape, such "
+            f"as {different[0]}); set config.network and config.data.channels as "
+            f"`lcdnet-jax info {name}` shows"
         )
     return jax.device_get(loaded.variables), loaded.card["step"]
 

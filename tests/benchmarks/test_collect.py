@@ -135,7 +135,7 @@ def test_what_is_left_out_is_named(make_run, main, tmp_path):
             f"left out: {bad}: .*not valid JSON",
             f"left out: {changed}: .*not as it was written",
             f"left out: {tmp_path}/runs/foreign: .*does not exist",
-            rf"{good}: metrics.jsonl has 2 damaged line\(s\)",
+            rf"{good}: metrics.jsonl has 2 damaged lines",
             f"left out: {tmp_path}/missing: .*does not exist",
         ],
         strict=True,

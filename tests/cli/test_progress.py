@@ -78,7 +78,7 @@ def test_moves_with_windows(place, run, monkeypatch, slow):
     assert max(compiled) < min(moved)
     assert any(re.search(r" 0/1 \d+% [0-9.e-]+ MP/s ETA 00:\d\d", line) for line in lines)
     assert "b.png  90x60" in lines
-    assert re.fullmatch(r"1 of 1 images restored in 0:\d\d, [0-9.e-]+ megapixels/s", lines[-1])
+    assert re.fullmatch(r"1 of 1 image restored in 0:\d\d, [0-9.e-]+ megapixels/s", lines[-1])
 
 
 def test_lines_go_above_the_bar(place, run, monkeypatch, slow):
@@ -99,7 +99,7 @@ def test_output_to_a_pipe_beside_a_terminal(place, run, monkeypatch, capsys):
     put(place / "a.png")
     terminal = Terminal(monkeypatch, "stderr")
     out = run("a.png", "-o", "b.png")
-    assert out.startswith("b.png  30x20\n1 of 1 images restored in 0:")
+    assert out.startswith("b.png  30x20\n1 of 1 image restored in 0:")
     assert any(line.startswith("restoring") for line in terminal.close())
 
 

@@ -269,7 +269,7 @@ class TestNames:
             "--force replaces files, and without -o"
         )
         out = run("in/a.b.png", "--skip-existing")
-        assert out == "1 of 1 images skipped, whose results exist\n"
+        assert out == "1 of 1 image skipped, whose results exist\n"
         shutil.copy(place / "in" / "a.b.png", place / "photo")
         for inputs in (["in"], ["in/*.png"], ["-"], ["in/a.b.png", "in/a.b.restored.png"]):
             assert error_of(*inputs).startswith("without -o one image file can be restored; give")
@@ -490,9 +490,7 @@ class TestFailures:
 
         monkeypatch.setattr(os, "fsync", full)
         message = error_of("in", "-o", "out")
-        assert message.startswith(
-            "1 of 3 images failed, and 2 were not tried:\n  cannot write out/a.png: "
-        )
+        assert message.startswith("1 of 3 images failed, 2 not tried:\n  cannot write out/a.png: ")
         assert "No space left on device" in message
         assert os.listdir(place / "out") == []
 
@@ -906,7 +904,7 @@ class TestShares:
         out = run("in", "-o", "out", "--shard=0/2", "--skip-existing")
         assert "share 0 of 2: 2 of 4 images\n1 of 2 images skipped" in out
         assert sorted(contents(place / "out")) == ["0.png", "2.png"]
-        assert run("0.png", "-o", "new", "--shard=1/2") == "share 1 of 2: 0 of 1 images\n"
+        assert run("0.png", "-o", "new", "--shard=1/2") == "share 1 of 2: 0 of 1 image\n"
 
     def test_an_error_does_not_keep_other_processes_waiting(self, place, monkeypatch, error_of):
         """They wait until each process has left."""
@@ -1089,7 +1087,7 @@ class TestBuckets:
         repeated = [line for line in lines if "the request is repeated" in line]
         assert 4 < len(repeated) < 200
         assert lines[-1].startswith("error: ")
-        assert "were not tried" in lines[-1]
+        assert "not tried" in lines[-1]
         assert "the bucket does not answer" in last
         done = len([line for line in (first + out).splitlines() if line.endswith("200x200")])
         files = storage.list_files(storage.to_path(f"{photos}/out"))

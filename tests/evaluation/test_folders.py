@@ -273,7 +273,7 @@ class TestNames:
         (archive / "RealBlur_J_test_list.txt").unlink()
         found = problems(tmp_path, truth=within)  # all images count
         assert "a has no result for 2 of 4 images" in found
-        assert "a has 1 images without ground truth" in found
+        assert "a has 1 image without ground truth" in found
 
     @pytest.mark.parametrize("form", ["{:02d}_{:02d}", "{:04d}_{:02d}", "{}_{}_restored"])
     def test_sidd_as_published(self, tmp_path, rng, form):
@@ -322,7 +322,7 @@ class TestRefusals:
             "a has no result for 2 of 8 images:",
             "  gt/1.png",
             "  gt/2.png",
-            "a has 1 images without ground truth:",
+            "a has 1 image without ground truth:",
             "  a/extra.png",
         ]
         of = "ground truth 8x8 color, 8 bits"

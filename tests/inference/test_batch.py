@@ -301,7 +301,7 @@ def test_score_pair(rng):
     floats = a[..., :3] / 255, b / 65535
     assert psnr == pytest.approx(-10 * np.log10(np.mean(np.subtract(*floats) ** 2)), abs=1e-4)
     assert -1 <= ssim < 0.5
-    with pytest.raises(ImageError, match="it is 20x16 with 1 channels, the restored image 20x16"):
+    with pytest.raises(ImageError, match="it is 20x16 with 1 channel, the restored image 20x16"):
         batch.score_pair(a, b[..., 0])
 
 

@@ -64,7 +64,7 @@ def test_the_recipe_of_sfm(tmp_path, config, fill):
     assert "45 tiles" in dataset.describe()
     sides = [example.clean.header.height for example in opened(tmp_path).rescale(SFM).examples]
     assert sides == [180, 125, 144, 162]  # a, a_x0.7, a_x0.8, a_x0.9
-    assert "1 images, 180x180, 16 tiles" in create(config).describe()
+    assert "1 image, 180x180, 16 tiles" in create(config).describe()
 
 
 @pytest.mark.parametrize("shape", [(40, 27), (40, 27, 3)])

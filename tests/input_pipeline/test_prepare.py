@@ -53,7 +53,7 @@ def test_all_that_is_wrong_is_named(gopro, tmp_path, capsys):
     (gopro / "test/GOPR3/blur/000002.png").write_bytes(b"text")
     run("gopro", gopro)
     said = capsys.readouterr().out
-    assert "GOPR1: 1 files have no partner: blur/000001.png" in said
+    assert "GOPR1: files without a partner: blur/000001.png" in said
     assert "GOPR2: looked for blur/, found blur_gamma/, blurred/, sharp/" in said
     assert "000002.png: " in said.partition("wrong: test: ")[2]
 
@@ -74,7 +74,7 @@ def test_training_from_what_was_written(gopro, tmp_path, config, capsys):
     out = tmp_path / "out"
     run("gopro", gopro, out, "--incomplete", "--tile", 16, fails=False)
     said = capsys.readouterr().out
-    assert f"4 pairs, 0.0 MB in 1 shards in {out}. To train on them:" in said.replace("0.1", "0.0")
+    assert f"4 pairs, 0.0 MB in 1 shard in {out}. To train on them:" in said.replace("0.1", "0.0")
     config.degradation.kind = "none"
     config.data.train.source, config.data.train.path = "gopro", str(gopro)
     expected = next(input_pipeline.create_dataset(config, "train").batches())

@@ -187,7 +187,7 @@ def test_a_damaged_tile(pairs, config):
 def test_incomplete_folders(pairs, tmp_path):
     whole = shard(pairs).read_bytes()
     shard(pairs).write_bytes(whole[:-1])
-    with pytest.raises(ImageError, match=r"1 of 1 shards are missing .* bytes instead of"):
+    with pytest.raises(ImageError, match=r"1 of 1 shard missing .* bytes instead of"):
         open_shards(pairs)
     shard(pairs).unlink()
     with pytest.raises(ImageError, match=r"00000-of-00001 \(missing\); copy or prepare"):

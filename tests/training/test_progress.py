@@ -86,10 +86,10 @@ class TestCompilations:
     def test_line(self):
         compilations = CompilationCounter()
         compilations.count, compilations.seconds = 1, 30.04
-        assert compilations.describe() == "1 program(s) compiled in 30.0 s"
+        assert compilations.describe() == "1 program compiled in 30.0 s"
         compilations.cached = 1
         assert compilations.describe(initialization=5.0, tracing=7.25) == (
-            "1 program(s) loaded from the cache in 30.0 s, after 5.0 s of initialization, "
+            "1 program loaded from the cache in 30.0 s, after 5.0 s of initialization, "
             "7.2 s of tracing"
         )
 

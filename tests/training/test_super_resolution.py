@@ -288,7 +288,7 @@ def test_pairs_that_do_not_fit(data, tmp_path, rng):
 
     write(tmp_path / "target" / "a.png", rng.integers(0, 255, (24, 28, 3), np.uint8))
     write(tmp_path / "input" / "a.png", rng.integers(0, 255, (12, 14, 3), np.uint8))
-    assert "must be 4 times larger than degraded ones, but 1 pairs are not (height x width): " in (
+    assert "must be 4 times larger than degraded ones (height x width), but those of some " in (
         error(**{"network.kwargs.scale": 4})
     )
     assert "a (12x14, 24x28)" in error(**{"network.kwargs.scale": 4})
@@ -301,7 +301,10 @@ def test_pairs_that_do_not_fit(data, tmp_path, rng):
     assert "use at most 24" in message
     write(tmp_path / "target" / "b.png", rng.integers(0, 255, (24, 27, 3), np.uint8))
     write(tmp_path / "input" / "b.png", rng.integers(0, 255, (12, 14, 3), np.uint8))
-    assert "1 pairs differ in size (height x width): b (input 12x14, target 24x27)" in error()
+    assert (
+        "the halves of pairs differ in size (height x width): b (input 12x14, target 24x27)"
+        in error()
+    )
 
 
 class TestRealSR:

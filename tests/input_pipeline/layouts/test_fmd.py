@@ -153,7 +153,7 @@ def test_training_batches(root, values, config):
     config.data.channels = 1
     config.degradation.kind = "none"
     dataset = input_pipeline.create_dataset(config, "train")
-    assert f"fmd train {root}: 20 pairs, 12x16, 1 channels" in dataset.describe()
+    assert f"fmd train {root}: 20 pairs, 12x16, 1 channel" in dataset.describe()
     batches = dataset.batches()
     seen = [
         tuple(round(255 * float(batch[half][k, 0, 0, 0])) for half in ("degraded", "clean"))

@@ -110,11 +110,11 @@ def test_sidd_refusals(sidd, tmp_path, flat):
     scene = sidd / "Data" / "0001_001_S6_00100_00060_3200_L"
     (scene / "0001_GT_SRGB_011.PNG").rename(scene / "0001_GT_SRGB_012.PNG")
     refuses(
-        "sidd", sidd, "2 files have no partner", "0001_GT_SRGB_012.PNG", "0001_NOISY_SRGB_011.PNG"
+        "sidd", sidd, "files without a partner: ", "0001_GT_SRGB_012.PNG", "0001_NOISY_SRGB_011.PNG"
     )
     (scene / "0001_GT_SRGB_012.PNG").unlink()
     flat(scene, {"0001_GT_SRGB_011.PNG": 9}, shape=(12, 15))
-    refuses("sidd", sidd, "1 pairs differ in size", "SRGB_011 (noisy 12x16, clean 12x15)")
+    refuses("sidd", sidd, "halves of pairs differ in size", "SRGB_011 (noisy 12x16, clean 12x15)")
 
 
 # RENOIR
@@ -178,7 +178,7 @@ def test_renoir_refusals(tmp_path, flat):
     refuses("renoir", root, str(batch), wanted, "IMG_5Reference.bmp")
     (batch / "IMG_5Reference.bmp").unlink()
     flat(batch, {"IMG_4Noisy.bmp": 1}, shape=(12, 15))
-    refuses("renoir", root, "1 pairs differ", "IMG_4Noisy (noisy 12x15, clean 12x16)")
+    refuses("renoir", root, "the halves of pairs differ", "IMG_4Noisy (noisy 12x15, clean 12x16)")
     flat(batch, {"IMG_2full.bmp": 1}, shape=(13, 16))
     refuses("renoir", root, "IMG_1Reference.bmp", "IMG_2full.bmp differ in size or channels")
     (batch / "IMG_2full.bmp").unlink()
@@ -219,7 +219,7 @@ def test_polyu_refusals(tmp_path, flat):
         "polyu", tmp_path, "images *_real.* (noisy) and *_mean.* (clean), found a.JPG", "CroppedIm"
     )
     flat(tmp_path, {"a_real.JPG": 1, "b_mean.JPG": 2, "b_real.JPG": 3})
-    refuses("polyu", tmp_path, "1 files have no partner", "a_real.JPG", "*_real*", "*_mean*")
+    refuses("polyu", tmp_path, "files without a partner: ", "a_real.JPG", "*_real*", "*_mean*")
     flat(tmp_path, {"a_mean.JPG": 1, "a_mean.png": 1})
     refuses("polyu", tmp_path, "a_mean.JPG and a_mean.png have equal names")
 
@@ -240,7 +240,7 @@ def test_nam_as_in_cbdnet(tmp_path, flat):
     flat(tmp_path / "Nam_patches", {"01_noise.png": 5, "02_noise.png": 6})
     refuses("nam", tmp_path, "Nam_patch_GT: does not exist")
     flat(tmp_path / "Nam_patch_GT", {"01_gt.png": 7})
-    refuses("nam", tmp_path, "1 files have no partner", "02_noise.png")
+    refuses("nam", tmp_path, "files without a partner: ", "02_noise.png")
     flat(tmp_path / "Nam_patch_GT", {"02_gt.png": 8})
     (tmp_path / "Nam_patch_GT" / "readme.md").write_text("words")
     assert pairs("nam", tmp_path) == {"01": (5, 7), "02": (6, 8)}
@@ -401,7 +401,7 @@ def test_several_sources_that_do_not_fit(tmp_path, sidd, flat):
     def opened(source, path):
         return sources.open_source({"source": source, "path": path}, field="config.data.train")
 
-    with pytest.raises(ValueError, match=r"names 2 sources, but .*path 1 folders"):
+    with pytest.raises(ValueError, match=r"names 2 sources, but .*path 1 folder "):
         opened("sidd,renoir", str(sidd))
     with pytest.raises(ValueError, match=r"names 2 sources, but .*path 3 folders \(a, b, c\); giv"):
         opened("sidd,renoir", "a,b,c")

@@ -141,7 +141,7 @@ def test_gopro_refusals(root, gopro, tree, tmp_path):
     refuses("gopro_gamma", root, "train", f"{sequence}: looked for blur_gamma/, found blur/, sha")
     assert len(pairs("gopro", root, "train")) == 4
     (sequence / "sharp/000048.png").unlink()
-    refuses("gopro", root, "train", "1 files have no partner: blur/000048.png; files in blur/ and")
+    refuses("gopro", root, "train", "files without a partner: blur/000048.png; files in blur/ and")
     shutil.rmtree(sequence)
     assert len(pairs("gopro", root, "train")) == 2  # part of the data is welcome
     tree("train/GOPR0374_11_01/sharp/000047.png", shape=(6, 9))
@@ -173,7 +173,7 @@ def test_hide(root, tree):
     shutil.rmtree(root / "test/test-close-ups")
     assert pairs("hide", root, "test") == far
     (root / "GT/4fromGOPR1.png").unlink()
-    refuses("hide", root, "test", "1 files have no partner: test-long-shot/4fromGOPR1.png")
+    refuses("hide", root, "test", "files without a partner: test-long-shot/4fromGOPR1.png")
     shutil.rmtree(root / "test/test-long-shot")
     refuses("hide", root, "test", "test: looked for test-close-ups/, found an empty folder; give")
     shutil.rmtree(root / "GT")
@@ -229,7 +229,7 @@ def test_realblur_refusals(root, realblur):
         "realblur_j",
         root,
         "test",
-        f"1 files have no partner, which RealBlur_J_test_list.txt names: {J}/scene230/blur/blur_12",
+        f"RealBlur_J_test_list.txt names files without a partner: {J}/scene230/blur/blur_12",
     )
     shutil.rmtree(root / J)
     refuses("realblur_j", root, "test", "looked for the images that RealBlur_J_test_list.txt names")
@@ -328,11 +328,11 @@ def test_rain13k(root, tree):
     assert pairs("rain13k", root, "test") == {
         f"{name}_1": pair(f"test/{name}", "1.png") for name in TESTS
     }
-    assert "1 pairs (published: 98)" in opened("rain13k", root, "Test100").describe()
+    assert "1 pair (published: 98)" in opened("rain13k", root, "Test100").describe()
     assert "5 pairs (published: 4298)" in opened("rain13k", root, "test").describe()
 
     (root / "test/Rain100H/target/1.png").rename(root / "test/Rain100H/target/2.png")
-    refuses("rain13k", root, "test", "Rain100H: 2 files have no partner: input/1.png, target/2.png")
+    refuses("rain13k", root, "test", "Rain100H: files without a partner: input/1.png, target/2.png")
     shutil.rmtree(root / "test/Test2800/target")
     refuses("rain13k", root, "Test2800", "test/Test2800: looked for target/, found input/; give th")
     shutil.rmtree(root / "test/Test2800")
