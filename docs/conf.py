@@ -85,4 +85,5 @@ def setup(app):
     """Called by Sphinx."""
     app.connect("builder-inited", gallery.write)
     app.connect("source-read", link_files_of_the_repository)
+    app.connect("autodoc-process-docstring", references.describe_constant)
     app.connect("missing-reference", references.resolve)

@@ -1,12 +1,14 @@
-"""References in docstrings to names that have no page."""
+"""References in docstrings to names that have no page, and the comments of constants."""
 
 import importlib
 import sys
 from typing import Any
 
+from sphinx.pycode import ModuleAnalyzer
+
 
 def resolve(app: Any, environment: Any, node: Any, shown: Any) -> Any:
-    """Shows a name that exists as text. For others Sphinx warns.
+    """Shows a name that exists as text. For others, and for constants, Sphinx warns.
 
     Args:
         app: Sphinx.
@@ -15,9 +17,35 @@ def resolve(app: Any, environment: Any, node: Any, shown: Any) -> Any:
         shown: The text of the reference.
 
     Returns:
-        The text, or None for a name that does not exist.
+        The text, or None for a name that does not exist, or for a constant, which needs an entry.
     """
-    return shown if node.get("refdomain") == "py" and exists(node["reftarget"]) else None
+    if node.get("refdomain") != "py" or node["reftype"] == "data":
+        return None
+    return shown if exists(node["reftarget"]) else None
+
+
+def describe_constant(app: Any, what: str, name: str, value: Any, _: Any, lines: list[str]) -> None:
+    """Gives a constant the comment ``#:`` of the module of its package that defines it.
+
+    Args:
+        app: Sphinx.
+        what: The kind of the entry, "data" for constants.
+        name: Such as ``lcdnet_jax.export.MAX_SIDE``.
+        value: Its value.
+        lines: The text of the entry, which is replaced.
+
+    Raises:
+        ValueError: If there is no comment.
+    """
+    if what != "data":
+        return
+    package, _, short = name.rpartition(".")
+    for module in [module for module in sys.modules if f"{module}.".startswith(f"{package}.")]:
+        comments = ModuleAnalyzer.for_module(module).find_attr_docs()
+        if ("", short) in comments and getattr(sys.modules[module], short) is value:
+            lines[:] = comments["", short]
+            return
+    raise ValueError(f"{name} has no comment that begins with #:")
 
 
 def exists(name: str) -> bool:

@@ -278,9 +278,11 @@ _LOSSES: dict[str, Loss] = {
     "psnr": psnr,
     "l1_fft": l1_fft,
 }
+
+#: Names that :func:`get` accepts.
 NAMES = tuple(_LOSSES)
 
-# Losses that also compare smaller outputs of the network, and take ``fft_weight``.
+#: Losses that also compare smaller outputs of the network, and take ``fft_weight``.
 MULTI_SCALE = ("l1_fft",)
 
 
@@ -288,7 +290,7 @@ def get(name: str) -> Loss:
     """Returns the loss of a name.
 
     Args:
-        name: One of ``NAMES``.
+        name: One of :data:`NAMES`.
 
     Returns:
         A function of output, target and weights; see the module.

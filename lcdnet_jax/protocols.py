@@ -284,6 +284,7 @@ def _luma(x: Array) -> Array:
     return (x * weights).sum(-1, keepdims=True) + _Y_OFFSET
 
 
+#: Name -> protocol. docs/explanations/protocols.md explains them.
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (

@@ -20,8 +20,8 @@ from jax import Array
 from lcdnet_jax import image_io
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
-# Pixels in a row of the storage. With whole pixels in a row, one gather takes all channels of a
-# pixel. 128 pixels fill the lanes of a TPU and waste little memory at the end of small images.
+#: Pixels in a row of the storage. With whole pixels in a row, one gather takes all channels of a
+#: pixel. 128 pixels fill the lanes of a TPU and waste little memory at the end of small images.
 ROW_PIXELS = 128
 
 # Two random streams, folded into the seed first. The training step folds step numbers into the same

@@ -29,7 +29,10 @@ from jax.typing import ArrayLike
 from lcdnet_jax.ops import dct_2d, idct_2d
 from lcdnet_jax.ops.precision import at_least_float32
 
+#: Which frequencies are masked: see :func:`stochastic_frequency_mask`.
 MODES = ("targeted", "uniform", "random", "central")
+
+#: What becomes of images that are not masked: they stay, or are zero.
 UNSELECTED = ("keep", "zero")
 
 
@@ -301,10 +304,10 @@ def check_options(
 
     Args:
         rate: Probability that an image is masked, in [0, 1].
-        mode: One of ``MODES``.
+        mode: One of :data:`MODES`.
         center: Center of targeted bands, in [0, 1].
         sigma: Spread of targeted bands, finite, at least 0.
-        unselected: One of ``UNSELECTED``.
+        unselected: One of :data:`UNSELECTED`.
 
     Raises:
         ValueError: If an option is outside its range.

@@ -84,6 +84,7 @@ _KERNEL_CORRECTION = ObjectiveRules(
     uses_dct_loss=False,
 )
 
+#: Value of ``config.objective`` -> what it demands of other fields.
 OBJECTIVES: Mapping[str, ObjectiveRules] = {
     "supervised": ObjectiveRules(compares_with_clean=True, takes_two_views=True, mixes=True),
     "noise2noise": ObjectiveRules(
@@ -123,7 +124,7 @@ OBJECTIVES: Mapping[str, ObjectiveRules] = {
     "ikc_corrector": dataclasses.replace(_KERNEL_CORRECTION, trains_part="corrector"),
 }
 
-# Advice for messages if weights of VGG19 are missing.
+#: Advice for messages if weights of VGG19 are missing.
 NO_VGG = (
     "give a state dict of torchvision's vgg19, such as "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, or set config.gan.perceptual_weight "

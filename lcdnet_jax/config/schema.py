@@ -39,6 +39,7 @@ class _Required:
         return "REQUIRED"
 
 
+#: Marks a field without a value for older files.
 REQUIRED = _Required()
 
 
@@ -87,6 +88,7 @@ def _network_name(value: object) -> str | None:
     return value_rules.choice(*networks.available())(value)
 
 
+#: Name of a field, with dots -> its rule. ``configs/default.py`` explains the fields.
 FIELDS: Mapping[str, Field] = {
     "seed": Field(value_rules.integer(0, high=2**32 - 1)),  # the range of a random key
     "network.name": Field(_network_name),

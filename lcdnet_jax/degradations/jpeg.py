@@ -24,6 +24,7 @@ from lcdnet_jax.degradations._inputs import (
 )
 from lcdnet_jax.ops import dct_matrix
 
+#: Chroma subsamplings of :func:`jpeg`.
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 
 _LUMA = np.array(

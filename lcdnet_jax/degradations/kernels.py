@@ -15,6 +15,7 @@ from lcdnet_jax.degradations.defocus import disk_kernels
 from lcdnet_jax.degradations.motion import camera_paths, path_kernels
 from lcdnet_jax.ops import gaussian_kernels
 
+#: Kinds of blur kernels that :func:`random_kernels` draws.
 KERNELS = ("isotropic", "anisotropic", "disk", "motion", "pool")
 
 _ARRAYS, _IMAGES = (".npy", ".mat"), (".png", ".tif", ".tiff")
@@ -44,7 +45,7 @@ def random_kernels(
 
     Args:
         keys: Random keys ``[N]``.
-        kind: One of ``KERNELS``.
+        kind: One of :data:`KERNELS`.
         width: Range of the width, pixels of the image that is blurred, at least 0 (no blur).
         size: Rows and columns, odd. It must hold the widest disk, ``2 * ceil(radius) + 1``, or the
             longest path, ``length + 1``. Ignored for the kind "pool".

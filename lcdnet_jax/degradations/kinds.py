@@ -15,6 +15,7 @@ from lcdnet_jax.degradations.rain import rain
 from lcdnet_jax.degradations.super_resolution import random_low_resolution
 from lcdnet_jax.typing import Fields
 
+#: Name of a degradation in configurations -> its function.
 KINDS: Mapping[str, Callable[..., Any]] = {
     "camera": camera_noise,
     "defocus": defocus,
@@ -30,7 +31,7 @@ def from_kind(kind: str, options: Mapping[str, Fields]) -> Step:
     """Makes a degradation from its name.
 
     Args:
-        kind: One of ``KINDS``, or several joined by "+" and applied in that order by
+        kind: One of :data:`KINDS`, or several joined by "+" and applied in that order by
             :func:`compose`, such as "motion+camera".
         options: Keyword arguments by kind, such as ``{"motion": {"length": (4.0, 20.0)}}``. Kinds
             that are left out use the defaults of their function. "low_resolution" takes the

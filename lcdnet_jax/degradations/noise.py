@@ -9,7 +9,10 @@ from jax.typing import ArrayLike
 from lcdnet_jax import sfm
 from lcdnet_jax.degradations._inputs import check_batch, draw_normal, per_image
 
+#: What happens to noisy values: nothing, clipping to [0, 1], or also rounding to 8 bits.
 NOISE_PROTOCOLS = ("float", "clipped", "8bit")
+
+#: Spectra of noise that :func:`shape_noise` makes.
 SPECTRA = ("white", "low", "high", "brownian")
 
 
@@ -65,7 +68,7 @@ def shape_noise(noise: Array, *, spectrum: str) -> Array:
 
     Args:
         noise: White noise ``[N, H, W, C]``, floating point.
-        spectrum: One of ``SPECTRA``.
+        spectrum: One of :data:`SPECTRA`.
 
     Returns:
         Filtered noise, same shape and type.
@@ -215,7 +218,7 @@ def apply_protocol(noisy: Array, protocol: str) -> Array:
 
     Args:
         noisy: Noisy images of any shape, floating point.
-        protocol: One of ``NOISE_PROTOCOLS``.
+        protocol: One of :data:`NOISE_PROTOCOLS`.
 
     Returns:
         Images of the same shape and type.

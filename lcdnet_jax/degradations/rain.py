@@ -63,9 +63,9 @@ class Rain:
             check_range(name, getattr(self, name), lowest=0, highest=1)
 
 
-# Chosen so that pairs resemble those of Rain100L and Rain100H, and have a similar PSNR: 25 and 12
-# dB on average, where 10 pairs of Rain100L have 26 and 5 pairs of Rain100H 12. The veil is our
-# choice.
+#: Kinds of rain by name. Chosen so that pairs resemble those of Rain100L and Rain100H, and have a
+#: similar PSNR: 25 and 12 dB on average, where 10 pairs of Rain100L have 26 and 5 pairs of Rain100H
+#: 12. The veil is our choice.
 RAINS = {
     "light": Rain(
         layers=2,
@@ -102,8 +102,8 @@ def rain(keys: Array, images: ArrayLike, *, kind: Kind | tuple[Kind, ...] = "lig
     Args:
         keys: Random keys ``[N]``, one for each image.
         images: Images ``[N, H, W, C]``, floating point in [0, 1].
-        kind: "light" or "heavy" (see ``RAINS``), a :class:`Rain`, or a tuple of these, from which
-            each image draws one.
+        kind: "light" or "heavy" (see :data:`RAINS`), a :class:`Rain`, or a tuple of these, from
+            which each image draws one.
 
     Returns:
         Rainy images in [0, 1], same shape and type.

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations._inputs import check_images
 
+#: Libraries whose bicubic filter :func:`bicubic` has.
 BICUBIC = ("pillow", "matlab")
 
 

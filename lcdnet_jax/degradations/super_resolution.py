@@ -11,6 +11,7 @@ from lcdnet_jax.degradations.kernels import KERNELS, random_kernels
 from lcdnet_jax.degradations.noise import apply_protocol, blind_awgn
 from lcdnet_jax.degradations.resize import BICUBIC, bicubic
 
+#: Ways to make an image smaller: :data:`BICUBIC`, or every scale-th pixel ("direct").
 DOWNSAMPLINGS = (*BICUBIC, "direct")
 
 
@@ -47,7 +48,7 @@ def low_resolution(
         kernels: Blur kernels ``[N, K, L]``, one for each image, K and L odd and not larger than the
             image, of sum 1 to keep the brightness, such as :func:`random_kernels` draws. Borders
             are reflected, as by :func:`filter_images`. None does not blur.
-        downsampling: One of ``DOWNSAMPLINGS``.
+        downsampling: One of :data:`DOWNSAMPLINGS`.
         noise: Range of the standard deviation of Gaussian noise, 8-bit units; one per image.
         quality: Range of JPEG qualities, one per image, see :func:`random_jpeg`. None does not
             compress.
@@ -120,11 +121,11 @@ def random_low_resolution(
         images: Images ``[N, H, W, C]``, floating point in [0, 1]. H and W must be multiples of
             ``scale``.
         scale: Downsampling factor, an integer, at least 2.
-        kernel: Kind of the kernels, one of ``KERNELS``. None does not blur.
+        kernel: Kind of the kernels, one of :data:`KERNELS`. None does not blur.
         width: Range of the width of the kernels, see :func:`random_kernels`.
         size: Rows and columns of the kernels, odd.
         pool: Kernels ``[K, S, S]`` for the kind "pool".
-        downsampling: One of ``DOWNSAMPLINGS``.
+        downsampling: One of :data:`DOWNSAMPLINGS`.
         noise: Range of the standard deviation of Gaussian noise, 8-bit units.
         quality: Range of JPEG qualities. None does not compress.
         protocol: Noise protocol before JPEG, see :func:`apply_protocol`.

@@ -15,16 +15,17 @@ from lcdnet_jax import networks
 from lcdnet_jax._version import __version__
 from lcdnet_jax.typing import Json, JsonObject, Variables
 
+#: Platforms that a program can be compiled for, as JAX names them.
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-# Platforms that an export runs on by default.
+#: Platforms that an export runs on by default.
 DEFAULT_PLATFORMS = ("cpu", "cuda", "tpu")
 
-# Largest side of images of any size. It bounds the symbols, so that the indices of deformable
-# convolution with 8 offset groups fit into 32 bits.
+#: Largest side of images of any size, in pixels. It bounds the symbols, so that the indices of
+#: deformable convolution with 8 offset groups fit into 32 bits.
 MAX_SIDE = 16_000
 
-# Largest image of a fixed size in pixels. Verification takes at least a kilobyte per pixel.
+#: Largest image of a fixed size, in pixels. Verification takes at least a kilobyte per pixel.
 MAX_PIXELS = 32_000_000
 
 Sizes = Sequence[tuple[int, int]]

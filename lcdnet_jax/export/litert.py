@@ -34,11 +34,11 @@ from lcdnet_jax.typing import Json, JsonObject, Variables
 
 SUFFIX = ".tflite"
 
-# How weights may be stored. Dynamic range: weights of 8 bits, computed with activations of 8 bits
-# where the runtime can, and results of float32.
+#: How weights may be stored. Dynamic range: weights of 8 bits, computed with activations of 8 bits
+#: where the runtime can, and results of float32.
 QUANTIZATIONS = ("int8",)
 
-# Registered networks that cannot be exported, and why.
+#: Registered networks that cannot be exported, and why.
 UNSUPPORTED = {
     "n3net": "it adds up overlapping patches (scatter), for which LiteRT has no operation",
 }
@@ -76,7 +76,7 @@ def write_litert(
         module: As for :func:`export_program`.
         variables: As for :func:`export_program`.
         size: Height and width of the image in pixels.
-        quantize: One of :data:`QUANTIZATIONS`; None for float32.
+        quantize: One of :data:`litert.QUANTIZATIONS`; None for float32.
         about: As for :func:`export_program`.
         force: Whether an existing file is replaced.
 
@@ -85,7 +85,7 @@ def write_litert(
 
     Raises:
         ExportError: As for :func:`export_program`, and for networks that LiteRT cannot run, see
-            :data:`UNSUPPORTED`.
+            :data:`litert.UNSUPPORTED`.
         TargetError: If the file may not be replaced. It is raised before the network is exported,
             if possible.
         OSError: If writing fails.

@@ -32,11 +32,11 @@ from lcdnet_jax.typing import Json, JsonObject, Variables
 # Of ONNX files.
 SUFFIX = ".onnx"
 
-# Compute types of exported networks.
+#: Compute types of exported networks.
 DTYPES = ("float32", "float16")
 
-# Networks that are exported for one size only, and why. All others take any size, unless they have
-# local_pool.
+#: Networks that are exported for one size only, and why. All others take any size, unless they have
+#: local_pool.
 NEEDS_SIZE = {"n3net": "the neighborhoods of its patches are tables for one size of images"}
 
 _FIX = "give one, as in size=(256, 256); larger images are cut into windows of it"
@@ -65,10 +65,11 @@ def export_onnx(
         module: A network of :mod:`lcdnet_jax.networks`.
         variables: Its variables, as a checkpoint gives them.
         size: Height and width in pixels, multiples of the network's stride, for the networks of
-            :data:`NEEDS_SIZE`, for those with ``local_pool``, and for runtimes that need to know
-            sizes. None exports the network for any size.
-        dtype: One of :data:`DTYPES`. float16 halves the file. What the networks compute in float32
-            also for shorter types stays float32: normalization, sampling positions and the like.
+            :data:`onnx.NEEDS_SIZE`, for those with ``local_pool``, and for runtimes that need to
+            know sizes. None exports the network for any size.
+        dtype: One of :data:`onnx.DTYPES`. float16 halves the file. What the networks compute in
+            float32 also for shorter types stays float32: normalization, sampling positions and the
+            like.
         about: Additional entries for the card, as JSON values, such as the step of the checkpoint.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reading and writing of image files, see ``KINDS``; 8 and 16 bits; gray and color.
+"""Reading and writing of image files, see :data:`KINDS`; 8 and 16 bits; gray and color.
 
 An image here is a NumPy array, rows first, channels in the order R, G, B: ``[H, W]`` gray,
 ``[H, W, 2]`` gray and alpha, ``[H, W, 3]`` color, ``[H, W, 4]`` color and alpha; uint8 in

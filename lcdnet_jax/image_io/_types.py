@@ -2,6 +2,7 @@
 
 import dataclasses
 
+#: Suffix of a file -> format that :func:`write` gives it.
 IMAGE_FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -18,19 +19,20 @@ IMAGE_FORMATS = {
     ".hif": "HEIC",
 }
 
-# Raw files of cameras, which are read only.
+#: Raw files of cameras, which are read only.
 RAW_SUFFIXES = (
     *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".rw2", ".orf", ".pef", ".srw", ".iiq"),
 )
 
+#: Suffixes of all files that can be read.
 IMAGE_SUFFIXES = (*IMAGE_FORMATS, *RAW_SUFFIXES)
 
-# Files of a data set: neither HEIC nor raw files, so that the photos of a camera beside the images
-# do not become examples, and no extra package decides what is trained on.
+#: Suffixes of the files of a data set: neither HEIC nor raw files, so that the photos of a camera
+#: beside the images do not become examples, and no extra package decides what is trained on.
 DATA_SET_SUFFIXES = tuple(suffix for suffix, kind in IMAGE_FORMATS.items() if kind != "HEIC")
 
-# Supported kinds of files. One row each: content of the file, what ``read_with_metadata`` returns,
-# and what ``write`` stores for that array under the same suffix.
+#: Supported kinds of files. One row each: content of the file, what :func:`read_with_metadata`
+#: returns, and what :func:`write` stores for that array under the same suffix.
 KINDS = (
     ("PNG, JPEG, BMP, TIFF, AVIF, HEIC: gray", "[H, W] uint8", "gray, 8 bits"),
     ("PNG, JPEG, WebP, BMP, TIFF, AVIF, HEIC: color", "[H, W, 3] uint8", "color, 8 bits"),

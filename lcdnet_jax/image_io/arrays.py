@@ -13,7 +13,8 @@ from lcdnet_jax.image_io._types import ImageError
 from lcdnet_jax.image_io.pil_images import from_pil
 from lcdnet_jax.messages import shorten
 
-# Weights of MATLAB's rgb2gray; gray test sets such as BSD68 were made with its rounded output.
+#: Weights of red, green and blue in gray, those of MATLAB's rgb2gray. Gray test sets such as BSD68
+#: were made with its rounded output.
 LUMA_WEIGHTS = (0.2989360213, 0.5870430745, 0.1140209043)
 
 

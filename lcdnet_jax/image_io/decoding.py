@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     kind becomes an alpha channel. A JPEG with several pictures (MPO) gives the main one.
 
     Args:
-        path: A file of one of ``KINDS``. The content decides, not the suffix.
+        path: A file of one of :data:`KINDS`. The content decides, not the suffix.
 
     Returns:
         ``[H, W]`` (gray), ``[H, W, 2]`` (gray and alpha), ``[H, W, 3]`` (color) or ``[H, W, 4]``
@@ -49,10 +49,10 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 def read_with_metadata(path: str | os.PathLike[str]) -> tuple[np.ndarray, Metadata]:
     """Reads an image file with its metadata; TIFF also as float32.
 
-    ``KINDS`` lists the array that each kind of file gives. Damaged metadata counts as absent.
+    :data:`KINDS` lists the array that each kind of file gives. Damaged metadata counts as absent.
 
     Args:
-        path: A file of one of ``KINDS``. The content decides, not the suffix.
+        path: A file of one of :data:`KINDS`. The content decides, not the suffix.
 
     Returns:
         The image, and the metadata that ``write`` accepts. The image is as from ``read``; a TIFF of
@@ -68,7 +68,7 @@ def decode(data: bytes, *, name: str) -> np.ndarray:
     """Decodes the bytes of an image file as ``read`` does.
 
     Args:
-        data: The content of a file of one of ``KINDS``.
+        data: The content of a file of one of :data:`KINDS`.
         name: The name of the file in error messages.
 
     Returns:

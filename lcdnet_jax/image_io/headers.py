@@ -65,7 +65,7 @@ def read_header(path: str | os.PathLike[str], *, floats: bool = False) -> Header
     """Reads size, channels and bit depth of an image file, without decoding its pixels.
 
     Args:
-        path: A file of one of ``KINDS``. The content decides, not the suffix.
+        path: A file of one of :data:`KINDS`. The content decides, not the suffix.
         floats: Whether a TIFF may hold floating point, as ``read_with_metadata`` supports it.
 
     Returns:
@@ -91,7 +91,7 @@ def decode_header(data: bytes, *, name: str) -> Header:
     """Reads size, channels and bit depth from the bytes of an image file.
 
     Args:
-        data: The content of a file of one of ``KINDS``.
+        data: The content of a file of one of :data:`KINDS`.
         name: The name of the file in error messages.
 
     Returns:

@@ -36,9 +36,9 @@ from lcdnet_jax.ops.precision import avoid_slow_type
 from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
-# Default for the largest image that is restored whole: 1536 x 1024 pixels with padding. The
-# published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet `tiny` and SADNet `small` need 0.7 kB
-# per pixel, by XLA's memory plans on the CPU).
+#: Default for the largest image that is restored whole: 1536 x 1024 pixels with padding. The
+#: published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet ``tiny`` and SADNet ``small`` need
+#: 0.7 kB per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
 
 Progress = Callable[[int, int], None]
@@ -69,7 +69,7 @@ class Restorer:
     program, and device memory does not grow with the image. The host holds the image, the result
     and a band of one row (column, for a wide image) of tiles in float32. If the receptive field of
     a network is within ``overlap``, and ``tile`` and ``bucket`` are multiples of
-    ``tiling.STRIDE``, tiles give the same result as the whole image. A network with
+    :data:`tiling.STRIDE`, tiles give the same result as the whole image. A network with
     means over the image gives another result, which may be better or worse. Tiles and
     ``local_pool`` are closer to the crops that the network was trained on.
 
@@ -79,19 +79,19 @@ class Restorer:
     Args:
         module: A network of ``lcdnet_jax.networks``.
         variables: Its variables, as ``module.init`` or a checkpoint gives them.
-        tile: Side of the square tiles in pixels, at least ``tiling.STRIDE`` and preferably a
+        tile: Side of the square tiles in pixels, at least :data:`tiling.STRIDE` and preferably a
             multiple of it. A side of the image of at most ``tile`` pixels is not split. It is
             padded beyond ``tile`` only as far as ``overlap`` needs. None restores images of up to
             ``max_pixels`` whole, and larger ones in windows that fit the image, of up to
             the network's ``window_pixels`` divided by its scale.
         overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
-            to them, tiles blend over ``tiling.RAMP`` pixels. None means the network's
+            to them, tiles blend over :data:`tiling.RAMP` pixels. None means the network's
             ``tile_overlap``: 64, 32 for LCDNet, 85 for SADNet, 96 for the U-Net. With it, tiles and
             whole images agree to 2e-3 for the networks that docs/explanations/tiling.md lists:
             SADNet, DnCNN, the U-Net.
         max_pixels: Number of pixels, with padding and at the size of the result, up to which an
             image is restored whole if ``tile`` is None. None means no limit. Less than
-            ``windows.MOST_PIXELS`` also makes windows smaller, but not so small that more than
+            :data:`windows.MOST_PIXELS` also makes windows smaller, but not so small that more than
             about five pixels are computed per pixel of the result (``windows.limit_pixels``).
             ``tile`` may be smaller.
         bucket: Sides are padded to a multiple of this many pixels. None pads to the next of 64, 96,

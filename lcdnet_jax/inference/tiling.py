@@ -10,18 +10,18 @@ import numpy as np
 
 from lcdnet_jax.inference.options import OptionError
 
-# Pixels over which a tile blends into the next. If the receptive field of a network exceeds the
-# overlap, the results of two tiles differ by an offset that varies slowly. Over 16 pixels, a
-# difference of 4/255 becomes steps of 1/255 every fourth pixel, which are invisible. With a power
-# of two, weights are multiples of 1/32 and add up to 1 without rounding.
+#: Pixels over which a tile blends into the next. If the receptive field of a network exceeds the
+#: overlap, the results of two tiles differ by an offset that varies slowly. Over 16 pixels, a
+#: difference of 4/255 becomes steps of 1/255 every fourth pixel, which are invisible. With a power
+#: of two, weights are multiples of 1/32 and add up to 1 without rounding.
 RAMP = 16
 
 # Default tile. With 512 pixels and an overlap of 64, half of the computed pixels are used.
 TILE = 512
 
-# The largest total stride of the networks of this library: the U-Net halves the image five times. A
-# tile gives the same result as the whole image only if it starts at a multiple of the network's
-# stride. No tile is smaller than this.
+#: Pixels. Tiles start at multiples of it, and none is smaller. It is the largest total stride of
+#: the networks of this library: the U-Net halves the image five times. A tile gives the same result
+#: as the whole image only if it starts at a multiple of the network's stride.
 STRIDE = 32
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from lcdnet_jax.inference import tiling
 from lcdnet_jax.networks import RestorationNetwork
 
-# Pixels of a window of most networks, divided by the scale of one that enlarges. By XLA's memory
-# plans on the CPU, in kB per pixel: DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN and IKC `base` of
-# scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
+#: Pixels of a window of most networks, divided by the scale of one that enlarges. By XLA's memory
+#: plans on the CPU, in kB per pixel: DnCNN 0.5, RIDNet 2.1, Restormer 5.6; RCAN and IKC ``base`` of
+#: scale 4 take 8.2 and 9.0. Most networks need 1 to 3.5 GB.
 MOST_PIXELS = RestorationNetwork.window_pixels
 
 # Sides are multiples of it, so that images of many sizes share programs. It makes a window at most

@@ -62,8 +62,8 @@ class RestorationNetwork(nn.Module):
             tuple: the result, then images of 1/2, 1/4, ... of its size, for multi-scale losses.
         PRESETS: Preset name -> fields, for ``networks.create(name, preset="small")``.
         LARGEST: Field -> largest value that ``networks.create`` accepts, for integer fields that
-            cost time or memory but add no parameters. Other integers are at most
-            :data:`LARGEST_FIELD`. A file cannot describe a network that never ends.
+            cost time or memory but add no parameters. Other integers are at most 65,536. A
+            file cannot describe a network that never ends.
     """
 
     scale = 1

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+#: Channels of the two views of a dual-pixel camera: left RGB, then right RGB.
 TWO_VIEW_CHANNELS = 6
 
 _ArrayT = TypeVar("_ArrayT")
