@@ -135,7 +135,7 @@ def test_registered_network_from_training_to_program(halves, tmp_path):
 
 
 def test_compute_types_of_every_network_are_documented():
-    document = pathlib.Path(__file__).parents[2] / "docs/how_to/clusters.md"
+    document = pathlib.Path(__file__).parents[2] / "docs/explanations/devices.md"
     _, _, section = document.read_text().partition("## Compute types")
     rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert tuple(rows) == networks.available()
