@@ -119,7 +119,7 @@ def test_forward(name, dtype):
     if dtype == "bfloat16":
         lines = exported.mlir_module().splitlines()
         convolutions = [line for line in lines if "stablehlo.convolution" in line]
-        # Attention weights of means, see docs/how_to/clusters.md.
+        # Attention weights of means, see docs/explanations/devices.md.
         assert any("xf32>" in line for line in convolutions) == (name in ("rcan", "ridnet"))
 
 
