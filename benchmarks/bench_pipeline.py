@@ -42,6 +42,7 @@ from benchmarks import Result, compare_with_peer, round_significant, run_cases
 from configs import default
 from input_pipeline import prepare
 from lcdnet_jax import image_io, resident_images, storage
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import JsonObject
 
 
@@ -243,7 +244,7 @@ def _measure_peer(
             images, crop=options.crop, batch=options.batch, sigma=sigma, workers=workers
         )
         with contextlib.closing(batches):
-            name = f"torch DataLoader, {workers} workers"
+            name = f"torch DataLoader, {format_count(workers, 'worker')}"
             rates[name] = _measure_batches(batches, options).wall
     return rates
 

@@ -49,6 +49,7 @@ import input_pipeline
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import strict_json
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.training import objectives, train_and_evaluate
 from lcdnet_jax.training.optimizer import make_optimizer, reset_optimizer
 from lcdnet_jax.training.preemption import Preempted
@@ -178,7 +179,7 @@ def unpack(
     if continued and "opt_state" not in items:
         config.optimizer.resets = (*config.optimizer.resets, piece.step)
         warmup = config.optimizer.reset_warmup_steps
-        start = f"warm restart after step {piece.step}, warm-up of {warmup} steps"
+        start = f"warm restart after step {piece.step}, warm-up of {format_count(warmup, 'step')}"
         items["opt_state"] = reset_optimizer(make_optimizer(config), items["params"], piece.step)
         config_lib.save(config, workdir / "config.json")
     checkpoints = checkpoints_lib.Checkpoints(workdir, keep=1)
@@ -229,7 +230,9 @@ def train(
         if newest is not None:
             piece = read(newest)
             if piece.step >= config.steps:
-                raise PieceError(f"nothing to do: {newest} has all {config.steps} steps")
+                raise PieceError(
+                    f"nothing to do: {newest} has all {format_count(config.steps, 'step')}"
+                )
             config, start = unpack(piece, workdir, config)
             history, first_step = list(piece.history), piece.step
         print(f"piece {number + 1}: {start}", flush=True)

@@ -53,7 +53,7 @@ def read_realsr(root: pathlib.Path, split: str) -> tuple[Example, ...]:
         )
         if alone := sorted(large.keys() ^ small.keys()):
             raise ImageError(
-                f"{folder}: {len(alone)} pictures have only one of *_HR and *_LR{scale}: "
+                f"{folder}: pictures with only one of *_HR and *_LR{scale}: "
                 f"{join_some(alone, 5)}; copy what is missing or remove the rest"
             )
         if not large:

@@ -242,7 +242,7 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     ]
     if alone := sorted(blurred[0].keys() ^ blurred[-1].keys()):
         raise ImageError(
-            f"{root}: {len(alone)} scenes have only one of their files in {sources[0]}/ and "
+            f"{root}: scenes with only one of their files in {sources[0]}/ and "
             f"{sources[-1]}/: {join_some(alone, 5)}; copy what is missing or remove the rest"
         )
     sharp = index_by_stem(root / target)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from lcdnet_jax.cli._console import Commands, add_command, format_network, print_line
+from lcdnet_jax.messages import format_count
 
 
 def add_parser(commands: Commands) -> None:
@@ -81,7 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
     print_line(f"channels     {card['channels']}")
     print_line(f"parameters   {card['parameters']:,}")
     print_line(f"trained for  images from {low:g} to {high:g}; give them in [0, 1]")
-    print_line(f"dropped      {f'{len(dropped)} unused keys: {shown}' if dropped else 'no keys'}")
+    count = format_count(len(dropped), "unused key")
+    print_line(f"dropped      {f'{count}: {shown}' if dropped else 'no keys'}")
     print_line(f"written      {directory}")
     print_line("next, in Python on one image, or in a clone on a folder of clean images:")
     print_line(f"  lcdnet_jax.Restorer.from_checkpoint({directory!r})(image)")

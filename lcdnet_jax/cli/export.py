@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from lcdnet_jax.cli._console import Commands, add_checkpoint, add_command, print_line
+from lcdnet_jax.messages import format_count
 
 if TYPE_CHECKING:  # the library is imported only when the command runs
     from lcdnet_jax.weights import Weights
@@ -272,4 +273,5 @@ def _print_program(card: Mapping[str, Any]) -> None:
         print_line(f"quantized    {quantization['type']}; results against float32: {scores}")
         return
     worst = max(case["difference"] for case in card["verified"])
-    print_line(f"verified     {len(card['verified'])} cases, largest difference {worst:.1g}")
+    cases = format_count(len(card["verified"]), "case")
+    print_line(f"verified     {cases}, largest difference {worst:.1g}")

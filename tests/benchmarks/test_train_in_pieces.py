@@ -108,7 +108,7 @@ def test_warm_restart(train, tmp_path, straight, monkeypatch, capsys):
     assert not [name for name in train_in_pieces.read(first).arrays if "opt_state" in name]
     last = train(6, limit=0)
     piece = train_in_pieces.read(last)
-    assert piece.history[1]["start"] == "warm restart after step 3, warm-up of 1 steps"
+    assert piece.history[1]["start"] == "warm restart after step 3, warm-up of 1 step"
     assert json.loads(piece.config)["optimizer"]["resets"] == [3]
     whole = unpack(tmp_path, tmp_path / "whole")
     assert config_lib.load(whole / "config.json").optimizer.resets == (3,)

@@ -56,7 +56,7 @@ class TestConvert:
             "network      dncnn, depth=3, features=4",
             "channels     1",
             "parameters   224",
-            "dropped      1 unused keys: dncnn.dncnn.3.num_batches_tracked",
+            "dropped      1 unused key: dncnn.dncnn.3.num_batches_tracked",
             f"written      {output}",
             f"  python eval.py --checkpoint '{output}' --data FOLDER --sigmas 25 "
             "--protocols clipped",

@@ -56,9 +56,7 @@ class TestExport:
     @pytest.mark.extended
     def test_litert(self, export, place):
         out = export("-o", "w.tflite", "--size", "9x11")
-        assert out.startswith(
-            "images       9x11, one at a time\nverified     1 cases, largest diff"
-        )
+        assert out.startswith("images       9x11, one at a time\nverified     1 case, largest diff")
         card = litert.read_card(place / "w.tflite")
         assert card["about"]["kwargs"] == {"width": 3}
         out = export("-o", "w.tflite", "--size", "9x11", "--quantize", "int8", "--force")

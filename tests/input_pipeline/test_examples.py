@@ -293,7 +293,7 @@ def test_views_that_do_not_belong_together(scenes, config, tmp_path, fill):
     fill(right, {"1P0A0892_R.png": (7, 9, 4)}, dtype=np.uint16)
     refuses(config, "1P0A0892_R.png: the image has an alpha channel", kind=ImageError)
     (right / "1P0A0892_R.png").unlink()
-    refuses(config, "1 scenes have only one of their files in train_l/source/ and train_r/source/:",
+    refuses(config, "scenes with only one of their files in train_l/source/ and train_r/source/:",
             "1P0A0892", kind=ImageError)  # fmt: skip
     shutil.rmtree(tmp_path / "train_r")
     refuses(config, "looked for train_r/source/, found", kind=ImageError)

@@ -341,7 +341,7 @@ class TestRealSR:
         with pytest.raises(ValueError, match=r"must be 4 times larger .*Canon_001 \(4x6, 8x12\)"):
             self.opened(tmp_path, "test_x2", 4)
         (tmp_path / "Canon/Test/2/Canon_001_HR.png").rename(tmp_path / "x.png")
-        with pytest.raises(image_io.ImageError, match=r"1 pictures have only one of .*: Canon_001"):
+        with pytest.raises(image_io.ImageError, match=r"pictures with only one of .*: Canon_001"):
             self.opened(tmp_path, "test_x2", 2)
 
 
