@@ -1,6 +1,5 @@
 """The command models."""
 
-
 import pytest
 
 from lcdnet_jax import networks
