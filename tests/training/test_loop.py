@@ -268,7 +268,7 @@ def test_init_from_takes_a_file_and_a_name(config, tmp_path, trained, monkeypatc
         assert int(tuned.step) == 1
         assert_equal_trees(tuned.params, state.ema)
     config.network.kwargs.features = 5
-    with pytest.raises(ConfigError, match=r"init_from: .* holds another network \(7 arrays missing"):
+    with pytest.raises(ConfigError, match=r"init_from: .* another network \(7 arrays missing"):
         run(config, tmp_path / "other")
     config.init_from = "smal"
     with pytest.raises(ConfigError, match=r"config\.init_from: .*there are small; did you mean"):
