@@ -55,6 +55,10 @@ def shifted_products(padded: Array, kernels: Array) -> Array:
     """
     size = kernels.shape[1]
     height, width = (side - size + 1 for side in padded.shape[1:3])
+    # XLA on a CPU would pad again for each tap.
+    padded = jax.lax.platform_dependent(
+        padded, cpu=jax.lax.optimization_barrier, default=lambda x: x
+    )
     total = jnp.zeros((padded.shape[0], height, width, padded.shape[3]), padded.dtype)
     for row in range(size):
         for column in range(size):
