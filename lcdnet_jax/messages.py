@@ -29,7 +29,11 @@ _SYSTEM_ADVICE = {
 
 
 def describe_processor() -> str:
-    """Names the processor, such as "AMD EPYC"."""
+    """Names the processor.
+
+    Returns:
+        Its name as the system has it, such as "AMD EPYC", or its kind, such as "arm64".
+    """
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if "model name" in line)

@@ -55,10 +55,6 @@ def shifted_products(padded: Array, kernels: Array) -> Array:
     """
     size = kernels.shape[1]
     height, width = (side - size + 1 for side in padded.shape[1:3])
-    # XLA on a CPU would pad again for each tap.
-    padded = jax.lax.platform_dependent(
-        padded, cpu=jax.lax.optimization_barrier, default=lambda x: x
-    )
     total = jnp.zeros((padded.shape[0], height, width, padded.shape[3]), padded.dtype)
     for row in range(size):
         for column in range(size):
@@ -67,14 +63,23 @@ def shifted_products(padded: Array, kernels: Array) -> Array:
     return total
 
 
+def _pad_once(padded: Array) -> Array:
+    """Keeps XLA on a CPU from padding again for each tap of a training step."""
+    kept: Array = jax.lax.platform_dependent(
+        padded, cpu=jax.lax.optimization_barrier, default=lambda x: x
+    )
+    return kept
+
+
 def _forward(padded: Array, kernels: Array) -> tuple[Array, tuple[Array, Array]]:
+    padded = _pad_once(padded)
     return shifted_products(padded, kernels), (padded, kernels)
 
 
 def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     padded, kernels = saved
     border = kernels.shape[1] - 1
-    wide = jnp.pad(gradient, ((0, 0), (border, border), (border, border), (0, 0)))
+    wide = _pad_once(jnp.pad(gradient, ((0, 0), (border, border), (border, border), (0, 0))))
     image_gradient = shifted_products(wide, kernels[:, ::-1, ::-1])
     # Accelerators sum over pixels fast, and many small steps would slow them down.
     kernel_gradient = jax.lax.platform_dependent(

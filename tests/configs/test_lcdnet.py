@@ -288,8 +288,12 @@ def test_data_that_are_not_there(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "lost", "message"),
     [
-        ("gopro", "GoPro/train/GOPR0372_07_00/sharp/000048.png", "no partner: blur/000048.png"),
-        ("rain13k", "Rain13K/train/Rain13K/target/2.jpg", "no partner: input/2.jpg"),
+        (
+            "gopro",
+            "GoPro/train/GOPR0372_07_00/sharp/000048.png",
+            "without a partner: blur/000048.png",
+        ),
+        ("rain13k", "Rain13K/train/Rain13K/target/2.jpg", "without a partner: input/2.jpg"),
         ("dpdd_single", "DPDD/train_c/target/1P0A0893.png", "has 2 pictures and train_c/target/ 1"),
         ("dpdd_dual", "DPDD/train_r/source/1P0A0890_R.png", "only one of their files in .*P0A0890"),
     ],
