@@ -466,7 +466,10 @@ def make_float_error(name: str, bits: int) -> ImageError:
 
 def make_type_error(name: str, bits: int, kind: str) -> ImageError:
     """Makes the error of a type of numbers that is not read."""
+    further = ""
+    if kind == "floating-point":
+        further = " or, for lcdnet-jax restore, as floating-point numbers with 32 bits"
     return ImageError(
         f"{name}: {kind} TIFF with {bits} bits a channel is not supported; "
-        "save the image again as unsigned numbers with 8 or 16 bits"
+        f"save the image again as unsigned numbers with 8 or 16 bits{further}"
     )

@@ -122,6 +122,7 @@ def test_zero_size():
         ),
         (lambda: tiff(photo()[..., 0].astype(np.int16)), "signed TIFF with 16 bits"),
         (lambda: tiff(photo()[..., 0].astype(np.uint32)), "unsigned TIFF with 32 bits"),
+        (lambda: tiff(photo().astype(np.float64)), "floating-point TIFF with 64 bits"),
         (lambda: tiff(np.stack([photo()] * 3)), "3 pictures"),
         (lambda: tiff(np.stack([photo(np.uint16)] * 2)), "2 pictures"),
         (
@@ -149,6 +150,11 @@ def test_zero_size():
 def test_unsupported_kinds_say_so(make, message):
     with pytest.raises(ImageError, match=f"^odd: .*{message}.*save"):
         image_io.decode(make(), name="odd")
+
+
+def test_double_precision_is_advised_to_be_saved_in_single_precision():
+    with pytest.raises(ImageError, match=r"restore, as floating-point numbers with 32 bits$"):
+        image_io.decode(tiff(photo().astype(np.float64)), name="x")
 
 
 @pytest.mark.parametrize(("kind", "module"), [("HEIC", "heic"), ("RAW", "raw")])
