@@ -87,3 +87,12 @@ def test_every_byte_of_the_directory(tmp_path, kind):
         damaged = bytearray(data)
         damaged[place] ^= 0x41
         read(bytes(damaged), tmp_path)
+
+
+def test_a_lossless_webp_has_no_checksum(tmp_path):
+    """docs/reference/image_files.md says so; if its decoder finds damage one day, that changes."""
+    data = bytearray(saved(COLOR, "WEBP", lossless=True))
+    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+    image = read(bytes(data), tmp_path)
+    assert image.shape == COLOR.shape
+    assert not np.array_equal(image, COLOR)
