@@ -41,6 +41,8 @@ CASES = {
 # The authors' RRDB makes these layers and never calls them.
 DEAD = {"rrdb": ("upconv", "HRconv", "conv_last")}
 EACH = pytest.mark.parametrize("file", CASES)
+# Of networks that other files are of, too.
+VARIANTS = ("nafnet_local_train32", "restormer_biasfree_gray", "restormer_withbias_dual")
 
 
 def outputs(file, dtype, **fields):
@@ -63,7 +65,9 @@ def assert_golden(file, found, tolerance):
         golden_files.assert_close(array, expected, tolerance)
 
 
-@EACH
+@pytest.mark.parametrize(
+    "file", [pytest.param(f, marks=pytest.mark.extended) if f in VARIANTS else f for f in CASES]
+)
 def test_float32(file):
     found = outputs(file, jnp.float32)
     assert all(array.dtype == jnp.float32 for array in found)
