@@ -704,6 +704,7 @@ def test_bfloat16():
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_gradients_of_a_sharded_stage_need_no_other_images():
     """The gradient of parameters is summed over devices; nothing else travels. With remat."""
     block = lcdnet.HSFSBlock(2, (3, 5), 8, "sk", "branch", None, True, shared())

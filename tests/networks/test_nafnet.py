@@ -107,6 +107,7 @@ class TestLocalPooling:
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_initialization():
     """Blocks start as the identity, convolutions as PyTorch's."""
     module = networks.create("nafnet", width=16, enc_blocks=(1, 1, 1, 2))

@@ -216,6 +216,7 @@ def test_code_error_is_the_mean_of_roots(ikc):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_one_step_on_two_devices_is_that_of_one(ikc):
     """By pmap, each device with its images in two parts."""
     config, tx = config_with("corrector"), optax.sgd(0.1)
