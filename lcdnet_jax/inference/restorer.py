@@ -37,8 +37,8 @@ from lcdnet_jax.typing import Variables
 from lcdnet_jax.weights import pretrained
 
 #: Default for the largest image that is restored whole: 1536 x 1024 pixels with padding. The
-#: published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet ``tiny`` and SADNet ``small`` need
-#: 0.7 kB per pixel, by XLA's memory plans on the CPU).
+#: published SADNet needs 4 GB for it (2.6 kB per pixel; LCDNet ``tiny`` needs 0.45 and SADNet
+#: ``small`` 0.24 kB per pixel, by XLA's memory plans on the CPU).
 MAX_PIXELS = 1536 * 1024
 
 Progress = Callable[[int, int], None]

@@ -64,7 +64,7 @@ def compute_by_rows(
         planes: Whether arrays have the channels before the rows: ``[N, C, H, W]``.
 
     Returns:
-        ``[N, H, W, channels]``.
+        ``[N, H, W, channels]``, or ``[N, channels, H, W]`` with ``planes``.
     """
     channel_axis, axis = _find_axes(planes)
     height = x.shape[axis]
@@ -100,7 +100,7 @@ def apply_by_rows(
         planes: As for :func:`compute_by_rows`.
 
     Returns:
-        ``[N, H, W, channels]``.
+        ``[N, H, W, channels]``, or ``[N, channels, H, W]`` with ``planes``.
     """
     axis = _find_axes(planes)[1]
     height, width = x.shape[axis : axis + 2]
