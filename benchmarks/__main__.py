@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from benchmarks import format_table
+from lcdnet_jax.messages import format_count
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _WITH_TORCH = ("deform_conv", "networks", "pipeline")
@@ -49,7 +50,7 @@ def _run(name: str) -> list[dict[str, Any]]:
             if line.startswith("{"):
                 results.append(json.loads(line))
     if not results or (process.returncode and not any("error" in r for r in results)):
-        error = f"ended with status {process.returncode} after {len(results)} cases"
+        error = f"ended with status {process.returncode} after {format_count(len(results), 'case')}"
         results.append({"benchmark": name, "case": "the script", "error": error})
     return results
 

@@ -28,6 +28,7 @@ from jax import Array
 
 from benchmarks import Result, round_significant, run_cases, timing
 from lcdnet_jax import networks
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import Variables
 
 _LEARNING_RATE = 1e-3
@@ -74,7 +75,7 @@ class Case:
             "train" if self.train else "forward",
             self.dtype,
         ]
-        several = f", {self.steps} steps a call" if self.steps > 1 else ""
+        several = f", {format_count(self.steps, 'step')} a call" if self.steps > 1 else ""
         return " ".join(filter(None, words)) + several
 
     def module(self, dtype: str) -> networks.RestorationNetwork:

@@ -19,6 +19,7 @@ from input_pipeline import create_eval_dataset
 from lcdnet_jax import Restorer, export, protocols
 from lcdnet_jax import weights as weights_lib
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.weights import pretrained
 
 _Restore = Callable[[np.ndarray], np.ndarray]
@@ -95,7 +96,7 @@ def _print_scores(
 ) -> None:
     evaluator = Evaluator(protocols.get(protocol))
     level = "pairs" if sigma is None else f"sigma {sigma:g}, {protocol}"
-    print(f"{len(examples)} images, {level}")
+    print(f"{format_count(len(examples), 'image')}, {level}")
     for name, restore in programs.items():
         scored = list(evaluator.score_images(restore, examples, sigma=sigma))
         psnr, ssim = (

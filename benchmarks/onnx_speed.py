@@ -23,6 +23,7 @@ from lcdnet_jax.export import run_onnx
 from lcdnet_jax.export._onnx_graph import Graph
 from lcdnet_jax.export._onnx_primitives import add_function
 from lcdnet_jax.export.onnx import export_onnx
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops.operators import keep_operators
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ def main() -> None:
     print("|---|---|---|---|")
     for channels, groups in ((8, 2), (32, 8), (64, 8)):
         print_row(
-            f"{channels} channels, {groups} groups",
+            f"{format_count(channels, 'channel')}, {format_count(groups, 'group')}",
             *time_deform_conv(channels, groups, options.side, options.seconds),
         )
 

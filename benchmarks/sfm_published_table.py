@@ -29,6 +29,7 @@ import numpy as np
 
 from lcdnet_jax import Restorer, convert, image_io, networks, protocols
 from lcdnet_jax.evaluation import Evaluator
+from lcdnet_jax.messages import format_count
 
 _ALL = tuple(range(5, 101, 5))
 _COUNT = 68  # images
@@ -90,7 +91,9 @@ def main() -> None:
 def _compare(options: argparse.Namespace) -> None:
     images = sorted(image_io.find_images(options.images), key=lambda path: path.stem)
     if len(images) != _COUNT:
-        raise ValueError(f"{options.images} holds {len(images)} images; CBSD68 has {_COUNT}")
+        raise ValueError(
+            f"{options.images} holds {format_count(len(images), 'image')}; CBSD68 has {_COUNT}"
+        )
     options.cache.mkdir(parents=True, exist_ok=True)
     off = []
     for name in options.models:

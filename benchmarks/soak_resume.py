@@ -52,6 +52,7 @@ import numpy as np
 
 from lcdnet_jax import storage
 from lcdnet_jax.checkpoints import Checkpoints, silence_orbax
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import JsonObject
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -235,7 +236,9 @@ class _Soak:
         _check_end(process, uninterrupted)
         wanted = read_state(uninterrupted)
         print(
-            f"uninterrupted run of {self._options.steps} steps: {process.seconds:.0f} s", flush=True
+            f"uninterrupted run of {format_count(self._options.steps, 'step')}: "
+            f"{process.seconds:.0f} s",
+            flush=True,
         )
         self._start = time.perf_counter()
         aims = self._draw_aims()
@@ -287,8 +290,8 @@ class _Soak:
             print(
                 f"kill {killed}/{self._options.kills}, run {self._runs}, after "
                 f"{process.seconds:.1f} s, aimed at {aim[0]}: hit {process.hit}; newest checkpoint "
-                f"{process.before.newest} -> {process.after.newest}, {process.lost} steps lost, "
-                f"leftovers: "
+                f"{process.before.newest} -> {process.after.newest}, "
+                f"{format_count(process.lost, 'step')} lost, leftovers: "
                 f"{', '.join(process.after.leftovers) or 'none'}; ETA {eta / 60:.1f} min",
                 flush=True,
             )
@@ -388,9 +391,9 @@ class _Soak:
                 raise SoakError(f"exit code {process.exit_code}:\n{process.output[-3000:]}")
         elif process.exit_code != 143 or process.lost or process.after.leftovers:
             raise SoakError(
-                f"after SIGTERM the exit code is {process.exit_code}, not 143; {process.lost} "
-                f"steps are lost; leftovers: {', '.join(process.after.leftovers) or 'none'}\n"
-                + process.output[-3000:]
+                f"after SIGTERM the exit code is {process.exit_code}, not 143; "
+                f"{format_count(process.lost, 'step')} lost; leftovers: "
+                f"{', '.join(process.after.leftovers) or 'none'}\n" + process.output[-3000:]
             )
 
 
@@ -444,7 +447,7 @@ def state_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> li
             lines.append(f"{name} is {b.dtype}{list(b.shape)}, not {a.dtype}{list(a.shape)}")
         elif a.tobytes() != b.tobytes():  # so that NaN equals itself, and 0 is not -0
             count = sum(x.tobytes() != y.tobytes() for x, y in zip(a.flat, b.flat, strict=True))
-            lines.append(f"{name}: {count} of {a.size} values differ")
+            lines.append(f"{name}: {count} of {format_count(a.size, 'value')} changed")
     return sorted(lines)
 
 

@@ -88,7 +88,10 @@ class Picture:
     def describe(self) -> str:
         """What is known without decoding, such as "512x768, 3 channels, 8 bits, 3210 bytes"."""
         header = self.header
-        described = f"{_size(header)}, {header.channels} channels, {header.bits} bits"
+        described = (
+            f"{_size(header)}, {format_count(header.channels, 'channel')}, "
+            f"{format_count(header.bits, 'bit')}"
+        )
         return described if self.size is None else f"{described}, {self.size} bytes"
 
     def find_problem(self) -> str:
@@ -301,7 +304,7 @@ def describe_count(count: int, published: int | None = None, kind: str = "pair")
     counted = format_count(count, kind)
     if published is None:
         return counted
-    return f"{counted} ({'as published' if count == published else f'published: {published}'})"
+    return f"{counted} ({'as published' if count == published else f'published: {published:,}'})"
 
 
 def list_tiles(height: int, width: int, side: int, stride: int) -> list[tuple[int, int, int, int]]:

@@ -110,7 +110,7 @@ def _check_pictures(source: Source, field: str, on_bad_image: str | None) -> Sou
     good = tuple(e for e, some in zip(source.examples, found, strict=True) if not some)
     listed = problems[0]
     if len(problems) > 1:
-        listed = f"{len(problems)} images cannot be used:\n  "
+        listed = f"{format_count(len(problems), 'image')} cannot be used:\n  "
         listed += join_some(problems, _SHOWN, separator="\n  ") + "\n"
     if not good:
         raise ImageError(f"{field}: no image is left: {listed}")
@@ -251,8 +251,8 @@ def _read_tfds(spec: Spec, field: str) -> Source:
     keys = _require_value(spec, field, "feature").split(":")
     if len(keys) > 3:
         raise ValueError(
-            f'{field}.feature "{spec["feature"]}" names {len(keys)} images; use "clean", '
-            '"degraded:clean" for pairs, or "left:right:clean" for two views'
+            f'{field}.feature "{spec["feature"]}" names more than 3 images; '
+            'use "clean", "degraded:clean" for pairs, or "left:right:clean" for two views'
         )
     try:
         builder = tfds.builder(path)

@@ -130,7 +130,9 @@ class TrainDataset:
 
     def describe(self) -> str:
         """One line for the log."""
-        tiles = f"{self._tile_count} tiles, " if self._tile_count > len(self) else ""
+        tiles = (
+            f"{format_count(self._tile_count, 'tile')}, " if self._tile_count > len(self) else ""
+        )
         return (
             f"{self._source.describe()}, {tiles}{format_count(self._channels, 'channel')}, "
             f"{self._reader.describe()}"
@@ -157,8 +159,8 @@ class TrainDataset:
         for stage in self._stages:
             if stage.batch_size % process_count:
                 raise ValueError(
-                    f"config.batch_size {stage.batch_size} is not divisible by {process_count} "
-                    "hosts; use a multiple of their number"
+                    f"config.batch_size {stage.batch_size} is not divisible by "
+                    f"{format_count(process_count, 'host')}; use a multiple of their number"
                 )
         if start_step < 0 or not 0 <= process_index < process_count:
             raise ValueError(

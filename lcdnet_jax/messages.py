@@ -56,7 +56,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_count(count: int, noun: str) -> str:
-    """Formats a number of things as "1 image" or "2 images".
+    """Formats a number of things as "1 image" or "2,000 images".
 
     Args:
         count: The number, at least 0.
@@ -65,7 +65,7 @@ def format_count(count: int, noun: str) -> str:
     Returns:
         Number and noun.
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 class SlowWorkReporter:

@@ -214,7 +214,7 @@ class Protocol:
         height, width = (side - side % multiple for side in image.shape[:2])
         if min(height, width) <= 2 * self.border:
             raise ValueError(
-                f"protocol {self.name!r} (sides cut to multiples of {multiple} pixels, border "
+                f"protocol {self.name!r} (sides cut to multiples of {multiple}, border "
                 f"{self.border}) leaves nothing of {image.shape[0]}x{image.shape[1]} pixels; use "
                 "another protocol or a smaller border"
             )

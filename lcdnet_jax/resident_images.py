@@ -18,6 +18,7 @@ from flax import struct
 from jax import Array
 
 from lcdnet_jax import image_io
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS
 
 #: Pixels in a row of the storage. With whole pixels in a row, one gather takes all channels of a
@@ -338,7 +339,7 @@ def _with_channels(images: Sequence[np.ndarray], name: str) -> list[np.ndarray]:
 def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -> None:
     if len(clean) != len(degraded):
         raise ValueError(
-            f"{len(clean)} images, but {len(degraded)} degraded ones; give one for each"
+            f"{format_count(len(clean), 'image')}, but {len(degraded)} degraded; give one for each"
         )
     for number, (one, other) in enumerate(zip(clean, degraded, strict=True)):
         if one.shape[:2] != other.shape[:2]:
@@ -369,6 +370,6 @@ def _check_tiles(tiles: np.ndarray, sides: np.ndarray) -> None:
     if not good.all():
         number = int(np.argmin(good))
         raise ValueError(
-            f"tiles[{number}] is {tiles[number].tolist()}, which lies in none of the "
-            f"{len(sides)} images; needs number of the image, top, left, height, width"
+            f"tiles[{number}] is {tiles[number].tolist()}, which lies in no image (of "
+            f"{len(sides)}); needs number of the image, top, left, height, width"
         )

@@ -266,8 +266,8 @@ def _check_sampling(
     for caption, (row, column) in points.items():
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(
-                f"the point {caption!r} is ({row}, {column}), outside the image of {height} rows "
-                f"and {width} columns; choose a pixel of the image"
+                f"the point {caption!r} is ({row}, {column}), outside the image of "
+                f"{height}x{width} pixels; choose a pixel of the image"
             )
     for size, (positions, modulation) in fields.items():
         got, of = positions.shape, modulation.shape

@@ -1,5 +1,6 @@
 import ast
 import errno
+import itertools
 import os
 import pathlib
 import platform
@@ -46,22 +47,43 @@ class TestDescribeProcessor:
 
 
 def test_format_count():
-    counts = [messages.format_count(count, "damaged image") for count in range(3)]
-    assert counts == ["0 damaged images", "1 damaged image", "2 damaged images"]
+    counts = [messages.format_count(count, "damaged image") for count in (0, 1, 2000)]
+    assert counts == ["0 damaged images", "1 damaged image", "2,000 damaged images"]
 
 
-def test_no_optional_plural():
-    """Texts say "1 image" or "2 images", never "2 image(s)"."""
+def list_syntax():
+    """The nodes of the syntax trees of all files."""
     folders = ("lcdnet_jax", "input_pipeline", "benchmarks", "configs")
     files = [*ROOT.glob("*.py"), *(p for name in folders for p in (ROOT / name).rglob("*.py"))]
     assert len(files) > 200
-    texts = [
-        node.value
-        for path in files
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    assert [text for text in texts if re.search(r"[a-z]\(e?s\)", text)] == []
+    return (node for path in files for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+class TestPlurals:
+    """Texts say "1 image" or "2 images", never "2 image(s)" or "1 images"."""
+
+    def test_no_optional_plural(self):
+        texts = [node.value for node in list_syntax() if isinstance(node, ast.Constant)]
+        texts = [text for text in texts if isinstance(text, str)]
+        assert [text for text in texts if re.search(r"[a-z]\(e?s\)", text)] == []
+
+    def test_counts_are_formatted(self):
+        """No f-string has a plural after a number that may be 1; format_count writes both.
+
+        This finds numbers that are a ``len()`` or called a count, and nouns that go with fields.
+        """
+        found = []
+        for node in list_syntax():
+            values = node.values if isinstance(node, ast.JoinedStr) else []
+            for value, after in itertools.pairwise(values):
+                if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant):
+                    source = ast.unparse(value.value)
+                    is_count = re.fullmatch(r"len\([^()]*\)|(.*_)?count", source)
+                    nouns = r"[a-z]+s" if is_count else "(steps|channels|crops|parameters)"
+                    is_list = source.isupper() or "join(" in source
+                    if not is_list and re.match(rf" ([a-z]+ )?{nouns}\b(?! of other)", after.value):
+                        found.append((source, after.value))
+        assert found == []
 
 
 def test_is_out_of_memory():

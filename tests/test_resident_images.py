@@ -300,7 +300,7 @@ GREY, COLOUR = np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.uint8)
         ([GREY, GREY[0]], {}, r"images\[1\] has the shape \(9,\); needs"),
         ([COLOUR[:0]], {}, r"images\[0\] has the shape \(0, 9, 3\)"),
         ([COLOUR], {"degraded": []}, "degraded is empty"),
-        ([COLOUR] * 2, {"degraded": [COLOUR]}, "2 images, but 1 degraded ones; give one for each"),
+        ([COLOUR] * 2, {"degraded": [COLOUR]}, "2 images, but 1 degraded; give one for each"),
         ([COLOUR], {"degraded": [COLOUR[1:]]}, "9x9, but its degraded half 8x9; crop or resize"),
         ([COLOUR], {"degraded": [GREY]}, "of images: 3, of degraded ones: 1; give both as many"),
         ([GREY], {"tiles": np.zeros((1, 4), int)}, r"tiles have the shape \(1, 4\); needs"),

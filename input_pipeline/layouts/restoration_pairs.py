@@ -23,7 +23,7 @@ from input_pipeline.layouts.folders import (
 from lcdnet_jax import storage
 from lcdnet_jax.data_sets import DATA_SETS
 from lcdnet_jax.image_io import ImageError
-from lcdnet_jax.messages import join_some
+from lcdnet_jax.messages import format_count, join_some
 
 # Degraded and clean file of each name, or left, right and clean file.
 _Files = dict[str, tuple[pathlib.Path, ...]]
@@ -249,7 +249,8 @@ def read_dpdd(root: pathlib.Path, split: str, *, dual: bool = False) -> tuple[Ex
     names, partners = sorted(blurred[0]), sorted(sharp)
     if len(names) != len(partners):
         raise ImageError(
-            f"{root}: {sources[0]}/ has {len(names)} pictures and {target}/ {len(partners)}; "
+            f"{root}: {sources[0]}/ has {format_count(len(names), 'picture')} and "
+            f"{target}/ {len(partners)}; "
             "they are matched by their order, so copy what is missing or remove the rest"
         )
     for name, partner in zip(names, partners, strict=True):

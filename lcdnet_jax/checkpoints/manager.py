@@ -402,7 +402,7 @@ class Checkpoints:
         """
         steps = self._list_before(before)
         if not steps:
-            which = "" if before is None else f" of fewer than {before} steps"
+            which = "" if before is None else f" before step {before}"
             raise CheckpointError(
                 f"{self.directory} contains no complete checkpoint{which}; train first"
             )

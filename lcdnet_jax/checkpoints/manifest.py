@@ -6,6 +6,7 @@ import stat
 from collections.abc import Collection, Mapping
 
 from lcdnet_jax import atomic_io, storage, strict_json
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import Json, JsonObject
 
 NAME = "manifest.json"
@@ -97,7 +98,7 @@ def verify(directory: pathlib.Path, files: Files, wanted: Collection[str]) -> No
         if size is None:
             raise DamageError(f"{name} is missing")
         if size != expected["bytes"]:
-            raise DamageError(f"{name} has {size} bytes, not {expected['bytes']}")
+            raise DamageError(f"{name} has {format_count(size, 'byte')}, not {expected['bytes']:,}")
         if storage.compute_sha256(directory / name) != expected["sha256"]:
             raise DamageError(f"{name} holds other bytes than were saved (SHA-256 differs)")
 

@@ -114,7 +114,7 @@ def _list_training(config: JsonObject) -> dict[str, str]:
     adam = f"AdamW, weight decay {decay:g}" if decay else "Adam"
     rate = f"learning rate {optimizer['learning_rate']:g}"
     return {
-        "trained": f"{config['steps']:,} steps of {batches} "
+        "trained": f"{format_count(config['steps'], 'step')} of {batches} "
         f"pixels, {config['objective']}, seed {config['seed']}",
         "data": f"{data['train']['source']} {data['train']['path']}".strip(),
         "degradation": config_lib.describe_degradation(config),

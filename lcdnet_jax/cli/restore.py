@@ -311,8 +311,8 @@ def _print_others(others: Sequence[pathlib.Path]) -> None:
     from lcdnet_jax.inference import plan
 
     if others:
-        count = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds skipped"
-        print_line(f"{count}: {plan.describe_kinds(others)}")
+        count = format_count(len(others), "file")
+        print_line(f"{count} of other kinds skipped: {plan.describe_kinds(others)}")
     if missing := plan.describe_missing_package(others):
         print_line(f"to read {missing}")
 
@@ -468,5 +468,5 @@ def _fail(failures: Sequence[str], count: int, left: int) -> NoReturn:
     if count == 1:
         sys.exit(f"error: {failures[0]}")
     rest = f", {left} not tried" if left else ""
-    lines = [f"error: {len(failures)} of {count} images failed{rest}:", *failures]
+    lines = [f"error: {len(failures)} of {format_count(count, 'image')} failed{rest}:", *failures]
     sys.exit("\n  ".join(lines))

@@ -130,9 +130,9 @@ def _check_stages(config: ConfigDict) -> list[str]:
     borders = [stage.first_step for stage in list_stages(config)]
     if bad := [border for border in borders if border % calls]:
         found.append(
-            f"config.stages.steps put borders after {', '.join(map(str, bad))} steps, which are "
-            f"not multiples of config.steps_per_call ({calls}); one call makes steps of one shape, "
-            "so choose multiples"
+            "config.stages.steps put borders after numbers of steps that are not multiples of "
+            f"config.steps_per_call ({calls}): {', '.join(map(str, bad))}; one call makes steps of "
+            "one shape, so choose multiples"
         )
     if config.objective == "gan":
         found.append(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from lcdnet_jax import degradations
 from lcdnet_jax.config import build
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import TWO_VIEW_CHANNELS, clean_channels
 from lcdnet_jax.typing import Fields
 
@@ -87,8 +88,8 @@ def _check_shapes(config: ConfigDict, scale: int) -> list[str]:
         )
     if given != channels:
         found.append(
-            f"config.degradation.kind {kind!r} gives images of {given} channels, but "
-            f"config.data.channels is {channels}; "
+            f"config.degradation.kind {kind!r} gives images of {format_count(given, 'channel')}, "
+            f"but config.data.channels is {channels}; "
             + (
                 "add dual_pixel to the kind, or set the channels to 3"
                 if channels == TWO_VIEW_CHANNELS

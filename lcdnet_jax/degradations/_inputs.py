@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from lcdnet_jax.messages import format_count
+
 # Lowest and highest value of an option that is drawn for each image.
 Range = tuple[float, float]
 
@@ -50,8 +52,8 @@ def check_batch(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = (
     images = check_images(images, channels=channels)
     if keys.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"{images.shape[0]} images need {images.shape[0]} keys, got keys of shape "
-            f"{keys.shape}; use jax.random.split"
+            f"{format_count(images.shape[0], 'image')}, but keys of shape {keys.shape}; give one "
+            "key for each image (jax.random.split)"
         )
     return images
 

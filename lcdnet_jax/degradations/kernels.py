@@ -13,6 +13,7 @@ from lcdnet_jax import storage
 from lcdnet_jax.degradations._inputs import Range, check_range, draw_uniform, split_keys
 from lcdnet_jax.degradations.defocus import disk_kernels
 from lcdnet_jax.degradations.motion import camera_paths, path_kernels
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import gaussian_kernels
 
 #: Kinds of blur kernels that :func:`random_kernels` draws.
@@ -216,7 +217,7 @@ def _read_array(path: pathlib.Path) -> np.ndarray:
         ) from error
     if len(variables) != 1:
         raise ValueError(
-            f"{path}: holds {len(variables)} variables ({', '.join(variables) or 'none'}); store "
-            "the kernel alone"
+            f"{path}: holds {format_count(len(variables), 'variable')} "
+            f"({', '.join(variables) or 'none'}); store the kernel alone"
         )
     return np.asarray(next(iter(variables.values())))

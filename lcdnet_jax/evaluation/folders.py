@@ -262,8 +262,8 @@ def _refuse_sets(root: pathlib.Path) -> None:
         sets = row.groups.get("test", ())
         if row.averages_sets and sets and all(_find_set(root, name) for name in sets):
             raise ValueError(
-                f"{root} holds the {len(sets)} sets of {row.name}, whose scores papers average; "
-                f"use --protocol {row.name}, or give the folder of one set"
+                f"{root} holds the {format_count(len(sets), 'set')} of {row.name}, whose scores "
+                f"papers average; use --protocol {row.name}, or give the folder of one set"
             )
 
 
@@ -281,7 +281,9 @@ def _find_sets(
             raise ImageError(f"{folder}: {cause}; give the folder that holds the sets")
         missing = [name for name in sets if _find_set(folder, name) is None]
         if missing:
-            problems[f"{folder} has no folder for {len(missing)} of {len(sets)} sets"] = missing
+            problems[
+                f"{folder} has no folder for {len(missing)} of {format_count(len(sets), 'set')}"
+            ] = missing
     for name in sets:
         truth = _find_set(root, name)
         results = {key: _find_set(folder, name) for key, folder in folders.items()}

@@ -15,6 +15,7 @@ from lcdnet_jax.image_io._types import Header, ImageError, Metadata
 from lcdnet_jax.image_io.avif import UNSPECIFIED, is_srgb
 from lcdnet_jax.image_io.limits import check_pixels
 from lcdnet_jax.image_io.metadata import read_info
+from lcdnet_jax.messages import format_count
 
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
@@ -90,7 +91,9 @@ def _open(stream: BinaryIO, name: str) -> tuple[Any, int]:
             "copy the file again, or save it as JPEG or TIFF"
         ) from error
     if count > 1:
-        raise ImageError(f"{name}: holds {count} pictures; save each to a file of its own")
+        raise ImageError(
+            f"{name}: holds {format_count(count, 'picture')}; save each to a file of its own"
+        )
     check_pixels(height, width, name)
     if channels is None or not (has_profile or srgb):
         raise ImageError(

@@ -16,6 +16,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC
 from lcdnet_jax.image_io._types import ImageError
 from lcdnet_jax.image_io.limits import check_pixels
 from lcdnet_jax.image_io.metadata import ORIENTATION_TAG
+from lcdnet_jax.messages import format_count
 
 _Tag = ExifTags.Base  # the tags of TIFF files by name
 
@@ -282,7 +283,8 @@ def _find_picture(
             return largest
     if len(found) > 1:
         raise ImageError(
-            f"{name}: holds {len(found)} pictures (pages); save each to a file of its own"
+            f"{name}: holds {format_count(len(found), 'picture')} (pages); save each to a "
+            "file of its own"
         )
     return found[0]
 
@@ -375,7 +377,7 @@ def _find_alpha(
     if not kinds and colors == 3 and samples == 4:
         kinds = [UNASSOCIATED]  # as OpenCV writes
     if samples < colors:
-        raise ValueError(f"{samples} channels for {colors} colors")
+        raise ValueError(f"{samples} of {colors} colors")
     with_alpha = color in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
     good = samples == colors or (with_alpha and samples == colors + 1)
     if not good or len(kinds) != samples - colors or not set(kinds) <= {1, 2}:
@@ -427,8 +429,8 @@ def _check_segments(picture: Picture, name: str) -> None:
     offsets, lengths = (np.atleast_1d(page.tags.valueof(tag, ())) for tag in tags)
     if (offsets.size, lengths.size) != (count, count):
         raise ImageError(
-            f"{name}: the TIFF file is damaged (its {offsets.size} strips or tiles do not make "
-            f"{picture.width}x{picture.height} pixels); copy or download it again"
+            f"{name}: the TIFF file is damaged (its strips or tiles, {offsets.size}, do not "
+            f"make {picture.width}x{picture.height} pixels); copy or download it again"
         )
     if not lengths.all():
         raise ImageError(
@@ -451,7 +453,7 @@ def check_length(picture: Picture, index: int, length: int, name: str) -> None:
     if length not in lengths:
         raise ImageError(
             f"{name}: the TIFF file is cut short or damaged (strip or tile {index} has {length} of "
-            f"{min(lengths)} bytes); copy or download it again"
+            f"{format_count(min(lengths), 'byte')}); copy or download it again"
         )
 
 
@@ -470,6 +472,6 @@ def make_type_error(name: str, bits: int, kind: str) -> ImageError:
     if kind == "floating-point":
         further = " or, for lcdnet-jax restore, as floating-point numbers with 32 bits"
     return ImageError(
-        f"{name}: {kind} TIFF with {bits} bits a channel is not supported; "
+        f"{name}: {kind} TIFF with {format_count(bits, 'bit')} a channel is not supported; "
         f"save the image again as unsigned numbers with 8 or 16 bits{further}"
     )

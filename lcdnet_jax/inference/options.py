@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from lcdnet_jax import networks, value_rules
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import Variables
 
 _FLAGS = ("tile", "overlap", "tile_batch", "strength", "local_pool", "dtype")
@@ -81,8 +82,8 @@ def check_layers(module: networks.RestorationNetwork, variables: Variables) -> N
     if expected != given:
         raise ValueError(
             f"the variables are of another network than this {type(module).__name__} of scale "
-            f"{module.scale}, which has {len(expected)} arrays where they have {len(given)}; "
-            "create it with the scale and the sizes that they were trained with"
+            f"{module.scale}, which has {format_count(len(expected), 'array')} where they have "
+            f"{len(given)}; create it with the scale and the sizes that they were trained with"
         )
 
 

@@ -136,8 +136,8 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
         hint = "; gray images are joined as [N, H, W, 1], as by x[..., None]" * (len(shape) == 3)
         raise image_io.ImageError(
             "expected an image [H, W] or [H, W, C] with C = 1 (gray), 2 (gray, alpha), 3 (color) "
-            f"or 4 (color, alpha), or [N, H, W, C], for a network of {wanted} channels; got shape "
-            f"{shape}{hint}"
+            f"or 4 (color, alpha), or [N, H, W, C], for a network with channels={wanted}; got "
+            f"shape {shape}{hint}"
         )
     return channels - (channels in (2, 4))
 

@@ -27,6 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.networks._base import (
     RestorationNetwork,
     check_bounds,
@@ -248,7 +249,8 @@ def abstract_variables(
         if calls > most_calls or sum(arrays.values()) > most_arrays:
             raise ValueError(
                 f"{type(module).__name__} with these fields has far more arrays or layers than the "
-                f"{count} arrays of the file; the fields are wrong, or the file is damaged"
+                f"{format_count(count, 'array')} of the file; the fields are wrong, or the file is "
+                "damaged"
             )
         return result
 

@@ -12,6 +12,7 @@ from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops.convolution import conv2d
 from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.typing import PyTree
@@ -50,8 +51,8 @@ def check_lists(module: nn.Module, count: int, *fields: str) -> None:
         good = isinstance(values, list | tuple) and len(values) == count
         if not good or any(integer(1)(value) for value in values):
             raise ValueError(
-                f"{type(module).__name__} {field} must be {count} integers of at least 1, "
-                f"got {values!r}"
+                f"{type(module).__name__} {field} must be {format_count(count, 'integer')} of "
+                f"at least 1, got {values!r}"
             )
 
 

@@ -470,8 +470,8 @@ def _check_code(code: Array, x: Array, name: str, length: int) -> None:
     if code.shape != (x.shape[0], length):
         raise ValueError(
             f"{name}(code_length={length}) takes a code for each image, [{x.shape[0]}, {length}], "
-            f"got shape {code.shape}; encode the kernels with {length} components, or create the "
-            "network with another code_length"
+            f"got shape {code.shape}; encode the kernels as codes of length {length}, or create "
+            "the network with another code_length"
         )
     if not jnp.issubdtype(code.dtype, jnp.floating):
         raise TypeError(f"{name} takes floating-point codes, got {code.dtype}; do not round them")

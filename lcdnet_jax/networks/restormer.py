@@ -102,7 +102,7 @@ class Restormer(RestorationNetwork):
             channels = self.width * 2 ** (scale - 1)
             if channels % heads:
                 raise ValueError(
-                    f"Restormer heads {heads} do not divide the {channels} channels of scale "
+                    f"Restormer heads {heads} do not divide {channels}, the channels of scale "
                     f"{scale}; use heads=(1, 2, 4, 8) or another width"
                 )
         if not isinstance(self.norm_bias, bool):

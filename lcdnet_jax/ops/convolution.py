@@ -37,7 +37,7 @@ def conv2d(x: Array, kernel: Array, *, dilation: int = 1, precision: PrecisionLi
     size, channels = kernel.shape[0], x.shape[-1]
     if kernel.ndim != 4 or kernel.shape[1:3] != (size, channels) or size % 2 == 0:
         raise ValueError(
-            f"a kernel for {channels} channels is [k, k, {channels}, O] with odd k, got "
+            f"a kernel for C = {channels} is [k, k, {channels}, O] with odd k, got "
             f"{kernel.shape}; pass a kernel of this shape"
         )
     return _conv(x, kernel, dilation, precision)

@@ -297,10 +297,10 @@ def _check(
             f"{kh}x{kw} kernel; increase padding (now {padding})"
         )
     if in_channels != channels:
-        raise ValueError(f"deform_conv2d: kernel expects {in_channels} channels, x has {channels}")
+        raise ValueError(f"deform_conv2d: kernel is for C = {in_channels}, x has C = {channels}")
     if groups < 1 or channels % groups:
         raise ValueError(
-            f"deform_conv2d: {channels} channels cannot be split into {groups} offset groups"
+            f"deform_conv2d: C = {channels} cannot be split into {groups} offset groups"
         )
     expected = (n, out_h, out_w, groups, kh * kw, 2)
     if offset.shape != expected:
@@ -311,6 +311,6 @@ def _check(
         raise ValueError(f"deform_conv2d: bias must be ({out_channels},), got {bias.shape}")
     if (height + 3) * (width + 3) * groups >= 2**31:
         raise ValueError(
-            f"deform_conv2d: a {height}x{width} image with {groups} groups overflows 32-bit "
+            f"deform_conv2d: a {height}x{width} image with groups={groups} overflows 32-bit "
             "indices; process it in tiles"
         )

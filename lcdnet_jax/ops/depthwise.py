@@ -29,7 +29,7 @@ def depthwise_conv2d(x: Array, kernel: Array) -> Array:
     size, channels, out = kernel.shape[0], x.shape[-1], kernel.shape[-1]
     if kernel.shape != (size, size, 1, out) or size % 2 == 0 or out % channels:
         raise ValueError(
-            f"a depthwise kernel for {channels} channels is [k, k, 1, multiple of {channels}] with "
+            f"a depthwise kernel for C = {channels} is [k, k, 1, multiple of {channels}] with "
             f"odd k, got {kernel.shape}; pass a kernel of this shape"
         )
     reach = size // 2

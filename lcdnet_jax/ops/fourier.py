@@ -129,7 +129,7 @@ def check_columns(columns: int, width: int) -> None:
     """
     if columns != width // 2 + 1:
         raise ValueError(
-            f"{columns} columns of frequencies belong to images {2 * columns - 2} or "
+            f"spectra with W = {columns} belong to images {2 * columns - 2} or "
             f"{2 * columns - 1} pixels wide, not {width}; pass the width of the images"
         )
 

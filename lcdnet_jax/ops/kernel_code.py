@@ -33,7 +33,7 @@ def fit_kernel_code(kernels: ArrayLike, *, components: int = 10) -> np.ndarray:
     kernels = np.asarray(kernels, np.float64)
     if kernels.ndim != 3 or not 1 <= components <= min(kernels[:1].size, len(kernels) - 1):
         raise ValueError(
-            f"{components} components cannot be fitted to kernels of shape {kernels.shape}; give "
+            f"components={components} cannot be fitted to kernels of shape {kernels.shape}; give "
             "more kernels than components, [K, S, S], and at most S * S components"
         )
     vectors = kernels.reshape(len(kernels), -1)

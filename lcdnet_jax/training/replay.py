@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import image_io, metrics, storage, visualization
-from lcdnet_jax.messages import join_some
+from lcdnet_jax.messages import format_count, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
 from lcdnet_jax.training.local_copy import LocalCopy
@@ -284,7 +284,9 @@ def _describe_image(image: np.ndarray) -> str:
     if len(bad) == image.size:
         return "not finite"
     where = ", ".join(map(str, bad[0]))
-    return f"not finite in {len(bad)} of {image.size} values (the first at [{where}])"
+    return (
+        f"not finite in {len(bad)} of {format_count(image.size, 'value')} (the first at [{where}])"
+    )
 
 
 def _compute_norms(tree: PyTree) -> dict[str, float]:

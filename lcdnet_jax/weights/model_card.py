@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import networks
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import Json
 from lcdnet_jax.weights import card as card_lib
 from lcdnet_jax.weights.card import Card
@@ -51,8 +52,8 @@ def render(card: Card, repo: str) -> str:
     parts = [
         _render_header(card, scale),
         f"# {repo.rpartition('/')[2]}",
-        f"Weights of `{network}` ({card['parameters']:,} parameters) for {images} images{result}, "
-        "written by lcdnet_jax, a library for image restoration in JAX.",
+        f"Weights of `{network}` ({format_count(card['parameters'], 'parameter')}) for {images} "
+        f"images{result}, written by lcdnet_jax, a library for image restoration in JAX.",
         _plain(card["notes"]),
         "## Use",
         _render_use(repo),
@@ -154,8 +155,8 @@ def _render_training(card: Card) -> list[str]:
     averaged = ", averaged weights" if card["averaged"] else ""
     return [
         "## Training",
-        f"{card['step']:,} steps{averaged}. Degradation: {_plain(described)}. The card has the "
-        "whole configuration (`lcdnet-jax info`).",
+        f"{format_count(card['step'], 'step')}{averaged}. Degradation: {_plain(described)}. "
+        "The card has the whole configuration (`lcdnet-jax info`).",
     ]
 
 

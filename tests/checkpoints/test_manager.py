@@ -219,7 +219,7 @@ class TestSaving:
         empty = opened(tmp_path, keep=1)
         with pytest.raises(CheckpointError, match="contains no complete checkpoint; train first"):
             empty.restore_latest(state(0))
-        with pytest.raises(CheckpointError, match="of fewer than 4 steps; train first"):
+        with pytest.raises(CheckpointError, match="checkpoint before step 4; train first"):
             opened(workdir).restore_latest(state(0), before=4)
 
 

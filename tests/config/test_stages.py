@@ -68,7 +68,7 @@ def test_copy_for_a_stage(config):
         ({"accumulate": 4}, "config.batch_size (2) is not divisible by config.accumulate (4)"),
         (
             {"steps_per_call": 4, "log_every": 4},
-            "put borders after 10 steps, which are not multiples of config.steps_per_call (4)",
+            "are not multiples of config.steps_per_call (4): 10; one call",
         ),
         ({"data.tile": 20, "data.tile_stride": 10}, "with crops of 24: config.data.tile (20)"),
         (

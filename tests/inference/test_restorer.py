@@ -87,7 +87,7 @@ def test_channels_that_are_no_alpha(rng):
     image = rng.random((9, 9, 4), np.float32)
     np.testing.assert_allclose(four(image), by_hand(four, image), rtol=0, atol=1e-5)
     for shape in ((9, 9), (9, 9, 2), (9, 9, 3)):
-        with pytest.raises(ImageError, match=r"for a network of 4 channels; got shape"):
+        with pytest.raises(ImageError, match=r"for a network with channels=4; got shape"):
             four(np.zeros(shape))
 
 

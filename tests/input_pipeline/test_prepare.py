@@ -42,8 +42,8 @@ def test_an_incomplete_data_set(gopro, tmp_path, capsys):
     assert "gopro is not as published; it can be obtained from https://seungjunnah" in error
     assert "--incomplete writes what is there" in error
     said = capsys.readouterr().out
-    assert "wrong: train: 4 pairs (published: 2103)" in said
-    assert "wrong: test: 2 pairs (published: 1111)" in said
+    assert "wrong: train: 4 pairs (published: 2,103)" in said
+    assert "wrong: test: 2 pairs (published: 1,111)" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -35,6 +35,17 @@ def test_folder_of_clean_images(tmp_path, config, fill):
     assert "3 images, from 8x8 to 12x20, 3 channels" in dataset.describe()
 
 
+def test_the_list_of_images(tmp_path, config, fill):
+    """As data.json stores it."""
+    fill(tmp_path, {"a.png": (10, 20), "b.tif": (12, 9, 3)})
+    config.data.train.path = str(tmp_path)
+    a, b = ((tmp_path / name).stat().st_size for name in ("a.png", "b.tif"))
+    assert create(config, "train").list_images() == {
+        "a": f"10x20, 1 channel, 8 bits, {a} bytes",
+        "b": f"12x9, 3 channels, 8 bits, {b} bytes",
+    }
+
+
 @pytest.fixture
 def bad_headers(tmp_path, fill):
     """Two good images and five that cannot be used, as far as their headers tell."""

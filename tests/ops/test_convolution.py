@@ -108,5 +108,5 @@ def test_sharded_batch_needs_no_all_gather(rng):
 
 @pytest.mark.parametrize("shape", [(2, 2, 3, 4), (3, 3, 2, 4), (3, 1, 3, 4), (3, 3, 3)])
 def test_kernels_that_do_not_fit(shape):
-    with pytest.raises(ValueError, match=r"a kernel for 3 channels is \[k, k, 3, O\] with odd k"):
+    with pytest.raises(ValueError, match=r"a kernel for C = 3 is \[k, k, 3, O\] with odd k"):
         ops.conv2d(jnp.zeros((1, 4, 4, 3)), jnp.zeros(shape))

@@ -30,7 +30,7 @@ def test_kernel_code(rng):
 def test_kernel_code_messages():
     kernels = np.zeros((4, 3, 3), np.float32)
     for wrong in (kernels, kernels[0], np.zeros((20, 2, 2), np.float32)):
-        with pytest.raises(ValueError, match=r"5 components cannot be fitted .*give more kernels"):
+        with pytest.raises(ValueError, match=r"components=5 cannot be fitted .*give more kernels"):
             kernel_code.fit_kernel_code(wrong, components=5)
     with pytest.raises(ValueError, match=r"\(25, 2\) does not encode kernels of shape \(4, 3, 3\)"):
         kernel_code.encode_kernels(kernels, np.zeros((25, 2), np.float32))

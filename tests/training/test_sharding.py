@@ -190,7 +190,9 @@ def test_divided_state():
     assert divided.state.params["Conv_0"]["bias"].sharding.is_fully_replicated
     whole = divided.partitioner.fetch(divided.state.params)
     np.testing.assert_array_equal(whole["Conv_0"]["kernel"], kernel)
-    with pytest.raises(ConfigError, match="state_shards 3 does not divide the 8 devices"):
+    with pytest.raises(
+        ConfigError, match="state_shards 3 does not divide the number of devices, 8"
+    ):
         Partitioner.from_config(config_of("norm", **{"parallel.state_shards": 3}))
 
 
@@ -237,7 +239,10 @@ def test_accumulation_on_several_devices():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"batch_size": 12}, "not divisible by the 8 devices; use a multiple of 8 as batch_size"),
+        (
+            {"batch_size": 12},
+            "not divisible by the number of devices, 8; use a multiple of 8 as batch_size",
+        ),
         ({"batch_size": 8, "accumulate": 2}, "use a multiple of 16 as batch_size"),
     ],
 )

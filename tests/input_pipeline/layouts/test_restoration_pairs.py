@@ -109,7 +109,7 @@ def test_gopro(root, gopro, kind, blur):
 
 def test_counts_are_compared_with_the_published_ones(root, gopro, monkeypatch):
     assert opened("gopro", root, "train").describe() == (
-        f"gopro train {root}: 4 pairs (published: 2103), 6x8, 3 channels"
+        f"gopro train {root}: 4 pairs (published: 2,103), 6x8, 3 channels"
     )
     row = dataclasses.replace(DATA_SETS["gopro"], splits={"train": 4, "test": 2})
     monkeypatch.setitem(DATA_SETS, "gopro", row)
@@ -117,7 +117,7 @@ def test_counts_are_compared_with_the_published_ones(root, gopro, monkeypatch):
     both = sources.open_source(
         {"source": "gopro,gopro_gamma", "path": f"{root},{root}", "split": "test"}, field="x"
     )
-    assert both.describe().endswith("4 pairs (published: 1113), 6x8")
+    assert both.describe().endswith("4 pairs (published: 1,113), 6x8")
 
 
 def test_splits(root, gopro):
@@ -169,7 +169,7 @@ def test_hide(root, tree):
     far = {"test-long-shot_4fromGOPR1": pair("test/test-long-shot", 4)}
     assert pairs("hide", root, "train") == train
     assert pairs("hide", root, "test") == {**near, **far}
-    assert "2 pairs (published: 2025)" in opened("hide", root, "test").describe()
+    assert "2 pairs (published: 2,025)" in opened("hide", root, "test").describe()
     shutil.rmtree(root / "test/test-close-ups")
     assert pairs("hide", root, "test") == far
     (root / "GT/4fromGOPR1.png").unlink()
@@ -329,7 +329,7 @@ def test_rain13k(root, tree):
         f"{name}_1": pair(f"test/{name}", "1.png") for name in TESTS
     }
     assert "1 pair (published: 98)" in opened("rain13k", root, "Test100").describe()
-    assert "5 pairs (published: 4298)" in opened("rain13k", root, "test").describe()
+    assert "5 pairs (published: 4,298)" in opened("rain13k", root, "test").describe()
 
     (root / "test/Rain100H/target/1.png").rename(root / "test/Rain100H/target/2.png")
     refuses("rain13k", root, "test", "Rain100H: files without a partner: input/1.png, target/2.png")
@@ -350,7 +350,7 @@ def test_training_batches(root, gopro, config):
     config.data.crop = 6
     config.degradation.kind = "none"
     dataset = input_pipeline.create_dataset(config, "train")
-    assert f"gopro train {root}: 4 pairs (published: 2103), 6x8, 3 ch" in dataset.describe()
+    assert f"gopro train {root}: 4 pairs (published: 2,103), 6x8, 3 ch" in dataset.describe()
     batch = next(dataset.batches())
     seen = [
         tuple(round(255 * float(batch[half][k, 0, 0, 0])) for half in ("degraded", "clean"))
