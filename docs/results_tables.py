@@ -14,13 +14,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from lcdnet_jax import messages
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
 BEGIN, END = "<!-- results: ", "<!-- end of results -->"
 BLOCK = re.compile(rf"{BEGIN}(.+?) -->\n.*?{END}", re.DOTALL)
 KEY = ("dataset", "sigma", "protocol", "mode")
-RUN = ("command", "date", "processor", "lcdnet_jax", "jax")
-FIELDS = (*KEY, "psnr", "ssim", "input_psnr", "n", *RUN)
+NUMBER = int | float | None
+RUN = dict.fromkeys(("command", "date", "processor", "lcdnet_jax", "jax"), str)
+FIELDS = {"dataset": str, "sigma": NUMBER, "protocol": str, "mode": str, "n": int, **RUN}
+FIELDS |= dict.fromkeys(("psnr", "ssim", "input_psnr"), NUMBER)
+PUBLISHED = {"dataset": str, "sigma": NUMBER, "source": str}
 LEVELS = (15, 25, 30, 50, 70)  # of noise
 
 Row = Mapping[str, Any]
@@ -55,8 +60,7 @@ class Scores:
                 if key in self._rows:
                     raise ResultsError(f"{path}: another file has {key}, too; delete one of them")
                 self._rows[key] = row
-        fields = "dataset", "sigma", "source"
-        published = _read(folder / "published.json", fields, "add it")
+        published = _read(folder / "published.json", PUBLISHED, "correct it")
         self._published = {(row["dataset"], row["sigma"]): row for row in published}
 
     def find(self, weights: str, dataset: str, protocol: str, sigma: float | None = None) -> Row:
@@ -92,15 +96,24 @@ class Scores:
         return [_number(row[name]) if name in row else "" for name in methods]
 
 
-def _read(path: pathlib.Path, fields: Iterable[str], advice: str) -> list[Row]:
+def _read(path: pathlib.Path, fields: Mapping[str, Any], advice: str) -> list[Row]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultsError(f"cannot read {path}: {error}") from None
+    if not isinstance(rows, list):
+        raise ResultsError(f"{path}: holds {messages.shorten(rows)}, not a list of rows; {advice}")
     for row in rows:
+        if not isinstance(row, dict):
+            raise ResultsError(f"{path}: a row is {messages.shorten(row)}, no object; {advice}")
         missing = [name for name in fields if name not in row]
         if missing:
             raise ResultsError(f"{path}: a row has no {', '.join(missing)}; {advice}")
+        wrong = [
+            f"{name} {row[name]!r}" for name in fields if not isinstance(row[name], fields[name])
+        ]
+        if wrong:
+            raise ResultsError(f"{path}: a row has {', '.join(wrong)}, of another type; {advice}")
     return rows
 
 
@@ -175,11 +188,18 @@ def rain_and_motion(scores: Scores) -> list[list[str]]:
     """The weights of LCDNet outside of the package."""
     table = [["file", "data", "images", "input", "restored", "SSIM", "protocol"]]
     for weights, dataset, name, protocol in (
+        ("lcdnet-rain", "cbsd68", "CBSD68, synthetic rain as in the training", "rain-8bit"),
         ("lcdnet-rain", "rain100l", "Rain100L", "rain"),
         ("lcdnet-rain", "rain100h", "Rain100H", "rain"),
+        (
+            "lcdnet-motion",
+            "cbsd68",
+            "CBSD68, synthetic blur of 4 to 12 pixels as in the training",
+            "motion-8bit",
+        ),
         ("lcdnet-motion", "gopro_crops", "GoPro", "gopro"),
         ("lcdnet-motion", "reds_small", "REDS", "gopro"),
-    ):  # fmt: skip
+    ):
         row = scores.find(weights, dataset, protocol)
         numbers = [str(row["n"]), _number(row["input_psnr"]), _number(row["psnr"])]
         table.append([f"`{weights}`", name, *numbers, _number(row["ssim"], 4), f"`{protocol}`"])
@@ -190,9 +210,10 @@ def dncnn(scores: Scores) -> list[list[str]]:
     """Levels of noise as columns."""
     sigmas = (15, 25, 30, 50, 70, 100)
     table = [["data set", "", *map(str, sigmas)]]
-    for weights in ("dncnn-gray", "dncnn-gray-sfm"):
-        rows = [scores.find(weights, "set12", "float", sigma) for sigma in sigmas]
-        table.append(["Set12", f"`{weights}`", *(_number(row["psnr"]) for row in rows)])
+    for dataset, name in (("set12", "Set12"), ("cbsd68", "BSD68")):
+        for weights in ("dncnn-gray", "dncnn-gray-sfm"):
+            rows = [scores.find(weights, dataset, "float", sigma) for sigma in sigmas]
+            table.append([name, f"`{weights}`", *(_number(row["psnr"]) for row in rows)])
     return table
 
 

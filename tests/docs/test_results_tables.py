@@ -101,6 +101,29 @@ def test_a_missing_field(tables, tmp_path, rows):
         update(tables, tmp_path, rows)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], r"kodak24\.json: a row is 1, no object; run eval"),
+        ({"rows": []}, r"kodak24\.json: holds \{'rows': \[\]\}, not a list of rows; run eval"),
+        (None, r"kodak24\.json: holds None, not a list of rows"),
+        (
+            [make_row(15, "float") | {"sigma": [15], "psnr": "high"}],
+            r"kodak24\.json: a row has sigma \[15\], psnr 'high', of another type; run eval",
+        ),
+    ],
+)
+def test_another_content(tables, tmp_path, content, message):
+    with pytest.raises(tables.ResultsError, match=message):
+        update(tables, tmp_path, content)
+
+
+def test_published_scores_of_another_content(tables, tmp_path):
+    (tmp_path / "published.json").write_text('["CBM3D"]')
+    with pytest.raises(tables.ResultsError, match=r"published\.json: a row is 'CBM3D', no object"):
+        tables.update(PAGE, tmp_path)
+
+
 def test_an_unreadable_file(tables, tmp_path):
     with pytest.raises(tables.ResultsError, match=r"cannot read .*published\.json: "):
         tables.update(PAGE, tmp_path)
