@@ -4,7 +4,8 @@
 
 A page has a table between ``<!-- results: NAME -->`` and ``<!-- end of results -->``; NAME is a key
 of ``TABLES``. ``docs/results/data/WEIGHTS/SET.json`` is a results.json of eval.py, unchanged.
-``published.json`` has scores of papers. A test fails if a page is out of date.
+``published.json`` has scores of papers. Other tables are outputs of notebooks. A test fails if a
+page is out of date.
 """
 
 import functools
@@ -18,6 +19,7 @@ from lcdnet_jax import messages
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
+NOTEBOOKS = ROOT / "notebooks"
 BEGIN, END = "<!-- results: ", "<!-- end of results -->"
 BLOCK = re.compile(rf"{BEGIN}(.+?) -->\n.*?{END}", re.DOTALL)
 KEY = ("dataset", "sigma", "protocol", "mode")
@@ -27,6 +29,7 @@ FIELDS = {"dataset": str, "sigma": NUMBER, "protocol": str, "mode": str, "n": in
 FIELDS |= dict.fromkeys(("psnr", "ssim", "input_psnr"), NUMBER)
 PUBLISHED = {"dataset": str, "sigma": NUMBER, "source": str}
 LEVELS = (15, 25, 30, 50, 70)  # of noise
+WITHOUT_COMMANDS = ("readme", "overview")  # parts of other tables
 
 Row = Mapping[str, Any]
 
@@ -147,6 +150,73 @@ def noise(
     return table
 
 
+def overview(scores: Scores) -> list[list[str]]:
+    """All weights: what for, and one score of each."""
+    table = [["weights", "for", "scored on", "input, PSNR", "restored, PSNR"]]
+    for weights, purpose, dataset, name, protocol, sigma in (
+        (
+            "sadnet-photo",
+            "photographs from cameras: sensor noise, demosaiced, JPEG",
+            "cc",
+            "CC, 5 pairs",
+            "pairs",
+            None,
+        ),
+        (
+            "sadnet-color-blind",
+            "Gaussian noise of any level from 0 to 55 (8-bit units), unclipped or in 8-bit files",
+            "kodak24",
+            "Kodak24, sigma 50, `float`",
+            "float",
+            50,
+        ),
+        (
+            "sadnet-gray-blind",
+            "the same in gray images",
+            "cbsd68",
+            "BSD68, sigma 50, `float`",
+            "float",
+            50,
+        ),
+        (
+            "lcdnet-rain",
+            "streaks of rain",
+            "rain100l",
+            "Rain100L, 10 images, synthetic rain",
+            "rain",
+            None,
+        ),
+        (
+            "lcdnet-motion",
+            "blur of 4 to 12 pixels, the same all over the image; longer blur gets worse",
+            "cbsd68",
+            "CBSD68, synthetic blur",
+            "motion-8bit",
+            None,
+        ),
+        (
+            "dncnn-gray",
+            "comparison: trained without frequency masking",
+            "cbsd68",
+            "BSD68, sigma 50, `float`",
+            "float",
+            50,
+        ),
+        (
+            "dncnn-gray-sfm",
+            "comparison: the same with frequency masking",
+            "cbsd68",
+            "BSD68, sigma 50, `float`",
+            "float",
+            50,
+        ),
+    ):
+        row = scores.find(weights, dataset, protocol, sigma)
+        table.append([f"`{weights}`", purpose, name, _number(row["input_psnr"])])
+        table[-1].append(_number(row["psnr"]))
+    return table
+
+
 def readme(scores: Scores) -> list[list[str]]:
     """A part of the two tables of Gaussian noise."""
     ours = "ours, [protocol](docs/explanations/protocols.md) `float`"
@@ -221,8 +291,44 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"  # JSON has no infinity
 
 
+def notebook(
+    scores: Scores, name: str, column: str, number: int = 0, folder: pathlib.Path = NOTEBOOKS
+) -> list[list[str]]:
+    """A table that a notebook wrote.
+
+    Args:
+        scores: Not used.
+        name: Name of the notebook.
+        column: First column of the table.
+        number: Which of the tables with this first column.
+        folder: Folder of the notebook.
+
+    Returns:
+        The header and the rows.
+
+    Raises:
+        ResultsError: If the notebook or the table is missing.
+    """
+    path = folder / f"{name}.ipynb"
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        texts = ["".join(one.get("data", {}).get("text/markdown", ())) for one in outputs]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ResultsError(f"cannot read {path}: {error!r}") from None
+    found = [text for text in texts if text.startswith(f"| {column} |")]
+    if len(found) <= number:
+        raise ResultsError(f"{path} has no output {number} with the column {column}; run it again")
+    header, _, *rows = (
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in found[number].strip().splitlines()
+    )
+    return [header, *rows]
+
+
 TABLES: dict[str, Callable[[Scores], list[list[str]]]] = {
     "readme": readme,
+    "overview": overview,
     "color noise": functools.partial(
         noise,
         weights="sadnet-color-blind",
@@ -238,6 +344,13 @@ TABLES: dict[str, Callable[[Scores], list[list[str]]]] = {
     "camera noise": camera,
     "rain and motion": rain_and_motion,
     "dncnn": dncnn,
+    "lcdnet ablation": functools.partial(notebook, name="lcdnet_ablation", column="row"),
+    **{
+        f"kernels, {name}": functools.partial(
+            notebook, name="sfm_super_resolution", column="width", number=number
+        )
+        for number, name in enumerate(("CBSD68", "Set5"))
+    },
 }
 
 
@@ -267,9 +380,11 @@ def _block(name: str, folder: pathlib.Path) -> str:
     lines = ["".join(f" {cell} |" if cell else " |" for cell in line) for line in (header, *rows)]
     lines.insert(1, "---|" * len(header))
     text = "".join(f"|{line}\n" for line in lines)
-    if name == "readme":
+    if name in WITHOUT_COMMANDS:
         runs = {f"{row['date']} on an {row['processor']}" for row in scores.used}
         return f"{text}\nScores by `eval.py`, {', '.join(sorted(runs))}.\n"
+    if not scores.used:  # of a notebook
+        return text
     if scores.sources:
         text += f"\nPublished: {', '.join(scores.sources)}.\n"
     return text + f"\n```\n{_commands(scores.used)}```\n"

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from lcdnet_jax import peer_loss
-from lcdnet_jax.messages import format_count
 from lcdnet_jax.typing import Json, JsonObject
 
 T = TypeVar("T")
@@ -83,7 +82,7 @@ def initialize(
         ) from error
     return (
         f"process {jax.process_index()} of {jax.process_count()} (found by {found or 'JAX'}), "
-        f"{jax.local_device_count()} of {format_count(jax.device_count(), 'device')} here"
+        f"{jax.local_device_count()} of {jax.device_count()} devices here"
     )
 
 
