@@ -240,7 +240,9 @@ def test_cut_to_multiples(rng):
     image = rng.random((23, 40, 3))
     np.testing.assert_array_equal(protocols.get("sadnet").cut(image), image[:16])
     np.testing.assert_array_equal(protocols.get("8bit").cut(image), image)
-    with pytest.raises(ValueError, match=r"'sadnet' .* 8 pixels, .* nothing of 7x40 pixels; use"):
+    with pytest.raises(
+        ValueError, match=r"'sadnet' .* multiples of 8, .* nothing of 7x40 pixels; use"
+    ):
         protocols.get("sadnet").cut(image[:7])
     bordered = Protocol("cut", border=3)
     assert bordered.cut(image[:7]) is not None
