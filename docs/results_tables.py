@@ -158,7 +158,7 @@ def overview(scores: Scores) -> list[list[str]]:
             "sadnet-photo",
             "photographs from cameras: sensor noise, demosaiced, JPEG",
             "cc",
-            "CC, 5 pairs",
+            "CC, 5 pairs, also used to choose these weights",
             "pairs",
             None,
         ),
