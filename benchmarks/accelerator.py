@@ -3,10 +3,11 @@
     python -m benchmarks.accelerator --peer torch --budget 500 --out profile
     python -m benchmarks.accelerator --set tiny          # the same in small, also on a CPU
 
-SADNet and LCDNet forward and in training, the deformable convolution at SADNet's scales, several
-steps a call: the cases of ``bench_networks`` and ``bench_deform_conv``. One JSON line each, then a
-table. On an H200 a line also says which part of the time the hardware needs at least. What does not
-fit into the budget is skipped, and what still runs at its end is left.
+First whether all networks and operations compute what the CPU computes: ``parity``. Then SADNet and
+LCDNet forward and in training, the deformable convolution at SADNet's scales, several steps a call:
+the cases of ``bench_networks`` and ``bench_deform_conv``. One JSON line each, then a table. On an
+H200 a line also says which part of the time the hardware needs at least. What does not fit into the
+budget is skipped, and what still runs at its end is left.
 """
 
 import argparse
@@ -20,7 +21,15 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from benchmarks import Result, bench_deform_conv, bench_networks, format_table, run_case, timing
+from benchmarks import (
+    Result,
+    bench_deform_conv,
+    bench_networks,
+    format_table,
+    parity,
+    run_case,
+    timing,
+)
 
 # Milliseconds that an H200 needs at least in bfloat16: the sum over operators, each taken as one
 # fused pass, of the longer of its arithmetic (790 TFLOP/s) and its bytes (4.3 TB/s), the columns of
@@ -37,11 +46,11 @@ FLOORS_H200 = {
     "lcdnet base 8x256x256 train": 7.0,
 }
 
-Case = bench_networks.Case | bench_deform_conv.Case
+Case = parity.Case | bench_networks.Case | bench_deform_conv.Case
 
 
 def main() -> None:
-    """Measures the cases in order, until the budget is spent."""
+    """Measures the cases in order of rank, until the budget is spent."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--peer", choices=["torch"], help="what to compare with")
     parser.add_argument("--compile", action="store_true", help="torch.compile the peer, too")
@@ -53,7 +62,11 @@ def main() -> None:
     end = time.monotonic() + options.budget
     timing.use_one_core()
     options.set = options.set or ("tiny" if timing.on_cpu() else "accelerator")
-    cases: list[Case] = [*bench_networks.SETS[options.set], *bench_deform_conv.SETS[options.set]]
+    cases: list[Case] = [
+        *parity.SETS[options.set],
+        *bench_networks.SETS[options.set],
+        *bench_deform_conv.SETS[options.set],
+    ]
     sys.exit(run(sorted(cases, key=lambda case: case.rank), options, end))
 
 
@@ -86,12 +99,16 @@ def run(cases: Sequence[Case], options: argparse.Namespace, end: float) -> int:
 
 
 def _benchmark(case: Case) -> str:
+    if isinstance(case, parity.Case):
+        return "parity"
     return "networks" if isinstance(case, bench_networks.Case) else "deform_conv"
 
 
 def _make_measurement(
     case: Case, options: argparse.Namespace, trace: pathlib.Path | None
 ) -> Callable[[], Result]:
+    if isinstance(case, parity.Case):
+        return functools.partial(parity.measure, case)
     if isinstance(case, bench_deform_conv.Case):
         return functools.partial(
             bench_deform_conv.measure, case, options.seconds / 2, peer=options.peer
@@ -117,7 +134,7 @@ def _add_share(case: bench_networks.Case, result: Result) -> Result:
 
 def _expected_seconds(case: Case) -> float:
     """Guessed: mostly compilation, cold and from the cache, of a training step more."""
-    if isinstance(case, bench_deform_conv.Case):
+    if isinstance(case, (parity.Case, bench_deform_conv.Case)):
         return 8
     return (60 if case.train else 20) * (2 if case.network == "lcdnet" else 1)
 

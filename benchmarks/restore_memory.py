@@ -15,8 +15,6 @@ where the kernel tells the peak (VmHWM).
 
 import argparse
 import json
-import pathlib
-import re
 import sys
 import time
 
@@ -24,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import resident
 from lcdnet_jax import Restorer, networks
 
 _LIMIT = 2.5  # GB above idle
@@ -47,7 +46,8 @@ def main() -> None:
         kwargs = {**kwargs, "scale": options.scale}
     module = networks.create(options.network, **kwargs)
     side = round((options.megapixels * 1e6) ** 0.5)
-    idle = _memory("VmRSS")
+    jnp.zeros(()).block_until_ready()  # JAX has started
+    idle = resident.read("VmRSS")
 
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16, 16, module.channels)))
@@ -58,7 +58,7 @@ def main() -> None:
     large = side * module.scale
     if (restored.shape, restored.dtype) != ((large, large, 3), image.dtype):
         sys.exit(f"error: the result has shape {restored.shape} and type {restored.dtype}")
-    above = _memory("VmHWM") - idle
+    above = resident.read("VmHWM") - idle
     result = {
         "network": options.network,
         **kwargs,
@@ -74,16 +74,6 @@ def main() -> None:
     print(json.dumps(result), flush=True)
     if above > _LIMIT:
         sys.exit(f"error: {above:.2f} GB above idle; the limit is {_LIMIT}")
-
-
-def _memory(field: str) -> float:
-    """Resident memory of this process, now (VmRSS) or at most so far (VmHWM), GB."""
-    jnp.zeros(()).block_until_ready()  # JAX has started
-    status = pathlib.Path("/proc/self/status").read_text()
-    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
-    if found is None:
-        sys.exit(f"error: /proc/self/status has no {field}; this needs Linux")
-    return int(found[1]) * 1024 / 1e9
 
 
 if __name__ == "__main__":
