@@ -1,0 +1,281 @@
+"""How time and memory grow with pixels, batch, threads and devices; one JSON line per case. Linux.
+
+    python -m benchmarks.growth --out docs/images/growth.json            # about an hour
+    python -m benchmarks.growth --only "batch sadnet" --out docs/images/growth.json
+    python -m benchmarks.growth --draw docs/images/growth.json           # growth.png beside it
+
+Pixels: a photo restored in windows, as ``Restorer`` does it. Batch, threads, devices: a step of
+``train.py`` with crops of 64 pixels; of threads and devices with 8 crops in all, the devices are
+simulated ones that share a core. Each case runs in a process of its own after compilation.
+``seconds`` is processor time and ``wall`` wall time, the least of several steps (of one photo of
+more than 3 megapixels). ``memory`` is the most resident memory, MB, above that before images, state
+and program. Cases that were measured are replaced in the file of ``--out``, others stay.
+
+Then a line per series has its exponents: of a straight line through the logarithms of all cases,
+and between neighbors. 1 is in proportion, 0 is constant.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_MEASURES = ("seconds", "wall", "memory")
+_CROP, _CROPS = 64, 8
+_SECONDS = 6.0  # of steps, at least three of them
+
+# What grows, and its sizes. LCDNet ends earlier: more would take many minutes.
+CASES: Mapping[str, Sequence[float]] = {
+    "pixels sadnet-photo": (0.1, 0.4, 1.6, 6.25, 25),
+    "pixels lcdnet-rain": (0.1, 0.4, 1.6, 6.25),
+    "batch sadnet small": (1, 2, 4, 8, 16, 32, 64),
+    "batch lcdnet tiny": (1, 4, 16),
+    "threads sadnet small": (1, 2),
+    "devices sadnet small": (1, 2, 4, 8),
+}
+_WEIGHTS = {"lcdnet-rain": "checkpoints/lcdnet-rain.safetensors"}
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measures, fits and draws."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="series whose name holds this")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file of the measured cases")
+    parser.add_argument("--draw", type=pathlib.Path, help="only draw this JSON file")
+    parser.add_argument("--here", nargs=2, metavar=("SERIES", "SIZE"), help="in this process")
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(measure_here(options.here[0], float(options.here[1]))))
+        return
+    if options.draw:
+        draw(json.loads(options.draw.read_text()), options.draw.with_suffix(".png"))
+        return
+    rows: list[Row] = []
+    if options.out and options.out.exists():
+        rows = json.loads(options.out.read_text())
+    for series, sizes in CASES.items():
+        for size in sizes if options.only in series else ():
+            row = measure(series, size)
+            print(json.dumps(row), flush=True)
+            rows = [old for old in rows if (old["series"], old["size"]) != (series, size)] + [row]
+            if options.out:
+                lines = ",\n".join(json.dumps(row) for row in sorted(rows, key=_order))
+                options.out.write_text(f"[\n{lines}\n]\n")
+    for line in fit_exponents(rows):
+        print(json.dumps(line))
+    if options.out:
+        draw(rows, options.out.with_suffix(".png"))
+
+
+def _order(row: Row) -> tuple[int, float]:
+    return list(CASES).index(row["series"]), row["size"]
+
+
+def measure(series: str, size: float) -> Row:
+    """Measures one case in a new process.
+
+    Args:
+        series: One of :data:`CASES`.
+        size: Megapixels, crops, threads or devices.
+
+    Returns:
+        The row.
+    """
+    environment = dict(os.environ)
+    if series.startswith("devices"):
+        flag = f"--xla_force_host_platform_device_count={size:.0f}"
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flag}".strip()
+    command = [sys.executable, "-m", "benchmarks.growth", "--here", series, str(size)]
+    done = subprocess.run(
+        command, check=True, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    numbers: Row = json.loads(done.stdout.splitlines()[-1])
+    return {"series": series, "size": size, **numbers}
+
+
+def measure_here(series: str, size: float) -> Row:
+    """Measures one case in this process, which must be a new one.
+
+    Args:
+        series: One of :data:`CASES`.
+        size: As for :func:`measure`.
+
+    Returns:
+        Measures of the row, date and processor.
+    """
+    axis, _, subject = series.partition(" ")
+    threads = int(size) if axis == "threads" else 1
+    if threads > len(os.sched_getaffinity(0)):
+        sys.exit(f"error: {threads} threads need as many cores")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    if axis == "pixels":
+        numbers = _restore(_WEIGHTS.get(subject, subject), size)
+    else:
+        crops = int(size) if axis == "batch" else _CROPS
+        numbers = _train(*subject.split(), crops, int(size) if axis == "devices" else 1)
+    from lcdnet_jax import messages
+
+    today = datetime.datetime.now(datetime.UTC).date()
+    return {**numbers, "date": str(today), "machine": messages.describe_processor()}
+
+
+def _restore(name: str, megapixels: float) -> Row:
+    from lcdnet_jax.cli import _compilation
+
+    _compilation.set_environment(quiet=True)  # as the command does
+
+    from benchmarks import resident, restore_speed
+    from lcdnet_jax import Restorer
+    from lcdnet_jax import weights as weights_lib
+    from lcdnet_jax.weights import pretrained
+
+    weights = weights_lib.load(pretrained.find(name))
+    restorer = Restorer(weights.module, weights.variables)
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    shape = (height, round(megapixels * 1e6 / height))
+    before = resident.read("VmRSS")
+    restore_speed._compile_windows(restorer, shape)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    resident.reset_peak()
+    seconds = 0.0 if megapixels > 3 else _SECONDS
+    times = _time(lambda: restorer(image), seconds, least=1 if megapixels > 3 else 2)
+    return {**times, "memory": _megabytes(resident.read("VmHWM") - before)}
+
+
+def _train(network: str, preset: str, crops: int, devices: int) -> Row:
+    from lcdnet_jax.cli import script_start  # noqa: F401  # as train.py; before JAX
+
+    # isort: split
+
+    import jax
+
+    from benchmarks import device_memory, resident
+    from lcdnet_jax import config as config_lib
+    from lcdnet_jax.training import create_state
+    from lcdnet_jax.training.optimizer import make_optimizer
+    from lcdnet_jax.training.program import compile_program
+    from lcdnet_jax.training.sharding import Partitioner
+
+    config = device_memory.make_config(network, preset, _CROP, crops, "float32")
+    module, tx = config_lib.network(config), make_optimizer(config)
+    partitioner = Partitioner.from_config(config, jax.devices()[:devices])
+    shape = (crops, _CROP, _CROP, module.channels)
+    before = resident.read("VmRSS")
+    clean = np.random.default_rng(0).random(shape, np.float32)
+    state = create_state(jax.random.key(0), module, tx, ema=True)
+    state = jax.device_put(state, partitioner.get_state_sharding(state))
+    program = compile_program(module, tx, config, partitioner, state)
+    batch = partitioner.put_batches([{"clean": clean, "mask": np.ones(crops, np.float32)}])
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = program(state, batch)
+        jax.block_until_ready(metrics)
+
+    step()
+    resident.reset_peak()
+    times = _time(step, _SECONDS, least=3)
+    return {**times, "memory": _megabytes(resident.read("VmHWM") - before)}
+
+
+def _time(call: Callable[[], object], seconds: float, least: int) -> Row:
+    """Times calls for ``seconds``, but at least ``least`` of them."""
+    processor, wall, end = [], [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(wall) < least:
+        starts = time.process_time(), time.perf_counter()
+        call()
+        processor.append(time.process_time() - starts[0])
+        wall.append(time.perf_counter() - starts[1])
+    return {
+        "seconds": float(f"{min(processor):.4g}"),
+        "wall": float(f"{min(wall):.4g}"),
+        "calls": len(wall),
+    }
+
+
+def _megabytes(gigabytes: float) -> int:
+    return round(1e3 * gigabytes)
+
+
+def fit_exponents(rows: Sequence[Row]) -> list[Row]:
+    """Fits the exponents of all series and measures.
+
+    Args:
+        rows: Rows of :func:`measure`.
+
+    Returns:
+        For each series "sizes" and, for each measure, the exponent over all sizes, and those
+        between neighbors.
+    """
+    lines = []
+    for series in CASES:
+        found = sorted((row for row in rows if row["series"] == series), key=_order)
+        if len(found) < 2:
+            continue
+        line: Row = {"series": series, "sizes": [row["size"] for row in found]}
+        for measure_ in _MEASURES:
+            points = [(np.log(row["size"]), np.log(row[measure_])) for row in found]
+            overall = np.polyfit(*zip(*points, strict=True), 1)[0]
+            steps = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(points)]
+            line[measure_] = round(float(overall), 2)
+            line[f"{measure_}_between_neighbors"] = [round(float(step), 2) for step in steps]
+        lines.append(line)
+    return lines
+
+
+def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
+    """Draws processor time and memory against size, for each axis one column.
+
+    Args:
+        rows: Rows of :func:`measure`.
+        path: A PNG file.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    labels = {"pixels": "megapixels of a photo", "batch": "crops of a training step",
+              "threads": "threads", "devices": "simulated devices, one core"}  # fmt: skip
+    units = {"seconds": "processor time, s", "memory": "resident memory, MB"}
+    axes = [axis for axis in labels if any(row["series"].startswith(axis) for row in rows)]
+    figure, panels = pyplot.subplots(
+        len(units), len(axes), figsize=(2.6 * len(axes), 4.4), squeeze=False, sharex="col"
+    )
+    for column, axis in enumerate(axes):
+        for line, measure_ in enumerate(units):
+            panel = panels[line, column]
+            for series in (name for name in CASES if name.startswith(axis)):
+                found = sorted((row for row in rows if row["series"] == series), key=_order)
+                sizes, values = ([row[key] for row in found] for key in ("size", measure_))
+                panel.plot(sizes, values, "o-", markersize=3, label=series.partition(" ")[2])
+            panel.set(xscale="log", yscale="log")
+            panel.grid(alpha=0.3)
+            panel.minorticks_off()
+            ticks = sorted({row["size"] for row in rows if row["series"].startswith(axis)})
+            panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        panels[0, column].legend(fontsize=7)
+        panels[-1, column].set_xlabel(labels[axis])
+    for line, unit in enumerate(units.values()):
+        panels[line, 0].set_ylabel(unit)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
