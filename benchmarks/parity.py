@@ -271,13 +271,18 @@ def compute(subject: str, dtype: str, device: jax.Device) -> dict[str, Any]:
     """
     wide = dtype == "float64"
     precision = "default" if dtype == "bfloat16" else "highest"
-    with jax.enable_x64(wide), jax.default_matmul_precision(precision):
+    with (
+        jax.enable_x64(wide),
+        jax.default_matmul_precision(precision),
+        jax.numpy_dtype_promotion("standard"),  # Flax mixes float64 and float32
+    ):
         make = _make_network if subject in NETWORKS else _make_operation
         function, arguments = make(subject, dtype)
         placed = jax.device_put(arguments, device)
         lowered = jax.jit(function).lower(*placed)
-        # The reference runs once: LLVM need not optimize it.
-        compiled = lowered.compile(compiler_options=_quick_options() if wide else None)
+        # It runs once: LLVM need not optimize it.
+        quick = _quick_options() if device.platform == "cpu" else None
+        compiled = lowered.compile(compiler_options=quick)
         return dict(jax.device_get(compiled(*placed)))
 
 
