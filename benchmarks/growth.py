@@ -17,7 +17,6 @@ and between neighbors. 1 is in proportion, 0 is constant.
 
 import argparse
 import datetime
-import itertools
 import json
 import os
 import pathlib
@@ -126,7 +125,8 @@ def measure_here(series: str, size: float) -> Row:
         numbers = _restore(_WEIGHTS.get(subject, subject), size)
     else:
         crops = int(size) if axis == "batch" else _CROPS
-        numbers = _train(*subject.split(), crops, int(size) if axis == "devices" else 1)
+        network, preset = subject.split()
+        numbers = _train(network, preset, crops, int(size) if axis == "devices" else 1)
     from lcdnet_jax import messages
 
     today = datetime.datetime.now(datetime.UTC).date()
@@ -194,7 +194,9 @@ def _train(network: str, preset: str, crops: int, devices: int) -> Row:
 
 def _time(call: Callable[[], object], seconds: float, least: int) -> Row:
     """Times calls for ``seconds``, but at least ``least`` of them."""
-    processor, wall, end = [], [], time.perf_counter() + seconds
+    processor: list[float] = []
+    wall: list[float] = []
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(wall) < least:
         starts = time.process_time(), time.perf_counter()
         call()
@@ -228,10 +230,9 @@ def fit_exponents(rows: Sequence[Row]) -> list[Row]:
             continue
         line: Row = {"series": series, "sizes": [row["size"] for row in found]}
         for measure_ in _MEASURES:
-            points = [(np.log(row["size"]), np.log(row[measure_])) for row in found]
-            overall = np.polyfit(*zip(*points, strict=True), 1)[0]
-            steps = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(points)]
-            line[measure_] = round(float(overall), 2)
+            sizes, values = (np.log([row[key] for row in found]) for key in ("size", measure_))
+            steps = np.diff(values) / np.diff(sizes)
+            line[measure_] = round(float(np.polyfit(sizes, values, 1)[0]), 2)
             line[f"{measure_}_between_neighbors"] = [round(float(step), 2) for step in steps]
         lines.append(line)
     return lines
