@@ -511,7 +511,7 @@ class TestAccelerator:
         lines, out = self.lines(capsys)
         assert [line["benchmark"] for line in lines] == ["parity", "deform_conv", "networks"]
         assert all(line["value"] > 0 for line in lines)
-        assert out[-3].startswith("case ")
+        assert out[-4].startswith("case ")
         assert list(tmp_path.rglob("*.xplane.pb"))
 
     def test_what_does_not_fit_is_skipped(self, capsys):
