@@ -48,6 +48,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "lcdnet_jax/data_sets.py",
             "lcdnet_jax/atomic_io.py",
             "lcdnet_jax/file_names.py",
+            "lcdnet_jax/freed_memory.py",
             "lcdnet_jax/multihost.py",
             "lcdnet_jax/messages.py",
             "lcdnet_jax/strict_json.py",

@@ -10,7 +10,8 @@ XLA logs as usual, and memory is left alone.
 import importlib.util
 import os
 
-from lcdnet_jax.cli import _compilation, _memory
+from lcdnet_jax import freed_memory
+from lcdnet_jax.cli import _compilation
 
 
 def _has_accelerator_plugin() -> bool:
@@ -20,4 +21,4 @@ def _has_accelerator_plugin() -> bool:
 _on_cpu = not _has_accelerator_plugin()
 _compilation.set_environment(quiet=_compilation.is_allowed(os.environ) and _on_cpu)
 if _on_cpu:
-    _memory.keep_freed_memory()
+    freed_memory.keep_freed_memory()

@@ -6,20 +6,20 @@ import sys
 
 import pytest
 
-from lcdnet_jax.cli import _memory
+from lcdnet_jax import freed_memory
 
 # Prints the result and the pages that a thread maps when it allocates 80 MB again.
 ALLOCATE = """
 import resource, threading
 import numpy as np
-from lcdnet_jax.cli import _memory
+from lcdnet_jax import freed_memory
 
 def allocate():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.empty(10**7).fill(1)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
-kept, faults = _memory.keep_freed_memory({}), []
+kept, faults = freed_memory.keep_freed_memory({}), []
 for _ in range(2):
     thread = threading.Thread(target=allocate)
     thread.start()
@@ -46,13 +46,13 @@ def test_large_blocks_are_mapped_once():
 )
 def test_what_the_user_has_chosen_stays(environment, monkeypatch):
     monkeypatch.setattr(_memory.ctypes, "CDLL", None)
-    assert not _memory.keep_freed_memory(environment)
+    assert not freed_memory.keep_freed_memory(environment)
 
 
 def test_other_systems(monkeypatch):
     monkeypatch.setattr(_memory.ctypes, "CDLL", lambda name: object())  # as musl, has no mallopt
     monkeypatch.setattr(_memory.sys, "platform", "linux")
-    assert not _memory.keep_freed_memory({})
+    assert not freed_memory.keep_freed_memory({})
     monkeypatch.setattr(_memory.sys, "platform", "darwin")
     monkeypatch.setattr(_memory.ctypes, "CDLL", None)
-    assert not _memory.keep_freed_memory({})
+    assert not freed_memory.keep_freed_memory({})
