@@ -104,6 +104,7 @@ def measure_jax(network: str, preset: str, shape: tuple[int, int, int, int]) -> 
     # isort: split
 
     from benchmarks import bench_networks, resident, timing
+    from lcdnet_jax.freed_memory import return_freed_memory
 
     timing.use_one_core()
     import jax
@@ -119,6 +120,7 @@ def measure_jax(network: str, preset: str, shape: tuple[int, int, int, int]) -> 
     plan = timing.count_planned_bytes(program.lower(*arguments).compile())
     jax.block_until_ready(run())
     with_compilation = resident.read("VmHWM") - before
+    return_freed_memory()  # as train.py
     resident.reset_peak()
     for _ in range(_STEPS):
         jax.block_until_ready(run())

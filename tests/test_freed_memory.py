@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, where the C library can and the user has not chosen."""
+"""Freed memory stays with the process or goes back to the system, where the C library can."""
 
 import platform
 import subprocess
@@ -45,14 +45,23 @@ def test_large_blocks_are_mapped_once():
     ],
 )
 def test_what_the_user_has_chosen_stays(environment, monkeypatch):
-    monkeypatch.setattr(_memory.ctypes, "CDLL", None)
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
     assert not freed_memory.keep_freed_memory(environment)
 
 
 def test_other_systems(monkeypatch):
-    monkeypatch.setattr(_memory.ctypes, "CDLL", lambda name: object())  # as musl, has no mallopt
-    monkeypatch.setattr(_memory.sys, "platform", "linux")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: object())  # as musl
+    monkeypatch.setattr(freed_memory.sys, "platform", "linux")
     assert not freed_memory.keep_freed_memory({})
-    monkeypatch.setattr(_memory.sys, "platform", "darwin")
-    monkeypatch.setattr(_memory.ctypes, "CDLL", None)
+    monkeypatch.setattr(freed_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
     assert not freed_memory.keep_freed_memory({})
+
+
+def test_return_freed_memory_without_gnu(monkeypatch):
+    monkeypatch.setattr(freed_memory.sys, "platform", "linux")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: object())
+    freed_memory.return_freed_memory()
+    monkeypatch.setattr(freed_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
+    freed_memory.return_freed_memory()

@@ -1,8 +1,6 @@
 """The compiled program of a network: windows of one size, on one device or on several."""
 
-import ctypes
 import functools
-import sys
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcdnet_jax import networks
+from lcdnet_jax.freed_memory import return_freed_memory
 from lcdnet_jax.inference import limits
 from lcdnet_jax.ops.rows import split_large_images
 from lcdnet_jax.typing import Variables
@@ -98,7 +97,7 @@ class Program:
         apply, arguments = self._prepare(variables, windows)
         if not self.is_compiled(windows.shape, windows.dtype):
             compiled = apply.lower(*arguments).compile()
-            _return_freed_memory()
+            return_freed_memory()
             self._check_memory(compiled, windows.shape)
             self._compiled.add((windows.shape, windows.dtype.name))
         result: Array = apply(*arguments)
@@ -171,17 +170,6 @@ class PlacedVariables:
         """A copy on each device."""
         everywhere = NamedSharding(_make_mesh(self._devices), PartitionSpec())
         return jax.device_put(self._variables, everywhere)
-
-
-def _return_freed_memory() -> None:
-    """Returns memory that the compiler has freed to the system, where the C library is GNU's.
-
-    It would keep up to 350 MB, and the memory of a window would come on top.
-    """
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def _make_mesh(devices: Sequence[jax.Device]) -> Mesh:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from lcdnet_jax import checkpoints as checkpoints_lib
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage
+from lcdnet_jax.freed_memory import return_freed_memory
 from lcdnet_jax.messages import SlowWorkReporter, format_count, join_some
 from lcdnet_jax.networks import RestorationNetwork
 from lcdnet_jax.training import objectives
@@ -258,6 +259,7 @@ class _Loop:
                 self._unread.append(metrics)
                 if is_new:
                     jax.block_until_ready(state)
+                    return_freed_memory()
                     parts = {"initialization": initialization} if before is None else {}
                     self._report_compilations(step, **parts)
                     # Leave out compilation.
