@@ -16,7 +16,12 @@ import input_pipeline
 from lcdnet_jax import config as config_lib
 from lcdnet_jax import multihost, storage, training
 from lcdnet_jax.checkpoints import silence_orbax
-from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
+from lcdnet_jax.cli.script import (
+    DistributedFlags,
+    end_in_one_line,
+    set_network_options,
+    use_compilation_cache,
+)
 from lcdnet_jax.training.metric_writer import check_packages
 from lcdnet_jax.training.profile import parse_range
 
@@ -74,6 +79,7 @@ def main(argv: list[str]) -> None:
     if _DETERMINISTIC.value:  # read when JAX first looks for devices
         flag = "--xla_gpu_deterministic_ops=true"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    set_network_options(config.network.name)
     with end_in_one_line(
         interrupted="interrupted before the state was saved; the newest checkpoint, if any, stays"
     ):

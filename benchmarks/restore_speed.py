@@ -84,6 +84,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
     from lcdnet_jax.weights import pretrained
 
     weights = weights_lib.load(pretrained.find(name))
+    _compilation.set_network_options(weights.module)
     restorer = Restorer(weights.module, weights.variables)
     seen: list[tuple[int, ...]] = []
     apply = restorer._program.run

@@ -19,10 +19,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lcdnet_jax import storage
 from lcdnet_jax.messages import escape_line
+
+if TYPE_CHECKING:
+    from lcdnet_jax.networks import RestorationNetwork
 
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
 VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
@@ -61,6 +64,20 @@ def set_environment(*, quiet: bool) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {_NO_UNROLLING}".strip()
     if quiet:
         hide_errors()
+
+
+def set_network_options(network: RestorationNetwork | type[RestorationNetwork]) -> None:
+    """Adds XLA's options for a network on a CPU. Call it before a device is used.
+
+    Does nothing after that, or if the user has set such options.
+
+    Args:
+        network: Has ``xla_cpu_options``.
+    """
+    words = os.environ.get("XLA_FLAGS", "").split()
+    wanted = ",".join([_NO_UNROLLING, *network.xla_cpu_options])
+    words = [wanted if word == _NO_UNROLLING else word for word in words]
+    os.environ["XLA_FLAGS"] = " ".join(words)
 
 
 def hide_errors() -> None:

@@ -425,12 +425,14 @@ def _create_restorer(arguments: argparse.Namespace) -> Restorer:
 
     options = ("tile", "overlap", "tile_batch", "ensemble", "strength", "local_pool", "dtype")
     try:
-        return batch.create_restorer(
+        restorer = batch.create_restorer(
             arguments.checkpoint,
             **{option: getattr(arguments, option) for option in (*options, "device")},
         )
     except OptionError as error:
         raise error.with_flags("-") from error
+    _compilation.set_network_options(restorer.module)
+    return restorer
 
 
 def _read_paths() -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 from absl import flags
 
-from lcdnet_jax import messages, multihost, peer_loss, training
+from lcdnet_jax import messages, multihost, networks, peer_loss, training
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation
 
@@ -107,6 +107,16 @@ def use_compilation_cache(*, choice: str = "user", workdir: pathlib.Path | None 
     if choice == "off" or not _compilation.is_allowed(os.environ):
         return
     _compilation.use_cache(workdir if choice == "workdir" else None)
+
+
+def set_network_options(name: str) -> None:
+    """Sets XLA's options for a network on a CPU, before a device is used.
+
+    Args:
+        name: The network. An unknown one changes nothing.
+    """
+    if name in networks.available():
+        _compilation.set_network_options(networks.get(name))
 
 
 class DistributedFlags:

@@ -52,6 +52,8 @@ class RestorationNetwork(nn.Module):
         tile_overlap: Input pixels discarded at each inner edge of a tile, by default.
         window_pixels: Most pixels of the windows that a restorer chooses for a large image, divided
             by the scale. More take more memory, and fewer pixels are computed twice.
+        xla_cpu_options: Entries of ``xla_backend_extra_options`` that make XLA's programs for a CPU
+            faster. ``train.py`` and ``lcdnet-jax restore`` set them.
         two_views: Whether ``channels=6`` means the two views of a dual-pixel camera, left RGB and
             right RGB, restored to one RGB image.
         global_means: Whether each output pixel depends on the whole image, for example through
@@ -72,6 +74,7 @@ class RestorationNetwork(nn.Module):
     input_range = (0.0, 1.0)
     tile_overlap = 64
     window_pixels = 1344 * 1024
+    xla_cpu_options: ClassVar[tuple[str, ...]] = ()
     two_views = False
     global_means = False
     has_scales = False
@@ -247,6 +250,14 @@ def _mapping(value: object) -> str | None:
     return None if isinstance(value, Mapping) else "a mapping"
 
 
+def _tuple(value: object) -> str | None:
+    return None if isinstance(value, tuple) else "a tuple of names"
+
+
+# Loops with several results, and computations that are merged before each call gets a copy of them:
+# options of XLA that help networks of many small layers.
+MERGE_LOOPS = ("xla_cpu_use_multi_output_fusion", "xla_cpu_flatten_after_fusion")
+
 _RULES: Mapping[str, value_rules.Rule] = {
     "channels": value_rules.integer(1),
     "scale": value_rules.integer(1),
@@ -255,6 +266,7 @@ _RULES: Mapping[str, value_rules.Rule] = {
     "input_range": value_rules.value_range(tuple),
     "tile_overlap": value_rules.integer(0),
     "window_pixels": value_rules.integer(1),
+    "xla_cpu_options": _tuple,
     "two_views": value_rules.boolean,
     "global_means": value_rules.boolean,
     "has_scales": value_rules.boolean,

@@ -19,7 +19,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._base import RestorationNetwork
+from lcdnet_jax.networks._base import MERGE_LOOPS, RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     Down,
     check_fields,
@@ -132,6 +132,7 @@ class LCDNet(RestorationNetwork):
     stride = 16
     input_range = (0.0, 1.0)
     tile_overlap = 32  # more does not help, see docs/explanations/tiling.md
+    xla_cpu_options = MERGE_LOOPS
     two_views = True  # with channels=6
     global_means = True  # and Fourier transforms
     has_scales = True

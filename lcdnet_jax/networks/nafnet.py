@@ -16,7 +16,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
-from lcdnet_jax.networks._base import RestorationNetwork
+from lcdnet_jax.networks._base import MERGE_LOOPS, RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     Depthwise,
     Down,
@@ -91,6 +91,7 @@ class NAFNet(RestorationNetwork):
     input_range = (0.0, 1.0)
     tile_overlap = 64
     two_views = False
+    xla_cpu_options = MERGE_LOOPS
     global_means = True  # simplified channel attention
     has_scales = False
 

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -293,6 +294,22 @@ def test_each_machine_and_version_has_a_folder(monkeypatch):
         assert _compilation.find_folder({}) == folders[0]
     assert len(set(folders)) == 3
     assert _compilation.find_folder({}) == folders[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f"--mine {_compilation._NO_UNROLLING}", f"--mine {_compilation._NO_UNROLLING},one,other"),
+        ("--xla_backend_extra_options=mine", "--xla_backend_extra_options=mine"),
+        ("", ""),
+    ],
+)
+def test_options_of_a_network(given, expected, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    _compilation.set_network_options(types.SimpleNamespace(xla_cpu_options=("one", "other")))
+    assert os.environ["XLA_FLAGS"] == expected
+    _compilation.set_network_options(types.SimpleNamespace(xla_cpu_options=()))
+    assert os.environ["XLA_FLAGS"] == expected
 
 
 def test_variables_of_the_user_stay(monkeypatch):

@@ -24,7 +24,7 @@ from PIL import Image, ImageCms
 
 from lcdnet_jax import Restorer, atomic_io, image_io, inference, metrics, multihost, storage
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.cli import _progress, main
+from lcdnet_jax.cli import _compilation, _progress, main
 from lcdnet_jax.inference import batch, limits, plan
 from lcdnet_jax.inference.pipeline import Pipeline
 from lcdnet_jax.networks import registered
@@ -1108,3 +1108,10 @@ def run_halving(arguments):
     """Runs a command in a process of its own, with the network of these tests."""
     with registered("sadnet", Halving):
         main.main(arguments[1:])
+
+
+def test_options_of_the_network(place, run, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", _compilation._NO_UNROLLING)
+    monkeypatch.setattr(Halving, "xla_cpu_options", ("mine",))
+    run(put(place / "a.png"), "-o", "b.png")
+    assert os.environ["XLA_FLAGS"] == f"{_compilation._NO_UNROLLING},mine"

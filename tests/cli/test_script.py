@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import peer_loss, storage, weights
+from lcdnet_jax import networks, peer_loss, storage, weights
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation, script
 from lcdnet_jax.cli.script import end_in_one_line
@@ -202,3 +202,13 @@ def test_programs_in_a_bucket(config, tmp_path, bucket):
     (compiled, found), _ = start(tmp_path, *arguments)
     assert (compiled, found > 0) == (0, True)
     assert not (tmp_path / "lcdnet-jax").exists()
+
+
+def test_options_of_the_network(monkeypatch):
+    given = _compilation._NO_UNROLLING
+    monkeypatch.setenv("XLA_FLAGS", given)
+    for name in ("dncnn", "unknown"):
+        script.set_network_options(name)
+        assert os.environ["XLA_FLAGS"] == given
+    script.set_network_options("lcdnet")
+    assert os.environ["XLA_FLAGS"] == ",".join([given, *networks.LCDNet.xla_cpu_options])

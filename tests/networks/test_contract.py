@@ -223,6 +223,7 @@ def test_no_network(cls):
         ({"stride": True}, r"Bad\.stride must be an integer of at least 1, got True"),
         ({"tile_overlap": -1}, r"Bad\.tile_overlap must be an integer of at least 0, got -1"),
         ({"window_pixels": 0}, r"Bad\.window_pixels must be an integer of at least 1, got 0"),
+        ({"xla_cpu_options": ["a"]}, r"Bad\.xla_cpu_options must be a tuple of names, got \['a'\]"),
         ({"input_range": (1, 0)}, r"Bad\.input_range must be a tuple of two numbers, the lower"),
         ({"padding": "zeros"}, r"Bad\.padding must be one of 'reflect', 'constant', got 'zeros'"),
         ({"two_views": 6}, r"Bad\.two_views must be True or False, got 6"),
