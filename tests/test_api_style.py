@@ -31,6 +31,7 @@ ROOMS = (
     "evaluation",
     "export",
     "file_names",
+    "freed_memory",
     "image_io",
     "inference",
     "losses",
