@@ -9,7 +9,7 @@ from collections.abc import Mapping
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
+def keep_freed_memory(*, environment: Mapping[str, str] = os.environ) -> bool:
     """Lets the GNU C library keep freed memory instead of returning it to the system.
 
     On a CPU, XLA allocates the memory of a training step anew for each step. The C library returns

@@ -19,7 +19,7 @@ def allocate():
     np.empty(10**7).fill(1)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
-kept, faults = freed_memory.keep_freed_memory({}), []
+kept, faults = freed_memory.keep_freed_memory(environment={}), []
 for _ in range(2):
     thread = threading.Thread(target=allocate)
     thread.start()
@@ -46,16 +46,16 @@ def test_large_blocks_are_mapped_once():
 )
 def test_what_the_user_has_chosen_stays(environment, monkeypatch):
     monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
-    assert not freed_memory.keep_freed_memory(environment)
+    assert not freed_memory.keep_freed_memory(environment=environment)
 
 
 def test_other_systems(monkeypatch):
     monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: object())  # as musl
     monkeypatch.setattr(freed_memory.sys, "platform", "linux")
-    assert not freed_memory.keep_freed_memory({})
+    assert not freed_memory.keep_freed_memory(environment={})
     monkeypatch.setattr(freed_memory.sys, "platform", "darwin")
     monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
-    assert not freed_memory.keep_freed_memory({})
+    assert not freed_memory.keep_freed_memory(environment={})
 
 
 def test_return_freed_memory_without_gnu(monkeypatch):
