@@ -17,6 +17,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import Result, compare_with_peer, round_significant, run_cases
@@ -103,30 +104,23 @@ def measure_jax(network: str, preset: str, shape: tuple[int, int, int, int]) -> 
 
     # isort: split
 
+    import jax
+
     from benchmarks import bench_networks, resident, timing
+    from lcdnet_jax.cli import script
     from lcdnet_jax.freed_memory import return_freed_memory
 
-    timing.use_one_core()
-    import jax
-    import numpy as np
-
-    case = bench_networks.Case(network, preset, shape, train=True)
-    module = case.module(case.dtype)
-    variables = bench_networks.random_variables(module)
-    images, target = np.random.default_rng(0).random((2, *shape), np.float32)
+    script.set_network_options(network)
+    module, variables, images, target = _make_inputs(network, preset, shape)
     jax.block_until_ready(jax.numpy.zeros(()))  # JAX has started
     before = resident.read("VmRSS")
     program, run, arguments = bench_networks._training(module, variables, images, target, 1)
     plan = timing.count_planned_bytes(program.lower(*arguments).compile())
     jax.block_until_ready(run())
-    with_compilation = resident.read("VmHWM") - before
+    first = resident.read("VmHWM")
     return_freed_memory()  # as train.py
-    resident.reset_peak()
-    for _ in range(_STEPS):
-        jax.block_until_ready(run())
-    return _describe(before, resident.read("VmHWM") - before, with_compilation) | {
-        "plan": round_significant(plan / 1e6)
-    }
+    peaks = _measure_steps(lambda: jax.block_until_ready(run()), before, first)
+    return {**peaks, "plan": round_significant(plan / 1e6)}
 
 
 def measure_torch(network: str, preset: str, shape: tuple[int, int, int, int]) -> dict[str, Any]:
@@ -141,32 +135,40 @@ def measure_torch(network: str, preset: str, shape: tuple[int, int, int, int]) -
         The same fields without the plan. Nothing is compiled: "with_compilation" has the first
         steps.
     """
-    from benchmarks import bench_networks, resident, timing
+    from benchmarks import resident, torch_steps
 
-    timing.use_one_core()
-    import numpy as np
-
-    from benchmarks import torch_steps
-
-    case = bench_networks.Case(network, preset, shape, train=True)
-    module = case.module(case.dtype)
-    variables = bench_networks.random_variables(module)
-    images, target = np.random.default_rng(0).random((2, *shape), np.float32)
+    module, variables, images, target = _make_inputs(network, preset, shape)
     makers = torch_steps.network_makers(
-        network, module, variables, images, target, dtype=case.dtype
+        network, module, variables, images, target, dtype=module.dtype
     )
     make = next(iter(makers.values()))
     before = resident.read("VmRSS")
     call = make().call
-    first = resident.read("VmHWM") - before
+    return _measure_steps(call, before, resident.read("VmHWM"))
+
+
+def _make_inputs(network: str, preset: str, shape: tuple[int, int, int, int]) -> tuple[Any, ...]:
+    """The module, its variables, images and their targets, on one core."""
+    from benchmarks import bench_networks, timing
+
+    timing.use_one_core()
+    import numpy as np
+
+    case = bench_networks.Case(network, preset, shape, train=True)
+    module = case.module(case.dtype)
+    images, target = np.random.default_rng(0).random((2, *shape), np.float32)
+    return module, bench_networks.random_variables(module), images, target
+
+
+def _measure_steps(run: Callable[[], Any], before: float, first: float) -> dict[str, Any]:
+    """Runs steps; their peak and that of the first one (GB), above ``before``, in MB."""
+    from benchmarks import resident
+
     resident.reset_peak()
     for _ in range(_STEPS):
-        call()
-    return _describe(before, resident.read("VmHWM") - before, first)
-
-
-def _describe(before: float, steps: float, with_compilation: float) -> dict[str, Any]:
-    numbers = {"steps": steps, "with_compilation": with_compilation, "before": before}
+        run()
+    steps = resident.read("VmHWM")
+    numbers = {"steps": steps - before, "with_compilation": first - before, "before": before}
     return {name: round_significant(1e3 * number) for name, number in numbers.items()}
 
 

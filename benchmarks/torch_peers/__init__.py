@@ -14,6 +14,7 @@ modules, because their layers are numbered. As ``torch_steps`` and ``torch_loade
 imported only where a peer is asked for.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,9 +93,9 @@ def network(
         raise ValueError(f"no PyTorch peer of {name!r}; there are those of {', '.join(NETWORKS)}")
     fields = {field: getattr(module, field) for field in _FIELDS[name]}
     others = {
-        field: getattr(module, field)
-        for field, default in type(module).__dataclass_fields__.items()
-        if field not in {*fields, *_FREE} and getattr(module, field) != default.default
+        field.name: getattr(module, field.name)
+        for field in dataclasses.fields(module)
+        if field.name not in {*fields, *_FREE} and getattr(module, field.name) != field.default
     }
     if others:
         raise ValueError(

@@ -69,7 +69,7 @@ def set_environment(*, quiet: bool) -> None:
 def set_network_options(network: RestorationNetwork | type[RestorationNetwork]) -> None:
     """Adds XLA's options for a network on a CPU. Call it before a device is used.
 
-    Does nothing after that, or if the user has set such options.
+    XLA reads them once. They stay as they are if the user has set such options.
 
     Args:
         network: Has ``xla_cpu_options``.

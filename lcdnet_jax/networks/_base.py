@@ -254,8 +254,8 @@ def _tuple(value: object) -> str | None:
     return None if isinstance(value, tuple) else "a tuple of names"
 
 
-# Loops with several results, and computations that are merged before each call gets a copy of them:
-# options of XLA that help networks of many small layers.
+# Options of XLA that help networks of many small layers: loops may have several results, and XLA
+# merges loops before it copies a function into each place that calls it.
 MERGE_LOOPS = ("xla_cpu_use_multi_output_fusion", "xla_cpu_flatten_after_fusion")
 
 _RULES: Mapping[str, value_rules.Rule] = {
