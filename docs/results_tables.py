@@ -12,6 +12,7 @@ import functools
 import json
 import pathlib
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -398,10 +399,25 @@ def _commands(rows: Iterable[Row]) -> str:
             f"# {row['date']}, {row['processor']}, lcdnet_jax {row['lcdnet_jax']}, jax {row['jax']}"
         )
         groups.setdefault(run, {})[row["command"]] = None
-    return "".join(
-        f"{run}\n" + "".join(f"{_wrap(command)}\n" for command in commands)
-        for run, commands in groups.items()
-    )
+    return "".join(f"{run}\n{_loops(commands)}" for run, commands in groups.items())
+
+
+def _loops(commands: Iterable[str]) -> str:
+    """Commands, those that differ in nothing but the data set as one loop of the shell."""
+    alike: dict[str, list[str]] = {}
+    for command in commands:
+        match = re.search(r" --data (\w+)", command)
+        name = match[1] if match else ""
+        general = re.sub(rf"\b{name}\b", "$set", command) if match else command
+        alike.setdefault(general, []).append(name)
+    text = ""
+    for general, names in alike.items():
+        if len(names) == 1:
+            text += _wrap(general.replace("$set", names[0])) + "\n"
+        else:
+            body = textwrap.indent(_wrap(general), "    ")
+            text += f"for set in {' '.join(names)}; do\n{body}\ndone\n"
+    return text
 
 
 def _wrap(command: str) -> str:

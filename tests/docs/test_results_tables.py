@@ -89,6 +89,21 @@ def test_a_page(tables, tmp_path, rows):
     assert tables.update(text, tmp_path) == text
 
 
+def test_commands_that_differ_in_the_data_set_are_one_loop(module):
+    row = {"date": "2026-11-30", "processor": "AMD EPYC", "lcdnet_jax": "0.1.0", "jax": "0.10.1"}
+    command = "python eval.py --data {} --output eval/small-{}"
+    names = ("cc", "polyu", "cc")
+    rows = [row | {"command": command.format(name, name)} for name in names]
+    other = row | {"command": "python eval.py --data sidd --output eval/other"}
+    assert module._commands([*rows, other]) == (
+        "# 2026-11-30, AMD EPYC, lcdnet_jax 0.1.0, jax 0.10.1\n"
+        "for set in cc polyu; do\n"
+        "    python eval.py --data $set --output eval/small-$set\n"
+        "done\n"
+        "python eval.py --data sidd --output eval/other\n"
+    )
+
+
 def test_a_missing_row(tables, tmp_path, rows):
     with pytest.raises(tables.ResultsError, match=r"small has the data set kodak24, protocol 8bit, "
                        r"sigma 70, mode full; score them by eval\.py"):  # fmt: skip
