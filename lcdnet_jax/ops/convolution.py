@@ -4,7 +4,7 @@ The forward pass is XLA's convolution, and so are the gradients on accelerators.
 a CPU are slow in two ways. The gradient of the kernel is a convolution whose window is as large as
 the image, which is slower than the same sum as matrix products. Inside a loop (``lax.scan`` over
 blocks or steps) XLA does not use its fast form for either gradient, and they take about 25 times
-as long. docs/explanations/performance.md has the measurements.
+as long. benchmarks/README.md has the measurements.
 """
 
 import functools

@@ -12,7 +12,7 @@ Two design decisions make it fast and let it scale:
   batch is sharded over devices then needs no all-gather. If the batch were part of the row number,
   it would need one.
 
-docs/explanations/performance.md compares the run time with other forms.
+benchmarks/README.md compares the run time with other forms.
 """
 
 import functools
