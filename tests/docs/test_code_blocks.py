@@ -15,7 +15,8 @@ from lcdnet_jax.config import read_config
 from tests.guards import records
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "checkpoints/README.md")
+PAGES = sorted([*(ROOT / name for name in NAMES), *(ROOT / "docs").rglob("*.md")])
 HELP = records.read("api.json")["help of scripts"]
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
