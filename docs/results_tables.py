@@ -345,7 +345,6 @@ TABLES: dict[str, Callable[[Scores], list[list[str]]]] = {
     "camera noise": camera,
     "rain and motion": rain_and_motion,
     "dncnn": dncnn,
-    "lcdnet ablation": functools.partial(notebook, name="lcdnet_ablation", column="row"),
     **{
         f"kernels, {name}": functools.partial(
             notebook, name="sfm_super_resolution", column="width", number=number
