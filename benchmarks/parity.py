@@ -30,7 +30,7 @@ from lcdnet_jax import networks, ops, sfm
 
 TYPES = ("float32", "bfloat16")
 
-# Largest distances. On a CPU (docs/explanations/devices.md) the largest are a tenth of them in
+# Largest distances. On a CPU (benchmarks/README.md) the largest are a tenth of them in
 # float32; devices differ in the order of sums, and TPUs in the exponential function.
 _LIMITS = {"float32": 1e-4, "bfloat16": 0.25}
 

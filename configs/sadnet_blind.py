@@ -7,7 +7,7 @@ files.
 Command: python train.py --config configs/sadnet_blind.py:color --workdir runs/blind
 with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma is part of
 the path: the second source, the photographs of scikit-image, has an empty path.
-Time and score: docs/results/pretrained.md.
+Time: checkpoints/README.md; scores: docs/results/pretrained.md.
 """
 
 from ml_collections import ConfigDict

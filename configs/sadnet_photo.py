@@ -6,7 +6,7 @@ white balance and JPEG, made from clean photographs.
 Command: python train.py --config configs/sadnet_photo.py --workdir runs/photo
 with --config.data.train.path=DIR, where DIR holds several hundred photographs. The comma is part of
 the path: the second source, the photographs of scikit-image, has an empty path.
-Time and score: docs/results/pretrained.md.
+Time: checkpoints/README.md; scores: docs/results/pretrained.md.
 """
 
 from ml_collections import ConfigDict

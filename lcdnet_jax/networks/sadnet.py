@@ -91,7 +91,7 @@ class SADNet(RestorationNetwork):
     has_scales = False
 
     # "base" is the published network. "small" is ours, for CPUs and quick trials: few offset groups
-    # make it fast, see the measurement in docs/architecture.md.
+    # make it fast, see the measurement in docs/results/sadnet.md.
     PRESETS: ClassVar[Mapping[str, Fields]] = {
         "base": {"width": 32, "offset_width": 32, "groups": 8},
         "small": {"width": 8, "offset_width": 16, "groups": 2},
