@@ -277,17 +277,6 @@ def rain_and_motion(scores: Scores) -> list[list[str]]:
     return table
 
 
-def dncnn(scores: Scores) -> list[list[str]]:
-    """Levels of noise as columns."""
-    sigmas = (15, 25, 30, 50, 70, 100)
-    table = [["data set", "", *map(str, sigmas)]]
-    for dataset, name in (("set12", "Set12"), ("cbsd68", "BSD68")):
-        for weights in ("dncnn-gray", "dncnn-gray-sfm"):
-            rows = [scores.find(weights, dataset, "float", sigma) for sigma in sigmas]
-            table.append([name, f"`{weights}`", *(_number(row["psnr"]) for row in rows)])
-    return table
-
-
 def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"  # JSON has no infinity
 
@@ -344,7 +333,6 @@ TABLES: dict[str, Callable[[Scores], list[list[str]]]] = {
     ),
     "camera noise": camera,
     "rain and motion": rain_and_motion,
-    "dncnn": dncnn,
     **{
         f"kernels, {name}": functools.partial(
             notebook, name="sfm_super_resolution", column="width", number=number
