@@ -333,12 +333,7 @@ TABLES: dict[str, Callable[[Scores], list[list[str]]]] = {
     ),
     "camera noise": camera,
     "rain and motion": rain_and_motion,
-    **{
-        f"kernels, {name}": functools.partial(
-            notebook, name="sfm_super_resolution", column="width", number=number
-        )
-        for number, name in enumerate(("CBSD68", "Set5"))
-    },
+    "kernels": functools.partial(notebook, name="sfm_super_resolution", column="width"),  # CBSD68
 }
 
 
