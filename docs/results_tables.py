@@ -282,15 +282,14 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def notebook(
-    scores: Scores, name: str, column: str, number: int = 0, folder: pathlib.Path = NOTEBOOKS
+    scores: Scores, name: str, column: str, folder: pathlib.Path = NOTEBOOKS
 ) -> list[list[str]]:
-    """A table that a notebook wrote.
+    """The first table with a first column of some name that a notebook wrote.
 
     Args:
         scores: Not used.
         name: Name of the notebook.
         column: First column of the table.
-        number: Which of the tables with this first column.
         folder: Folder of the notebook.
 
     Returns:
@@ -307,11 +306,11 @@ def notebook(
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ResultsError(f"cannot read {path}: {error!r}") from None
     found = [text for text in texts if text.startswith(f"| {column} |")]
-    if len(found) <= number:
-        raise ResultsError(f"{path} has no output {number} with the column {column}; run it again")
+    if not found:
+        raise ResultsError(f"{path} has no table with the column {column}; run it again")
     header, _, *rows = (
         [cell.strip() for cell in line.strip().strip("|").split("|")]
-        for line in found[number].strip().splitlines()
+        for line in found[0].strip().splitlines()
     )
     return [header, *rows]
 

@@ -157,11 +157,9 @@ def test_two_files_with_one_score(tables, tmp_path, rows):
 class TestNotebooks:
     @pytest.fixture
     def table(self, module, monkeypatch, tmp_path):
-        """Updates a page with the second table of a notebook."""
+        """Updates a page with a table of a notebook."""
         (tmp_path / "published.json").write_text("[]")
-        table = functools.partial(
-            module.notebook, name="ours", column="width", number=1, folder=tmp_path
-        )
+        table = functools.partial(module.notebook, name="ours", column="width", folder=tmp_path)
         monkeypatch.setitem(module.TABLES, "small", table)
 
         def update(cells):
@@ -175,19 +173,19 @@ class TestNotebooks:
         """A cell of text, and one with a picture and three tables as outputs."""
         tables = (
             "| row |\n|---|\n| a |",
-            "| width |\n|---|\n| 1 |\n",
-            "| width | |\n|---|---|\n| 2 | |\n",
+            "| width | |\n|---|---|\n| 1 | |\n",
+            "| width |\n|---|\n| 2 |\n",
         )
         outputs = [{"data": {"text/markdown": text.splitlines(keepends=True)}} for text in tables]
         return [{"source": "text"}, {"outputs": [{"data": {"image/png": "x"}}, *outputs]}]
 
     def test_a_table(self, table, cells):
-        block = "<!-- results: small -->\n| width | |\n|---|---|\n| 2 | |\n<!-- end of results -->"
+        block = "<!-- results: small -->\n| width | |\n|---|---|\n| 1 | |\n<!-- end of results -->"
         assert block in table(cells)
 
     def test_mistakes(self, module, table, cells):
-        cells[1]["outputs"].pop()
-        with pytest.raises(module.ResultsError, match=r"ours\.ipynb has no output 1 .* width; run"):
+        del cells[1]["outputs"][2:]
+        with pytest.raises(module.ResultsError, match=r"ours\.ipynb has no table .* width; run"):
             table(cells)
         for content in (None, [1], [{"outputs": [{"data": 3}]}]):
             with pytest.raises(module.ResultsError, match=r"cannot read .*ours\.ipynb"):
