@@ -102,8 +102,8 @@ def measure_here(case: str) -> dict[str, float]:
 
     network, preset, shape, train = CASES[case]
     one = bench_networks.Case(network, preset, shape, train)
+    _compilation.set_network_options(network)
     module = one.module(one.dtype)
-    _compilation.set_network_options(module)
     variables = bench_networks.random_variables(module)
     images = np.zeros(shape, np.float32)
     make = bench_networks._training if train else bench_networks._forward

@@ -143,7 +143,7 @@ def _restore(name: str, megapixels: float) -> Row:
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
 
-    weights = weights_lib.load(pretrained.find(name))
+    weights = weights_lib.load(pretrained.find(name), on_network=_compilation.set_network_options)
     restorer = Restorer(weights.module, weights.variables)
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     shape = (height, round(megapixels * 1e6 / height))
@@ -165,11 +165,14 @@ def _train(network: str, preset: str, crops: int, devices: int) -> Row:
 
     from benchmarks import device_memory, resident
     from lcdnet_jax import config as config_lib
+    from lcdnet_jax.cli import script
+    from lcdnet_jax.freed_memory import return_freed_memory
     from lcdnet_jax.training import create_state
     from lcdnet_jax.training.optimizer import make_optimizer
     from lcdnet_jax.training.program import compile_program
     from lcdnet_jax.training.sharding import Partitioner
 
+    script.set_network_options(network)
     config = device_memory.make_config(network, preset, _CROP, crops, "float32")
     module, tx = config_lib.network(config), make_optimizer(config)
     partitioner = Partitioner.from_config(config, jax.devices()[:devices])
@@ -187,6 +190,7 @@ def _train(network: str, preset: str, crops: int, devices: int) -> Row:
         jax.block_until_ready(metrics)
 
     step()
+    return_freed_memory()  # as train.py
     resident.reset_peak()
     times = _time(step, _SECONDS, least=3)
     return {**times, "memory": _megabytes(resident.read("VmHWM") - before)}

@@ -83,8 +83,7 @@ def measure(name: str, megapixels: float, alone: int, runs: int) -> dict[str, An
     from lcdnet_jax.inference import batch, plan
     from lcdnet_jax.weights import pretrained
 
-    weights = weights_lib.load(pretrained.find(name))
-    _compilation.set_network_options(weights.module)
+    weights = weights_lib.load(pretrained.find(name), on_network=_compilation.set_network_options)
     restorer = Restorer(weights.module, weights.variables)
     seen: list[tuple[int, ...]] = []
     apply = restorer._program.run

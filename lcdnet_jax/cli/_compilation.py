@@ -19,13 +19,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lcdnet_jax import storage
 from lcdnet_jax.messages import escape_line
-
-if TYPE_CHECKING:
-    from lcdnet_jax.networks import RestorationNetwork
 
 # With a value such as 1 the folder is not used, as with --no-compilation-cache.
 VARIABLE = "LCDNET_JAX_NO_COMPILATION_CACHE"
@@ -66,18 +63,22 @@ def set_environment(*, quiet: bool) -> None:
         hide_errors()
 
 
-def set_network_options(network: RestorationNetwork | type[RestorationNetwork]) -> None:
-    """Adds XLA's options for a network on a CPU. Call it before a device is used.
+def set_network_options(name: str) -> None:
+    """Adds XLA's options for a network on a CPU. Call it before JAX starts its devices.
 
-    XLA reads them once. They stay as they are if the user has set such options.
+    XLA reads ``XLA_FLAGS`` once, when the devices start: later calls change nothing. Options that
+    the user has set stay as they are.
 
     Args:
-        network: Has ``xla_cpu_options``.
+        name: A registered network. Its ``xla_cpu_options`` are added.
     """
+    from lcdnet_jax import networks
+
     words = os.environ.get("XLA_FLAGS", "").split()
-    wanted = ",".join([_NO_UNROLLING, *network.xla_cpu_options])
-    words = [wanted if word == _NO_UNROLLING else word for word in words]
-    os.environ["XLA_FLAGS"] = " ".join(words)
+    if _NO_UNROLLING in words:
+        wanted = ",".join([_NO_UNROLLING, *networks.get(name).xla_cpu_options])
+        words = [wanted if word == _NO_UNROLLING else word for word in words]
+        os.environ["XLA_FLAGS"] = " ".join(words)
 
 
 def hide_errors() -> None:

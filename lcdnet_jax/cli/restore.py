@@ -425,14 +425,13 @@ def _create_restorer(arguments: argparse.Namespace) -> Restorer:
 
     options = ("tile", "overlap", "tile_batch", "ensemble", "strength", "local_pool", "dtype")
     try:
-        restorer = batch.create_restorer(
+        return batch.create_restorer(
             arguments.checkpoint,
+            on_network=_compilation.set_network_options,
             **{option: getattr(arguments, option) for option in (*options, "device")},
         )
     except OptionError as error:
         raise error.with_flags("-") from error
-    _compilation.set_network_options(restorer.module)
-    return restorer
 
 
 def _read_paths() -> Iterator[str]:

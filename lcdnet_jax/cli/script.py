@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jax
 from absl import flags
 
-from lcdnet_jax import messages, multihost, networks, peer_loss, training
+from lcdnet_jax import messages, multihost, peer_loss, training
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation
 
@@ -110,13 +110,12 @@ def use_compilation_cache(*, choice: str = "user", workdir: pathlib.Path | None 
 
 
 def set_network_options(name: str) -> None:
-    """Sets XLA's options for a network on a CPU, before a device is used.
+    """Sets XLA's options for a network on a CPU. Call it before JAX starts its devices.
 
     Args:
-        name: The network. An unknown one changes nothing.
+        name: A registered network.
     """
-    if name in networks.available():
-        _compilation.set_network_options(networks.get(name))
+    _compilation.set_network_options(name)
 
 
 class DistributedFlags:

@@ -64,12 +64,18 @@ class _Image:
     mode: int  # permissions of the file
 
 
-def create_restorer(checkpoint: str | os.PathLike[str] | None, **options: Any) -> Restorer:
+def create_restorer(
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    on_network: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Restorer:
     """Creates the restorer of image files.
 
     Args:
         checkpoint: A path or a name as for :func:`lcdnet_jax.weights.pretrained.find`; None means
             the default weights.
+        on_network: As for :func:`lcdnet_jax.weights.load`.
         **options: Options of :class:`~lcdnet_jax.inference.Restorer`.
 
     Returns:
@@ -80,7 +86,7 @@ def create_restorer(checkpoint: str | os.PathLike[str] | None, **options: Any) -
             option has a wrong value, or the network takes two views.
     """
     path = pretrained.find(pretrained.DEFAULT if checkpoint is None else checkpoint)
-    weights = weights_lib.load(path)
+    weights = weights_lib.load(path, on_network=on_network)
     restorer = Restorer(weights.module, weights.variables, **options)
     if restorer.module.takes_two_views:
         raise ValueError(

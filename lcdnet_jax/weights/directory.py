@@ -44,9 +44,8 @@ KIND = atomic_io.DirectoryKind(
 _UNREADABLE = 1000
 
 
-def load(directory: pathlib.Path, *, ema: bool, step: Step) -> Weights:
-    """Reads a directory, see :func:`lcdnet_jax.weights.load`."""
-    config = config_lib.load(directory / "config.json")
+def load(directory: pathlib.Path, config: ConfigDict, *, ema: bool, step: Step) -> Weights:
+    """Reads a directory with this ``config.json``, see :func:`lcdnet_jax.weights.load`."""
     stored = _read_card(config, directory) if config_lib.describes_network_alone(config) else None
     module = config_lib.network(config)
     with contextlib.closing(checkpoints.Checkpoints(directory)) as reader:

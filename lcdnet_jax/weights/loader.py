@@ -1,7 +1,9 @@
 """Loading weights of any format."""
 
 import pathlib
+from collections.abc import Callable
 
+from lcdnet_jax import config as config_lib
 from lcdnet_jax import convert, multihost, storage
 from lcdnet_jax.atomic_io import Path
 from lcdnet_jax.typing import Fields
@@ -18,6 +20,7 @@ def load(
     network_kwargs: Fields | None = None,
     ema: bool = True,
     step: Step = None,
+    on_network: Callable[[str], None] | None = None,
 ) -> Weights:
     """Loads weights of any format.
 
@@ -30,6 +33,8 @@ def load(
         ema: For a directory: whether to use averaged parameters if the checkpoint has them.
         step: For a directory: the step to load. "best": that with the best evaluation, if
             ``config.best_metric`` of the training keeps it. None: the newest that is not damaged.
+        on_network: Called with the name of the network, as soon as it is known and before this
+            function starts JAX's devices. Not called for a PyTorch file.
 
     Returns:
         The network, its variables as float32 arrays of JAX or NumPy, and their card. The card is
@@ -44,7 +49,12 @@ def load(
         OSError: For a file that cannot be opened.
         ImportError: For a PyTorch file where PyTorch is not installed.
     """
-    multihost.check_devices()
+
+    def start_devices(name: str) -> None:
+        if on_network is not None:
+            on_network(name)
+        multihost.check_devices()
+
     path = storage.to_path(path)
     kind = _find_kind(path)
     if kind == "directory":
@@ -53,16 +63,21 @@ def load(
                 f"{path} is a directory, which names its network; give a PyTorch "
                 "file, or leave network off"
             )
-        return directory.load(path, ema=ema, step=step)
+        config = config_lib.load(path / "config.json")
+        start_devices(config.network.name)
+        return directory.load(path, config, ema=ema, step=step)
     if step is not None:
         raise _make_step_error(path, step)
     if kind == "torch":
+        multihost.check_devices()
         return torch_file.load(path, convert.read_state_dict(path), network, network_kwargs)
     tensors, header = safetensors_file.read(path)
     if header is None:
+        multihost.check_devices()
         return torch_file.load(path, tensors, network, network_kwargs)
     if network is not None:
         raise ValueError(f"{path} names its network; leave network off")
+    start_devices(header.card["network"])
     return safetensors_file.load(path, tensors, header)
 
 

@@ -6,13 +6,12 @@ import pathlib
 import subprocess
 import sys
 import time
-import types
 
 import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, networks
 from lcdnet_jax.cli import _compilation
 from lcdnet_jax.inference import MemoryWarning
 
@@ -306,10 +305,12 @@ def test_each_machine_and_version_has_a_folder(monkeypatch):
 )
 def test_options_of_a_network(given, expected, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", given)
-    _compilation.set_network_options(types.SimpleNamespace(xla_cpu_options=("one", "other")))
-    assert os.environ["XLA_FLAGS"] == expected
-    _compilation.set_network_options(types.SimpleNamespace(xla_cpu_options=()))
-    assert os.environ["XLA_FLAGS"] == expected
+    monkeypatch.setattr(networks.LCDNet, "xla_cpu_options", ("one", "other"))
+    _compilation.set_network_options("dncnn")
+    assert os.environ["XLA_FLAGS"] == given
+    for _ in range(2):
+        _compilation.set_network_options("lcdnet")
+        assert os.environ["XLA_FLAGS"] == expected
 
 
 def test_variables_of_the_user_stay(monkeypatch):

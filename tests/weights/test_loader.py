@@ -62,6 +62,15 @@ class TestLoad:
             with pytest.raises(multihost.DeviceError):
                 read(run[0])
 
+    def test_the_network_is_told_before_devices_start(self, run, weights, tmp_path, monkeypatch):
+        file = tmp_path / "a.safetensors"
+        weights_lib.save_safetensors(weights, file)
+        calls = []
+        monkeypatch.setattr(multihost, "check_devices", lambda: calls.append("devices"))
+        for path in (run[0], file):
+            weights_lib.load(path, on_network=calls.append)
+        assert calls == ["dncnn", "devices"] * 2
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("degradation.options", {"a": 5}), ("data.train.path", ["a"]), ("data.eval.source", 5)],
