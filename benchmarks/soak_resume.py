@@ -447,7 +447,7 @@ def state_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> li
             lines.append(f"{name} is {b.dtype}{list(b.shape)}, not {a.dtype}{list(a.shape)}")
         elif a.tobytes() != b.tobytes():  # so that NaN equals itself, and 0 is not -0
             count = sum(x.tobytes() != y.tobytes() for x, y in zip(a.flat, b.flat, strict=True))
-            lines.append(f"{name}: {count} of {format_count(a.size, 'value')} changed")
+            lines.append(f"{name}: {count} of {format_count(a.size, 'value')} different")
     return sorted(lines)
 
 

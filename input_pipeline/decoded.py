@@ -212,7 +212,7 @@ class DecodedImages:
         """The error for an image that cannot be decoded; with ``replace``, for none that can."""
         problem = self._problems[index]
         if self._replace:
-            return ImageError(f"no image can be decoded; one: {problem}")
+            return ImageError(f"no image can be decoded, for example {problem}")
         return ImageError(
             f'{problem} (or set config.data.on_bad_image to "replace" to go on without it)'
         )

@@ -241,16 +241,17 @@ class Source:
             field: Name of the source in errors.
         """
         others = [
-            f"{example.name} ({_size(example.degraded.header)}, {_size(example.clean.header)})"
+            f"{example.name} (degraded {_size(example.degraded.header)}, "
+            f"clean {_size(example.clean.header)})"
             for example in self.examples
             if example.degraded is not None and example.scale != scale
         ]
         if others:
             larger = f"{scale} times larger than" if scale > 1 else "of the size of"
             raise ValueError(
-                f"{field} ({self.name}): for this network clean halves must be {larger} degraded "
-                f"ones (height x width), but those of some pairs are not: {join_some(others, 5)}; "
-                "use other pairs, or a network whose scale is theirs"
+                f"{field} ({self.name}): for this network the clean image of a pair must be "
+                f"{larger} the degraded one (height x width), but is not in "
+                f"{join_some(others, 5)}; use other pairs, or a network of their scale"
             )
 
     def rescale(self, scales: Sequence[float]) -> "Source":
@@ -448,7 +449,7 @@ def check_sizes(
     if unequal:
         multiples = f", or the {halves[1]} one to a multiple of the other" if allow_smaller else ""
         raise ImageError(
-            f"{where}: the halves of pairs differ in size (height x width): "
+            f"{where}: the halves of some pairs differ in size (height x width): "
             f"{join_some(unequal, 5)}; crop or resize them to equal sizes{multiples}"
         )
 

@@ -308,8 +308,8 @@ def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
         return jnp.mean(values)
     if jnp.shape(weights) != values.shape[:1]:
         raise ValueError(
-            f"weights have shape {jnp.shape(weights)}; give one for each image of the batch, "
-            f"[{values.shape[0]}]"
+            f"weights have shape {jnp.shape(weights)}, expected {values.shape[:1]}; give one for "
+            "each image of the batch"
         )
     weights = jnp.asarray(weights, jnp.float32)
     losses = jnp.mean(values, axis=(1, 2, 3))

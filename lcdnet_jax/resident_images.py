@@ -339,7 +339,8 @@ def _with_channels(images: Sequence[np.ndarray], name: str) -> list[np.ndarray]:
 def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -> None:
     if len(clean) != len(degraded):
         raise ValueError(
-            f"{format_count(len(clean), 'image')}, but {len(degraded)} degraded; give one for each"
+            f"got {format_count(len(clean), 'clean image')} and "
+            f"{format_count(len(degraded), 'degraded image')}; give as many degraded as clean ones"
         )
     for number, (one, other) in enumerate(zip(clean, degraded, strict=True)):
         if one.shape[:2] != other.shape[:2]:
@@ -351,8 +352,8 @@ def _check_halves(clean: Sequence[np.ndarray], degraded: Sequence[np.ndarray]) -
     channels = clean[0].shape[2], degraded[0].shape[2]
     if channels != (3, TWO_VIEW_CHANNELS) and channels[0] != channels[1]:
         raise ValueError(
-            f"channels of images: {channels[0]}, of degraded ones: {channels[1]}; give both as "
-            f"many, or 3 and {TWO_VIEW_CHANNELS} for two views"
+            f"clean images have {format_count(channels[0], 'channel')}, degraded ones "
+            f"{channels[1]}; give both the same number, or 3 and {TWO_VIEW_CHANNELS} for two views"
         )
 
 
@@ -370,6 +371,6 @@ def _check_tiles(tiles: np.ndarray, sides: np.ndarray) -> None:
     if not good.all():
         number = int(np.argmin(good))
         raise ValueError(
-            f"tiles[{number}] is {tiles[number].tolist()}, which lies in no image (of "
-            f"{len(sides)}); needs number of the image, top, left, height, width"
+            f"tiles[{number}] is {tiles[number].tolist()}, which is not inside an image; needs "
+            f"number of the image (0 to {len(sides) - 1}), top, left, height, width"
         )

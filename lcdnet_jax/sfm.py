@@ -26,6 +26,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import dct_2d, idct_2d
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -107,8 +108,9 @@ def mask_images(
     count, height, width, _ = images.shape
     if keys.shape[:1] != (count,):
         raise ValueError(
-            f"keys have shape {keys.shape}; give one for each image, [{count}] "
-            "(jax.random.split), or use stochastic_frequency_mask for a single key"
+            f"keys have shape {keys.shape}, but there is a batch of "
+            f"{format_count(count, 'image')}; give one key for each image, as jax.random.split "
+            "makes them, or use stochastic_frequency_mask, which takes a single key"
         )
 
     def draw(key: Array) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from lcdnet_jax import image_io
+from lcdnet_jax.messages import format_count
 
 _MARGIN = 8
 _TEXT = 16
@@ -267,7 +268,8 @@ def _check_sampling(
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(
                 f"the point {caption!r} is ({row}, {column}), outside the image of "
-                f"{height}x{width} pixels; choose a pixel of the image"
+                f"{format_count(height, 'row')} and {format_count(width, 'column')}; choose a "
+                "pixel of the image"
             )
     for size, (positions, modulation) in fields.items():
         got, of = positions.shape, modulation.shape

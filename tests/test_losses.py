@@ -183,7 +183,7 @@ def test_bad_input(name):
     with pytest.raises(TypeError, match=r"uint8.*to_float"):
         loss(x.astype(np.uint8), x)
     for weights in (np.ones(3, np.float32), np.ones((2, 1), np.float32), np.float32(1)):
-        with pytest.raises(ValueError, match=r"one for each image of the batch, \[2\]"):
+        with pytest.raises(ValueError, match=r"expected \(2,\); give one for each image"):
             loss(x, x, weights=weights)
 
 

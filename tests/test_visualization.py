@@ -205,7 +205,7 @@ def test_bad_sampling_is_explained(rng):
     with pytest.raises(ValueError, match=r"nothing to draw; give .* at least one scale"):
         draw_sampling(image, {}, points={"a": (0, 0)})
     for point in ((20, 0), (0, 30), (-1, 0)):
-        with pytest.raises(ValueError, match=r"'a' is .* outside the image of 20x30 pixels"):
+        with pytest.raises(ValueError, match=r"'a' is .* outside the image of 20 rows and 30 col"):
             draw_sampling(image, sampling, points={"a": point})
     batch = {k: (np.repeat(p, 2, 0), np.repeat(m, 2, 0)) for k, (p, m) in sampling.items()}
     for wrong in (make_sampling(rng, 28, 30), batch, {1: (sampling[1][0], sampling[2][1])}):

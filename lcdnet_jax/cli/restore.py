@@ -362,7 +362,7 @@ def _plan_jobs(
         left = plan.skip_existing(jobs)
         if len(left) < len(jobs):
             print_line(
-                f"{len(jobs) - len(left)} of {format_count(len(jobs), 'image')} skipped, whose "
+                f"{len(jobs) - len(left)} of {format_count(len(jobs), 'image')} skipped: their "
                 "results exist"
             )
         jobs = left

@@ -130,9 +130,9 @@ def _check_stages(config: ConfigDict) -> list[str]:
     borders = [stage.first_step for stage in list_stages(config)]
     if bad := [border for border in borders if border % calls]:
         found.append(
-            "config.stages.steps put borders after numbers of steps that are not multiples of "
-            f"config.steps_per_call ({calls}): {', '.join(map(str, bad))}; one call makes steps of "
-            "one shape, so choose multiples"
+            f"config.stages.steps: a stage begins after step {', '.join(map(str, bad))}, which is "
+            f"not a multiple of config.steps_per_call ({calls}); the batches of one call have one "
+            "shape, so let stages begin after multiples"
         )
     if config.objective == "gan":
         found.append(

@@ -52,8 +52,9 @@ def check_batch(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = (
     images = check_images(images, channels=channels)
     if keys.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"{format_count(images.shape[0], 'image')}, but keys of shape {keys.shape}; give one "
-            "key for each image (jax.random.split)"
+            f"keys have shape {keys.shape}, but there is a batch of "
+            f"{format_count(images.shape[0], 'image')}; give one key for each image, as "
+            "jax.random.split makes them"
         )
     return images
 

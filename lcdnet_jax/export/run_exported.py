@@ -80,7 +80,8 @@ class Program:
         scale = self.card["scale"]
         if restored.shape[1:3] != (full_height * scale, full_width * scale):
             raise ProgramError(
-                f"the program does not enlarge by {scale}, as its card says; export it again"
+                f"the program does not enlarge images by a factor of {scale}, as its card says; "
+                "export it again"
             )
         return restored[:, : height * scale, : width * scale]
 

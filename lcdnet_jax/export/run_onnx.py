@@ -170,8 +170,8 @@ class Model:
         expected = tuple(side * self.card["scale"] for side in images.shape[1:3])
         if restored.shape[1:3] != expected:
             raise ModelError(
-                f"the file does not enlarge by {self.card['scale']}, as its card says; export "
-                "it again"
+                f"the file does not enlarge images by a factor of {self.card['scale']}, as its "
+                "card says; export it again"
             )
         return restored
 

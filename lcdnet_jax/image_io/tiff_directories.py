@@ -377,7 +377,7 @@ def _find_alpha(
     if not kinds and colors == 3 and samples == 4:
         kinds = [UNASSOCIATED]  # as OpenCV writes
     if samples < colors:
-        raise ValueError(f"{samples} of {colors} colors")
+        raise ValueError(f"{format_count(samples, 'channel')} for {colors} colors")
     with_alpha = color in (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
     good = samples == colors or (with_alpha and samples == colors + 1)
     if not good or len(kinds) != samples - colors or not set(kinds) <= {1, 2}:
@@ -429,8 +429,10 @@ def _check_segments(picture: Picture, name: str) -> None:
     offsets, lengths = (np.atleast_1d(page.tags.valueof(tag, ())) for tag in tags)
     if (offsets.size, lengths.size) != (count, count):
         raise ImageError(
-            f"{name}: the TIFF file is damaged (its strips or tiles, {offsets.size}, do not "
-            f"make {picture.width}x{picture.height} pixels); copy or download it again"
+            f"{name}: the TIFF file is damaged ({picture.width}x{picture.height} pixels need "
+            f"{format_count(count, 'tile' if page.is_tiled else 'strip')}, but it lists "
+            f"{format_count(offsets.size, 'offset')} and {format_count(lengths.size, 'length')}); "
+            "copy or download it again"
         )
     if not lengths.all():
         raise ImageError(

@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
+from lcdnet_jax.messages import format_count
 from lcdnet_jax.networks._base import RestorationNetwork
 from lcdnet_jax.networks._blocks import (
     Depthwise,
@@ -102,8 +103,8 @@ class Restormer(RestorationNetwork):
             channels = self.width * 2 ** (scale - 1)
             if channels % heads:
                 raise ValueError(
-                    f"Restormer heads {heads} do not divide {channels}, the channels of scale "
-                    f"{scale}; use heads=(1, 2, 4, 8) or another width"
+                    f"Restormer cannot divide {format_count(channels, 'channel')} of scale {scale} "
+                    f"among {heads} heads; use heads=(1, 2, 4, 8) or another width"
                 )
         if not isinstance(self.norm_bias, bool):
             raise ValueError(f"Restormer norm_bias must be True or False, got {self.norm_bias!r}")

@@ -300,7 +300,8 @@ def _check(
         raise ValueError(f"deform_conv2d: kernel is for C = {in_channels}, x has C = {channels}")
     if groups < 1 or channels % groups:
         raise ValueError(
-            f"deform_conv2d: C = {channels} cannot be split into {groups} offset groups"
+            f"deform_conv2d: the channels of x ({channels}) cannot be split into {groups} offset "
+            "groups"
         )
     expected = (n, out_h, out_w, groups, kh * kw, 2)
     if offset.shape != expected:

@@ -129,8 +129,8 @@ def check_columns(columns: int, width: int) -> None:
     """
     if columns != width // 2 + 1:
         raise ValueError(
-            f"spectra with W = {columns} belong to images {2 * columns - 2} or "
-            f"{2 * columns - 1} pixels wide, not {width}; pass the width of the images"
+            f"a spectrum of width {columns} belongs to an image {2 * columns - 2} or "
+            f"{2 * columns - 1} pixels wide, not {width}; pass the width of the image"
         )
 
 

@@ -187,7 +187,8 @@ class Jobs:
             if len(self._queue) >= self._settings.queue:
                 raise RequestError(
                     429,
-                    f"{format_count(len(self._queue), 'image')} waiting, no more fit; try later",
+                    f"the queue is full ({format_count(len(self._queue), 'image')}); try again "
+                    "later",
                     {"Retry-After": "10"},
                 )
 

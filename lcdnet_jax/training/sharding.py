@@ -75,15 +75,15 @@ class Partitioner:
         shards = config.parallel.state_shards
         if len(devices) % shards:
             raise ConfigError(
-                f"config.parallel.state_shards {shards} does not divide the number of devices, "
-                f"{len(devices)}; use a divisor of it"
+                f"config.parallel.state_shards {shards} does not divide the number of devices "
+                f"({len(devices)}); use a divisor of it"
             )
         for batch_size in sorted({stage.batch_size for stage in list_stages(config)}):
             if (batch_size // config.accumulate) % len(devices):
                 raise ConfigError(
                     f"config.batch_size / config.accumulate ({batch_size} / "
-                    f"{config.accumulate}) is not divisible by the number of devices, "
-                    f"{len(devices)}; use a multiple of {len(devices) * config.accumulate} as "
+                    f"{config.accumulate}) is not divisible by the number of devices "
+                    f"({len(devices)}); use a multiple of {len(devices) * config.accumulate} as "
                     "batch_size, or fewer devices (CUDA_VISIBLE_DEVICES)"
                 )
         mesh = Mesh(np.array(devices).reshape(-1, shards), ("data", "state"))

@@ -113,9 +113,9 @@ class TestSoakResume:
         changed["opt_state"][1]["mu"][0] = -0.0
         found = self.saved(tmp_path / "c", changed, step=8)
         assert soak_resume.state_differences(wanted, found) == [
-            "['opt_state'][1]['mu']: 1 of 2 values changed",
-            "['params']['conv']['kernel']: 1 of 6 values changed",
-            "['step']: 1 of 1 value changed",
+            "['opt_state'][1]['mu']: 1 of 2 values different",
+            "['params']['conv']['kernel']: 1 of 6 values different",
+            "['step']: 1 of 1 value different",
         ]
 
     def test_arrays_of_another_kind(self):

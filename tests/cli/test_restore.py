@@ -269,7 +269,7 @@ class TestNames:
             "--force replaces files, and without -o"
         )
         out = run("in/a.b.png", "--skip-existing")
-        assert out == "1 of 1 image skipped, whose results exist\n"
+        assert out == "1 of 1 image skipped: their results exist\n"
         shutil.copy(place / "in" / "a.b.png", place / "photo")
         for inputs in (["in"], ["in/*.png"], ["-"], ["in/a.b.png", "in/a.b.restored.png"]):
             assert error_of(*inputs).startswith("without -o one image file can be restored; give")
@@ -300,7 +300,7 @@ class TestNames:
         for pattern in ("p/**/*.png", "p/*/*.png"):
             out = run(pattern, "p/x.png", "-o", "p/restored", "--skip-existing")
             assert sorted(os.listdir(place / "p" / "restored")) == ["x.png", "y.png", "z.png"]
-            assert "images skipped, whose results exist" in out
+            assert "images skipped: their results exist" in out
             (place / "p" / "restored" / "z.png").unlink()
 
     def test_skip_existing(self, place, run, error_of, monkeypatch):
@@ -309,12 +309,12 @@ class TestNames:
         put(place / "out" / "b.png", noise(seed=9))
         before = (place / "out" / "b.png").read_bytes()
         out = run("in", "-o", "out", "--skip-existing")
-        assert out.startswith("1 of 3 images skipped, whose results exist\n")
+        assert out.startswith("1 of 3 images skipped: their results exist\n")
         assert "\n2 of 2 images restored in" in out
         assert (place / "out" / "b.png").read_bytes() == before
         monkeypatch.setattr(weights_lib, "load", None)  # is not needed
         out = run("in", "-o", "out", "--skip-existing")
-        assert out == "3 of 3 images skipped, whose results exist\n"
+        assert out == "3 of 3 images skipped: their results exist\n"
         assert error_of("in", "-o", "out", "--skip-existing", "--force").startswith("--force repl")
 
     def test_skip_existing_is_no_way_to_keep_the_input(self, place, error_of):

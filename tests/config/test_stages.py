@@ -68,7 +68,7 @@ def test_copy_for_a_stage(config):
         ({"accumulate": 4}, "config.batch_size (2) is not divisible by config.accumulate (4)"),
         (
             {"steps_per_call": 4, "log_every": 4},
-            "are not multiples of config.steps_per_call (4): 10; one call",
+            "a stage begins after step 10, which is not a multiple of config.steps_per_call (4);",
         ),
         ({"data.tile": 20, "data.tile_stride": 10}, "with crops of 24: config.data.tile (20)"),
         (

@@ -81,7 +81,9 @@ def test_messages(name):
     keys = jax.random.split(jax.random.key(0), 2)
     with pytest.raises(TypeError, match="got uint8; convert with"):
         ALL[name](keys, np.zeros((2, 4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"3 images, but keys of shape .*jax\.random\.split"):
+    with pytest.raises(
+        ValueError, match=r"keys have shape \(2,\), but .* of 3 images; .*jax\.random\.split"
+    ):
         ALL[name](keys, np.zeros((3, 4, 4, 3), np.float32))
     with pytest.raises(ValueError, match=r"expected images \[N, H, W, C\]"):
         ALL[name](keys, np.zeros((2, 4, 4), np.float32))

@@ -133,7 +133,9 @@ class TestRunner:
                 run_exported.ProgramError, match="not an exported network, or a damaged"
             ):
                 load(damaged)
-        with pytest.raises(run_exported.ProgramError, match="does not enlarge by 2, as its"):
+        with pytest.raises(
+            run_exported.ProgramError, match="does not enlarge images by a factor of 2, as its"
+        ):
             load(with_card(data, {"scale": 2}))(image(1, 8, 8, 1))
         for change, message in (
             ({"format": "lcdnet_jax program 9"}, "program 9.*of the version that wrote it"),

@@ -246,5 +246,7 @@ class TestModel:
         del model.metadata_props[:]
         with pytest.raises(run_onnx.ModelError, match="has no card of lcdnet_jax"):
             run_onnx.load(model.SerializeToString())
-        with pytest.raises(run_onnx.ModelError, match="does not enlarge by 2, as its card"):
+        with pytest.raises(
+            run_onnx.ModelError, match="does not enlarge images by a factor of 2, as its card"
+        ):
             run_onnx.load(with_card(data, {"scale": 2}))(image(1, 8, 8, 1))

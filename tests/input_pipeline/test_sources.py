@@ -306,7 +306,9 @@ def test_pairs_whose_sizes_do_not_match(tmp_path, config, fill):
     fill(tmp_path / "target", {"a.png": (8, 8, 3), "b.png": (10, 21, 3)})
     config.data.train.path = str(tmp_path)
     config.degradation.kind = "none"
-    refuses(config, "the halves of pairs differ", "b (input 10x20, target 10x21)", kind=ImageError)
+    refuses(
+        config, "the halves of some pairs differ", "b (input 10x20, target 10x21)", kind=ImageError
+    )
 
 
 def test_one_and_two_views_are_not_joined(scenes, tmp_path, fill):

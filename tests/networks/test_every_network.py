@@ -316,16 +316,8 @@ def test_bfloat16_is_near_float32(tiny):
         ("restormer", {"channels": 2}, "Restormer channels must be 1, 3, or 6 for two views, got"),
         ("restormer", {"width": 9}, "Restormer width must be even, got 9"),
         ("restormer", {"blocks": (4, 6, 6)}, "Restormer blocks must be 4 integers of at least 1"),
-        (
-            "restormer",
-            {"heads": (5, 2, 4, 8)},
-            "heads 5 do not divide 48, the channels of scale 1;",
-        ),
-        (
-            "restormer",
-            {"heads": (1, 2, 4, 9)},
-            "heads 9 do not divide 384, the channels of scale 4",
-        ),
+        ("restormer", {"heads": (5, 2, 4, 8)}, "divide 48 channels of scale 1 among 5 heads; use"),
+        ("restormer", {"heads": (1, 2, 4, 9)}, "divide 384 channels of scale 4 among 9 heads; use"),
         ("restormer", {"norm_bias": 1}, "Restormer norm_bias must be True or False, got 1"),
         ("sftmd", {}, "no network 'sftmd'; known networks: "),
     ],

@@ -300,7 +300,7 @@ def test_sharded_batch_needs_no_all_gather(rng, form):
         ({"x": np.zeros((6, 5, 4))}, r"x must be \[N, H, W, C\]"),
         ({"x": np.zeros((2, 6, 5, 4), np.int32)}, "x must be floating point, got int32"),
         ({"x": np.zeros((2, 6, 5, 5))}, "kernel is for C = 4, x has C = 5"),
-        ({"offset": np.zeros((2, 6, 5, 3, 9, 2))}, "C = 4 cannot be split into 3"),
+        ({"offset": np.zeros((2, 6, 5, 3, 9, 2))}, r"channels of x \(4\) cannot be split into 3"),
         ({"offset": np.zeros((2, 6, 4, 2, 9, 2))}, r"offset must be \(2, 6, 5, 2, 9, 2\)"),
         ({"mask": np.zeros((2, 6, 5, 2, 8))}, r"mask must be \(2, 6, 5, 2, 9\)"),
         ({"bias": np.zeros(2)}, r"bias must be \(3,\)"),

@@ -80,5 +80,5 @@ def test_mapped_over_devices(rng):
 def test_bad_input():
     with pytest.raises(TypeError, match="float32 or float64, got bfloat16"):
         rfft2(jnp.zeros((1, 4, 4, 1), jnp.bfloat16))
-    with pytest.raises(ValueError, match="belong to images 8 or 9 pixels wide, not 7"):
+    with pytest.raises(ValueError, match="belongs to an image 8 or 9 pixels wide, not 7"):
         irfft2(jnp.zeros((1, 4, 5, 2)), 7)

@@ -32,7 +32,7 @@ def test_a_full_queue(start, gate):
             answer = server.client.post(path, files=form())
             assert answer.status_code == 429
             assert int(answer.headers["retry-after"]) > 0
-            assert "2 images waiting" in answer.json()["error"]
+            assert "the queue is full (2 images)" in answer.json()["error"]
         assert server.client.get("/healthz").json()["queued"] == 2
         server.client.delete(f"/jobs/{waiting[0]['id']}")
         assert state(server, waiting[0]) == "canceled"

@@ -465,7 +465,7 @@ class TestFailures:
 
     def test_batch_that_the_devices_cannot_share(self, config, tmp_path):
         config.batch_size = 12
-        with pytest.raises(ConfigError, match="not divisible by the number of devices, 8; use"):
+        with pytest.raises(ConfigError, match=r"not divisible by the number of devices \(8\); use"):
             run(config, tmp_path)
 
     def test_damaged_checkpoint(self, config, tmp_path):

@@ -191,7 +191,7 @@ def test_divided_state():
     whole = divided.partitioner.fetch(divided.state.params)
     np.testing.assert_array_equal(whole["Conv_0"]["kernel"], kernel)
     with pytest.raises(
-        ConfigError, match="state_shards 3 does not divide the number of devices, 8"
+        ConfigError, match=r"state_shards 3 does not divide the number of devices \(8\)"
     ):
         Partitioner.from_config(config_of("norm", **{"parallel.state_shards": 3}))
 
@@ -241,7 +241,7 @@ def test_accumulation_on_several_devices():
     [
         (
             {"batch_size": 12},
-            "not divisible by the number of devices, 8; use a multiple of 8 as batch_size",
+            "not divisible by the number of devices .8.; use a multiple of 8 as batch_size",
         ),
         ({"batch_size": 8, "accumulate": 2}, "use a multiple of 16 as batch_size"),
     ],

@@ -288,12 +288,12 @@ def test_pairs_that_do_not_fit(data, tmp_path, rng):
 
     write(tmp_path / "target" / "a.png", rng.integers(0, 255, (24, 28, 3), np.uint8))
     write(tmp_path / "input" / "a.png", rng.integers(0, 255, (12, 14, 3), np.uint8))
-    assert "must be 4 times larger than degraded ones (height x width), but those of some " in (
+    assert "must be 4 times larger than the degraded one (height x width), but is not in a " in (
         error(**{"network.kwargs.scale": 4})
     )
-    assert "a (12x14, 24x28)" in error(**{"network.kwargs.scale": 4})
+    assert "a (degraded 12x14, clean 24x28)" in error(**{"network.kwargs.scale": 4})
     kmsr = {"network.name": "kmsr", "network.kwargs": ConfigDict()}
-    assert "must be of the size of degraded ones" in error(**kmsr)
+    assert "must be of the size of the degraded one" in error(**kmsr)
     message = error(**{"data.crop": 26})
     assert (
         f"config.data.crop 26 is larger than a side of {tmp_path}/target/a.png (24x28)" in message
@@ -302,7 +302,7 @@ def test_pairs_that_do_not_fit(data, tmp_path, rng):
     write(tmp_path / "target" / "b.png", rng.integers(0, 255, (24, 27, 3), np.uint8))
     write(tmp_path / "input" / "b.png", rng.integers(0, 255, (12, 14, 3), np.uint8))
     assert (
-        "the halves of pairs differ in size (height x width): b (input 12x14, target 24x27)"
+        "the halves of some pairs differ in size (height x width): b (input 12x14, target 24x27)"
         in error()
     )
 
@@ -338,7 +338,9 @@ class TestRealSR:
         with pytest.raises(image_io.ImageError, match=r"looked for Test/2/, found an empty folder"):
             self.opened(tmp_path, "test_x2", 2)
         self.fill(tmp_path, rng)
-        with pytest.raises(ValueError, match=r"must be 4 times larger .*Canon_001 \(4x6, 8x12\)"):
+        with pytest.raises(
+            ValueError, match=r"must be 4 times larger .*Canon_001 \(degraded 4x6, clean 8x12\)"
+        ):
             self.opened(tmp_path, "test_x2", 4)
         (tmp_path / "Canon/Test/2/Canon_001_HR.png").rename(tmp_path / "x.png")
         with pytest.raises(image_io.ImageError, match=r"pictures with only one of .*: Canon_001"):
