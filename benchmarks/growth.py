@@ -1,4 +1,4 @@
-"""How time and memory grow with pixels, batch, threads and devices; one JSON line per case. Linux.
+"""How time and memory grow with pixels, batch, threads and devices, on Linux; JSON lines.
 
     python -m benchmarks.growth --out docs/images/growth.json            # about an hour
     python -m benchmarks.growth --only "batch sadnet" --out docs/images/growth.json
@@ -8,11 +8,11 @@ Pixels: a photo restored in windows, as ``Restorer`` does it. Batch, threads, de
 ``train.py`` with crops of 64 pixels; of threads and devices with 8 crops in all, the devices are
 simulated ones that share a core. Each case runs in a process of its own after compilation.
 ``seconds`` is processor time and ``wall`` wall time, the least of several steps (of one photo of
-more than 3 megapixels). ``memory`` is the most resident memory, MB, above that before images, state
-and program. Cases that were measured are replaced in the file of ``--out``, others stay.
+more than 3 megapixels). ``memory`` is the peak resident memory, MB, above that before images, state
+and program exist. A measured case replaces its row in the file of ``--out``; other rows stay.
 
-Then a line per series has its exponents: of a straight line through the logarithms of all cases,
-and between neighbors. 1 is in proportion, 0 is constant.
+Then a line per series has the exponents of time and memory: of the straight line that fits the
+logarithms of all cases, and between neighboring sizes. 1 means in proportion, 0 constant.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="series whose name holds this")
+    parser.add_argument("--only", default="", help="series whose name contains this")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file of the measured cases")
     parser.add_argument("--draw", type=pathlib.Path, help="only draw this JSON file")
     parser.add_argument("--here", nargs=2, metavar=("SERIES", "SIZE"), help="in this process")
@@ -63,11 +63,14 @@ def main() -> None:
     if options.draw:
         draw(json.loads(options.draw.read_text()), options.draw.with_suffix(".png"))
         return
+    chosen = [series for series in CASES if options.only in series]
+    if not chosen:
+        parser.error(f"no series has {options.only!r} in its name; there are {', '.join(CASES)}")
     rows: list[Row] = []
     if options.out and options.out.exists():
         rows = json.loads(options.out.read_text())
-    for series, sizes in CASES.items():
-        for size in sizes if options.only in series else ():
+    for series in chosen:
+        for size in CASES[series]:
             row = measure(series, size)
             print(json.dumps(row), flush=True)
             rows = [old for old in rows if (old["series"], old["size"]) != (series, size)] + [row]
@@ -99,9 +102,9 @@ def measure(series: str, size: float) -> Row:
         flag = f"--xla_force_host_platform_device_count={size:.0f}"
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flag}".strip()
     command = [sys.executable, "-m", "benchmarks.growth", "--here", series, str(size)]
-    done = subprocess.run(
-        command, check=True, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"error: {series}, size {size:g}, ended with status {done.returncode} (see above)")
     numbers: Row = json.loads(done.stdout.splitlines()[-1])
     return {"series": series, "size": size, **numbers}
 
@@ -119,7 +122,7 @@ def measure_here(series: str, size: float) -> Row:
     axis, _, subject = series.partition(" ")
     threads = int(size) if axis == "threads" else 1
     if threads > len(os.sched_getaffinity(0)):
-        sys.exit(f"error: {threads} threads need as many cores")
+        sys.exit(f"error: {threads} threads need {threads} cores; use --only to leave them out")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     if axis == "pixels":
         numbers = _restore(_WEIGHTS.get(subject, subject), size)

@@ -4,13 +4,12 @@
     python -m benchmarks.parity --only sadnet
     python -m benchmarks.parity --set tiny           # a few, in seconds
 
-A case is computed in float32, with products at the highest precision, and where it can also in
-bfloat16, with the default precision. Networks are of a small size, in training mode (those with
-batch normalization also in the other), on two images. Compared are the outputs and the gradients of
-all inputs and parameters for a random gradient of the output. ``value`` is the distance from the
-result of the CPU in float64: of the outputs, or of the gradient of one argument, whichever is
-largest, as a part of its norm. It may be at most ``limit``. The CPU itself is compared where JAX
-has no other device.
+A case is computed in float32, with products at the highest precision, and in bfloat16 where that
+is supported, with the default precision. Networks are small and see two images in training mode,
+those with batch normalization also in inference mode. The outputs are compared, and the gradients
+of all inputs and parameters for a random gradient of the output. ``value`` is the largest relative
+error of them: the norm of the difference from the result of the CPU in float64 over the norm of
+that result. It may be at most ``limit``. Where JAX has no other device, the CPU itself is compared.
 """
 
 import argparse
@@ -190,7 +189,7 @@ def main() -> None:
     """Compares the cases of a set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--set", choices=SETS, default="accelerator", help="cases; default: all")
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parser.parse_args()
     cases = [case for case in SETS[options.set] if options.only in case.name]
     if not cases:

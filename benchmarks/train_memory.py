@@ -5,9 +5,9 @@
 
 A case is that of ``bench_networks``: gradient of the mean squared error, Adam. Ours and the peer's
 run in new processes of one core, which have the modules, weights and images in memory before
-anything is counted. ``value`` is the most that comes on top of that in steps after the first one,
-and ``with_compilation`` in all of the process. Memory is allocated as in ``train.py``; nothing is
-taken from a cache of compiled programs.
+anything is counted. ``value`` is the peak above that in steps after the first one, and
+``with_compilation`` the peak of the whole process. Memory is allocated as in ``train.py``; nothing
+is taken from a cache of compiled programs.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--peer", choices=["torch"], help="what to compare with")
     parser.add_argument("--here", choices=["jax", "torch"], help="measure in this process")
     options = parser.parse_args()
@@ -47,13 +47,12 @@ def main() -> None:
         measure = measure_jax if options.here == "jax" else measure_torch
         print(json.dumps(measure(*CASES[options.only])))
         return
+    cases = [name for name in CASES if options.only in name]
+    if not cases:
+        parser.error(f"no case has {options.only!r} in its name; there are {', '.join(CASES)}")
     run_cases(
         "train_memory",
-        [
-            (name, functools.partial(measure_case, name, options.peer))
-            for name in CASES
-            if options.only in name
-        ],
+        [(name, functools.partial(measure_case, name, options.peer)) for name in cases],
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import growth
+from benchmarks import growth, train_memory
 
 SERIES = "batch sadnet small"
 
@@ -47,5 +47,19 @@ def test_a_measured_case_replaces_its_row(monkeypatch, capsys, tmp_path):
 
 def test_more_threads_than_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
-    with pytest.raises(SystemExit, match="2 threads need as many cores"):
+    with pytest.raises(SystemExit, match="2 threads need 2 cores; use --only"):
         growth.measure_here("threads sadnet small", 2)
+
+
+def test_a_case_that_fails_ends_with_one_line(monkeypatch):
+    monkeypatch.setattr(growth.sys, "executable", "false")
+    with pytest.raises(SystemExit, match=rf"error: {SERIES}, size 4, ended with status 1 \(see"):
+        growth.measure(SERIES, 4)
+
+
+@pytest.mark.parametrize("script", [growth, train_memory])
+def test_a_name_of_no_case(script, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["script", "--only=nosuch"])
+    with pytest.raises(SystemExit, match="2"):
+        script.main()
+    assert "has 'nosuch' in its name; there are " in capsys.readouterr().err
