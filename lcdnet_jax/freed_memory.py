@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: it keeps that of a training step for the next one."""
+"""Freed memory: the C library keeps it for the next step, or returns it to the system."""
 
 import ctypes
 import os
@@ -42,8 +42,8 @@ def keep_freed_memory(*, environment: Mapping[str, str] = os.environ) -> bool:
 def return_freed_memory() -> None:
     """Returns memory that the compiler has freed to the system, where the C library is GNU's.
 
-    It would keep up to 350 MB for a window and 560 MB for a training step, whose own memory would
-    come on top.
+    Otherwise the library keeps up to 350 MB after the compilation of a window and 560 MB after that
+    of a training step, and the memory of the window or step comes on top.
     """
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

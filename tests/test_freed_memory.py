@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -56,6 +57,15 @@ def test_other_systems(monkeypatch):
     monkeypatch.setattr(freed_memory.sys, "platform", "darwin")
     monkeypatch.setattr(freed_memory.ctypes, "CDLL", None)
     assert not freed_memory.keep_freed_memory(environment={})
+
+
+def test_return_freed_memory(monkeypatch):
+    library, sizes = types.SimpleNamespace(), []
+    library.malloc_trim = sizes.append
+    monkeypatch.setattr(freed_memory.sys, "platform", "linux")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda name: library)
+    freed_memory.return_freed_memory()
+    assert sizes == [0]
 
 
 def test_return_freed_memory_without_gnu(monkeypatch):

@@ -307,7 +307,10 @@ class OffsetBlock(nn.Module):
             f = jnp.concatenate([lrelu(conv1(x)), 2 * ops.upsample2x(coarser)], axis=-1)
             return lrelu(conv3(lrelu(conv2(f))))
 
-        # Some rows of the widest features at a time.
+        # The features that f joins are the widest of the network, so they exist for a part of the
+        # rows at a time. Parts have an even number of rows: each begins with a row of ``coarser``.
+        # The two convolutions see 2 rows beyond a part. Doubled, 2 rows of ``coarser`` are 4, of
+        # which the outer 3 are cut: conv2 needs one, and interpolation is wrong at the end.
         height, rows = x.shape[1], max(rows // 2 * 2, 2)
         around = jnp.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0)))
         coarser_around = jnp.pad(coarser, ((0, 0), (2, 2), (0, 0), (0, 0)), mode="edge")
