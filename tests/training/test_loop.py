@@ -22,8 +22,10 @@ from lcdnet_jax.networks import registered
 from lcdnet_jax.training import (
     NonFiniteLossError,
     Preempted,
+    loop,
     train_and_evaluate,
 )
+from lcdnet_jax.training.sharding import Partitioner
 from tests.training.conv_net import ConvNet
 
 
@@ -489,3 +491,17 @@ def test_restorer_uses_averaged_weights(trained):
     raw = Restorer.from_checkpoint(workdir, ema=False)
     assert_equal_trees(averaged.variables["params"], state.ema)
     assert_equal_trees(raw.variables["params"], state.params)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (1, "global batch 8 on 1 device (cpu; "),
+        (4, "global batch 8, 2 on each of 4 devices (cpu; "),
+    ],
+)
+def test_the_line_about_devices(count, text):
+    config = tiny.get_config()
+    config.batch_size = 8
+    partitioner = Partitioner.from_config(config, jax.devices()[:count])
+    assert text in loop._describe_run(config, "float32", partitioner, 0, "starting")
