@@ -10,11 +10,12 @@ that know PyTorch modules of the same math take ``--peer torch``.
 
 import json
 import os
-import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from lcdnet_jax.messages import describe_processor
 
 Result = Mapping[str, Any]
 
@@ -45,7 +46,7 @@ def run_case(benchmark: str, case: str, measure: Callable[[], Result]) -> Result
         "case": case,
         **measured,
         "cpus": os.cpu_count(),
-        "machine": platform.machine(),
+        "machine": describe_processor(),
         # Where it is not set, most of the time of a small step on CPU goes into mapping memory.
         "large_pages": "glibc.malloc.hugetlb=1" in os.environ.get("GLIBC_TUNABLES", ""),
     }

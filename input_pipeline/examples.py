@@ -89,8 +89,7 @@ class Picture:
         """What is known without decoding, such as "512x768, 3 channels, 8 bits, 3210 bytes"."""
         header = self.header
         described = (
-            f"{_size(header)}, {format_count(header.channels, 'channel')}, "
-            f"{format_count(header.bits, 'bit')}"
+            f"{_size(header)}, {format_count(header.channels, 'channel')}, {header.bits} bits"
         )
         return described if self.size is None else f"{described}, {self.size} bytes"
 

@@ -417,4 +417,4 @@ def _check_headers(
 
 def _describe(header: Header) -> str:
     kind = {1: "gray", 2: "gray and alpha", 3: "color", 4: "color and alpha"}[header.channels]
-    return f"{header.width}x{header.height} {kind}, {format_count(header.bits, 'bit')}"
+    return f"{header.width}x{header.height} {kind}, {header.bits} bits"

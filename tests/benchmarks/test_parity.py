@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import parity
-from lcdnet_jax import networks, ops
+from lcdnet_jax import messages, networks, ops
 
 _BY_NUMPY = {"clean_channels", "dct_matrix", "fit_kernel_code"}
 
@@ -66,6 +66,7 @@ def test_another_result_is_an_error(monkeypatch, capsys, factor):
         parity.main()
     line = json.loads(capsys.readouterr().out)
     assert line["case"] == "upsample2x float32"
+    assert line["machine"] == messages.describe_processor()
     assert f"ValueError: {wrong} on cpu differs from the CPU's in float64 by" in line["error"]
 
 
