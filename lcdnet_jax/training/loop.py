@@ -444,11 +444,12 @@ def _describe_run(
     compute_type = config.network.dtype
     if compute_type != asked_type:
         compute_type += f" ({asked_type}, which the configuration asks for, is slower on a CPU)"
-    on = " on 1 device"
+    spread = " on 1 device"
     if len(devices) > 1:
-        on = f", {batch_size // len(devices)} on each of {len(devices)} devices{hosts}"
+        each = batch_size // len(devices)
+        spread = f", {each} on each of {format_count(len(devices), 'device')}{hosts}"
     return (
-        f"{config.network.name} in {compute_type}, global batch {batch_size}{on} "
+        f"{config.network.name} in {compute_type}, global batch {batch_size}{spread} "
         f"({kinds}; {config.parallel.strategy}{divided}){stages}; {origin}, "
         f"{format_count(config_lib.count_images(config, start_step), 'image')} seen"
     )
