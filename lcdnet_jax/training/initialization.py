@@ -88,6 +88,7 @@ def _is_draw(eqn: Any) -> bool:
     return bool(
         eqn.params.get("name") in _DRAWS
         and eqn.outvars[0].aval.dtype == jnp.float32
+        and not eqn.invars[0].aval.shape  # nn.vmap draws with several keys at once
         and all(isinstance(bound, Literal) for bound in eqn.invars[1:])
     )
 

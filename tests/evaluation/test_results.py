@@ -14,6 +14,7 @@ from lcdnet_jax._version import __version__
 from lcdnet_jax.evaluation import results
 from lcdnet_jax.evaluation.evaluator import ScoredImage, Summary
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row, Setting
+from lcdnet_jax.weights import scores
 
 PROTOCOL = protocols.get("8bit")
 COMMAND = "python eval.py --data 'my photos'"
@@ -40,6 +41,7 @@ def test_files(tmp_path, table):
         "processor": messages.describe_processor(), "lcdnet_jax": __version__,
         "jax": jax.__version__,
     }  # fmt: skip
+    assert set(scores._RUN) | {"weights"} == set(table._run)  # a card repeats none of them
     second = {**first, "sigma": None, "ssim": None, "psnr": None, "mae": 0.5}
     assert json.loads((tmp_path / "results.json").read_text()) == [first, second]
     with open(tmp_path / "results.csv", newline="") as file:

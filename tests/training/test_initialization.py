@@ -42,3 +42,15 @@ def test_split_draws():
     for left_out in ("_truncated_normal", "_normal", "_uniform", "cumsum"):
         assert left_out in str(traced.jaxpr)
         assert left_out not in rest
+
+
+def test_draws_with_several_keys_are_not_split():
+    """As flax.linen.vmap makes them."""
+
+    def initialize(key):
+        return jax.vmap(lambda one: jax.random.uniform(one, (4,)))(jax.random.split(key, 3))
+
+    key = jax.random.key(7)
+    draw, finish = split_draws(jax.make_jaxpr(initialize)(key), OPTIONS)
+    assert draw(key) == []
+    np.testing.assert_array_equal(finish(key, [])[0], initialize(key))
