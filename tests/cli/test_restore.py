@@ -1012,7 +1012,7 @@ class TestCheckpoint:
 
         put(place / "a.png")
         weights = weights_lib.Weights(TwoViews(6), {}, {})
-        monkeypatch.setattr(weights_lib, "load", lambda path: weights)
+        monkeypatch.setattr(weights_lib, "load", lambda path, on_network: weights)
         assert "takes two views of a dual-pixel camera at once" in error_of("a.png", "-o", "b.png")
 
 
