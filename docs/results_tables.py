@@ -109,7 +109,7 @@ def _read(path: pathlib.Path, fields: Mapping[str, Any], advice: str) -> list[Ro
         raise ResultsError(f"{path}: holds {messages.shorten(rows)}, not a list of rows; {advice}")
     for row in rows:
         if not isinstance(row, dict):
-            raise ResultsError(f"{path}: a row is {messages.shorten(row)}, no object; {advice}")
+            raise ResultsError(f"{path}: a row is {messages.shorten(row)}, not an object; {advice}")
         missing = [name for name in fields if name not in row]
         if missing:
             raise ResultsError(f"{path}: a row has no {', '.join(missing)}; {advice}")

@@ -74,11 +74,10 @@ def set_network_options(name: str) -> None:
     """
     from lcdnet_jax import networks
 
-    words = os.environ.get("XLA_FLAGS", "").split()
-    if _NO_UNROLLING in words:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _NO_UNROLLING in flags.split():
         wanted = ",".join([_NO_UNROLLING, *networks.get(name).xla_cpu_options])
-        words = [wanted if word == _NO_UNROLLING else word for word in words]
-        os.environ["XLA_FLAGS"] = " ".join(words)
+        os.environ["XLA_FLAGS"] = flags.replace(_NO_UNROLLING, wanted)
 
 
 def hide_errors() -> None:

@@ -119,7 +119,7 @@ def test_a_missing_field(tables, tmp_path, rows):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1], r"kodak24\.json: a row is 1, no object; run eval"),
+        ([1], r"kodak24\.json: a row is 1, not an object; run eval"),
         ({"rows": []}, r"kodak24\.json: holds \{'rows': \[\]\}, not a list of rows; run eval"),
         (None, r"kodak24\.json: holds None, not a list of rows"),
         (
@@ -135,7 +135,9 @@ def test_another_content(tables, tmp_path, content, message):
 
 def test_published_scores_of_another_content(tables, tmp_path):
     (tmp_path / "published.json").write_text('["CBM3D"]')
-    with pytest.raises(tables.ResultsError, match=r"published\.json: a row is 'CBM3D', no object"):
+    with pytest.raises(
+        tables.ResultsError, match=r"published\.json: a row is 'CBM3D', not an object"
+    ):
         tables.update(PAGE, tmp_path)
 
 
