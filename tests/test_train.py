@@ -2,15 +2,17 @@
 
 import json
 import math
+import os
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
-from lcdnet_jax import storage
+from lcdnet_jax import multihost, storage
+from lcdnet_jax.cli import _compilation
 from lcdnet_jax.config import checks
-from tests.scripts import TINY, error_of, run, train
+from tests.scripts import TINY, StandIn, error_of, run, train
 
 pytest.importorskip("tensorflow")
 pytestmark = [
@@ -46,6 +48,17 @@ class TestTrain:
         )
         assert run(*train(tmp_path, data, "--config.steps=1")) is None
         assert len(checked) == 1
+
+    def test_options_of_the_network(self, data, tmp_path, monkeypatch):
+        """They are set before JAX starts its devices, because XLA reads them then."""
+
+        def check():
+            raise multihost.DeviceError(os.environ["XLA_FLAGS"])
+
+        monkeypatch.setattr(multihost, "check_devices", check)
+        monkeypatch.setattr(StandIn, "xla_cpu_options", ("mine",))
+        monkeypatch.setenv("XLA_FLAGS", _compilation._NO_UNROLLING)
+        assert f"{_compilation._NO_UNROLLING},mine" in error_of(*train(tmp_path, data))
 
     def test_a_network_as_its_stored_fields(self, workdir, data, tmp_path):
         stored = json.loads((workdir / "config.json").read_text())["network"]["kwargs"]
