@@ -26,7 +26,6 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.messages import format_count
 from lcdnet_jax.ops import dct_2d, idct_2d
 from lcdnet_jax.ops.precision import at_least_float32
 
@@ -108,9 +107,8 @@ def mask_images(
     count, height, width, _ = images.shape
     if keys.shape[:1] != (count,):
         raise ValueError(
-            f"keys have shape {keys.shape}, but there is a batch of "
-            f"{format_count(count, 'image')}; give one key for each image, as jax.random.split "
-            "makes them, or use stochastic_frequency_mask, which takes a single key"
+            f"keys have shape {keys.shape}, expected ({count},); give one for each image, as "
+            "jax.random.split makes them, or use stochastic_frequency_mask, which takes one key"
         )
 
     def draw(key: Array) -> tuple[Array, Array]:

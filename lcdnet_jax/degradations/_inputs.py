@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from lcdnet_jax.messages import format_count
-
 # Lowest and highest value of an option that is drawn for each image.
 Range = tuple[float, float]
 
@@ -52,9 +50,8 @@ def check_batch(keys: Array, images: ArrayLike, *, channels: tuple[int, ...] = (
     images = check_images(images, channels=channels)
     if keys.shape[:1] != images.shape[:1]:
         raise ValueError(
-            f"keys have shape {keys.shape}, but there is a batch of "
-            f"{format_count(images.shape[0], 'image')}; give one key for each image, as "
-            "jax.random.split makes them"
+            f"keys have shape {keys.shape}, expected {images.shape[:1]}; give one for each image, "
+            "as jax.random.split makes them"
         )
     return images
 

@@ -82,7 +82,7 @@ def test_messages(name):
     with pytest.raises(TypeError, match="got uint8; convert with"):
         ALL[name](keys, np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(
-        ValueError, match=r"keys have shape \(2,\), but .* of 3 images; .*jax\.random\.split"
+        ValueError, match=r"keys have shape \(2,\), expected \(3,\); .*jax\.random\.split"
     ):
         ALL[name](keys, np.zeros((3, 4, 4, 3), np.float32))
     with pytest.raises(ValueError, match=r"expected images \[N, H, W, C\]"):
