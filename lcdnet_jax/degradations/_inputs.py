@@ -75,9 +75,26 @@ def check_range(name: str, pair: Range, *, lowest: float, highest: float = math.
     return low, high
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless a value is one of several names."""
+    if value not in choices:
+        raise ValueError(f"no {name} {value!r}; use one of {', '.join(choices)}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raises ValueError unless a value is True or False, such as for the text "False"."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; use True or False")
+
+
 def split_keys(keys: Array, count: int) -> Array:
     """Splits each key into ``count`` independent ones: ``[count, N]``."""
     return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys)
+
+
+def fold_in(keys: Array, number: int) -> Array:
+    """Derives one child of each key ``[N]``."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def draw_uniform(keys: Array, *ranges: Range) -> Array:

@@ -1,7 +1,7 @@
-"""What cameras do beside demosaicing: color matrix, digital zoom, denoising, sharpening.
+"""What cameras do beside demosaicing: digital zoom, noise reduction, sharpening.
 
-The steps are simple stand-ins, so that noise gets the correlation between pixels and colors that it
-has in photographs; no camera works exactly so. Computation is in float32.
+The steps are simple stand-ins of ours, so that noise gets the correlation between pixels and colors
+that it has in photographs; no camera works exactly so. Computation is in float32.
 """
 
 import jax
@@ -11,30 +11,14 @@ from jax import Array
 
 from lcdnet_jax.degradations._inputs import per_image
 
-# Luma of sRGB values (ITU-R BT.601).
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Luminance of linear sRGB (IEC 61966-2-1).
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
+# Standard deviations of the blurs of denoise, pixels.
+_COLOR_BLUR, _LUMINANCE_BLUR = 2.5, 0.7
 
-def mix_colors(images: Array, share: Array) -> Array:
-    """Mixes colors as filters of a sensor do, each of which passes some of all colors.
-
-    Args:
-        images: Light ``[N, H, W, 3]``.
-        share: ``[N]``, from 0 to below 1: this share of each color is the mean of the three. Gray
-            stays gray.
-
-    Returns:
-        Images of the same shape.
-    """
-    mix = per_image(share, images.shape[0])
-    return images + mix * (images.mean(axis=-1, keepdims=True) - images)
-
-
-def separate_colors(images: Array, share: Array) -> Array:
-    """Inverts :func:`mix_colors` by the color matrix of the camera, which amplifies noise."""
-    mix = per_image(share, images.shape[0])
-    mean = images.mean(axis=-1, keepdims=True)
-    return mean + (images - mean) / (1 - mix)
+# Standard deviation of the neighborhoods of remove_bias, pixels.
+_NEIGHBORHOOD = 8.0
 
 
 def reduce_for_zoom(images: Array, factor: Array) -> Array:
@@ -57,23 +41,26 @@ def enlarge_for_zoom(images: Array, factor: Array) -> Array:
 
 
 def denoise(images: Array, strength: Array) -> Array:
-    """Smooths colors, and luma half as much, as the noise reduction of a camera does.
+    """Smooths colors, and luminance half as much, as the noise reduction of a camera does.
+
+    Cameras do it before dark values are clipped. What is left of the noise is mostly without color,
+    and clipping it tints dark areas less.
 
     Args:
-        images: Stored values ``[N, H, W, C]``, C = 1 or 3.
-        strength: ``[N]`` in [0, 1]. With 1 the differences of colors from luma are those of a
-            Gaussian blur of 1.5 pixels, and luma is halfway to one of 0.7 pixels.
+        images: Light ``[N, H, W, C]``, C = 1 or 3, unclipped.
+        strength: ``[N]`` in [0, 1]. With 1 the differences of colors from luminance are those of a
+            Gaussian blur of 2.5 pixels, and luminance is halfway to one of 0.7 pixels.
 
     Returns:
-        Images of the same shape.
+        Images of the same shape, unclipped.
     """
     amount = per_image(strength, images.shape[0])
     if images.shape[-1] == 1:
-        return images + amount / 2 * (_blur(images, 0.7) - images)
-    luma = (images * jnp.asarray(_LUMA)[None, None, None]).sum(axis=-1, keepdims=True)
-    colors = images - luma
-    smooth = luma + amount / 2 * (_blur(luma, 0.7) - luma)
-    return smooth + colors + amount * (_blur(colors, 1.5) - colors)
+        return images + amount / 2 * (_blur(images, _LUMINANCE_BLUR) - images)
+    luminance = (images * jnp.asarray(_LUMINANCE)[None, None, None]).sum(axis=-1, keepdims=True)
+    colors = images - luminance
+    smooth = luminance + amount / 2 * (_blur(luminance, _LUMINANCE_BLUR) - luminance)
+    return smooth + colors + amount * (_blur(colors, _COLOR_BLUR) - colors)
 
 
 def sharpen(images: Array, amount: Array) -> Array:
@@ -87,6 +74,45 @@ def sharpen(images: Array, amount: Array) -> Array:
         Images of the same shape, unclipped.
     """
     return images + per_image(amount, images.shape[0]) * (images - _blur(images, 1.0))
+
+
+def remove_bias(noisy: Array, quiet: Array, images: Array) -> Array:
+    """Adds the noise of a developed image to another image, so that its mean stays.
+
+    Noise that is clipped at black or white has a mean of its own. In strong noise it tints dark
+    areas, because red and blue have more noise than green. If the ground truth is the average of
+    many captures, as in CC and PolyU, that mean is part of the ground truth, and the noise around
+    it has none. So the mean of the noise in each neighborhood (a Gaussian window of 8 pixels) is
+    subtracted. What is left is made weaker near black and white, as much as ``images`` are nearer
+    to them than the average of captures, so that nothing needs to be clipped again.
+
+    Args:
+        noisy: Developed images ``[N, H, W, C]`` in [0, 1].
+        quiet: The same without noise, in [0, 1].
+        images: Stored values ``[N, H, W, C]`` in [0, 1] to which the noise is added.
+
+    Returns:
+        Images of the same shape in [0, 1]. Their mean over many draws is about ``images``.
+    """
+    noise = noisy - quiet
+    bias = _blur_widely(noise)
+    average = jnp.clip(quiet + bias, 1e-6, 1 - 1e-6)
+    weaker = jnp.minimum(1, jnp.minimum(images / average, (1 - images) / (1 - average)))
+    return jnp.clip(images + weaker * (noise - bias), 0, 1)
+
+
+def _blur_widely(images: Array) -> Array:
+    """Gaussian blur of 8 pixels by matrices; weights beyond the edge are left out."""
+    highest = jax.lax.Precision.HIGHEST
+
+    def weights(size: int) -> np.ndarray:
+        place = np.arange(size)
+        near = np.exp(-0.5 * ((place[:, None] - place[None]) / _NEIGHBORHOOD) ** 2)
+        return (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    height, width = images.shape[1:3]
+    images = jnp.einsum("ik,nkwc->niwc", weights(height), images, precision=highest)
+    return jnp.einsum("jk,nikc->nijc", weights(width), images, precision=highest)
 
 
 def _blur(images: Array, sigma: float) -> Array:

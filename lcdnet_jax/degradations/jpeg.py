@@ -18,14 +18,24 @@ from jax.typing import ArrayLike
 from lcdnet_jax.degradations._inputs import (
     Range,
     check_batch,
+    check_choice,
+    check_flag,
     check_images,
     check_range,
     draw_uniform,
+    fold_in,
+    per_image,
 )
 from lcdnet_jax.ops import dct_matrix
 
 #: Chroma subsamplings of :func:`jpeg`.
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
+
+# Those of random_jpeg.
+RANDOM_SUBSAMPLINGS = (*SUBSAMPLINGS, "random")
+
+# Children of the keys of random_jpeg.
+_SHIFT, _SUBSAMPLING = 1, 2
 
 _LUMA = np.array(
     [
@@ -45,15 +55,26 @@ _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66
 
 
 def random_jpeg(
-    keys: Array, images: ArrayLike, *, quality: Range = (30, 95), subsampling: str = "4:2:0"
+    keys: Array,
+    images: ArrayLike,
+    *,
+    quality: Range = (30, 95),
+    subsampling: str = "4:2:0",
+    shift_blocks: bool = False,
 ) -> Array:
     """Compresses each image as :func:`jpeg` with a random quality.
+
+    ``subsampling`` "random" and ``shift_blocks`` are our choice, for crops and edited files of
+    unknown origin. They draw from further keys: the qualities stay the same.
 
     Args:
         keys: Random keys ``[N]``, one for each image.
         images: Images ``[N, H, W, C]``, C = 1 or 3, floating point; clipped to [0, 1].
         quality: Range of qualities, 1 to 100. An integer is drawn uniformly for each image.
-        subsampling: "4:2:0" or "4:4:4", as for :func:`jpeg`.
+        subsampling: "4:2:0" or "4:4:4", as for :func:`jpeg`, or "random": each image draws one of
+            the two.
+        shift_blocks: Whether the blocks of 8x8 pixels (chroma at 4:2:0: 16x16) begin at a random
+            pixel, as in a crop of a larger file. Outside of the image its edge is repeated.
 
     Returns:
         Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
@@ -65,8 +86,35 @@ def random_jpeg(
     """
     images = check_batch(keys, images)
     low, high = check_range("quality", quality, lowest=1, highest=100)
+    check_choice("subsampling", subsampling, RANDOM_SUBSAMPLINGS)
+    check_flag("shift_blocks", shift_blocks)
     (drawn,) = draw_uniform(keys, (math.ceil(low), math.floor(high) + 1))
-    return jpeg(images, quality=jnp.floor(drawn), subsampling=subsampling)
+    drawn = jnp.floor(drawn)
+    if not shift_blocks:
+        return _compress_randomly(keys, images, drawn, subsampling)
+    height, width = images.shape[1:3]
+    borders = draw_uniform(fold_in(keys, _SHIFT), (0, 16), (0, 16)).astype(jnp.int32)
+    for axis, border in enumerate(borders, 1):
+        images = _take(images, border, images.shape[axis] + 15, axis=axis, sign=-1)
+    images = _compress_randomly(keys, images, drawn, subsampling)
+    for axis, (border, size) in enumerate(zip(borders, (height, width), strict=True), 1):
+        images = _take(images, border, size, axis=axis, sign=1)
+    return images
+
+
+def _compress_randomly(keys: Array, images: Array, quality: Array, subsampling: str) -> Array:
+    if subsampling != "random":
+        return jpeg(images, quality=quality, subsampling=subsampling)
+    half, full = (jpeg(images, quality=quality, subsampling=name) for name in SUBSAMPLINGS)
+    (drawn,) = draw_uniform(fold_in(keys, _SUBSAMPLING), (0, 2))
+    return jnp.where(per_image(drawn, images.shape[0]) < 1, half, full)
+
+
+def _take(images: Array, border: Array, size: int, *, axis: int, sign: int) -> Array:
+    """Takes ``size`` rows or columns from ``sign * border [N]`` on; the edge is repeated."""
+    place = sign * border[:, None] + jnp.arange(size, dtype=jnp.int32)[None]
+    place = jnp.clip(place, 0, images.shape[axis] - 1)
+    return jax.vmap(lambda image, at: jnp.take(image, at, axis=axis - 1))(images, place)
 
 
 def jpeg(images: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -> Array:
@@ -88,8 +136,7 @@ def jpeg(images: ArrayLike, *, quality: ArrayLike, subsampling: str = "4:2:0") -
             channels.
     """
     images = check_images(images, channels=(1, 3))
-    if subsampling not in SUBSAMPLINGS:
-        raise ValueError(f"no subsampling {subsampling!r}; use one of {', '.join(SUBSAMPLINGS)}")
+    check_choice("subsampling", subsampling, SUBSAMPLINGS)
     levels = jnp.round(jnp.clip(images.astype(jnp.float32), 0, 1) * 255)
     luma, chroma = (_scale_table(table, quality, images.shape[0]) for table in (_LUMA, _CHROMA))
     if images.shape[-1] == 1:

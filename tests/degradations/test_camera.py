@@ -9,9 +9,38 @@ import pytest
 from scipy import stats
 
 from lcdnet_jax import degradations
-from lcdnet_jax.degradations.tone import light_to_srgb, srgb_to_light
+from lcdnet_jax.degradations import camera
+from lcdnet_jax.degradations.tone import (
+    light_to_srgb,
+    lower_contrast,
+    raise_contrast,
+    srgb_to_light,
+)
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def demosaic_by_formulas(raw, corner):
+    """The paper's formulas, pixel by pixel: bilinear, and second differences."""
+    padded, result = np.pad(raw.astype(np.float64), 2, mode="reflect"), np.zeros((*raw.shape, 3))
+    for row, column in np.ndindex(raw.shape):
+        at = lambda r, c: padded[row + 2 + r, column + 2 + c]  # noqa: B023, E731
+        up_down, sides = at(-1, 0) + at(1, 0), at(0, -1) + at(0, 1)
+        diagonal = at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)
+        far_sides, far_up_down = at(0, -2) + at(0, 2), at(-2, 0) + at(2, 0)
+        bend = at(0, 0) - (far_sides + far_up_down) / 4
+        green = (up_down + sides) / 4 + bend / 2
+        other = diagonal / 4 + 3 / 4 * bend
+        beside = sides / 2 + 5 / 8 * (at(0, 0) - (diagonal + far_sides) / 5 + far_up_down / 10)
+        above = up_down / 2 + 5 / 8 * (at(0, 0) - (diagonal + far_up_down) / 5 + far_sides / 10)
+        odd = [(row + corner[0]) % 2, (column + corner[1]) % 2]
+        result[row, column] = {
+            (0, 0): [at(0, 0), green, other],
+            (0, 1): [beside, at(0, 0), above],
+            (1, 0): [above, at(0, 0), beside],
+            (1, 1): [other, green, at(0, 0)],
+        }[tuple(odd)]
+    return result
 
 
 class TestPoissonGaussian:
@@ -49,29 +78,12 @@ class TestBayer:
             assert raw[n, row, column, 0] == image[n, row, column, color]
 
     def test_demosaic(self, rng):
-        """The paper's formulas, pixel by pixel: bilinear, and second differences."""
         corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
         raw = rng.random((4, 5, 6, 1), np.float32)
         actual = np.asarray(quick_jit(degradations.demosaic)(raw, corners))
-        padded = np.pad(raw[..., 0].astype(np.float64), ((0, 0), (2, 2), (2, 2)), mode="reflect")
-        for n, row, column in np.ndindex(4, 5, 6):
-            at = lambda r, c: padded[n, row + 2 + r, column + 2 + c]  # noqa: B023, E731
-            up_down, sides = at(-1, 0) + at(1, 0), at(0, -1) + at(0, 1)
-            diagonal = at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)
-            far_sides, far_up_down = at(0, -2) + at(0, 2), at(-2, 0) + at(2, 0)
-            bend = at(0, 0) - (far_sides + far_up_down) / 4
-            green = (up_down + sides) / 4 + bend / 2
-            other = diagonal / 4 + 3 / 4 * bend
-            beside = sides / 2 + 5 / 8 * (at(0, 0) - (diagonal + far_sides) / 5 + far_up_down / 10)
-            above = up_down / 2 + 5 / 8 * (at(0, 0) - (diagonal + far_up_down) / 5 + far_sides / 10)
-            odd = [(row + corners[n, 0]) % 2, (column + corners[n, 1]) % 2]
-            expected = {
-                (0, 0): [at(0, 0), green, other],
-                (0, 1): [beside, at(0, 0), above],
-                (1, 0): [above, at(0, 0), beside],
-                (1, 1): [other, green, at(0, 0)],
-            }[tuple(odd)]
-            np.testing.assert_allclose(actual[n, row, column], expected, atol=1e-6)
+        for n, corner in enumerate(corners):
+            expected = demosaic_by_formulas(raw[n, ..., 0], corner)
+            np.testing.assert_allclose(actual[n], expected, atol=1e-6)
 
     def test_constant_colors_and_gray_ramps_come_back(self):
         corners = np.array([[0, 1], [1, 0]])
@@ -98,6 +110,73 @@ class TestCamera:
         assert light[500] == pytest.approx(0.21404, abs=1e-5)
         assert (np.diff(light) > 0).all()
         np.testing.assert_allclose(light_to_srgb(light), values, atol=2e-6)
+
+    def test_contrast(self):
+        """The curve of the source, and its inverse by polynomial roots."""
+        amounts = np.float32([0.0, 0.005, 0.4, 1.0])[:, None, None, None]
+        values = np.linspace(0, 1, 41, dtype=np.float32)[None, :, None, None] + 0 * amounts
+        raised = np.asarray(raise_contrast(values, amounts))
+        np.testing.assert_array_equal(raised[0], values[0])
+        smooth = 3 * values[3] ** 2 - 2 * values[3] ** 3
+        np.testing.assert_allclose(raised[3], smooth, atol=1e-6)
+        np.testing.assert_allclose(raised[2], 0.6 * values[2] + 0.4 * smooth, atol=1e-6)
+        lowered = np.asarray(lower_contrast(values, amounts))
+        np.testing.assert_array_equal(lowered[0], values[0])
+        for n, amount in enumerate(amounts.ravel().astype(np.float64)[1:], 1):
+            for value, actual in zip(values[n].ravel(), lowered[n].ravel(), strict=True):
+                roots = np.roots([-2 * amount, 3 * amount, 1 - amount, -float(value)])
+                wanted = min(roots.real, key=lambda root: abs(root - 0.5))
+                assert actual == pytest.approx(wanted, abs=5e-4 if amount == 1 else 2e-6)
+        np.testing.assert_allclose(raise_contrast(lowered, amounts), values, atol=1e-6)
+
+    @pytest.mark.extended
+    @pytest.mark.parametrize("balance", camera.BALANCES)
+    def test_covariance_of_noise(self, balance):
+        """White noise of a sensor after development, against the matrix of the linear steps."""
+        count, gains = 20_000, np.array([2.0, 1.0, 1.6])
+        matrix = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.05, 0.35, 0.6]])
+        pattern = np.array([[gains[0], 1], [1, gains[2]]])
+        impulses = np.eye(49).reshape(49, 7, 7)
+        if balance == "raw":
+            impulses = impulses * np.tile(pattern, (4, 4))[:7, :7]
+        linear = np.stack([demosaic_by_formulas(one, (0, 0)) for one in impulses])
+        if balance == "demosaiced":
+            linear = linear * gains
+        linear = linear @ np.linalg.inv(matrix).T
+
+        def develop(key):
+            return camera._develop(
+                lambda raw: raw + 0.1 * jax.random.normal(key, raw.shape, np.float32),
+                np.full((count, 7, 7, 3), 0.5, np.float32),
+                np.full(count, gains[0], np.float32),
+                np.full(count, gains[2], np.float32),
+                np.zeros(count, np.float32),
+                np.zeros(count, np.float32),
+                balance=balance,
+                matrices=np.broadcast_to(np.float32(matrix), (count, 3, 3)),
+            )
+
+        noise = np.asarray(quick_jit(develop)(jax.random.key(0)), np.float64) - 0.5
+        # All four places of the pattern, and pairs of neighbors.
+        measured = noise[:, 2:5, 2:5].reshape(count, 27)
+        wanted = linear[:, 2:5, 2:5].reshape(49, 27)
+        covariance = 0.01 * wanted.T @ wanted
+        tolerance = 5 * covariance.diagonal().max() / np.sqrt(count)
+        np.testing.assert_allclose(measured.T @ measured / count, covariance, atol=tolerance)
+
+    @pytest.mark.extended
+    def test_the_default_camera_is_that_of_shipped_weights(self):
+        """Stored values of the first version of the camera, with a level for other processors."""
+        rows, columns = np.mgrid[:3, :4]
+        clean = np.stack([rows / 3, columns / 4, (rows + columns) / 7], -1).astype(np.float32)[None]
+        stored = quick_jit(degradations.camera_noise)(jax.random.split(jax.random.key(6), 1), clean)
+        levels = np.rint(np.asarray(stored[0]) * 255)
+        expected = [
+            [[26, 24, 45], [39, 37, 58], [28, 132, 99], [38, 142, 109]],
+            [[54, 52, 73], [57, 55, 76], [44, 148, 115], [109, 213, 180]],
+            [[74, 22, 70], [98, 46, 94], [66, 119, 113], [140, 193, 187]],
+        ]
+        assert abs(levels - expected).max() <= 1
 
     @pytest.mark.extended
     def test_without_noise_only_jpeg_changes_constant_colors(self):

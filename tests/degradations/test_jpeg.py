@@ -68,6 +68,44 @@ def test_small_images(photo, size):
     assert abs(actual - by_pillow(small, 50, "4:2:0")).max() <= 2
 
 
+@pytest.mark.extended
+def test_shifted_blocks(photo):
+    """Each image is a crop of a larger file of Pillow, at some place of the blocks."""
+    small = photo[25:54, 26:49]
+    clean = np.repeat((small / np.float32(255))[None], 4, axis=0)
+    keys = jax.random.split(jax.random.key(0), 4)
+    shifted = quick_jit(
+        functools.partial(degradations.random_jpeg, quality=(30, 30), shift_blocks=True)
+    )
+    levels = np.rint(np.asarray(shifted(keys, clean)) * 255)
+    places = []
+    for actual in levels:
+        near = {}
+        for row, column in np.ndindex(16, 16):
+            border = ((row, 15 - row), (column, 15 - column), (0, 0))
+            file = by_pillow(np.pad(small, border, mode="edge"), 30, "4:2:0")
+            crop = file[row : row + 29, column : column + 23]
+            near[row, column] = (abs(crop - actual) <= 1).mean()
+        places.append(max(near, key=near.__getitem__))
+        assert near[places[-1]] > 0.95
+        assert sum(share > 0.8 for share in near.values()) == 1
+    assert len(set(places)) > 2
+
+
+@pytest.mark.extended
+def test_random_subsampling(photo):
+    clean = np.repeat((photo[20:36, 24:40] / np.float32(255))[None], 20, axis=0)
+    keys = jax.random.split(jax.random.key(0), 20)
+    draw = functools.partial(degradations.random_jpeg, quality=(20, 90))
+    either, *both = (
+        np.asarray(quick_jit(functools.partial(draw, subsampling=name))(keys, clean))
+        for name in ("random", *degradations.SUBSAMPLINGS)
+    )
+    equal = [(either == one).all(axis=(1, 2, 3)) for one in both]
+    assert (equal[0] ^ equal[1]).all()
+    assert 4 < equal[0].sum() < 16
+
+
 def test_values_are_clipped_and_rounded_first():
     clean = np.float32([-0.3, 1.7, 0.5])[:, None, None, None] * np.ones((3, 8, 8, 1), np.float32)
     expected = np.float32([0, 1, 128 / 255])[:, None, None, None]

@@ -14,7 +14,21 @@ from lcdnet_jax import degradations
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 partial = functools.partial
 
-STORED = {"camera noise", "JPEG"}  # rounded, so the last bit of a sum may become a whole level
+# All steps of a camera.
+CAMERA = {
+    "color_matrix": True,
+    "balance": "demosaiced",
+    "contrast": (0.0, 1.0),
+    "zoom": (1.0, 2.0),
+    "denoise": (0.0, 1.0),
+    "sharpen": (0.0, 1.0),
+    "ground_truth": "average",
+    "subsampling": "random",
+    "shift_blocks": True,
+    "second_quality": (50, 100),
+}
+# Rounded, so the last bit of a sum may become a whole level.
+STORED = {"camera noise", "whole camera", "JPEG"}
 UNBOUNDED = {"Poisson-Gaussian"}
 ALL = {
     "motion": partial(degradations.motion_blur, length=(2.0, 6.0), rotation=9.0, grid=2),
@@ -22,6 +36,7 @@ ALL = {
     "dual pixel": partial(degradations.dual_pixel, radius=(-2.0, 3.0)),
     "rain": partial(degradations.rain, kind="heavy"),
     "camera noise": degradations.camera_noise,
+    "whole camera": partial(degradations.camera_noise, **CAMERA),
     "Poisson-Gaussian": partial(degradations.poisson_gaussian, shot=0.01, read=1e-3),
     "JPEG": degradations.random_jpeg,
     "downsampling": partial(degradations.gaussian_downsample, factor=3),
@@ -64,7 +79,10 @@ def test_an_image_depends_on_itself_and_its_key(name, rng):
     assert abs(others[1] - degraded[1]).mean() > 0.005  # another key
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.extended) if n == "whole camera" else n for n in ALL],
+)
 def test_one_gray_pixel_of_bfloat16(name):
     clean = jnp.full((1, 1, 1, 1), 0.5, jnp.bfloat16)
     degraded = quick_jit(ALL[name])(jax.random.split(jax.random.key(3), 1), clean)
@@ -72,7 +90,7 @@ def test_one_gray_pixel_of_bfloat16(name):
     assert degraded.dtype == jnp.bfloat16
     degraded = np.asarray(degraded, np.float32)
     assert np.isfinite(degraded).all()
-    if name not in ("rain", "camera noise", "Poisson-Gaussian"):
+    if name not in ("rain", "camera noise", "whole camera", "Poisson-Gaussian"):
         np.testing.assert_allclose(degraded, 0.5, atol=0.004)  # nothing to blur or compress
 
 
@@ -108,7 +126,8 @@ def test_messages(name):
         ("rain", {"kind": "purple"}, "no rain 'purple'; use one of light, heavy, or a Rain"),
         ("camera_noise", {"shot": (0.0, 0.1)}, "shot is"),
         ("camera_noise", {"quality": (0, 200)}, "1 <= low <= high <= 100"),
-        ("random_jpeg", {"subsampling": "4:2:2"}, "use one of 4:2:0, 4:4:4"),
+        ("random_jpeg", {"subsampling": "4:2:2"}, "use one of 4:2:0, 4:4:4, random"),
+        ("random_jpeg", {"shift_blocks": "yes"}, "shift_blocks is 'yes'; use True or False"),
         ("random_jpeg", {"quality": (0, 90)}, "1 <= low"),
         ("gaussian_downsample", {"factor": 0}, "use 1 or more"),
         ("gaussian_downsample", {"factor": 2, "width": (0.0, 1.0)}, "0.1 <= low"),
