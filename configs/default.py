@@ -61,12 +61,17 @@ def get_config() -> ConfigDict:
     #           `split` is train or valid
     # Several sources are joined by commas, all with pairs or all without: source "sidd,renoir" with
     # path "/data/SIDD,/data/RENOIR". `split` and `feature` then apply to all of them.
+    # `names` chooses images by name: patterns of a shell ("*7", "door_*"), joined by commas; with
+    # "!" before the first, all other images. "" = all. A name is that of the file without its
+    # suffix; if there are several sources, theirs stands before it ("sidd_0001"). To hold a
+    # validation set out of the training images, set names of data.train to "!*7" and of data.eval
+    # to "*7", and the other fields of both to the same. Then no image may be in both.
     config.data.train = ConfigDict(
-        {"source": "photos", "path": "", "split": "train", "feature": "image"}
+        {"source": "photos", "path": "", "split": "train", "feature": "image", "names": ""}
     )
     # Images of the periodic evaluation, with the same fields. Full images are scored.
     config.data.eval = ConfigDict(
-        {"source": "photos", "path": "", "split": "test", "feature": "image"}
+        {"source": "photos", "path": "", "split": "test", "feature": "image", "names": ""}
     )
     # 3 for color, 1 for gray. Gray images are repeated to 3 channels, color images converted to
     # luma. 6 for the left and right view of a dual-pixel camera (dpdd_dual); the output then has 3.

@@ -24,9 +24,10 @@ from input_pipeline.eval_images import (
     parse_sources,
     split_groups,
 )
-from input_pipeline.examples import channels_on_disk
+from input_pipeline.examples import Source, channels_on_disk
 from input_pipeline.sources import open_source
 from lcdnet_jax import config as config_lib
+from lcdnet_jax.messages import format_count, join_some
 
 if TYPE_CHECKING:
     from input_pipeline.train_device import DeviceDataset
@@ -90,6 +91,42 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
     if split not in ("train", "eval"):
         raise ValueError(f'split is {split!r}; use "train" or "eval"')
     config_lib.validate_once(config)
+    source = _open(config, split)
+    return _create_train(config, source) if split == "train" else _create_eval(config, source)
+
+
+def create_datasets(config: ConfigDict) -> Datasets:
+    """``{"train": ..., "eval": ...}``, see ``create_dataset``.
+
+    Raises:
+        ValueError: Also if ``config.data.train.names`` or ``config.data.eval.names`` holds images
+            out, and one is in both.
+    """
+    config_lib.validate_once(config)
+    train, evaluated = (_open(config, split) for split in ("train", "eval"))
+    if config.data.train.names or config.data.eval.names:
+        _check_held_out(train, evaluated)
+    return {"train": _create_train(config, train), "eval": _create_eval(config, evaluated)}
+
+
+def _check_held_out(train: Source, evaluated: Source) -> None:
+    """Raises ValueError if an evaluation image is a training image."""
+    trained = {picture.label for example in train.examples for picture in example.pictures}
+    both = [
+        example.name
+        for example in evaluated.examples
+        if any(picture.label in trained for picture in example.pictures)
+    ]
+    if both:
+        raise ValueError(
+            f"{format_count(len(both), 'image')} of config.data.eval are training images, too: "
+            f"{join_some(both, 5)}; make config.data.train.names and config.data.eval.names "
+            'complements, such as "!*7" and "*7"'
+        )
+
+
+def _open(config: ConfigDict, split: str) -> Source:
+    """Opens the images of a split, and checks that they fit the configuration."""
     field = f"config.data.{split}"
     on_bad_image = config.data.on_bad_image if split == "train" else None
     source = open_source(config.data[split], field=field, on_bad_image=on_bad_image)
@@ -116,8 +153,14 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
             f"{field} to a folder with input/ and target/"
         )
     source.check_scale(config_lib.network(config).scale, field=field)
-    if split == "eval":
-        return EvalDataset(source, channels=channels)
+    return source
+
+
+def _create_eval(config: ConfigDict, source: Source) -> EvalDataset:
+    return EvalDataset(source, channels=channels_on_disk(config))
+
+
+def _create_train(config: ConfigDict, source: Source) -> TrainDataset | DeviceDataset:
     source = source.rescale(config.data.scales)
     if config.data.where == "device":
         from input_pipeline.train_device import DeviceDataset
@@ -131,8 +174,3 @@ def create_dataset(config: ConfigDict, split: str) -> TrainDataset | DeviceDatas
             "install lcdnet-jax[train], or set it to 'device'"
         ) from error
     return TrainDataset(source, config)
-
-
-def create_datasets(config: ConfigDict) -> Datasets:
-    """``{"train": ..., "eval": ...}``, see ``create_dataset``."""
-    return {"train": create_dataset(config, "train"), "eval": create_dataset(config, "eval")}

@@ -65,7 +65,7 @@ def create_eval_dataset(
 
     Args:
         source: A mapping like ``config.data.eval``: ``source`` and, if the source needs them,
-            ``path``, ``split`` and ``feature``.
+            ``path``, ``split``, ``feature`` and ``names``.
         channels: 1 or 3, or 6 for pairs with two views.
         field: Name of ``source`` in errors.
         scale: Factor by which sides of clean halves must be larger than those of degraded halves.
@@ -175,7 +175,7 @@ def _parse_source(text: str, default: Mapping[str, Json]) -> JsonObject:
             f"--data {text}: the photographs of scikit-image have no folder; use 'photos'"
         )
     if colon and kind in data_sets.DATA_SETS:
-        return {**default, "source": kind, "path": path}
+        return {**default, "source": kind, "path": path, "names": ""}
     return {"source": "folder", "path": text}
 
 

@@ -7,6 +7,7 @@ sorted by name, so that their order does not depend on the file system.
 
 import collections
 import dataclasses
+import fnmatch
 import importlib
 import importlib.util
 import pathlib
@@ -60,8 +61,8 @@ def open_source(spec: Spec, *, field: str, on_bad_image: str | None = None) -> S
     """Lists the examples of a source and checks all headers.
 
     Args:
-        spec: ``source`` and, if the source needs them, ``path``, ``split`` and ``feature``, as in
-            configs/default.py. Several sources and paths may be joined by commas.
+        spec: ``source`` and, if the source needs them, ``path``, ``split``, ``feature`` and
+            ``names``, as in configs/default.py. Several sources and paths may be joined by commas.
         field: Name of ``spec`` in errors, such as "config.data.train".
         on_bad_image: ``config.data.on_bad_image`` in training: with "replace", examples with an
             image that cannot be used are logged and left out. None in evaluation.
@@ -92,9 +93,34 @@ def open_source(spec: Spec, *, field: str, on_bad_image: str | None = None) -> S
             for kind, path in zip(kinds, paths, strict=True)
         ]
         source = _join_sources(kinds, sources, field)
+    source = _choose_names(source, str(spec.get("names") or ""), field)
     source = _check_pictures(source, field, on_bad_image)
     return dataclasses.replace(
         source, examples=tuple(sorted(source.examples, key=lambda example: example.name))
+    )
+
+
+def _choose_names(source: Source, names: str, field: str) -> Source:
+    """Keeps the examples whose names match, or do not match, the patterns of ``spec["names"]``."""
+    if not names:
+        return source
+    patterns = [pattern.strip() for pattern in names.removeprefix("!").split(",")]
+    matches = {
+        pattern: {e.name for e in source.examples if fnmatch.fnmatchcase(e.name, pattern)}
+        for pattern in patterns
+    }
+    shown = f"names are such as {join_some([e.name for e in source.examples], 3)}"
+    if unused := [pattern for pattern, found in matches.items() if not found]:
+        raise ValueError(
+            f"{field}.names {names!r}: no image of {source.name} matches {unused[0]!r}; {shown}"
+        )
+    listed = set().union(*matches.values())
+    keeps_listed = not names.startswith("!")
+    kept = tuple(e for e in source.examples if (e.name in listed) == keeps_listed)
+    if not kept:
+        raise ValueError(f"{field}.names {names!r} leaves no image of {source.name}; {shown}")
+    return dataclasses.replace(
+        source, name=f"{source.name}, names {names}", examples=kept, published=None
     )
 
 

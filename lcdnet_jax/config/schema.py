@@ -78,6 +78,7 @@ def _source(may_change: Callable[[ConfigDict], bool]) -> dict[str, Field]:
         "source": Field(rules.names_with_commas(*SOURCES), may_change=may_change),
         # A run compares the images themselves, see training/data_record.py.
         "path": Field(value_rules.text, may_change=_always),
+        "names": Field(value_rules.text, absent="", may_change=_always),
         "split": Field(value_rules.text, may_change=may_change),
         "feature": Field(value_rules.text, may_change=may_change),
     }

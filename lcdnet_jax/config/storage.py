@@ -161,7 +161,9 @@ def _with_later_fields(stored: JsonObject) -> JsonObject:
         section, _, key = name.rpartition(".")
         if section in _LATER_SECTIONS:
             stored.setdefault(section, {})
-        holder = stored.get(section) if section else stored
+        holder: Json = stored
+        for part in section.split(".") if section else ():
+            holder = holder.get(part) if isinstance(holder, dict) else None
         if isinstance(holder, dict):
             holder.setdefault(key, copy.copy(field.absent))
     return stored

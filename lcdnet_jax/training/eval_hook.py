@@ -145,9 +145,10 @@ class _FirstExamples:
 
 
 def _data_name(config: ConfigDict) -> str:
-    """Kind and folder of the evaluation images, without the parents of the folder."""
+    """Kind, folder and names of the evaluation images, without the parents of the folder."""
     evaluated = config.data.eval
-    return f"{evaluated.source} {get_folder_names(evaluated.source, evaluated.path)}".strip()
+    name = f"{evaluated.source} {get_folder_names(evaluated.source, evaluated.path)}".strip()
+    return f"{name}, names {evaluated.names}" if evaluated.names else name
 
 
 def _to_json(step: int, row: Row) -> JsonObject:

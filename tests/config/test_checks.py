@@ -36,7 +36,7 @@ class TestRules:
         lines = error_of(config).splitlines()
         assert lines[0] == "missing field config.data.eval.feature; start from configs/default.py"
         assert lines[-1] == "missing field config.loss; start from configs/default.py"
-        assert len(lines) == 5
+        assert len(lines) == 6
 
     @pytest.mark.parametrize(
         ("field", "value", "wanted"),

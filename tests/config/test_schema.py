@@ -37,8 +37,9 @@ def test_what_may_change_on_resume():
         *("steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints"),
         *("skip_nonfinite", "steps_per_call", "resume", "init_from", "writers", "best_metric"),
         *("eval.sigmas", "eval.max_images", "eval.panels", "eval.bucket"),
-        "data.train.path",  # the images are compared instead
+        *("data.train.path", "data.train.names"),  # the images are compared instead
         *("data.eval.source", "data.eval.path", "data.eval.split", "data.eval.feature"),
+        "data.eval.names",
         *(
             "data.cache_gb",
             "data.cache_dir",

@@ -47,6 +47,17 @@ class TestFile:
         lines = config_lib.differences(loaded, config)
         assert lines == ["config.sfm.rate: 0.0 there, 0.5 given"]
 
+    def test_of_a_run_before_held_out_images(self, config, tmp_path):
+        """Later fields of a section within a section; all images are used."""
+        path, stored = tmp_path / "config.json", config.to_dict()
+        del stored["data"]["train"]["names"], stored["data"]["eval"]["names"]
+        path.write_text(json.dumps(stored))
+        loaded = config_lib.load(path)
+        config_lib.validate(loaded)
+        assert loaded.data.train.names == loaded.data.eval.names == ""
+        stored["data"]["train"] = "x"
+        assert config_lib.upgrade(stored)["data"]["train"] == "x"
+
     def test_of_a_run_before_fields_were_renamed(self, config, tmp_path):
         path = tmp_path / "config.json"
         stored = config.to_dict()

@@ -80,3 +80,12 @@ def test_names_of_folders_in_buckets():
         "kodak": "gs://data/kodak",
         "gopro_GOPRO": "gs://data/GOPRO",
     }
+
+
+def test_patterns_of_held_out_images_are_for_their_own_folder():
+    named = input_pipeline.parse_sources(
+        ["gopro:other"], {"source": "gopro", "path": "mine", "split": "test", "names": "*7"}
+    )
+    (source,) = named.values()
+    assert not source.get("names")
+    assert source["split"] == "test"

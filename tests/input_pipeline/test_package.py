@@ -1,5 +1,7 @@
 """``create_dataset``: which images go with which configuration."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,55 @@ def test_noise2self_needs_pairs_for_scores_only(tmp_path, config, fill):
         ValueError, match=r"config\.data\.eval .* contains no pairs, but scores need"
     ):
         input_pipeline.create_dataset(config, "eval")
+
+
+class TestHeldOutImages:
+    @pytest.fixture
+    def numbered(self, tmp_path, config, write_numbered_images):
+        write_numbered_images(tmp_path, 12)
+        config.data.train.path = config.data.eval.path = str(tmp_path)
+        return config
+
+    def test_patterns(self, numbered):
+        numbered.data.train.names, numbered.data.eval.names = "!*3, 1?", "*3,1?"
+        datasets = input_pipeline.create_datasets(numbered)
+        assert [item["name"] for item in datasets["eval"]] == ["03", "10", "11"]
+        names = [*datasets["train"].list_images()]
+        assert names == ["00", "01", "02", "04", "05", "06", "07", "08", "09"]
+        batches = itertools.islice(datasets["train"].batches(), 40)
+        brightest = np.stack([batch["clean"].max(axis=(1, 2, 3)) for batch in batches])
+        assert {*np.rint(brightest.ravel() * 25.5).astype(int)} == {int(name) for name in names}
+
+    def test_names_begin_with_the_source(self, numbered):
+        for split, names in (("train", "!folder_*3"), ("eval", "folder_*3")):
+            data = numbered.data[split]
+            data.source, data.path, data.split = "folder,photos", f"{data.path},", "train"
+            data.names = names
+        datasets = input_pipeline.create_datasets(numbered)
+        assert [item["name"] for item in datasets["eval"]] == ["folder_03"]
+        assert len(datasets["train"]) == 11 + 6
+
+    def test_pairs(self, tmp_path, config, fill):
+        for half in ("noisy", "clean"):
+            fill(tmp_path / half, {f"{k}.png": (9, 9, 3) for k in range(4)})
+        config.degradation.kind = "none"
+        config.data.train.path = config.data.eval.path = str(tmp_path)
+        config.data.train.names, config.data.eval.names = "!2", "2"
+        datasets = input_pipeline.create_datasets(config)
+        assert len(datasets["train"]) == 3
+        assert [item["name"] for item in datasets["eval"]] == ["2"]
+
+    def test_no_image_in_both(self, numbered):
+        """By file, whatever the other fields are."""
+        numbered.data.train.names, numbered.data.eval.names = "!*3", "*4"
+        with pytest.raises(ValueError, match=r"1 image of config.data.eval are .*: 04; make"):
+            input_pipeline.create_datasets(numbered)
+        numbered.data.train.names = numbered.data.eval.names = ""
+        input_pipeline.create_datasets(numbered)  # nothing is said to be held out
+
+    def test_mistakes(self, numbered):
+        numbered.data.eval.names = "*3,x*"
+        refuses(numbered, "config.data.eval.names '*3,x*': no image of folder", split="eval")
+        refuses(numbered, "matches 'x*'; names are such as 00, 01, 02", split="eval")
+        numbered.data.train.names = "!*"
+        refuses(numbered, "config.data.train.names '!*' leaves no image of folder")

@@ -217,8 +217,7 @@ class TestConfig:
         config = config_with(**{"degradation.kind": "dual_pixel", "data.channels": 6})
         config.network.name, config.network.kwargs = "lcdnet", {"preset": "tiny"}
         config_lib.validate(config)
-        source = {"source": "photos", "path": "", "split": "train", "feature": "image"}
-        config.data.eval = source
+        config.data.eval.split = "train"
         datasets = input_pipeline.create_datasets(config)
         batch = next(datasets["train"].batches())
         assert batch["clean"].shape == (8, 16, 16, 3)
