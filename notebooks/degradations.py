@@ -92,3 +92,40 @@ plt.show()
 
 keys = jax.random.split(jax.random.key(0), 1)
 print("equal:", bool((both(keys, clean) == both(keys, clean)).all()))
+
+# %% [markdown]
+# ## A whole camera
+#
+# Noise changes on its way from the sensor to the file. Each picture adds a step to the one before
+# it; all show the same noise of the sensor. The titles have its standard deviation in levels of
+# 255, and how much neighbors in a row, and red and green, vary together.
+
+# %%
+STEPS = {
+    "sensor": {"quality": None, "ground_truth": "average"},
+    "color matrix": {"color_matrix": True, "balance": "demosaiced"},
+    "noise reduction": {"denoise": (0.8, 0.8)},
+    "zoom": {"zoom": (1.5, 1.5)},
+    "sharpening": {"sharpen": (0.5, 0.5)},
+    "JPEG": {"quality": (60, 60), "shift_blocks": True},
+}
+
+
+def correlation(a, b):
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+options = {"shot": (4e-3, 4e-3)}
+figure, axes = plt.subplots(2, 3, figsize=(8.4, 6.4))
+for axis, (name, more) in zip(axes.flat, STEPS.items(), strict=True):
+    options |= more
+    image, _ = show(partial(degradations.camera_noise, **options), jax.random.key(4))
+    noise = image - np.asarray(clean[0])
+    red = noise[..., 0]
+    neighbors, colors = correlation(red[:, 1:], red[:, :-1]), correlation(red, noise[..., 1])
+    axis.imshow(image[SIDE // 4 : SIDE // 4 + 96, SIDE // 4 : SIDE // 4 + 96])
+    numbers = f"{255 * noise.std():.1f}; neighbors {neighbors:.2f}, colors {colors:.2f}"
+    axis.set_title(f"{name}\n{numbers}", fontsize=10)
+    axis.axis("off")
+plt.tight_layout()
+plt.show()
