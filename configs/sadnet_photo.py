@@ -35,8 +35,8 @@ def get_config(camera: str = "whole") -> ConfigDict:
         return config
     config.degradation.options.camera = ConfigDict(
         {
-            "shot": (1e-4, 0.03),
-            "quality": (50, 100),
+            "shot": (3e-5, 0.03),
+            "quality": (70, 100),
             "color_matrix": True,
             "balance": "demosaiced",
             "contrast": (0.0, 1.0),
