@@ -129,6 +129,8 @@ def parse_sources(
     named: dict[str, JsonObject] = {}
     for source in sources:
         name = _source_name(source["source"], source.get("path", ""))
+        if source.get("names"):
+            name += "_part"  # its scores are not those of the whole folder
         if name in named:
             raise ValueError(f"two data sets are called {name}; rename a folder")
         named[name] = source

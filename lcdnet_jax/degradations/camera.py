@@ -107,12 +107,11 @@ def camera_noise(
     from the camera's tone curve and sRGB to light, which the sensor sees at a lower resolution and
     in its own colors; after noise and demosaicing follow white balance, color matrix, noise
     reduction, clipping, sRGB and tone curve, zoom, sharpening, and one or two compressions. Color
-    matrix and tone curve follow Brooks et al.; the real JPEG after them is also in Guo et al.,
-    "Toward Convolutional Blind Denoising of Real Photographs" (CVPR 2019), and several JPEG
-    qualities with a second compression and resizing in Zhang et al., "Designing a Practical
-    Degradation Model for Deep Blind Image Super-Resolution" (ICCV 2021). Zoom, noise reduction and
-    sharpening are stand-ins of ours, and so are all ranges. Above 0.012 the law of ``read`` is an
-    extrapolation.
+    matrix and tone curve follow Brooks et al. JPEG after demosaiced noise is also in Guo et al.,
+    "Toward Convolutional Blind Denoising of Real Photographs" (CVPR 2019), and resizing with
+    several compressions in Zhang et al., "Designing a Practical Degradation Model for Deep Blind
+    Image Super-Resolution" (ICCV 2021). Zoom, noise reduction, sharpening and the ground truth
+    "average" are ours, and so are all ranges. Above 0.012 the law of ``read`` is an extrapolation.
 
     Args:
         keys: Random keys ``[N]``, one for each image.

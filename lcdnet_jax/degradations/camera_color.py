@@ -41,8 +41,8 @@ def draw_color_matrices(keys: Array) -> Array:
     """Draws a mean of the matrices of four cameras, with random weights.
 
     This is the method of Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR
-    2019), section 3.2. The four cameras are our choice, and so is that each matrix is scaled to
-    keep gray before the mean, not after it; the white balance is a step of its own.
+    2019). The four cameras are our choice, and so is that each matrix is scaled to keep gray before
+    the mean, not after it; the white balance is a step of its own.
 
     Args:
         keys: Random keys ``[N]``.

@@ -39,9 +39,9 @@ def raise_contrast(values: Array, amount: Array) -> Array:
     """Applies the S-curve of cameras, which darkens dark values and lightens light ones.
 
     ``values + amount * (3 values^2 - 2 values^3 - values)``. With an amount of 1 it is the tone
-    curve of Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019), section
-    3.1; smaller amounts are ours. Its slope in black is ``1 - amount``, so that noise in black is
-    weaker than the slope of the sRGB curve makes it.
+    curve of Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR 2019); smaller
+    amounts are ours. Its slope in black is ``1 - amount``, so that noise in black is weaker than
+    the slope of the sRGB curve makes it.
 
     Args:
         values: Stored values ``[N, H, W, C]`` in [0, 1].

@@ -83,9 +83,9 @@ def test_names_of_folders_in_buckets():
 
 
 def test_patterns_of_held_out_images_are_for_their_own_folder():
-    named = input_pipeline.parse_sources(
-        ["gopro:other"], {"source": "gopro", "path": "mine", "split": "test", "names": "*7"}
-    )
-    (source,) = named.values()
+    default = {"source": "gopro", "path": "mine", "split": "test", "names": "*7"}
+    assert input_pipeline.parse_sources([], default) == {"gopro_mine_part": default}
+    named = input_pipeline.parse_sources(["gopro:other"], default)
+    source = named["gopro_other"]
     assert not source.get("names")
     assert source["split"] == "test"
