@@ -86,7 +86,7 @@ def test_badge_and_install(name):
 @pytest.mark.parametrize(
     ("name", "count", "printed"),
     [
-        ("degradations", 2, r"equal: True"),
+        ("degradations", 3, r"equal: True"),
         ("lcdnet_features", 2, r"gates: 0\.\d\d of the encoder"),
         ("sadnet_sampling", 1, r"scale 8: \d+\.\d pixels"),
         ("your_photo", 2, r"after: \d\d\.\d\d dB"),
