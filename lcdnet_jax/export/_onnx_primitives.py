@@ -26,7 +26,7 @@ from lcdnet_jax.export._onnx_operators import OPERATORS
 from lcdnet_jax.ops.operators import call_operator, operator_p
 
 # Adds the nodes of one equation: the graph, the inputs, the equation -> the output, or all outputs.
-_Rule: TypeAlias = Callable[[Graph, list[Tensor], JaxprEqn], Tensor | list[Tensor]]
+Rule: TypeAlias = Callable[[Graph, list[Tensor], JaxprEqn], Tensor | list[Tensor]]
 
 
 class UnsupportedError(NotImplementedError):
@@ -72,7 +72,8 @@ def _add_equation(graph: Graph, eqn: JaxprEqn, inputs: list[Tensor]) -> list[Ten
         raise UnsupportedError(f"the primitive {name!r}")
     if name not in _TAKES_SHORT:
         inputs = [
-            graph.expand(x, _aval(atom).shape) for x, atom in zip(inputs, eqn.invars, strict=True)
+            graph.expand(x, get_aval(atom).shape)
+            for x, atom in zip(inputs, eqn.invars, strict=True)
         ]
     if name not in _CALLS and all(x.constant is not None for x in inputs):
         computed = _compute(eqn, inputs)
@@ -93,9 +94,9 @@ def _compute(eqn: JaxprEqn, inputs: list[Tensor]) -> list[Tensor] | None:
     name = eqn.primitive.name
     if name == "broadcast_in_dim" or not arrays:
         return None
-    if name in _ELEMENTWISE:
+    if name in ELEMENTWISE:
         arrays = list(np.broadcast_arrays(*arrays))
-    elif not all(is_static(_aval(v).shape) for v in (*eqn.invars, *eqn.outvars)):
+    elif not all(is_static(get_aval(v).shape) for v in (*eqn.invars, *eqn.outvars)):
         return None
     with jax.ensure_compile_time_eval():
         results = eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
@@ -103,11 +104,13 @@ def _compute(eqn: JaxprEqn, inputs: list[Tensor]) -> list[Tensor] | None:
     return [constant(np.asarray(result)) for result in results]
 
 
-def _aval(variable: Any) -> Any:
+def get_aval(variable: Any) -> Any:
+    """Returns the abstract value of a variable or literal: its shape and type."""
     return variable.aval
 
 
-def _result(eqn: JaxprEqn) -> Any:
+def get_result(eqn: JaxprEqn) -> Any:
+    """Returns the abstract value of an equation's first output."""
     return eqn.outvars[0].aval
 
 
@@ -145,7 +148,7 @@ def _scan(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> list[Tensor]:
         raise UnsupportedError("a loop whose number of steps depends on the image")
     # By rank, because versions of JAX store the numbers differently: slices have one axis less.
     sliced, joined_outputs = (
-        sum(len(_aval(whole).shape) > len(_aval(part).shape) for whole, part in pairs)
+        sum(len(get_aval(whole).shape) > len(get_aval(part).shape) for whole, part in pairs)
         for pairs in (
             zip(eqn.invars, body.jaxpr.invars, strict=True),
             zip(eqn.outvars, body.jaxpr.outvars, strict=True),
@@ -159,7 +162,7 @@ def _scan(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> list[Tensor]:
         inputs[count + carried :],
     )
     stacked = [
-        graph.expand(x, _aval(atom).shape)
+        graph.expand(x, get_aval(atom).shape)
         for x, atom in zip(stacked, eqn.invars[count + carried :], strict=True)
     ]
     steps: list[list[Tensor]] = []
@@ -169,13 +172,13 @@ def _scan(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> list[Tensor]:
         carry = results[:carried]
         steps.append(
             [
-                graph.expand(y, _aval(v).shape)
+                graph.expand(y, get_aval(v).shape)
                 for y, v in zip(results[carried:], body.jaxpr.outvars[carried:], strict=True)
             ]
         )
     steps = steps[::-1] if eqn.params["reverse"] else steps
     joined = [
-        _concatenate(graph, [graph.reshape(y, (1, *y.shape)) for y in each], 0)
+        concatenate(graph, [graph.reshape(y, (1, *y.shape)) for y in each], 0)
         for each in zip(*steps, strict=True)
     ]
     return [*carry, *joined]
@@ -203,7 +206,7 @@ def _bind(graph: Graph, function: Callable[..., Tensor]) -> Callable[..., Tensor
 def _elementwise(op: str) -> Callable[[Graph, list[Tensor], JaxprEqn], Tensor]:
     def rule(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
         shape = join_shapes(*(x.shape for x in inputs))
-        return graph.add(op, *inputs, shape=shape, dtype=_result(eqn).dtype)
+        return graph.add(op, *inputs, shape=shape, dtype=get_result(eqn).dtype)
 
     return rule
 
@@ -306,7 +309,7 @@ def _broadcast(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
 
 
 def _reshape(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
-    return graph.reshape(inputs[0], _result(eqn).shape)
+    return graph.reshape(inputs[0], get_result(eqn).shape)
 
 
 def _transpose(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
@@ -314,10 +317,11 @@ def _transpose(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
 
 
 def _join(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
-    return _concatenate(graph, inputs, eqn.params["dimension"])
+    return concatenate(graph, inputs, eqn.params["dimension"])
 
 
-def _concatenate(graph: Graph, inputs: Sequence[Tensor], axis: int) -> Tensor:
+def concatenate(graph: Graph, inputs: Sequence[Tensor], axis: int) -> Tensor:
+    """Joins tensors along an axis, without those that are empty there."""
     inputs = [x for x in inputs if not (is_static([x.shape[axis]]) and x.shape[axis] == 0)]
     if len(inputs) == 1:
         return inputs[0]
@@ -329,17 +333,17 @@ def _concatenate(graph: Graph, inputs: Sequence[Tensor], axis: int) -> Tensor:
 def _stack(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     axis = eqn.params["axis"]
     parts = [graph.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:])) for x in inputs]
-    return _concatenate(graph, parts, axis)
+    return concatenate(graph, parts, axis)
 
 
 def _split(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> list[Tensor]:
     sizes = eqn.params["sizes"]
-    shapes = [_aval(v).shape for v in eqn.outvars]
+    shapes = [get_aval(v).shape for v in eqn.outvars]
     return graph.add_several("Split", [inputs[0], vector(sizes)], shapes, axis=eqn.params["axis"])
 
 
 def _tile(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
-    shape = _result(eqn).shape
+    shape = get_result(eqn).shape
     return graph.add("Tile", inputs[0], vector(eqn.params["reps"]), shape=shape)
 
 
@@ -417,7 +421,7 @@ def _pad(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     low, high, interior = zip(*eqn.params["padding_config"], strict=True)
     if any(interior) or min(low) < 0 or min(high) < 0:
         raise UnsupportedError("padding between elements, or negative padding")
-    shape = _result(eqn).shape
+    shape = get_result(eqn).shape
     return graph.add("Pad", x, vector((*low, *high)), value, shape=shape)
 
 
@@ -439,7 +443,7 @@ def _iota(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
 
 def _dim_as_value(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     value = graph.add("Squeeze", graph.size(eqn.params["dim"]), shape=())
-    return graph.cast(value, _result(eqn).dtype)
+    return graph.cast(value, get_result(eqn).dtype)
 
 
 # Gathers and scatters.
@@ -449,7 +453,7 @@ def _gather(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     x, indices = inputs
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     indexed, batching = numbers.start_index_map, numbers.operand_batching_dims
-    out = _result(eqn).shape
+    out = get_result(eqn).shape
     if len(indices.shape) == 1 and indices.constant is not None:  # one slice
         starts = [0] * len(x.shape)
         for axis, start in zip(indexed, indices.constant, strict=True):
@@ -516,10 +520,11 @@ def _scatter_add(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
         shape=[x.shape[axis] for axis in front],
         reduction="add",
     )
-    return graph.transpose(y, _invert(front))
+    return graph.transpose(y, invert_axes(front))
 
 
-def _invert(axes: Sequence[int]) -> list[int]:
+def invert_axes(axes: Sequence[int]) -> list[int]:
+    """Finds the axes of the transpose that takes another one back."""
     return [int(axis) for axis in np.argsort(axes)]
 
 
@@ -543,12 +548,12 @@ def _interleave(places: Sequence[int], offsets: Sequence[int], rank: int) -> lis
 # Sums and products.
 
 
-def _reduce(op: str) -> _Rule:
+def _reduce(op: str) -> Rule:
     def rule(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
         axes = eqn.params["axes"]
         if not axes:  # ONNX would reduce all
             return inputs[0]
-        shape = _result(eqn).shape
+        shape = get_result(eqn).shape
         return graph.add(op, inputs[0], vector(axes), shape=shape, keepdims=0)
 
     return rule
@@ -568,7 +573,7 @@ def _max_pool(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     padded = any(side != (0, 0) for side in params["padding"])
     if len(x.shape) != 4 or n_window != 1 or c_window != 1 or dilated or padded:
         raise UnsupportedError("a maximum over other windows than pixels")
-    n, height, width, channels = _result(eqn).shape
+    n, height, width, channels = get_result(eqn).shape
     y = graph.add(
         "MaxPool",
         graph.transpose(x, (0, 3, 1, 2)),
@@ -588,7 +593,7 @@ def _convolve(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     if min(*low, *high) < 0:
         raise UnsupportedError("negative padding")
     taps = graph.transpose(kernel, numbers.rhs_spec)
-    out = [_result(eqn).shape[axis] for axis in numbers.out_spec]
+    out = [get_result(eqn).shape[axis] for axis in numbers.out_spec]
     y = graph.add(
         "Conv",
         graph.transpose(x, numbers.lhs_spec),
@@ -600,15 +605,15 @@ def _convolve(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
         dilations=params["rhs_dilation"],
         group=params["feature_group_count"],
     )
-    return graph.cast(graph.transpose(y, _invert(numbers.out_spec)), _result(eqn).dtype)
+    return graph.cast(graph.transpose(y, invert_axes(numbers.out_spec)), get_result(eqn).dtype)
 
 
 def _multiply_matrices(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Tensor:
     one, other = inputs
     (sum_one, sum_other), (batch_one, batch_other) = eqn.params["dimension_numbers"]
-    dtype = _result(eqn).dtype
+    dtype = get_result(eqn).dtype
     one, other = graph.cast(one, dtype), graph.cast(other, dtype)
-    shape = _result(eqn).shape
+    shape = get_result(eqn).shape
     free_one, free_other = (
         [axis for axis in range(len(x.shape)) if axis not in (*batch, *summed)]
         for x, batch, summed in ((one, batch_one, sum_one), (other, batch_other, sum_other))
@@ -632,7 +637,7 @@ def _multiply_matrices(graph: Graph, inputs: list[Tensor], eqn: JaxprEqn) -> Ten
     return graph.add("Einsum", one, other, shape=shape, equation=equation)
 
 
-_CALLS: Mapping[str, _Rule] = {
+_CALLS: Mapping[str, Rule] = {
     "checkpoint": _call,
     "closed_call": _call,
     "custom_jvp_call": _call,
@@ -644,7 +649,7 @@ _CALLS: Mapping[str, _Rule] = {
     "scan": _scan,
 }
 
-_ELEMENTWISE: Mapping[str, _Rule] = {
+ELEMENTWISE: Mapping[str, Rule] = {
     "abs": _elementwise("Abs"),
     "add": _elementwise("Add"),
     "and": _elementwise("And"),
@@ -687,26 +692,13 @@ _ELEMENTWISE: Mapping[str, _Rule] = {
     "tanh": _elementwise("Tanh"),
 }
 
-_OTHERS: Mapping[str, _Rule] = {
+SHAPES: Mapping[str, Rule] = {
     "broadcast_in_dim": _broadcast,
     "concatenate": _join,
-    "conv_general_dilated": _convolve,
-    "cumsum": _cumsum,
     "dim_as_value": _dim_as_value,
-    "dot_general": _multiply_matrices,
-    "dynamic_slice": _dynamic_slice,
-    "gather": _gather,
     "iota": _iota,
-    operator_p.name: _operator,
     "pad": _pad,
-    "reduce_max": _reduce("ReduceMax"),
-    "reduce_min": _reduce("ReduceMin"),
-    "reduce_sum": _reduce("ReduceSum"),
-    "reduce_window_max": _max_pool,
     "reshape": _reshape,
-    "rev": _reverse,
-    "scatter-add": _scatter_add,
-    "slice": _slice,
     "split": _split,
     "squeeze": _squeeze,
     "stack": _stack,
@@ -714,7 +706,32 @@ _OTHERS: Mapping[str, _Rule] = {
     "transpose": _transpose,
 }
 
-_RULES: Mapping[str, _Rule] = {**_CALLS, **_ELEMENTWISE, **_OTHERS}
+INDEXING: Mapping[str, Rule] = {
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "rev": _reverse,
+    "scatter-add": _scatter_add,
+    "slice": _slice,
+}
+
+REDUCTIONS: Mapping[str, Rule] = {
+    "conv_general_dilated": _convolve,
+    "cumsum": _cumsum,
+    "dot_general": _multiply_matrices,
+    "reduce_max": _reduce("ReduceMax"),
+    "reduce_min": _reduce("ReduceMin"),
+    "reduce_sum": _reduce("ReduceSum"),
+    "reduce_window_max": _max_pool,
+}
+
+_RULES: Mapping[str, Rule] = {
+    **_CALLS,
+    **ELEMENTWISE,
+    **SHAPES,
+    **INDEXING,
+    **REDUCTIONS,
+    operator_p.name: _operator,
+}
 
 # Rules that take inputs whose sides of 1 stand for longer ones.
-_TAKES_SHORT = {*_CALLS, *_ELEMENTWISE, "broadcast_in_dim", "squeeze"}
+_TAKES_SHORT = {*_CALLS, *ELEMENTWISE, "broadcast_in_dim", "squeeze"}
