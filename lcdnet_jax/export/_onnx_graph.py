@@ -310,3 +310,8 @@ def join_shapes(*shapes: tuple[Side, ...]) -> tuple[Side, ...]:
         next((side for side in sides if not (isinstance(side, int) and side == 1)), 1)
         for sides in zip(*full, strict=True)
     )
+
+
+def invert_axes(axes: Sequence[int]) -> list[int]:
+    """Finds the axes of the transpose that takes another one back."""
+    return [int(axis) for axis in np.argsort(axes)]
