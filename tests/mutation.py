@@ -106,7 +106,7 @@ TARGETS = {
     "lcdnet": _network("lcdnet"),
     "lcdnet_blocks": Target(
         "lcdnet_jax/networks/_lcdnet_blocks.py",
-        ("tests/networks/test_lcdnet.py",),
+        ("tests/networks/test_lcdnet_blocks.py", "tests/networks/test_lcdnet.py"),
     ),
 }
 
