@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-def quick_jit(function):
-    """Compiled without LLVM's optimization: these programs run once or twice."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+# Compiled without LLVM's optimization: these programs run once or twice.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def image(*shape):

@@ -1,6 +1,4 @@
-"""LCDNet and its layers in NumPy and float64, and what its tests share."""
-
-import functools
+"""LCDNet and its layers in NumPy and float64, and what its tests share, beside by_hand.py."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +6,7 @@ import numpy as np
 from scipy import ndimage, special
 
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
-from tests.networks.by_hand import shuffle
-
-# Compiled without LLVM's optimization: these programs run once.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+from tests.networks.by_hand import quick_jit, shuffle
 
 
 def drawn(module, *shapes):
@@ -33,10 +28,6 @@ def drawn(module, *shapes):
     return jax.tree_util.tree_map_with_path(
         draw, {"params": jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]}
     )
-
-
-def image(*shape):
-    return np.random.default_rng(1).uniform(size=shape).astype(np.float32)
 
 
 def shared(**fields):

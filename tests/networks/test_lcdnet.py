@@ -12,12 +12,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lcdnet_jax import networks
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.networks import lcdnet
+from tests.networks.by_hand import image, quick_jit
 from tests.networks.lcdnet_by_hand import (
     assert_equals,
     drawn,
-    image,
     lcdnet_by_hand,
-    quick_jit,
     shared,
     stage,
 )

@@ -9,6 +9,7 @@ from scipy import stats
 
 from lcdnet_jax.networks import _lcdnet_blocks as blocks
 from lcdnet_jax.ops import rows
+from tests.networks.by_hand import image, quick_jit
 from tests.networks.lcdnet_by_hand import (
     assert_equals,
     cat,
@@ -17,10 +18,8 @@ from tests.networks.lcdnet_by_hand import (
     drawn,
     gate,
     head_of,
-    image,
     mean,
     norm,
-    quick_jit,
     scam,
     sfe,
     sff,
