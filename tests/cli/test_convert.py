@@ -1,50 +1,24 @@
-"""The command convert. PyTorch is not needed: a stand-in reads what these tests write.
+"""The command convert. PyTorch is not needed: a stand-in reads what these tests write."""
 
-Where PyTorch is installed, its own reading is tested too.
-"""
-
-import argparse
 import hashlib
-import io
 import json
-import os
 import pathlib
 import pickle
 import sys
 import zipfile
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from configs import tiny
-from lcdnet_jax import (
-    Restorer,
-    convert,
-    image_io,
-    storage,
-)
-from lcdnet_jax import config as config_lib
+from lcdnet_jax import Restorer, storage
 from lcdnet_jax import weights as weights_lib
-from lcdnet_jax.checkpoints import CheckpointError, manager
+from lcdnet_jax.checkpoints import manager
 from lcdnet_jax.cli import convert as convert_command
 from lcdnet_jax.cli import main
-from lcdnet_jax.config import ConfigError
-from lcdnet_jax.training import train_and_evaluate
 from lcdnet_jax.weights import card as card_lib
 from tests.cli.commands import SMALL, contents, error_of, run, saved, small_state
 from tests.legacy_pth import read_pth
-
-OFFICIAL = (
-    "dncnn_gray_regular",
-    "dncnn_gray_sfm_r0.85_s0.15",
-    "memnet_gray_regular",
-    "memnet_gray_sfm_r0.85_s0.15",
-    "unet_n2n_bsd_regular",
-    "unet_n2n_bsd_sfm",
-)
 
 
 class TestConvert:
@@ -405,240 +379,6 @@ def test_help_has_examples(capsys):
     out = capsys.readouterr().out
     for example in ("convert dncnn dncnn_gray.pth -o weights/dncnn", "input_range=-0.5,0.5"):
         assert example in out
-
-
-class TestConfiguration:
-    def test_loads_for_inference_only(self, converted):
-        path = converted[0] / "config.json"
-        assert config_lib.load(path).to_dict() == {
-            "network": {"name": "dncnn", "kwargs": {"depth": 3, "features": 4}, "dtype": "float32"},
-            "data": {"channels": 1},
-        }
-        with pytest.raises(ConfigError, match=r"which have no optimizer state .*config.init_from"):
-            config_lib.load(path, training=True)
-
-    @pytest.mark.parametrize(
-        ("field", "value", "wanted"),
-        [
-            ("name", "resnet", r"network.name must be one of 'buifd', .*, got 'resnet'"),
-            ("dtype", 3, "network.dtype must be one of 'float32', 'bfloat16', got 3"),
-        ],
-    )
-    def test_wrong_fields(self, tmp_path, field, value, wanted):
-        network = {"name": "dncnn", "kwargs": {}, "dtype": "float32"} | {field: value}
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps({"network": network, "data": {"channels": 1}}))
-        with pytest.raises(ConfigError, match=rf"config.json: {wanted}"):
-            config_lib.load(path)
-
-    def test_half_a_training_is_none(self, tmp_path):
-        stored = tiny.get_config().to_dict()
-        del stored["eval"]
-        (tmp_path / "config.json").write_text(json.dumps(stored))
-        with pytest.raises(ConfigError, match=r"not a configuration of train.py; restore it"):
-            config_lib.load(tmp_path / "config.json")
-
-
-class TestEval:
-    @pytest.fixture
-    def start(self):
-        """Starts a script of the repository; needs TensorFlow."""
-        from tests.scripts import run
-
-        return run
-
-    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-    def test_what_the_program_suggests(self, converted, start, tmp_path):
-        (tmp_path / "data").mkdir()
-        image_io.write(tmp_path / "data" / "a.png", np.full((16, 24), 99, np.uint8))
-        assert start("eval.py", "--checkpoint", converted[0], "--data", tmp_path / "data",
-                     "--sigmas", "25", "--protocols", "clipped", "--save_images",
-                     "--output", tmp_path / "results") is None  # fmt: skip
-        (row,) = json.loads((tmp_path / "results" / "results.json").read_text())
-        assert (row["dataset"], row["sigma"], row["protocol"]) == ("data", 25.0, "clipped")
-        assert 20 < row["input_psnr"] < 20.6  # 20 log10(255 / 25) = 20.17
-        assert start("eval.py", "--checkpoint", converted[0], "--data", tmp_path / "data",
-                     "--output", tmp_path / "defaults") is None  # fmt: skip
-        (row,) = json.loads((tmp_path / "defaults" / "results.json").read_text())
-        assert (row["sigma"], row["protocol"]) == (50.0, "float")  # of configs/default.py
-
-
-class Black:
-    """Training data."""
-
-    def batches(self, start_step=0, *, process_index=0, process_count=1):
-        while True:
-            yield {
-                "clean": np.zeros((8, 16, 16, 1), np.float32),
-                "mask": np.ones(8, np.float32),
-            }
-
-
-class TestTraining:
-    @pytest.fixture
-    def train(self, tmp_path):
-        def train(workdir=tmp_path / "run", **fields):
-            config = tiny.get_config()
-            config.network.name, config.data.channels = "dncnn", 1
-            config.network.kwargs = ConfigDict({"depth": 3, "features": 4})
-            config.steps, config.optimizer.learning_rate, config.eval.panels = 1, 0.0, 0
-            config.update(fields)
-            clean = np.zeros((16, 16, 1), np.float32)
-            datasets = {"train": Black(), "eval": [{"name": "a", "clean": clean}]}
-            return train_and_evaluate(config, workdir, datasets=datasets)
-
-        return train
-
-    @pytest.mark.extended
-    def test_init_from(self, converted, train, capsys):
-        directory, state = converted
-        tuned = train(init_from=str(directory))
-        assert f"starting from the parameters of step 0 of {directory}" in capsys.readouterr().out
-        variables = convert.from_torch("dncnn", state, depth=3, features=4)
-        jax.tree.map(np.testing.assert_array_equal, tuned.params, variables["params"])
-        # Momentum 0.9: of the start 0.9 is left, and statistics of a batch are none below 0.
-        for leaf in ("mean", "var"):
-            old = np.asarray(variables["batch_stats"]["dncnn"]["bn_1"][leaf])
-            new = np.asarray(tuned.batch_stats["dncnn"]["bn_1"][leaf])
-            assert (new >= 0.9 * old - 1e-6).all()
-            assert (new != old).all()
-
-    def test_resume(self, converted, train):
-        with pytest.raises(ConfigError, match="holds converted weights, which have no optimizer"):
-            train(resume=str(converted[0]))
-
-    def test_workdir(self, converted, train):
-        before = contents(converted[0])
-        with pytest.raises(ConfigError, match="train in another working directory"):
-            train(workdir=converted[0])
-        assert contents(converted[0]) == before
-
-    def test_of_another_size(self, converted, train):
-        fields = {"network": {"kwargs": {"features": 5}}, "init_from": str(converted[0])}
-        with pytest.raises(CheckpointError, match="belongs to another network"):
-            train(**fields)
-
-
-class Caller:
-    """A pickle of it calls ``mkdir(path)`` when it is loaded by other means."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-class TestRealTorch:
-    """What torch.save writes and torch.load does, in both formats of files."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def torch(cls):
-        return pytest.importorskip("torch")
-
-    @pytest.fixture(params=[True, False], ids=["zip", "legacy"])
-    def save(self, request, torch, tmp_path):
-        def save(content):
-            path = tmp_path / "file.pth"
-            torch.save(content, path, _use_new_zipfile_serialization=request.param)
-            return path
-
-        return save
-
-    def test_arrays(self, torch, save):
-        numbers = torch.arange(6, dtype=torch.float32).reshape(2, 3)
-        path = save(
-            {
-                "plain": numbers,
-                "turned": numbers.t(),
-                "part": numbers[1],
-                "parameter": torch.nn.Parameter(numbers),
-                "half": numbers.bfloat16(),
-                "double": numbers.double(),
-                "count": torch.tensor(7),
-            }
-        )
-        found = convert.read_state_dict(path)
-        expected = np.arange(6, dtype=np.float32).reshape(2, 3)
-        for key in ("plain", "parameter", "half", "double"):
-            assert found[key].dtype == np.float32
-            np.testing.assert_array_equal(found[key], expected)
-        np.testing.assert_array_equal(found["turned"], expected.T)
-        np.testing.assert_array_equal(found["part"], expected[1])
-        assert found["count"] == 7
-
-    def test_command(self, torch, save, tmp_path):
-        state = {k: torch.from_numpy(np.asarray(v)) for k, v in small_state().items()}
-        run("convert", "dncnn", save(state), "-o", tmp_path / "out", *SMALL)
-        found = Restorer.from_checkpoint(tmp_path / "out").variables
-        wanted = convert.from_torch("dncnn", small_state(), depth=3, features=4)
-        jax.tree.map(np.testing.assert_array_equal, found, wanted)
-
-    @pytest.mark.parametrize("name", OFFICIAL)
-    def test_official_files(self, shared_data, name):
-        path = shared_data(f"weights/sfm/{name}.pth")
-        found, expected = convert.read_state_dict(path), read_pth(path)
-        assert list(found) == list(expected)
-        for key, array in expected.items():
-            np.testing.assert_array_equal(found[key], array)
-
-    @pytest.mark.parametrize(
-        ("kind", "culprit"),
-        [
-            ("call", r"\w+\.mkdir"),
-            ("module", r"torch\.nn\.modules\.conv\.Conv2d"),
-            ("options", r"argparse\.Namespace"),
-        ],
-    )
-    def test_code_is_not_run(self, torch, save, tmp_path, kind, culprit):
-        path = save(
-            {
-                "call": {"a": Caller(tmp_path / "made")},
-                "module": torch.nn.Conv2d(1, 1, 3),
-                "options": {"state_dict": {"a": torch.ones(1)}, "args": argparse.Namespace(a=1)},
-            }[kind]
-        )
-        with pytest.raises(ValueError, match=rf"would run code \({culprit}\), so it was not load"):
-            convert.read_state_dict(path)
-        assert not (tmp_path / "made").exists()
-
-    @pytest.mark.parametrize("kind", ["text", "html", "pickle", "zip", "cut"])
-    def test_not_a_torch_file(self, torch, tmp_path, kind):
-        archive, whole = io.BytesIO(), io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as file:
-            file.writestr("a.txt", "a")
-        torch.save({"a": torch.ones(99)}, whole)
-        path = tmp_path / "file.pth"
-        path.write_bytes(
-            {
-                "text": b"hello\n",
-                "html": b"<!DOCTYPE html>",
-                "pickle": pickle.dumps({"a": Caller(tmp_path / "made")}),
-                "zip": archive.getvalue(),
-                "cut": whole.getvalue()[:400],
-            }[kind]
-        )
-        with pytest.raises(ValueError, match=r"was not written by torch.save, or is dam"):
-            convert.read_state_dict(path)
-        assert not (tmp_path / "made").exists()
-
-    @pytest.mark.parametrize("kind", ["repeats", "sparse", "meta", "shared"])
-    def test_strange_tensors(self, torch, save, kind):
-        whole = torch.zeros(1000)
-        state = {
-            "repeats": {"a": torch.zeros(1).expand(10**6, 10**5)},
-            "sparse": {"a": torch.zeros(3, 3).to_sparse()},
-            "meta": {"a": torch.zeros(3, device="meta")},
-            "shared": {f"{i}": whole for i in range(10**4)},
-        }[kind]
-        with pytest.raises(ValueError, match=r"tensors (far larger|that are not plain)|is damaged"):
-            convert.read_state_dict(save(state))
-
-    @pytest.mark.parametrize("content", [[1], {"a": 1}, 3])
-    def test_no_state_dict(self, save, content):
-        with pytest.raises(ValueError, match=r"contains no state dict .* but a"):
-            convert.read_state_dict(save(content))
 
 
 @pytest.mark.extended
