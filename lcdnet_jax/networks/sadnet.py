@@ -21,7 +21,16 @@ from jax.typing import DTypeLike
 
 from lcdnet_jax import ops
 from lcdnet_jax.networks._base import RestorationNetwork
-from lcdnet_jax.networks._blocks import Conv, Layer, check_fields, check_image, check_lists, lrelu
+from lcdnet_jax.networks._blocks import (
+    Conv,
+    Layer,
+    check_fields,
+    check_image,
+    check_lists,
+    lrelu,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 from lcdnet_jax.ops.deform_conv import deform_conv2d_by_rows
 from lcdnet_jax.ops.precision import at_least_float32
 from lcdnet_jax.ops.rows import choose_rows, compute_by_rows
@@ -48,7 +57,7 @@ class SADNet(RestorationNetwork):
     """Encoder-decoder denoiser whose decoder samples adaptively (paper figure 2).
 
     Four scales of ``width`` * (1, 2, 4, 8) channels. The image is mirrored to sides that are
-    multiples of 8, and the result is cropped. Output = input + residual.
+    multiples of 8 ``unshuffle``, and the result is cropped. Output = input + residual.
 
     Attributes:
         channels: Channels of the image, 1 or 3 in the paper.
@@ -62,6 +71,10 @@ class SADNet(RestorationNetwork):
         use_offset_transfer: Pass offset features from coarse to fine scales (table 1). No effect
             without ``use_rsab``.
         use_context: Use the context block at the coarsest scale (table 1).
+        rsab_scales: Number of scales with deformable blocks, from the coarsest on, 1 to 4 as in
+            the paper. The others have residual blocks. No effect without ``use_rsab``.
+        unshuffle: Factor of a pixel unshuffle before the network and a pixel shuffle after it. The
+            finest scale then has 1 / unshuffle of the image's size. 1 in the paper.
         low_memory: Sample one tap at a time in the deformable blocks, and again for the gradient.
             Takes less memory and more time, see docs/explanations/performance.md.
         zero_init_offsets: Initialize offsets to zero. The official code does so and then
@@ -77,15 +90,15 @@ class SADNet(RestorationNetwork):
     use_rsab: bool = True
     use_offset_transfer: bool = True
     use_context: bool = True
+    rsab_scales: int = 4
+    unshuffle: int = 1
     low_memory: bool = False
     zero_init_offsets: bool = False
     dtype: DTypeLike = jnp.float32
 
     # The contract, see RestorationNetwork.
     scale = 1
-    stride = 8
     input_range = (0.0, 1.0)
-    tile_overlap = 85  # benchmarks/receptive_field.py, of the weights that are installed
     two_views = False
     global_means = False
     has_scales = False
@@ -98,7 +111,10 @@ class SADNet(RestorationNetwork):
     }
 
     def __post_init__(self) -> None:
-        check_fields(self, channels=1, width=1, offset_width=1, groups=1)
+        check_fields(self, channels=1, width=1, offset_width=1, groups=1, unshuffle=1)
+        check_fields(self, rsab_scales=1)
+        if self.rsab_scales > 4:
+            raise ValueError(f"SADNet rsab_scales must be 1 to 4, got {self.rsab_scales}")
         if self.width % self.groups:
             raise ValueError(
                 f"SADNet width {self.width} is not divisible by {self.groups} offset groups; use a "
@@ -119,6 +135,16 @@ class SADNet(RestorationNetwork):
         super().__post_init__()
 
     @property
+    def stride(self) -> int:  # type: ignore[override]  # a value in other networks
+        """8 times ``unshuffle``."""
+        return 8 * self.unshuffle
+
+    @property
+    def tile_overlap(self) -> int:  # type: ignore[override]  # a value in other networks
+        """85 times ``unshuffle``, from benchmarks/receptive_field.py and installed weights."""
+        return 85 * self.unshuffle
+
+    @property
     def window_pixels(self) -> int:  # type: ignore[override]  # a value in other networks
         """Two million for networks as narrow as "small", which takes 0.24 kB per pixel on a CPU."""
         return 2_000_000 if self.width <= 8 else RestorationNetwork.window_pixels
@@ -133,7 +159,7 @@ class SADNet(RestorationNetwork):
         widths = [self.width * 2**i for i in range(4)]
 
         # Encoder: one residual block at each scale.
-        feature = image.astype(self.dtype)
+        feature = pixel_unshuffle(image.astype(self.dtype), self.unshuffle)
         skips = []
         for scale in (1, 2, 3, 4):
             if scale > 1:
@@ -153,7 +179,7 @@ class SADNet(RestorationNetwork):
                 feature = Up(channels, dtype=self.dtype, name=f"up{scale}")(feature)
                 feature = jnp.concatenate([feature, skips[scale - 1]], axis=-1)
                 feature = _conv(channels, 1, dtype=self.dtype, name=f"dconv{scale}_1")(feature)
-            if not self.use_rsab:
+            if scale not in self._deformable_scales:
                 feature = ResBlock(channels, dtype=self.dtype, name=f"dres{scale}")(feature)
                 continue
             coarser = offset_feature if self.use_offset_transfer else None
@@ -168,9 +194,19 @@ class SADNet(RestorationNetwork):
             )
             feature = rsab(feature, offset_feature)
 
-        residual = _conv(self.channels, 3, dtype=self.dtype, name="out")(feature)
+        out = _conv(self.channels * self.unshuffle**2, 3, dtype=self.dtype, name="out")
+        residual = pixel_shuffle(out(feature), self.unshuffle)
         restored = image + residual.astype(image.dtype)
         return restored[:, :height, :width]
+
+    @property
+    def _deformable_scales(self) -> tuple[int, ...]:
+        """Scales with deformable blocks, of 1 (finest) to 4."""
+        return (4, 3, 2, 1)[: self.rsab_scales] if self.use_rsab else ()
+
+    def _pixels(self, scale: int) -> int:
+        """Pixels of the image for a pixel of a scale, in height and in width."""
+        return int(2 ** (scale - 1) * self.unshuffle)
 
     @nn.nowrap
     def sampling(self, variables: Variables, x: Array) -> dict[int, Sampling]:
@@ -184,8 +220,9 @@ class SADNet(RestorationNetwork):
             x: ``[N, H, W, channels]``, floating point in [0, 1].
 
         Returns:
-            Scale (1 for the finest, then 2, 4 and 8) -> arrays with ``h = ceil(H / scale)`` and
-            ``w = ceil(W / scale)``, float32 (float64 for a float64 network).
+            Scale (``unshuffle`` times 1 for the finest, then 2, 4 and 8), if it has a deformable
+            block -> arrays with ``h = ceil(H / scale)`` and ``w = ceil(W / scale)``, float32
+            (float64 for a float64 network).
 
         Raises:
             ValueError: For a network with ``use_rsab=False``.
@@ -198,9 +235,9 @@ class SADNet(RestorationNetwork):
         _, state = self.apply(variables, x, mutable=["intermediates"])
         tap = np.stack(np.divmod(np.arange(_TAPS), 3), axis=-1) - 1
         found = {}
-        for scale in (1, 2, 3, 4):
+        for scale in sorted(self._deformable_scales):
             offset, modulation = _get_sampling(state["intermediates"], scale)
-            size = 2 ** (scale - 1)
+            size = self._pixels(scale)
             h, w = -(-x.shape[1] // size), -(-x.shape[2] // size)
             pixel = jnp.moveaxis(jnp.indices((h, w), offset.dtype), 0, -1)[None, :, :, None, None]
             grid = pixel + jnp.asarray(tap, offset.dtype)[None, None, None, None]
@@ -215,15 +252,13 @@ class SADNet(RestorationNetwork):
             intermediates: What one call has stored in this collection by ``sow``.
 
         Returns:
-            "offset/1" for the finest scale, then "offset/2", "offset/4" and "offset/8". Nothing
-            for a network without deformable blocks.
+            "offset/1" for the finest scale, then "offset/2", "offset/4" and "offset/8", times
+            ``unshuffle``, for scales with deformable blocks.
         """
-        if not self.use_rsab:
-            return {}
-        sizes = {2 ** (scale - 1): scale for scale in (1, 2, 3, 4)}
         return {
-            f"{_OFFSET}{size}": size * jnp.abs(_get_sampling(intermediates, scale)[0]).mean()
-            for size, scale in sizes.items()
+            f"{_OFFSET}{self._pixels(scale)}": self._pixels(scale)
+            * jnp.abs(_get_sampling(intermediates, scale)[0]).mean()
+            for scale in sorted(self._deformable_scales)
         }
 
     @nn.nowrap

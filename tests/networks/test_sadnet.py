@@ -162,6 +162,46 @@ def test_large_images_by_rows_are_the_same(tiny, rng, monkeypatch):
         np.testing.assert_allclose(by_rows(variables, x), apply(variables, x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("size", "rsab_scales"), [((16, 16), 3), ((9, 21), 1)])
+def test_unshuffled_image_is_an_image_of_more_channels(rng, size, rsab_scales):
+    """The network of 4 C channels is an independent reference with the same parameters."""
+    module = networks.create("sadnet", unshuffle=2, rsab_scales=rsab_scales, channels=1, **TINY)
+    reference = networks.create("sadnet", rsab_scales=rsab_scales, channels=4, **TINY)
+    variables = quick_jit(module.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    x = jnp.asarray(rng.random((2, *size, 1)), jnp.float32)
+    padded = ops.pad_to_multiple(x, module.stride)
+    assert padded.shape[1:3] == (16, -(-size[1] // 16) * 16)
+
+    cells = padded.reshape(2, 8, 2, padded.shape[2] // 2, 2).transpose(0, 1, 3, 2, 4)
+    restored = quick_jit(reference.apply)(variables, cells.reshape(*cells.shape[:3], 4))
+    restored = restored.reshape(*cells.shape).transpose(0, 1, 3, 2, 4).reshape(padded.shape)
+    result = quick_jit(module.apply)(variables, x)
+    assert np.abs(result - x).max() > 1e-2
+    np.testing.assert_allclose(result, restored[:, : size[0], : size[1]], atol=1e-6)
+
+
+def test_sampling_of_an_unshuffled_image(rng):
+    """Scales are those of the image, and only scales with deformable blocks sample."""
+    module = networks.create("sadnet", unshuffle=2, rsab_scales=2, **TINY)
+    x = jnp.asarray(rng.random((1, 18, 32, 3)), jnp.float32)
+
+    @quick_jit
+    def observe(key, x):
+        variables = module.init(key, x)
+        _, state = module.apply(variables, x, mutable=["intermediates"])
+        return module.measure(state["intermediates"]), module.sampling(variables, x)
+
+    measured, sampling = observe(jax.random.key(0), x)
+    assert {size: part.positions.shape[1:3] for size, part in sampling.items()} == {
+        8: (3, 4),
+        16: (2, 2),
+    }
+    assert sorted(measured) == ["offset/16", "offset/8"]
+    offset = np.asarray(sampling[16].positions, np.float64)
+    offset = offset - regular_grid(2, 2)[None, :, :, None]
+    np.testing.assert_allclose(measured["offset/16"], 16 * np.abs(offset).mean(), rtol=1e-4)
+
+
 @pytest.mark.extended
 def test_training_in_bfloat16_scatters_in_float32(tiny):
     """In the program that the compiler for GPUs is given; scatters of bfloat16 are slow there."""
