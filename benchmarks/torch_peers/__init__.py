@@ -54,7 +54,9 @@ NETWORKS = ("sadnet", "lcdnet", "dncnn", "rcan")
 
 # Fields that the peers follow: those of the presets, and what else changes sizes only.
 _FIELDS = {
-    "sadnet": ("channels", "width", "offset_width", "groups", "dilations"),
+    "sadnet": (
+        "channels", "width", "offset_width", "groups", "dilations", "rsab_scales", "unshuffle",
+    ),
     "lcdnet": (
         "channels", "width", "enc_blocks", "mid_blocks", "dec_blocks", "msfm_kernels",
         "msfm_groups", "norm_eps",

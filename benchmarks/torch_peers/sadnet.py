@@ -18,28 +18,33 @@ class SADNet(nn.ModuleDict):
         offset_width: int,
         groups: int,
         dilations: tuple[int, ...],
+        rsab_scales: int,
+        unshuffle: int,
         form: str | None,
     ) -> None:
         super().__init__()
-        self.form = form
+        self.form, self.deformable, self.unshuffle = form, rsab_scales, unshuffle
         widths = [width * 2**i for i in range(4)]
         for scale, c in enumerate(widths, start=1):
-            self[f"res{scale}"] = _ResBlock(channels if scale == 1 else c, c)
-            self[f"offset{scale}"] = _OffsetBlock(c, offset_width, coarsest=scale == 4)
-            self[f"dres{scale}"] = _RSAB(c, offset_width, groups)
+            self[f"res{scale}"] = _ResBlock(channels * unshuffle**2 if scale == 1 else c, c)
+            if scale > 4 - rsab_scales:
+                self[f"offset{scale}"] = _OffsetBlock(c, offset_width, coarsest=scale == 4)
+                self[f"dres{scale}"] = _RSAB(c, offset_width, groups)
+            else:
+                self[f"dres{scale}"] = _ResBlock(c, c)
             if scale < 4:
                 self[f"down{scale}"] = nn.Conv2d(c, 2 * c, 2, stride=2)
                 self[f"up{scale}"] = nn.ConvTranspose2d(2 * c, c, 2, stride=2)
                 self[f"dconv{scale}_1"] = nn.Conv2d(2 * c, c, 1)
         self["context"] = _Context(widths[3], dilations)
-        self["out"] = nn.Conv2d(width, channels, 3, padding=1)
+        self["out"] = nn.Conv2d(width, channels * unshuffle**2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restores ``x [N, C, H, W]``."""
         height, width = x.shape[2:]
         form = self.form or default_deform_form(x.device)
-        image = pad_to_multiple(x, 8)
-        feature, skips = self["res1"](image), []
+        image = pad_to_multiple(x, 8 * self.unshuffle)
+        feature, skips = self["res1"](F.pixel_unshuffle(image, self.unshuffle)), []
         for scale in (1, 2, 3):
             skips.append(feature)
             feature = self[f"res{scale + 1}"](_lrelu(self[f"down{scale}"](feature)))
@@ -49,9 +54,13 @@ class SADNet(nn.ModuleDict):
             if scale < 4:
                 feature = torch.cat([self[f"up{scale}"](feature), skips.pop()], 1)
                 feature = self[f"dconv{scale}_1"](feature)
-            offset_feature = self[f"offset{scale}"](feature, offset_feature)
-            feature = self[f"dres{scale}"](feature, offset_feature, form)
-        return (image + self["out"](feature))[:, :, :height, :width]
+            if scale > 4 - self.deformable:
+                offset_feature = self[f"offset{scale}"](feature, offset_feature)
+                feature = self[f"dres{scale}"](feature, offset_feature, form)
+            else:
+                feature = self[f"dres{scale}"](feature)
+        residual = F.pixel_shuffle(self["out"](feature), self.unshuffle)
+        return (image + residual)[:, :, :height, :width]
 
 
 class _ResBlock(nn.Module):

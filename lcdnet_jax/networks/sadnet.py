@@ -276,8 +276,7 @@ class SADNet(RestorationNetwork):
             name: f"the offsets of scale 1/{name.removeprefix(_OFFSET)} are {offset:.3g} pixels on "
             f"average, more than the crop of {crop}. Samples outside the image are zero and have "
             "no gradient, so the deformable convolutions of this scale may be lost. Start another "
-            "run with a lower config.optimizer.learning_rate, or with config.optimizer.beta2=0.99 "
-            "and config.optimizer.offset_rate=0.1"
+            "run with config.optimizer.beta2=0.99 and a lower config.optimizer.learning_rate"
             for name, offset in metrics.items()
             if name.startswith(_OFFSET) and offset > crop
         }

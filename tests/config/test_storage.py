@@ -80,7 +80,7 @@ class TestFile:
         assert kwargs == {
             "width": 32, "offset_width": 32, "groups": 8, "dilations": [1, 2, 3, 4],
             "use_rsab": True, "use_offset_transfer": True, "use_context": True,
-            "low_memory": False, "zero_init_offsets": False,
+            "rsab_scales": 4, "unshuffle": 1, "low_memory": False, "zero_init_offsets": False,
         }  # fmt: skip
         loaded = config_lib.load(path)
         assert config_lib.network(loaded) == config_lib.network(config)

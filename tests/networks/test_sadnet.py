@@ -261,6 +261,8 @@ def test_bad_fields_and_inputs_are_explained():
         networks.create("sadnet", channels=True)
     with pytest.raises(ValueError, match="use_rsab must be True or False, got 'yes'"):
         networks.create("sadnet", use_rsab="yes")
+    with pytest.raises(ValueError, match="SADNet rsab_scales must be 1 to 4, got 5"):
+        networks.create("sadnet", rsab_scales=5)
     module = networks.create("sadnet", **TINY)
     with pytest.raises(TypeError, match="takes floating-point images"):
         module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
