@@ -105,11 +105,17 @@ def _choose_names(source: Source, names: str, field: str) -> Source:
     if not names:
         return source
     patterns = [pattern.strip() for pattern in names.removeprefix("!").split(",")]
+    for pattern in patterns:
+        if not pattern or pattern.startswith("!"):
+            raise ValueError(
+                f"{field}.names {names!r} has the pattern {pattern!r}; write patterns as in "
+                '"*7,door_*", and for all other images one "!" before the first: "!*7,door_*"'
+            )
     matches = {
         pattern: {e.name for e in source.examples if fnmatch.fnmatchcase(e.name, pattern)}
         for pattern in patterns
     }
-    shown = f"names are such as {join_some([e.name for e in source.examples], 3)}"
+    shown = f"names are such as {join_some([repr(e.name) for e in source.examples], 3)}"
     if unused := [pattern for pattern, found in matches.items() if not found]:
         raise ValueError(
             f"{field}.names {names!r}: no image of {source.name} matches {unused[0]!r}; {shown}"

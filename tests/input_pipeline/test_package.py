@@ -119,6 +119,9 @@ class TestHeldOutImages:
     def test_mistakes(self, numbered):
         numbered.data.eval.names = "*3,x*"
         refuses(numbered, "config.data.eval.names '*3,x*': no image of folder", split="eval")
-        refuses(numbered, "matches 'x*'; names are such as 00, 01, 02", split="eval")
+        refuses(numbered, "matches 'x*'; names are such as '00', '01', '02' and", split="eval")
         numbered.data.train.names = "!*"
         refuses(numbered, "config.data.train.names '!*' leaves no image of folder")
+        for names, pattern in (("!*3,!*4", "!*4"), ("*3,", ""), ("!", "")):
+            numbered.data.train.names = names
+            refuses(numbered, f'has the pattern {pattern!r}; write patterns as in "*7,door_*"')
