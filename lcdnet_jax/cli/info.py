@@ -106,6 +106,7 @@ def _list_training(config: JsonObject) -> dict[str, str]:
     from lcdnet_jax import config as config_lib
 
     data, optimizer = config["data"], config["optimizer"]
+    train = data["train"]
     stages = config["stages"]
     sizes = zip(stages["batch_sizes"], stages["crops"], strict=True)
     batches = ", then ".join(f"{format_count(count, 'crop')} of {crop}" for count, crop in sizes)
@@ -116,7 +117,9 @@ def _list_training(config: JsonObject) -> dict[str, str]:
     return {
         "trained": f"{format_count(config['steps'], 'step')} of {batches} "
         f"pixels, {config['objective']}, seed {config['seed']}",
-        "data": f"{data['train']['source']} {data['train']['path']}".strip(),
+        "started from": config["init_from"],
+        "data": f"{train['source']} {train['path']}".strip()
+        + (f", names {train['names']}" if train["names"] else ""),
         "degradation": config_lib.describe_degradation(config),
         "masking": config_lib.describe_masking(config),
         "mixup": config_lib.describe_mixup(config),

@@ -1,6 +1,8 @@
 """The command info."""
 
+import functools
 import json
+import operator
 import shutil
 
 import pytest
@@ -43,9 +45,9 @@ class TestOldCards:
         """Of the first version: without what came later, and other names."""
         stored = json.loads(json.dumps(tiny.get_config().to_dict()))
         for name, row in config_lib.FIELDS.items():
-            section, _, field = name.rpartition(".")
+            *sections, field = name.split(".")
             if row.absent is not schema.REQUIRED:
-                del (stored[section] if section else stored)[field]
+                del functools.reduce(operator.getitem, sections, stored)[field]
         del stored["sfm"], stored["parallel"]
         stored["steps"] = 1
         stored["optimizer"]["halve_every"] = stored["optimizer"].pop("decay_every")
@@ -102,7 +104,10 @@ class TestInfo:
             "averaged": True,
             "training": {
                 "steps": 3200, "batch_size": 4, "objective": "supervised", "seed": 0,
-                "data": {"crop": 64, "train": {"source": "folder", "path": "photos"}},
+                "data": {
+                    "crop": 64, "train": {"source": "folder", "path": "photos", "names": "!*7"}
+                },
+                "init_from": "sadnet-photo",
                 "degradation": {"kind": "awgn", "sigma_min": 0.0, "sigma_max": 50.0,
                                 "spectrum": "white", "protocol": "8bit", "options": {}},
                 "sfm": {"rate": 0.5, "mode": "uniform", "unselected": "keep", "target": "clean"},
@@ -129,7 +134,8 @@ class TestInfo:
             "data range   images in [0, 1], which the weights see as 0 to 1",
             "step         1,600, averaged weights (EMA)",
             "trained      3,200 steps of 4 crops of 64 pixels, supervised, seed 0",
-            "data         folder photos",
+            "started from sadnet-photo",
+            "data         folder photos, names !*7",
             "degradation  awgn, sigma 0 to 50, protocol 8bit",
             "masking      uniform at rate 0.5",
             "mixup        none",
