@@ -6,6 +6,7 @@ sorted by name, so that their order does not depend on the file system.
 """
 
 import collections
+import contextlib
 import dataclasses
 import fnmatch
 import importlib
@@ -208,8 +209,8 @@ def _read_photos(spec: Spec, field: str) -> Source:
 
 def _read_folder(spec: Spec, field: str) -> Source:
     folder = _open_folder(spec, field)
+    found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
     try:
-        found = [pair for pair in PAIRS if any((folder / half).is_dir() for half in pair)]
         if len(found) > 1:
             names = " and ".join(f"{degraded}/ or {clean}/" for degraded, clean in found)
             raise ImageError(
@@ -223,8 +224,20 @@ def _read_folder(spec: Spec, field: str) -> Source:
             )
         )
     except ImageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
+        hint = "" if found else _suggest_pairs(folder)
+        raise ImageError(f"{field}.path: {error}{hint}") from error
     return Source(f"folder {folder}", examples)
+
+
+def _suggest_pairs(folder: pathlib.Path) -> str:
+    """The end of an error about a folder that has subfolders, but those of no pairs."""
+    subfolders = []
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, as the error says
+        subfolders = sorted(f"{entry.name}/" for entry in folder.iterdir() if entry.is_dir())
+    if not subfolders:
+        return ""
+    pairs = " or ".join(f"{degraded}/ and {clean}/" for degraded, clean in PAIRS)
+    return f"; for pairs it needs {pairs}, but has {join_some(subfolders, 3)}"
 
 
 def _read_layout(spec: Spec, field: str) -> Source:

@@ -279,6 +279,14 @@ def test_one_half_of_pairs(tmp_path, config, fill):
     refuses(config, str(tmp_path / "target"), kind=ImageError)  # there, but empty
 
 
+def test_pairs_in_other_folders(tmp_path, config, fill):
+    for half in ("train", "gt", "1", "2"):
+        fill(tmp_path / half, {"a.png": (8, 8, 3)})
+    config.data.train.path = str(tmp_path)
+    needs = "; for pairs it needs input/ and target/ or noisy/ and clean/, but has "
+    refuses(config, "contains no image", f"{needs}1/, 2/, gt/ and 1 more", kind=ImageError)
+
+
 def test_pairs_whose_names_do_not_match(tmp_path, config, fill):
     fill(tmp_path / "input", {f"{k}.png": (8, 8, 3) for k in range(9)})
     fill(tmp_path / "target", {"0.png": (8, 8, 3), "zz.png": (8, 8, 3)})
