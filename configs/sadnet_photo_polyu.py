@@ -11,7 +11,10 @@ The 57 pairs of 512x512 pixels are of scenes that no table of docs/results score
 pairs of four scenes, are held out; the checkpoint with their best PSNR is kept.
 
 Command: python train.py --config configs/sadnet_photo_polyu.py --workdir runs/photo-polyu
-with --config.data.train.path=DIR and --config.data.eval.path=DIR; DIR holds noisy/ and clean/.
+with --config.data.train.path=DIR and --config.data.eval.path=DIR. DIR holds noisy/ and clean/, made
+of files of the published CroppedImages/: X_real.JPG is noisy/X.jpg, and X_mean.JPG is clean/X.jpg.
+Leave out the scenes that are scored: desk and reciever of Canon5D2, toy of Canon600D, ball of
+Canon80D, flower of NikonD800, plant of Sony.
 Time and score: not yet run.
 """
 
