@@ -13,5 +13,5 @@ def test_mistakes(monkeypatch):
         raise _gcs.Missing("no server; install it")
 
     monkeypatch.setattr(_gcs, "_find_program", fail)
-    with pytest.raises(SystemExit, match="^error: no server; install it$"):
+    with pytest.raises(SystemExit, match=r"^error: no server; install it$"):
         _gcs.main(["data", "ls"])
