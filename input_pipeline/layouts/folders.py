@@ -81,8 +81,8 @@ def match_by_stem(
         names = [f"{path.parent.name}/{path.name}" for path in sorted(alone)]
         raise ImageError(
             f"{clean_folder.parent}: files without a partner: {join_some(names, 5)}; "
-            f"files in {degraded_folder.name}/ and {clean_folder.name}/ must have equal names (the "
-            "suffix may differ)"
+            f"files in {degraded_folder.name}/ and {clean_folder.name}/ must have equal names, "
+            "also in capitals (the suffix may differ; subfolders, HEIC and raw files are not read)"
         )
     # By the name as it is on disk, which orders the examples.
     return {path.stem: (path, clean[stem]) for stem, path in degraded.items()}

@@ -297,6 +297,7 @@ def test_pairs_whose_names_do_not_match(tmp_path, config, fill):
         "config.data.train.path",
         "files without a partner: ",
         "input/1.png, input/2.png, input/3.png, input/4.png, input/5.png and 4 more",
+        "must have equal names, also in capitals (the suffix may differ; subfolders, HEIC and raw",
         kind=ImageError,
     )
 
