@@ -272,6 +272,12 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
                 sizes, values = ([row[key] for row in found] for key in ("size", measure_))
                 panel.plot(sizes, values, "o-", markersize=3, label=series.partition(" ")[2])
             panel.set(xscale="log", yscale="log")
+            drawn = [row[measure_] for row in rows if row["series"].startswith(axis)]
+            if max(drawn) < 10 * min(drawn):  # the axis would have no numbers
+                panel.set_yticks(
+                    [min(drawn), max(drawn)],
+                    [f"{y:.0f}" if y >= 100 else f"{y:.3g}" for y in (min(drawn), max(drawn))],
+                )
             panel.grid(alpha=0.3)
             panel.minorticks_off()
             ticks = sorted({row["size"] for row in rows if row["series"].startswith(axis)})
