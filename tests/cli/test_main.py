@@ -195,7 +195,7 @@ def test_help_names_the_defaults_of_the_library(capsys):
         assert f"{suffix} " in shown or f"{suffix}," in shown
     shown = help_of("restore", capsys)
     assert f"default: {pretrained.DEFAULT} --strength" in shown
-    overlaps = {name: networks.get(name).tile_overlap for name in networks.available()}
+    overlaps = {name: networks.create(name).tile_overlap for name in networks.available()}
     usual = networks.RestorationNetwork.tile_overlap
     other = {name: overlap for name, overlap in overlaps.items() if overlap != usual}
     titles = {"lcdnet": "LCDNet", "sadnet": "SADNet", "unet_n2n": "U-Net"}

@@ -123,6 +123,7 @@ def test_training_batches(prepared, config, monkeypatch):
         "path": "polyu/tiles",
         "split": "train",
         "feature": "noisy:clean",
+        "names": "",
     }
     config.degradation.kind = "none"
     batch = next(input_pipeline.create_dataset(config, "train").batches())

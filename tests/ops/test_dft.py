@@ -91,5 +91,5 @@ def test_a_sharded_batch_stays_where_it_is(rng):
 def test_bad_input():
     with pytest.raises(TypeError, match="float32 or float64, got bfloat16"):
         rdft2(jnp.zeros((1, 4, 4, 1), jnp.bfloat16))
-    with pytest.raises(ValueError, match="belong to images 8 or 9 pixels wide, not 7"):
+    with pytest.raises(ValueError, match="belongs to an image 8 or 9 pixels wide, not 7"):
         irdft2(jnp.zeros((1, 4, 5, 2)), 7)
