@@ -152,7 +152,7 @@ class TestImages:
         def train(workdir, folder, steps):
             data = {"source": "folder", "path": str(folder), "split": "", "feature": ""}
             config = make_config(steps=steps, **{"data.where": where})
-            config.data.train = ConfigDict(data)
+            config.data.train = ConfigDict({**data, "names": ""})
             datasets = {"train": input_pipeline.create_dataset(config, "train"), "eval": []}
             return train_and_evaluate(config, workdir, datasets=datasets)
 
