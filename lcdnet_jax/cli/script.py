@@ -13,6 +13,7 @@ from absl import flags
 from lcdnet_jax import messages, multihost, peer_loss, training
 from lcdnet_jax.checkpoints import CheckpointError
 from lcdnet_jax.cli import _compilation
+from lcdnet_jax.cli._compilation import set_network_options as set_network_options
 
 flags.disclaim_key_flags()  # so that --help lists the flags among those of the script
 
@@ -107,15 +108,6 @@ def use_compilation_cache(*, choice: str = "user", workdir: pathlib.Path | None 
     if choice == "off" or not _compilation.is_allowed(os.environ):
         return
     _compilation.use_cache(workdir if choice == "workdir" else None)
-
-
-def set_network_options(name: str) -> None:
-    """Sets XLA's options for a network on a CPU. Call it before JAX starts its devices.
-
-    Args:
-        name: A registered network.
-    """
-    _compilation.set_network_options(name)
 
 
 class DistributedFlags:
