@@ -123,7 +123,8 @@ for axis, (name, more) in zip(axes.flat, STEPS.items(), strict=True):
     noise = image - np.asarray(clean[0])
     red = noise[..., 0]
     neighbors, colors = correlation(red[:, 1:], red[:, :-1]), correlation(red, noise[..., 1])
-    axis.imshow(image[SIDE // 4 : SIDE // 4 + 96, SIDE // 4 : SIDE // 4 + 96])
+    crop = image[SIDE // 4 : SIDE // 4 + 96, SIDE // 4 : SIDE // 4 + 96]
+    axis.imshow(crop, interpolation="nearest")
     numbers = f"{255 * noise.std():.1f}; neighbors {neighbors:.2f}, colors {colors:.2f}"
     axis.set_title(f"{name}\n{numbers}", fontsize=10)
     axis.axis("off")
