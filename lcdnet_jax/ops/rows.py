@@ -1,7 +1,9 @@
 """Layers computed some rows of the image at a time, so that they take little memory.
 
 It is for forward passes on a CPU over large images: the intermediate arrays of a part are small.
-Results are equal up to rounding. A gradient would keep more than that of the whole image.
+Results are equal up to rounding. A gradient would keep more than that of the whole image. XLA plans
+0.24 kB for a pixel of a window instead of 0.64 (SADNet ``small``), and 0.45 instead of 0.69 (LCDNet
+``tiny``).
 """
 
 import contextlib

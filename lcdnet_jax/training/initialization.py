@@ -2,7 +2,8 @@
 
 Compiled as one program, each random array is a loop of its own, and so is the key of each: 287 of
 each in LCDNet ``tiny``, which took a minute. Here one program draws all arrays of about the same
-size, one after the other, and the program of the state only scales and stacks them.
+size, one after the other, and the program of the state only scales and stacks them. The bits are
+those of one program on a CPU with jax 0.10.1 and 0.12.0.1; a GPU was not tried.
 """
 
 import functools
