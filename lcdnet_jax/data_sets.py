@@ -4,7 +4,15 @@ A row holds the facts about a data set that more than one part of the library ne
 configuration checks names against the rows, :mod:`lcdnet_jax.protocols` takes the evaluation
 protocol from them, ``eval.py`` and ``input_pipeline`` the splits and views, and
 ``docs/reference/data_sets.md`` shows all of them. ``input_pipeline/sources.py`` has a reader for
-each name. To add a data set, add a row here and a reader there.
+each name.
+
+To add a data set, add:
+
+1. a row here, with where to obtain it;
+2. for a folder as published, a reader in ``input_pipeline/layouts/``, with a line in ``LAYOUTS`` of
+   its ``__init__.py``; otherwise one in ``READERS`` of ``input_pipeline/sources.py``;
+3. the name in the comment on ``config.data.train`` in ``configs/default.py``;
+4. the row in ``docs/reference/data_sets.md``.
 """
 
 from collections.abc import Mapping
