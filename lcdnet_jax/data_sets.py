@@ -109,7 +109,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "sidd",
-            "SIDD-Medium sRGB (Abdelhamed, Lin and Brown, CVPR 2018): smartphone photographs",
+            "SIDD-Medium sRGB (Abdelhamed et al., CVPR 2018): smartphone photographs",
             pairs="noise",
             obtain="https://www.eecs.yorku.ca/~kamel/sidd/dataset.php",
         ),
@@ -121,19 +121,19 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "polyu",
-            "PolyU (Xu, Li, Liang, Zhang and Zhang, arXiv 1804.02603): 100 pairs of 512x512 pixels",
+            "PolyU (Xu et al., arXiv 1804.02603): 100 pairs of 512x512 pixels",
             pairs="noise",
             obtain="https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
         ),
         DataSet(
             "nam",
-            "CC or Nam (Nam, Hwang, Matsushita and Kim, CVPR 2016): 15 or 25 patches",
+            "CC or Nam (Nam et al., CVPR 2016): 15 or 25 patches",
             pairs="noise",
             obtain="https://github.com/csjunxu/MCWNNM-ICCV2017",
         ),
         DataSet(
             "sidd_validation",
-            "SIDD validation (Abdelhamed, Lin and Brown, CVPR 2018): 1280 blocks of 256x256 pixels",
+            "SIDD validation (Abdelhamed et al., CVPR 2018): 1280 blocks of 256x256 pixels",
             pairs="noise",
             protocol="sidd",
             obtain="https://www.eecs.yorku.ca/~kamel/sidd/benchmark.php",
@@ -147,7 +147,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "gopro",
-            "GOPRO_Large (Nah, Kim and Lee, CVPR 2017): motion blur, averaged frames",
+            "GOPRO_Large (Nah et al., CVPR 2017): motion blur, averaged frames",
             pairs="blur",
             protocol="gopro",
             splits=_GOPRO,
@@ -163,7 +163,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "reds",
-            "REDS (Nah et al., CVPR Workshops 2019): motion blur, frames of videos",
+            "REDS (Nah et al., CVPR Workshops 2019): frames of videos, scored as GoPro",
             pairs="blur",
             protocol="gopro",
             splits=_REDS,
@@ -187,7 +187,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "realblur_j",
-            "RealBlur-J (Rim, Lee, Won and Cho, ECCV 2020): camera shake, the camera's JPEGs",
+            "RealBlur-J (Rim et al., ECCV 2020): camera shake, the camera's JPEGs",
             pairs="blur",
             protocol="realblur",
             splits=_REALBLUR,
@@ -224,8 +224,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "rain13k",
-            "Rain13K and its five test sets (Jiang et al., CVPR 2020), as distributed by "
-            "Restormer's authors (Zamir et al., CVPR 2022)",
+            "Rain13K and its five test sets (Jiang et al., CVPR 2020), as of Restormer's authors",
             pairs="rain",
             protocol="rain",
             splits={"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
@@ -235,7 +234,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "realsr",
-            "RealSR (Cai, Zeng, Yong, Cao and Zhang, ICCV 2019): pairs taken with a zoom lens",
+            "RealSR (Cai et al., ICCV 2019): pairs taken with a zoom lens",
             pairs="low resolution",
             splits={f"{part}_x{scale}": None for part in ("train", "test") for scale in (2, 3, 4)},
             obtain="https://github.com/csjcai/RealSR",
