@@ -286,6 +286,7 @@ def get_config() -> ConfigDict:
     # How a step is distributed over all devices of all hosts: "jit" (one program for the global
     # batch, which the compiler shards) or "pmap" (one program for the part of each device). Results
     # are equal up to rounding, so a run can be continued with the other one and on other devices.
+    # An operator of your own may be faster with "pmap", if XLA computes it on gathered data.
     config.parallel.strategy = "jit"
     # Number of devices over which parameters, optimizer state and EMA are sharded ("jit" only), for
     # networks too large for one device. They are gathered for each step. 1 = no sharding.

@@ -3,7 +3,8 @@
 ``python -m input_pipeline.prepare`` writes a folder of shards:
 
     index.npz    what is in the shards and where; it is written last
-    tfds/        TFRecord files, and the descriptions with which TFDS reads them
+    tfds/        TFRecord files of about 250 MB, and the descriptions with which TFDS reads them
+                 (``tfds.builder_from_directory``)
 
 A record is one tile: ``clean``, for pairs ``degraded`` (or ``left`` and ``right``) as PNG, ``name``
 of the image, ``row`` and ``column`` of the first pixel of the tile in the degraded half. Tiles lie

@@ -4,7 +4,15 @@ A row holds the facts about a data set that more than one part of the library ne
 configuration checks names against the rows, :mod:`lcdnet_jax.protocols` takes the evaluation
 protocol from them, ``eval.py`` and ``input_pipeline`` the splits and views, and
 ``docs/reference/data_sets.md`` shows all of them. ``input_pipeline/sources.py`` has a reader for
-each name. To add a data set, add a row here and a reader there.
+each name.
+
+To add a data set, add:
+
+1. a row here, with where to obtain it;
+2. for a folder as published, a reader in ``input_pipeline/layouts/``, with a line in ``LAYOUTS`` of
+   its ``__init__.py``; otherwise one in ``READERS`` of ``input_pipeline/sources.py``;
+3. the name in the comment on ``config.data.train`` in ``configs/default.py``;
+4. the row in ``docs/reference/data_sets.md``.
 """
 
 from collections.abc import Mapping
@@ -101,7 +109,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "sidd",
-            "SIDD-Medium sRGB (Abdelhamed, Lin and Brown, CVPR 2018): smartphone photographs",
+            "SIDD-Medium sRGB (Abdelhamed et al., CVPR 2018): smartphone photographs",
             pairs="noise",
             obtain="https://www.eecs.yorku.ca/~kamel/sidd/dataset.php",
         ),
@@ -113,19 +121,19 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "polyu",
-            "PolyU (Xu, Li, Liang, Zhang and Zhang, arXiv 1804.02603): 100 pairs of 512x512 pixels",
+            "PolyU (Xu et al., arXiv 1804.02603): 100 pairs of 512x512 pixels",
             pairs="noise",
             obtain="https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
         ),
         DataSet(
             "nam",
-            "CC or Nam (Nam, Hwang, Matsushita and Kim, CVPR 2016): 15 or 25 patches",
+            "CC or Nam (Nam et al., CVPR 2016): 15 or 25 patches",
             pairs="noise",
             obtain="https://github.com/csjunxu/MCWNNM-ICCV2017",
         ),
         DataSet(
             "sidd_validation",
-            "SIDD validation (Abdelhamed, Lin and Brown, CVPR 2018): 1280 blocks of 256x256 pixels",
+            "SIDD validation (Abdelhamed et al., CVPR 2018): 1280 blocks of 256x256 pixels",
             pairs="noise",
             protocol="sidd",
             obtain="https://www.eecs.yorku.ca/~kamel/sidd/benchmark.php",
@@ -139,7 +147,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "gopro",
-            "GOPRO_Large (Nah, Kim and Lee, CVPR 2017): motion blur, averaged frames",
+            "GOPRO_Large (Nah et al., CVPR 2017): motion blur, averaged frames",
             pairs="blur",
             protocol="gopro",
             splits=_GOPRO,
@@ -155,7 +163,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "reds",
-            "REDS (Nah et al., CVPR Workshops 2019): motion blur, frames of videos",
+            "REDS (Nah et al., CVPR Workshops 2019): frames of videos, scored as GoPro",
             pairs="blur",
             protocol="gopro",
             splits=_REDS,
@@ -179,7 +187,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "realblur_j",
-            "RealBlur-J (Rim, Lee, Won and Cho, ECCV 2020): camera shake, the camera's JPEGs",
+            "RealBlur-J (Rim et al., ECCV 2020): camera shake, the camera's JPEGs",
             pairs="blur",
             protocol="realblur",
             splits=_REALBLUR,
@@ -216,8 +224,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "rain13k",
-            "Rain13K and its five test sets (Jiang et al., CVPR 2020), as distributed by "
-            "Restormer's authors (Zamir et al., CVPR 2022)",
+            "Rain13K and its five test sets (Jiang et al., CVPR 2020), as of Restormer's authors",
             pairs="rain",
             protocol="rain",
             splits={"train": 13_711, **_RAIN_TESTS, "test": sum(_RAIN_TESTS.values())},
@@ -227,7 +234,7 @@ DATA_SETS: dict[str, DataSet] = {
         ),
         DataSet(
             "realsr",
-            "RealSR (Cai, Zeng, Yong, Cao and Zhang, ICCV 2019): pairs taken with a zoom lens",
+            "RealSR (Cai et al., ICCV 2019): pairs taken with a zoom lens",
             pairs="low resolution",
             splits={f"{part}_x{scale}": None for part in ("train", "test") for scale in (2, 3, 4)},
             obtain="https://github.com/csjcai/RealSR",

@@ -16,7 +16,7 @@ def markdown(row: DataSet) -> str:
     splits = ", ".join(
         f"{split} ({count:,})" if count else split for split, count in row.splits.items()
     )
-    cells = [f"`{row.name}`", row.pairs, f"`{row.protocol}`", splits or "-", row.description]
+    cells = [f"`{row.name}`", row.pairs, splits or "-", row.description]
     return f"| {' | '.join(cells)} |"
 
 

@@ -226,21 +226,19 @@ MAKERS = {
         pages((COLOR, {"subifds": 1}), (COLOR[::4, ::4], {"subfiletype": 1})),
         pages((COLOR, {}), (COLOR[::4, ::4], {"subfiletype": 1})),
     ],
-    "TIFF: other depths": lambda _: [
+    "TIFF: 12 bits": lambda _: [
         *(tiff(np.ones((9, 11), kind)) for kind in ("u4", "i4", "f8", "i2", "i1")),
         tiff(np.ones((9, 11), "u2"), bitspersample=12),
-    ],
-    "TIFF: CMYK with 16": lambda _: [
         tiff(DEEP[4], photometric="separated"),
         tiff(COLOR, photometric="cielab"),
-        tiff(FLOAT[..., 0], photometric="miniswhite"),
     ],
-    "TIFF: previews without": lambda _: [tiff(COLOR, subfiletype=1)],
-    "TIFF: channels besides": lambda _: [
+    "TIFF: masks": lambda _: [
         tiff(FOUR, extrasamples=["unspecified"]),
         tiff(DEEP[4], extrasamples=["unspecified"]),
         tiff(np.dstack([FOUR, GRAY]), extrasamples=["unassalpha", "unspecified"]),
         tiff(PAIR, extrasamples=["unspecified"], photometric="minisblack"),
+        tiff(FLOAT[..., 0], photometric="miniswhite"),
+        tiff(COLOR, subfiletype=1),
     ],
     "AVIF: 10": lambda _: [
         avif_with(bits=10),
