@@ -112,7 +112,7 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
             (f"{scored.name}: clean", scored.clean),
             (f"noisy, sigma {sigma:g}: {row['noisy_psnr']:.2f} dB", scored.degraded),
             (f"non-local means: {row['classical_psnr']:.2f} dB", classical),
-            (f"SADNet small: {row['restored_psnr']:.2f} dB", scored.restored),
+            (f"SADNet: {row['restored_psnr']:.2f} dB", scored.restored),
         ]
         strips.append(visualization.draw_panel(panels, clean=scored.clean))
         print(_format_row(row), flush=True)
@@ -126,9 +126,9 @@ def run(config: ConfigDict, output: pathlib.Path) -> None:
         f"\nLook at {output}/panel.png. The training took {seconds:.0f} s.\n"
         f"Files: lcdnet-jax restore {output}/noisy -o restored --checkpoint {output} --reference "
         f"{output}/clean\n"
-        "Next: python train.py --config configs/sadnet_small.py --workdir runs/small trains the "
-        "same network longer;\n--config.data.train.source=folder --config.data.train.path=DIR "
-        "trains on your own images.",
+        "Next: python train.py --config configs/sadnet_quickstart.py --workdir runs/longer "
+        "--config.steps=20000 trains longer;\n--config.data.train.source=folder "
+        "--config.data.train.path=DIR trains on your own images.",
         flush=True,
     )
 

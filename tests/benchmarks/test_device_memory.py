@@ -80,7 +80,7 @@ def test_plan_holds_the_state():
     [
         (["nosuch"], "'nosuch'"),
         (["rcan", "--crop", "4", "6"], "must be a positive multiple of 4, the scale of rcan"),
-        (["sadnet:huge"], "network 'sadnet' has no preset 'huge'; its presets: base, small"),
+        (["sadnet:huge"], "network 'sadnet' has no preset 'huge'; its presets: base, fast, small"),
     ],
 )
 def test_mistakes(capsys, monkeypatch, arguments, message):

@@ -228,7 +228,7 @@ class TestMistakes:
             ),
             (
                 ["convert", "sadnet", "{pth}", "-o", "{out}", "--set", "preset=huge"],
-                "network 'sadnet' has no preset 'huge'; its presets: base, small",
+                "network 'sadnet' has no preset 'huge'; its presets: base, fast, small",
             ),
             (
                 ["convert", "dncnn", "{pth}", "-o", "{out}", "--set", "depth"],

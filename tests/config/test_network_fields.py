@@ -47,7 +47,7 @@ def test_given_fields_win():
         "sadnet", {"preset": "small", "groups": 4, "dilations": [1] * 4}
     )
     assert (fields["width"], fields["groups"], fields["dilations"]) == (8, 4, [1] * 4)
-    with pytest.raises(ValueError, match="no preset 'huge'; its presets: base, small"):
+    with pytest.raises(ValueError, match="no preset 'huge'; its presets: base, fast, small"):
         network_fields.resolve("sadnet", {"preset": "huge"})
 
 

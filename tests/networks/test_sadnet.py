@@ -76,6 +76,8 @@ def test_official_output_in_float64(golden):
         ({"use_rsab": False, "use_offset_transfer": False}, 3_754_275),
         ({"use_offset_transfer": False}, 4_179_331),
         ({"use_context": False}, 4_004_771),
+        ({"preset": "fast"}, 1_030_212),
+        ({"preset": "fast", "channels": 1}, 1_028_924),
         ({"preset": "small"}, 307_283),
     ],
 )
@@ -250,7 +252,7 @@ def test_bad_fields_and_inputs_are_explained():
         networks.create("sadnet", width=20)
     with pytest.raises(ValueError, match=r"no network 'sadnett'; known networks: .*sadnet"):
         networks.create("sadnett")
-    with pytest.raises(ValueError, match=r"no preset 'huge'; its presets: base, small"):
+    with pytest.raises(ValueError, match=r"no preset 'huge'; its presets: base, fast, small"):
         networks.create("sadnet", preset="huge")
     with pytest.raises(ValueError, match=r"no field 'depth'; its fields: channels, dilations"):
         networks.create("sadnet", depth=3)
