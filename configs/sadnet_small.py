@@ -7,7 +7,8 @@ results: --config.data.train.source=folder --config.data.train.path=DIR
 Command: python train.py --config configs/sadnet_small.py --workdir runs/small
 Time and score: about 80 minutes of CPU time on one core (2026-11-20) on 332 images of BSDS500, by
 --config.data.train.source=folder; Kodak24 28.84 dB, CBSD68 27.85 dB (protocol float; trained and
-scored with --config.degradation.protocol=8bit: 28.69 and 27.74). docs/results/sadnet.md has the whole table.
+scored with --config.degradation.protocol=8bit: 28.69 and 27.74). The whole table is in
+docs/results/sadnet.md.
 """
 
 from ml_collections import ConfigDict
