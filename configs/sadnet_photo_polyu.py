@@ -1,4 +1,4 @@
-"""SADNet `small` for photographs, fine-tuned on pairs of PolyU with real camera noise.
+"""SADNet `fast` for photographs, fine-tuned on pairs of PolyU with real camera noise.
 
 The step is that of Chang et al., ECCV 2020, section 4.3, for the Nam data set; the settings are
 ours. Start from a run of sadnet_photo.py with --config.init_from=runs/photo; by default it starts
@@ -20,7 +20,7 @@ Time and score: not yet run.
 
 from ml_collections import ConfigDict
 
-from configs import sadnet_photo
+from configs import default, sadnet_photo
 
 # All pairs of these scenes. Pairs of one scene must not be on both sides.
 HELD_OUT = "*_plug_*,*_GO_*,*_bulletin_*,*_door_*"
@@ -35,8 +35,9 @@ def get_config() -> ConfigDict:
     for data, names in ((config.data.train, f"!{HELD_OUT}"), (config.data.eval, HELD_OUT)):
         data.source, data.path, data.names = "folder", "data/PolyU_train", names
     config.data.scales = (1.0,)
-    config.steps = 4_000
+    config.stages = default.get_config().stages
+    config.steps = 2_000
     config.optimizer.learning_rate = 2e-4
-    config.eval_every = 500
-    config.checkpoint_every = 500
+    config.eval_every = 250
+    config.checkpoint_every = 250
     return config

@@ -47,7 +47,7 @@ def test_pairs(run, tmp_path, rng):
 @pytest.mark.extended
 def test_a_recipe(run, tmp_path):
     image_io.write(tmp_path / "gray.png", np.full((40, 50, 3), 128, np.uint8))
-    options = ("--config", "configs/sadnet_photo.py:simple")
+    options = ("--config", "configs/sadnet_photo.py")
     fixed = "--config.degradation.options.camera.shot=(1e-3,1e-3)"
     lines = run("--photos", tmp_path, *options, fixed).splitlines()
     assert lines[0].startswith("1 image")

@@ -172,7 +172,7 @@ def test_missing_file(error, path, message):
 
 def test_default(parsed, error):
     default = "configs/sadnet_quickstart.py"
-    assert parsed(default=default).network.kwargs.preset == "small"
+    assert parsed(default=default).network.kwargs.preset == "fast"
     assert parsed("--config=configs/tiny.py", default=default).network.kwargs.width == 2
     config = parsed("--config.steps=60", *kwargs(use_context="False"), default=default)
     assert (config.steps, config.network.kwargs.use_context) == (60, False)

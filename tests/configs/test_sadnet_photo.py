@@ -17,16 +17,7 @@ from tests.training.conv_net import ConvNet
 
 
 class TestRecipes:
-    def test_the_camera_of_the_shipped_weights(self):
-        config = sadnet_photo.get_config("simple")
-        config_lib.validate(config)
-        assert config.degradation.options.to_dict() == {"camera": {"shot": (1e-4, 0.012)}}
-        assert (config.best_metric, config.data.train.names) == ("", "")
-        assert config.data.eval.source == "photos"
-
     def test_mistakes(self):
-        with pytest.raises(ValueError, match="no variant 'half'; use whole or simple"):
-            sadnet_photo.get_config("half")
         config = sadnet_photo.get_config()
         config.degradation.options.camera.contrast = (0.0, 3.0)
         with pytest.raises(ConfigError, match=r"degradation\.options: contrast is \(0.0, 3.0\)"):
