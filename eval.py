@@ -22,7 +22,12 @@ from configs import default
 from input_pipeline.eval_run import Job, evaluate
 from lcdnet_jax import checkpoints, data_sets, degradations, file_names, multihost
 from lcdnet_jax import config as config_lib
-from lcdnet_jax.cli.script import DistributedFlags, end_in_one_line, use_compilation_cache
+from lcdnet_jax.cli.script import (
+    DistributedFlags,
+    end_in_one_line,
+    set_network_options,
+    use_compilation_cache,
+)
 from lcdnet_jax.evaluation.settings import TILE, Request
 
 _CONFIG = config_lib.define_config(
@@ -159,11 +164,18 @@ def main(argv: list[str]) -> None:
     with end_in_one_line(
         out_of_memory="an image does not fit into memory; use --modes tiled, a smaller --tile"
     ):
-        _HOSTS.join()
+        several = _HOSTS.join()
         use_compilation_cache(choice=_COMPILATION_CACHE.value)
-        multihost.check_devices()
-        multihost.wait_for_all()  # from here on, they may take unequal times
-        evaluate(job, request, config=_CONFIG.value, defaults=default.get_config())
+        if several:
+            multihost.check_devices()
+            multihost.wait_for_all()  # from here on, they may take unequal times
+        evaluate(
+            job,
+            request,
+            config=_CONFIG.value,
+            defaults=default.get_config(),
+            on_network=set_network_options,
+        )
 
 
 def _parse_step(text: str | None) -> int | Literal["best"] | None:

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,7 +50,12 @@ class Job:
 
 
 def evaluate(
-    job: Job, request: settings.Request, *, config: ConfigDict | None, defaults: ConfigDict
+    job: Job,
+    request: settings.Request,
+    *,
+    config: ConfigDict | None,
+    defaults: ConfigDict,
+    on_network: Callable[[str], None] | None = None,
 ) -> None:
     """Scores a checkpoint on data sets, prints a table and writes the results.
 
@@ -62,6 +67,7 @@ def evaluate(
         request: Protocols, noise levels, degradations and modes.
         config: Configuration with the data sets and noise levels; None for that of the training.
         defaults: Configuration with all fields, for those that the checkpoint does not store.
+        on_network: See :func:`lcdnet_jax.weights.load`.
 
     Raises:
         ValueError: If arguments do not fit each other, the checkpoint or the data sets.
@@ -71,7 +77,7 @@ def evaluate(
     """
     failure: Exception | None = None
     try:
-        opened = _open(job, request, config=config, defaults=defaults)
+        opened = _open(job, request, config=config, defaults=defaults, on_network=on_network)
     except Exception as error:
         if jax.process_count() == 1:
             raise
@@ -149,12 +155,17 @@ class _Opened:
 
 
 def _open(
-    job: Job, request: settings.Request, *, config: ConfigDict | None, defaults: ConfigDict
+    job: Job,
+    request: settings.Request,
+    *,
+    config: ConfigDict | None,
+    defaults: ConfigDict,
+    on_network: Callable[[str], None] | None,
 ) -> _Opened:
     """Loads the checkpoint and opens all data sets, before anything is computed."""
     path = checkpoint_lib.find_checkpoint(job.workdir, job.checkpoint)
     folder = _find_folder(path, job.output)
-    weights = weights_lib.load(path, ema=not job.raw, step=job.step)
+    weights = weights_lib.load(path, ema=not job.raw, step=job.step, on_network=on_network)
     if job.raw and weights.card["averaged"]:
         raise ValueError(f"{path} holds averaged parameters only; leave --raw off")
     training_config = checkpoint_lib.training_config(

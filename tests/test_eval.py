@@ -11,14 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from lcdnet_jax import image_io, networks, training
+from lcdnet_jax import image_io, multihost, networks, training
 from lcdnet_jax import weights as weights_lib
+from lcdnet_jax.cli import _compilation
 from lcdnet_jax.evaluation import Evaluator
 from lcdnet_jax.inference import predictor
 from lcdnet_jax.metrics import lpips
 from lcdnet_jax.networks import registered
 from lcdnet_jax.weights import pretrained
-from tests.scripts import TINY, error_of, results, results_of_any_command, run, train
+from tests.scripts import TINY, StandIn, error_of, results, results_of_any_command, run, train
 
 pytest.importorskip("tensorflow")
 pytestmark = [
@@ -179,6 +180,17 @@ class TestEval:
         assert [p.name for p in images] == ["k0.png", "k1.png", "k2.png"]
         assert image_io.read(images[2]).shape == (20, 32, 3)
         assert f"{row['psnr']:6.2f} {row['ssim']:7.4f}      3\n" in capsys.readouterr().out
+
+    def test_options_of_the_network(self, workdir, monkeypatch):
+        """They are set before JAX starts its devices, because XLA reads them then."""
+
+        def check():
+            raise multihost.DeviceError(os.environ["XLA_FLAGS"])
+
+        monkeypatch.setattr(multihost, "check_devices", check)
+        monkeypatch.setattr(StandIn, "xla_cpu_options", ("mine",))
+        monkeypatch.setenv("XLA_FLAGS", _compilation._NO_UNROLLING)
+        assert f"{_compilation._NO_UNROLLING},mine" in error_of("eval.py", "--workdir", workdir)
 
     def test_a_directory_that_is_read_only(self, workdir, monkeypatch, tmp_path):
         """Found before the weights are loaded."""

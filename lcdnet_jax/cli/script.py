@@ -138,8 +138,11 @@ class DistributedFlags:
             lower_bound=5,
         )
 
-    def join(self) -> None:
+    def join(self) -> bool:
         """Joins the other processes, if there are any, and prints which process this one is.
+
+        Returns:
+            Whether there are other processes.
 
         Raises:
             DistributedError: As :func:`lcdnet_jax.multihost.initialize`.
@@ -153,3 +156,4 @@ class DistributedFlags:
         )
         if joined:
             print(joined, flush=True)
+        return joined is not None
