@@ -159,7 +159,7 @@ def overview(scores: Scores) -> list[list[str]]:
             "sadnet-photo",
             "photographs from cameras: sensor noise, demosaiced, JPEG",
             "cc",
-            "CC, 5 pairs, also used to choose these weights",
+            "CC, 5 pairs",
             "pairs",
             None,
         ),
