@@ -18,7 +18,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from configs import default, sadnet_blind
+from configs import sadnet_blind
 
 
 def get_config(sigmas: str = "50") -> ConfigDict:
@@ -34,7 +34,6 @@ def get_config(sigmas: str = "50") -> ConfigDict:
     config.network.dtype = "bfloat16"
     config.data.crop = 128
     config.batch_size = 32
-    config.stages = default.get_config().stages
     config.steps = 40_000
     config.steps_per_call = 10
     config.optimizer.learning_rate = 5e-4

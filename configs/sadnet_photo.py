@@ -22,6 +22,7 @@ HELD_OUT = "folder_*7"
 def get_config() -> ConfigDict:
     """Returns the color recipe."""
     config = sadnet_blind.get_config()
+    config.network.kwargs.preset = "fast"
     config.degradation.kind = "camera"
     config.degradation.protocol = "8bit"
     config.degradation.options = ConfigDict(
@@ -45,7 +46,12 @@ def get_config() -> ConfigDict:
     config.data.eval = config.data.train.copy_and_resolve_references()
     config.data.train.names, config.data.eval.names = f"!{HELD_OUT}", HELD_OUT
     config.best_metric = "psnr"
+    config.optimizer.beta2 = 0.99  # with 0.999 some runs lose the deformable sampling
     config.steps = 15_000
+    # Crops grow during the run, because a step with small crops takes less time.
+    config.data.crop = 128
     config.stages.steps = (8_000, 5_000, 2_000)
+    config.stages.crops = (64, 96, 128)
+    config.stages.batch_sizes = (4, 4, 4)
     config.eval_every = 4_000
     return config
