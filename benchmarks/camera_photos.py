@@ -5,7 +5,7 @@
     python -m benchmarks.before_after camera/noisy restored --output docs/images/before_after.jpg
 
 The three photographs of scikit-image that no recipe trains on, with the noise of a sensor at one
-level, demosaiced and saved as JPEG of quality 90 (``degradations.camera_noise``).
+level and the other steps of the camera of configs/sadnet_photo.py, saved as JPEG of quality 90.
 """
 
 import argparse
@@ -15,11 +15,12 @@ import pathlib
 import jax
 import numpy as np
 
+from configs import sadnet_photo
 from input_pipeline import create_eval_dataset
 from lcdnet_jax import degradations, image_io
 
 # Variance for each unit of light; little light, in the range that camera_noise draws from.
-_SHOT = 5e-3
+_SHOT = 2e-2
 _QUALITY = 90
 
 
@@ -32,9 +33,9 @@ def main() -> None:
     output: pathlib.Path = parser.parse_args().output
     for folder in ("noisy", "clean"):
         (output / folder).mkdir(parents=True, exist_ok=True)
-    degrade = jax.jit(
-        functools.partial(degradations.camera_noise, shot=(_SHOT, _SHOT), quality=None)
-    )
+    camera = sadnet_photo.get_config().degradation.options.camera.to_dict()
+    camera |= {"shot": (_SHOT, _SHOT), "quality": None, "second_quality": None}
+    degrade = jax.jit(functools.partial(degradations.camera_noise, **camera))
     spec = {"source": "photos", "path": "", "split": "test", "feature": ""}
     for number, example in enumerate(create_eval_dataset(spec, 3, field="photos")):
         name, clean = example["name"], example["clean"]
