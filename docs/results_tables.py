@@ -180,6 +180,14 @@ def overview(scores: Scores) -> list[list[str]]:
             50,
         ),
         (
+            "sadnet-photo-polyu",
+            "photographs, fine-tuned on real pairs; for non-commercial use only",
+            "cc",
+            "CC, 5 pairs",
+            "pairs",
+            None,
+        ),
+        (
             "lcdnet-rain",
             "streaks of rain",
             "rain100l",
@@ -238,8 +246,10 @@ def readme(scores: Scores) -> list[list[str]]:
 
 def camera(scores: Scores) -> list[list[str]]:
     """Pairs with camera noise, and photographs with a synthetic one."""
-    photo, blind = "sadnet-photo", "sadnet-color-blind"
-    table = [["data set", "images", "noisy", f"`{photo}`", "SSIM", f"`{blind}`", "SSIM"]]
+    photo, others = "sadnet-photo", ("sadnet-photo-polyu", "sadnet-color-blind")
+    table = [["data set", "images", "noisy"]]
+    for weights in (photo, *others):
+        table[0] += [f"`{weights}`", "SSIM"]
     for dataset, name, protocol in (
         ("cc", "CC", "pairs"),
         ("polyu", "PolyU", "pairs"),
@@ -250,8 +260,9 @@ def camera(scores: Scores) -> list[list[str]]:
         row = scores.find(photo, dataset, protocol)
         table.append([name, str(row["n"]), _number(row["input_psnr"])])
         table[-1] += [f"**{_number(row['psnr'])}**", _number(row["ssim"], 4)]
-        other = scores.find(blind, dataset, protocol) if protocol == "pairs" else None
-        table[-1] += [_number(other["psnr"]), _number(other["ssim"], 4)] if other else ["", ""]
+        for weights in others:
+            other = scores.find(weights, dataset, protocol) if protocol == "pairs" else None
+            table[-1] += [_number(other["psnr"]), _number(other["ssim"], 4)] if other else ["", ""]
     return table
 
 

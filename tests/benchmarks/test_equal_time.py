@@ -73,4 +73,4 @@ def test_mistakes(monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"blind: unknown field config\.step"):
         start(monkeypatch, *options, *CONFIG, "--config.step=1")
     with pytest.raises(SystemExit, match=r"blind: .*; set config.stages to \(\)"):
-        start(monkeypatch, *options, "--config", "configs/sadnet_blind.py")
+        start(monkeypatch, *options, "--config", "configs/sadnet_photo.py")

@@ -21,7 +21,7 @@ def test_pretrained(capsys):
     for name, line in zip(pretrained.names(), lines, strict=True):
         assert pretrained.PURPOSES[name] in line
         default = ", the default of restore" if name == pretrained.DEFAULT else ""
-        assert line.endswith(f" (0.6 MB{default})")
+        assert line.endswith(f" ({2.1 if default else 0.6} MB{default})")
         assert len(line) < 100
 
 

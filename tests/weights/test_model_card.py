@@ -29,12 +29,12 @@ def test_shipped_weights():
         "tags": ["image-restoration", "denoising", "sadnet", "jax", "flax"],
     }
     assert "# photo\n" in page
-    assert "`sadnet` (307,283 parameters) for color images, written" in page
+    assert "`sadnet` (1,030,212 parameters) for color images, written" in page
     assert 'Restorer.from_pretrained("hf://org/photo")' in page
     assert "--checkpoint hf://org/photo\n" in page
     assert "| data | protocol | sigma | input_psnr | psnr | ssim | images |\n" in page
-    assert "| cc | pairs |  | 33.76 | 35.78 | 0.9272 | 5 |\n" in page
-    assert "16,000 steps, averaged weights. Degradation: camera, protocol 8bit." in page
+    assert "| cc | pairs |  | 33.76 | 36.57 | 0.9412 | 5 |\n" in page
+    assert "12,000 steps, averaged weights. Degradation: camera, camera.balance=demo" in page
     assert "## License\n\nCC BY 4.0 (https" in page
     assert "\n\n\n" not in page
 
