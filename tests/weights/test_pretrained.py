@@ -271,6 +271,7 @@ class TestOutsideTheWheel:
         keys, batch = jax.random.split(jax.random.key(0), 1), image_io.to_float(clean)[None]
         if trained.kind == "none":  # pairs
             trained = sadnet_photo.get_config().degradation
+            trained.options.camera.shot = (5e-3, 5e-3)
         if trained.kind == "awgn":
             degraded = degradations.awgn(keys, batch, sigma=25.0, protocol="8bit")
         else:
