@@ -78,6 +78,8 @@ def evaluate(
     failure: Exception | None = None
     try:
         opened = _open(job, request, config=config, defaults=defaults, on_network=on_network)
+    except multihost.DeviceError:
+        raise  # several processes have started their devices before
     except Exception as error:
         if jax.process_count() == 1:
             raise
