@@ -19,7 +19,7 @@ from configs import sadnet_photo
 from input_pipeline import create_eval_dataset
 from lcdnet_jax import degradations, image_io
 
-# Variance for each unit of light; little light, in the range that camera_noise draws from.
+# Variance for each unit of light; little light, in the range of the recipe.
 _SHOT = 2e-2
 _QUALITY = 90
 

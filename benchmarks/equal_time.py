@@ -19,20 +19,20 @@ megapixel, and the PSNR of each seed; and ``results.png``, PSNR against seconds 
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import shlex
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 _ROOT = pathlib.Path(__file__).parents[1]
-_SHAPE = (1, 512, 768, 0)  # of the forward pass
+_SIZE = (512, 768)  # of the image of the forward pass
 _SECONDS = 5.0  # of steps and of forward passes, each
 
 Row = dict[str, Any]
@@ -157,56 +157,28 @@ def measure_cost(arguments: Sequence[str]) -> Row:
 
     import jax
 
+    from benchmarks import train_step
     from lcdnet_jax import config as config_lib
     from lcdnet_jax.cli import script
-    from lcdnet_jax.training import create_state
-    from lcdnet_jax.training.optimizer import make_optimizer
-    from lcdnet_jax.training.program import compile_program
-    from lcdnet_jax.training.sharding import Partitioner
 
     config = config_lib.read_config(list(arguments))
     script.set_network_options(config.network.name)
-    module, tx = config_lib.network(config), make_optimizer(config)
-    partitioner = Partitioner.from_config(config, jax.devices()[:1])
-    state = create_state(jax.random.key(0), module, tx, ema=config.ema_decay > 0)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    image = np.random.default_rng(0).random((*_SHAPE[:3], module.channels), np.float32)
+    module = config_lib.network(config)
+    image = np.random.default_rng(0).random((1, *_SIZE, module.channels), np.float32)
+    variables = jax.jit(module.init)(jax.random.key(0), image[:, :64, :64])
     forward = jax.jit(module.apply)
-    variables = state.variables()
-    megapixels = np.prod(_SHAPE[1:3]) / 1e6
-    seconds = _time(lambda: jax.block_until_ready(forward(variables, image))) / megapixels
+    step = train_step.make_step(config, jax.devices()[:1])
 
-    state = jax.device_put(state, partitioner.get_state_sharding(state))
-    program = compile_program(module, tx, config, partitioner, state)
-    shape = (config.batch_size, config.data.crop, config.data.crop, module.channels)
-    clean = np.random.default_rng(0).random(shape, np.float32)
-    images = {"clean": clean, "mask": np.ones(config.batch_size, np.float32)}
-    if config.degradation.kind == "none":
-        images["degraded"] = clean
-    batch = partitioner.put_batches([images])
+    def measure(call: Callable[[], object]) -> float:
+        call()  # compiles
+        return float(train_step.time_calls(call, seconds=_SECONDS, least=3)["seconds"])
 
-    def step() -> None:
-        nonlocal state
-        state, metrics = program(state, batch)
-        jax.block_until_ready(metrics)
-
+    restoring = measure(lambda: jax.block_until_ready(forward(variables, image)))
     return {
-        "parameters": parameters,
-        "step_ms": round(1e3 * _time(step), 1),
-        "seconds_per_megapixel": round(seconds, 3),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "step_ms": round(1e3 * measure(step), 1),
+        "seconds_per_megapixel": round(1e6 * restoring / math.prod(_SIZE), 3),
     }
-
-
-def _time(call: Callable[[], object]) -> float:
-    """The least processor time of calls for some seconds, after the first one."""
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while time.perf_counter() < end or len(times) < 3:
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def draw(rows: Sequence[Row], path: pathlib.Path) -> None:

@@ -22,8 +22,7 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,7 +140,7 @@ def _restore(name: str, megapixels: float) -> Row:
 
     _compilation.set_environment(quiet=True)  # as the command does
 
-    from benchmarks import resident, restore_speed
+    from benchmarks import resident, restore_speed, train_step
     from lcdnet_jax import Restorer
     from lcdnet_jax import weights as weights_lib
     from lcdnet_jax.weights import pretrained
@@ -155,7 +154,9 @@ def _restore(name: str, megapixels: float) -> Row:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     resident.reset_peak()
     seconds = 0.0 if megapixels > 3 else _SECONDS
-    times = _time(lambda: restorer(image), seconds, least=1 if megapixels > 3 else 2)
+    times = train_step.time_calls(
+        lambda: restorer(image), seconds=seconds, least=1 if megapixels > 3 else 2
+    )
     return {**times, "memory": _megabytes(resident.read("VmHWM") - before)}
 
 
@@ -166,54 +167,20 @@ def _train(network: str, preset: str, crops: int, devices: int) -> Row:
 
     import jax
 
-    from benchmarks import device_memory, resident
-    from lcdnet_jax import config as config_lib
+    from benchmarks import device_memory, resident, train_step
     from lcdnet_jax.cli import script
     from lcdnet_jax.freed_memory import return_freed_memory
-    from lcdnet_jax.training import create_state
-    from lcdnet_jax.training.optimizer import make_optimizer
-    from lcdnet_jax.training.program import compile_program
-    from lcdnet_jax.training.sharding import Partitioner
 
     script.set_network_options(network)
     config = device_memory.make_config(network, preset, _CROP, crops, "float32")
-    module, tx = config_lib.network(config), make_optimizer(config)
-    partitioner = Partitioner.from_config(config, jax.devices()[:devices])
-    shape = (crops, _CROP, _CROP, module.channels)
+    chosen = jax.devices()[:devices]
     before = resident.read("VmRSS")
-    clean = np.random.default_rng(0).random(shape, np.float32)
-    state = create_state(jax.random.key(0), module, tx, ema=True)
-    state = jax.device_put(state, partitioner.get_state_sharding(state))
-    program = compile_program(module, tx, config, partitioner, state)
-    batch = partitioner.put_batches([{"clean": clean, "mask": np.ones(crops, np.float32)}])
-
-    def step() -> None:
-        nonlocal state
-        state, metrics = program(state, batch)
-        jax.block_until_ready(metrics)
-
+    step = train_step.make_step(config, chosen)
     step()
     return_freed_memory()  # as train.py
     resident.reset_peak()
-    times = _time(step, _SECONDS, least=3)
+    times = train_step.time_calls(step, seconds=_SECONDS, least=3)
     return {**times, "memory": _megabytes(resident.read("VmHWM") - before)}
-
-
-def _time(call: Callable[[], object], seconds: float, least: int) -> Row:
-    """Times calls for ``seconds``, but at least ``least`` of them."""
-    processor: list[float] = []
-    wall: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(wall) < least:
-        starts = time.process_time(), time.perf_counter()
-        call()
-        processor.append(time.process_time() - starts[0])
-        wall.append(time.perf_counter() - starts[1])
-    return {
-        "seconds": float(f"{min(processor):.4g}"),
-        "wall": float(f"{min(wall):.4g}"),
-        "calls": len(wall),
-    }
 
 
 def _megabytes(gigabytes: float) -> int:

@@ -5,7 +5,7 @@ noise of the gradients. A high learning rate falls to zero.
 
 Command: make quickstart (which also compares the result with non-local means)
 Time and score: 28.01 dB on the three held-out photographs, where non-local means gives 27.33
-(2026-12-01, seed 0, protocol float), in 449 s on two busy cores.
+(2026-12-01, seed 0, protocol float), in 449 s on two busy cores of an AMD EPYC.
 """
 
 from ml_collections import ConfigDict

@@ -79,7 +79,7 @@ def evaluate(
     try:
         opened = _open(job, request, config=config, defaults=defaults, on_network=on_network)
     except multihost.DeviceError:
-        raise  # several processes have started their devices before
+        raise  # no other process waits: several have checked their devices before
     except Exception as error:
         if jax.process_count() == 1:
             raise
