@@ -202,6 +202,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     panel.set_xticks(ticks := sorted({row["seconds_per_megapixel"] for row in rows}),
                      [f"{tick:g}" for tick in ticks])  # fmt: skip
     panel.minorticks_off()
+    panel.margins(x=0.15)  # for the names
     panel.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=80)

@@ -200,7 +200,10 @@ def _check_file(path: pathlib.Path) -> None:
 
 def _describe_file_error(path: str, error: BaseException) -> str:
     """The line of a config file at which an error arose, and the error."""
-    file = pathlib.Path(path.partition(":")[0]).resolve()
+    name, colon, variant = path.partition(":")
+    if colon and "get_config() takes 0 positional arguments" in str(error):
+        return f"{name} has no variants; leave ':{variant}' off"
+    file = pathlib.Path(name).resolve()
     chain: BaseException | None = error
     lines: list[int | None] = []
     while chain is not None:  # ml_collections replaces some errors by others

@@ -170,6 +170,12 @@ def test_missing_file(error, path, message):
     assert "__init__" not in found
 
 
+def test_a_file_without_variants(error):
+    assert error("--config", "configs/tiny.py:half") == (
+        "configs/tiny.py has no variants; leave ':half' off"
+    )
+
+
 def test_default(parsed, error):
     default = "configs/sadnet_quickstart.py"
     assert parsed(default=default).network.kwargs.preset == "fast"
