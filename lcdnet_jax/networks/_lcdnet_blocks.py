@@ -246,22 +246,36 @@ def low_pass(y: Array, filters: Array) -> Array:
 
 
 class SCAM(nn.Module):
-    """Gate of a skip connection: encoder and decoder features, weighted per channel and added.
+    """Gate of a skip connection: encoder features, weighted in view of the decoder's.
 
     Its equations are ours: no available text has the paper's (docs/explanations/lcdnet.md). The
-    weights are stored in the collection "intermediates" if it is mutable.
+    weights of "sk" learn to depend little on the image: they are small products of means of
+    features, through a narrow layer without biases. "sk_norm" normalizes the means, and "pixel"
+    uses none. Weights of encoder and decoder are stored in the collection "intermediates" if it is
+    mutable.
     """
 
+    kind: str
     softmax: str
     window: int | None
-    dtype: DTypeLike
+    shared: Shared
 
     @nn.compact
     def __call__(self, encoder: Array, decoder: Array) -> Array:
-        channels = encoder.shape[-1]
-        squeezed = _dense(max(channels // 8, 4), self.dtype, "squeeze", bias=False)
-        t = gate(squeezed(windowed_mean(encoder + decoder, self.window)))
-        weights = _pair_of_weights(t, channels, self.softmax, self.dtype, False, "gate")
+        channels, dtype = encoder.shape[-1], self.shared.dtype
+        if self.kind == "pixel":
+            both = jnp.concatenate([encoder, decoder], axis=-1)
+            weights = jax.nn.sigmoid(make_conv(channels, 1, dtype, "gate")(both))
+            self.sow("intermediates", "gates", (weights, 1 - weights))
+            return weights * encoder
+        means = windowed_mean(encoder + decoder, self.window)
+        if self.kind == "sk_norm":
+            means = _layer_norm(self.shared, "norm")(means)
+            t = nn.gelu(_dense(max(channels // 2, 32), dtype, "squeeze")(means), approximate=False)
+        else:
+            t = gate(_dense(max(channels // 8, 4), dtype, "squeeze", bias=False)(means))
+        bias = self.kind == "sk_norm"
+        weights = _pair_of_weights(t, channels, self.softmax, dtype, bias, "gate")
         self.sow("intermediates", "gates", weights)
         return weights[0] * encoder + weights[1] * decoder
 

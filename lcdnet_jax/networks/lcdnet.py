@@ -48,7 +48,7 @@ _CHOICES = {
     "fourier": ("fft", "matmul"),
     "msfm_fusion": ("sk", "cross"),
     "msfm_softmax": ("branch", "joint"),
-    "scam_type": ("sk", "sff", "cross", "none"),
+    "scam_type": ("sk", "sk_norm", "pixel", "sff", "cross", "none"),
     "scam_softmax": ("branch", "joint"),
     "sfe_type": ("scm", "naf"),
     "input_downsample": ("nearest", "bilinear"),
@@ -85,9 +85,10 @@ class LCDNet(RestorationNetwork):
             they are added to low + high, which is ours.
         msfm_softmax: Over the two weights of each channel ("branch"), or over all weights of both
             branches ("joint").
-        scam_type: Gate of the skip connections: "sk", by channel weights; "sff", as in MSFSNet;
-            "cross", by attention along rows; "none".
-        scam_softmax: As ``msfm_softmax``, for "sk".
+        scam_type: Gate of the skip connections: "sk", by channel weights from means; "sk_norm", the
+            same from normalized means; "pixel", by a weight for each pixel and channel; "sff", as
+            in MSFSNet; "cross", by attention along rows; "none".
+        scam_softmax: As ``msfm_softmax``, for "sk" and "sk_norm".
         sfe_type: Features of the smaller images: "scm", four convolutions; "naf", NAFNet's block.
         input_downsample: How the smaller images are made: "nearest" (every other pixel, from the
             first) or "bilinear" (means of 2x2).
@@ -222,8 +223,11 @@ class LCDNet(RestorationNetwork):
             channels = widths[scale]
             feature = Up(self.dtype, name=f"up{scale}")(feature)
             gated = skips[scale]
-            if self.scam_type == "sk":
-                scam = SCAM(self.scam_softmax, self._window(scale), self.dtype, name=f"scam{scale}")
+            if self.scam_type in ("sk", "sk_norm", "pixel"):
+                scam = SCAM(
+                    self.scam_type, self.scam_softmax, self._window(scale), shared,
+                    name=f"scam{scale}",
+                )  # fmt: skip
                 gated = scam(gated, feature)
             elif self.scam_type == "cross":
                 gated, feature = RowAttention(shared, name=f"scam{scale}")(gated, feature)

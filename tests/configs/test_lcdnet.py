@@ -24,7 +24,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 PRESETS = ("tiny", "small", "base", "large")
 SIZES = (*PRESETS, "control")
 VARIANTS = {
-    "ablation": tuple("abcdefghi"),
+    "ablation": tuple("abcdefghijklmn"),
     "dpdd_dual": PRESETS,
     "dpdd_single": PRESETS,
     "gopro": PRESETS,
@@ -52,7 +52,8 @@ def test_every_variant_is_valid(name):
     for variant in ((), *((variant,) for variant in VARIANTS[name])):
         config = recipe(name, *variant)
         config_lib.validate(config)
-        assert config.network.name == "lcdnet"
+        control = name == "ablation" and variant in (("m",), ("n",))
+        assert config.network.name == ("nafnet" if control else "lcdnet")
         assert config.loss == "l1_fft"
 
 
@@ -60,10 +61,10 @@ def test_every_variant_is_valid(name):
 def test_ablation_rows(traced_once):
     """Parameters in the table of the docstring."""
     table = importlib.import_module("configs.lcdnet_ablation").__doc__
-    rows = re.findall(r"^ {4}([a-i]) .* ([\d,]+)$", table, re.MULTILINE)
-    assert [name for name, _ in rows] == list("abcdefghi")
+    rows = re.findall(r"^ {4}([a-n]) .* ([\d,]+)$", table, re.MULTILINE)
+    assert [name for name, _ in rows] == list("abcdefghijklmn")
     for name, count in rows:
-        if name in "afi":  # tracing all takes long; (e) and parts of it are in test_lcdnet.py
+        if name in "afilmn":  # tracing all takes long; (e) and parts of it are in test_lcdnet.py
             module = config_lib.network(recipe("ablation", name))
             shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
             assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == int(count.replace(",", ""))

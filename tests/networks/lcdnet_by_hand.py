@@ -145,10 +145,21 @@ def scam(e, d, p):
     return weights[0] * e + weights[1] * d
 
 
-def sfe(x, p):
-    def gelu(y):
-        return y * (1 + special.erf(y / np.sqrt(2))) / 2
+def scam_of_normalized_means(e, d, p):
+    t = gelu(dense(norm(mean(e + d), p["norm"], -1, 1e-6), p["squeeze"]))
+    weights = softmax(np.stack([dense(t, p[f"gate_{i}"]) for i in (0, 1)]), 0)
+    return weights[0] * e + weights[1] * d
 
+
+def scam_of_pixels(e, d, p):
+    return e / (1 + np.exp(-conv(cat(e, d), p["gate"])))
+
+
+def gelu(y):
+    return y * (1 + special.erf(y / np.sqrt(2))) / 2
+
+
+def sfe(x, p):
     y = gelu(conv(gelu(conv(gelu(conv(x, p["conv1"])), p["conv2"])), p["conv3"]))
     return norm(conv(y, p["conv4"]), p["norm"], (1, 2), 1e-5)
 

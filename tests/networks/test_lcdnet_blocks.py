@@ -21,6 +21,8 @@ from tests.networks.lcdnet_by_hand import (
     mean,
     norm,
     scam,
+    scam_of_normalized_means,
+    scam_of_pixels,
     sfe,
     sff,
     shared,
@@ -29,11 +31,23 @@ from tests.networks.lcdnet_by_hand import (
 )
 
 
-def test_gate_of_a_skip_connection_by_hand():
-    for channels, inside in ((16, 4), (64, 8)):
+@pytest.mark.parametrize(
+    ("kind", "by_hand"),
+    [("sk", scam), ("sk_norm", scam_of_normalized_means), ("pixel", scam_of_pixels)],
+)
+def test_gate_of_a_skip_connection_by_hand(kind, by_hand):
+    for channels, narrow, wide in ((16, 4, 32), (128, 16, 64)):
         one, other = image(2, 3, 5, channels), image(2, 3, 5, channels)[::-1] * 2
-        params = assert_equals(blocks.SCAM("branch", None, jnp.float32), scam, one, other)
-        assert jax.tree.map(np.shape, params["squeeze"]) == {"kernel": (channels, inside)}
+        params = assert_equals(blocks.SCAM(kind, "branch", None, shared()), by_hand, one, other)
+        shapes = jax.tree.map(np.shape, params)
+        assert (
+            shapes.get("squeeze")
+            == {
+                "sk": {"kernel": (channels, narrow)},
+                "sk_norm": {"bias": (wide,), "kernel": (channels, wide)},
+                "pixel": None,
+            }[kind]
+        )
 
 
 @pytest.mark.parametrize("softmax_over", ["branch", "joint"])
@@ -196,7 +210,7 @@ def test_weights_of_low_and_high(softmax):
     y = jnp.asarray(np.broadcast_to(image(2, 1, 1, 8), (2, 6, 9, 8)))
     np.testing.assert_allclose(blocks.low_pass(y, filters), y, atol=1e-6)
 
-    gates = blocks.SCAM(softmax, None, jnp.float32)
+    gates = blocks.SCAM("sk", softmax, None, shared())
     one, other = image(2, 6, 9, 16), image(2, 6, 9, 16)[::-1]
     variables = drawn(gates, one.shape, other.shape)
     _, seen = gates.apply(variables, one, other, mutable=["intermediates"])
