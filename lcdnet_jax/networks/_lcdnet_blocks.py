@@ -265,9 +265,9 @@ class SCAM(nn.Module):
         channels, dtype = encoder.shape[-1], self.shared.dtype
         if self.kind == "pixel":
             both = jnp.concatenate([encoder, decoder], axis=-1)
-            weights = jax.nn.sigmoid(make_conv(channels, 1, dtype, "gate")(both))
-            self.sow("intermediates", "gates", (weights, 1 - weights))
-            return weights * encoder
+            weight = jax.nn.sigmoid(make_conv(channels, 1, dtype, "gate")(both))
+            self.sow("intermediates", "gates", (weight, 1 - weight))
+            return weight * encoder
         means = windowed_mean(encoder + decoder, self.window)
         if self.kind == "sk_norm":
             means = _layer_norm(self.shared, "norm")(means)
