@@ -193,7 +193,15 @@ def _open(
         raise ValueError("a submission to DND is of one mode; give one as --modes")
     submissions = {name: dnd.DND(source["path"]) for name, source in benchmarks.items()}
     datasets = [
-        _open_data_set(name, source, request, training_config, config, degradations)
+        _open_data_set(
+            name,
+            source,
+            request,
+            training_config,
+            config,
+            degradations,
+            field="--data" if job.data else "config.data.eval",
+        )
         for name, source in sources.items()
         if name not in benchmarks
     ]
@@ -217,9 +225,11 @@ def _open_data_set(
     training_config: ConfigDict,
     config: ConfigDict,
     degradations: Sequence[settings.Degradation],
+    *,
+    field: str,
 ) -> evaluation.DataSet:
-    """Opens a data set and chooses how it is scored."""
-    examples = open_for_network(source, training_config, field="--data")
+    """Opens a data set, which ``field`` names in messages, and chooses how it is scored."""
+    examples = open_for_network(source, training_config, field=field)
     if examples.shows_gray_as_color and jax.process_index() == 0:
         print(f"{name}: gray images; the network is for color, and scores are of 3 channels")
     chosen = settings.choose_settings(

@@ -39,9 +39,9 @@ def add_parser(commands: Commands) -> None:
         writes=("output",),
         help="restore image files",
         description="Restores image files of any size. Results keep format, bit depth, channels, "
-        "alpha and metadata. HEIC holds 10 bits of 16; what is left out is said. A gray picture "
-        "stays gray, also if its file stores color. Rotated images are stored upright. Raw files "
-        "of cameras become TIFF with 16 bits. Existing files are overwritten only with "
+        "alpha and metadata. HEIC holds 10 bits of 16, and a line names what is left out. A gray "
+        "picture stays gray, also if its file stores color. Rotated images are stored upright. Raw "
+        "files of cameras become TIFF with 16 bits. Existing files are overwritten only with "
         "--force, and a file is written whole or not at all. A file that cannot be restored does "
         "not stop the others; the exit status is then 1.",
         epilog="""examples:

@@ -27,7 +27,7 @@ def add_parser(commands: Commands) -> None:
         help="open a web page and an HTTP API that restore photographs",
         description="Runs a web page on this machine: drop a photograph, compare before and after, "
         "download the result, which is the file that restore writes. The same server is an HTTP "
-        "API for apps (docs/how_to/serve.md). Only this machine can reach it, unless --host and "
+        "API for apps. Only this machine can reach it, unless --host and "
         "--token say otherwise, and nothing leaves it. Ctrl-C ends it and deletes all uploads.",
         epilog="""examples:
   lcdnet-jax serve --open

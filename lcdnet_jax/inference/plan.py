@@ -174,6 +174,9 @@ def _name_results(images: Sequence[_Image]) -> list[_Image]:
 def _plan_beside(arguments: Sequence[_Argument], reference: str | None) -> Job:
     """Plans the result of one image beside it."""
     if len(arguments) != 1 or arguments[0].may_be_several:
+        for argument in arguments:
+            if argument.is_pattern:
+                _find_images(argument, (), argument.path, [])  # an error if it matches none
         raise ValueError(
             "without -o one image file can be restored; give the folder for the results, as "
             "-o restored/"

@@ -57,6 +57,8 @@ def load(
 
     path = storage.to_path(path)
     kind = _find_kind(path)
+    if (kind == "torch" or network is not None) and not storage.exists(path):
+        raise OSError(f"cannot read {path}: No such file or directory; give a .pth or .pt file")
     if kind == "directory":
         if network is not None:
             raise ValueError(

@@ -287,11 +287,15 @@ class TestMistakes:
         message = error_of("convert", "dncnn", pth, "-o", tmp_path / "out")
         assert "reading a .pth file needs PyTorch" in message
         assert 'pip install "lcdnet-jax[torch]"' in message
+        message = error_of("convert", "dncnn", tmp_path / "no.pth", "-o", tmp_path / "out")
+        assert "No such file or directory" in message
 
     def test_no_such_file(self, pth, tmp_path):
         path = tmp_path / "no.pth"
         message = error_of("convert", "dncnn", path, "-o", tmp_path / "out")
         assert f"cannot read {path}: No such file or directory; give a .pth or .pt" in message
+        message = error_of("convert", "dncnn", tmp_path / "none", "-o", tmp_path / "out")
+        assert f"cannot read {tmp_path / 'none'}: No such file or directory" in message
         message = error_of("convert", "dncnn", tmp_path, "-o", tmp_path / "out")
         assert f"{tmp_path} is a directory, which names its network" in message
 

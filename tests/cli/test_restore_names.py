@@ -68,6 +68,7 @@ class TestNames:
         shutil.copy(place / "in" / "a.b.png", place / "photo")
         for inputs in (["in"], ["in/*.png"], ["-"], ["in/a.b.png", "in/a.b.restored.png"]):
             assert error_of(*inputs).startswith("without -o one image file can be restored; give")
+        assert error_of("in/*.webp").startswith("no image matches in/*.webp")
         assert error_of("photo").startswith("photo has no suffix of a format in which its result")
         os.remove(place / "photo")
         assert contents(place) == before

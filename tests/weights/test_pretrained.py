@@ -247,6 +247,12 @@ class TestOutsideTheWheel:
             assert hashlib.sha256(content).hexdigest() == digest
             assert f"| `{name}` |" in table
 
+    def test_their_names_lead_to_the_folder(self):
+        assert set(pretrained.IN_A_CLONE) == set(GAINS)
+        for name in pretrained.IN_A_CLONE:
+            with pytest.raises(pretrained.PretrainedError, match=rf"checkpoints/{name}\.safetens"):
+                pretrained.find(name)
+
     @pytest.mark.parametrize("name", GAINS)
     def test_cards_say_what_users_ask(self, name):
         path = OUTSIDE / f"{name}.safetensors"

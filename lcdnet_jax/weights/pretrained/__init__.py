@@ -27,6 +27,9 @@ PURPOSES = {
     "sadnet-photo": "photographs from cameras: sensor noise, JPEG",
 }
 
+# Weights in the folder checkpoints/ of a clone, which are not installed.
+IN_A_CLONE = ("dncnn-gray", "dncnn-gray-sfm", "lcdnet-motion", "lcdnet-rain", "sadnet-photo-polyu")
+
 _FOLDER = pathlib.Path(__file__).parent
 _SUMS = "SHA256SUMS"
 
@@ -116,8 +119,11 @@ def _suggest_names(name: str) -> str:
     """Names to use instead of a wrong one."""
     known = names()
     typed = pathlib.PurePath(name).name.removesuffix(".safetensors").lower()
-    close = difflib.get_close_matches(typed, known, n=1)
-    return f"there are {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else "")
+    shown = f"there are {', '.join(known)}"
+    if typed in IN_A_CLONE:
+        return f"{shown}; {typed} is in a clone of the repository: checkpoints/{typed}.safetensors"
+    close = difflib.get_close_matches(typed, known, n=1, cutoff=0.7)
+    return shown + (f"; did you mean {close[0]}?" if close else "")
 
 
 def _read_checksums() -> dict[str, str]:
