@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   lcdnet-jax models --pretrained
   lcdnet-jax restore --help
 
-train.py and eval.py, which train and evaluate networks, are in a clone of the repository:
-pip show --verbose lcdnet-jax names it""",
+train.py and eval.py, which train and evaluate networks, are in a clone of the repository
+(address: pip show --verbose lcdnet-jax)""",
     )
     parser.add_argument(
         "--version",
@@ -80,8 +80,8 @@ pip show --verbose lcdnet-jax names it""",
     first = next(iter(sys.argv[1:] if argv is None else argv), "")
     if first in _SCRIPTS:
         parser.error(
-            f"{_SCRIPTS[first]} is not part of the package; clone the repository (pip show "
-            f"--verbose lcdnet-jax names it) and run python {_SCRIPTS[first]} there"
+            f"{_SCRIPTS[first]} is not part of the package; clone the repository (address: pip "
+            f"show --verbose lcdnet-jax) and run python {_SCRIPTS[first]} there"
         )
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:  # argparse would name the help of the program instead of that of the command

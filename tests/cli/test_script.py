@@ -192,6 +192,7 @@ def test_a_run_that_continues_compiles_nothing(config, tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_programs_in_a_bucket(config, tmp_path, bucket):
     """As for a machine that does not last."""
     arguments = ("train.py", "--config", config, "--workdir", f"{bucket}/run")

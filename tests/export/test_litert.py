@@ -19,6 +19,7 @@ from tests.export.cases import TINY, drawn, image, tiny
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SIZE = (9, 14)
+SLOW = ("lcdnet", "restormer")  # to convert
 
 
 class Wide(networks.RestorationNetwork):
@@ -100,7 +101,7 @@ class TestFloat32:
     @pytest.mark.parametrize(
         "name",
         [
-            pytest.param(name, marks=[pytest.mark.slow] if name == "lcdnet" else [])
+            pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
             for name in sorted(set(TINY) - set(litert.UNSUPPORTED))
         ],
     )

@@ -18,7 +18,7 @@ pytest.importorskip("flatbuffers")
 
 STRIDES = {"sadnet": 8, "unet_n2n": 32, "nafnet": 16, "restormer": 8}
 
-SLOW = ("ikc", "lcdnet", "memnet", "n3net", "restormer", "unet_n2n")  # to compile
+SLOW = ("ikc", "lcdnet", "memnet", "n3net", "nafnet", "restormer", "unet_n2n")  # to compile
 
 FIXED = {"lcdnet": (16, 16), "n3net": (8, 12)}
 

@@ -150,7 +150,7 @@ def runs(noise_photos):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("where", ["host", "device"])
+@pytest.mark.parametrize("where", ["host", pytest.param("device", marks=pytest.mark.slow)])
 def test_any_cut_changes_no_bit(runs, tmp_path, where):
     runs.data.where = where
     straight = run(runs, tmp_path / "straight", steps=6, devices=2)
