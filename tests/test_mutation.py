@@ -17,6 +17,7 @@ def test_targets_exist(name):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_proofs_are_of_mutants_that_exist():
     proofs = mutation.equivalents()
     targets = {target for target, _, _ in proofs}

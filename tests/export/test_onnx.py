@@ -63,9 +63,8 @@ class Deforming(networks.RestorationNetwork):
 
 def mark_slow(names):
     """The cases of networks, most of which take long to trace or to compare."""
-    quick = ("dncnn", "sadnet")
     return [
-        pytest.param(name, marks=[] if name in quick else pytest.mark.slow)
+        pytest.param(name, marks=[] if name == "dncnn" else pytest.mark.slow)
         for name in sorted(names)
     ]
 

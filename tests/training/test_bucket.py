@@ -142,6 +142,7 @@ def test_mistakes(bucket):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_a_server_that_stops(bucket, gcs, local, caplog):
     """The run ends as on a full disk, and continues when the server is back."""
     workdir = f"{bucket}/run"

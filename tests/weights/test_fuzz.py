@@ -140,6 +140,7 @@ def test_a_few(run, exported, weights, tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_directories(run, exported, tmp_path):
     check_directories(run, exported, tmp_path, CASES)
 
