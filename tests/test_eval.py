@@ -45,6 +45,7 @@ def sadnet_itself(sadnet_stand_in):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_sadnet_itself(data, tmp_path, sadnet_itself, quick_compiler, capsys):
     """The one test without the stand-in; evaluation agrees with the last one of the training."""
     changes = ("--config.steps=1", "--config.ema_decay=0", "--config.eval.max_images=0")

@@ -45,6 +45,7 @@ def test_table(folder, monkeypatch, capsys):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_programs(folder, monkeypatch, capsys):
     run(monkeypatch, "--data", folder, "--side", "32", "--max-images", "1")
     out = capsys.readouterr().out

@@ -166,6 +166,7 @@ def config(tmp_path, noise_photos):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_a_run_that_continues_compiles_nothing(config, tmp_path):
     """And its parameters are those of a run without the cache, bit for bit."""
     arguments = ("train.py", "--config", config, "--workdir")

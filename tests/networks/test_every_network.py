@@ -64,6 +64,7 @@ def test_parameter_counts_of_denoisers(name, channels, expected):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 13), (17, 30)])
 def test_any_size_of_denoisers(denoiser, size):
     _, variables, apply = denoiser
@@ -92,6 +93,7 @@ def test_cropping_undoes_padding(name, size, inside):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_mix_of_denoisers(denoiser):
     _, variables, apply = denoiser
     x = image(2, 17, 30, 1)
@@ -99,6 +101,7 @@ def test_images_of_a_batch_do_not_mix_of_denoisers(denoiser):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_training_reaches_every_variable_of_denoisers(denoiser):
     module, variables, _ = denoiser
     old = variables.get("batch_stats", {})
@@ -121,6 +124,7 @@ def test_training_reaches_every_variable_of_denoisers(denoiser):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_of_denoisers(denoiser):
     module, variables, apply = denoiser
     x = image(1, 17, 30, 1)
@@ -219,6 +223,7 @@ def test_parameter_counts_outside_the_registry(module, inputs, expected):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (9, 6)])
 def test_any_size(tiny, size):
     module, variables, apply = tiny
@@ -230,6 +235,7 @@ def test_any_size(tiny, size):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_images_of_a_batch_do_not_mix(tiny):
     _, variables, apply = tiny
     x = image(2, 9, 6, 1)
@@ -263,6 +269,7 @@ def test_costs_are_as_counted(name, preset):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_training_reaches_every_variable(tiny):
     module, variables, _ = tiny
 
@@ -281,6 +288,7 @@ def test_training_reaches_every_variable(tiny):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_bfloat16_is_near_float32(tiny):
     module, variables, apply = tiny
     x = image(1, 9, 6, 1)

@@ -235,6 +235,7 @@ class TestMetricsOfTheNetwork:
         (record,) = [r for r in caplog.records if "crop" in r.getMessage()]
         assert record.getMessage() == "step 1: 8.5 is more than the crop of 8"
 
+    @pytest.mark.slow
     def test_offsets_of_sadnet(self, tmp_path, caplog):
         """In a run that is continued, of several devices, calls and parts."""
         fields = {

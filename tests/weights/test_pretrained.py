@@ -265,7 +265,7 @@ class TestOutsideTheWheel:
 
     @pytest.mark.extended
     @pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=[pytest.mark.slow] if "rain" in n else []) for n in GAINS]
+        "name", [pytest.param(n, marks=[pytest.mark.slow] if "lcdnet" in n else []) for n in GAINS]
     )
     def test_restores_what_it_was_trained_on(self, name, quickly_compiled):
         path = OUTSIDE / f"{name}.safetensors"

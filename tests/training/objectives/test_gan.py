@@ -209,6 +209,7 @@ def start_of(config, features=None):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_one_step_on_two_devices_is_that_of_one(shallow_vgg):
     """Both networks move; gradients of the critic are seen in Adam's moments."""
     config = config_with(**{"gan.vgg": str(shallow_vgg[0])})
@@ -292,6 +293,7 @@ def run(config, photos, workdir, **fields):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
     config = config_with(**{"gan.vgg": str(shallow_vgg[0]), "ema_decay": 0.9}, steps=4)
     straight, given, datasets = run(config, photos, tmp_path / "straight", checkpoint_every=2)
@@ -323,6 +325,7 @@ def test_a_cut_changes_no_bit(photos, shallow_vgg, tmp_path, capsys):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_starts_from_a_supervised_run(photos, tmp_path):
     """Whose checkpoints have no critic; and without weights of VGG the message comes early."""
     before, *_ = run(config_with(objective="supervised"), photos, tmp_path / "first")
