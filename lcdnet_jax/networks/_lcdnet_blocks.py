@@ -249,7 +249,7 @@ class SCAM(nn.Module):
     """Gate of a skip connection: encoder features, weighted in view of the decoder's.
 
     Its equations are ours: no available text has the paper's (docs/explanations/lcdnet.md). The
-    weights of "sk" hardly depended on the image in trained networks (docs/results/lcdnet.md).
+    weights of "sk" hardly depended on the image in "lcdnet-rain" (docs/results/lcdnet.md).
     "sk_norm" normalizes the means and has biases and a wider layer; "pixel" uses no means. Weights
     of encoder and decoder are stored in the collection "intermediates" if it is mutable.
     """
