@@ -34,7 +34,7 @@ def main() -> None:
     for folder in ("noisy", "clean"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     camera = sadnet_photo.get_config().degradation.options.camera.to_dict()
-    camera |= {"shot": (_SHOT, _SHOT), "quality": None, "second_quality": None}
+    camera |= {"shot": (_SHOT, _SHOT), "quality": None, "second_quality": None, "processed": 1.0}
     degrade = jax.jit(functools.partial(degradations.camera_noise, **camera))
     spec = {"source": "photos", "path": "", "split": "test", "feature": ""}
     for number, example in enumerate(create_eval_dataset(spec, 3, field="photos")):

@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
                 "subsampling": "random",
                 "shift_blocks": True,
                 "second_quality": (60, 100),
+                "processed": 0.5,
             }
         }
     )

@@ -88,6 +88,7 @@ def camera_noise(
     subsampling: str = "4:2:0",
     shift_blocks: bool = False,
     second_quality: Range | None = None,
+    processed: float = 1.0,
 ) -> Array:
     """Simulates what a camera stores of each scene: sensor noise, then processing.
 
@@ -143,6 +144,9 @@ def camera_noise(
             second compression at another one.
         second_quality: Range of qualities of a second JPEG compression, 1 to 100, which half of
             the images get.
+        processed: Share of the images that get zoom, noise reduction, sharpening and second
+            compression, 0 to 1. The others keep the noise as demosaicing leaves it, up to the first
+            compression, as photographs from a raw converter do.
 
     Returns:
         Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
@@ -161,6 +165,8 @@ def camera_noise(
     check_choice("ground_truth", ground_truth, GROUND_TRUTHS)
     check_choice("subsampling", subsampling, RANDOM_SUBSAMPLINGS)
     check_flag("shift_blocks", shift_blocks)
+    if not 0 <= processed <= 1:
+        raise ValueError(f"processed is {processed!r}; use a share from 0 to 1")
     drawn = _draw_processing(
         keys,
         contrast=(contrast, 0, 1),
@@ -169,6 +175,12 @@ def camera_noise(
         sharpen=(sharpen, 0, 4),
         second_quality=(second_quality, 1, 100),
     )
+    if processed < 1:
+        (share,) = draw_uniform(fold_in(keys, _PROCESSED), (0, 1))
+        drawn = {
+            name: jnp.where(share < processed, one, _NEUTRAL[name]) if name in _NEUTRAL else one
+            for name, one in drawn.items()
+        }
     noise_keys, read_keys, option_keys, jpeg_keys = split_keys(keys, 4)
     log_shot, *development = draw_uniform(
         option_keys, (math.log(low), math.log(high)), _RED_GAIN, _BLUE_GAIN, (0, 2), (0, 2)
@@ -283,6 +295,9 @@ BALANCES = ("raw", "demosaiced")
 GROUND_TRUTHS = ("scene", "average")
 
 # Children of the keys; the numbers of a split are smaller.
-_PROCESSING, _SECOND_JPEG, _MATRIX = 100, 200, 201
+_PROCESSING, _SECOND_JPEG, _MATRIX, _PROCESSED = 100, 200, 201, 202
+
+# Drawn numbers with which a step changes nothing.
+_NEUTRAL = {"zoom": 1.0, "denoise": 0.0, "sharpen": 0.0, "second_quality": 1.0}
 
 _RED_GAIN, _BLUE_GAIN = (1.9, 2.4), (1.5, 1.9)

@@ -206,9 +206,25 @@ class TestOptionsOfTheCamera:
         wanted = degradations.jpeg(once[changed].astype(np.float32), quality=5)
         np.testing.assert_allclose(twice[changed], wanted, atol=1e-6)
 
+    @pytest.mark.extended
+    def test_share_of_processed_images(self):
+        """Each image is as with all steps or as without the four."""
+        rest = {"shot": (1e-3, 1e-3), "contrast": (0, 1)}
+        steps = {"zoom": (1.5, 2), "denoise": (0.5, 1), "sharpen": (0.5, 1)}
+        steps["second_quality"] = (5, 5)
+        without, _ = self.photograph(**rest)
+        with_all, _ = self.photograph(**rest, **steps)
+        some, _ = self.photograph(**rest, **steps, processed=0.3)
+        level = 1.01 / 255  # by rounding
+        is_processed = abs(some - with_all).max(axis=(1, 2, 3)) < level
+        is_plain = abs(some - without).max(axis=(1, 2, 3)) < level
+        assert (is_processed ^ is_plain).all()
+        assert 0 < is_processed.sum() < is_plain.sum()
+
     @pytest.mark.parametrize(
         ("option", "value", "match"),
         [
+            ("processed", 1.5, "processed is 1.5; use a share from 0 to 1"),
             ("color_matrix", "False", "color_matrix is 'False'; use True or False"),
             ("contrast", (0, 2), "contrast is .*high <= 1"),
             ("ground_truth", "mean", "no ground_truth 'mean'; use one of scene, average"),

@@ -26,6 +26,7 @@ CAMERA = {
     "subsampling": "random",
     "shift_blocks": True,
     "second_quality": (50, 100),
+    "processed": 0.5,
 }
 # Rounded, so the last bit of a sum may become a whole level.
 STORED = {"camera noise", "whole camera", "JPEG"}
