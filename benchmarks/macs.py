@@ -3,11 +3,12 @@
 What tables of papers call "FLOPs" mostly are these: products of activations with weights, in
 convolutions and matrix products, without biases, activations and interpolation.
 
-    python -m benchmarks.macs
+    python -m benchmarks.macs [NETWORK ...]
 
 prints what ``lcdnet_jax/networks/costs.py`` holds. Tracing LCDNet takes its time.
 """
 
+import argparse
 import math
 from typing import Any
 
@@ -108,8 +109,16 @@ def _inner(equation: Any) -> tuple[int, Any] | None:
 
 
 def main() -> None:
-    """Prints the costs of all networks."""
-    for name in networks.available():
+    """Prints parameters and multiply-accumulates per pixel of each preset."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    available = networks.available()
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help="names; all by default")
+    names: list[str] = parser.parse_args().networks or list(available)
+    if unknown := ", ".join(sorted(set(names) - set(available))):
+        parser.error(f"no network {unknown}; use {', '.join(available)}")
+    for name in names:
         presets = networks.get(name).PRESETS
         for preset in presets or (None,):
             module = networks.create(name, preset=preset)

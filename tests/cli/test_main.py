@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -159,6 +160,14 @@ def test_is_installed_as_a_program():
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = script["lcdnet-jax"].partition(":")
     assert getattr(importlib.import_module(module), function) is main.main
+
+
+def test_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lcdnet_jax", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("lcdnet_jax", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"lcdnet-jax {lcdnet_jax.__version__}\n"
 
 
 def help_of(command, capsys):
