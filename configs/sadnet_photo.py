@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             "camera": {
                 "shot": (3e-5, 0.03),
                 "quality": (70, 100),
-                "color_matrix": True,
+                "color_matrix": (0.0, 1.0),
                 "balance": "demosaiced",
                 "contrast": (0.0, 1.0),
                 "zoom": (1.0, 2.0),

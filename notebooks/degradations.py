@@ -103,7 +103,7 @@ print("equal:", bool((both(keys, clean) == both(keys, clean)).all()))
 # %%
 STEPS = {
     "sensor": {"quality": None, "ground_truth": "average"},
-    "color matrix": {"color_matrix": True, "balance": "demosaiced"},
+    "color matrix": {"color_matrix": (1, 1), "balance": "demosaiced"},
     "noise reduction": {"denoise": (0.8, 0.8)},
     "zoom": {"zoom": (1.5, 1.5)},
     "sharpening": {"sharpen": (0.5, 0.5)},

@@ -78,7 +78,7 @@ def camera_noise(
     *,
     shot: Range = (1e-4, 0.012),
     quality: Range | None = (75, 98),
-    color_matrix: bool = False,
+    color_matrix: Range | None = None,
     balance: str = "raw",
     contrast: Range | None = None,
     zoom: Range | None = None,
@@ -121,9 +121,9 @@ def camera_noise(
             drawn uniformly.
         quality: Range of JPEG qualities, 1 to 100. With None, values are only rounded to 256
             levels.
-        color_matrix: Whether the sensor has colors of its own, which a color matrix between those
-            of four cameras converts to sRGB after demosaicing. It amplifies the noise of colors
-            and correlates it. Not for gray images.
+        color_matrix: Range of how far the colors of the sensor are from those of sRGB, 0 to 1. With
+            1 they are between those of four cameras. A matrix converts them to sRGB after
+            demosaicing, which amplifies the noise of colors and correlates it. Not for gray images.
         balance: "raw" or "demosaiced": where the white balance is applied. "demosaiced" lets the
             interpolation mix colors that are not balanced. Not for gray images.
         contrast: Range of the share of the tone curve of cameras, 0 to 1: an S-curve on stored
@@ -160,7 +160,6 @@ def camera_noise(
     low, high = check_range("shot", shot, lowest=1e-12, highest=1)
     if quality is not None:
         check_range("quality", quality, lowest=1, highest=100)
-    check_flag("color_matrix", color_matrix)
     check_choice("balance", balance, BALANCES)
     check_choice("ground_truth", ground_truth, GROUND_TRUTHS)
     check_choice("subsampling", subsampling, RANDOM_SUBSAMPLINGS)
@@ -174,6 +173,7 @@ def camera_noise(
         denoise=(denoise, 0, 1),
         sharpen=(sharpen, 0, 4),
         second_quality=(second_quality, 1, 100),
+        color_matrix=(color_matrix, 0, 1),
     )
     if processed < 1:
         (share,) = draw_uniform(fold_in(keys, _PROCESSED), (0, 1))
@@ -191,7 +191,9 @@ def camera_noise(
     )
     wanted = jnp.clip(images.astype(jnp.float32), 0, 1)
     light = _to_light(wanted, drawn)
-    matrices = color.draw_color_matrices(fold_in(keys, _MATRIX)) if color_matrix else None
+    matrices = None
+    if "color_matrix" in drawn:
+        matrices = color.draw_color_matrices(fold_in(keys, _MATRIX), drawn["color_matrix"])
 
     def develop(sense: Callable[[Array], Array]) -> Array:
         """Simulates the camera up to its compression, with or without noise."""

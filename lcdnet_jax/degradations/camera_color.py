@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from lcdnet_jax.degradations._inputs import per_image
 
@@ -37,7 +38,7 @@ def _matrices() -> np.ndarray:
 _SRGB_TO_SENSOR = _matrices()
 
 
-def draw_color_matrices(keys: Array) -> Array:
+def draw_color_matrices(keys: Array, share: ArrayLike = 1.0) -> Array:
     """Draws a mean of the matrices of four cameras, with random weights.
 
     This is the method of Brooks et al., "Unprocessing Images for Learned Raw Denoising" (CVPR
@@ -46,6 +47,7 @@ def draw_color_matrices(keys: Array) -> Array:
 
     Args:
         keys: Random keys ``[N]``.
+        share: How far the sensor is from sRGB, 0 to 1, a number or ``[N]``; ours.
 
     Returns:
         Matrices ``[N, 3, 3]`` from linear sRGB to the sensor, float32. Rows sum to 1.
@@ -54,7 +56,9 @@ def draw_color_matrices(keys: Array) -> Array:
     weights = jax.vmap(lambda key: jax.random.uniform(key, (count,), jnp.float32, 1e-6))(keys)
     weights = weights / weights.sum(axis=-1, keepdims=True)
     # No product of matrices: devices round its factors unless they are told not to.
-    return (weights[:, :, None, None] * jnp.asarray(_SRGB_TO_SENSOR)[None]).sum(axis=1)
+    matrices = (weights[:, :, None, None] * jnp.asarray(_SRGB_TO_SENSOR)[None]).sum(axis=1)
+    share = jnp.broadcast_to(jnp.asarray(share, jnp.float32), keys.shape)[:, None, None]
+    return share * matrices + (1 - share) * jnp.eye(3, dtype=jnp.float32)[None]
 
 
 def to_sensor(light: Array, matrices: Array) -> Array:

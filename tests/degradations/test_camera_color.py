@@ -41,6 +41,15 @@ def test_matrices_are_means_of_those_of_cameras(matrices):
     assert matrices.std(axis=0).max() > 0.01  # cameras differ
 
 
+def test_share_of_the_distance_from_srgb():
+    keys = jax.random.split(jax.random.key(0), 3)
+    share = np.float32([0, 0.25, 1])
+    mixed = np.asarray(quick_jit(color.draw_color_matrices)(keys, share))
+    whole = np.asarray(quick_jit(color.draw_color_matrices)(keys))
+    wanted = np.eye(3) + share[:, None, None] * (whole - np.eye(3))
+    np.testing.assert_allclose(mixed, wanted, atol=1e-6)
+
+
 def test_conversion_and_its_inverse(matrices, rng):
     light = rng.random((3, 5, 7, 3), np.float32)
     sensor = np.asarray(quick_jit(color.to_sensor)(light, matrices[:3]))

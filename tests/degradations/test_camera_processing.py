@@ -121,7 +121,7 @@ class TestOptionsOfTheCamera:
             degradations.camera_noise,
             shot=(1e-12, 1e-12),
             quality=None,
-            color_matrix=True,
+            color_matrix=(1, 1),
             balance="demosaiced",
             contrast=(0, 1),
             zoom=(1, 2),
@@ -147,7 +147,7 @@ class TestOptionsOfTheCamera:
             )
 
         variance, colors, pixels = measure()
-        mixed = measure(color_matrix=True)
+        mixed = measure(color_matrix=(1, 1))
         assert mixed[0] > 1.5 * variance
         assert mixed[1] < colors - 0.1
         zoomed = measure(zoom=(2, 2))
@@ -164,7 +164,7 @@ class TestOptionsOfTheCamera:
         """Around the average of captures; as the scene, dark red becomes more blue than red."""
         keys = jax.random.split(jax.random.key(4), 48)
         clean = np.broadcast_to(np.float32([0.16, 0.06, 0.05]), (48, 24, 24, 3))
-        options = {"shot": (0.02, 0.02), "quality": None, "color_matrix": True}
+        options = {"shot": (0.02, 0.02), "quality": None, "color_matrix": (1, 1)}
 
         def measure(**more):
             camera = functools.partial(degradations.camera_noise, **options, **more)
@@ -187,7 +187,7 @@ class TestOptionsOfTheCamera:
             degradations.camera_noise,
             shot=(1e-12, 1e-12),
             quality=None,
-            color_matrix=True,
+            color_matrix=(1, 1),
             contrast=(0, 1),
             zoom=(1, 2),
             denoise=(0, 1),
@@ -225,7 +225,7 @@ class TestOptionsOfTheCamera:
         ("option", "value", "match"),
         [
             ("processed", 1.5, "processed is 1.5; use a share from 0 to 1"),
-            ("color_matrix", "False", "color_matrix is 'False'; use True or False"),
+            ("color_matrix", (0, 2), "color_matrix is .*high <= 1"),
             ("contrast", (0, 2), "contrast is .*high <= 1"),
             ("ground_truth", "mean", "no ground_truth 'mean'; use one of scene, average"),
             ("subsampling", "4:2:2", "no subsampling '4:2:2'; use one of 4:2:0, 4:4:4, random"),

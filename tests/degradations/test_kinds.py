@@ -16,7 +16,7 @@ partial = functools.partial
 
 # All steps of a camera.
 CAMERA = {
-    "color_matrix": True,
+    "color_matrix": (0.0, 1.0),
     "balance": "demosaiced",
     "contrast": (0.0, 1.0),
     "zoom": (1.0, 2.0),
