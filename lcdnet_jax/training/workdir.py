@@ -1,5 +1,6 @@
 """The working directory of a run, and the state that the run starts from."""
 
+import dataclasses
 import hashlib
 import pathlib
 
@@ -249,8 +250,10 @@ def load_or_create_state(
         wanted = {"params": abstract.params}
         if abstract.batch_stats:
             wanted["batch_stats"] = abstract.batch_stats
-        variables, step = _load_initial_variables(config.init_from, wanted)
+        variables, step, source = _load_initial_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
+        if different := _describe_differences(source, module):
+            origin += f", whose network has {different}"
     with messages.SlowWorkReporter(_print).watch("compiling", "the initialization"):
         state = creator.create(jax.random.key(config.seed), variables)
     return state, origin
@@ -270,11 +273,14 @@ def _find_weights(name: str) -> pathlib.Path:
         raise config_lib.ConfigError(f"config.init_from: {error}") from None
 
 
-def _load_initial_variables(name: str, wanted: dict[str, PyTree]) -> tuple[dict[str, PyTree], int]:
-    """The variables of ``config.init_from`` and their step."""
+def _load_initial_variables(
+    name: str, wanted: dict[str, PyTree]
+) -> tuple[dict[str, PyTree], int, RestorationNetwork]:
+    """The variables of ``config.init_from``, their step and their network."""
     path = _find_weights(name)
     if storage.is_dir(path):
-        return checkpoints_lib.restore_variables(path, wanted)
+        variables, step = checkpoints_lib.restore_variables(path, wanted)
+        return variables, step, config_lib.network(config_lib.load(path / "config.json"))
     loaded = weights_lib.load(path)
     found, needed = (
         {"/".join(key): leaf.shape for key, leaf in traverse_util.flatten_dict(tree).items()}
@@ -288,7 +294,18 @@ def _load_initial_variables(name: str, wanted: dict[str, PyTree]) -> tuple[dict[
             f"as {different[0]}); set config.network and config.data.channels as "
             f"`lcdnet-jax info {name}` shows"
         )
-    return jax.device_get(loaded.variables), loaded.card["step"]
+    return jax.device_get(loaded.variables), loaded.card["step"], loaded.module
+
+
+def _describe_differences(source: RestorationNetwork, module: RestorationNetwork) -> str:
+    """Fields that may change the result, though the parameters have the same shapes."""
+    names = [field.name for field in dataclasses.fields(module)]
+    return ", ".join(
+        f"{name} {getattr(source, name, None)}, here {getattr(module, name)}"
+        for name in names
+        if name not in ("dtype", "name", "parent")
+        and getattr(source, name, None) != getattr(module, name)
+    )
 
 
 def _restore_other_run(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import input_pipeline
 from configs import tiny
 from lcdnet_jax import config as config_lib
-from lcdnet_jax import image_io
+from lcdnet_jax import image_io, networks
 from lcdnet_jax.checkpoints import CheckpointError, Checkpoints
 from lcdnet_jax.config import ConfigError
 from lcdnet_jax.networks import registered
@@ -25,6 +25,9 @@ from lcdnet_jax.training import (
     optimizer,
     replay,
     train_and_evaluate,
+)
+from lcdnet_jax.training import (
+    workdir as workdir_lib,
 )
 from tests.training.conv_net import ConvNet
 
@@ -307,3 +310,13 @@ class TestDirectory:
         run(workdir, steps=2)
         assert_same_bits(run(workdir, steps=4), whole)
         assert config_lib.load(workdir / "config.json").steps == 4
+
+
+def test_fields_that_differ_from_those_of_init_from():
+    """Also those that leave the shapes of parameters equal."""
+    module = networks.create("sadnet", preset="small")
+    source = networks.create("sadnet", preset="small", dilations=(1, 2, 3, 5), dtype="bfloat16")
+    assert workdir_lib._describe_differences(module, module) == ""
+    assert workdir_lib._describe_differences(source, module) == (
+        "dilations (1, 2, 3, 5), here (1, 2, 3, 4)"
+    )
