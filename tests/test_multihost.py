@@ -224,6 +224,7 @@ def test_a_process_is_lost(config, tmp_path, lost):
 
 
 @pytest.mark.extended
+@pytest.mark.slow
 def test_a_process_fails_alone(config, tmp_path):
     """It ends with its own error soon after, and the other one in time."""
     wrapper = tmp_path / "fails.py"

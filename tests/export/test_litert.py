@@ -19,7 +19,7 @@ from tests.export.cases import TINY, drawn, image, tiny
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 SIZE = (9, 14)
-SLOW = ("ikc", "lcdnet", "nafnet", "restormer")  # to convert
+SLOW = ("ikc", "lcdnet", "nafnet", "restormer", "sadnet")  # to convert
 
 
 class Wide(networks.RestorationNetwork):

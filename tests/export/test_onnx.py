@@ -128,6 +128,7 @@ class TestNetworks:
             assert jax.eval_shape(low_pass, *arrays).shape == arrays[0].shape
 
     @pytest.mark.extended
+    @pytest.mark.slow
     def test_presets_of_lcdnet_take_any_size(self):
         module = networks.create("lcdnet", preset="tiny")
         images = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)

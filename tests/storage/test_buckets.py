@@ -9,6 +9,7 @@ from lcdnet_jax.storage import StorageError, to_path
 
 
 @pytest.mark.extended
+@pytest.mark.slow  # it waits for the retries
 def test_a_server_that_stops(bucket, gcs, caplog):
     path = to_path(f"{bucket}/run")
     gcs.stop()

@@ -164,7 +164,7 @@ def test_any_cut_changes_no_bit(runs, tmp_path, where):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("strategy", ["jit", "pmap"])
+@pytest.mark.parametrize("strategy", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_several_devices_give_the_step_of_one(runs, tmp_path, strategy):
     """Partners lie on other devices."""
     runs.mixup.rate = 1.0

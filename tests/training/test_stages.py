@@ -68,7 +68,7 @@ CASES = {
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["host", "resident", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_any_cut_changes_no_bit(photos, tmp_path, name):
     """In the middle of a stage (1, 3), at its border (2, 5) and in the last, which goes on."""
     config = config_for(photos, **CASES[name])
