@@ -61,8 +61,14 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 # Importing these says nothing about the order: the package itself, and its version.
-# setup.py imports nothing of the library: it runs before the library is installed.
-_IGNORED = ("lcdnet_jax/__init__.py", "lcdnet_jax/_version.py", "setup.py")
+# __main__.py only starts lcdnet_jax/cli. setup.py imports nothing of the library, because it runs
+# before the library is installed.
+_IGNORED = (
+    "lcdnet_jax/__init__.py",
+    "lcdnet_jax/__main__.py",
+    "lcdnet_jax/_version.py",
+    "setup.py",
+)
 
 
 def rooms() -> dict[str, int]:
