@@ -3,6 +3,7 @@
 import csv
 import datetime
 import io
+import itertools
 import json
 import math
 import pathlib
@@ -10,16 +11,20 @@ from collections.abc import Iterable
 
 import jax
 
-from lcdnet_jax import atomic_io, file_names, image_io, storage
+from lcdnet_jax import atomic_io, file_names, image_io, storage, strict_json
 from lcdnet_jax._version import __version__
 from lcdnet_jax.evaluation.evaluator import ScoredImage
 from lcdnet_jax.evaluation.sweep import Case, DataSet, Row
 from lcdnet_jax.messages import describe_processor, escape
-from lcdnet_jax.typing import JsonObject
+from lcdnet_jax.typing import Json, JsonObject
 
 
 class Results:
     """Collects rows in ``results.json`` and ``results.csv``, and prints them as a table.
+
+    Rows of the same weights that are already in the folder stay, unless a new row has their data
+    set, noise level, protocol and mode. Rows of other weights are moved to ``results-1.json`` and
+    so on.
 
     Args:
         folder: Existing folder for the files.
@@ -46,6 +51,7 @@ class Results:
         names = [setting.protocol.name for one in datasets for setting in one.settings]
         self._width = max([12, *map(len, names)])
         self._name_width = max([20, *(len(one.name) for one in datasets)])
+        self._earlier: list[JsonObject] | None = None  # read with the first row
         self._rows: list[JsonObject] = []
         self._descriptions: dict[str, None] = {}
 
@@ -72,13 +78,35 @@ class Results:
         if len(self._rows) == 1:
             self._print_header()
         self._print(self._rows[-1])
-        write(self._rows, self._folder)
+        if self._earlier is None:
+            self._earlier = self._read_earlier()
+        new = {_identify(one) for one in self._rows}
+        kept = [one for one in self._earlier if _identify(one) not in new]
+        write(kept + self._rows, self._folder)
 
     def close(self) -> None:
         """Prints descriptions of the protocols and the paths of the files, if there are rows."""
         if self._rows:
             print("\n".join(self._descriptions), flush=True)
             print(escape(f"written: {self._folder}/results.json and results.csv"), flush=True)
+
+    def _read_earlier(self) -> list[JsonObject]:
+        """Rows of the same weights in the folder. A file with other content is kept as a copy."""
+        try:
+            data = strict_json.read_bytes(self._folder / "results.json")
+        except FileNotFoundError:
+            return []
+        try:
+            rows = [dict(row) for row in strict_json.parse(data)]
+        except (ValueError, TypeError):
+            rows = [{}]
+        if all(row.get("weights") == self._run["weights"] for row in rows):
+            return rows
+        names = (f"results-{number}.json" for number in itertools.count(1))
+        name = next(one for one in names if not storage.exists(self._folder / one))
+        atomic_io.write(self._folder / name, data, force=False)
+        print(f"results of other weights are kept in {name}", flush=True)
+        return []
 
     def _print_header(self) -> None:
         print(
@@ -100,6 +128,10 @@ class Results:
             f"{further}",
             flush=True,
         )
+
+
+def _identify(row: JsonObject) -> tuple[Json, ...]:
+    return tuple(row.get(name) for name in ("dataset", "sigma", "protocol", "mode"))
 
 
 def _describe_device() -> str:

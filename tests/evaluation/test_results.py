@@ -59,6 +59,38 @@ def test_every_row_is_written_at_once(tmp_path, table):
     assert json.loads((tmp_path / "results.json").read_text())[:1] == before
 
 
+def again(tmp_path, *rows, weights="sadnet, step 1"):
+    table = results.Results(tmp_path, [], weights=weights, command=COMMAND)
+    for row in rows:
+        table.add(row)
+    return json.loads((tmp_path / "results.json").read_text())
+
+
+def test_earlier_rows_of_the_same_weights_stay(tmp_path):
+    again(tmp_path, make_row(), make_row(sigma=50.0, psnr=math.inf))
+    rows = again(tmp_path, make_row(psnr=31.0), make_row(name="kodak24"))
+    assert [(row["dataset"], row["sigma"], row["psnr"]) for row in rows] == [
+        ("photos", 50.0, None),
+        ("photos", 25.0, 31.0),
+        ("kodak24", 25.0, 30.25),
+    ]
+    assert [path.name for path in tmp_path.glob("*.json")] == ["results.json"]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("other", [None, "{", "[1]", "[{}]"])
+def test_other_rows_are_kept_in_another_file(tmp_path, other, capsys):
+    again(tmp_path, make_row())
+    if other is not None:
+        (tmp_path / "results.json").write_text(other)
+    before = (tmp_path / "results.json").read_bytes()
+    (tmp_path / "results-1.json").write_text("taken")
+    (row,) = again(tmp_path, make_row(), weights="sadnet, step 2")
+    assert row["weights"] == "sadnet, step 2"
+    assert (tmp_path / "results-2.json").read_bytes() == before
+    assert "results of other weights are kept in results-2.json" in capsys.readouterr().out
+
+
 def test_printed_table(tmp_path, table, capsys):
     table.add(make_row(name="a\x1b[2J"))
     table.add(make_row(sigma=None, extra={"mae": 0.5}))
