@@ -64,7 +64,12 @@ _COMPILATION_CACHE = flags.DEFINE_enum(
     "Where compiled programs are kept for the next start. user: in the user's folder for caches. "
     "workdir: in WORKDIR/compiled, for machines that do not last, and for several hosts.",
 )
-flags.mark_flags_as_required(["config", "workdir"])
+for _name, _example in (("config", "configs/sadnet_small.py"), ("workdir", "runs/first")):
+    flags.register_validator(
+        _name,
+        lambda value: value is not None,
+        f"--{_name} is missing, such as --{_name}={_example}",
+    )
 flags.mark_flags_as_mutual_exclusive(["profile", "replay"])
 
 

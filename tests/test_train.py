@@ -149,8 +149,12 @@ class TestTrain:
         assert row["n"] == json.loads(rows[-1])["n"] * 3  # config.eval.max_images is 1
 
     def test_missing_arguments(self, tmp_path):
-        assert "--config must have a value" in error_of("train.py", "--workdir", tmp_path)
-        assert "--workdir must have a value" in error_of("train.py", "--config", TINY)
+        assert "--config is missing, such as --config=configs/sadnet_small.py" in error_of(
+            "train.py", "--workdir", tmp_path
+        )
+        assert "--workdir is missing, such as --workdir=runs/first" in error_of(
+            "train.py", "--config", TINY
+        )
 
     @pytest.mark.parametrize("damage", ["text", "half", "empty"])
     def test_damaged_images_are_named(self, data, tmp_path, damage):

@@ -262,7 +262,9 @@ def _print_program(card: Mapping[str, Any]) -> None:
     number = "one at a time" if batch == 1 else f"{batch or 'any number'} of them"
     print_line(f"images       {', '.join(sizes) or 'of any size'}, {number}")
     if "opset" in card:
-        stride = f", sides that are multiples of {card['stride']}" if card["stride"] else ""
+        stride = (
+            f", sides that are multiples of {card['stride']}" if (card["stride"] or 1) > 1 else ""
+        )
         print_line(f"operators    ONNX opset {card['opset']}, {card['dtype']}{stride}")
     elif card["format"] != "LiteRT":
         print_line(f"platforms    {', '.join(card['platforms'])}")

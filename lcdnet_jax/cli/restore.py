@@ -117,8 +117,8 @@ def add_parser(commands: Commands) -> None:
         "--local-pool",
         metavar="N",
         type=_parse_count,
-        help="LCDNet: average over windows of N pixels, the crop size of training, instead of over "
-        "the whole image",
+        help="LCDNet, NAFNet: average over windows of N pixels, best 1.5 times the crops of "
+        "training, instead of over the whole image",
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="compute type")
     parser.add_argument(

@@ -214,7 +214,8 @@ def _describe_file_error(path: str, error: BaseException) -> str:
         chain = chain.__cause__ or chain.__context__
     shown = error if chain is None else chain
     place = f"{path}, line {lines[-1]}" if lines else path
-    return f"{place}: {type(shown).__name__}: {' '.join(str(shown).split())}"
+    cause = f"{type(shown).__name__}: {' '.join(str(shown).split())}"
+    return f"{place}: {cause}" + (f" (the variant is {variant!r})" if colon else "")
 
 
 def _check_fields(config: ConfigDict, path: str, argv: Sequence[str]) -> None:

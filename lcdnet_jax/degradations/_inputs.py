@@ -75,6 +75,12 @@ def check_range(name: str, pair: Range, *, lowest: float, highest: float = math.
     return low, high
 
 
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError unless a value is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}; use a share from 0 to 1")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless a value is one of several names."""
     if value not in choices:

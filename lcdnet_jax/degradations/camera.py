@@ -16,6 +16,7 @@ from lcdnet_jax.degradations._inputs import (
     check_choice,
     check_flag,
     check_range,
+    check_share,
     draw_normal,
     draw_uniform,
     fold_in,
@@ -145,8 +146,7 @@ def camera_noise(
         second_quality: Range of qualities of a second JPEG compression, 1 to 100, which half of
             the images get.
         processed: Share of the images that get zoom, noise reduction, sharpening and second
-            compression, 0 to 1. The others keep the noise as demosaicing leaves it, up to the first
-            compression, as photographs from a raw converter do.
+            compression, where these are on; 0 to 1. The others skip the four.
 
     Returns:
         Images of the same shape and type: multiples of 1/255 in [0, 1], rounded to the type.
@@ -164,8 +164,7 @@ def camera_noise(
     check_choice("ground_truth", ground_truth, GROUND_TRUTHS)
     check_choice("subsampling", subsampling, RANDOM_SUBSAMPLINGS)
     check_flag("shift_blocks", shift_blocks)
-    if not 0 <= processed <= 1:
-        raise ValueError(f"processed is {processed!r}; use a share from 0 to 1")
+    check_share("processed", processed)
     drawn = _draw_processing(
         keys,
         contrast=(contrast, 0, 1),

@@ -320,7 +320,7 @@ def _match(
         expected = format_count(len(truth.pictures), "image")
         problems[f"{folder} has no result for {len(missing)} of {expected}"] = missing
     if extra:
-        hint = ""
+        hint = "; add it, or leave such images out"
         if len(endings) > 1:
             shown = ", ".join(map(repr, endings[:3]))
             hint = f" (names end in {shown}; keep one ending in a folder)"
@@ -402,7 +402,9 @@ def _check_headers(
                 [],
             ).append(line)
         elif sizes[0] not in (sizes[1], cut):
-            problems.setdefault("images of another size than their ground truth", []).append(line)
+            problems.setdefault(
+                "images of another size than their ground truth; crop them to the same pixels", []
+            ).append(line)
         elif restored.channels != clean.channels:
             problems.setdefault(
                 "color images with gray ground truth or the reverse; convert one of them", []

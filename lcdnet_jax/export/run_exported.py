@@ -27,6 +27,9 @@ FORMAT = "lcdnet_jax program 1"
 _MAX_CARD = 2**24  # bytes
 _MAX_SIDE = 16_000  # pixels, that of lcdnet_jax.export
 
+# Of pictures that are written: without loss, and JPEG.
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+
 
 class ProgramError(ValueError):
     """A file or an image cannot be used; the message names the fix."""
@@ -236,6 +239,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {_escape(' '.join(str(error).split()) or repr(error))}")
 
 
+def _check_output(path: str, *, force: bool) -> None:
+    """Raises an error before anything is computed if the output cannot be written."""
+    output = pathlib.Path(path)
+    if output.suffix.lower() not in _SUFFIXES:
+        raise ProgramError(f"{output}: name the output {', '.join(_SUFFIXES)}")
+    if not output.parent.is_dir():
+        raise ProgramError(f"{output.parent} is not a folder; create it first")
+    if output.exists() and not force:
+        raise ProgramError(f"{output} exists; choose another name, or --force")
+
+
 def _restore_file(model: str, source: str, target: str, force: bool) -> None:
     try:
         from PIL import Image, ImageOps
@@ -243,9 +257,8 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
         raise ImportError(
             f"pictures need Pillow ({error}); run\n  pip install pillow\nor call load in Python"
         ) from error
+    _check_output(target, force=force)
     output = pathlib.Path(target)
-    if output.exists() and not force:
-        raise ProgramError(f"{output} exists; choose another name, or --force")
     restore = load(model)
     try:
         with Image.open(source) as file:
@@ -273,7 +286,10 @@ def _restore_file(model: str, source: str, target: str, force: bool) -> None:
     image = np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)
     temporary = output.with_name(f".{os.getpid()}{output.suffix}")
     try:
-        Image.fromarray(image[..., 0] if gray else image).save(temporary)
+        options: dict[str, Any] = (
+            {"quality": 95} if output.suffix.lower() in (".jpg", ".jpeg") else {}
+        )
+        Image.fromarray(image[..., 0] if gray else image).save(temporary, **options)
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

@@ -32,6 +32,9 @@ TILE = 768
 
 _STEP = 32  # sides are padded to a multiple of it
 
+# Of pictures that are written: without loss, and JPEG.
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+
 
 class ModelError(ValueError):
     """A file or an image cannot be used; the message names the fix."""
@@ -413,6 +416,17 @@ def _encode_png(pixels: np.ndarray) -> bytes:
     )
 
 
+def _check_output(path: str, *, force: bool) -> None:
+    """Raises an error before anything is computed if the output cannot be written."""
+    output = pathlib.Path(path)
+    if output.suffix.lower() not in _SUFFIXES:
+        raise ModelError(f"{output}: name the output {', '.join(_SUFFIXES)}")
+    if not output.parent.is_dir():
+        raise ModelError(f"{output.parent} is not a folder; create it first")
+    if output.exists() and not force:
+        raise ModelError(f"{output} exists; choose another name, or --force")
+
+
 def _import_pillow() -> tuple[Any, Any]:
     try:
         from PIL import Image, ImageOps
@@ -441,8 +455,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="replace the output")
     options = parser.parse_args(arguments)
     try:
-        if os.path.exists(options.output) and not options.force:
-            raise ModelError(f"{options.output} exists; choose another name, or --force")
+        _check_output(options.output, force=options.force)
         model = load(options.model, threads=options.threads)
         image, bits = read_picture(options.input)
         write_picture(options.output, model.restore(image, tile=options.tile), bits)

@@ -122,11 +122,11 @@ def check_format(path: str | os.PathLike[str], image: np.ndarray) -> str:
         )
     if image.dtype == np.uint16 and kind not in ("PNG", "TIFF", "HEIC"):
         raise ImageError(
-            f"{path}: {kind} cannot hold 16 bits; use .png or .tiff, or call to_uint8 first"
+            f"{path}: {kind} cannot hold 16 bits; use .png or .tiff, or an image of 8 bits"
         )
     if kind == "JPEG" and channels in (2, 4):
         raise ImageError(
-            f"{path}: JPEG cannot hold an alpha channel; use .png or write image[..., :-1]"
+            f"{path}: JPEG cannot hold an alpha channel; use .png, or an image without it"
         )
     if kind in ("BMP", "AVIF", "HEIC") and channels == 2:
         raise ImageError(

@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 import numpy as np
+from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -252,8 +253,10 @@ def load_or_create_state(
             wanted["batch_stats"] = abstract.batch_stats
         variables, step, source = _load_initial_variables(config.init_from, wanted)
         origin = f"starting from the parameters of step {step} of {config.init_from}"
-        if different := _describe_differences(source, module):
-            origin += f", whose network has {different}"
+        if source is not None and (different := _describe_differences(source, module)):
+            logging.warning(
+                "the network of %s differs from this one: %s", config.init_from, different
+            )
     with messages.SlowWorkReporter(_print).watch("compiling", "the initialization"):
         state = creator.create(jax.random.key(config.seed), variables)
     return state, origin
@@ -275,12 +278,17 @@ def _find_weights(name: str) -> pathlib.Path:
 
 def _load_initial_variables(
     name: str, wanted: dict[str, PyTree]
-) -> tuple[dict[str, PyTree], int, RestorationNetwork]:
-    """The variables of ``config.init_from``, their step and their network."""
+) -> tuple[dict[str, PyTree], int, RestorationNetwork | None]:
+    """The variables of ``config.init_from``, their step and their network if it is known."""
     path = _find_weights(name)
     if storage.is_dir(path):
         variables, step = checkpoints_lib.restore_variables(path, wanted)
-        return variables, step, config_lib.network(config_lib.load(path / "config.json"))
+        try:
+            source = config_lib.network(config_lib.load(path / "config.json"))
+        except (OSError, config_lib.ConfigError) as error:
+            logging.warning("the fields of the network of %s are unknown (%s)", name, error)
+            return variables, step, None
+        return variables, step, source
     loaded = weights_lib.load(path)
     found, needed = (
         {"/".join(key): leaf.shape for key, leaf in traverse_util.flatten_dict(tree).items()}
@@ -301,7 +309,7 @@ def _describe_differences(source: RestorationNetwork, module: RestorationNetwork
     """Fields that may change the result, though the parameters have the same shapes."""
     names = [field.name for field in dataclasses.fields(module)]
     return ", ".join(
-        f"{name} {getattr(source, name, None)}, here {getattr(module, name)}"
+        f"{name} is {getattr(source, name, None)} there and {getattr(module, name)} here"
         for name in names
         if name not in ("dtype", "name", "parent")
         and getattr(source, name, None) != getattr(module, name)

@@ -82,7 +82,7 @@ class TestExport:
         out = export("-o", "w.onnx", "--dtype", "float16")
         assert out.startswith(
             "images       of any size, any number of them\n"
-            "operators    ONNX opset 19, float16, sides that are multiples of 1\n"
+            "operators    ONNX opset 19, float16\n"
             "verified     2 cases"
         )
         restore = run_onnx.load(place / "w.onnx")

@@ -95,7 +95,7 @@ def test_files_that_do_not_fit_are_listed(place, error_of):
     assert text.splitlines() == [
         "a has no result for 1 of 3 images:",
         "  gt/0002.png",
-        "images of another size than their ground truth:",
+        "images of another size than their ground truth; crop them to the same pixels:",
         "  a/0003_NAFNet.png: 6x5 gray, 8 bits, ground truth 30x24 color, 8 bits",
     ]
     assert not (place / "out").exists()

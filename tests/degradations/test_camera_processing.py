@@ -225,6 +225,8 @@ class TestOptionsOfTheCamera:
         ("option", "value", "match"),
         [
             ("processed", 1.5, "processed is 1.5; use a share from 0 to 1"),
+            ("processed", "half", "processed is 'half'; use a share"),
+            ("processed", True, "processed is True; use a share"),
             ("color_matrix", (0, 2), "color_matrix is .*high <= 1"),
             ("contrast", (0, 2), "contrast is .*high <= 1"),
             ("ground_truth", "mean", "no ground_truth 'mean'; use one of scene, average"),

@@ -322,7 +322,7 @@ class TestRefusals:
             "a has no result for 2 of 8 images:",
             "  gt/1.png",
             "  gt/2.png",
-            "a has 1 image without ground truth:",
+            "a has 1 image without ground truth; add it, or leave such images out:",
             "  a/extra.png",
         ]
         of = "ground truth 8x8 color, 8 bits"

@@ -55,6 +55,9 @@ class TestRunner:
         run_exported.main([model, source, target])
         with Image.open(target) as written:
             assert (written.mode, written.size) == ("L", (8, 8))
+        run_exported.main([model, source, str(tmp_path / "o.jpg")])
+        with Image.open(tmp_path / "o.jpg") as written:
+            assert max(written.quantization[0]) <= 12  # quality 95
         with pytest.raises(SystemExit, match=r"error: .*o\.png exists"):
             run_exported.main([model, source, target])
         Image.fromarray(np.zeros((8, 8), np.uint16)).save(source)
@@ -81,6 +84,19 @@ class TestRunner:
         run_exported.main(["any", str(source), str(target)])
         with Image.open(target) as written:
             np.testing.assert_array_equal(np.asarray(written), 255 - pixels, strict=True)
+
+    @pytest.mark.parametrize(
+        ("output", "message"),
+        [
+            ("out.gif", r"out\.gif: name the output \.png, "),
+            ("out", r"out: name the output \.png, "),
+            ("none/out.png", r"none is not a folder; create it first"),
+        ],
+    )
+    def test_outputs(self, tmp_path, output, message):
+        """Before anything is read."""
+        with pytest.raises(SystemExit, match=rf"^error: .*{message}"):
+            run_exported.main(["any", "in.png", str(tmp_path / output)])
 
     def test_damaged_picture(self, dncnn, tmp_path):
         """Of which Pillow says, in the midst of it, that its syntax is wrong."""

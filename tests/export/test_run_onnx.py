@@ -113,6 +113,18 @@ class TestPictures:
         with pytest.raises(SystemExit, match=r"^error: .*No such file"):
             run_onnx.main([paths[0] + "x", *paths[1:], "--force"])
 
+    @pytest.mark.parametrize(
+        ("output", "message"),
+        [
+            ("out.pdf", r"out\.pdf: name the output \.png, "),
+            ("none/out.png", r"none is not a folder; create it first"),
+        ],
+    )
+    def test_outputs(self, tmp_path, output, message):
+        """Before anything is read."""
+        with pytest.raises(SystemExit, match=rf"^error: .*{message}"):
+            run_onnx.main(["any", "in.png", str(tmp_path / output)])
+
     def test_packages(self, data, tmp_path, monkeypatch):
         """One line that says what to install, also where there is only this file."""
         (tmp_path / "m.onnx").write_bytes(data)

@@ -318,5 +318,5 @@ def test_fields_that_differ_from_those_of_init_from():
     source = networks.create("sadnet", preset="small", dilations=(1, 2, 3, 5), dtype="bfloat16")
     assert workdir_lib._describe_differences(module, module) == ""
     assert workdir_lib._describe_differences(source, module) == (
-        "dilations (1, 2, 3, 5), here (1, 2, 3, 4)"
+        "dilations is (1, 2, 3, 5) there and (1, 2, 3, 4) here"
     )

@@ -65,7 +65,8 @@ def path(name: str) -> pathlib.Path:
         return hub.download(name)
     sums = _read_checksums()
     if name not in sums:
-        raise PretrainedError(f"no pretrained weights {name!r}; {_suggest_names(name)}")
+        paths = "; from_checkpoint takes paths" if pathlib.Path(name).exists() else ""
+        raise PretrainedError(f"no pretrained weights {name!r}; {_suggest_names(name)}{paths}")
     file = _FOLDER / f"{name}.safetensors"
     digest = hashlib.sha256(_read(file)).hexdigest()
     if digest != sums[name]:
