@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
         data.source, data.path, data.names = "folder", "data/PolyU_train", names
     config.data.scales = (1.0,)
     config.stages = default.get_config().stages
-    config.steps = 2_000
+    config.steps = 1_000
     config.optimizer.learning_rate = 2e-4
     config.eval_every = 250
     config.checkpoint_every = 250

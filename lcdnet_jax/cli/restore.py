@@ -98,7 +98,7 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         type=int,
         help="pixels discarded at inner tile edges (default: 64; LCDNet: 32; SADNet: 85, "
-        "sadnet-photo 170; U-Net: 96)",
+        "sadnet-photo 184; U-Net: 96)",
     )
     parser.add_argument(
         "--tile-batch",

@@ -86,8 +86,8 @@ class Restorer:
             the network's ``window_pixels`` divided by its scale.
         overlap: Pixels, at least 0, that are discarded at the edges of tiles inside the image. Next
             to them, tiles blend over :data:`tiling.RAMP` pixels. None means the network's
-            ``tile_overlap``: 64, 32 for LCDNet, 96 for the U-Net, 85 times ``unshuffle`` for SADNet
-            (170 for "fast"). With it, tiles and whole images agree to 2e-3 for the networks that
+            ``tile_overlap``: 64, 32 for LCDNet, 96 for the U-Net, 85 for SADNet, 184 for its preset
+            "fast". With it, tiles and whole images agree to 2e-3 for the networks that
             docs/explanations/tiling.md lists: SADNet, DnCNN, the U-Net.
         max_pixels: Number of pixels, with padding and at the size of the result, up to which an
             image is restored whole if ``tile`` is None. None means no limit. Less than
