@@ -1,6 +1,7 @@
 """Degradations by the names that configurations use."""
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,7 +45,8 @@ def from_kind(kind: str, options: Mapping[str, Fields]) -> Step:
 
     Raises:
         ValueError: If a kind is unknown or given twice, or if options are given for a kind that is
-            not used. Wrong options raise only when the returned function is called or traced.
+            not used, or have unknown names. Wrong values raise only when the returned function is
+            called or traced.
     """
     names = kind.split("+")
     unknown = [name for name in names if name not in KINDS]
@@ -61,6 +63,9 @@ def from_kind(kind: str, options: Mapping[str, Fields]) -> Step:
     for name, given in options.items():
         if not isinstance(given, Mapping):
             raise ValueError(f"the options of {name!r} are {given!r}; give a mapping by name")
+        known = [*inspect.signature(KINDS[name]).parameters][2:]  # keys and images come first
+        if wrong := sorted(set(given) - set(known)):
+            raise ValueError(f"{name!r} has no option {wrong[0]!r}; use {', '.join(known)}")
     return compose(*(_step(name, options.get(name, {})) for name in names))
 
 

@@ -23,7 +23,9 @@ class TestRecipes:
         with pytest.raises(ConfigError, match=r"degradation\.options: contrast is \(0.0, 3.0\)"):
             config_lib.validate(config)
         config.degradation.options.camera = ConfigDict({"crosstalk": (0.0, 0.5)})
-        with pytest.raises(ConfigError, match="unexpected keyword argument 'crosstalk'"):
+        with pytest.raises(
+            ConfigError, match="'camera' has no option 'crosstalk'; use shot, quality, "
+        ):
             config_lib.validate(config)
 
     @pytest.mark.parametrize("recipe", [sadnet_photo, sadnet_photo_polyu])

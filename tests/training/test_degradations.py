@@ -171,7 +171,7 @@ class TestConfig:
             ),
             (
                 {"degradation.kind": "motion", "degradation.options": {"motion": {"size": 4.0}}},
-                "unexpected keyword argument 'size'",
+                "config.degradation.options: 'motion' has no option 'size'; use length, ",
             ),
             (
                 {"degradation.options": {"motion": {"length": (4.0, 5.0)}}},
