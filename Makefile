@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install install-minimum quickstart test test-rest test-all lint bench docs clean
 
 help:
-	@echo "make quickstart   train a small denoiser and look at what it does (4 to 8 minutes after the install)"
+	@echo "make quickstart   train a small denoiser and look at what it does (less than eight minutes after the install)"
 	@echo "make test         run the tests that are enough to trust a change (under 5 minutes on two idle cores)"
 	@echo "make test-all     run all tests (about half an hour)"
 	@echo "make lint         check style and types"
