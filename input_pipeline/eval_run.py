@@ -246,7 +246,7 @@ def _open_data_set(
 def _find_folder(checkpoint: pathlib.Path, output: str | None) -> pathlib.Path:
     """The folder of the results. Raises ValueError or OSError if they cannot be written there."""
     if not storage.is_dir(checkpoint) and not output:
-        raise ValueError(f"{checkpoint} is a file; give --output, a folder for the results")
+        raise ValueError("--checkpoint is a file; give --output, a folder for the results")
     folder = storage.to_path(output) if output else checkpoint / "eval"
     _check_folder(folder)
     return folder

@@ -225,7 +225,7 @@ def _read_folder(spec: Spec, field: str) -> Source:
         )
     except ImageError as error:
         hint = "" if found else _suggest_pairs(folder)
-        raise ImageError(f"{field}.path: {error}{hint}") from error
+        raise ImageError(f"{_name_path(field)}: {error}{hint}") from error
     return Source(f"folder {folder}", examples)
 
 
@@ -249,7 +249,7 @@ def _read_layout(spec: Spec, field: str) -> Source:
     try:
         examples = LAYOUTS[name](folder, *split)
     except ImageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
+        raise ImageError(f"{_name_path(field)}: {error}") from error
     published = splits[split[0]] if split else None
     return Source(" ".join([name, *split, str(folder)]), examples, published)
 
@@ -259,7 +259,7 @@ def _read_shards(spec: Spec, field: str) -> Source:
     try:
         return read_shards(folder)
     except ImageError as error:
-        raise type(error)(f"{field}.path: {error}") from error
+        raise type(error)(f"{_name_path(field)}: {error}") from error
 
 
 def _read_fmd(spec: Spec, field: str) -> Source:
@@ -276,7 +276,7 @@ def _read_fmd(spec: Spec, field: str) -> Source:
     try:
         examples = fmd.read_fmd(folder, split, levels)
     except ImageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
+        raise ImageError(f"{_name_path(field)}: {error}") from error
     return Source(f"fmd {split} {folder}", examples)
 
 
@@ -399,13 +399,18 @@ def _read_pairs(folder: pathlib.Path, degraded_name: str, clean_name: str) -> tu
     )
 
 
+def _name_path(field: str) -> str:
+    """What the user gave the path by: a field of the configuration, or a flag."""
+    return field if field.startswith("--") else f"{field}.path"
+
+
 def _open_folder(spec: Spec, field: str) -> pathlib.Path:
     """The folder of a source. One in a bucket is listed here, and never again."""
     path = _require_value(spec, field, "path")
     try:
         return storage.list_once(storage.to_path(path).expanduser())
     except storage.StorageError as error:
-        raise ImageError(f"{field}.path: {error}") from error
+        raise ImageError(f"{_name_path(field)}: {error}") from error
 
 
 def _require_value(spec: Spec, field: str, key: str) -> str:

@@ -227,7 +227,7 @@ class TestEval:
             rows = results_of_any_command(tmp_path / str(i))
             assert rows == results_of_any_command(tmp_path / "run")
         message = error_of("eval.py", "--checkpoint", file, "--data", data / "kodim")
-        assert "exported.safetensors is a file; give --output" in message
+        assert "--checkpoint is a file; give --output" in message
         monkeypatch.setattr(pretrained, "find", {"shipped": file}.__getitem__)
         command = ("eval.py", "--checkpoint", "shipped", "--data", data / "kodim")
         assert run(*command, "--output", tmp_path / "shipped") is None

@@ -134,6 +134,8 @@ def _count_colors(shape: tuple[int, ...], wanted: int) -> int:
         )
     if not usable or wanted not in (1, 3) or channels not in (1, 2, 3, 4):
         hint = "; gray images are joined as [N, H, W, 1], as by x[..., None]" * (len(shape) == 3)
+        if len(shape) == 3 and shape[0] in (1, 3):
+            hint = "; channels are last, as after x.transpose(1, 2, 0)"
         raise image_io.ImageError(
             "expected an image [H, W] or [H, W, C] with C = 1 (gray), 2 (gray, alpha), 3 (color) "
             f"or 4 (color, alpha), or [N, H, W, C], for a network with channels={wanted}; got "

@@ -48,6 +48,11 @@ def test_other_shapes(color, shape):
     assert str(shape) in str(error.value)
 
 
+def test_channels_first(color):
+    with pytest.raises(ImageError, match=r"channels are last, as after x\.transpose\(1, 2, 0\)$"):
+        color(np.zeros((3, 9, 7), np.uint8))
+
+
 @pytest.mark.parametrize("options", [{}, {"tile": 32, "overlap": 1}], ids=["whole", "tiled"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [2, 4])

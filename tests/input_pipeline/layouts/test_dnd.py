@@ -272,7 +272,7 @@ def test_eval_mistakes(tmp_path, root, restorer):
     assert "no protocol 'x'" in error_of(*command, f"dnd:{root}", "--protocols", "x")
     assert "DND is of one mode" in error_of(*command, f"dnd:{root}", "--modes=full,tiled")
     assert "the photographs of scikit-image have no folder" in error_of(*command, "photos:train")
-    assert "--data.path: " in error_of(*command, f"sidd:{tmp_path}/nowhere")
+    assert "--data: " in error_of(*command, f"sidd:{tmp_path}/nowhere")
     assert not list((tmp_path / "run" / "eval").iterdir())
 
 
