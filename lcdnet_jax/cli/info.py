@@ -10,7 +10,6 @@ from lcdnet_jax.cli._console import (
     Commands,
     add_checkpoint,
     add_command,
-    format_fields,
     format_network,
     print_line,
 )
@@ -76,12 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     if card["training"] is not None:
         rows |= _describe_training(card["training"])
     for scores in card["metrics"]:
-        described = ("data", "protocol", "sigma", "step")
-        numbers = {k: f"{v:.4g}" for k, v in scores.items() if k not in described}
-        sigma = "" if scores["sigma"] is None else f"sigma {scores['sigma']:g}, "
-        rows.setdefault("scores", []).append(
-            f"{format_fields(numbers, ' ')} on {scores['data']}, {sigma}{scores['protocol']}"
-        )
+        rows.setdefault("scores", []).append(_describe_scores(scores))
     rows |= {"license": card["licence"], "notes": card["notes"]}
     rows["origin"] = [f"{file['file']}, SHA-256 {file['sha256']}" for file in card["origin"]]
     rows["written by"] = f"lcdnet_jax {card['lcdnet_jax']}"
@@ -90,6 +84,19 @@ def run(arguments: argparse.Namespace) -> None:
             if line != "":
                 print_line(f"{title:12} {line}")
                 title = ""
+
+
+def _describe_scores(scores: JsonObject) -> str:
+    sigma = "" if scores["sigma"] is None else f", sigma {scores['sigma']:g}"
+    described = ("data", "protocol", "sigma", "step", "n")
+    names = sorted(scores.keys() - set(described), key=lambda name: (name != "psnr", name))
+    numbers = [
+        f"{name.replace('_', ' ').replace('psnr', 'PSNR').replace('ssim', 'SSIM')} "
+        f"{scores[name]:.4g}" + " dB" * name.endswith("psnr")
+        for name in names
+    ]
+    images = f" ({format_count(int(scores['n']), 'image')})" if "n" in scores else ""
+    return f"{', '.join(numbers)} on {scores['data']}{images}{sigma}, {scores['protocol']}"
 
 
 def _describe_training(stored: JsonObject) -> dict[str, str]:

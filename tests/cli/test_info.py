@@ -141,7 +141,7 @@ class TestInfo:
             "mixup        none",
             "loss         l1",
             "optimizer    Adam, learning rate 0.003, cosine, averaged with decay 0.99",
-            "scores       psnr 27.84, ssim 0.7812 on photos, sigma 50, 8bit: rounded",
+            "scores       PSNR 27.84 dB, SSIM 0.7812 on photos, sigma 50, 8bit: rounded",
             "license      not stated",
             "origin       a, SHA-256 ab",
             "             b, SHA-256 ab",
