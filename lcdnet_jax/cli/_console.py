@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from lcdnet_jax.messages import escape
 
@@ -93,17 +93,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def format_fields(fields: Mapping[str, Any], between: str = "=") -> str:
-    """Formats fields as "name=value, name"; None means no value."""
-    return ", ".join(
-        str(field) if value is None else f"{field}{between}{value}"
-        for field, value in fields.items()
-    )
-
-
 def format_network(card: Card) -> str:
     """Formats a card's network: its name, the preset that it matches, and other fields."""
     from lcdnet_jax import config as config_lib
 
     fields = config_lib.summarize(card["network"], card["kwargs"])
-    return format_fields({card["network"]: None, **fields})
+    return ", ".join([card["network"], *(f"{name}={value}" for name, value in fields.items())])
