@@ -97,8 +97,10 @@ TINY = {
     "name",
     [
         "nafnet_gopro",
-        "restormer_derain",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("nafnet_sidd", "restormer_sidd")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("nafnet_sidd", "restormer_derain", "restormer_sidd")
+        ),
     ],
 )
 def test_train_end_to_end(tmp_path, rng, name, quickly_compiled):
